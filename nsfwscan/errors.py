@@ -1,0 +1,99 @@
+"""Everything nsfwscan raises on purpose.
+
+    NsfwscanError
+    ├── UsageError             the request itself makes no sense
+    ├── ConfigError            the configuration file or an NSFWSCAN_* variable is wrong
+    ├── ModelError
+    │   ├── ManifestError      a manifest is missing, malformed or incomplete
+    │   ├── ModelNotFound      no such model, installed or known
+    │   ├── ModelTampered      bytes that are not what their manifest says
+    │   ├── ModelUnusable      a graph onnxruntime refuses, or not what its manifest says
+    │   └── DownloadError
+    │       ├── HubUnreachable nobody answers, or only a proxy does
+    │       └── OfflineError   the network would be needed and is forbidden
+    ├── LibraryError
+    │   ├── LibraryTooNew      written by a later nsfwscan
+    │   └── LibraryUnavailable cannot be opened, read or written
+    └── DecodeError            one picture cannot be decoded; the scanner turns it into `Failed`
+
+Each has a message that names the thing, and a `hint` that names the next step. All of them but
+`DecodeError` end a command with exit code 2: it could not run.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nsfwscan.results import FailReason
+
+
+class NsfwscanError(Exception):
+    """The root of the tree; `str(error)` is one sentence, `hint` says what to do next."""
+
+    exit_code = 2
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class UsageError(NsfwscanError):
+    """The request itself makes no sense."""
+
+
+class ConfigError(NsfwscanError):
+    """The configuration file or an NSFWSCAN_* variable is wrong."""
+
+
+class ModelError(NsfwscanError):
+    """Something about a model."""
+
+
+class ManifestError(ModelError):
+    """A manifest is missing, malformed or incomplete."""
+
+
+class ModelNotFound(ModelError):
+    """No such model, installed or known."""
+
+
+class ModelTampered(ModelError):
+    """Bytes that are not what their manifest says."""
+
+
+class ModelUnusable(ModelError):
+    """onnxruntime refuses the graph, or the graph is not what its manifest says."""
+
+
+class DownloadError(ModelError):
+    """A model could not be fetched."""
+
+
+class HubUnreachable(DownloadError):
+    """Nobody answers at the hub, or only a proxy does."""
+
+
+class OfflineError(DownloadError):
+    """The network would be needed and is forbidden."""
+
+
+class LibraryError(NsfwscanError):
+    """Something about the library of earlier results."""
+
+
+class LibraryTooNew(LibraryError):
+    """The library was written by a later nsfwscan."""
+
+
+class LibraryUnavailable(LibraryError):
+    """The library cannot be opened, read or written."""
+
+
+class DecodeError(NsfwscanError):
+    """One picture cannot be decoded."""
+
+    def __init__(self, reason: FailReason, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else str(reason))
+        self.reason = reason
+        self.detail = detail

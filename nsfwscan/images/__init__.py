@@ -1,0 +1,1 @@
+"""Pictures: finding them on disk and turning them into pixels, safely."""

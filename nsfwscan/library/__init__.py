@@ -1,0 +1,1 @@
+"""The library: what earlier scans found out, keyed by content, in one SQLite file."""

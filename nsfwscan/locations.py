@@ -1,0 +1,38 @@
+"""Where nsfwscan keeps its files. The one module that knows platformdirs.
+
+`NSFWSCAN_HOME` puts everything below one folder, for portable installs and for tests.
+"""
+
+from __future__ import annotations
+
+import os
+
+import platformdirs
+
+_APP = "nsfwscan"
+
+
+def _below_home(*parts: str) -> str | None:
+    home = os.environ.get("NSFWSCAN_HOME", "")
+    return os.path.join(os.path.abspath(os.path.expanduser(home)), *parts) if home else None
+
+
+def config_file() -> str:
+    """Return the path of the configuration file; it need not exist."""
+    return _below_home("config.toml") or os.path.join(
+        platformdirs.user_config_dir(_APP, appauthor=False), "config.toml"
+    )
+
+
+def models_folder() -> str:
+    """Return the folder that holds the installed model packages; it need not exist."""
+    return _below_home("models") or os.path.join(
+        platformdirs.user_data_dir(_APP, appauthor=False), "models"
+    )
+
+
+def library_file() -> str:
+    """Return the path of the library of earlier results; it need not exist."""
+    return _below_home("library.sqlite3") or os.path.join(
+        platformdirs.user_cache_dir(_APP, appauthor=False), "library.sqlite3"
+    )

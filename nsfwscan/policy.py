@@ -1,0 +1,46 @@
+"""From a score to a decision. Thresholds belong here and nowhere else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nsfwscan.errors import UsageError
+from nsfwscan.results import Decision, Scores, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Two thresholds on the unsafe score, 0 to 1, `review_at` <= `flag_at`.
+
+    A score at or above `flag_at` is nsfw, one at or above `review_at` wants a person's look, all
+    below is safe. Raises `UsageError` when the thresholds are out of range or out of order.
+    """
+
+    review_at: float
+    flag_at: float
+
+    def __post_init__(self) -> None:
+        for name, value in (("review", self.review_at), ("flag", self.flag_at)):
+            if not 0.0 <= value <= 1.0:  # also refuses NaN
+                raise UsageError(
+                    f"the {name} threshold is {value}, which is not between 0 and 1",
+                    hint=f"give --{name}-at a number such as 0.8",
+                )
+        if self.review_at > self.flag_at:
+            raise UsageError(
+                f"the review threshold {self.review_at:g} is above the flag threshold "
+                f"{self.flag_at:g}",
+                hint="lower --review-at or raise --flag-at; equal values turn review off",
+            )
+
+    def judge(self, scores: Scores) -> Verdict:
+        """Decide about one picture."""
+        return Verdict(self.decide(scores.unsafe), scores.unsafe, self.review_at, self.flag_at)
+
+    def decide(self, unsafe: float) -> Decision:
+        """Decide about one unsafe score, 0 to 1."""
+        if unsafe >= self.flag_at:
+            return Decision.NSFW
+        if unsafe >= self.review_at:
+            return Decision.REVIEW
+        return Decision.SAFE

@@ -1,0 +1,1 @@
+"""Results as a person or a program wants to read them."""
