@@ -211,9 +211,15 @@ class ModelManifest:
         """The name of the package's folder."""
         return f"{self.name}-{self.version}"
 
+    @property
+    def checksum(self) -> str:
+        """A hash of every field, 64 hex digits: damage shows, forgery by a person does not."""
+        canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
     def dump(self) -> str:
         """Return the manifest as JSON text that `parse` reads back to an equal value."""
-        document = {"schema": SCHEMA, **asdict(self)}
+        document = {"schema": SCHEMA, **asdict(self), "checksum": self.checksum}
         return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -255,7 +261,15 @@ def from_mapping(document: object, *, where: str) -> ModelManifest:
         probes=_probes(top),
         notes=top.text("notes", default=""),
     )
+    # Absent from a manifest written by hand; `dump` always adds it. Without it one flipped bit in
+    # a mean or a threshold would still be a valid manifest.
+    checksum = top.text("checksum", default="")
     top.done()
+    if checksum and checksum != manifest.checksum:
+        raise ManifestError(
+            f"{where} does not match its checksum: it was damaged or edited",
+            hint="after an edit on purpose, leave out the line with the checksum",
+        )
     if manifest.external_data and manifest.external_data not in manifest.files:
         raise ManifestError(
             f"{where}: external_data names {manifest.external_data!r}, not in files"
@@ -387,6 +401,8 @@ class _Fields:
         value = self._get(name, default)
         if not isinstance(value, str) or (default is None and not value) or len(value) > 4000:
             raise self._wrong(name, value, "a text")
+        if not value.isprintable():  # a control character would reach the terminal
+            raise self._wrong(name, value, "a printable text")
         if pattern is not None and not pattern.match(value):
             raise self._wrong(name, value, f"a text that matches {pattern.pattern}")
         return value
@@ -395,8 +411,8 @@ class _Fields:
         value = self._get(name)
         if not isinstance(value, list | tuple) or len(value) > 10_000:
             raise self._wrong(name, value, "a list of texts")
-        if not all(isinstance(one, str) and one for one in value):
-            raise self._wrong(name, value, "a list of texts")
+        if not all(isinstance(one, str) and one and one.isprintable() for one in value):
+            raise self._wrong(name, value, "a list of printable texts")
         return tuple(value)
 
     def number(self, name: str, low: float, high: float) -> float:
