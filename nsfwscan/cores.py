@@ -1,0 +1,24 @@
+"""How many processor cores this process may really use."""
+
+from __future__ import annotations
+
+import os
+
+
+def available() -> int:
+    """Return the number of cores, at least 1: affinity and a container's quota count."""
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    return max(1, min(cores, _quota(cores)))
+
+
+def _quota(otherwise: int) -> int:
+    """Read the cgroup (version 2) limit of a container, in whole cores, rounded up."""
+    try:
+        with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:
+            limit, period = file.read().split()
+        return otherwise if limit == "max" else -(-int(limit) // int(period))
+    except (OSError, ValueError):
+        return otherwise

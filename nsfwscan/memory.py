@@ -1,0 +1,163 @@
+"""What a scan remembers: the library while it works, and what is under way right now.
+
+All lanes share one `Memory`. It makes sure that no content is scored twice in a scan, saves in
+batches, and turns a failing library into one warning and a scan that goes on without it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, NamedTuple, TypeGuard
+
+from nsfwscan.errors import LibraryError
+from nsfwscan.library.cache import FileRow, Known, Library, Outcome, OutcomeRow, Scorer, Unscorable
+from nsfwscan.results import FailReason, Origin
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_BATCH_ROWS = 512
+_BATCH_SECONDS = 1.0
+"""A transaction costs an fsync or two. One a second is nothing; a kill costs a second's work."""
+_NOT_KEPT = frozenset({FailReason.BAD_OUTPUT, FailReason.UNSUPPORTED})
+"""Failures that say something of this installation, not of the picture: tried again next time."""
+
+
+class Claim(NamedTuple):
+    """Who scores a content."""
+
+    outcome: Future[Outcome]
+    origin: Origin
+    mine: bool
+    """Whether the caller has to score it and call `Memory.settle`."""
+
+
+class Memory:
+    """The library and the work under way, for all threads of one scan."""
+
+    def __init__(
+        self,
+        library: Library | None,
+        scorer: Scorer,
+        *,
+        rescan: bool,
+        retry_failed: bool,
+        warn: Callable[[str], None],
+    ) -> None:
+        """`library` may be None: then nothing outlives the scan. `warn` is told once of a failure.
+
+        With `rescan` nothing is taken from the library; with `retry_failed` no failures are.
+        """
+        self._library = library
+        self._scorer = scorer
+        self._rescan = rescan
+        self._retry_failed = retry_failed
+        self._warn = warn
+        self._lock = threading.Lock()
+        # None stands for an outcome that is saved: a hundred thousand of them take 10 MB, not 60.
+        self._claims: dict[bytes, Future[Outcome] | None] = {}
+        self._files: list[FileRow] = []
+        self._outcomes: list[OutcomeRow] = []
+        self._saved_at = time.monotonic()
+
+    def folder(self, folder: str) -> Mapping[str, Known]:
+        """Return what is known of the files directly in `folder`, by name."""
+        if self._library is None or self._rescan:
+            return {}
+        with self._lock:
+            try:
+                return self._library.folder(folder, self._scorer)
+            except LibraryError as error:
+                self._give_up(error)
+                return {}
+
+    def answers(self, outcome: Outcome | None) -> TypeGuard[Outcome]:
+        """Tell whether a remembered outcome is good enough for this scan."""
+        if isinstance(outcome, Unscorable):
+            return not self._retry_failed
+        return outcome is not None
+
+    def claim(self, sha256: bytes) -> Claim:
+        """Find out who scores this content: the caller, another lane, or an earlier scan."""
+        with self._lock:
+            claimed = sha256 in self._claims
+            under_way = self._claims.get(sha256)
+            if under_way is not None:
+                return Claim(under_way, Origin.DUPLICATE, mine=False)
+            if claimed or not self._rescan:
+                outcome = self._recall(sha256)
+                if outcome is not None and (claimed or self.answers(outcome)):
+                    origin = Origin.DUPLICATE if claimed else Origin.CACHE
+                    return Claim(_settled(outcome), origin, mine=False)
+            future: Future[Outcome] = Future()
+            self._claims[sha256] = future
+            return Claim(future, Origin.MODEL, mine=True)
+
+    def settle(self, sha256: bytes, outcome: Outcome) -> None:
+        """Make known what the caller, who claimed it, found out about this content."""
+        with self._lock:
+            future = self._under_way(sha256)
+            if not (isinstance(outcome, Unscorable) and outcome.reason in _NOT_KEPT):
+                self._outcomes.append(OutcomeRow(sha256, self._scorer, outcome))
+        future.set_result(outcome)
+
+    def abandon(self, sha256: bytes, error: BaseException) -> None:
+        """Make known that the scan is broken, so that nobody waits for this content for ever."""
+        with self._lock:
+            future = self._under_way(sha256)
+            del self._claims[sha256]
+        future.set_exception(error)
+
+    def locate(self, row: FileRow) -> None:
+        """Remember that a path, as it is now, holds a content."""
+        with self._lock:
+            self._files.append(row)
+
+    def save_when_due(self) -> None:
+        """Save when a batch is full or a second has passed."""
+        rows = len(self._files) + len(self._outcomes)
+        if rows and (rows >= _BATCH_ROWS or time.monotonic() - self._saved_at >= _BATCH_SECONDS):
+            self.save()
+
+    def save(self) -> None:
+        """Save all that is known and not saved. When it returns, a kill cannot take it away."""
+        with self._lock:
+            self._saved_at = time.monotonic()
+            if self._library is not None and (self._files or self._outcomes):
+                try:
+                    self._library.write(self._files, self._outcomes)
+                except LibraryError as error:
+                    self._give_up(error)
+                else:
+                    for row in self._outcomes:
+                        self._claims[row.sha256] = None
+            self._files, self._outcomes = [], []
+
+    def _under_way(self, sha256: bytes) -> Future[Outcome]:
+        future = self._claims[sha256]
+        if future is None:
+            raise RuntimeError("a content was settled twice")
+        return future
+
+    def _recall(self, sha256: bytes) -> Outcome | None:
+        if self._library is None:
+            return None
+        try:
+            return self._library.outcome(sha256, self._scorer)
+        except LibraryError as error:
+            self._give_up(error)
+            return None
+
+    def _give_up(self, error: LibraryError) -> None:
+        """Go on without the library: its only job is to save time."""
+        self._library = None
+        hint = f" ({error.hint})" if error.hint else ""
+        self._warn(f"{error}{hint}; the scan goes on, its results are not remembered")
+
+
+def _settled(outcome: Outcome) -> Future[Outcome]:
+    future: Future[Outcome] = Future()
+    future.set_result(outcome)
+    return future

@@ -1,0 +1,270 @@
+"""From pixels to scores. The one module that knows onnxruntime.
+
+Importing it costs as much as importing onnxruntime and numpy (about 0.2 s), so callers import it
+when they have a picture to score and not before.
+"""
+
+from __future__ import annotations
+
+import math
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Protocol, assert_never
+
+import numpy as np
+import onnxruntime
+
+from nsfwscan.errors import ModelUnusable
+from nsfwscan.models.manifest import (
+    MODEL_NAME,
+    ChannelOrder,
+    DType,
+    Layout,
+    ModelManifest,
+    OutputKind,
+    Reduction,
+)
+from nsfwscan.results import Scores
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from nsfwscan.models.store import InstalledModel
+
+_PROVIDER_OF = {
+    "cuda": "CUDAExecutionProvider",
+    "directml": "DmlExecutionProvider",
+    "coreml": "CoreMLExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+    "cpu": "CPUExecutionProvider",
+}
+_ORT_DTYPE = {"tensor(float)": DType.FLOAT32, "tensor(uint8)": DType.UINT8}
+_TOLERANCE = 1e-3
+"""How far published probabilities may add up beside one; float32 softmax stays within 1e-6."""
+
+
+class Provider(StrEnum):
+    """What computes. `auto` takes the first of the others that the installed onnxruntime has."""
+
+    AUTO = "auto"
+    CUDA = "cuda"
+    DIRECTML = "directml"
+    COREML = "coreml"
+    OPENVINO = "openvino"
+    CPU = "cpu"
+
+
+class Classifier(Protocol):
+    """What the scanner needs of a model."""
+
+    @property
+    def manifest(self) -> ModelManifest:
+        """What the scores mean."""
+
+    def classify(self, pixels: bytes, pictures: int) -> list[Scores]:
+        """Score pictures, any number of threads at once.
+
+        `pixels` holds (pictures, height, width, 3) uint8 RGB at the crop size of the manifest's
+        geometry. Raises `ModelUnusable` when the model returns anything but finite numbers.
+        """
+
+
+class OrtClassifier:
+    """A `Classifier` on onnxruntime: one session, shared by all threads that score.
+
+    Each picture runs on its own (batch 1), so that a score never depends on the company a picture
+    keeps; on few cores a larger batch would gain little anyway.
+    """
+
+    def __init__(
+        self,
+        model: InstalledModel,
+        *,
+        threads: int,
+        provider: Provider = Provider.AUTO,
+        warn: Callable[[str], None],
+    ) -> None:
+        """Load `model` and check that the graph is what its manifest says.
+
+        `threads` is the number of cores that one run uses. Raises `ModelTampered` when the bytes
+        are not the manifest's, `ModelUnusable` when onnxruntime refuses them or the graph takes or
+        returns something else. `warn` is told when an accelerator had to be given up for the CPU.
+        """
+        self._manifest = model.manifest
+        self._session, self.provider = _open_session(model, threads, provider, warn)
+        self._check_graph()
+        self._classify_one(np.full(self._shape, 127, np.uint8))
+
+    @property
+    def manifest(self) -> ModelManifest:
+        """What the scores mean."""
+        return self._manifest
+
+    def classify(self, pixels: bytes, pictures: int) -> list[Scores]:
+        """Score `pictures` pictures; see `Classifier.classify`."""
+        stack = np.frombuffer(pixels, np.uint8).reshape(pictures, *self._shape)
+        return [self._classify_one(one) for one in stack]
+
+    @property
+    def _shape(self) -> tuple[int, int, int]:
+        geometry = self._manifest.input.geometry
+        return geometry.crop_height, geometry.crop_width, 3
+
+    def _classify_one(self, pixels: NDArray[np.uint8]) -> Scores:
+        spec = self._manifest.input
+        (output,) = self._run([self._manifest.output.name], {spec.name: self._prepare(pixels)})
+        row = np.asarray(output, np.float64).reshape(-1)
+        return to_scores(row.tolist(), self._manifest)
+
+    def _run(self, names: list[str], feed: dict[str, NDArray[Any]]) -> Sequence[Any]:
+        try:
+            outputs: Sequence[Any] = self._session.run(names, feed)
+        except Exception as error:  # onnxruntime's exceptions share no base class
+            raise ModelUnusable(
+                f"model {self._manifest.name} failed while it ran: {_first_line(error)}",
+                hint="run `nsfwscan models verify` and `nsfwscan selftest`",
+            ) from error
+        return outputs
+
+    def _prepare(self, pixels: NDArray[np.uint8]) -> NDArray[Any]:
+        """Turn (H, W, 3) uint8 RGB into the batch of one that the graph takes."""
+        spec = self._manifest.input
+        if spec.channel_order is ChannelOrder.BGR:
+            pixels = pixels[:, :, ::-1]
+        values: NDArray[Any] = pixels
+        if spec.dtype is DType.FLOAT32:
+            scaled = pixels.astype(np.float32)
+            scaled *= np.float32(spec.scale)
+            scaled -= np.asarray(spec.mean, np.float32)
+            scaled /= np.asarray(spec.std, np.float32)
+            values = scaled
+        if spec.layout is Layout.NCHW:
+            values = values.transpose(2, 0, 1)
+        return np.ascontiguousarray(values)[np.newaxis]
+
+    def _check_graph(self) -> None:
+        spec, wanted = self._manifest.input, self._manifest.output
+        inputs = {one.name: one for one in self._session.get_inputs()}
+        outputs = {one.name: one for one in self._session.get_outputs()}
+        if list(inputs) != [spec.name]:
+            raise self._unlike(f"takes {sorted(inputs)}", f"{spec.name!r}")
+        given = inputs[spec.name]
+        if _ORT_DTYPE.get(given.type) is not spec.dtype:
+            raise self._unlike(f"takes {given.type}", spec.dtype)
+        height, width, channels = self._shape
+        shape = [height, width, channels] if spec.layout is Layout.NHWC else [3, height, width]
+        if not _fits(given.shape, [1, *shape]):
+            raise self._unlike(f"takes the shape {given.shape}", f"(N, {str(shape)[1:-1]})")
+        for name in filter(None, (wanted.name, wanted.embedding, wanted.cls_attention)):
+            if name not in outputs:
+                raise self._unlike(f"returns {sorted(outputs)}", f"{name!r}")
+        if not _fits(outputs[wanted.name].shape, [1, len(wanted.labels)]):
+            raise self._unlike(
+                f"returns the shape {outputs[wanted.name].shape}", f"{len(wanted.labels)} labels"
+            )
+
+    def _unlike(self, found: str, wanted: str) -> ModelUnusable:
+        return ModelUnusable(
+            f"the graph of model {self._manifest.name} {found}, but its manifest says {wanted}",
+            hint="the package was put together wrongly; pull or build the model again",
+        )
+
+
+def to_scores(row: Sequence[float], manifest: ModelManifest) -> Scores:
+    """Turn one row of the graph's output, (labels,) floats, into probabilities and one score.
+
+    Raises `ModelUnusable` when a number is not finite, is missing, or is no probability.
+    """
+    output = manifest.output
+    if len(row) != len(output.labels) or not all(map(math.isfinite, row)):
+        raise ModelUnusable(
+            f"model {manifest.name} returned {list(row)[:8]} for {len(output.labels)} labels",
+            hint="run `nsfwscan selftest`; the model or the provider is broken",
+        )
+    match output.kind:
+        case OutputKind.LOGITS:
+            top = max(row)
+            powers = [math.exp(value - top) for value in row]
+            total = math.fsum(powers)
+            probabilities = tuple(power / total for power in powers)
+        case OutputKind.INDEPENDENT_LOGITS:
+            # tanh does not overflow where exp would
+            probabilities = tuple(0.5 + 0.5 * math.tanh(value / 2) for value in row)
+        case OutputKind.PROBABILITIES:
+            if min(row) < -_TOLERANCE or abs(math.fsum(row) - 1) > _TOLERANCE:
+                raise ModelUnusable(
+                    f"model {manifest.name} returned {list(row)[:8]}, which are no probabilities",
+                    hint="its manifest should say that it returns logits",
+                )
+            probabilities = tuple(min(max(value, 0.0), 1.0) for value in row)
+        case _:
+            assert_never(output.kind)
+    unsafe = [probabilities[output.labels.index(label)] for label in output.unsafe_labels]
+    match output.reduction:
+        case Reduction.SUM:
+            return Scores(probabilities, min(math.fsum(unsafe), 1.0))
+        case Reduction.MAX:
+            return Scores(probabilities, max(unsafe))
+        case _:
+            assert_never(output.reduction)
+
+
+def available_providers() -> list[Provider]:
+    """Return what the installed onnxruntime can compute with, best first."""
+    names = set(onnxruntime.get_available_providers())
+    return [Provider(word) for word, name in _PROVIDER_OF.items() if name in names]
+
+
+def runtime_version() -> str:
+    """Return the version of onnxruntime."""
+    return str(onnxruntime.__version__)
+
+
+def _open_session(
+    model: InstalledModel, threads: int, provider: Provider, warn: Callable[[str], None]
+) -> tuple[Any, Provider]:
+    """Make a session on the provider asked for; `auto` falls back to the CPU, saying so."""
+    available = available_providers()
+    if provider is not Provider.AUTO and provider not in available:
+        raise ModelUnusable(
+            f"the installed onnxruntime cannot compute with {provider}",
+            hint=f"it has {', '.join(available)}; another onnxruntime wheel may bring {provider}",
+        )
+    chosen = available[0] if provider is Provider.AUTO else provider
+    graph = model.read_artefact(MODEL_NAME)
+    try:
+        return _session(graph, threads, chosen), chosen
+    except ModelUnusable as error:
+        if provider is not Provider.AUTO or chosen is Provider.CPU:
+            raise
+        warn(f"{chosen} cannot run this model ({error}); the CPU does")
+        return _session(graph, threads, Provider.CPU), Provider.CPU
+
+
+def _session(graph: bytes, threads: int, provider: Provider) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # a refusal comes as an exception; its log lines would repeat it
+    # Threads that spin between two pictures take the core that decodes the next one.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    names = list(dict.fromkeys([_PROVIDER_OF[provider], _PROVIDER_OF["cpu"]]))
+    try:
+        return onnxruntime.InferenceSession(graph, options, providers=names)
+    except Exception as error:  # onnxruntime's exceptions share no base class
+        raise ModelUnusable(
+            f"onnxruntime {onnxruntime.__version__} refuses the graph: {_first_line(error)}",
+            hint="run `nsfwscan models verify`; a newer onnxruntime may read it",
+        ) from error
+
+
+def _fits(found: Sequence[object], wanted: Sequence[int]) -> bool:
+    """Tell whether a graph's shape, where a text or None is a free axis, takes `wanted`."""
+    return len(found) == len(wanted) and all(
+        have == want for have, want in zip(found, wanted, strict=True) if isinstance(have, int)
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -1,0 +1,97 @@
+"""One result as a record: the shape that JSON, JSON Lines and CSV output share."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias, assert_never
+
+from nsfwscan.report.text import utf8
+from nsfwscan.results import Failed, Scanned, ScanResult, Skipped
+
+if TYPE_CHECKING:
+    from nsfwscan.models.manifest import ModelManifest
+
+SCHEMA_VERSION = 1
+"""Raised when a field changes its meaning or goes away; new fields may come without it."""
+
+Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Recorder:
+    """Makes records of the results of one scan."""
+
+    manifest: ModelManifest
+
+    def record(self, result: ScanResult) -> dict[str, Json]:
+        """Return the record; every record has the same keys, None where one does not apply.
+
+        `path` is valid Unicode; a path that is no UTF-8 stands whole in `path_base64`.
+        """
+        path = utf8(result.path)
+        record: dict[str, Json] = {
+            "schema_version": SCHEMA_VERSION,
+            "path": path,
+            "path_base64": None if path == result.path else _base64(result.path),
+            "status": "",
+            "reason": None,
+            "detail": None,
+            "sha256": None,
+            "decision": None,
+            "nsfw_score": None,
+            "labels": None,
+            "thresholds": None,
+            "model": {"name": self.manifest.package, "fingerprint": self.manifest.fingerprint},
+            "origin": None,
+            "format": None,
+            "width": None,
+            "height": None,
+            "frames": None,
+        }
+        match result:
+            case Scanned():
+                record |= self._scanned(result)
+            case Failed():
+                record |= {
+                    "status": "failed",
+                    "reason": result.reason.value,
+                    "detail": utf8(result.detail) or None,
+                    "sha256": result.sha256.hex() if result.sha256 else None,
+                    "origin": result.origin.value,
+                }
+            case Skipped():
+                record |= {
+                    "status": "skipped",
+                    "reason": result.reason.value,
+                    "detail": utf8(result.detail) or None,
+                }
+            case _:
+                assert_never(result)
+        return record
+
+    def _scanned(self, result: Scanned) -> dict[str, Json]:
+        labels: list[Json] = [
+            {"label": label, "score": score}
+            for label, score in zip(
+                self.manifest.output.labels, result.scores.probabilities, strict=True
+            )
+        ]
+        verdict = result.verdict
+        return {
+            "status": "scanned",
+            "sha256": result.sha256.hex(),
+            "decision": verdict.decision.value,
+            "nsfw_score": verdict.score,
+            "labels": labels,
+            "thresholds": {"review_at": verdict.review_at, "flag_at": verdict.flag_at},
+            "origin": result.origin.value,
+            "format": result.facts.format,
+            "width": result.facts.width,
+            "height": result.facts.height,
+            "frames": result.facts.frames,
+        }
+
+
+def _base64(path: str) -> str:
+    return base64.b64encode(path.encode("utf-8", "surrogateescape")).decode("ascii")

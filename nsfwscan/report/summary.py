@@ -1,0 +1,95 @@
+"""What a scan comes to, as a paragraph for a person and as a record for a program."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nsfwscan.report.text import count, duration
+
+if TYPE_CHECKING:
+    from nsfwscan.models.manifest import ModelManifest
+    from nsfwscan.policy import Policy
+    from nsfwscan.report.record import Json
+    from nsfwscan.scanner import ScanTally
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The whole of one scan."""
+
+    tally: ScanTally
+    manifest: ModelManifest
+    policy: Policy
+    seconds: float
+    """Wall-clock time from the start of the command."""
+    interrupted: bool
+
+    @property
+    def rate(self) -> float:
+        """Pictures with a verdict, a second."""
+        return self.tally.pictures / self.seconds if self.seconds > 0 else 0.0
+
+    def paragraph(self) -> str:
+        """Return the sentences that end a scan on a terminal."""
+        tally = self.tally
+        origins = f"{tally.scored:,} scored, {tally.cached:,} from cache"
+        if tally.duplicates:
+            origins += f", {count(tally.duplicates, 'duplicate')}"
+        text = (
+            f"{count(tally.pictures, 'picture')} ({origins}) in {duration(self.seconds)}, "
+            f"{self.rate:,.0f} a second. "
+            f"{tally.nsfw:,} flagged (score {self.policy.flag_at:g} or more), "
+            f"{tally.review:,} to review ({self.policy.review_at:g} or more), "
+            f"{tally.safe:,} below. "
+        )
+        if tally.failed:
+            text += (
+                f"{count(tally.failed, 'file')} could not be read and "
+                f"{'has' if tally.failed == 1 else 'have'} no verdict. "
+            )
+        left_out = self._left_out()
+        if left_out:
+            text += f"Left out: {left_out}. "
+        text += f"Model: {self.manifest.package}."
+        if self.manifest.notes:
+            text += f" {self.manifest.notes}"
+        if self.interrupted:
+            text = f"Interrupted; what was scored is kept. {text}"
+        return text
+
+    def record(self) -> dict[str, Json]:
+        """Return the same as a record."""
+        tally = self.tally
+        return {
+            "pictures": tally.pictures,
+            "scored": tally.scored,
+            "from_cache": tally.cached,
+            "duplicates": tally.duplicates,
+            "flagged": tally.nsfw,
+            "review": tally.review,
+            "safe": tally.safe,
+            "failed": tally.failed,
+            "skipped": tally.skipped,
+            "other_files": tally.walk.other_names,
+            "hidden": tally.walk.hidden,
+            "excluded": tally.walk.excluded,
+            "seconds": round(self.seconds, 3),
+            "pictures_per_second": round(self.rate, 3),
+            "interrupted": self.interrupted,
+            "thresholds": {"review_at": self.policy.review_at, "flag_at": self.policy.flag_at},
+            "model": {"name": self.manifest.package, "fingerprint": self.manifest.fingerprint},
+        }
+
+    def _left_out(self) -> str:
+        tally = self.tally
+        parts = []
+        if tally.skipped:
+            parts.append(f"{tally.skipped:,} skipped")
+        if tally.walk.hidden:
+            parts.append(f"{tally.walk.hidden:,} hidden")
+        if tally.walk.excluded:
+            parts.append(f"{tally.walk.excluded:,} excluded")
+        if tally.walk.other_names:
+            parts.append(f"{count(tally.walk.other_names, 'file')} not named like a picture")
+        return ", ".join(parts)

@@ -1,0 +1,94 @@
+"""The table that a person reads. One of the modules that know rich."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, BinaryIO
+
+from nsfwscan.report.text import count, readable
+from nsfwscan.results import Decision, Failed, Scanned, ScanResult, Skipped
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from nsfwscan.report.record import Json
+
+_MOST_FAILED = 20
+"""A broken disk fails by the thousand; the table names the first and counts the rest."""
+_STYLES = {Decision.NSFW: "bold red", Decision.REVIEW: "yellow", Decision.SAFE: "green"}
+_PIPE_WIDTH = 100_000
+"""Columns to assume where the output is no terminal: a path must never be cut or folded there."""
+
+
+class TableReporter:
+    """Collects what deserves a look and writes it as one table, the highest scores first."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._scanned: list[Scanned] = []
+        self._others: list[Failed | Skipped] = []
+
+    def add(self, result: ScanResult) -> None:
+        """Keep one result for the table."""
+        if isinstance(result, Scanned):
+            self._scanned.append(result)
+        else:
+            self._others.append(result)
+
+    def end(self, summary: dict[str, Json]) -> None:
+        """Write the table; nothing when there is nothing to show."""
+        if not self._scanned and not self._others:
+            return
+        text = io.TextIOWrapper(self._stream, encoding="utf-8", write_through=True)
+        try:
+            self._print(text)
+        finally:
+            text.detach()
+
+    def _print(self, text: io.TextIOWrapper) -> None:
+        from rich.console import Console  # 60 ms that a scan without findings need not pay
+        from rich.table import Table
+
+        terminal = text.isatty()
+        console = Console(file=text, width=None if terminal else _PIPE_WIDTH, highlight=False)
+        if self._scanned:
+            table = Table(box=None, pad_edge=False)
+            table.add_column("decision")
+            table.add_column("score", justify="right")
+            table.add_column("picture", overflow="fold")
+            for one in sorted(self._scanned, key=lambda one: (-one.verdict.score, one.path)):
+                decision = one.verdict.decision
+                style = _STYLES[decision]
+                table.add_row(
+                    f"[{style}]{decision}[/{style}]",
+                    f"{one.verdict.score:.3f}",
+                    _plain(readable(one.path)),
+                )
+            console.print(table)
+        self._print_others(console)
+
+    def _print_others(self, console: Console) -> None:
+        from rich.table import Table
+
+        if not self._others:
+            return
+        table = Table(box=None, pad_edge=False)
+        table.add_column("no verdict")
+        table.add_column("file", overflow="fold")
+        table.add_column("why", overflow="fold")
+        for one in self._others[:_MOST_FAILED]:
+            table.add_row(
+                one.reason.value, _plain(readable(one.path)), _plain(readable(one.detail))
+            )
+        if self._scanned:
+            console.print()
+        console.print(table)
+        more = len(self._others) - _MOST_FAILED
+        if more > 0:
+            console.print(f"and {count(more, 'more file')}: --only failed --format jsonl names all")
+
+
+def _plain(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

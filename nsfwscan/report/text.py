@@ -1,0 +1,39 @@
+"""Text that is safe to print: no control characters, no bytes that are no UTF-8."""
+
+from __future__ import annotations
+
+_ESCAPES = {
+    code: f"\\x{code:02x}" for code in (*range(32), *range(0x7F, 0xA0)) if chr(code) not in "\t\n\r"
+} | {ord("\t"): "\\t", ord("\n"): "\\n", ord("\r"): "\\r"}
+# Direction overrides make "gpj.exe" look like "exe.jpg".
+_ESCAPES |= {code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
+
+
+def readable(path: str) -> str:
+    r"""Return `path` so that a person can read it and a terminal cannot be misled by it.
+
+    Control characters and bytes that are no UTF-8 appear as `\n` or `\xNN`.
+    """
+    return utf8(path).translate(_ESCAPES)
+
+
+def utf8(path: str) -> str:
+    r"""Return `path` as text that is valid Unicode; other bytes appear as `\xNN`."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def count(number: int, one: str, many: str = "") -> str:
+    """Return for example `1 picture` or `12,345 pictures`."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def duration(seconds: float) -> str:
+    """Return for example `0.8 s`, `42 s`, `3 min 5 s` or `2 h 10 min`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -1,0 +1,238 @@
+"""The only orchestration: from paths to results, each picture looked at as little as possible.
+
+One picture's way is `discover` -> `read_picture` -> `DecodePool.decode` -> `Classifier.classify` ->
+`Policy.judge`. A path that the library knows skips the three in the middle, and so does content
+that it knows, once it is read. Results come in discovery order, whatever order they finished in.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from concurrent.futures import Future, wait
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar, assert_never
+
+from nsfwscan.images.discover import (
+    PICTURE_ENDINGS,
+    UNREAD_ENDINGS,
+    Listing,
+    WalkOptions,
+    WalkTally,
+    discover,
+    join,
+)
+from nsfwscan.lanes import Done, Lanes
+from nsfwscan.library.cache import Scorer, Unscorable
+from nsfwscan.memory import Memory
+from nsfwscan.results import Decision, Failed, Origin, Scanned, ScanResult, Skipped
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from nsfwscan.library.cache import Library, Outcome
+    from nsfwscan.models.classifier import Classifier
+    from nsfwscan.models.manifest import ModelManifest
+    from nsfwscan.policy import Policy
+
+_T = TypeVar("_T")
+_WINDOW = 1024
+"""Results that may wait for an earlier one. A picture that takes the decoder's whole time limit
+then delays the output, but no work until about a thousand others are done."""
+_PATIENCE_S = 0.5
+"""How long to wait for one picture before looking whether something is to be saved."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScanOptions:
+    """How a scan goes about its work. None of it moves a score."""
+
+    walk: WalkOptions = field(default_factory=WalkOptions)
+    jobs: int = 0
+    """Pictures at a time; 0 means one a core."""
+    rescan: bool = False
+    """Score again what the library knows."""
+    retry_failed: bool = False
+    """Try again what the library remembers as failed."""
+
+
+@dataclass(slots=True)
+class ScanTally:
+    """Counts of the results given so far."""
+
+    scored: int = 0
+    """By the model, in this scan."""
+    cached: int = 0
+    duplicates: int = 0
+    safe: int = 0
+    review: int = 0
+    nsfw: int = 0
+    failed: int = 0
+    skipped: int = 0
+    walk: WalkTally = field(default_factory=WalkTally)
+
+    @property
+    def pictures(self) -> int:
+        """All that have a verdict."""
+        return self.scored + self.cached + self.duplicates
+
+    def count(self, result: ScanResult) -> None:
+        """Count one result."""
+        match result:
+            case Skipped():
+                self.skipped += 1
+            case Failed():
+                self.failed += 1
+            case Scanned():
+                self._count_origin(result.origin)
+                self._count_decision(result.verdict.decision)
+            case _:
+                assert_never(result)
+
+    def _count_origin(self, origin: Origin) -> None:
+        match origin:
+            case Origin.MODEL:
+                self.scored += 1
+            case Origin.CACHE:
+                self.cached += 1
+            case Origin.DUPLICATE:
+                self.duplicates += 1
+            case _:
+                assert_never(origin)
+
+    def _count_decision(self, decision: Decision) -> None:
+        match decision:
+            case Decision.SAFE:
+                self.safe += 1
+            case Decision.REVIEW:
+                self.review += 1
+            case Decision.NSFW:
+                self.nsfw += 1
+            case _:
+                assert_never(decision)
+
+
+class Scanner:
+    """Scans paths with one model and one policy. Use it once; `tally` counts what came out."""
+
+    def __init__(
+        self,
+        manifest: ModelManifest,
+        load: Callable[[], Classifier],
+        policy: Policy,
+        *,
+        decoder: int,
+        library: Library | None,
+        options: ScanOptions,
+        warn: Callable[[str], None],
+    ) -> None:
+        """Prepare a scan; nothing is read or started yet.
+
+        `load` makes the classifier of `manifest`; it is called in another thread, and only when a
+        picture has to be scored. `decoder` is the decoder's version. `warn` is told once when the
+        library fails; the scan then goes on without it.
+        """
+        self.tally = ScanTally()
+        self._policy = policy
+        self._options = options
+        self._memory = Memory(
+            library,
+            Scorer(manifest.fingerprint, decoder),
+            rescan=options.rescan,
+            retry_failed=options.retry_failed,
+            warn=warn,
+        )
+        self._lanes = Lanes(
+            self._memory, load, manifest.input.geometry, jobs=options.jobs, walk=options.walk
+        )
+        self._stopping = False
+
+    def stop(self) -> None:
+        """End early: pictures in hand are finished, given and saved.
+
+        Takes no lock, so that a signal handler may call it.
+        """
+        self._stopping = True
+        self._lanes.stop()
+
+    def scan(self, paths: Iterable[str]) -> Iterator[ScanResult]:
+        """Yield a result for each picture at and below `paths`, in a stable order.
+
+        Raises `ModelError` when the model cannot be loaded. What was scored is saved however the
+        generator ends.
+        """
+        pending: deque[ScanResult | Future[Done | None]] = deque()
+        try:
+            for listing in discover(paths, self._options.walk, self.tally.walk):
+                for item in self._look_up(listing):
+                    pending.append(item)
+                    yield from self._ready(pending, _WINDOW)
+                if self._stopping:
+                    break
+            yield from self._ready(pending, 0)
+        finally:
+            self._lanes.close()
+            self._memory.save()
+
+    def _look_up(self, listing: Listing) -> Iterator[ScanResult | Future[Done | None]]:
+        """Answer for the files of one folder from the library, or hand them to the lanes."""
+        yield from listing.passed
+        known = self._memory.folder(listing.folder)
+        for name, key in zip(listing.names, listing.keys, strict=True):
+            if self._stopping:
+                return
+            path = join(listing.folder, name)
+            hit = known.get(name)
+            if hit is not None and hit.key == key and self._memory.answers(hit.outcome):
+                yield self._result(path, hit.sha256, hit.outcome, Origin.CACHE)
+            else:
+                named = listing.explicit or named_like_a_picture(name)
+                yield self._lanes.submit(path, named=named)
+
+    def _ready(
+        self, pending: deque[ScanResult | Future[Done | None]], most: int
+    ) -> Iterator[ScanResult]:
+        """Yield what is ready at the head, and wait for it while more than `most` are pending."""
+        while pending:
+            head = pending[0]
+            result: ScanResult | None
+            if isinstance(head, Future):
+                if len(pending) <= most and not head.done():
+                    break
+                result = self._finish(head)
+            else:
+                result = head
+            pending.popleft()
+            if result is not None:
+                self.tally.count(result)
+                yield result
+        self._memory.save_when_due()
+
+    def _finish(self, future: Future[Done | None]) -> ScanResult | None:
+        """Wait for a lane. Returns None for a picture that `stop` came before."""
+        done = self._wait(future)
+        if done is None:
+            return None
+        found = self._wait(done.found) if isinstance(done.found, Future) else done.found
+        if isinstance(found, Failed | Skipped):
+            return found
+        return self._result(done.path, done.sha256, found, done.origin)
+
+    def _wait(self, future: Future[_T]) -> _T:
+        """Wait for `future`, saving meanwhile what other lanes found out."""
+        while not wait([future], _PATIENCE_S).done:
+            self._memory.save_when_due()
+        return future.result()
+
+    def _result(
+        self, path: str, sha256: bytes, outcome: Outcome, origin: Origin
+    ) -> Scanned | Failed:
+        if isinstance(outcome, Unscorable):
+            return Failed(path, outcome.reason, outcome.detail, sha256, origin)
+        verdict = self._policy.judge(outcome.scores)
+        return Scanned(path, sha256, outcome.facts, outcome.scores, verdict, origin)
+
+
+def named_like_a_picture(name: str) -> bool:
+    """Tell whether a file's name ends like a picture's."""
+    ending = name.rpartition(".")[2].lower()
+    return ending in PICTURE_ENDINGS or ending in UNREAD_ENDINGS
