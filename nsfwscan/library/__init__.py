@@ -1,1 +1,37 @@
 """The library: what earlier scans found out, keyed by content, in one SQLite file."""
+
+from nsfwscan.library.cache import Library
+from nsfwscan.library.folder_view import FolderView
+from nsfwscan.library.rows import (
+    FileRow,
+    Known,
+    Outcome,
+    OutcomeRow,
+    Scored,
+    Scorer,
+    Unscorable,
+    file_key,
+    pack_stat,
+    unpack_stat,
+)
+from nsfwscan.library.upkeep import ExportRow, LibraryStats, ModelStats, Pruned, Verified
+
+__all__ = [
+    "ExportRow",
+    "FileRow",
+    "FolderView",
+    "Known",
+    "Library",
+    "LibraryStats",
+    "ModelStats",
+    "Outcome",
+    "OutcomeRow",
+    "Pruned",
+    "Scored",
+    "Scorer",
+    "Unscorable",
+    "Verified",
+    "file_key",
+    "pack_stat",
+    "unpack_stat",
+]

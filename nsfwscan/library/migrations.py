@@ -1,0 +1,81 @@
+"""The library's schema, as the steps that lead to it from a blank file.
+
+A released step is never edited: a library in the field went through it as it was. A new step is
+a new function at the end of `MIGRATIONS`; its number is its place. Each runs in one transaction
+together with the count of steps, so a library is never between two schemas.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable
+
+APPLICATION_ID = 0x4E53_4657
+"""Stands in the header of the file, so that no other program's database is taken for ours."""
+
+
+def m001_first_schema(connection: sqlite3.Connection) -> None:
+    """Create the tables: files point at contents, contents have outcomes.
+
+    Texts and paths are BLOBs: names need not be UTF-8, and damaged text cannot fail to decode.
+    `file` and `outcome` are the truth; a `snapshot` holds a folder of them in one row, and may
+    be deleted at any time.
+    """
+    execute = connection.execute
+    execute("CREATE TABLE folder (id INTEGER PRIMARY KEY, path BLOB NOT NULL UNIQUE)")
+    execute(
+        "CREATE TABLE scorer (id INTEGER PRIMARY KEY, fingerprint BLOB NOT NULL,"
+        " decoder INTEGER NOT NULL, UNIQUE (fingerprint, decoder))"
+    )
+    execute(
+        "CREATE TABLE model (fingerprint BLOB PRIMARY KEY, name BLOB NOT NULL,"
+        " labels BLOB NOT NULL, checksum INTEGER NOT NULL) WITHOUT ROWID"
+    )
+    execute(
+        "CREATE TABLE file (folder INTEGER NOT NULL, name BLOB NOT NULL, stat BLOB NOT NULL,"
+        " sha256 BLOB NOT NULL, written_at INTEGER NOT NULL, checksum INTEGER NOT NULL,"
+        " PRIMARY KEY (folder, name)) WITHOUT ROWID"
+    )
+    execute(
+        "CREATE TABLE outcome (sha256 BLOB NOT NULL, scorer INTEGER NOT NULL,"
+        " written_at INTEGER NOT NULL, body BLOB NOT NULL, checksum INTEGER NOT NULL,"
+        " PRIMARY KEY (sha256, scorer)) WITHOUT ROWID"
+    )
+    execute(
+        "CREATE TABLE snapshot (folder INTEGER NOT NULL, scorer INTEGER NOT NULL,"
+        " checksum INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (folder, scorer))"
+    )
+
+
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (m001_first_schema,)
+"""In order. The schema's version is how many of them a library went through."""
+
+
+def schema_version(connection: sqlite3.Connection) -> int:
+    """Return how many migrations the library went through; 0 for a blank file."""
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring the library to the newest schema, one transaction a step.
+
+    Several processes may do this at once: each step is taken by the one that gets the write lock
+    first, and the others see that it is done. Raises what sqlite3 raises.
+    """
+    for number, migration in enumerate(MIGRATIONS, start=1):
+        if schema_version(connection) >= number:
+            continue
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            if schema_version(connection) < number:
+                migration(connection)
+                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                connection.execute(f"PRAGMA user_version = {number}")
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
