@@ -1,0 +1,26 @@
+"""What decoding a picture gives, for those who must not load a picture library to know it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nsfwscan.results import ImageFacts
+
+DECODER_VERSION = 1
+"""Part of the key under which scores are kept: raise it when any picture's pixels may change."""
+
+MAX_SAMPLED_FRAMES = 16
+"""Of an animation with more frames, this many are looked at, spread evenly, first and last too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A picture at the size a model takes."""
+
+    facts: ImageFacts
+    frames: int
+    """How many frames were sampled, 1 to `MAX_SAMPLED_FRAMES`; `facts.frames` is how many exist."""
+    pixels: bytes
+    """(frames, crop_height, crop_width, 3) uint8 RGB in C order."""

@@ -1,0 +1,99 @@
+"""What format a file is, told from its first bytes and never from its name.
+
+Pure Python and cheap to import: the scanner asks this of every candidate, and the decoder asks it
+to choose the one codec that may look at the bytes.
+"""
+
+from __future__ import annotations
+
+HEAD_BYTES = 64
+"""How many leading bytes `sniff` looks at; fewer are fine."""
+
+READABLE = frozenset({"JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF"})
+"""The formats that the decoder reads. HEIF needs the optional extra `heic`."""
+
+# In the order they are tried. TIFF's magic is also that of most camera raw files (CR2, NEF, ARW,
+# DNG): those are tried as TIFF, which finds the preview that many of them hold, or refuses.
+_MAGIC = (
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"GIF87a", "GIF"),
+    (b"GIF89a", "GIF"),
+    (b"II*\0\x10\0\0\0CR", "RAW"),  # Canon CR2: its first page is a bare JPEG stream
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+    (b"II+\0\x08\0\0\0", "TIFF"),  # BigTIFF
+    (b"MM\0+\0\x08\0\0", "TIFF"),
+    (b"\xff\x0a", "JXL"),
+    (b"\0\0\0\x0cJXL \r\n\x87\n", "JXL"),
+    (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG2000"),
+    (b"\xff\x4f\xff\x51", "JPEG2000"),
+    (b"8BPS", "PSD"),
+    (b"\0\0\x01\0", "ICO"),
+    (b"\0\0\x02\0", "CUR"),
+    (b"icns", "ICNS"),
+    (b"FUJIFILMCCD-RAW", "RAW"),
+    (b"IIRO", "RAW"),  # Olympus
+    (b"IIU\0", "RAW"),  # Panasonic
+    (b"FOVb", "RAW"),  # Sigma
+    (b"DDS ", "DDS"),
+    (b"qoif", "QOI"),
+    (b"\x76\x2f\x31\x01", "EXR"),
+    (b"#?RADIANCE", "HDR"),
+    (b"gimp xcf ", "XCF"),
+    (b"II\xbc\x01", "JPEGXR"),
+    (b"%!PS", "EPS"),
+    (b"\xc5\xd0\xd3\xc6", "EPS"),
+)
+
+# ISO base media brands: https://mp4ra.org/registered-types/brands
+_AVIF_BRANDS = frozenset({b"avif", b"avis"})
+_HEIF_BRANDS = frozenset(
+    {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
+)
+
+
+def sniff(head: bytes) -> str | None:
+    """Tell the format from the first bytes of a file, of which at most `HEAD_BYTES` count.
+
+    Returns a member of `READABLE`, the name of a picture format that is recognised but not read
+    (such as `JXL`, `PSD` or `RAW`), or None for content that is no picture known here.
+    """
+    head = bytes(head[:HEAD_BYTES])
+    for magic, name in _MAGIC:
+        if head.startswith(magic):
+            return name
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WEBP"
+    if head[4:8] == b"ftyp":
+        return _by_brand(head)
+    if head[:2] == b"BM" and _is_bitmap(head):
+        return "BMP"
+    return None
+
+
+def _by_brand(head: bytes) -> str | None:
+    """Read the `ftyp` box: its major brand decides, or the compatible ones when that is generic."""
+    end = min(len(head), int.from_bytes(head[:4], "big"))
+    major = head[8:12]
+    compatible = {head[at : at + 4] for at in range(16, end - 3, 4)}
+    if major == b"crx ":
+        return "RAW"  # Canon CR3
+    if major == b"jxl ":
+        return "JXL"
+    if major in _AVIF_BRANDS:
+        return "AVIF"
+    if major in _HEIF_BRANDS - {b"mif1", b"msf1"}:
+        return "HEIF"
+    # `mif1` and `msf1` only say "an image (sequence) is inside"; other majors, such as `MiHB` or
+    # `miaf`, appear as well. The coding stands among the compatible brands.
+    if compatible & _AVIF_BRANDS:
+        return "AVIF"
+    if major in _HEIF_BRANDS or compatible & _HEIF_BRANDS:
+        return "HEIF"
+    return None
+
+
+def _is_bitmap(head: bytes) -> bool:
+    """Two letters are weak magic (a text may begin with "BM"): the header's own size must fit."""
+    return int.from_bytes(head[14:18], "little") in (12, 16, 40, 52, 56, 64, 108, 124)
