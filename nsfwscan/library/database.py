@@ -301,22 +301,31 @@ def _set_journal_mode(connection: sqlite3.Connection) -> None:
     """
     wanted = journal_mode(sqlite3.sqlite_version_info)
     mode = _current_journal_mode(connection)
-    deadline = time.monotonic() + BUSY_S
-    while mode != wanted:
+    if mode != wanted:
+        connection.execute("PRAGMA busy_timeout = 0")
+        # The mode changes only while nobody else has the file open. Without a write-ahead log
+        # we do as well; with a SQLite that corrupts it we must not go on.
+        wait_s = BUSY_S if wanted == "delete" else 0.0
+        mode = _change_journal_mode(connection, wanted, wait_s=wait_s)
+        connection.execute(f"PRAGMA busy_timeout = {BUSY_S * 1000:.0f}")
+    connection.execute(f"PRAGMA synchronous = {'NORMAL' if mode == 'wal' else 'FULL'}")
+
+
+def _change_journal_mode(connection: sqlite3.Connection, wanted: str, *, wait_s: float) -> str:
+    deadline = time.monotonic() + wait_s
+    while True:
         try:
             connection.execute(f"PRAGMA journal_mode = {wanted}").fetchall()
-            mode = _current_journal_mode(connection)
-            break  # some file systems have no write-ahead log
         except sqlite3.OperationalError as error:
-            # The mode changes only while no one else has the file open.
             if _primary_code(error) != sqlite3.SQLITE_BUSY:
                 raise
-            if wanted == "wal":
-                break  # a rollback journal is as good
             if time.monotonic() > deadline:
-                raise
+                if wanted == "delete":
+                    raise
+                return "delete"
             time.sleep(0.05)
-    connection.execute(f"PRAGMA synchronous = {'NORMAL' if mode == 'wal' else 'FULL'}")
+        else:
+            return _current_journal_mode(connection)  # some file systems have no such log
 
 
 def _current_journal_mode(connection: sqlite3.Connection) -> str:

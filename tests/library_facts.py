@@ -1,0 +1,121 @@
+"""Invented facts for the library's tests: file number n has one content and one outcome.
+
+So any answer of the library can be judged: it must be the fact, or it must be "not known".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import TYPE_CHECKING
+
+from nsfwscan.library import (
+    FileRow,
+    FolderView,
+    Known,
+    Library,
+    Outcome,
+    OutcomeRow,
+    Scored,
+    Scorer,
+    Unscorable,
+)
+from nsfwscan.results import FailReason, FileKey, ImageFacts, Scores, SkipReason
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+AT_FULL_SIZE = os.environ.get("TESTS_AT_FULL_SIZE", "") not in {"", "0"}
+SCORER = Scorer("5c" * 32, 3)
+BATCH = 16
+A_FOLDER = 40
+
+
+def number_of_trials(normal: int, full: int) -> int:
+    return full if AT_FULL_SIZE else normal
+
+
+def path_of(n: int) -> str:
+    return f"/pictures/album {n // A_FOLDER}/{n}.jpg"
+
+
+def key_of(n: int) -> FileKey:
+    return FileKey(1000 + n, 10**18 + n, 10**18 + 2 * n, 7_000_000 + n, 66)
+
+
+def sha256_of(n: int) -> bytes:
+    return hashlib.sha256(b"content %d" % n).digest()
+
+
+def outcome_of(n: int) -> Outcome:
+    if n % 17 == 3:
+        return Unscorable(FailReason.TRUNCATED, f"picture {n} ends early")
+    if n % 29 == 5:
+        return Unscorable(SkipReason.NOT_AN_IMAGE)
+    unsafe = (n * 7919 % 1000) / 999
+    facts = ImageFacts(("JPEG", "PNG", "WEBP")[n % 3], 100 + n, 200 + n, 1 + n % 2)
+    return Scored(facts, Scores((1 - unsafe, unsafe), unsafe))
+
+
+def file_row(n: int) -> FileRow:
+    return FileRow(path_of(n), key_of(n), sha256_of(n))
+
+
+def outcome_row(n: int) -> OutcomeRow:
+    return OutcomeRow(sha256_of(n), SCORER, outcome_of(n))
+
+
+def write_numbers(library: Library, numbers: Iterable[int]) -> None:
+    numbers = list(numbers)
+    library.write([file_row(n) for n in numbers], [outcome_row(n) for n in numbers])
+
+
+def fill(library: Library, count: int, *, snapshots: bool = True) -> None:
+    """Write the numbers below `count` in batches, as a scan does."""
+    for start in range(0, count, BATCH):
+        write_numbers(library, range(start, min(start + BATCH, count)))
+    if snapshots:
+        for folder in folders(count):
+            library.snapshot(folder, SCORER)
+
+
+def folders(count: int) -> list[str]:
+    return sorted({os.path.dirname(path_of(n)) for n in range(count)})
+
+
+def check_known(name: str, known: Known) -> int:
+    """Fail unless the answer is the fact; return the file's number."""
+    n = int(name.removesuffix(".jpg"))
+    assert (known.key, known.sha256) == (key_of(n), sha256_of(n))
+    assert known.outcome is None or known.outcome == outcome_of(n)
+    return n
+
+
+def check_view(view: FolderView) -> set[int]:
+    """Fail unless every answer is the fact; return the numbers whose outcome is known."""
+    scored = set()
+    for index, (name, known) in enumerate(zip(view.names, view.in_order(), strict=True)):
+        n = check_known(name, known)
+        assert view[name] == known
+        outcome = known.outcome
+        unsafe = view.unsafe[index]
+        assert unsafe == outcome.scores.unsafe if isinstance(outcome, Scored) else unsafe != unsafe
+        if outcome is not None:
+            scored.add(n)
+    return scored
+
+
+def known_numbers(library: Library, count: int) -> set[int]:
+    """Fail unless every answer is the fact; return the numbers that are known by path."""
+    return {n for folder in folders(count) for n in check_view(library.folder(folder, SCORER))}
+
+
+def known_contents(library: Library, count: int) -> set[int]:
+    """Fail unless every answer is the fact; return the numbers that are known by content."""
+    found = set()
+    for n in range(count):
+        outcome = library.outcome(sha256_of(n), SCORER)
+        if outcome is not None:
+            assert outcome == outcome_of(n)
+            found.add(n)
+    return found

@@ -1,0 +1,489 @@
+from __future__ import annotations
+
+import math
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from library_facts import (
+    SCORER,
+    check_view,
+    fill,
+    folders,
+    key_of,
+    known_contents,
+    known_numbers,
+    outcome_of,
+    path_of,
+    sha256_of,
+    write_numbers,
+)
+
+from nsfwscan.errors import LibraryUnavailable
+from nsfwscan.library import (
+    FileRow,
+    Library,
+    OutcomeRow,
+    Scored,
+    Scorer,
+    Unscorable,
+    database,
+    file_key,
+    pack_stat,
+    rows,
+    unpack_stat,
+)
+from nsfwscan.results import FailReason, FileKey, ImageFacts, Scores
+
+OTHER = Scorer("77" * 32, 3)
+
+
+def fail_on_warning(text: str) -> None:
+    raise AssertionError(text)
+
+
+def open_library(tmp_path: Path) -> Library:
+    return Library.open(str(tmp_path / "library.sqlite3"), warn=fail_on_warning)
+
+
+@pytest.fixture(params=["wal", "delete"])
+def mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    mode: str = request.param
+    monkeypatch.setattr(database, "journal_mode", lambda _version: mode)
+    return mode
+
+
+def test_what_was_written_is_known_after_reopening(tmp_path: Path, mode: str) -> None:
+    with open_library(tmp_path) as library:
+        fill(library, 100, snapshots=False)
+        assert library.stats().journal_mode == mode
+    with open_library(tmp_path) as library:
+        everything = set(range(100))
+        assert known_numbers(library, 100) == everything
+        assert known_contents(library, 100) == everything
+
+
+def test_a_snapshot_tells_the_same_as_the_rows(tmp_path: Path) -> None:
+    with open_library(tmp_path) as library:
+        fill(library, 100, snapshots=False)
+        for folder in folders(100):
+            from_rows = library.folder(folder, SCORER)
+            library.snapshot(folder, SCORER)
+            from_snapshot = library.folder(folder, SCORER)
+            assert (from_rows.stored, from_snapshot.stored) == (False, True)
+            assert dict(from_rows) == dict(from_snapshot)
+            assert from_rows.names == from_snapshot.names == sorted(from_rows)
+            assert from_rows.stats == from_snapshot.stats
+            assert from_rows.stats == b"".join(pack_stat(*one.key) for one in from_rows.values())
+            assert check_view(from_rows) == check_view(from_snapshot)
+
+
+def test_an_unknown_folder_is_empty_and_leaves_no_trace(tmp_path: Path) -> None:
+    with open_library(tmp_path) as library:
+        view = library.folder("/nowhere", SCORER)
+        assert (len(view), view.names, view.stats, list(view.unsafe)) == (0, [], b"", [])
+        assert view.get("x.jpg") is None
+        library.snapshot("/nowhere", SCORER)
+        assert library.stats().folders == 0
+
+
+def test_another_model_or_decoder_knows_the_content_but_no_outcome(tmp_path: Path) -> None:
+    with open_library(tmp_path) as library:
+        fill(library, 20)
+        for stranger in (OTHER, SCORER._replace(decoder=4)):
+            view = library.folder(os.path.dirname(path_of(7)), stranger)
+            known = view["7.jpg"]
+            assert (known.key, known.sha256, known.outcome) == (key_of(7), sha256_of(7), None)
+            assert all(math.isnan(unsafe) for unsafe in view.unsafe)
+            assert library.outcome(sha256_of(7), stranger) is None
+
+
+def test_a_file_that_changed_replaces_its_row_and_drops_the_snapshot(tmp_path: Path) -> None:
+    with open_library(tmp_path) as library:
+        fill(library, 20)
+        changed = FileRow(path_of(7), key_of(7)._replace(mtime_ns=5), sha256_of(8))
+        library.write([changed], [])
+        view = library.folder(os.path.dirname(path_of(7)), SCORER)
+        assert not view.stored
+        assert view["7.jpg"][:3] == (changed.key, sha256_of(8), outcome_of(8))
+
+
+def test_a_failure_that_goes_well_later_is_not_hidden_by_any_snapshot(tmp_path: Path) -> None:
+    failed = Unscorable(FailReason.DECODER_TIMEOUT, "no answer")
+    well = Scored(ImageFacts("JPEG", 1, 2, 1), Scores((0.25, 0.75), 0.75))
+    with open_library(tmp_path) as library:
+        twins = [FileRow(f"/{folder}/x.jpg", key_of(1), sha256_of(1)) for folder in "ab"]
+        library.write(twins, [OutcomeRow(sha256_of(1), SCORER, failed)])
+        for folder in ("/a", "/b"):
+            library.snapshot(folder, SCORER)
+            assert library.folder(folder, SCORER)["x.jpg"].outcome == failed
+        library.write([], [OutcomeRow(sha256_of(1), SCORER, well)])
+        for folder in ("/a", "/b"):
+            assert library.folder(folder, SCORER)["x.jpg"].outcome == well
+
+
+@pytest.mark.parametrize(
+    "name",
+    [b"new\nline.jpg", b"\xff\xfe invalid.jpg", "ünïcödé 😀.jpg".encode(), b"%s?*'\"\\.jpg", b" "],
+)
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names")
+def test_names_need_not_be_text(tmp_path: Path, name: bytes) -> None:
+    folder = os.fsdecode(b"/fo\xe4lder\n")
+    path = os.path.join(folder, os.fsdecode(name))
+    with open_library(tmp_path) as library:
+        other = FileRow(os.path.join(folder, "a.jpg"), key_of(2), sha256_of(2))
+        library.write([FileRow(path, key_of(1), sha256_of(1)), other], [])
+        from_rows = library.folder(folder, SCORER)
+        library.snapshot(folder, SCORER)
+        from_snapshot = library.folder(folder, SCORER)
+        assert from_snapshot.stored
+        assert set(from_rows) == set(from_snapshot) == {os.fsdecode(name), "a.jpg"}
+        assert from_snapshot[os.fsdecode(name)].sha256 == sha256_of(1)
+        assert {row.path for row in library.export()} == {path, other.path}
+
+
+def test_a_file_in_the_root_folder(tmp_path: Path) -> None:
+    with open_library(tmp_path) as library:
+        library.write([FileRow("/x.jpg", key_of(1), sha256_of(1))], [])
+        assert list(library.folder("/", SCORER)) == ["x.jpg"]
+        assert [row.path for row in library.export()] == ["/x.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("key", "same"),
+    [
+        (FileKey(0, 0, 0, 0, 0), True),
+        (FileKey(1, -(10**18), -1, (1 << 64) - 1, (1 << 64) - 1), True),
+        (FileKey(1, 1 << 63, 1, 1 << 100, 3), False),
+    ],
+)
+def test_stat_numbers_of_any_size_are_kept_or_cut(key: FileKey, same: bool) -> None:
+    packed = pack_stat(*key)
+    assert len(packed) == rows.STAT_BYTES
+    assert (unpack_stat(packed) == key) is same
+    assert pack_stat(*unpack_stat(packed)) == packed
+
+
+def test_file_key_is_what_stat_says(tmp_path: Path) -> None:
+    status = os.stat(tmp_path)
+    key = file_key(status)
+    assert key[:3] == (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    assert key[3:] == (status.st_ino, status.st_dev)
+
+
+def test_outcomes_with_different_numbers_of_labels_fit_one_folder(tmp_path: Path) -> None:
+    outcomes = {
+        n: Scored(ImageFacts("GIF", 1, 1, 9), Scores(tuple([0.5] * n), 0.5)) for n in (2, 5, 1)
+    }
+    with open_library(tmp_path) as library:
+        library.write(
+            [FileRow(f"/a/{n}", key_of(n), sha256_of(n)) for n in outcomes],
+            [OutcomeRow(sha256_of(n), SCORER, outcome) for n, outcome in outcomes.items()],
+        )
+        library.snapshot("/a", SCORER)
+        view = library.folder("/a", SCORER)
+        assert {int(name): known.outcome for name, known in view.items()} == outcomes
+
+
+def test_a_reason_of_a_later_version_is_unknown(tmp_path: Path) -> None:
+    assert rows.decode_outcome(b'{"failed":"eaten-by-a-grue","detail":""}') is None
+    assert rows.decode_outcome(b'{"skipped":"eaten-by-a-grue","detail":""}') is None
+
+
+@pytest.mark.parametrize("outcome", [outcome_of(n) for n in (0, 3, 5)])
+def test_outcomes_read_back_equal(outcome: Scored | Unscorable) -> None:
+    assert rows.decode_outcome(rows.encode_outcome(outcome)) == outcome
+
+
+def test_forget_drops_files_and_keeps_outcomes(tmp_path: Path) -> None:
+    with open_library(tmp_path) as library:
+        fill(library, 20)
+        library.forget(os.path.dirname(path_of(0)), ["7.jpg", "never seen.jpg"])
+        assert known_numbers(library, 20) == set(range(20)) - {7}
+        assert known_contents(library, 20) == set(range(20))
+
+
+def test_prune_drops_files_that_are_gone_but_nothing_of_a_folder_that_cannot_be_listed(
+    tmp_path: Path,
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "0.jpg").touch()
+    unplugged = tmp_path / "unplugged"
+    with open_library(tmp_path) as library:
+        library.write(
+            [
+                FileRow(str(here / "0.jpg"), key_of(0), sha256_of(0)),
+                FileRow(str(here / "1.jpg"), key_of(1), sha256_of(1)),
+                FileRow(str(unplugged / "2.jpg"), key_of(2), sha256_of(2)),
+            ],
+            [OutcomeRow(sha256_of(n), SCORER, outcome_of(n)) for n in range(4)],
+        )
+        library.snapshot(str(here), SCORER)
+        assert library.prune(older_than_days=1) == (1, 0)
+        assert list(library.folder(str(here), SCORER)) == ["0.jpg"]
+        assert list(library.folder(str(unplugged), SCORER)) == ["2.jpg"]
+        assert known_contents(library, 4) == {0, 1, 2, 3}
+        assert library.prune(older_than_days=-1) == (1, 3)
+        assert known_contents(library, 4) == {0}
+        assert library.stats().folders == 1
+
+
+def test_prune_drops_models_that_are_no_longer_wanted(tmp_path: Path) -> None:
+    with open_library(tmp_path) as library:
+        fill(library, 20)
+        library.write([], [OutcomeRow(sha256_of(1), OTHER, outcome_of(1))])
+        library.remember_model(SCORER.fingerprint, "old", ["a", "b"])
+        assert library.prune(older_than_days=1000, models=[OTHER.fingerprint]).outcomes == 20
+        assert [one.scorer for one in library.stats().models] == [OTHER]
+        assert known_contents(library, 20) == set()
+        assert library.outcome(sha256_of(1), OTHER) == outcome_of(1)
+
+
+def test_clear_forgets_everything_and_the_damaged_files_too(tmp_path: Path) -> None:
+    with open_library(tmp_path) as library:
+        fill(library, 100)
+        aside = tmp_path / "library.sqlite3.corrupt-20250101T000000"
+        aside.touch()
+        before = library.stats()
+        assert before.set_aside == (str(aside),)
+        library.clear()
+        after = library.stats()
+        assert (after.files, after.contents, after.folders, after.models) == (0, 0, 0, ())
+        assert after.set_aside == ()
+        assert after.bytes < before.bytes
+        fill(library, 20)
+        assert known_numbers(library, 20) == set(range(20))
+
+
+def test_stats_and_export_name_the_model(tmp_path: Path) -> None:
+    with open_library(tmp_path) as library:
+        library.remember_model(SCORER.fingerprint, "a model", ("safe", "not safe"))
+        fill(library, 40)
+        library.write([FileRow("/z/unscored.jpg", key_of(99), sha256_of(99))], [])
+        library.write([], [OutcomeRow(sha256_of(50), SCORER, outcome_of(50))])
+        stats = library.stats()
+        assert (stats.files, stats.folders, stats.contents, stats.schema) == (41, 2, 41, 1)
+        assert stats.models == ((SCORER, "a model", 41),)
+        assert stats.bytes >= os.path.getsize(library.path) > 0
+        exported = list(library.export())
+    assert len(exported) == 42
+    for row in exported[:40]:
+        assert row.path is not None
+        n = int(os.path.basename(row.path).removesuffix(".jpg"))
+        assert row[1:] == (
+            key_of(n),
+            sha256_of(n),
+            SCORER,
+            "a model",
+            ("safe", "not safe"),
+            outcome_of(n),
+        )
+    unscored, without_file = exported[40:]
+    assert unscored == ("/z/unscored.jpg", key_of(99), sha256_of(99), None, "", (), None)
+    assert (without_file.path, without_file.outcome) == (None, outcome_of(50))
+
+
+def test_a_scan_of_unchanged_files_writes_nothing(tmp_path: Path) -> None:
+    with open_library(tmp_path) as library:
+        library.remember_model(SCORER.fingerprint, "m", ("a", "b"))
+        fill(library, 40)
+    before = Path(library.path).stat().st_mtime_ns, Path(library.path).read_bytes()
+    with open_library(tmp_path) as library:
+        library.remember_model(SCORER.fingerprint, "m", ("a", "b"))
+        assert known_numbers(library, 40) == set(range(40))
+    assert (Path(library.path).stat().st_mtime_ns, Path(library.path).read_bytes()) == before
+
+
+def test_verify_deletes_rows_that_fail_and_only_those(tmp_path: Path) -> None:
+    with open_library(tmp_path) as library:
+        fill(library, 40)
+        library.remember_model(SCORER.fingerprint, "m", ("a", "b"))
+        assert library.verify() == (40 + 40 + 1 + 1, 0, False)
+    with sqlite3.connect(library.path) as raw:
+        raw.execute("UPDATE file SET sha256 = ? WHERE name = ?", (sha256_of(8), b"7.jpg"))
+        raw.execute(
+            "UPDATE outcome SET body = replace(body, 'JPEG', 'JPEX') WHERE sha256 = ?",
+            (sha256_of(9),),
+        )
+        raw.execute("UPDATE snapshot SET checksum = checksum + 1")
+        raw.execute("UPDATE model SET name = ?", (b"n",))
+    raw.close()
+    with open_library(tmp_path) as library:
+        assert known_numbers(library, 40) == set(range(40)) - {7, 9}
+        assert known_contents(library, 40) == set(range(40)) - {9}
+        assert library.stats().models[0].name == ""
+        assert library.verify() == (82, 4, False)
+        assert library.verify() == (78, 0, False)
+
+
+def test_rows_filed_under_the_wrong_key_are_unknown(tmp_path: Path) -> None:
+    """C3: a checksum covers what the numbers of its key stand for."""
+    with open_library(tmp_path) as library:
+        fill(library, 80)
+    with sqlite3.connect(library.path) as raw:
+        raw.execute("UPDATE folder SET path = path || 'x' WHERE id = 1")
+        raw.execute("UPDATE scorer SET decoder = 9")
+    raw.close()
+    with open_library(tmp_path) as library:
+        assert len(library.folder("/pictures/album 0x", SCORER)) == 0
+        assert library.outcome(sha256_of(1), SCORER._replace(decoder=9)) is None
+        view = library.folder("/pictures/album 1", SCORER._replace(decoder=9))
+        assert {known.outcome for known in view.values()} == {None}
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [
+        ((3, 7, 17), "delete"),
+        ((3, 40, 1), "delete"),
+        ((3, 44, 5), "delete"),
+        ((3, 44, 6), "wal"),
+        ((3, 45, 0), "delete"),
+        ((3, 50, 6), "delete"),
+        ((3, 50, 7), "wal"),
+        ((3, 51, 2), "delete"),
+        ((3, 51, 3), "wal"),
+        ((3, 52, 0), "wal"),
+        ((4, 0, 0), "wal"),
+    ],
+)
+def test_no_write_ahead_log_with_a_sqlite_that_can_corrupt_it(
+    version: tuple[int, int, int], expected: str
+) -> None:
+    assert database.journal_mode(version) == expected
+
+
+def test_the_journal_mode_changes_with_the_sqlite_that_opens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for mode in ("wal", "delete", "wal"):
+        monkeypatch.setattr(database, "journal_mode", lambda _version, mode=mode: mode)
+        with open_library(tmp_path) as library:
+            assert library.stats().journal_mode == mode
+            write_numbers(library, range(5))
+
+
+def test_a_write_ahead_log_is_not_insisted_on_while_others_use_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "journal_mode", lambda _version: "delete")
+    with open_library(tmp_path) as first:
+        raw = sqlite3.connect(first.path, isolation_level=None)
+        raw.execute("BEGIN")
+        raw.execute("SELECT * FROM folder").fetchall()
+        monkeypatch.setattr(database, "journal_mode", lambda _version: "wal")
+        began = time.monotonic()
+        with open_library(tmp_path) as second:
+            assert second.stats().journal_mode == "delete"
+        assert time.monotonic() - began < 5
+        raw.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no permission bits")
+def test_only_the_owner_may_read_it(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / "new" / "library.sqlite3"
+    before = os.umask(0)
+    try:
+        with Library.open(str(path), warn=fail_on_warning) as library:
+            fill(library, 20)
+            assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+            assert {stat.S_IMODE(one.stat().st_mode) for one in path.parent.iterdir()} == {0o600}
+    finally:
+        os.umask(before)
+
+
+def test_threads_may_share_a_library(tmp_path: Path) -> None:
+    with open_library(tmp_path) as library:
+        threads = [
+            threading.Thread(
+                target=lambda start=start: [
+                    write_numbers(library, range(n, n + 5)) for n in range(start, start + 50, 5)
+                ]
+            )
+            for start in range(0, 200, 50)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert known_numbers(library, 200) == set(range(200))
+
+
+def test_a_closed_library_says_so_and_closes_again(tmp_path: Path) -> None:
+    library = open_library(tmp_path)
+    library.close()
+    library.close()
+    with pytest.raises(LibraryUnavailable, match="closed"):
+        library.folder("/", SCORER)
+
+
+def test_the_database_of_another_program_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "library.sqlite3"
+    raw = sqlite3.connect(path)
+    raw.execute("CREATE TABLE bookmarks (url)")
+    raw.commit()
+    raw.close()
+    before = path.read_bytes()
+    with pytest.raises(LibraryUnavailable, match="another program"):
+        open_library(tmp_path)
+    assert path.read_bytes() == before
+    assert {one.name for one in tmp_path.iterdir()} == {path.name, f"{path.name}.lock"}
+
+
+def test_a_folder_in_place_of_the_file_or_of_its_folder_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "library.sqlite3").mkdir()
+    with pytest.raises(LibraryUnavailable, match="not a file"):
+        open_library(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(LibraryUnavailable, match="cannot be opened"):
+        Library.open(str(tmp_path / "file" / "library.sqlite3"), warn=fail_on_warning)
+
+
+def test_a_path_with_odd_characters_works(tmp_path: Path) -> None:
+    path = os.path.join(tmp_path, "a ?#%41\n", "library.sqlite3")
+    with Library.open(path, warn=fail_on_warning) as library:
+        fill(library, 20)
+        assert known_numbers(library, 20) == set(range(20))
+        connection = database._open_read_only(library.path)
+        assert connection.execute("SELECT count(*) FROM file").fetchone() == (20,)
+        connection.close()
+
+
+def test_a_flat_folder_of_many_files_is_written_in_linear_time(tmp_path: Path) -> None:
+    def seconds_for(library: Library, start: int) -> float:
+        began = time.process_time()
+        for first in range(start, start + 4000, 100):
+            library.write(
+                [
+                    FileRow(f"/flat/{n}.jpg", key_of(n), sha256_of(n))
+                    for n in range(first, first + 100)
+                ],
+                [],
+            )
+        return time.process_time() - began
+
+    with open_library(tmp_path) as library:
+        times = []
+        for start in range(0, 20_000, 4000):
+            times.append(seconds_for(library, start))
+            library.snapshot("/flat", SCORER)
+        assert len(library.folder("/flat", SCORER)) == 20_000
+        assert times[-1] < 4 * times[0] + 0.5
+
+
+def test_importing_the_library_loads_no_picture_or_model_code() -> None:
+    code = (
+        "import sys, nsfwscan.library;"
+        "print(sorted({'numpy', 'PIL', 'onnxruntime', 'typer', 'rich'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.strip() == "[]"
