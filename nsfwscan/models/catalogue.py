@@ -18,7 +18,7 @@ from nsfwscan.models.manifest import MODEL_NAME, Artefact, ModelManifest
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from nsfwscan.models.manifest import InputSpec, OutputSpec, Thresholds
+    from nsfwscan.models.manifest import InputSpec, OutputSpec, Probe, Thresholds
 
 AUTO_ORDER = ("falconsai", "adamcodd", "marqo", "opennsfw")
 """The order in which `auto` prefers installed models. freepik answers another question (levels)."""
@@ -90,6 +90,7 @@ class CatalogueEntry:
     output: OutputSpec
     thresholds: Thresholds
     recipe: str
+    probes: tuple[Probe, ...]
     origin: Origin | None
     """Where a graph that runs can be fetched; None for a model that has to be built."""
     checkpoint: HubSource | None
@@ -114,6 +115,7 @@ class CatalogueEntry:
             output=self.output,
             thresholds=self.thresholds,
             recipe=self.recipe,
+            probes=self.probes,
         )
 
     def licence_text(self) -> str:
@@ -149,6 +151,7 @@ def _entry(name: str, table: dict[str, Any]) -> CatalogueEntry:
         output=draft.output,
         thresholds=draft.thresholds,
         recipe=draft.recipe,
+        probes=draft.probes,
         origin=_hub(hub) if hub else _wheel(wheel) if wheel else None,
         checkpoint=_hub(checkpoint) if checkpoint else None,
     )
