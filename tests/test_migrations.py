@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import sqlite3
+from typing import TYPE_CHECKING
+
+import pytest
+from library_facts import SCORER, fill, known_contents, known_numbers
+
+from nsfwscan.errors import LibraryTooNew
+from nsfwscan.library import Library, database, migrations
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NEWEST = len(migrations.MIGRATIONS)
+
+
+def fail_on_warning(text: str) -> None:
+    raise AssertionError(text)
+
+
+def released_library(version: int, path: Path, data: Path) -> None:
+    raw = sqlite3.connect(path)
+    raw.executescript((data / f"library_schema_{version}.sql").read_text())
+    raw.close()
+
+
+def schema_of(path: Path) -> list[tuple[str, str]]:
+    raw = sqlite3.connect(path)
+    schema = raw.execute(
+        "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name"
+    ).fetchall()
+    raw.close()
+    return schema
+
+
+@pytest.fixture
+def data(request: pytest.FixtureRequest) -> Path:
+    return request.path.parent / "data"
+
+
+def test_c8_every_migration_is_named_by_its_number() -> None:
+    numbers = [int(one.__name__[1:4]) for one in migrations.MIGRATIONS]
+    assert numbers == list(range(1, NEWEST + 1))
+
+
+def test_c8_a_blank_file_gets_the_newest_schema(tmp_path: Path) -> None:
+    path = tmp_path / "library.sqlite3"
+    path.touch()
+    with Library.open(str(path), warn=fail_on_warning) as library:
+        assert library.stats().schema == NEWEST
+
+
+@pytest.mark.parametrize("version", range(1, NEWEST + 1))
+def test_c8_every_released_schema_migrates_and_keeps_its_facts(
+    version: int, tmp_path: Path, data: Path
+) -> None:
+    path, blank = tmp_path / "library.sqlite3", tmp_path / "blank.sqlite3"
+    released_library(version, path, data)
+    Library.open(str(blank), warn=fail_on_warning).close()
+    with Library.open(str(path), warn=fail_on_warning) as library:
+        assert library.stats().schema == NEWEST
+        assert library.stats().models[0][:2] == (SCORER, "a model")
+        assert known_numbers(library, 6) == set(range(6))
+        assert known_contents(library, 6) == set(range(6))
+        assert library.verify().deleted == 0
+    assert schema_of(path) == schema_of(blank)
+
+
+@pytest.mark.parametrize("mode", ["wal", "delete"])
+def test_c8_a_newer_schema_is_refused_untouched(
+    mode: str, tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "library.sqlite3"
+    released_library(1, path, data)
+    raw = sqlite3.connect(path)
+    raw.execute(f"PRAGMA journal_mode = {mode}")
+    raw.execute(f"PRAGMA user_version = {NEWEST + 1}")
+    raw.close()
+    before = path.read_bytes(), path.stat().st_mtime_ns
+    for wanted in ("wal", "delete"):
+        monkeypatch.setattr(database, "journal_mode", lambda _version, wanted=wanted: wanted)
+        with pytest.raises(LibraryTooNew, match="later version") as caught:
+            Library.open(str(path), warn=fail_on_warning)
+        assert caught.value.hint
+    assert (path.read_bytes(), path.stat().st_mtime_ns) == before
+    assert {one.name for one in tmp_path.iterdir()} == {path.name, f"{path.name}.lock"}
+
+
+def test_c8_a_migration_that_is_interrupted_leaves_the_schema_it_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "library.sqlite3"
+
+    def m002_interrupted(connection: sqlite3.Connection) -> None:
+        connection.execute("ALTER TABLE file ADD COLUMN colour")
+        connection.execute("DELETE FROM outcome")
+        raise KeyboardInterrupt
+
+    with Library.open(str(path), warn=fail_on_warning) as library:
+        fill(library, 6)
+    before = schema_of(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(migrations, "MIGRATIONS", (*migrations.MIGRATIONS, m002_interrupted))
+        with pytest.raises(KeyboardInterrupt):
+            Library.open(str(path), warn=fail_on_warning)
+    assert schema_of(path) == before
+    with Library.open(str(path), warn=fail_on_warning) as library:
+        assert known_numbers(library, 6) == set(range(6))
