@@ -21,7 +21,7 @@ from nsfwscan.images.decode_pool import DecodePool
 from nsfwscan.images.discover import Symlinks, WalkOptions
 from nsfwscan.images.read import read_head, read_picture
 from nsfwscan.images.sniff import sniff
-from nsfwscan.library.cache import FileRow, Outcome, Scored, Unscorable
+from nsfwscan.library.rows import FileRow, Outcome, Scored, Unscorable
 from nsfwscan.results import Failed, FailReason, FileKey, Origin, Skipped, SkipReason
 
 if TYPE_CHECKING:

@@ -12,11 +12,13 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, NamedTuple, TypeGuard
 
 from nsfwscan.errors import LibraryError
-from nsfwscan.library.cache import FileRow, Known, Library, Outcome, OutcomeRow, Scorer, Unscorable
+from nsfwscan.library.rows import FileRow, Known, Outcome, OutcomeRow, Scorer, Unscorable
 from nsfwscan.results import FailReason, Origin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from nsfwscan.library.cache import Library
 
 _BATCH_ROWS = 512
 _BATCH_SECONDS = 1.0

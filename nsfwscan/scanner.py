@@ -22,14 +22,15 @@ from nsfwscan.images.discover import (
     join,
 )
 from nsfwscan.lanes import Done, Lanes
-from nsfwscan.library.cache import Scorer, Unscorable
+from nsfwscan.library.rows import Scorer, Unscorable
 from nsfwscan.memory import Memory
 from nsfwscan.results import Decision, Failed, Origin, Scanned, ScanResult, Skipped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
-    from nsfwscan.library.cache import Library, Outcome
+    from nsfwscan.library.cache import Library
+    from nsfwscan.library.rows import Outcome
     from nsfwscan.models.classifier import Classifier
     from nsfwscan.models.manifest import ModelManifest
     from nsfwscan.policy import Policy
@@ -133,7 +134,7 @@ class Scanner:
         """
         self.tally = ScanTally()
         self._policy = policy
-        self._options = options
+        self.options = options
         self._memory = Memory(
             library,
             Scorer(manifest.fingerprint, decoder),
@@ -154,7 +155,7 @@ class Scanner:
         self._stopping = True
         self._lanes.stop()
 
-    def scan(self, paths: Iterable[str]) -> Iterator[ScanResult]:
+    def scan(self, paths: Iterable[str]) -> Generator[ScanResult]:
         """Yield a result for each picture at and below `paths`, in a stable order.
 
         Raises `ModelError` when the model cannot be loaded. What was scored is saved however the
@@ -162,7 +163,7 @@ class Scanner:
         """
         pending: deque[ScanResult | Future[Done | None]] = deque()
         try:
-            for listing in discover(paths, self._options.walk, self.tally.walk):
+            for listing in discover(paths, self.options.walk, self.tally.walk):
                 for item in self._look_up(listing):
                     pending.append(item)
                     yield from self._ready(pending, _WINDOW)

@@ -116,6 +116,12 @@ def discover(roots: Iterable[str], options: WalkOptions, tally: WalkTally) -> It
     yield from walk.flush()
 
 
+def count_files(roots: Iterable[str], options: WalkOptions) -> int:
+    """Return how many results a scan of `roots` will give, or close to it if files come and go."""
+    listings = discover(roots, options, WalkTally())
+    return sum(len(listing.names) + len(listing.passed) for listing in listings)
+
+
 class _Walk:
     def __init__(self, options: WalkOptions, tally: WalkTally) -> None:
         self._options = options

@@ -7,7 +7,6 @@ when they have a picture to score and not before.
 from __future__ import annotations
 
 import math
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol, assert_never
 
 import numpy as np
@@ -23,6 +22,7 @@ from nsfwscan.models.manifest import (
     OutputKind,
     Reduction,
 )
+from nsfwscan.models.provider import Provider
 from nsfwscan.results import Scores
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from nsfwscan.models.store import InstalledModel
+    from nsfwscan.models.package import InstalledModel
 
 _PROVIDER_OF = {
     "cuda": "CUDAExecutionProvider",
@@ -42,17 +42,6 @@ _PROVIDER_OF = {
 _ORT_DTYPE = {"tensor(float)": DType.FLOAT32, "tensor(uint8)": DType.UINT8}
 _TOLERANCE = 1e-3
 """How far published probabilities may add up beside one; float32 softmax stays within 1e-6."""
-
-
-class Provider(StrEnum):
-    """What computes. `auto` takes the first of the others that the installed onnxruntime has."""
-
-    AUTO = "auto"
-    CUDA = "cuda"
-    DIRECTML = "directml"
-    COREML = "coreml"
-    OPENVINO = "openvino"
-    CPU = "cpu"
 
 
 class Classifier(Protocol):

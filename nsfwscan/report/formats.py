@@ -30,10 +30,10 @@ class Format(StrEnum):
 class Reporter(Protocol):
     """Writes the results of one scan, one after the other, to a stream of bytes."""
 
-    def add(self, result: ScanResult) -> None:
+    def add(self, result: ScanResult, /) -> None:
         """Write one result, or keep it until the end. Raises OSError as the stream does."""
 
-    def end(self, summary: dict[str, Json]) -> None:
+    def end(self, summary: dict[str, Json], /) -> None:
         """Write what is left, also after an interrupted scan: the output is always complete."""
 
 
@@ -68,7 +68,7 @@ class JsonLinesReporter:
         self._stream.write(_json(self._recorder.record(result)).encode() + b"\n")
         self._stream.flush()
 
-    def end(self, summary: dict[str, Json]) -> None:
+    def end(self, _summary: dict[str, Json], /) -> None:
         """Write nothing: each line stands for itself."""
 
 
@@ -94,7 +94,7 @@ class CsvReporter:
         flat["model"] = model["name"] if isinstance(model, dict) else None
         self._write([flat.get(column) for column in _COLUMNS])
 
-    def end(self, summary: dict[str, Json]) -> None:
+    def end(self, _summary: dict[str, Json], /) -> None:
         """Write nothing: a summary would be a row of another kind."""
 
     def _write(self, row: Sequence[Json]) -> None:
@@ -113,7 +113,7 @@ class Paths0Reporter:
         """Write one path."""
         self._stream.write(os.fsencode(result.path) + b"\0")
 
-    def end(self, summary: dict[str, Json]) -> None:
+    def end(self, _summary: dict[str, Json], /) -> None:
         """Write nothing."""
 
 

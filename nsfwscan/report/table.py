@@ -35,7 +35,7 @@ class TableReporter:
         else:
             self._others.append(result)
 
-    def end(self, summary: dict[str, Json]) -> None:
+    def end(self, _summary: dict[str, Json], /) -> None:
         """Write the table; nothing when there is nothing to show."""
         if not self._scanned and not self._others:
             return

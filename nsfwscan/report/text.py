@@ -37,3 +37,14 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def size(bytes_: int) -> str:
+    """Return for example `820 bytes`, `23.6 MB`."""
+    if bytes_ < 1000:
+        return count(bytes_, "byte")
+    unit, scale = next(
+        ((unit, scale) for unit, scale in (("kB", 1e3), ("MB", 1e6)) if bytes_ < scale * 1000),
+        ("GB", 1e9),
+    )
+    return f"{bytes_ / scale:.1f} {unit}"

@@ -1,0 +1,64 @@
+"""The command tree. Each command has a file of its own and imports what it needs when it runs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from nsfwscan._version import __version__
+from nsfwscan.cli import cache, config, doctor, models, scan, selftest
+
+app = typer.Typer(
+    name="nsfwscan",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=(
+        "Exit codes: 0 nothing flagged; 1 something flagged; 2 could not run; 3 finished, but some "
+        "files could not be read; 130 interrupted. When several hold: 130, 2, 1, 3, 0."
+    ),
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"nsfwscan {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def nsfwscan(
+    context: typer.Context,
+    config_file: Annotated[
+        str | None,
+        typer.Option(
+            "--config",
+            metavar="FILE",
+            envvar="NSFWSCAN_CONFIG",
+            help="Read settings from FILE instead of the usual place (`nsfwscan doctor` names it).",
+        ),
+    ] = None,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Find the pictures that are not safe for work, offline.
+
+    `nsfwscan scan ~/Pictures` looks at every picture in a folder with a neural network that runs on
+    this computer, prints the ones that are probably not safe for work, and remembers the scores, so
+    that the next scan only looks at what is new. No picture ever leaves the computer, and none is
+    ever changed. The network is used for one thing: to fetch a model, once.
+    """
+    context.default_map = config.defaults(context, config_file)
+
+
+app.command("scan")(scan.scan)
+app.add_typer(models.app, name="models")
+app.add_typer(cache.app, name="cache")
+app.command("doctor")(doctor.doctor)
+app.command("selftest")(selftest.selftest)

@@ -1,0 +1,128 @@
+"""`nsfwscan cache`: what is remembered of earlier scans."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated
+
+import typer
+
+from nsfwscan import locations
+from nsfwscan.cli.tables import print_table
+from nsfwscan.cli.talk import Talk
+from nsfwscan.errors import UsageError
+from nsfwscan.library.cache import Library
+from nsfwscan.library.rows import Scored, Unscorable
+from nsfwscan.report.text import count, size, utf8
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Look after what is remembered of earlier scans.",
+    epilog="It can be deleted at any time: the next scan then takes as long as the first.",
+)
+
+
+def _open() -> Library:
+    return Library.open(locations.library_file(), warn=Talk(quiet=False).warn)
+
+
+@app.command()
+def path() -> None:
+    """Print where the cache is."""
+    typer.echo(locations.library_file())
+
+
+@app.command()
+def stats() -> None:
+    """Print how much is remembered, and for which models."""
+    with _open() as library:
+        found = library.stats()
+    rows = [
+        ("file", found.path),
+        ("size", size(found.bytes)),
+        ("journal", found.journal_mode),
+        ("schema", str(found.schema)),
+        ("files", f"{found.files:,} in {count(found.folders, 'folder')}"),
+        ("contents", f"{found.contents:,}"),
+    ]
+    rows += [
+        (f"scored by {one.name or one.scorer.fingerprint[:12]}", f"{one.outcomes:,}")
+        for one in found.models
+    ]
+    rows += [("damaged, set aside", one) for one in found.set_aside]
+    print_table(("what", "value"), rows)
+
+
+@app.command()
+def prune(
+    older_than_days: Annotated[
+        float,
+        typer.Option(
+            "--older-than-days",
+            min=0,
+            help="Keep for this long what cannot be checked now: a disk that is not plugged in "
+            "looks like a deleted folder.",
+        ),
+    ] = 90,
+) -> None:
+    """Forget files that no longer exist, and scores that no file needs any more."""
+    with _open() as library:
+        pruned = library.prune(older_than_days=older_than_days)
+    typer.echo(f"Forgot {count(pruned.files, 'file')} and {count(pruned.outcomes, 'score')}.")
+
+
+@app.command()
+def verify() -> None:
+    """Check every remembered row against its checksum and drop those that are damaged.
+
+    Damaged rows are never used in any case; this gives their space back. Exits with 2 when there
+    were any.
+    """
+    with _open() as library:
+        result = library.verify()
+    typer.echo(f"Checked {count(result.checked, 'row')}, dropped {result.deleted:,}.")
+    if result.set_aside:
+        typer.echo("The file itself was damaged; it was set aside and a new one begun.")
+    raise typer.Exit(2 if result.deleted or result.set_aside else 0)
+
+
+@app.command()
+def clear(
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Forget everything. Pictures and models are not touched."""
+    where = locations.library_file()
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UsageError("this deletes all remembered scores", hint="say --yes")
+        typer.confirm(f"Delete all remembered scores in {where}?", abort=True)
+    with _open() as library:
+        library.clear()
+    typer.echo("Everything is forgotten.")
+
+
+@app.command()
+def export() -> None:
+    """Print everything remembered as JSON Lines: one line for each file and model."""
+    out = sys.stdout.buffer
+    with _open() as library:
+        for row in library.export():
+            record: dict[str, object] = {
+                "path": None if row.path is None else utf8(row.path),
+                "sha256": row.sha256.hex(),
+                "model": row.model or None,
+                "fingerprint": None if row.scorer is None else row.scorer.fingerprint,
+            }
+            if isinstance(row.outcome, Scored):
+                record["nsfw_score"] = row.outcome.scores.unsafe
+                record["labels"] = [
+                    {"label": label, "score": score}
+                    for label, score in zip(
+                        row.labels, row.outcome.scores.probabilities, strict=False
+                    )
+                ]
+            elif isinstance(row.outcome, Unscorable):
+                record["failed"] = row.outcome.reason.value
+            out.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+    out.flush()

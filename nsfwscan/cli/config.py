@@ -1,0 +1,84 @@
+"""The configuration file: defaults for options, in TOML.
+
+    [scan]
+    flag-at = 0.9
+    exclude = ["*.tmp", "Trash/"]
+
+A table is named like a command, a key like its option. A flag on the command line comes first, then
+an `NSFWSCAN_*` variable, then this file, then the built-in default.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from typing import Any
+
+import typer
+from typer.core import TyperGroup, TyperOption
+
+from nsfwscan import locations
+from nsfwscan.errors import ConfigError
+from nsfwscan.report.text import readable
+
+
+def defaults(context: typer.Context, given: str | None) -> dict[str, Any]:
+    """Read the configuration into the shape of `typer.Context.default_map`.
+
+    `given` is a file that must exist; without one the usual place is read if there is a file.
+    Raises `ConfigError` that names the file and the key.
+    """
+    path = given or locations.config_file()
+    try:
+        with open(path, "rb") as file:
+            document = tomllib.load(file)
+    except FileNotFoundError as error:
+        if given is None:
+            return {}
+        raise ConfigError(f"the configuration file {readable(path)} does not exist") from error
+    except OSError as error:
+        raise ConfigError(f"cannot read {readable(path)}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{readable(path)} is not valid TOML: {error}") from error
+    return _tables(context, context.command, document, readable(path))
+
+
+def _tables(
+    context: typer.Context, group: Any, document: dict[str, Any], where: str
+) -> dict[str, Any]:
+    """Check the tables of a group of commands; typer's `Command` is not a public type."""
+    found: dict[str, Any] = {}
+    for name, table in document.items():
+        command = group.commands.get(name)
+        if command is None or not isinstance(table, dict):
+            known = ", ".join(f"[{one}]" for one in group.commands)
+            raise ConfigError(f"{where}: {name!r} is no command", hint=f"known tables are {known}")
+        inner = f"{where}: [{name}]"
+        if isinstance(command, TyperGroup):
+            found[name] = _tables(context, command, table, inner)
+        else:
+            found[name] = _options(context, command.params, table, inner)
+    return found
+
+
+def _options(
+    context: typer.Context, parameters: list[Any], table: dict[str, Any], where: str
+) -> dict[str, Any]:
+    options = {
+        flag.removeprefix("--"): option
+        for option in parameters
+        if isinstance(option, TyperOption)
+        for flag in option.opts
+        if flag.startswith("--")
+    }
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        option = options.get(key)
+        if option is None or option.name is None:
+            known = ", ".join(sorted(options))
+            raise ConfigError(f"{where} has no option {key!r}", hint=f"known options are {known}")
+        try:
+            option.process_value(context, value)
+        except typer.BadParameter as error:
+            raise ConfigError(f"{where} {key} = {value!r}: {error.message}") from error
+        values[option.name] = value
+    return values

@@ -1,0 +1,491 @@
+"""`nsfwscan scan`: look at every picture and say which are not safe for work."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from enum import StrEnum
+from types import FrameType
+from typing import Annotated, BinaryIO, assert_never
+
+import typer
+
+from nsfwscan.cli.options import (
+    MEMORY_PANEL,
+    MODEL_PANEL,
+    OUTPUT_PANEL,
+    WALK_PANEL,
+    Jobs,
+    ModelName,
+    Offline,
+    ProviderName,
+    Quiet,
+    Threads,
+)
+from nsfwscan.cli.talk import STARTED, Counter, Talk, flagged
+from nsfwscan.errors import UsageError
+from nsfwscan.images.discover import Symlinks, WalkOptions, check_roots, count_files
+from nsfwscan.models.provider import Provider
+from nsfwscan.report.formats import (
+    CsvReporter,
+    Format,
+    JsonLinesReporter,
+    JsonReporter,
+    Paths0Reporter,
+    Reporter,
+)
+from nsfwscan.report.record import Recorder
+from nsfwscan.report.summary import Summary
+from nsfwscan.report.table import TableReporter
+from nsfwscan.results import Decision, Failed, Scanned, ScanResult, Skipped
+from nsfwscan.scanner import ScanOptions
+from nsfwscan.session import Session, Settings, open_session
+
+_BAR_EVERY = 64
+"""Results between two updates of the bar, so that a scan from the cache does not pay for it."""
+
+
+class Only(StrEnum):
+    """Which results are written."""
+
+    FLAGGED = "flagged"
+    REVIEW = "review"
+    FAILED = "failed"
+    ALL = "all"
+
+
+_DEFAULT_ONLY = {
+    Format.TABLE: (Only.FLAGGED, Only.REVIEW, Only.FAILED),
+    Format.PATHS0: (Only.FLAGGED,),
+    Format.JSON: (Only.ALL,),
+    Format.JSONL: (Only.ALL,),
+    Format.CSV: (Only.ALL,),
+}
+
+
+def scan(
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[PATH]...", help="Folders, with all they hold, and files.", show_default=False
+        ),
+    ] = None,
+    files_from: Annotated[
+        str | None,
+        typer.Option(
+            "--files-from",
+            metavar="FILE",
+            rich_help_panel=WALK_PANEL,
+            help="Also read paths from FILE, one a line; `-` is standard input.",
+        ),
+    ] = None,
+    null: Annotated[
+        bool,
+        typer.Option(
+            "--null",
+            "-0",
+            rich_help_panel=WALK_PANEL,
+            help="The paths of --files-from end with a NUL byte, as `find -print0` writes them.",
+        ),
+    ] = False,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--include",
+            "-i",
+            metavar="PATTERN",
+            envvar="NSFWSCAN_INCLUDE",
+            rich_help_panel=WALK_PANEL,
+            help="Only look at files that match a pattern, written as in a .gitignore file: "
+            "`*.png`, `2024/**`. May be given several times.",
+        ),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--exclude",
+            "-e",
+            metavar="PATTERN",
+            envvar="NSFWSCAN_EXCLUDE",
+            rich_help_panel=WALK_PANEL,
+            help="Leave out files and folders that match a pattern. May be given several times.",
+        ),
+    ] = None,
+    hidden: Annotated[
+        bool,
+        typer.Option(
+            "--hidden",
+            envvar="NSFWSCAN_HIDDEN",
+            rich_help_panel=WALK_PANEL,
+            help="Look at hidden files and folders, too: those whose names begin with a dot.",
+        ),
+    ] = False,
+    any_name: Annotated[
+        bool,
+        typer.Option(
+            "--any-name",
+            envvar="NSFWSCAN_ANY_NAME",
+            rich_help_panel=WALK_PANEL,
+            help="Look inside every file for a picture, whatever its name ends with.",
+        ),
+    ] = False,
+    symlinks: Annotated[
+        Symlinks,
+        typer.Option(
+            "--symlinks",
+            envvar="NSFWSCAN_SYMLINKS",
+            rich_help_panel=WALK_PANEL,
+            help="What to do with symbolic links inside folders; no folder is entered twice.",
+        ),
+    ] = Symlinks.SKIP,
+    one_file_system: Annotated[
+        bool,
+        typer.Option(
+            "--one-file-system",
+            "-x",
+            envvar="NSFWSCAN_ONE_FILE_SYSTEM",
+            rich_help_panel=WALK_PANEL,
+            help="Do not enter folders on other file systems than the one a PATH is on.",
+        ),
+    ] = False,
+    max_size: Annotated[
+        str,
+        typer.Option(
+            "--max-size",
+            metavar="SIZE",
+            envvar="NSFWSCAN_MAX_SIZE",
+            rich_help_panel=WALK_PANEL,
+            help="Skip files larger than this: a number of bytes, or with K, M or G.",
+        ),
+    ] = "512M",
+    model: ModelName = "auto",
+    flag_at: Annotated[
+        float | None,
+        typer.Option(
+            "--flag-at",
+            metavar="SCORE",
+            envvar="NSFWSCAN_FLAG_AT",
+            rich_help_panel=MODEL_PANEL,
+            help="Flag pictures with this score, 0 to 1, or more. Without it the model's own "
+            "threshold holds (`nsfwscan models show`). A new threshold costs no scoring.",
+        ),
+    ] = None,
+    review_at: Annotated[
+        float | None,
+        typer.Option(
+            "--review-at",
+            metavar="SCORE",
+            envvar="NSFWSCAN_REVIEW_AT",
+            rich_help_panel=MODEL_PANEL,
+            help="List pictures with this score or more, but not flagged, for a person to look at.",
+        ),
+    ] = None,
+    offline: Offline = False,
+    output_format: Annotated[
+        Format,
+        typer.Option(
+            "--format",
+            "-f",
+            envvar="NSFWSCAN_FORMAT",
+            rich_help_panel=OUTPUT_PANEL,
+            help="How results are written. `paths0` writes bare paths, each ended by a NUL byte.",
+        ),
+    ] = Format.TABLE,
+    output: Annotated[
+        str,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            rich_help_panel=OUTPUT_PANEL,
+            help="Write results to FILE, which appears once complete; `-` is standard output.",
+        ),
+    ] = "-",
+    only: Annotated[
+        list[Only] | None,
+        typer.Option(
+            "--only",
+            envvar="NSFWSCAN_ONLY",
+            rich_help_panel=OUTPUT_PANEL,
+            help="Which results to write; may be given several times. The table shows flagged, "
+            "review and failed, `paths0` flagged, the other formats all.",
+        ),
+    ] = None,
+    quiet: Quiet = False,
+    exit_zero: Annotated[
+        bool,
+        typer.Option(
+            "--exit-zero",
+            envvar="NSFWSCAN_EXIT_ZERO",
+            rich_help_panel=OUTPUT_PANEL,
+            help="Exit with 0 also when something was flagged (1) or could not be read (3).",
+        ),
+    ] = False,
+    no_cache: Annotated[
+        bool,
+        typer.Option(
+            "--no-cache",
+            envvar="NSFWSCAN_NO_CACHE",
+            rich_help_panel=MEMORY_PANEL,
+            help="Neither use nor keep results of other scans.",
+        ),
+    ] = False,
+    rescan: Annotated[
+        bool,
+        typer.Option(
+            "--rescan",
+            rich_help_panel=MEMORY_PANEL,
+            help="Read and score every picture again, and remember the new scores.",
+        ),
+    ] = False,
+    retry_failed: Annotated[
+        bool,
+        typer.Option(
+            "--retry-failed",
+            rich_help_panel=MEMORY_PANEL,
+            help="Try again the pictures that are remembered as broken.",
+        ),
+    ] = False,
+    jobs: Jobs = 0,
+    threads: Threads = 0,
+    provider: ProviderName = Provider.AUTO,
+) -> None:
+    """Look at every picture in the given folders and list those that are not safe for work.
+
+    Every picture gets a score from 0 (safe) to 1. At or above one threshold it is **flagged**, at
+    or above a lower one it is listed for **review**. Scores are kept by content: a second scan
+    opens only what is new or changed, and a renamed, moved or copied picture is not scored again.
+    Pictures are only ever read.
+
+    A file that cannot be read is listed as failed; it is never counted as safe.
+
+    For example:
+
+    `nsfwscan scan ~/Pictures`
+
+    `nsfwscan scan --flag-at 0.9 --format csv --output result.csv ~/Pictures /media/usb`
+
+    `find . -newer last -print0 | nsfwscan scan --files-from - -0 --format jsonl`
+
+    `nsfwscan scan --format paths0 ~/Pictures | xargs -0 ls -l`
+    """
+    given = list(paths or [])
+    if not given and files_from is None:
+        raise UsageError("there is nothing to scan", hint="name a folder: nsfwscan scan ~/Pictures")
+    check_roots(given)
+    settings = Settings(
+        model=model,
+        review_at=review_at,
+        flag_at=flag_at,
+        offline=offline,
+        provider=provider,
+        threads=threads,
+        use_library=not no_cache,
+        scan=ScanOptions(
+            walk=WalkOptions(
+                include=tuple(include or ()),
+                exclude=tuple(exclude or ()),
+                hidden=hidden,
+                any_name=any_name,
+                symlinks=symlinks,
+                one_file_system=one_file_system,
+                max_bytes=bytes_of(max_size),
+            ),
+            jobs=jobs,
+            rescan=rescan,
+            retry_failed=retry_failed,
+        ),
+    )
+    wanted = frozenset(only or _DEFAULT_ONLY[output_format])
+    talk = Talk(quiet=quiet)
+    with open_session(
+        settings,
+        given if files_from is None else [],
+        say=talk.say,
+        warn=talk.warn,
+        progress=talk.download,
+    ) as session:
+        talk.end_bar()
+        every = itertools.chain(given, _paths_from(files_from, null=null))
+        with _destination(output) as stream:
+            reporter = _reporter(output_format, stream, Recorder(session.manifest))
+            run = _Run(session, talk, reporter, wanted)
+            summary = run.go(every, None if files_from is not None else given)
+    talk.say(summary.paragraph())
+    raise typer.Exit(exit_code(summary, exit_zero=exit_zero))
+
+
+def exit_code(summary: Summary, *, exit_zero: bool) -> int:
+    """Return what the command exits with: 130 interrupted, 1 flagged, 3 unread, 0."""
+    if summary.interrupted:
+        return 130
+    if exit_zero:
+        return 0
+    if summary.tally.nsfw:
+        return 1
+    return 3 if summary.tally.failed else 0
+
+
+def bytes_of(size: str) -> int:
+    """Return a size such as `100000`, `64K`, `1.5M` or `2G` in bytes. Raises `UsageError`."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]?)i?b?", size.strip().lower())
+    if not found:
+        raise UsageError(
+            f"{size!r} is no size", hint="give a number of bytes, or one with K, M or G: 64M"
+        )
+    return int(float(found[1]) * {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}[found[2]])
+
+
+class _Run:
+    """One scan, from the first result to the summary."""
+
+    def __init__(
+        self, session: Session, talk: Talk, reporter: Reporter, wanted: frozenset[Only]
+    ) -> None:
+        self._scanner = session.scanner
+        self._session = session
+        self._talk = talk
+        self._reporter = reporter
+        self._wanted = wanted
+        self._interrupted = False
+
+    def go(self, paths: Iterable[str], roots: Sequence[str] | None) -> Summary:
+        """Scan `paths`; `roots` is the same where it can be walked a second time to count."""
+        with self._interruptible():
+            for result in self._watched(self._scanner.scan(paths), roots):
+                if wants(self._wanted, result):
+                    self._reporter.add(result)
+        summary = Summary(
+            self._scanner.tally,
+            self._session.manifest,
+            self._session.policy,
+            time.monotonic() - STARTED,
+            self._interrupted,
+        )
+        self._reporter.end(summary.record())
+        return summary
+
+    def _watched(
+        self, results: Generator[ScanResult], roots: Sequence[str] | None
+    ) -> Iterator[ScanResult]:
+        """Pass results on and show how far the scan is."""
+        tally, begun = self._scanner.tally, time.monotonic()
+        counter = Counter(lambda: count_files(roots or (), self._scanner.options.walk))
+        with self._talk.bar("pictures") as bar, contextlib.closing(results):
+            for number, result in enumerate(results, 1):
+                yield result
+                if number % _BAR_EVERY == 0 or tally.scored < _BAR_EVERY:
+                    if roots is not None and bar.due:
+                        counter.start()
+                    rate = tally.pictures / (time.monotonic() - begun)
+                    bar.show(number, counter.total, flagged(tally.nsfw, rate))
+
+    @contextlib.contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """Let Ctrl-C end the scan: once gently, twice at once."""
+
+        def interrupt(number: int, _frame: FrameType | None) -> None:
+            if self._interrupted:
+                os._exit(128 + number)  # threads are at work; nothing else ends them at once
+            self._interrupted = True
+            self._scanner.stop()
+            if not self._talk.quiet:
+                # No print: the signal may have come in the middle of one.
+                os.write(2, b"\nFinishing the pictures in hand; Ctrl-C again stops at once.\n")
+
+        before = {one: signal.signal(one, interrupt) for one in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for one, handler in before.items():
+                signal.signal(one, handler)
+
+
+def wants(only: frozenset[Only], result: ScanResult) -> bool:
+    """Tell whether a result is among those that the user wants to see."""
+    if Only.ALL in only:
+        return True
+    match result:
+        case Scanned():
+            match result.verdict.decision:
+                case Decision.NSFW:
+                    return Only.FLAGGED in only
+                case Decision.REVIEW:
+                    return Only.REVIEW in only
+                case Decision.SAFE:
+                    return False
+                case _:
+                    assert_never(result.verdict.decision)
+        case Failed():
+            return Only.FAILED in only
+        case Skipped():
+            return False
+        case _:
+            assert_never(result)
+
+
+def _paths_from(source: str | None, *, null: bool) -> Iterator[str]:
+    """Yield the paths that a file or standard input names."""
+    if source is None:
+        return
+    try:
+        with contextlib.ExitStack() as stack:
+            stream = sys.stdin.buffer if source == "-" else stack.enter_context(open(source, "rb"))
+            for line in _split(stream, b"\0" if null else b"\n"):
+                if line:
+                    yield os.fsdecode(line)
+    except OSError as error:
+        raise UsageError(f"cannot read {source}: {error.strerror or error}") from error
+
+
+def _split(stream: BinaryIO, end: bytes) -> Iterator[bytes]:
+    rest = b""
+    while chunk := stream.read(1 << 16):
+        *whole, rest = (rest + chunk).split(end)
+        yield from whole
+    yield rest
+
+
+@contextlib.contextmanager
+def _destination(output: str) -> Iterator[BinaryIO]:
+    """Give the stream for the results; a file appears under its name when it is complete."""
+    if output == "-":
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    part = f"{output}.part"
+    try:
+        with open(part, "wb") as stream:
+            yield stream
+        os.replace(part, output)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            os.unlink(part)
+        if isinstance(error, OSError):
+            raise UsageError(
+                f"cannot write {output}: {error.strerror or error}",
+                hint="give --output a place that can be written",
+            ) from error
+        raise
+
+
+def _reporter(form: Format, stream: BinaryIO, recorder: Recorder) -> Reporter:
+    match form:
+        case Format.TABLE:
+            return TableReporter(stream)
+        case Format.JSON:
+            return JsonReporter(stream, recorder)
+        case Format.JSONL:
+            return JsonLinesReporter(stream, recorder)
+        case Format.CSV:
+            return CsvReporter(stream, recorder)
+        case Format.PATHS0:
+            return Paths0Reporter(stream)
+        case _:
+            assert_never(form)

@@ -1,0 +1,60 @@
+"""`nsfwscan selftest`: whether this computer gives the scores it should."""
+
+from __future__ import annotations
+
+import typer
+
+from nsfwscan import locations
+from nsfwscan.cli.options import ModelName, Offline, ProviderName
+from nsfwscan.cli.tables import print_table
+from nsfwscan.cli.talk import Talk
+from nsfwscan.errors import UsageError
+from nsfwscan.models import probes, select
+from nsfwscan.models.provider import Provider
+from nsfwscan.models.store import ModelStore
+
+_TOLERANCE = 0.01
+"""Processors round differently; a score may move by this much and mean the same."""
+
+
+def selftest(
+    model: ModelName = select.AUTO,
+    offline: Offline = False,
+    provider: ProviderName = Provider.AUTO,
+) -> None:
+    """Score harmless generated pictures and compare with the scores recorded for the model.
+
+    Shows that the model, onnxruntime, the decoder and this processor work together as they did
+    where the model was packed. Exits with 2 when a score is off by more than 0.01.
+    """
+    from nsfwscan.images.decode_pool import DecodePool
+    from nsfwscan.models.classifier import OrtClassifier
+
+    talk = Talk(quiet=False)
+    store = ModelStore(
+        locations.models_folder(), offline=offline, say=talk.say, progress=talk.download
+    )
+    found = select.resolve_model(store, model)
+    talk.end_bar()
+    recorded = found.manifest.probes
+    if not recorded:
+        raise UsageError(
+            f"no scores are recorded for {found.manifest.package}",
+            hint="a package made by `quantize`, or opennsfw, has them",
+        )
+    rows, worst = [], 0.0
+    with DecodePool(1) as pool:
+        classifier = OrtClassifier(found, threads=1, provider=provider, warn=talk.warn)
+        for probe in recorded:
+            decoded = pool.decode(probes.render(probe.name), found.manifest.input.geometry)
+            (scores,) = classifier.classify(decoded.pixels, decoded.frames)
+            off = abs(scores.unsafe - probe.unsafe)
+            worst = max(worst, off)
+            rows.append((probe.name, f"{probe.unsafe:.4f}", f"{scores.unsafe:.4f}", f"{off:.4f}"))
+    print_table(("probe", "recorded", "here", "difference"), rows)
+    sound = worst <= _TOLERANCE
+    typer.echo(
+        f"\n{found.manifest.package} on {classifier.provider}: "
+        + ("all is well." if sound else f"a score is off by {worst:.4f}, more than {_TOLERANCE}.")
+    )
+    raise typer.Exit(0 if sound else 2)

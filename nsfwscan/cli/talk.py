@@ -1,0 +1,172 @@
+"""What a command says besides its data: remarks, warnings and progress, all on stderr."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from nsfwscan.report.text import count, readable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+    from typing import Self
+
+    from rich.progress import Progress, TaskID
+
+STARTED = time.monotonic()
+"""When this process began to work, near enough: Python itself takes 10 ms before."""
+_QUICK_S = 0.7
+"""A bar for less than this would only flicker, and rich costs 60 ms to import."""
+
+
+class Talk:
+    """Speaks to the person at the terminal; a quiet one only warns."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self.quiet = quiet
+        self._bar: _Bar | None = None
+
+    def say(self, sentence: str) -> None:
+        """Print a remark, unless quiet."""
+        if not self.quiet:
+            self._print(sentence)
+
+    def warn(self, sentence: str) -> None:
+        """Print a warning, also when quiet: something is not as the user expects."""
+        self._print(f"nsfwscan: {sentence}")
+
+    def bar(self, unit: str) -> _Bar:
+        """Return a progress bar; it shows itself only on a terminal and when work takes a while."""
+        self._bar = _Bar(unit, shown=not self.quiet and sys.stderr.isatty())
+        return self._bar
+
+    def download(self, done_bytes: int, total_bytes: int | None) -> None:
+        """Show how far a download is; a callback for the model store."""
+        if self._bar is None or not self._bar.is_for("bytes"):
+            self.end_bar()
+            self.bar("bytes")
+        if self._bar is not None:
+            self._bar.show(done_bytes, total_bytes)
+            if done_bytes == total_bytes:
+                self.end_bar()
+
+    def end_bar(self) -> None:
+        """Take the bar away, if there is one."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def _print(self, sentence: str) -> None:
+        if self._bar is None or not self._bar.print(readable(sentence)):
+            print(readable(sentence), file=sys.stderr, flush=True)
+
+
+class _Bar:
+    """A progress bar that is not built before it is worth it."""
+
+    def __init__(self, unit: str, *, shown: bool) -> None:
+        self._unit = unit
+        self._shown = shown
+        self._since = time.monotonic()
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def due(self) -> bool:
+        """Whether the work has taken long enough for a bar."""
+        return self._shown and time.monotonic() - self._since >= _QUICK_S
+
+    def is_for(self, unit: str) -> bool:
+        """Tell whether the bar counts `unit`."""
+        return self._unit == unit
+
+    def show(self, done: int, total: int | None, remark: str = "") -> None:
+        """Show that `done` of `total` is done; None when nobody knows the total."""
+        if self._progress is None:
+            if not self.due:
+                return
+            self._progress = _build(self._unit)
+            self._task = self._progress.add_task("", total=total, remark=remark)
+            self._progress.start()
+        if self._task is not None:
+            self._progress.update(self._task, completed=done, total=total, remark=remark)
+
+    def print(self, sentence: str) -> bool:
+        """Print above the bar; returns False when there is none on the screen."""
+        if self._progress is None:
+            return False
+        self._progress.console.print(sentence, markup=False, highlight=False)
+        return True
+
+    def close(self) -> None:
+        """Take the bar off the screen."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+
+class Counter:
+    """Counts in the background how much work there is, once it is clear that it takes a while."""
+
+    def __init__(self, count: Callable[[], int]) -> None:
+        self.total: int | None = None
+        self._count = count
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin to count, once."""
+        if self._thread is None:
+            # A daemon: nobody should wait for a count when the work itself is over.
+            self._thread = threading.Thread(target=self._run, name="nsfwscan-count", daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        self.total = self._count()
+
+
+def _build(unit: str) -> Progress:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    console = Console(stderr=True)
+    if unit == "bytes":
+        columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+        return Progress(*columns, console=console, transient=True)
+    remark = TextColumn("{task.fields[remark]}", markup=False)
+    return Progress(
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        remark,
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        refresh_per_second=4,
+    )
+
+
+def flagged(number: int, rate: float) -> str:
+    """Return the remark of a scan's bar: how fast it goes and what it found so far."""
+    return f"{rate:,.0f} a second, {count(number, 'flagged', 'flagged')}"

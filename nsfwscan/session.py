@@ -1,0 +1,136 @@
+"""Putting the parts of a scan together: model, thresholds, library, scanner.
+
+In: `Settings` and the paths. Out: a `Session` whose scanner is ready to go. The command line and
+the Python API both start here, so that they cannot differ.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from nsfwscan import cores, locations
+from nsfwscan.errors import LibraryError, LibraryTooNew
+from nsfwscan.images.decoded import DECODER_VERSION
+from nsfwscan.library.cache import Library
+from nsfwscan.models import select
+from nsfwscan.models.provider import Provider
+from nsfwscan.models.store import ModelStore, Say
+from nsfwscan.policy import Policy
+from nsfwscan.scanner import Scanner, ScanOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from nsfwscan.models.classifier import Classifier
+    from nsfwscan.models.download import Progress
+    from nsfwscan.models.manifest import ModelManifest
+    from nsfwscan.models.package import InstalledModel
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a user may set about a scan."""
+
+    model: str = select.AUTO
+    """A known name, or the folder of a package; `auto` for the best installed one."""
+    review_at: float | None = None
+    """Score, 0 to 1, from which a person should look; None for the model's own."""
+    flag_at: float | None = None
+    """Score, 0 to 1, from which a picture is not safe for work; None for the model's own."""
+    offline: bool = False
+    provider: Provider = Provider.AUTO
+    threads: int = 0
+    """Cores for one run of the model; 0 selects."""
+    use_library: bool = True
+    scan: ScanOptions = field(default_factory=ScanOptions)
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A scan that is ready to start."""
+
+    scanner: Scanner
+    manifest: ModelManifest
+    policy: Policy
+
+
+def policy_of(settings: Settings, manifest: ModelManifest) -> Policy:
+    """Return the thresholds: what the user set, else the model's own.
+
+    A flag threshold set below the model's review threshold takes that one down with it. Raises
+    `UsageError` for thresholds that make no sense.
+    """
+    own = manifest.thresholds
+    flag_at = own.flag_at if settings.flag_at is None else settings.flag_at
+    review_at = min(own.review_at, flag_at) if settings.review_at is None else settings.review_at
+    return Policy(review_at, flag_at)
+
+
+def loader(
+    model: InstalledModel, settings: Settings, threads: int, warn: Say
+) -> Callable[[], Classifier]:
+    """Return a function that loads `model`; importing onnxruntime is part of loading."""
+
+    def load() -> Classifier:
+        from nsfwscan.models.classifier import OrtClassifier
+
+        return OrtClassifier(model, threads=threads, provider=settings.provider, warn=warn)
+
+    return load
+
+
+def threads_for(settings: Settings, paths: Sequence[str]) -> int:
+    """Return the cores for one run: one, unless there are fewer pictures than cores."""
+    if settings.threads:
+        return settings.threads
+    if paths and all(os.path.isfile(path) for path in paths):
+        return max(1, cores.available() // len(paths))
+    return 1
+
+
+@contextmanager
+def open_session(
+    settings: Settings, paths: Sequence[str], *, say: Say, warn: Say, progress: Progress
+) -> Iterator[Session]:
+    """Choose the model, open the library and build the scanner; close the library at the end.
+
+    `paths` are only looked at to select the number of threads. A missing model is fetched, which
+    `say` and `progress` (bytes done, bytes in all) tell. Raises `ModelError`, `UsageError`, and
+    `LibraryTooNew`; any other trouble with the library becomes a warning.
+    """
+    store = ModelStore(
+        locations.models_folder(), offline=settings.offline, say=say, progress=progress
+    )
+    model = select.resolve_model(store, settings.model)
+    policy = policy_of(settings, model.manifest)
+    with ExitStack() as stack:
+        library = None
+        if settings.use_library:
+            library = _open_library(model.manifest, warn)
+            if library is not None:
+                stack.enter_context(library)
+        scanner = Scanner(
+            model.manifest,
+            loader(model, settings, threads_for(settings, paths), warn),
+            policy,
+            decoder=DECODER_VERSION,
+            library=library,
+            options=settings.scan,
+            warn=warn,
+        )
+        yield Session(scanner, model.manifest, policy)
+
+
+def _open_library(manifest: ModelManifest, warn: Say) -> Library | None:
+    try:
+        library = Library.open(locations.library_file(), warn=warn)
+        library.remember_model(manifest.fingerprint, manifest.package, manifest.output.labels)
+    except LibraryTooNew:
+        raise
+    except LibraryError as error:
+        warn(f"{error}; the scan goes on, its results are not remembered")
+        return None
+    return library
