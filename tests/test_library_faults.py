@@ -1,0 +1,244 @@
+"""What becomes of the library when its file, its disk or its folder fails.
+
+`TESTS_AT_FULL_SIZE=1 pytest tests/test_library_faults.py` runs the numbers of trials that the
+project's reliability targets name; the normal run takes a sample of them. A kill or a copied file
+does not model the loss of power: what a disk does to unsynced pages is not tested here.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import sqlite3
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from library_facts import (
+    BATCH,
+    SCORER,
+    fill,
+    folders,
+    known_contents,
+    known_numbers,
+    number_of_trials,
+    write_numbers,
+)
+
+from nsfwscan.errors import LibraryTooNew
+from nsfwscan.library import Library, database
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+COUNT = 320
+PAGE_BYTES = 4096
+
+
+def fail_on_warning(text: str) -> None:
+    raise AssertionError(text)
+
+
+def use_journal(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "journal_mode", lambda _version: mode)
+
+
+def assert_whole_batches(numbers: set[int]) -> int:
+    """Fail unless the numbers are those of the first so many batches; return how many."""
+    assert numbers == set(range(len(numbers)))
+    assert len(numbers) % BATCH == 0 or len(numbers) == COUNT
+    return len(numbers) // BATCH
+
+
+def test_c2_a_write_ahead_log_cut_anywhere_opens_with_a_prefix_of_whole_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_journal("wal", monkeypatch)
+    source = tmp_path / "source.sqlite3"
+    with Library.open(str(source), warn=fail_on_warning) as library:
+        fill(library, COUNT, snapshots=False)
+        main, log = source.read_bytes(), Path(f"{source}-wal").read_bytes()
+    assert len(log) > 50 * PAGE_BYTES
+    found = set()
+    rng = random.Random(2)
+    cuts = [0, 1, 31, 32, len(log)]
+    cuts += [rng.randrange(len(log)) for _ in range(number_of_trials(60, 1000))]
+    for cut in cuts:
+        path = tmp_path / "cut.sqlite3"
+        path.write_bytes(main)
+        Path(f"{path}-wal").write_bytes(log[:cut])
+        for mode in ("wal", "delete"):
+            use_journal(mode, monkeypatch)
+            with Library.open(str(path), warn=fail_on_warning) as library:
+                batches = assert_whole_batches(known_numbers(library, COUNT))
+                assert known_contents(library, COUNT) == set(range(batches * BATCH))
+        found.add(batches)
+    assert max(found) == COUNT // BATCH
+    assert len(found) > 5
+
+
+def interrupted_commit(source: Path, *, spill: bool) -> tuple[bytes, bytes]:
+    """Return the file and its rollback journal in the middle of a transaction."""
+    raw = sqlite3.connect(source, isolation_level=None)
+    raw.execute(f"PRAGMA cache_size = {1 if spill else 10_000}")
+    raw.execute("BEGIN IMMEDIATE")
+    raw.execute("UPDATE file SET written_at = written_at + 1")
+    raw.execute("UPDATE outcome SET written_at = written_at + 1")
+    raw.execute("UPDATE snapshot SET checksum = checksum + 1")
+    journal = Path(f"{source}-journal")
+    state = source.read_bytes(), journal.read_bytes()
+    raw.close()
+    return state
+
+
+def test_c2_a_rollback_journal_cut_before_it_was_synced_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite writes to the file only after the journal is on the disk, so a cut comes before."""
+    use_journal("delete", monkeypatch)
+    source = tmp_path / "source.sqlite3"
+    with Library.open(str(source), warn=fail_on_warning) as library:
+        fill(library, COUNT)
+    before = source.read_bytes()
+    _, journal = interrupted_commit(source, spill=True)
+    assert len(journal) > 20 * PAGE_BYTES
+    rng = random.Random(3)
+    for _ in range(number_of_trials(60, 1000)):
+        path = tmp_path / "cut.sqlite3"
+        path.write_bytes(before)
+        Path(f"{path}-journal").write_bytes(journal[: rng.randrange(len(journal))])
+        with Library.open(str(path), warn=fail_on_warning) as library:
+            assert known_numbers(library, COUNT) == set(range(COUNT))
+            assert known_contents(library, COUNT) == set(range(COUNT))
+
+
+def test_c2_a_transaction_that_had_reached_the_file_is_rolled_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_journal("delete", monkeypatch)
+    source, path = tmp_path / "source.sqlite3", tmp_path / "killed.sqlite3"
+    with Library.open(str(source), warn=fail_on_warning) as library:
+        fill(library, COUNT)
+    before = source.read_bytes()
+    main, journal = interrupted_commit(source, spill=True)
+    assert main != before
+    path.write_bytes(main)
+    Path(f"{path}-journal").write_bytes(journal)
+    with Library.open(str(path), warn=fail_on_warning) as library:
+        assert known_numbers(library, COUNT) == set(range(COUNT))
+        assert library.verify().deleted == 0
+
+
+def test_c2_a_journal_cut_although_it_was_synced_gives_no_wrong_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk lied. SQLite rolls half of it back; the checksums of the rows stand."""
+    use_journal("delete", monkeypatch)
+    source = tmp_path / "source.sqlite3"
+    with Library.open(str(source), warn=fail_on_warning) as library:
+        fill(library, COUNT)
+    main, journal = interrupted_commit(source, spill=True)
+    rng = random.Random(4)
+    for trial in range(number_of_trials(40, 500)):
+        folder = tmp_path / str(trial)
+        folder.mkdir()
+        path = folder / "library.sqlite3"
+        path.write_bytes(main)
+        Path(f"{path}-journal").write_bytes(journal[: rng.randrange(len(journal))])
+        use_damaged(path)
+        shutil.rmtree(folder)
+
+
+def flip_a_bit(content: bytearray, rng: random.Random) -> None:
+    content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+
+
+def flip_a_bit_of_the_header(content: bytearray, rng: random.Random) -> None:
+    content[rng.randrange(100)] ^= 1 << rng.randrange(8)
+
+
+def zero_a_page(content: bytearray, rng: random.Random) -> None:
+    start = rng.randrange(len(content) // PAGE_BYTES) * PAGE_BYTES
+    content[start : start + PAGE_BYTES] = bytes(PAGE_BYTES)
+
+
+def swap_two_pages(content: bytearray, rng: random.Random) -> None:
+    one, other = (rng.randrange(len(content) // PAGE_BYTES) * PAGE_BYTES for _ in range(2))
+    page = content[one : one + PAGE_BYTES]
+    content[one : one + PAGE_BYTES] = content[other : other + PAGE_BYTES]
+    content[other : other + PAGE_BYTES] = page
+
+
+def scribble(content: bytearray, rng: random.Random) -> None:
+    start = rng.randrange(len(content))
+    content[start : start + 200] = rng.randbytes(min(200, len(content) - start))
+
+
+def truncate(content: bytearray, rng: random.Random) -> None:
+    del content[rng.randrange(len(content)) :]
+
+
+def use_damaged(path: Path) -> tuple[int, bool]:
+    """Read, write and check a damaged library; return (outcomes still known, set aside)."""
+    said: list[str] = []
+    try:
+        with Library.open(str(path), warn=said.append) as library:
+            kept = len(known_contents(library, COUNT) & known_numbers(library, COUNT))
+            library.snapshot(folders(COUNT)[0], SCORER)
+            write_numbers(library, range(BATCH))
+            known_numbers(library, COUNT)
+            for row in library.export():
+                assert row.path is None or row.path.startswith("/pictures/")
+            library.stats()
+            library.verify()
+            write_numbers(library, range(COUNT))
+            assert known_numbers(library, COUNT) == set(range(COUNT))
+    except LibraryTooNew:  # a bit of the version's number
+        assert not said
+        return 0, False
+    aside = [one for one in os.listdir(path.parent) if ".corrupt-" in one]
+    assert len(said) == len([one for one in aside if not one.endswith(database.SIDE_FILES)]) <= 1
+    for text in said:
+        assert "damaged" in text
+        assert aside[0].removesuffix("-journal") in text
+    with Library.open(str(path), warn=fail_on_warning) as library:
+        assert known_numbers(library, COUNT) == set(range(COUNT))
+        assert known_contents(library, COUNT) == set(range(COUNT))
+        assert library.verify()[1:] == (0, False)
+    return kept, bool(said)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [flip_a_bit, flip_a_bit_of_the_header, zero_a_page, swap_two_pages, scribble, truncate],
+    ids=lambda damage: str(damage.__name__),
+)
+@pytest.mark.timeout(1200)
+def test_c3_damage_gives_no_wrong_answer_and_is_said_once(
+    damage: Callable[[bytearray, random.Random], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    use_journal("delete", monkeypatch)
+    source = tmp_path / "source.sqlite3"
+    with Library.open(str(source), warn=fail_on_warning) as library:
+        library.remember_model(SCORER.fingerprint, "m", ("a", "b"))
+        fill(library, COUNT)
+    whole = source.read_bytes()
+    full = 3000 if damage is flip_a_bit else 1000
+    trials = number_of_trials(100 if damage is flip_a_bit else 30, full)
+    results = []
+    for trial in range(trials):
+        content = bytearray(whole)
+        damage(content, random.Random(f"{damage.__name__} {trial}"))
+        folder = tmp_path / str(trial)
+        folder.mkdir()
+        path = folder / "library.sqlite3"
+        path.write_bytes(content)
+        results.append(use_damaged(path))
+        shutil.rmtree(folder)
+    lost = sum(kept < COUNT for kept, _ in results)
+    aside = sum(was for _, was in results)
+    print(f"{damage.__name__}: {trials} trials, {lost} lost rows, {aside} set aside")
+    assert lost + aside > 0
