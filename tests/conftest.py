@@ -1,0 +1,95 @@
+"""What all tests share: a home of their own, a tiny model, and the command line."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+import tiny_model
+from PIL import Image
+
+Colour = tuple[int, int, int]
+_SETTLED_S = 3600
+"""A picture this old is past every rule about files that may still be changing."""
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give each test models, a library and a configuration of its own, and no hub."""
+    for name in list(os.environ):
+        if name.startswith(("NSFWSCAN_", "HF_")) and not name.startswith("NSFWSCAN_TEST_"):
+            monkeypatch.delenv(name)
+    folder = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("NSFWSCAN_HOME", str(folder))
+    # Nothing listens there: a test that should not use the network fails at once.
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    return folder
+
+
+@pytest.fixture
+def tiny(home: Path) -> Path:
+    """Install the tiny model in the test's home and return its package folder."""
+    return Path(tiny_model.write_package(str(home / "models")))
+
+
+class Paint(Protocol):
+    """Writes a picture of one colour; each picture has other bytes unless told otherwise."""
+
+    def __call__(self, path: Path, colour: Colour, *, size: tuple[int, int] = ...) -> Path: ...
+
+
+@pytest.fixture
+def paint() -> Paint:
+    """Return a function that writes a settled picture, in the format of its ending."""
+    serial = 0
+
+    def write(path: Path, colour: Colour, *, size: tuple[int, int] = (64, 48)) -> Path:
+        nonlocal serial
+        serial += 1
+        image = Image.new("RGB", size, colour)
+        image.putpixel((0, 0), (serial % 256, serial // 256 % 256, 7))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream = io.BytesIO()
+        image.save(stream, Image.registered_extensions().get(path.suffix.lower(), "PNG"))
+        path.write_bytes(stream.getvalue())
+        settle(path)
+        return path
+
+    return write
+
+
+def settle(path: Path) -> None:
+    """Make a file look old enough for its stat to be trusted.
+
+    Only the time of the last change of the inode cannot be set; tests that need it trusted set the
+    clock of the scan ahead instead.
+    """
+    os.utime(path, ns=((os.stat(path).st_mtime_ns - _SETTLED_S * 10**9),) * 2)
+
+
+Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
+
+
+@pytest.fixture
+def nsfwscan() -> Iterator[Run]:
+    """Return a function that runs the command line in a process of its own."""
+
+    def run(
+        *arguments: str | bytes | Path, stdin: bytes = b"", env: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            [sys.executable, "-m", "nsfwscan", *arguments],
+            input=stdin,
+            capture_output=True,
+            timeout=60,
+            env={**os.environ, **(env or {})},
+            check=False,
+        )
+
+    yield run
