@@ -6,7 +6,7 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -77,7 +77,7 @@ Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
 
 
 @pytest.fixture
-def nsfwscan() -> Iterator[Run]:
+def nsfwscan() -> Run:
     """Return a function that runs the command line in a process of its own."""
 
     def run(
@@ -92,4 +92,4 @@ def nsfwscan() -> Iterator[Run]:
             check=False,
         )
 
-    yield run
+    return run
