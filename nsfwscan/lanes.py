@@ -22,10 +22,10 @@ from nsfwscan.images.discover import Symlinks, WalkOptions
 from nsfwscan.images.read import read_head, read_picture
 from nsfwscan.images.sniff import sniff
 from nsfwscan.library.rows import FileRow, Outcome, Scored, Unscorable
-from nsfwscan.results import Failed, FailReason, FileKey, Origin, Skipped, SkipReason
+from nsfwscan.results import Failed, FailReason, FileKey, Origin, Scores, Skipped, SkipReason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from nsfwscan.memory import Memory
     from nsfwscan.models.classifier import Classifier
@@ -146,7 +146,12 @@ class Lanes:
             frames = classifier.classify(decoded.pixels, decoded.frames)
         except ModelUnusable as error:
             return Unscorable(FailReason.BAD_OUTPUT, str(error))
-        return Scored(decoded.facts, max(frames, key=lambda scores: scores.unsafe))
+        return Scored(decoded.facts, worst(frames))
+
+
+def worst(frames: Sequence[Scores]) -> Scores:
+    """Return the scores of the frame that counts: the least safe one."""
+    return max(frames, key=lambda scores: scores.unsafe)
 
 
 def is_racy(key: FileKey, began_ns: int) -> bool:

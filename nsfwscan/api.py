@@ -1,0 +1,161 @@
+"""The Python interface: `scan` for files, `classify` for one picture.
+
+Both choose, fetch and remember models exactly as the command line does. What the command line says
+on stderr goes to the logger `nsfwscan`: remarks as INFO, warnings as WARNING.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import hashlib
+import io
+import logging
+import os
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
+
+from nsfwscan import cores, locations
+from nsfwscan.errors import UsageError
+from nsfwscan.images.decode_pool import DecodePool
+from nsfwscan.images.discover import DEFAULT_MAX_BYTES, check_roots
+from nsfwscan.images.read import read_picture
+from nsfwscan.lanes import worst
+from nsfwscan.models import select
+from nsfwscan.models.store import ModelStore
+from nsfwscan.results import Origin, Scanned
+from nsfwscan.scanner import ScanOptions
+from nsfwscan.session import Settings, loader, open_session, policy_of
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable
+
+    from nsfwscan.models.classifier import Classifier
+    from nsfwscan.results import ScanResult
+
+_log = logging.getLogger("nsfwscan")
+
+
+@runtime_checkable
+class PillowImage(Protocol):
+    """What `classify` needs of a `PIL.Image.Image`."""
+
+    mode: str
+
+    def convert(self, mode: str) -> PillowImage:
+        """Return a copy in another mode."""
+
+    def save(self, fp: io.BytesIO, format: str) -> None:  # noqa: A002  Pillow's own name
+        """Write the picture as a file."""
+
+
+Path: TypeAlias = "str | os.PathLike[str]"
+
+
+def scan(
+    paths: Path | Iterable[Path],
+    *,
+    model: str = select.AUTO,
+    flag_at: float | None = None,
+    review_at: float | None = None,
+    offline: bool = False,
+    cache: bool = True,
+    options: ScanOptions | None = None,
+) -> Generator[ScanResult]:
+    """Look at every picture in one or several folders; yield one result for each.
+
+    Results come in a stable order while the scan goes on: `Scanned` with scores and a verdict,
+    `Skipped`, or `Failed` for a picture that could not be read, which is never to be taken for a
+    safe one. Leaving the loop early ends the scan; what was scored is remembered.
+
+    `paths` are files and folders, `~` is expanded. `model` is a known name or the folder of a
+    package; one that is missing is fetched, unless `offline`. `flag_at` and `review_at` are scores
+    from 0 to 1, by default the model's own. With `cache=False` nothing is remembered or recalled.
+    `options` says which files are looked at and how.
+
+    Raises `UsageError` for a path that does not exist and for thresholds that make no sense, and
+    `ModelError` when there is no model to scan with.
+    """
+    if isinstance(paths, str | os.PathLike):
+        paths = [paths]
+    roots = [os.path.expanduser(path) for path in paths]
+    check_roots(roots)
+    settings = Settings(
+        model=model,
+        flag_at=flag_at,
+        review_at=review_at,
+        offline=offline,
+        use_library=cache,
+        scan=options or ScanOptions(),
+    )
+    with open_session(
+        settings, roots, say=_log.info, warn=_log.warning, progress=_no_progress
+    ) as session:
+        yield from session.scanner.scan(roots)
+
+
+def classify(
+    picture: bytes | Path | PillowImage,
+    *,
+    model: str = select.AUTO,
+    flag_at: float | None = None,
+    review_at: float | None = None,
+    offline: bool = False,
+) -> Scanned:
+    """Score one picture: the bytes of a file, a path, or a Pillow image.
+
+    The model stays loaded for the next call. Nothing is remembered on disk. `Scanned.path` is empty
+    for what has no path. Raises `DecodeError` when the picture cannot be decoded, with a reason,
+    `UsageError` and `ModelError` as `scan` does.
+    """
+    settings = Settings(model=model, flag_at=flag_at, review_at=review_at, offline=offline)
+    path, data = _bytes_of(picture)
+    engine = _engine(model, offline=offline)
+    policy = policy_of(settings, engine.classifier.manifest)
+    decoded = engine.pool.decode(data, engine.classifier.manifest.input.geometry)
+    scores = worst(engine.classifier.classify(decoded.pixels, decoded.frames))
+    sha256 = hashlib.sha256(data).digest()
+    return Scanned(path, sha256, decoded.facts, scores, policy.judge(scores), Origin.MODEL)
+
+
+class _Engine:
+    """A loaded model and a decode process, kept until Python exits."""
+
+    def __init__(self, model: str, *, offline: bool) -> None:
+        settings = Settings(model=model, offline=offline)
+        store = ModelStore(locations.models_folder(), offline=offline, say=_log.info)
+        found = select.resolve_model(store, model)
+        self.pool = DecodePool(1)
+        self.pool.start()
+        atexit.register(self.pool.close)
+        # One picture at a time: all cores may work on it.
+        self.classifier: Classifier = loader(found, settings, cores.available(), _log.warning)()
+
+
+@functools.lru_cache(maxsize=4)
+def _engine(model: str, *, offline: bool) -> _Engine:
+    return _Engine(model, offline=offline)
+
+
+def _bytes_of(picture: bytes | Path | PillowImage) -> tuple[str, bytes]:
+    """Return the path, if there is one, and the bytes of a picture file."""
+    if isinstance(picture, bytes | bytearray | memoryview):
+        return "", bytes(picture)
+    if isinstance(picture, str | os.PathLike):
+        path = os.path.expanduser(picture)
+        return path, read_picture(path, follow=True, max_bytes=DEFAULT_MAX_BYTES).data
+    if isinstance(picture, PillowImage):
+        stream = io.BytesIO()
+        plain = picture if picture.mode in _PNG_MODES else picture.convert("RGB")
+        plain.save(stream, format="PNG")
+        return "", stream.getvalue()
+    raise UsageError(
+        f"cannot classify a {type(picture).__name__}",
+        hint="give a path, the bytes of a picture file, or a Pillow image",
+    )
+
+
+_PNG_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16"})
+
+
+def _no_progress(done_bytes: int, total_bytes: int | None, /) -> None:
+    """Do nothing: a library draws no bars."""
