@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import os
 import random
+import shlex
 import shutil
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import library_writer
 import pytest
 from library_facts import (
     BATCH,
@@ -26,7 +30,7 @@ from library_facts import (
     write_numbers,
 )
 
-from nsfwscan.errors import LibraryTooNew
+from nsfwscan.errors import LibraryTooNew, LibraryUnavailable
 from nsfwscan.library import Library, database
 
 if TYPE_CHECKING:
@@ -242,3 +246,189 @@ def test_c3_damage_gives_no_wrong_answer_and_is_said_once(
     aside = sum(was for _, was in results)
     print(f"{damage.__name__}: {trials} trials, {lost} lost rows, {aside} set aside")
     assert lost + aside > 0
+
+
+def assert_said_plainly(child: subprocess.Popen[str]) -> str:
+    """Fail if the child showed a traceback or SQLite's words; return what it said."""
+    stdout, stderr = child.communicate(timeout=110)
+    assert (child.returncode, stderr) == (0, ""), stdout + stderr
+    assert stdout.endswith("closed\n")
+    assert "database is locked" not in stdout
+    for line in stdout.splitlines():
+        if line.startswith("unavailable: "):
+            assert not line.endswith("; "), "an error without a hint"
+    return stdout
+
+
+def assert_nothing_acknowledged_is_lost(path: Path, stdout: str) -> None:
+    with Library.open(str(path), warn=fail_on_warning) as library:
+        assert library_writer.acknowledged(stdout) <= known_numbers(library, COUNT)
+        assert library.verify()[1:] == (0, False)
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace to make writes fail")
+@pytest.mark.timeout(1800)
+def test_c6_any_write_may_fail_with_any_error(tmp_path: Path) -> None:
+    rng = random.Random(6)
+    calls = ["pwrite64", "fdatasync", "fsync", "unlink", "ftruncate"]
+    failures = 0
+    for trial in range(number_of_trials(16, 300)):
+        path = tmp_path / str(trial) / "library.sqlite3"
+        path.parent.mkdir()
+        if trial % 2:
+            with Library.open(str(path), warn=fail_on_warning) as library:
+                write_numbers(library, range(BATCH))
+        call = calls[trial % len(calls)]
+        error = rng.choice(["EIO", "ENOSPC", "EROFS", "EDQUOT"])
+        first = rng.randrange(1, 40 if call == "pwrite64" else 12)
+        when = f"{first}{rng.choice(['', '+'])}"
+        mode = rng.choice(["wal", "delete"])
+        child = library_writer.start(
+            *("strace", "-f", "-qq", "-o", os.devnull),
+            *("-e", f"trace={call}", "-e", f"inject={call}:error={error}:when={when}"),
+            *library_writer.command(path, 0, 5 * BATCH, mode),
+        )
+        stdout = assert_said_plainly(child)
+        assert "warned" not in stdout, f"{call} {error} {when}: sound file set aside: {stdout}"
+        failures += "unavailable" in stdout
+        assert_nothing_acknowledged_is_lost(path, stdout)
+    assert failures > 3
+
+
+def in_a_small_file_system(script: str, path: Path) -> subprocess.Popen[str]:
+    """Run a shell script in a namespace of its own where $folder is a file system of 300 KB."""
+    return library_writer.start(
+        *("unshare", "--user", "--map-root-user", "--mount", "sh", "-ec"),
+        f'folder={path}; mount -t tmpfs -o size=300k none "$folder"; {script}',
+    )
+
+
+def has_namespaces() -> bool:
+    if not shutil.which("unshare"):
+        return False
+    probe = ["unshare", "--user", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "x", "/mnt"]
+    return subprocess.run(probe, capture_output=True, check=False).returncode == 0
+
+
+needs_namespaces = pytest.mark.skipif(
+    not has_namespaces(), reason="needs user namespaces for a file system of its own"
+)
+
+
+@needs_namespaces
+@pytest.mark.parametrize("mode", ["wal", "delete"])
+def test_c6_a_full_disk_is_unavailable_with_a_hint(tmp_path: Path, mode: str) -> None:
+    write = shlex.join(library_writer.command("library.sqlite3", 0, 600 * BATCH, mode))
+    child = in_a_small_file_system(f'cd "$folder"; {write}', tmp_path)
+    stdout = assert_said_plainly(child)
+    assert "wrote 0\n" in stdout
+    assert "free some space" in stdout
+
+
+@needs_namespaces
+@pytest.mark.parametrize("mode", ["wal", "delete"])
+def test_c6_a_read_only_file_system_is_read_but_not_written(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / "library.sqlite3"
+    write = shlex.join(library_writer.command(path, 0, BATCH, mode))
+    read = shlex.join([sys.executable, "-c", READ_AND_TRY_TO_WRITE, str(path)])
+    child = in_a_small_file_system(
+        f'{write}; mount -o remount,ro "$folder"; {read}; {write}', tmp_path
+    )
+    stdout = assert_said_plainly(child)
+    assert stdout.splitlines()[2:4] == [
+        "knows 16",
+        "refused: make the file and its folder writable",
+    ]
+    assert stdout.count("wrote 0") == 1
+    assert stdout.count("unavailable") == 1
+
+
+READ_AND_TRY_TO_WRITE = """
+import sys
+from library_facts import *
+from nsfwscan.errors import LibraryUnavailable
+with Library.open(sys.argv[1], warn=print) as library:
+    assert library.read_only
+    print("knows", len(known_numbers(library, BATCH) & known_contents(library, BATCH)))
+    try:
+        write_numbers(library, range(1))
+    except LibraryUnavailable as error:
+        print("refused:", error.hint.split(",")[0])
+"""
+
+
+@pytest.mark.parametrize("mode", ["wal", "delete"])
+def test_c6_a_write_protected_library_is_read_but_not_written(
+    mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_journal(mode, monkeypatch)
+    path = str(tmp_path / "library.sqlite3")
+    with Library.open(path, warn=fail_on_warning) as library:
+        fill(library, COUNT)
+    monkeypatch.setattr(os, "access", lambda _path, _mode: False)
+    with Library.open(path, warn=fail_on_warning) as library:
+        assert library.read_only
+        assert known_numbers(library, COUNT) == set(range(COUNT))
+        for refused in (
+            lambda: write_numbers(library, range(3)),
+            lambda: library.snapshot("/x", SCORER),
+            lambda: library.remember_model("0", "m", ("a", "b")),
+            library.clear,
+        ):
+            with pytest.raises(LibraryUnavailable, match="cannot be written") as caught:
+                refused()
+            assert caught.value.hint
+
+
+def test_c6_a_full_library_keeps_what_it_acknowledged(tmp_path: Path) -> None:
+    path = tmp_path / "library.sqlite3"
+    with Library.open(str(path), warn=fail_on_warning) as library:
+        fill(library, 2 * BATCH)
+        library._database.read(lambda connection: connection.execute("PRAGMA max_page_count = 12"))
+        with pytest.raises(LibraryUnavailable) as caught:
+            fill(library, COUNT)
+        assert "free some space" in caught.value.hint
+        assert known_numbers(library, COUNT) >= set(range(2 * BATCH))
+    with Library.open(str(path), warn=fail_on_warning) as library:
+        fill(library, COUNT)
+        assert library.verify()[1:] == (0, False)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps folders that are in use")
+def test_c6_the_folder_vanishes_while_the_library_is_open(tmp_path: Path) -> None:
+    folder = tmp_path / "cache"
+    with Library.open(str(folder / "library.sqlite3"), warn=fail_on_warning) as library:
+        fill(library, BATCH)
+        shutil.rmtree(folder)
+        with pytest.raises(LibraryUnavailable) as caught:
+            write_numbers(library, range(BATCH))
+        assert caught.value.hint
+
+
+def test_c3_damage_that_cannot_be_set_aside_is_unavailable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "BUSY_S", 0.2)
+    path = tmp_path / "library.sqlite3"
+    with Library.open(str(path), warn=fail_on_warning):  # some other user of the file
+        path.write_bytes(b"not a database at all" * 1000)
+        with pytest.raises(LibraryUnavailable, match="damaged") as caught:
+            Library.open(str(path), warn=fail_on_warning)
+        assert "close every other nsfwscan" in caught.value.hint
+    said: list[str] = []
+    with Library.open(str(path), warn=said.append) as library:
+        fill(library, BATCH)
+    assert len(said) == 1
+
+
+def test_c3_the_journals_of_a_damaged_file_go_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "library.sqlite3"
+    for suffix in ("", "-journal", "-wal", "-shm"):
+        Path(f"{path}{suffix}").touch()
+    names = {database._move_away(str(path))}
+    path.touch()
+    names.add(database._move_away(str(path)))
+    assert len(names) == 2
+    first = min(names)
+    left = {one.name for one in tmp_path.iterdir()}
+    assert left == {first, *(f"{first}{suffix}" for suffix in ("-2", *database.SIDE_FILES))}

@@ -300,19 +300,19 @@ def _set_journal_mode(connection: sqlite3.Connection) -> None:
     NORMAL already; the last batches may be lost with the power, and are scanned again.
     """
     wanted = journal_mode(sqlite3.sqlite_version_info)
-    mode = _current_journal_mode(connection)
-    if mode != wanted:
-        connection.execute("PRAGMA busy_timeout = 0")
-        # The mode changes only while nobody else has the file open. Without a write-ahead log
-        # we do as well; with a SQLite that corrupts it we must not go on.
-        wait_s = BUSY_S if wanted == "delete" else 0.0
-        mode = _change_journal_mode(connection, wanted, wait_s=wait_s)
-        connection.execute(f"PRAGMA busy_timeout = {BUSY_S * 1000:.0f}")
+    if _current_journal_mode(connection) != wanted:
+        _change_journal_mode(connection, wanted)
+    mode = _current_journal_mode(connection)  # some file systems have no write-ahead log
     connection.execute(f"PRAGMA synchronous = {'NORMAL' if mode == 'wal' else 'FULL'}")
 
 
-def _change_journal_mode(connection: sqlite3.Connection, wanted: str, *, wait_s: float) -> str:
-    deadline = time.monotonic() + wait_s
+def _change_journal_mode(connection: sqlite3.Connection, wanted: str) -> None:
+    """Change it as soon as nobody else has the file open, which SQLite does not wait for.
+
+    Without a write-ahead log we do as well; with a SQLite that corrupts it we must not go on.
+    """
+    deadline = time.monotonic() + (BUSY_S if wanted == "delete" else 0.0)
+    connection.execute("PRAGMA busy_timeout = 0")
     while True:
         try:
             connection.execute(f"PRAGMA journal_mode = {wanted}").fetchall()
@@ -322,10 +322,11 @@ def _change_journal_mode(connection: sqlite3.Connection, wanted: str, *, wait_s:
             if time.monotonic() > deadline:
                 if wanted == "delete":
                     raise
-                return "delete"
+                break
             time.sleep(0.05)
         else:
-            return _current_journal_mode(connection)  # some file systems have no such log
+            break
+    connection.execute(f"PRAGMA busy_timeout = {BUSY_S * 1000:.0f}")
 
 
 def _current_journal_mode(connection: sqlite3.Connection) -> str:
