@@ -82,6 +82,10 @@ _SRGB_TOLERANCE = 2
 # In what a plugin says of a header: not broken, only beyond it.
 _ODD_NOT_BROKEN = ("unsupported", "not supported", "cannot handle", "unknown", "not installed")
 
+_ALPHA_MODES = ("RGBA", "LA", "RGBa", "La")
+_WIDE_MODES = ("I;16", "I", "F")
+"""Modes of more than 8 bits a sample; all of them are grey."""
+
 _ORIENTATION_TAG = 0x0112
 # What undoes each EXIF orientation. The last four exchange width and height.
 _UNDO_ORIENTATION = {
@@ -327,7 +331,7 @@ def _orientation(image: ImageFile.ImageFile) -> int:
 
 def _resizable(image: Image.Image) -> Image.Image:
     """Convert the modes that cannot be resized as they are; all others stay for after that."""
-    if image.mode in ("RGBA", "LA", "RGBa", "La"):
+    if image.mode in _ALPHA_MODES:
         return image  # Pillow resizes these with premultiplied alpha
     if image.has_transparency_data:
         return image.convert("RGBA")
@@ -335,15 +339,16 @@ def _resizable(image: Image.Image) -> Image.Image:
         return image.convert("L")
     if image.mode in ("P", "RGBX", "YCbCr", "HSV"):
         return image.convert("RGB")
+    if image.mode.startswith("I;16") and image.mode != "I;16":
+        return image.convert("I")  # Pillow 13 resizes big-endian samples as if they were not
     return image
 
 
 def _tonal_span(image: Image.Image) -> tuple[float, float]:
     """Return the values that black and white have. Only in modes of more than 8 bits is it open."""
-    if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
+    if image.mode not in _WIDE_MODES:
         return 0.0, 255.0
-    wide = image if image.mode in ("I", "F", "I;16") else image.convert("I")
-    low, high = cast("tuple[float, float]", wide.getextrema())
+    low, high = cast("tuple[float, float]", image.getextrema())
     if not (math.isfinite(low) and math.isfinite(high)):
         raise DecodeError(FailReason.CORRUPT, "a pixel is not a finite number")
     # Floats are 0 to 1 or 0 to 255. Scanners write 12 bits into 16. Anything else has no agreed
@@ -384,7 +389,7 @@ def _over_white(
     image: Image.Image, span: tuple[float, float], profile: bytes | None
 ) -> Image.Image:
     """Convert a resized image of any mode to sRGB, transparent parts over white."""
-    if image.mode not in ("RGBA", "LA", "RGBa", "La"):
+    if image.mode not in _ALPHA_MODES:
         return _to_srgb(image, span, profile)
     image = image.convert(image.mode.upper())
     colour = image.convert(image.mode.removesuffix("A"))
@@ -394,11 +399,11 @@ def _over_white(
 
 
 def _to_srgb(image: Image.Image, span: tuple[float, float], profile: bytes | None) -> Image.Image:
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+    if image.mode in _WIDE_MODES:
         black, white = span
         scale = 255.0 / ((white - black) or 1.0)
-        wide = image.convert("F")
-        image = wide.point(lambda value: value * scale - black * scale).convert("L")
+        shift = 0.5 - black * scale  # `convert` cuts the fraction off
+        image = image.convert("F").point(lambda value: value * scale + shift).convert("L")
     transform = _transform(profile or b"", image.mode)
     if transform is None:
         return image.convert("RGB")
