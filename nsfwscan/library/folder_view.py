@@ -27,10 +27,12 @@ from nsfwscan.library.rows import (
     decode_outcome,
     encode_outcome,
     unpack_stat,
+    unpack_stats,
 )
 from nsfwscan.results import ImageFacts, Scores
 
 _LENGTHS = struct.Struct("<II")
+_DIGEST = struct.Struct(f"{SHA256_BYTES}s")
 _NOT_HERE = 0
 """The format number of a file whose outcome is not in the columns."""
 
@@ -143,7 +145,12 @@ class FolderView(Mapping[str, Known]):
             self._index = {name: index for index, name in enumerate(self.names)}
         index = self._index[name]
         record = _record(self._labels)
-        return self._known(index, record.unpack_from(self._details, index * record.size))
+        return Known(
+            unpack_stat(self.stats[STAT_BYTES * index : STAT_BYTES * (index + 1)]),
+            self.digests[SHA256_BYTES * index : SHA256_BYTES * (index + 1)],
+            self._outcome(index, record.unpack_from(self._details, index * record.size)),
+            self.written_at[index],
+        )
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names)
@@ -153,28 +160,24 @@ class FolderView(Mapping[str, Known]):
 
     def in_order(self) -> Iterator[Known]:
         """Give what is known of each file in the order of `names`, faster than one by one."""
-        return map(self._known, range(len(self.names)), self._records())
+        records = _record(self._labels).iter_unpack(self._details)
+        return map(
+            Known,
+            unpack_stats(self.stats),
+            (digest for (digest,) in _DIGEST.iter_unpack(self.digests)),
+            map(self._outcome, range(len(self.names)), records),
+            self.written_at,
+        )
 
-    def _records(self) -> Iterator[tuple[Any, ...]]:
-        return _record(self._labels).iter_unpack(self._details)
-
-    def _known(self, index: int, record: tuple[Any, ...]) -> Known:
-        outcome: Outcome | None
+    def _outcome(self, index: int, record: tuple[Any, ...]) -> Outcome | None:
         if record[0] != _NOT_HERE:
             which, width, height, frames, *probabilities = record
-            outcome = Scored(
+            return Scored(
                 ImageFacts(self._formats[which - 1], width, height, frames),
                 Scores(tuple(probabilities), self.unsafe[index]),
             )
-        else:
-            body = self._others.get(index)
-            outcome = None if body is None else decode_outcome(body)
-        return Known(
-            unpack_stat(self.stats[STAT_BYTES * index : STAT_BYTES * (index + 1)]),
-            self.digests[SHA256_BYTES * index : SHA256_BYTES * (index + 1)],
-            outcome,
-            self.written_at[index],
-        )
+        body = self._others.get(index)
+        return None if body is None else decode_outcome(body)
 
     def _take_outcomes(self, bodies: Iterable[bytes | None]) -> None:
         outcomes = [None if body is None else decode_outcome(body) for body in bodies]

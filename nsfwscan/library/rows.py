@@ -18,6 +18,7 @@ from nsfwscan.results import FailReason, FileKey, ImageFacts, Scores, SkipReason
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Iterator
 
 SHA256_BYTES = 32
 STAT_BYTES = 40
@@ -97,6 +98,11 @@ def pack_stat(size: int, mtime_ns: int, ctime_ns: int, inode: int, device: int) 
 def unpack_stat(packed: bytes) -> FileKey:
     """Return the `FileKey` that `pack_stat` was given, its numbers cut to 64 bits."""
     return FileKey._make(_STAT.unpack(packed))
+
+
+def unpack_stats(packed: bytes) -> Iterator[FileKey]:
+    """Return the keys of several results of `pack_stat`, joined."""
+    return map(FileKey._make, _STAT.iter_unpack(packed))
 
 
 def file_key(status: os.stat_result) -> FileKey:
