@@ -1,0 +1,37 @@
+"""The checks that are not tests of behaviour: lint, format, types and the direction of imports."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+_ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(["ruff", "check", "."], id="lint"),
+        pytest.param(["ruff", "format", "--check", "."], id="format"),
+        pytest.param(["mypy"], id="types"),
+        pytest.param(["importlinter"], id="layers"),
+    ],
+)
+def test_check_passes(command: list[str]) -> None:
+    if command[0] == "importlinter":
+        command = ["-c", "from importlinter.cli import lint_imports_command as run; run()"]
+    else:
+        command = ["-m", *command]
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=_ROOT,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
