@@ -1,6 +1,6 @@
 """Tampered model packages are refused before onnxruntime sees a byte of them (M1).
 
-`NSFWSCAN_FULL_TESTS=1` makes ten times as many.
+`TESTS_AT_FULL_SIZE=1` makes ten times as many.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from nsfwscan.models.manifest import (
 )
 from nsfwscan.models.package import InstalledModel, open_package
 
-PACKAGES = 20_000 if os.environ.get("NSFWSCAN_FULL_TESTS") else 2_000
+PACKAGES = 20_000 if os.environ.get("TESTS_AT_FULL_SIZE", "") not in {"", "0"} else 2_000
 WEIGHTS = "weights.bin"
 
 Tamper: TypeAlias = Callable[[Path, random.Random], None]
