@@ -131,8 +131,8 @@ class DecodePool:
         self._busy.set()  # wakes the watching thread
         for slot in self._slots:
             slot.end()
-        if not self._watcher.is_alive():
-            return
+        if not self._watcher.ident:
+            return  # never started
         # A thread that was waiting for one of these processes sees it dead and puts the slot back.
         slots = [self._idle.get() for _ in self._slots]
         self._watcher.join()
@@ -370,6 +370,7 @@ class _Slot:
         with self._changing:
             process, self._process = self._process, None
             self.ready = self._was_overdue = False
+            self.number = 0
             if process is not None:
                 process.kill()
                 process.wait()
