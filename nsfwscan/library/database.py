@@ -139,7 +139,7 @@ class Database:
             try:
                 return work(self._connected())
             except sqlite3.Error as error:
-                if not _is_damage(error):
+                if not self._is_damage(error):
                     raise
                 self.set_aside(str(error))
             return work(self._connected())
@@ -149,6 +149,18 @@ class Database:
                 f"the library {self.path} cannot be used: {_plain(code, error)}",
                 hint=_NOT_DAMAGE.get(code, "remove the file; it only saves time"),
             ) from error
+
+    def _is_damage(self, error: sqlite3.Error) -> bool:
+        """Whether the file is to blame: our statements are right, so what fails them is the file.
+
+        A byte of its header can forbid writing, and so can somebody who replaced the file.
+        """
+        if isinstance(error, Damage):
+            return True
+        code = _primary_code(error)
+        if code == sqlite3.SQLITE_READONLY:
+            return not (self.read_only or _is_write_protected(self.path))
+        return code not in _NOT_DAMAGE and code not in {sqlite3.SQLITE_OK, sqlite3.SQLITE_MISUSE}
 
     def _connected(self) -> sqlite3.Connection:
         if self._connection is None:
@@ -185,14 +197,6 @@ class Database:
 
 class Damage(sqlite3.DatabaseError):
     """Damage that SQLite did not notice. Raise it in the `work` of a `Database`, not elsewhere."""
-
-
-def _is_damage(error: sqlite3.Error) -> bool:
-    """Whether the file is to blame: our statements are right, so what fails them is the file."""
-    if isinstance(error, Damage):
-        return True
-    code = _primary_code(error)
-    return code not in _NOT_DAMAGE and code not in {sqlite3.SQLITE_OK, sqlite3.SQLITE_MISUSE}
 
 
 def _primary_code(error: sqlite3.Error) -> int:
@@ -233,7 +237,11 @@ def _make_file(path: str) -> bool:
             f"the library {path} cannot be opened: {problem}",
             hint="make its folder writable, or set NSFWSCAN_HOME to a folder that is",
         )
-    return not (os.access(path, os.W_OK) and os.access(folder, os.W_OK))
+    return _is_write_protected(path)
+
+
+def _is_write_protected(path: str) -> bool:
+    return not (os.access(path, os.W_OK) and os.access(os.path.dirname(path), os.W_OK))
 
 
 def _open(database: str, *, uri: bool = False) -> sqlite3.Connection:
