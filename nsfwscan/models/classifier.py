@@ -232,6 +232,7 @@ def _open_session(
 
 
 def _session(graph: bytes, threads: int, provider: Provider) -> Any:
+    onnxruntime.disable_telemetry_events()  # for a process that had loaded onnxruntime before us
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
