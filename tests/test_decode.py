@@ -361,6 +361,12 @@ def test_d8_an_animation_cut_short_is_not_passed_for_whole() -> None:
     assert reason(whole[: len(whole) // 2]) in (FailReason.TRUNCATED, FailReason.CORRUPT)
 
 
+def test_d4_an_animation_too_long_to_look_at_is_refused_early() -> None:
+    with pytest.raises(DecodeError, match="100000 frames") as caught:
+        decode(pictures.gif_bomb(100_000, (400, 400)), OBLONG)
+    assert caught.value.reason is FailReason.DECODER_TIMEOUT
+
+
 def test_an_mpo_is_read_as_its_first_picture() -> None:
     other = pictures.photo(seed=3)
     data = pictures.encode(PHOTO, "MPO", quality=95, save_all=True, append_images=[other])

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import io
 import math
+import time
 import warnings
 from functools import lru_cache
 from typing import TYPE_CHECKING, cast
@@ -53,6 +54,12 @@ _MAX_COEFFICIENT_BYTES = 768 * _MEGA
 
 _MAX_JPEG_SCANS = 100
 """Encoders write 10 to 20. Each scan passes over the whole picture: 10,000 of them are a bomb."""
+
+_SEQUENTIAL = ("GIF", "PNG")
+"""A frame of these needs all frames before it, and Pillow composes each in Python."""
+
+_ANIMATION_SECONDS = 6.0
+"""Processor time for all of an animation's frames, below what a decode worker has."""
 
 _MAX_ICC_BYTES = 4 * _MEGA
 """Printers' CMYK profiles take 0.5 to 2.5 MB; a larger one is treated as broken."""
@@ -288,12 +295,26 @@ def _has_several_scans(image: JpegImageFile, content: bytes) -> bool:
 def _sampled(image: ImageFile.ImageFile, facts: ImageFacts) -> Iterator[ImageFile.ImageFile]:
     """Give the image with the pixels of one sampled frame after the other."""
     limit = _MAX_PIXELS.get(facts.format, _MAX_PIXELS_OTHERWISE)
+    started = time.process_time()
     for position in spread(facts.frames):
+        if facts.format in _SEQUENTIAL:
+            for step in range(image.tell() + 1, position):
+                image.seek(step)
+                _check_pace(time.process_time() - started, step, facts.frames)
         image.seek(position)
         if facts.frames > 1:  # a page of a TIFF has its own size
             _check_pixels(image.width, image.height, limit)
         image.load()
         yield image
+
+
+def _check_pace(seconds: float, done: int, frames: int) -> None:
+    """Refuse an animation whose end is out of reach: half of one must not pass for all of it."""
+    if seconds > 1.0 and seconds * frames / done > _ANIMATION_SECONDS:
+        raise DecodeError(
+            FailReason.DECODER_TIMEOUT,
+            f"an animation of {frames} frames, of which {done} took {seconds:.0f} second",
+        )
 
 
 def spread(frames: int) -> list[int]:
