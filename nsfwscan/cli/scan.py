@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import itertools
 import os
 import re
 import signal
 import sys
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from enum import StrEnum
 from types import FrameType
 from typing import Annotated, BinaryIO, assert_never
@@ -28,6 +29,7 @@ from nsfwscan.cli.options import (
     Quiet,
     Threads,
 )
+from nsfwscan.cli.streams import DataFile, unwritable
 from nsfwscan.cli.talk import STARTED, Counter, Talk, flagged
 from nsfwscan.errors import UsageError
 from nsfwscan.images.discover import Symlinks, WalkOptions, check_roots, count_files
@@ -73,7 +75,7 @@ def scan(
     paths: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[PATH]...", help="Folders, with all they hold, and files.", show_default=False
+            metavar="PATH", help="Folders, with all they hold, and files.", show_default=False
         ),
     ] = None,
     files_from: Annotated[
@@ -82,7 +84,8 @@ def scan(
             "--files-from",
             metavar="FILE",
             rich_help_panel=WALK_PANEL,
-            help="Also read paths from FILE, one a line; `-` is standard input.",
+            help="Also scan the paths that FILE names, one a line. `-` reads them from standard "
+            "input.",
         ),
     ] = None,
     null: Annotated[
@@ -103,7 +106,8 @@ def scan(
             envvar="NSFWSCAN_INCLUDE",
             rich_help_panel=WALK_PANEL,
             help="Only look at files that match a pattern, written as in a .gitignore file: "
-            "`*.png`, `2024/**`. May be given several times.",
+            "`'*.png'`, `2024/`. May be given several times; in the variable, patterns are "
+            "separated by spaces.",
         ),
     ] = None,
     exclude: Annotated[
@@ -114,7 +118,7 @@ def scan(
             metavar="PATTERN",
             envvar="NSFWSCAN_EXCLUDE",
             rich_help_panel=WALK_PANEL,
-            help="Leave out files and folders that match a pattern. May be given several times.",
+            help="Leave out files and folders that match such a pattern. It goes before --include.",
         ),
     ] = None,
     hidden: Annotated[
@@ -139,6 +143,7 @@ def scan(
         Symlinks,
         typer.Option(
             "--symlinks",
+            metavar="skip|follow",
             envvar="NSFWSCAN_SYMLINKS",
             rich_help_panel=WALK_PANEL,
             help="What to do with symbolic links inside folders; no folder is entered twice.",
@@ -161,6 +166,7 @@ def scan(
             metavar="SIZE",
             envvar="NSFWSCAN_MAX_SIZE",
             rich_help_panel=WALK_PANEL,
+            callback=_checked_size,
             help="Skip files larger than this: a number of bytes, or with K, M or G.",
         ),
     ] = "512M",
@@ -172,8 +178,10 @@ def scan(
             metavar="SCORE",
             envvar="NSFWSCAN_FLAG_AT",
             rich_help_panel=MODEL_PANEL,
+            callback=_checked_score,
             help="Flag pictures with this score, 0 to 1, or more. Without it the model's own "
-            "threshold holds (`nsfwscan models show`). A new threshold costs no scoring.",
+            "threshold holds (`nsfwscan models show`). To change it costs nothing: pictures are "
+            "not scored again.",
         ),
     ] = None,
     review_at: Annotated[
@@ -183,6 +191,7 @@ def scan(
             metavar="SCORE",
             envvar="NSFWSCAN_REVIEW_AT",
             rich_help_panel=MODEL_PANEL,
+            callback=_checked_score,
             help="List pictures with this score or more, but not flagged, for a person to look at.",
         ),
     ] = None,
@@ -192,9 +201,12 @@ def scan(
         typer.Option(
             "--format",
             "-f",
+            metavar="FORMAT",
             envvar="NSFWSCAN_FORMAT",
             rich_help_panel=OUTPUT_PANEL,
-            help="How results are written. `paths0` writes bare paths, each ended by a NUL byte.",
+            help="How results are written: as a `table` for people, as `json`, `jsonl` (one object "
+            "a line) or `csv` for programs, or as `paths0`, bare paths that each end with a NUL "
+            "byte, for `xargs -0`.",
         ),
     ] = Format.TABLE,
     output: Annotated[
@@ -211,10 +223,12 @@ def scan(
         list[Only] | None,
         typer.Option(
             "--only",
+            metavar="WHICH",
             envvar="NSFWSCAN_ONLY",
             rich_help_panel=OUTPUT_PANEL,
-            help="Which results to write; may be given several times. The table shows flagged, "
-            "review and failed, `paths0` flagged, the other formats all.",
+            help="Only write these results: `flagged`, `review`, `failed` or `all`. May be given "
+            "several times. Without it the table shows flagged, review and failed, `paths0` "
+            "flagged, and the other formats all.",
         ),
     ] = None,
     quiet: Quiet = False,
@@ -258,22 +272,20 @@ def scan(
 ) -> None:
     """Look at every picture in the given folders and list those that are not safe for work.
 
-    Every picture gets a score from 0 (safe) to 1. At or above one threshold it is **flagged**, at
-    or above a lower one it is listed for **review**. Scores are kept by content: a second scan
-    opens only what is new or changed, and a renamed, moved or copied picture is not scored again.
-    Pictures are only ever read.
+    Every picture gets a score from 0 (safe) to 1. At or above one threshold it is flagged, at or
+    above a lower one it is listed for review. Scores are kept by content: a second scan opens only
+    what is new or changed, and a renamed, moved or copied picture is not scored again. Pictures
+    are only ever read. A picture that cannot be read is listed as failed, never counted as safe.
 
-    A file that cannot be read is listed as failed; it is never counted as safe.
+    Ctrl-C ends a scan: once, and the pictures in hand are finished and the results written; twice,
+    and it ends at once. What was scored is kept in either case.
 
     For example:
 
-    `nsfwscan scan ~/Pictures`
-
-    `nsfwscan scan --flag-at 0.9 --format csv --output result.csv ~/Pictures /media/usb`
-
-    `find . -newer last -print0 | nsfwscan scan --files-from - -0 --format jsonl`
-
-    `nsfwscan scan --format paths0 ~/Pictures | xargs -0 ls -l`
+        nsfwscan scan ~/Pictures
+        nsfwscan scan --flag-at 0.9 -f csv -o result.csv ~/Pictures /media
+        nsfwscan scan --format paths0 ~/Pictures | xargs -0 ls -l
+        find . -newer last -print0 | nsfwscan scan --files-from - -0
     """
     given = list(paths or [])
     if not given and files_from is None:
@@ -304,19 +316,21 @@ def scan(
     )
     wanted = frozenset(only or _DEFAULT_ONLY[output_format])
     talk = Talk(quiet=quiet)
-    with open_session(
-        settings,
-        given if files_from is None else [],
-        say=talk.say,
-        warn=talk.warn,
-        progress=talk.download,
-    ) as session:
+    listed = None if files_from is None else _PathList(files_from, null=null)
+    with (
+        # First of all, so that nobody waits for a scan whose results have no place to go.
+        _destination(output) as stream,
+        open_session(
+            settings,
+            given if listed is None else [],
+            say=talk.say,
+            warn=talk.warn,
+            progress=talk.download,
+        ) as session,
+    ):
         talk.end_bar()
-        every = itertools.chain(given, _paths_from(files_from, null=null))
-        with _destination(output) as stream:
-            reporter = _reporter(output_format, stream, Recorder(session.manifest))
-            run = _Run(session, talk, reporter, wanted)
-            summary = run.go(every, None if files_from is not None else given)
+        reporter = _reporter(output_format, stream, Recorder(session.manifest))
+        summary = _Run(session, talk, reporter, wanted, listed).go(given)
     talk.say(summary.paragraph())
     raise typer.Exit(exit_code(summary, exit_zero=exit_zero))
 
@@ -330,6 +344,22 @@ def exit_code(summary: Summary, *, exit_zero: bool) -> int:
     if summary.tally.nsfw:
         return 1
     return 3 if summary.tally.failed else 0
+
+
+def _checked_size(size: str) -> str:
+    """Refuse what is no size while typer still knows where the value came from."""
+    try:
+        bytes_of(size)
+    except UsageError as error:
+        raise typer.BadParameter(f"{error}; {error.hint}.") from None
+    return size
+
+
+def _checked_score(score: float | None) -> float | None:
+    """Refuse what is no score while typer still knows where the value came from."""
+    if score is not None and not 0 <= score <= 1:  # also refuses NaN
+        raise typer.BadParameter(f"{score:g} is not between 0 and 1.")
+    return score
 
 
 def bytes_of(size: str) -> int:
@@ -346,19 +376,28 @@ class _Run:
     """One scan, from the first result to the summary."""
 
     def __init__(
-        self, session: Session, talk: Talk, reporter: Reporter, wanted: frozenset[Only]
+        self,
+        session: Session,
+        talk: Talk,
+        reporter: Reporter,
+        wanted: frozenset[Only],
+        listed: _PathList | None,
     ) -> None:
         self._scanner = session.scanner
         self._session = session
         self._talk = talk
         self._reporter = reporter
         self._wanted = wanted
+        self._listed = listed
         self._interrupted = False
 
-    def go(self, paths: Iterable[str], roots: Sequence[str] | None) -> Summary:
-        """Scan `paths`; `roots` is the same where it can be walked a second time to count."""
+    def go(self, roots: Sequence[str]) -> Summary:
+        """Scan `roots` and what the list names, if there is one."""
+        paths = itertools.chain(roots, self._listed or ())
+        # What a list names cannot be counted beforehand.
+        countable = roots if self._listed is None else None
         with self._interruptible():
-            for result in self._watched(self._scanner.scan(paths), roots):
+            for result in self._watched(self._scanner.scan(paths), countable):
                 if wants(self._wanted, result):
                     self._reporter.add(result)
         summary = Summary(
@@ -397,7 +436,10 @@ class _Run:
             self._scanner.stop()
             if not self._talk.quiet:
                 # No print: the signal may have come in the middle of one.
-                os.write(2, b"\nFinishing the pictures in hand; Ctrl-C again stops at once.\n")
+                with contextlib.suppress(OSError):
+                    os.write(2, b"\nFinishing the pictures in hand; Ctrl-C again stops at once.\n")
+            if self._listed is not None and self._listed.waiting:
+                raise _Interrupted
 
         before = {one: signal.signal(one, interrupt) for one in (signal.SIGINT, signal.SIGTERM)}
         try:
@@ -430,26 +472,47 @@ def wants(only: frozenset[Only], result: ScanResult) -> bool:
             assert_never(result)
 
 
-def _paths_from(source: str | None, *, null: bool) -> Iterator[str]:
-    """Yield the paths that a file or standard input names."""
-    if source is None:
-        return
-    try:
-        with contextlib.ExitStack() as stack:
-            stream = sys.stdin.buffer if source == "-" else stack.enter_context(open(source, "rb"))
-            for line in _split(stream, b"\0" if null else b"\n"):
-                if line:
-                    yield os.fsdecode(line)
-    except OSError as error:
-        raise UsageError(f"cannot read {source}: {error.strerror or error}") from error
+class _Interrupted(Exception):
+    """Raised by the handler of Ctrl-C into a read that may wait for ever."""
 
 
-def _split(stream: BinaryIO, end: bytes) -> Iterator[bytes]:
-    rest = b""
-    while chunk := stream.read(1 << 16):
-        *whole, rest = (rest + chunk).split(end)
-        yield from whole
-    yield rest
+class _PathList:
+    """The paths that a file or standard input names. To be gone through once."""
+
+    def __init__(self, source: str, *, null: bool) -> None:
+        """Take a file's name or `-`. With `null` paths end with a NUL byte, else with a newline."""
+        self._source = source
+        self._end = b"\0" if null else b"\n"
+        self.waiting = False
+        """Whether a read is under way, which only an exception can end."""
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the paths as they come. Raises `UsageError` when they cannot be read."""
+        rest = b""
+        try:
+            with contextlib.ExitStack() as stack:
+                stream = sys.stdin.buffer
+                if self._source != "-":
+                    stream = stack.enter_context(open(self._source, "rb"))
+                while chunk := self._read(stream):
+                    *whole, rest = (rest + chunk).split(self._end)
+                    yield from map(os.fsdecode, filter(None, whole))
+        except OSError as error:
+            raise UsageError(
+                f"cannot read {self._source}: {error.strerror or error}",
+                hint="--files-from takes a file with one path a line, or - for standard input",
+            ) from error
+        if rest:
+            yield os.fsdecode(rest)
+
+    def _read(self, stream: BinaryIO) -> bytes:
+        self.waiting = True
+        try:
+            return os.read(stream.fileno(), 1 << 16)
+        except _Interrupted:
+            return b""
+        finally:
+            self.waiting = False
 
 
 @contextlib.contextmanager
@@ -459,19 +522,27 @@ def _destination(output: str) -> Iterator[BinaryIO]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    part = f"{output}.part"
+    special = os.path.exists(output) and not os.path.isfile(output)
+    target = os.path.realpath(output)  # a link stays a link
+    part = output if special else f"{target}.{os.getpid()}.part"
     try:
-        with open(part, "wb") as stream:
+        raw = DataFile(part, "w" if special else "x", output)
+    except OSError as error:
+        raise unwritable(output, error) from error
+    if special:  # a pipe or a device is not to be replaced by a file
+        with io.BufferedWriter(raw) as stream:
             yield stream
-        os.replace(part, output)
-    except BaseException as error:
+        return
+    try:
+        with io.BufferedWriter(raw) as stream:
+            yield stream
+        try:
+            os.replace(part, target)
+        except OSError as error:
+            raise unwritable(output, error) from error
+    except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(part)
-        if isinstance(error, OSError):
-            raise UsageError(
-                f"cannot write {output}: {error.strerror or error}",
-                hint="give --output a place that can be written",
-            ) from error
         raise
 
 

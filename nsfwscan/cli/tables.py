@@ -7,6 +7,9 @@ from collections.abc import Iterable, Sequence
 
 from nsfwscan.report.text import readable
 
+_PIPE_WIDTH = 100_000
+"""Columns to assume where the output is no terminal: nothing must be cut or folded there."""
+
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print `rows` under `columns`; on a terminal long cells are folded, in a pipe never."""
@@ -19,5 +22,5 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(escape(readable(cell)) for cell in row))
-    width = None if sys.stdout.isatty() else 100_000
+    width = None if sys.stdout.isatty() else _PIPE_WIDTH
     Console(width=width, highlight=False).print(table)

@@ -1,0 +1,90 @@
+"""The standard streams as a shell may hand them over: closed, full, or with no reader.
+
+Without this, Python's own answers are a traceback for a full disk, exit code 1 ("something was
+flagged") for a reader that went away, and `sys.stdout = None` for a stream that is closed.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from nsfwscan.errors import NsfwscanError
+from nsfwscan.report.text import readable
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+
+class ReaderGone(Exception):
+    """Whoever read standard output has seen enough, as in `nsfwscan ... | head -1`.
+
+    No `BrokenPipeError`, because typer and rich make exit code 1 of that one.
+    """
+
+
+class DataFile(io.FileIO):
+    """A file that results go to. When it fails, it says which one and why."""
+
+    def __init__(self, file: int | str, mode: str, called: str) -> None:
+        """Open a path, or take an open descriptor, which is then not closed here.
+
+        `called` is how messages name it. Raises OSError when it cannot be opened.
+        """
+        super().__init__(file, mode, closefd=isinstance(file, str))
+        self._called = called
+
+    def write(self, data: Buffer, /) -> int:
+        """Write bytes. Raises `ReaderGone`, and `NsfwscanError` for anything else."""
+        try:
+            return super().write(data)
+        except OSError as error:
+            # The buffers above will try to write what they still hold. Let them.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+            if isinstance(error, BrokenPipeError):
+                raise ReaderGone from None
+            raise unwritable(self._called, error) from error
+
+
+class _Talk(io.FileIO):
+    """Standard error: what cannot be said there is no reason to stop."""
+
+    def write(self, data: Buffer, /) -> int:
+        try:
+            return super().write(data)
+        except OSError:
+            return memoryview(data).nbytes
+
+
+def unwritable(called: str, error: OSError) -> NsfwscanError:
+    """Return the error that says that results cannot be written to the file `called` so."""
+    return NsfwscanError(
+        f"cannot write {readable(called)}: {error.strerror or error}",
+        hint="give --output a place that can be written, with enough space",
+    )
+
+
+def prepare() -> None:
+    """Make the standard streams of this process fit for use. To be called first of all."""
+    # A closed stream's number would go to the next file that is opened, say the library, and
+    # warnings would be written into that. This way a write to a closed stdout fails, as it should.
+    for number, flags in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, flags)  # takes the lowest free number: this one
+    if sys.stdin is None:
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115  open for good
+    if sys.stdout is None or not sys.stdout.isatty():
+        data = io.BufferedWriter(DataFile(1, "w", "standard output"))
+        encoding = "utf-8" if sys.stdout is None else sys.stdout.encoding
+        sys.stdout = io.TextIOWrapper(data, encoding, "backslashreplace")
+    elif isinstance(sys.stdout, io.TextIOWrapper):
+        # A name that is no text in the terminal's encoding is still better seen than refused.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    if sys.stderr is None or not sys.stderr.isatty():
+        encoding = "utf-8" if sys.stderr is None else sys.stderr.encoding
+        talk = io.BufferedWriter(_Talk(2, "w", closefd=False))
+        sys.stderr = io.TextIOWrapper(talk, encoding, "backslashreplace", line_buffering=True)
