@@ -214,7 +214,7 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
             lambda: pictures.png(
                 8192, 8192, rows=zlib.compress(bytes((1 + 4 * 8192) * 8192), 1), colour=6
             ),
-            None,
+            {None},
         ),
     ],
     ids=[
