@@ -1,0 +1,1 @@
+"""Commands that measure what the README claims; `benchmarks/README.md` lists them."""
