@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import itertools
 import struct
 import zlib
 
@@ -116,31 +117,56 @@ def with_orientation(
     return encode(image, format_, exif=exif, **options)
 
 
-def icc_profile(
-    colorants: tuple[tuple[float, float, float], ...], *, gamma: float = 2.2, name: str = "test"
-) -> bytes:
-    """Build an RGB matrix profile (ICC version 2) with one gamma for all channels."""
-
-    def fixed(*values: float) -> bytes:
-        return struct.pack(f">{len(values)}i", *(round(value * 65536) for value in values))
-
-    def xyz(values: tuple[float, ...]) -> bytes:
-        return b"XYZ \0\0\0\0" + fixed(*values)
-
-    curve = b"curv\0\0\0\0" + struct.pack(">IHxx", 1, round(gamma * 256))
-    text = name.encode() + b"\0"
-    description = b"desc\0\0\0\0" + struct.pack(">I", len(text)) + text + bytes(78)
-    tags = {b"desc": description, b"cprt": b"text\0\0\0\0none\0", b"wtpt": xyz((0.9642, 1, 0.8249))}
+def icc_profile(colorants: tuple[tuple[float, float, float], ...], *, gamma: float = 2.2) -> bytes:
+    """Build an RGB matrix profile with one gamma for all channels."""
+    tags = {}
     for channel, values in zip("rgb", colorants, strict=True):
-        tags[f"{channel}XYZ".encode()] = xyz(values)
-        tags[f"{channel}TRC".encode()] = curve
+        tags[f"{channel}XYZ".encode()] = b"XYZ \0\0\0\0" + _fixed(*values)
+        tags[f"{channel}TRC".encode()] = _curve(gamma)
+    return _profile(b"mntrRGB XYZ ", tags)
+
+
+def gray_profile(gamma: float) -> bytes:
+    """Build a profile of grey with this gamma."""
+    return _profile(b"mntrGRAYXYZ ", {b"kTRC": _curve(gamma)})
+
+
+def cmyk_profile() -> bytes:
+    """Build a profile of inks that are paler than ideal ones, with a table of two points an ink."""
+    corners = b""
+    for inks in itertools.product((0, 1), repeat=4):  # the last varies fastest
+        cyan, magenta, yellow, black = inks
+        light = 255 - 45 * cyan - 60 * magenta - 15 * yellow - 110 * black
+        corners += bytes((light, 128 - 35 * cyan + 50 * magenta, 128 - 30 * cyan + 60 * yellow))
+    straight = bytes(range(256))
+    table = b"mft1\0\0\0\0" + bytes((4, 3, 2, 0)) + _fixed(1, 0, 0, 0, 1, 0, 0, 0, 1)
+    table += straight * 4 + corners + straight * 3
+    return _profile(b"prtrCMYKLab ", {b"A2B0": table})
+
+
+def _profile(kind: bytes, tags: dict[bytes, bytes]) -> bytes:
+    """Assemble an ICC profile, version 2; `kind` is device class, colour space and PCS."""
+    tags = {
+        b"desc": b"desc\0\0\0\0" + struct.pack(">I", 5) + b"test\0" + bytes(78),
+        b"cprt": b"text\0\0\0\0none\0",
+        b"wtpt": b"XYZ \0\0\0\0" + _fixed(0.9642, 1, 0.8249),
+        **tags,
+    }
     table, body, at = b"", b"", 128 + 4 + 12 * len(tags)
     for tag, content in tags.items():
         table += tag + struct.pack(">II", at + len(body), len(content))
         body += content + bytes(-len(content) % 4)
-    header = struct.pack(">I4xI", at + len(body), 0x02200000) + b"mntrRGB XYZ " + bytes(12)
-    header += b"acsp" + bytes(28) + fixed(0.9642, 1, 0.8249)
+    header = struct.pack(">I4xI", at + len(body), 0x02200000) + kind + bytes(12)
+    header += b"acsp" + bytes(28) + _fixed(0.9642, 1, 0.8249)
     return header.ljust(128, b"\0") + struct.pack(">I", len(tags)) + table + body
+
+
+def _fixed(*values: float) -> bytes:
+    return struct.pack(f">{len(values)}i", *(round(value * 65536) for value in values))
+
+
+def _curve(gamma: float) -> bytes:
+    return b"curv\0\0\0\0" + struct.pack(">IHxx", 1, round(gamma * 256))
 
 
 def srgb_profile() -> bytes:

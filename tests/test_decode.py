@@ -16,6 +16,7 @@ from nsfwscan.errors import DecodeError
 from nsfwscan.images import decode as module
 from nsfwscan.images.decode import decode
 from nsfwscan.images.decoded import MAX_SAMPLED_FRAMES
+from nsfwscan.images.sniff import READABLE
 from nsfwscan.models.manifest import Geometry, Resample, Resize
 from nsfwscan.results import FailReason, ImageFacts
 
@@ -152,6 +153,7 @@ def with_block() -> Image.Image:
     return image
 
 
+NO_ICC = {"GIF", "BMP"}
 PHOTO = pictures.photo()
 GRAY = PHOTO.convert("L")
 GRAY_FLOAT = GRAY.convert("F")
@@ -244,20 +246,30 @@ def test_d6_lab() -> None:
     assert difference(as_image(data, WHOLE), PHOTO) < 2.0
 
 
-@pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF", "HEIF"])
-def test_d6_display_p3_becomes_srgb(format_: str) -> None:
-    profile = pictures.icc_profile(pictures.P3)
+@pytest.mark.parametrize(
+    ("format_", "mode", "profile"),
+    [
+        *((name, "RGB", pictures.icc_profile(pictures.P3)) for name in sorted(READABLE - NO_ICC)),
+        ("JPEG", "L", pictures.gray_profile(1.4)),
+        ("PNG", "L", pictures.gray_profile(1.4)),
+        ("JPEG", "CMYK", pictures.cmyk_profile()),
+        ("TIFF", "CMYK", pictures.cmyk_profile()),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_d6_icc_profiles_are_followed_to_srgb(format_: str, mode: str, profile: bytes) -> None:
     options = {"lossless": True} if format_ == "WEBP" else {}
-    data = pictures.encode(pictures.photo(600, 400), format_, icc_profile=profile, **options)
-    stored = opened(data).convert("RGB")
+    image = pictures.photo(600, 400).convert(mode)
+    data = pictures.encode(image, format_, icc_profile=profile, **options)
+    stored = opened(data)
     expected = ImageCms.profileToProfile(
-        stored,
+        stored.copy(),
         ImageCms.ImageCmsProfile(io.BytesIO(profile)),
         ImageCms.createProfile("sRGB"),
         outputMode="RGB",
     )
     assert expected is not None
-    assert difference(stored, expected) > 3.0, "the profile changes nothing"
+    assert difference(stored.convert("RGB"), expected) > 3.0, "the profile changes nothing"
     assert difference(as_image(data, STRETCH), reference(expected, STRETCH)) < 1.0
 
 

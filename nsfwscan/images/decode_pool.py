@@ -61,8 +61,8 @@ def worker_command(cpu_seconds: float, pictures: int) -> list[str]:
     limits = [f"{cpu_seconds:g}", str(pictures)]
     if getattr(sys, "frozen", False):
         return [sys.executable, WORKER_FLAG, *limits]
-    # The child sees exactly the modules that this process sees, whoever put them on the path, and
-    # never those of the folder it happens to stand in. `-c` needs no `__main__` guard in a script.
+    # The child sees the modules that this process sees, whoever put them on the path, and no
+    # others. `-c` needs no `__main__` guard in a user's script, as `multiprocessing` would.
     start = (
         "import sys; path, *limits = sys.argv[1:]; sys.path[:] = path.split('\\n');"
         "from nsfwscan.images.decode_worker import main; main(limits)"
@@ -242,7 +242,9 @@ class DecodePool:
             raise slot.garbled() from None
         finally:
             if answer.leaving:
-                slot.start()
+                # Now, while others are busy. If it fails, the slot's next picture says why.
+                with contextlib.suppress(NsfwscanError):
+                    slot.start()
         if error.reason is FailReason.DECODER_MEMORY:
             self._count_restart()
         raise error

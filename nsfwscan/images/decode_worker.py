@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from nsfwscan.images.decoded import Decoded
     from nsfwscan.models.manifest import Geometry
 
-LARGE_BYTES = 128 << 20
-"""A picture that needs more (32 MP in four bytes each) waits until it is the only such one."""
+LARGE_BYTES = 288 << 20
+"""A picture that needs more (a PNG of 32 MP) waits until it is the only such one in the pool."""
 
 _ADDRESS_SPACE_BYTES = 1 << 30
 """On top of what the process has when it is ready."""
