@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import shutil
 import socket
@@ -389,28 +390,42 @@ def _source() -> tuple[HubSource, HubFile]:
     return HubSource(REPO, REVISION, (file,)), file
 
 
-@pytest.mark.parametrize("what", ["name", "answer"])
-def test_an_unreachable_hub_is_recognised_within_ten_seconds(
-    hub: LoopbackHub, target: Path, monkeypatch: pytest.MonkeyPatch, what: str
+def test_a_name_that_does_not_resolve_is_given_up_within_ten_seconds(
+    target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the patience that users get: a resolver that hangs, or a hub that is mute."""
+    """With the patience that users get, and a resolver that hangs."""
     released = threading.Event()
-    endpoint = hub.endpoint
-    if what == "name":
-        endpoint = "https://hub.invalid"
-        monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_kw: released.wait(60) and [])
-    hub.faults.silent = True
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_kw: released.wait(60) and [])
     began = time.monotonic()
     try:
         with pytest.raises(HubUnreachable, match="no answer in time"):
-            Hub(endpoint, "", Patience()).fetch(*_source(), str(target), lambda *_: None)
+            Hub("https://hub.invalid").fetch(*_source(), str(target), lambda *_: None)
         assert time.monotonic() - began < 10
     finally:
         released.set()
-        for thread in threading.enumerate():
-            if thread.name == "nsfwscan-hub":
-                hub.closing.set()
-                thread.join(20)
+        join_threads()
+
+
+def test_a_hub_that_accepts_and_is_mute_is_unreachable(hub: LoopbackHub, target: Path) -> None:
+    hub.faults.silent = True
+    try:
+        with pytest.raises(HubUnreachable, match="no answer in time"):
+            fetch(hub, target, patience=dataclasses.replace(QUICK, answer_s=0.3, stall_s=5))
+    finally:
+        hub.closing.set()
+        join_threads()
+    assert len(hub.seen) == QUICK.first_tries
+
+
+def join_threads() -> None:
+    for thread in threading.enumerate():
+        if thread.name == "nsfwscan-hub":
+            thread.join(20)
+
+
+def test_the_longest_wait_for_an_unreachable_hub_adds_up_to_less_than_ten_seconds() -> None:
+    waits = Patience()
+    assert waits.first_tries * waits.answer_s + waits.backoff_s * (waits.first_tries - 1) < 10
 
 
 def test_a_proxy_from_the_environment_is_used(

@@ -360,6 +360,7 @@ def start_pull(models: ModelStore, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.timeout(900)
 def test_m4_killed_downloads_never_leave_half_a_package(
     hub: LoopbackHub, models: ModelStore
 ) -> None:

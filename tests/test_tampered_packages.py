@@ -334,6 +334,24 @@ def test_a_file_that_cannot_be_read_is_named(
         open_package(str(folder))
 
 
+@pytest.mark.skipif(not hasattr(os, "O_NOFOLLOW"), reason="Windows opens what a link points to")
+@pytest.mark.parametrize("swap", ["link", "fifo"])
+def test_a_file_swapped_between_look_and_open_is_refused(
+    good: tuple[Path, ModelManifest], monkeypatch: pytest.MonkeyPatch, swap: str
+) -> None:
+    folder, _ = good
+    regular = os.lstat(folder / MODEL_NAME)
+    outside = folder.parent / "outside"
+    (folder / MODEL_NAME).rename(outside)
+    if swap == "link":
+        (folder / MODEL_NAME).symlink_to(outside)
+    else:
+        os.mkfifo(folder / MODEL_NAME)
+    monkeypatch.setattr(os, "lstat", lambda _path: regular)
+    with pytest.raises(ModelTampered, match="not a regular file"):
+        open_package(str(folder))
+
+
 def test_manifests_compare_by_content(good: tuple[Path, ModelManifest]) -> None:
     folder, manifest = good
     other = dataclasses.replace(manifest, title="Other")

