@@ -7,6 +7,7 @@ when they have a picture to score and not before.
 from __future__ import annotations
 
 import math
+import os
 from typing import TYPE_CHECKING, Any, Protocol, assert_never
 
 import numpy as np
@@ -40,6 +41,7 @@ _PROVIDER_OF = {
     "cpu": "CPUExecutionProvider",
 }
 _ORT_DTYPE = {"tensor(float)": DType.FLOAT32, "tensor(uint8)": DType.UINT8}
+_EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
 _TOLERANCE = 1e-3
 """How far published probabilities may add up beside one; float32 softmax stays within 1e-6."""
 
@@ -221,17 +223,16 @@ def _open_session(
             hint=f"it has {', '.join(available)}; another onnxruntime wheel may bring {provider}",
         )
     chosen = available[0] if provider is Provider.AUTO else provider
-    graph = model.read_artefact(MODEL_NAME)
     try:
-        return _session(graph, threads, chosen), chosen
+        return _session(model, threads, chosen), chosen
     except ModelUnusable as error:
         if provider is not Provider.AUTO or chosen is Provider.CPU:
             raise
         warn(f"{chosen} cannot run this model ({error}); the CPU does")
-        return _session(graph, threads, Provider.CPU), Provider.CPU
+        return _session(model, threads, Provider.CPU), Provider.CPU
 
 
-def _session(graph: bytes, threads: int, provider: Provider) -> Any:
+def _session(model: InstalledModel, threads: int, provider: Provider) -> Any:
     onnxruntime.disable_telemetry_events()  # for a process that had loaded onnxruntime before us
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -239,6 +240,16 @@ def _session(graph: bytes, threads: int, provider: Provider) -> Any:
     options.log_severity_level = 4  # a refusal comes as an exception; its log lines would repeat it
     # Threads that spin between two pictures take the core that decodes the next one.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if model.manifest.external_data:
+        # onnxruntime maps the weights by path, so they are hashed where they lie. The graph itself
+        # is still given as the bytes that were verified.
+        weights = model.check_artefact(model.manifest.external_data)
+        folder = os.path.abspath(os.path.dirname(weights))
+        options.add_session_config_entry(_EXTERNAL_FOLDER, folder)
+        # Only `quantize` makes such graphs, and they are final: rewriting one at load costs time
+        # and puts back operators that were left out because they are slower.
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    graph = model.read_artefact(MODEL_NAME)
     names = list(dict.fromkeys([_PROVIDER_OF[provider], _PROVIDER_OF["cpu"]]))
     try:
         return onnxruntime.InferenceSession(graph, options, providers=names)
