@@ -1,6 +1,6 @@
 """Make a ViT checkpoint of any size with random weights, the same ones for the same seed.
 
-    python benchmarks/vit_fixture.py FOLDER --size base --patch 16 --image 224 --naming transformers
+    python -m benchmarks.vit_fixture FOLDER --size base --patch 16 --image 224 --naming transformers
 
 The files are laid out as the publishers lay theirs out. The network has learned nothing: its
 scores mean nothing, but its time and its rounding errors are those of a real one.

@@ -146,11 +146,11 @@ def _transformers_preprocessing(path: str, image: int) -> Preprocessing:
         read.only(switch, True, default=True)
     read.only("do_center_crop", False, default=False)
     size = config.get("size")
-    edges = set(size.values()) if isinstance(size, dict) and _is_size(size) else {size}
-    if edges != {image}:
+    edges = list(size.values()) if isinstance(size, dict) and _is_size(size) else [size]
+    if any(type(edge) is not int or edge != image for edge in edges):
         raise ModelTampered(f"{path}: size is {str(size)[:60]}, the network takes {image}")
     resample = config.get("resample", 2)
-    if resample not in _RESAMPLE:
+    if type(resample) is not int or resample not in _RESAMPLE:
         raise ModelUnusable(f"{path}: resample {str(resample)[:20]} is neither 2 nor 3")
     geometry = _square(Resize.STRETCH, image, _RESAMPLE[resample])
     scale = read.number("rescale_factor", 1e-6, 10, default=1 / 255)

@@ -100,7 +100,8 @@ def round_weights(weight: Array, kind: WeightRange) -> tuple[Array, Array]:
             limit = _MAX_INT8
         case _:
             assert_never(kind)
-    scale = np.where(scale > 0, scale, 1.0).astype(np.float32)
+    # A channel of nothing but zeros, or of numbers too small to divide by, becomes zeros.
+    scale = np.where(scale > 1e-30, scale, 1.0).astype(np.float32)
     rounded = np.clip(np.rint(wide / scale), -limit, limit).astype(np.int8)
     return rounded, scale
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MAX_PICTURES = 2000
 """More calibrate no better and take hours."""
 
-_GENERATED = 20
+_GENERATED = 8
 
 
 class Picture(NamedTuple):
