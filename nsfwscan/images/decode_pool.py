@@ -46,6 +46,9 @@ _PIPE_BYTES = 1 << 20
 _START_SECONDS = 60.0
 """How long a process may take to say hello: a cold disk and a virus scanner are slow."""
 
+_MAX_FILE_BYTES = 512 << 20
+"""A worker may take a gigabyte, and holds the file beside its pixels."""
+
 _DYING_SECONDS = 1.0
 """How long a process may live on after its pipes broke."""
 
@@ -116,12 +119,19 @@ class DecodePool:
         return self._restarts
 
     def start(self) -> None:
-        """Start all worker processes and return without waiting for them."""
+        """Start all worker processes and return without waiting for them.
+
+        Raises `NsfwscanError`, with the pool closed, when the system refuses to start one.
+        """
         self._watcher.start()
         for slot in self._slots:
             self._idle.put(slot)
-        for slot in self._slots:
-            slot.start()
+        try:
+            for slot in self._slots:
+                slot.start()
+        except NsfwscanError:
+            self.close()
+            raise
 
     def close(self) -> None:
         """End all processes at once. A call of `decode` that still waits raises `NsfwscanError`."""
@@ -163,6 +173,8 @@ class DecodePool:
         """
         if not self._watcher.ident:
             raise RuntimeError("the pool was not started")
+        if len(data) > _MAX_FILE_BYTES:
+            raise DecodeError(FailReason.DECODER_MEMORY, f"a file of {len(data) / 1e6:.0f} MB")
         slot = self._idle.get()
         try:
             return self._decode_in(slot, data, geometry, full)
@@ -205,7 +217,7 @@ class DecodePool:
                         f"the process that decodes pictures does not start: {error}",
                         hint="`python -m PIL` tells whether Pillow is installed well",
                     ) from None
-        raise AssertionError("the last attempt returns or raises")
+        raise NsfwscanError("decoding was stopped")
 
     def _ask(
         self, slot: _Slot, data: bytes | memoryview, geometry: Geometry, full: bool
