@@ -87,7 +87,9 @@ def key_of(found: os.stat_result) -> FileKey:
 
 def join(folder: str, name: str) -> str:
     """Join as `os.path.join` does for a plain name, at a third of its cost."""
-    return folder + name if folder.endswith(os.sep) else f"{folder}{os.sep}{name}"
+    # No folder is the current one: `scan photo.jpg` must not look for /photo.jpg.
+    bare = not folder or folder.endswith(os.sep)
+    return folder + name if bare else f"{folder}{os.sep}{name}"
 
 
 def check_roots(roots: Iterable[str]) -> None:
@@ -95,7 +97,7 @@ def check_roots(roots: Iterable[str]) -> None:
     for root in roots:
         if not os.path.lexists(root):
             raise UsageError(
-                f"{printable(root)} does not exist", hint="check the spelling of the path"
+                f"{printable(root) or repr(root)} does not exist", hint="check the spelling of the path"
             )
 
 
@@ -273,7 +275,7 @@ def _matcher(patterns: tuple[str, ...]) -> _Matcher | None:
     import pathspec  # costs 30 ms, which a scan without patterns need not pay
 
     try:
-        return pathspec.PathSpec.from_lines("gitwildmatch", patterns)
+        return pathspec.GitIgnoreSpec.from_lines(patterns)
     except ValueError as error:  # pathspec's pattern errors are ValueErrors
         raise UsageError(
             f"a pattern cannot be read: {error}", hint="patterns are those of a .gitignore file"
