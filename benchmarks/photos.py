@@ -101,6 +101,17 @@ def photographs(*folders: str) -> list[str]:
     return sorted(found, key=lambda path: (os.path.basename(path), path))
 
 
+def at_hand() -> list[str]:
+    """Return the photographs that were gathered, or else those of Debian packages installed here.
+
+    Fetches nothing; may be empty.
+    """
+    installed = [
+        glob.glob(os.path.join("/", one)) for patterns in DEBS.values() for one in patterns
+    ]
+    return photographs(GATHERED) or sorted(path for found in installed for path in found)
+
+
 def make(folder: str, sources: list[str], count: int, seed: int = 1) -> list[str]:
     """Write `count` JPEG files of 2 to 12 megapixels to `folder`, unless they are there.
 
