@@ -304,6 +304,7 @@ def _scorer_id(connection: sqlite3.Connection, scorer: Scorer) -> int:
 
 def _number(found: sqlite3.Cursor) -> int:
     row = found.fetchone()
-    if row is None:
+    number = None if row is None else row[0]
+    if not isinstance(number, int):
         raise Damage("a row that was written cannot be found")
-    return int(row[0])
+    return number

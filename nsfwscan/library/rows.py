@@ -149,10 +149,11 @@ def decode_outcome(body: bytes) -> Outcome | None:
     return Scored(facts, Scores(tuple(document["probabilities"]), document["unsafe"]))
 
 
-def file_checksum(folder: bytes, name: object, stat: object, sha256: object, at: object) -> int:
+def file_checksum(folder: object, name: object, stat: object, sha256: object, at: object) -> int:
     """Return the checksum of a row of the table `file`; -1, which none has, for a broken row."""
     if not (
-        isinstance(name, bytes)
+        isinstance(folder, bytes)
+        and isinstance(name, bytes)
         and isinstance(stat, bytes)
         and isinstance(sha256, bytes)
         and isinstance(at, int)
@@ -178,9 +179,9 @@ def outcome_checksum(scorer: Scorer, sha256: object, at: object, body: object) -
     )
 
 
-def snapshot_checksum(folder: bytes, scorer: Scorer, body: object) -> int:
+def snapshot_checksum(folder: object, scorer: Scorer, body: object) -> int:
     """Return the checksum of a row of the table `snapshot`; -1, which none has, when broken."""
-    if not isinstance(body, bytes):
+    if not (isinstance(folder, bytes) and isinstance(body, bytes)):
         return -1
     head = b"".join((b"snapshot", _scorer_bytes(scorer), b"\0", folder, b"\0"))
     return zlib.crc32(body, zlib.crc32(head))
