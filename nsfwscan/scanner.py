@@ -155,6 +155,13 @@ class Scanner:
         self._stopping = True
         self._lanes.stop()
 
+    def abandon(self) -> None:
+        """Kill the processes that decode; the caller is about to exit without tidying up.
+
+        Takes no lock, so that a signal handler may call it.
+        """
+        self._lanes.abandon()
+
     def scan(self, paths: Iterable[str]) -> Generator[ScanResult]:
         """Yield a result for each picture at and below `paths`, in a stable order.
 
