@@ -133,6 +133,15 @@ class DecodePool:
             self.close()
             raise
 
+    def abandon(self) -> None:
+        """Kill all processes, when this one is about to exit without tidying up.
+
+        A process that is decoding would go on until it finds its pipes closed. Takes no lock, so
+        that a signal handler may call it.
+        """
+        for slot in self._slots:
+            slot.abandon()
+
     def close(self) -> None:
         """End all processes at once. A call of `decode` that still waits raises `NsfwscanError`."""
         if self._closed.is_set():
@@ -373,6 +382,13 @@ class _Slot:
         with self._changing:
             if self._process is not None:
                 self._process.kill()
+
+    def abandon(self) -> None:
+        """Do what `end` does, without a lock."""
+        self._is_over = True
+        process = self._process
+        if process is not None:
+            process.kill()
 
     def end(self) -> None:
         """Kill the process and let none take its place."""
