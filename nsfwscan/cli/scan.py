@@ -335,10 +335,13 @@ def scan(
     raise typer.Exit(exit_code(summary, exit_zero=exit_zero))
 
 
+_EX_INTERRUPTED = 130
+
+
 def exit_code(summary: Summary, *, exit_zero: bool) -> int:
     """Return what the command exits with: 130 interrupted, 1 flagged, 3 unread, 0."""
     if summary.interrupted:
-        return 130
+        return _EX_INTERRUPTED
     if exit_zero:
         return 0
     if summary.tally.nsfw:
@@ -429,9 +432,10 @@ class _Run:
     def _interruptible(self) -> Iterator[None]:
         """Let Ctrl-C end the scan: once gently, twice at once."""
 
-        def interrupt(number: int, _frame: FrameType | None) -> None:
+        def interrupt(_number: int, _frame: FrameType | None) -> None:
             if self._interrupted:
-                os._exit(128 + number)  # threads are at work; nothing else ends them at once
+                self._scanner.abandon()
+                os._exit(_EX_INTERRUPTED)  # threads are at work; nothing else ends them at once
             self._interrupted = True
             self._scanner.stop()
             if not self._talk.quiet:
