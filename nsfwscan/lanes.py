@@ -51,11 +51,7 @@ class Done:
 
 
 class Lanes:
-    """Threads, decode processes and the classifier.
-
-    Processes and classifier are started by the first content that nobody scored yet: a scan that
-    only reads what was renamed or touched needs neither.
-    """
+    """Threads, decode processes and the classifier, all started when the first picture comes."""
 
     def __init__(
         self,
@@ -75,8 +71,7 @@ class Lanes:
         self._max_bytes = walk.max_bytes
         self._large = threading.Lock()
         self._stopping = threading.Event()
-        self._starting = threading.Lock()
-        self._classifier: Future[Classifier] | None = None
+        self._started = False
         self._pool = DecodePool(self._jobs)
         self._threads = ThreadPoolExecutor(self._jobs, "nsfwscan-lane")
         self._loader = ThreadPoolExecutor(1, "nsfwscan-load")
@@ -88,6 +83,10 @@ class Lanes:
         then a failure and not just another file. The future raises `ModelError` when the model
         cannot be loaded.
         """
+        if not self._started:
+            self._started = True
+            self._pool.start()
+            self._classifier = self._loader.submit(self._load)
         return self._threads.submit(self._work, path, named)
 
     def stop(self) -> None:
@@ -142,12 +141,11 @@ class Lanes:
         return Done(path, outcome, sha256)
 
     def _score(self, data: bytes) -> Outcome:
-        loading = self._started()
         try:
             decoded = self._pool.decode(data, self._geometry)
         except DecodeError as error:
             return Unscorable(error.reason, error.detail)
-        classifier = loading.result()  # raises what loading raised: the scan is broken
+        classifier = self._classifier.result()  # raises what loading raised: the scan is broken
         try:
             frames = classifier.classify(decoded.pixels, decoded.frames)
         except ModelUnusable as error:
@@ -158,14 +156,6 @@ class Lanes:
 def worst(frames: Sequence[Scores]) -> Scores:
     """Return the scores of the frame that counts: the least safe one."""
     return max(frames, key=lambda scores: scores.unsafe)
-
-    def _started(self) -> Future[Classifier]:
-        """Start the decode processes and the loading of the model, if no lane has yet."""
-        with self._starting:
-            if self._classifier is None:
-                self._pool.start()
-                self._classifier = self._loader.submit(self._load)
-            return self._classifier
 
 
 def is_racy(key: FileKey, began_ns: int) -> bool:
