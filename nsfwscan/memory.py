@@ -12,11 +12,12 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, NamedTuple, TypeGuard
 
 from nsfwscan.errors import LibraryError
-from nsfwscan.library.rows import FileRow, Known, Outcome, OutcomeRow, Scorer, Unscorable
+from nsfwscan.library.folder_view import FolderView
+from nsfwscan.library.rows import FileRow, Outcome, OutcomeRow, Scorer, Unscorable
 from nsfwscan.results import FailReason, Origin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from nsfwscan.library.cache import Library
 
@@ -62,18 +63,26 @@ class Memory:
         self._claims: dict[bytes, Future[Outcome] | None] = {}
         self._files: list[FileRow] = []
         self._outcomes: list[OutcomeRow] = []
+        self._changed: dict[str, None] = {}
         self._saved_at = time.monotonic()
 
-    def folder(self, folder: str) -> Mapping[str, Known]:
-        """Return what is known of the files directly in `folder`, by name."""
+    def folder(self, folder: str) -> FolderView:
+        """Return what is known of the files directly in `folder`."""
         if self._library is None or self._rescan:
-            return {}
+            return FolderView()
         with self._lock:
             try:
-                return self._library.folder(folder, self._scorer)
+                view = self._library.folder(folder, self._scorer)
             except LibraryError as error:
                 self._give_up(error)
-                return {}
+                return FolderView()
+        if not view.stored and len(view):
+            self._changed[folder] = None  # an earlier scan was killed before it could
+        return view
+
+    def changed(self, folder: str) -> None:
+        """Make sure that what is found out about the files of `folder` loads fast next time."""
+        self._changed[folder] = None
 
     def answers(self, outcome: Outcome | None) -> TypeGuard[Outcome]:
         """Tell whether a remembered outcome is good enough for this scan."""
@@ -136,6 +145,16 @@ class Memory:
                     for row in self._outcomes:
                         self._claims[row.sha256] = None
             self._files, self._outcomes = [], []
+
+    def close(self) -> None:
+        """Save what is left, and arrange it so that the next scan loads it fast."""
+        self.save()
+        with self._lock:
+            if self._library is not None and self._changed:
+                try:
+                    self._library.snapshot(self._changed, self._scorer)
+                except LibraryError as error:
+                    self._give_up(error)
 
     def _under_way(self, sha256: bytes) -> Future[Outcome]:
         future = self._claims[sha256]

@@ -54,6 +54,9 @@ class ScanOptions:
     """Score again what the library knows."""
     retry_failed: bool = False
     """Try again what the library remembers as failed."""
+    count_known_safe: bool = False
+    """Only count what the library knows to be safe, where a whole folder is so, instead of giving a
+    result for each file: a re-scan is then several times as fast."""
 
 
 @dataclass(slots=True)
@@ -179,22 +182,31 @@ class Scanner:
             yield from self._ready(pending, 0)
         finally:
             self._lanes.close()
-            self._memory.save()
+            self._memory.close()
 
     def _look_up(self, listing: Listing) -> Iterator[ScanResult | Future[Done | None]]:
         """Answer for the files of one folder from the library, or hand them to the lanes."""
         yield from listing.passed
         known = self._memory.folder(listing.folder)
+        if known.names == listing.names and known.stats == b"".join(listing.keys):
+            # Nothing changed here. The whole folder is counted at once if that is all that is
+            # asked: making an object for each file would take three times as long.
+            safe = sum(map(self._policy.review_at.__gt__, known.unsafe))
+            if safe == len(listing.names) and self.options.count_known_safe:
+                self.tally.cached += safe
+                self.tally.safe += safe
+                return
         for name, key in zip(listing.names, listing.keys, strict=True):
             if self._stopping:
                 return
             path = join(listing.folder, name)
             hit = known.get(name)
-            if hit is not None and hit.key == key and self._memory.answers(hit.outcome):
+            if hit is not None and hit.key.pack() == key and self._memory.answers(hit.outcome):
                 yield self._result(path, hit.sha256, hit.outcome, Origin.CACHE)
             else:
                 named = listing.explicit or named_like_a_picture(name)
                 yield self._lanes.submit(path, named=named)
+                self._memory.changed(listing.folder)
 
     def _ready(
         self, pending: deque[ScanResult | Future[Done | None]], most: int

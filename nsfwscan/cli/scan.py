@@ -291,6 +291,7 @@ def scan(
     if not given and files_from is None:
         raise UsageError("there is nothing to scan", hint="name a folder: nsfwscan scan ~/Pictures")
     check_roots(given)
+    wanted = frozenset(only or _DEFAULT_ONLY[output_format])
     settings = Settings(
         model=model,
         review_at=review_at,
@@ -312,9 +313,9 @@ def scan(
             jobs=jobs,
             rescan=rescan,
             retry_failed=retry_failed,
+            count_known_safe=Only.ALL not in wanted,
         ),
     )
-    wanted = frozenset(only or _DEFAULT_ONLY[output_format])
     talk = Talk(quiet=quiet)
     listed = None if files_from is None else _PathList(files_from, null=null)
     with (

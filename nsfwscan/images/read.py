@@ -7,7 +7,7 @@ import stat
 from dataclasses import dataclass
 
 from nsfwscan.errors import DecodeError
-from nsfwscan.images.discover import key_of, kind_of
+from nsfwscan.images.discover import kind_of
 from nsfwscan.results import FailReason, FileKey
 
 _TRIES = 3
@@ -73,8 +73,8 @@ def _read_once(path: str, *, follow: bool, max_bytes: int) -> Contents | None:
             os.close(file)
     except OSError as error:
         raise _refusal(error) from error
-    key = key_of(before)
-    return Contents(data, key) if key == key_of(after) and len(data) == key.size else None
+    key = FileKey.of(before)
+    return Contents(data, key) if key == FileKey.of(after) and len(data) == key.size else None
 
 
 def _read_all(file: int, size: int) -> bytes:

@@ -19,14 +19,13 @@ from nsfwscan.library.rows import (
     model_checksum,
     outcome_checksum,
     snapshot_checksum,
-    unpack_stat,
 )
+from nsfwscan.results import FileKey
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
-    from nsfwscan.results import FileKey
 
 _DAY_S = 86_400
 
@@ -202,7 +201,7 @@ def export(database: Database) -> Iterator[ExportRow]:
             path = os.path.join(os.fsdecode(folder), os.fsdecode(name))
             outcomes = _good_outcomes(database, sha256) or [(None, None)]
             for scorer, outcome in outcomes:
-                yield _export_row(models, path, unpack_stat(stat), sha256, scorer, outcome)
+                yield _export_row(models, path, FileKey.unpack(stat), sha256, scorer, outcome)
     for (sha256,) in database.read(
         lambda connection: connection.execute(
             "SELECT DISTINCT sha256 FROM outcome ORDER BY sha256"
