@@ -16,10 +16,10 @@ import pytest
 
 import nsfwscan
 from nsfwscan.errors import DecodeError, NsfwscanError
+from nsfwscan.geometry import Geometry, Resample, Resize
 from nsfwscan.images import decode_pool, wire
 from nsfwscan.images.decode import decode
 from nsfwscan.images.decode_pool import DecodePool
-from nsfwscan.models.manifest import Geometry, Resample, Resize
 from nsfwscan.results import FailReason
 
 if TYPE_CHECKING:

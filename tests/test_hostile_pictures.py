@@ -19,11 +19,11 @@ import pytest
 from PIL import Image
 
 from nsfwscan.errors import DecodeError
+from nsfwscan.geometry import Geometry, Resample, Resize
 from nsfwscan.images.decode import decode
 from nsfwscan.images.decode_pool import DecodePool
 from nsfwscan.images.decoded import Decoded
 from nsfwscan.images.sniff import READABLE
-from nsfwscan.models.manifest import Geometry, Resample, Resize
 from nsfwscan.results import FailReason
 
 if TYPE_CHECKING:

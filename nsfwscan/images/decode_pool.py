@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import TracebackType
 
+    from nsfwscan.geometry import Geometry
     from nsfwscan.images.decoded import Decoded
-    from nsfwscan.models.manifest import Geometry
 
 WORKER_FLAG = "--decode-worker"
 """A bundled program started with this must at once call `decode_worker.main` with the rest."""

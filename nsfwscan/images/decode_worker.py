@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import BinaryIO
 
+    from nsfwscan.geometry import Geometry
     from nsfwscan.images.decoded import Decoded
-    from nsfwscan.models.manifest import Geometry
 
 LARGE_BYTES = 288 << 20
 """A picture that needs more (a PNG of 32 MP) waits until it is the only such one in the pool."""
