@@ -120,8 +120,10 @@ def _send(answers: BinaryIO, header: wire.Answer, body: bytes = b"") -> None:
 
 
 def _ignore_interrupt() -> None:
-    # Ctrl-C goes to every process of the terminal's group, but the scan decides when to stop.
+    # Ctrl-C goes to every process of the terminal's group, and a service manager's SIGTERM to every
+    # process of the service, but the scan decides when to stop: it closes the pipes.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _limit_for_good() -> None:
