@@ -27,9 +27,9 @@ from nsfwscan.results import Failed, FailReason, FileKey, Origin, Scores, Skippe
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from nsfwscan.geometry import Geometry
     from nsfwscan.memory import Memory
     from nsfwscan.models.classifier import Classifier
-    from nsfwscan.models.manifest import Geometry
 
 _RACY_NS = 3_000_000_000
 """A file that changed less than this before it was read may change again within the same tick of
@@ -51,7 +51,11 @@ class Done:
 
 
 class Lanes:
-    """Threads, decode processes and the classifier, all started when the first picture comes."""
+    """Threads, decode processes and the classifier.
+
+    Processes and classifier are started by the first content that nobody scored yet: a scan that
+    only reads what was renamed or touched needs neither.
+    """
 
     def __init__(
         self,
@@ -71,7 +75,8 @@ class Lanes:
         self._max_bytes = walk.max_bytes
         self._large = threading.Lock()
         self._stopping = threading.Event()
-        self._started = False
+        self._starting = threading.Lock()
+        self._classifier: Future[Classifier] | None = None
         self._pool = DecodePool(self._jobs)
         self._threads = ThreadPoolExecutor(self._jobs, "nsfwscan-lane")
         self._loader = ThreadPoolExecutor(1, "nsfwscan-load")
@@ -83,10 +88,6 @@ class Lanes:
         then a failure and not just another file. The future raises `ModelError` when the model
         cannot be loaded.
         """
-        if not self._started:
-            self._started = True
-            self._pool.start()
-            self._classifier = self._loader.submit(self._load)
         return self._threads.submit(self._work, path, named)
 
     def stop(self) -> None:
@@ -141,16 +142,25 @@ class Lanes:
         return Done(path, outcome, sha256)
 
     def _score(self, data: bytes) -> Outcome:
+        loading = self._started()
         try:
             decoded = self._pool.decode(data, self._geometry)
         except DecodeError as error:
             return Unscorable(error.reason, error.detail)
-        classifier = self._classifier.result()  # raises what loading raised: the scan is broken
+        classifier = loading.result()  # raises what loading raised: the scan is broken
         try:
             frames = classifier.classify(decoded.pixels, decoded.frames)
         except ModelUnusable as error:
             return Unscorable(FailReason.BAD_OUTPUT, str(error))
         return Scored(decoded.facts, worst(frames))
+
+    def _started(self) -> Future[Classifier]:
+        """Start the decode processes and the loading of the model, if no lane has yet."""
+        with self._starting:
+            if self._classifier is None:
+                self._pool.start()
+                self._classifier = self._loader.submit(self._load)
+            return self._classifier
 
 
 def worst(frames: Sequence[Scores]) -> Scores:
