@@ -219,13 +219,15 @@ class DecodePool:
                 self._busy.set()
                 with slot.deadline(_START_SECONDS):
                     slot.receive(number=0, most=0)
-                slot.ready = True
             except (_Crashed, _OutOfTime) as error:
                 if attempt == "last" and not self._closed.is_set():
                     raise NsfwscanError(
                         f"the process that decodes pictures does not start: {error}",
                         hint="`python -m PIL` tells whether Pillow is installed well",
                     ) from None
+            else:
+                slot.ready = True
+                return
         raise NsfwscanError("decoding was stopped")
 
     def _ask(
