@@ -128,6 +128,24 @@ def test_once_finishes_what_is_in_hand_and_keeps_it(
     assert {again.origins[name] for name in done} == {"cache"}
 
 
+def test_once_while_the_decoders_start(pictures: Path, mark: Path) -> None:
+    """The signal finds them before they can ignore it, and new ones take their places."""
+    late = """
+import nsfwscan.images.decode_pool as pool
+command = pool.worker_command
+def start_late(*limits):
+    *program, code, path, cpu_seconds, pictures = command(*limits)
+    return [*program, "import time; time.sleep(0.7);" + code, path, cpu_seconds, pictures]
+pool.worker_command = start_late
+"""
+    with started("-f", "jsonl", pictures, before=late + SLOW.format(seconds=0.05)) as scan:
+        wait_for(mark)
+        os.killpg(scan.pid, signal.SIGINT)
+        out, err = scan.communicate(timeout=20)
+    assert scan.returncode == 130, err
+    assert {json.loads(line)["decision"] for line in out.splitlines()} == {"safe"}
+
+
 def test_once_in_a_pipe_gives_whole_lines_and_goes_before_flagged(
     pictures: Path, mark: Path, paint: Paint
 ) -> None:
@@ -243,7 +261,8 @@ def test_a_short_scan_or_a_quiet_one_on_a_terminal_shows_no_bar(
     pictures: Path, mark: Path, tmp_path: Path, paint: Paint
 ) -> None:
     paint(tmp_path / "one" / "red.png", RED)
-    code, seen = on_a_terminal(tmp_path / "one", before="", env={})
+    patient = "import nsfwscan.cli.talk as talk; talk._QUICK_S = 60\n"
+    code, seen = on_a_terminal(tmp_path / "one", before=patient, env={})
     assert code == 1
     assert b"\x1b[?25l" not in seen  # rich hides the cursor while there is a bar
     code, seen = on_a_terminal("-q", pictures, before=AT_ONCE, env={})
