@@ -25,14 +25,9 @@ from nsfwscan.results import FailReason, FileKey, ImageFacts, Scores
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-AT_FULL_SIZE = os.environ.get("TESTS_AT_FULL_SIZE", "") not in {"", "0"}
 SCORER = Scorer("5c" * 32, 3)
 BATCH = 16
 A_FOLDER = 40
-
-
-def number_of_trials(normal: int, full: int) -> int:
-    return full if AT_FULL_SIZE else normal
 
 
 def path_of(n: int) -> str:

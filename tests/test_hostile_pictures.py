@@ -1,6 +1,6 @@
 """Pictures made to do harm, through the real decoder and the real worker processes.
 
-The normal run takes fixed samples. Set NSFWSCAN_TEST_MUTANTS=100000 for the long run, and
+The normal run takes fixed samples. Set TESTS_AT_FULL_SIZE=1 for 100,000 mutants, and
 NSFWSCAN_TEST_CORPORA to a folder of hostile files other than the one beside the checkout.
 """
 
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Self
 
 import pictures
 import pytest
+import sizes
 from PIL import Image
 
 from nsfwscan.errors import DecodeError
@@ -35,7 +36,7 @@ CORPORA = os.environ.get(
     "NSFWSCAN_TEST_CORPORA",
     os.path.join(os.path.dirname(__file__), "..", "..", "shared", "corpora"),
 )
-MUTANTS = int(os.environ.get("NSFWSCAN_TEST_MUTANTS", "4000"))
+MUTANTS = sizes.trials(4_000, 100_000)
 TRUNCATIONS = min(MUTANTS, 100_000)
 
 # Pillow says much about odd metadata; a worker ignores it.

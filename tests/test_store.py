@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 
 import loopback_hub
 import pytest
+import sizes
 import tiny_packages
 from loopback_hub import QUICK, LoopbackHub
 from tiny_packages import FILE, REPO, REVISION, content
@@ -50,7 +51,7 @@ from nsfwscan.models.store import ModelStore
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-KILLS = 200 if os.environ.get("TESTS_AT_FULL_SIZE", "") not in {"", "0"} else 12
+KILLS = sizes.trials(12, 200)
 DATA = content(400_000)
 HERE = os.path.dirname(os.path.abspath(__file__))
 SOURCE = os.path.dirname(os.path.dirname(os.path.abspath(nsfwscan.__file__)))
