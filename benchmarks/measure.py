@@ -42,16 +42,20 @@ def nsfwscan(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "nsfwscan", *arguments]
 
 
-def environment(home: str, **more: str) -> dict[str, str]:
-    """Return an environment in which nsfwscan keeps everything below the folder `home`."""
+def environment(home: str) -> dict[str, str]:
+    """Return an environment in which nsfwscan keeps everything below the folder `home`.
+
+    Modules are compiled once and kept, as an installed program has them, away from the checkout.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("NSFWSCAN_")}
+    kept.pop("PYTHONDONTWRITEBYTECODE", None)
+    compiled = os.path.join(tempfile.gettempdir(), "nsfwscan-compiled")
     path = os.pathsep.join(filter(None, (ROOT, os.environ.get("PYTHONPATH", ""))))
-    return {**kept, "NSFWSCAN_HOME": home, "PYTHONPATH": path, **more}
+    ours = {"NSFWSCAN_HOME": home, "PYTHONPATH": path, "PYTHONPYCACHEPREFIX": compiled}
+    return {**kept, **ours}
 
 
-def run(
-    command: Sequence[str], env: Mapping[str, str] | None = None, *, expect: Sequence[int] = (0,)
-) -> Run:
+def run(command: Sequence[str], env: Mapping[str, str], *, expect: Sequence[int] = (0,)) -> Run:
     """Run a command to its end, noting when each line of its output comes.
 
     Raises SystemExit with what it said on stderr when it ends otherwise than expected.

@@ -65,7 +65,6 @@ class Bench:
         if not os.path.isdir(root):
             measure.note(f"writing {files} files")
             write_tree(root, files)
-            time.sleep(_SETTLED_S)
         return root
 
     def command(self, files: int) -> tuple[list[str], dict[str, str]]:
@@ -106,14 +105,14 @@ class Bench:
 
     def status(self, files: int) -> Run:
         """Ask git whether anything changed."""
-        run = measure.run([*self._git_command(files), "status", "--short"])
+        run = measure.run([*self._git_command(files), "status", "--short"], dict(os.environ))
         if run.output:
             sys.exit("git sees changes in the tree")
         return run
 
     def find(self, files: int) -> Run:
         """Let find list every file with its size, time and inode."""
-        return measure.run(["find", self.tree(files), "-printf", _FORMAT])
+        return measure.run(["find", self.tree(files), "-printf", _FORMAT], dict(os.environ))
 
     def _git_command(self, files: int) -> list[str]:
         store = os.path.join(self._scratch, f"git-{files}")
@@ -163,6 +162,7 @@ def measure_in(scratch: str, files: int, rounds: int) -> None:
     bench = Bench(scratch)
     counts = [count for count in (files // 100, files // 10, files) if count >= 1]
     trees = [bench.tree(count) for count in counts]
+    time.sleep(_SETTLED_S)
     print(f"{measure.machine()}; {len(trees)} trees; medians of {rounds} rounds\n")
     memory = {f"first scan, {count:,} files": bench.first_scan(count) for count in counts}
     tasks: dict[str, Callable[[], Run]] = {_RESCAN: lambda: bench.scan(files)}
