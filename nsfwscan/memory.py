@@ -51,9 +51,14 @@ class Memory:
     ) -> None:
         """`library` may be None: then nothing outlives the scan. `warn` is told once of a failure.
 
+        A library that cannot be written is still asked; one that cannot be read is given up.
+
         With `rescan` nothing is taken from the library; with `retry_failed` no failures are.
         """
-        self._library = library
+        # Asked and told apart: a full disk or a read-only library still knows what it knows, and to
+        # score a hundred thousand pictures again because of one that is new would take hours.
+        self._asked = library
+        self._told = library
         self._scorer = scorer
         self._rescan = rescan
         self._retry_failed = retry_failed
@@ -68,13 +73,13 @@ class Memory:
 
     def folder(self, folder: str) -> FolderView:
         """Return what is known of the files directly in `folder`."""
-        if self._library is None or self._rescan:
+        if self._asked is None or self._rescan:
             return FolderView()
         with self._lock:
             try:
-                view = self._library.folder(folder, self._scorer)
+                view = self._asked.folder(folder, self._scorer)
             except LibraryError as error:
-                self._give_up(error)
+                self._ask_no_more(error)
                 return FolderView()
         if not view.stored and len(view):
             self._changed[folder] = None  # an earlier scan was killed before it could
@@ -136,11 +141,11 @@ class Memory:
         """Save all that is known and not saved. When it returns, a kill cannot take it away."""
         with self._lock:
             self._saved_at = time.monotonic()
-            if self._library is not None and (self._files or self._outcomes):
+            if self._told is not None and (self._files or self._outcomes):
                 try:
-                    self._library.write(self._files, self._outcomes)
+                    self._told.write(self._files, self._outcomes)
                 except LibraryError as error:
-                    self._give_up(error)
+                    self._tell_no_more(error)
                 else:
                     for row in self._outcomes:
                         self._claims[row.sha256] = None
@@ -150,11 +155,11 @@ class Memory:
         """Save what is left, and arrange it so that the next scan loads it fast."""
         self.save()
         with self._lock:
-            if self._library is not None and self._changed:
+            if self._told is not None and self._changed:
                 try:
-                    self._library.snapshot(self._changed, self._scorer)
+                    self._told.snapshot(self._changed, self._scorer)
                 except LibraryError as error:
-                    self._give_up(error)
+                    self._tell_no_more(error)
 
     def _under_way(self, sha256: bytes) -> Future[Outcome]:
         future = self._claims[sha256]
@@ -163,17 +168,23 @@ class Memory:
         return future
 
     def _recall(self, sha256: bytes) -> Outcome | None:
-        if self._library is None:
+        if self._asked is None:
             return None
         try:
-            return self._library.outcome(sha256, self._scorer)
+            return self._asked.outcome(sha256, self._scorer)
         except LibraryError as error:
-            self._give_up(error)
+            self._ask_no_more(error)
             return None
 
-    def _give_up(self, error: LibraryError) -> None:
+    def _ask_no_more(self, error: LibraryError) -> None:
         """Go on without the library: its only job is to save time."""
-        self._library = None
+        self._asked = None
+        self._tell_no_more(error)
+
+    def _tell_no_more(self, error: LibraryError) -> None:
+        if self._told is None:
+            return  # the user knows
+        self._told = None
         hint = f" ({error.hint})" if error.hint else ""
         self._warn(f"{error}{hint}; the scan goes on, its results are not remembered")
 

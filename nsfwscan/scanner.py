@@ -13,12 +13,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar, assert_never
 
 from nsfwscan.images.discover import (
-    PICTURE_ENDINGS,
-    UNREAD_ENDINGS,
     Listing,
     WalkOptions,
     WalkTally,
     discover,
+    is_named_like_a_picture,
     join,
 )
 from nsfwscan.lanes import Done, Lanes
@@ -191,7 +190,8 @@ class Scanner:
         if known.names == listing.names and known.stats == b"".join(listing.keys):
             # Nothing changed here. The whole folder is counted at once if that is all that is
             # asked: making an object for each file would take three times as long.
-            safe = sum(map(self._policy.review_at.__gt__, known.unsafe))
+            # A threshold given as 1 would be an int, whose `__gt__` knows no floats.
+            safe = sum(map(float(self._policy.review_at).__gt__, known.unsafe))
             if safe == len(listing.names) and self.options.count_known_safe:
                 self.tally.cached += safe
                 self.tally.safe += safe
@@ -204,7 +204,7 @@ class Scanner:
             if hit is not None and hit.key.pack() == key and self._memory.answers(hit.outcome):
                 yield self._result(path, hit.sha256, hit.outcome, Origin.CACHE)
             else:
-                named = listing.explicit or named_like_a_picture(name)
+                named = listing.explicit or is_named_like_a_picture(name)
                 yield self._lanes.submit(path, named=named)
                 self._memory.changed(listing.folder)
 
@@ -222,6 +222,7 @@ class Scanner:
             else:
                 result = head
             pending.popleft()
+            self._memory.save_when_due()  # here too: the last thousand may all be ready in time
             if result is not None:
                 self.tally.count(result)
                 yield result
@@ -250,9 +251,3 @@ class Scanner:
             return Failed(path, outcome.reason, outcome.detail, sha256, origin)
         verdict = self._policy.judge(outcome.scores)
         return Scanned(path, sha256, outcome.facts, outcome.scores, verdict, origin)
-
-
-def named_like_a_picture(name: str) -> bool:
-    """Tell whether a file's name ends like a picture's."""
-    ending = name.rpartition(".")[2].lower()
-    return ending in PICTURE_ENDINGS or ending in UNREAD_ENDINGS

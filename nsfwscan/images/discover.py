@@ -22,7 +22,8 @@ PICTURE_ENDINGS = frozenset(
 """Endings, lower case, of the formats that can be read. What is inside decides later."""
 UNREAD_ENDINGS = frozenset({"jxl", "jp2", "j2k", "jpf", "psd"})
 """Endings of picture formats that cannot be read: reported as such, not passed over in silence."""
-_CANDIDATES = PICTURE_ENDINGS | UNREAD_ENDINGS
+# With their dots, so that a file whose whole name is `jpg` is none.
+_CANDIDATES = frozenset(f".{ending}" for ending in PICTURE_ENDINGS | UNREAD_ENDINGS)
 _KIND, _REGULAR = 0o170000, stat.S_IFREG
 _BY_NAME = operator.attrgetter("name")
 DEFAULT_MAX_BYTES = 512 << 20
@@ -87,6 +88,11 @@ def join(folder: str, name: str) -> str:
     # No folder is the current one: `scan photo.jpg` must not look for /photo.jpg.
     bare = not folder or folder.endswith(os.sep)
     return folder + name if bare else f"{folder}{os.sep}{name}"
+
+
+def is_named_like_a_picture(name: str) -> bool:
+    """Tell whether a file's name ends like a picture's, be it one that can be read or not."""
+    return name[name.rfind(".") :].lower() in _CANDIDATES
 
 
 def check_roots(roots: Iterable[str]) -> None:
@@ -168,13 +174,14 @@ class _Walk:
             folder, inside = ahead.pop()
             try:
                 found = os.stat(folder)
-                if (found.st_dev, found.st_ino) in self._seen:
-                    continue
-                self._seen.add((found.st_dev, found.st_ino))
+                # Before it counts as seen: it may be the next root.
                 if self._options.one_file_system and found.st_dev != device:
                     skipped = Skipped(folder, SkipReason.OTHER_FILE_SYSTEM)
                     yield Listing(folder, passed=[skipped])
                     continue
+                if (found.st_dev, found.st_ino) in self._seen:
+                    continue
+                self._seen.add((found.st_dev, found.st_ino))
                 listing, subfolders = self._list(folder, inside)
             except OSError as error:
                 yield Listing(folder, passed=[unreadable(folder, error)])
@@ -201,13 +208,13 @@ class _Walk:
             if name[0] == "." and not show_hidden:
                 self._tally.hidden += 1
                 continue
-            if not any_name and name[name.rfind(".") + 1 :].lower() not in _CANDIDATES:
-                if not entry.is_dir(follow_symlinks=follow):
-                    self._tally.other_names += 1
-                elif not filtered or self._wanted(f"{inside}{name}/", folder=True):
-                    subfolders.append(name)
-                continue
             try:
+                if not any_name and name[name.rfind(".") :].lower() not in _CANDIDATES:
+                    if not entry.is_dir(follow_symlinks=follow):
+                        self._tally.other_names += 1
+                    elif not filtered or self._wanted(f"{inside}{name}/", folder=True):
+                        subfolders.append(name)
+                    continue
                 if filtered and not self._wanted_entry(entry, inside):
                     continue
                 status = entry.stat(follow_symlinks=follow)
