@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nsfwscan import cores
-from nsfwscan.errors import DecodeError, ModelUnusable
+from nsfwscan.errors import DecodeError, ModelUnusable, NsfwscanError
 from nsfwscan.images.decode_pool import DecodePool
 from nsfwscan.images.discover import Symlinks, WalkOptions
 from nsfwscan.images.read import read_head, read_picture
@@ -143,11 +143,13 @@ class Lanes:
 
     def _score(self, data: bytes) -> Outcome:
         loading = self._started()
+        if loading.done():
+            loading.result()  # raises what starting raised: the scan is broken
         try:
             decoded = self._pool.decode(data, self._geometry)
         except DecodeError as error:
             return Unscorable(error.reason, error.detail)
-        classifier = loading.result()  # raises what loading raised: the scan is broken
+        classifier = loading.result()  # raises what loading raised
         try:
             frames = classifier.classify(decoded.pixels, decoded.frames)
         except ModelUnusable as error:
@@ -158,8 +160,12 @@ class Lanes:
         """Start the decode processes and the loading of the model, if no lane has yet."""
         with self._starting:
             if self._classifier is None:
-                self._pool.start()
-                self._classifier = self._loader.submit(self._load)
+                try:
+                    self._pool.start()
+                    self._classifier = self._loader.submit(self._load)
+                except NsfwscanError as error:
+                    self._classifier = Future()
+                    self._classifier.set_exception(error)  # every lane is to say the same
             return self._classifier
 
 
