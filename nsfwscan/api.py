@@ -124,11 +124,16 @@ class _Engine:
         settings = Settings(model=model, offline=offline)
         store = ModelStore(locations.models_folder(), offline=offline, say=_log.info)
         found = select.resolve_model(store, model)
-        self.pool = DecodePool(1)
-        self.pool.start()
-        atexit.register(self.pool.close)
         # One picture at a time: all cores may work on it.
-        self.classifier: Classifier = loader(found, settings, cores.available(), _log.warning)()
+        load = loader(found, settings, cores.available(), _log.warning)
+        self.pool = DecodePool(1)
+        self.pool.start()  # before the model, so that both start side by side
+        try:
+            self.classifier: Classifier = load()
+        except BaseException:
+            self.pool.close()
+            raise
+        atexit.register(self.pool.close)
 
 
 @functools.lru_cache(maxsize=4)
