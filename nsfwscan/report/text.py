@@ -57,7 +57,8 @@ def size(bytes_: int) -> str:
     if bytes_ < 1000:
         return count(bytes_, "byte")
     unit, scale = next(
-        ((unit, scale) for unit, scale in (("kB", 1e3), ("MB", 1e6)) if bytes_ < scale * 1000),
+        # What rounds to 1000.0 of a unit is 1.0 of the next.
+        ((unit, scale) for unit, scale in (("kB", 1e3), ("MB", 1e6)) if bytes_ < scale * 999.95),
         ("GB", 1e9),
     )
     return f"{bytes_ / scale:.1f} {unit}"
