@@ -81,14 +81,15 @@ class Lanes:
         self._threads = ThreadPoolExecutor(self._jobs, "nsfwscan-lane")
         self._loader = ThreadPoolExecutor(1, "nsfwscan-load")
 
-    def submit(self, path: str, *, named: bool) -> Future[Done | None]:
+    def submit(self, path: str, *, named: bool, loose: bool = False) -> Future[Done | None]:
         """Score the file at `path`; the future gives None when `stop` came first.
 
         `named` says that the file's name, or the user, calls it a picture: content that is none is
-        then a failure and not just another file. The future raises `ModelError` when the model
+        then a failure and not just another file. With `loose`, its inode number means nothing. The
+        future raises `ModelError` when the model
         cannot be loaded.
         """
-        return self._threads.submit(self._work, path, named)
+        return self._threads.submit(self._work, path, named, loose)
 
     def stop(self) -> None:
         """Start no further picture. May be called from a signal handler: it takes no lock."""
@@ -105,7 +106,7 @@ class Lanes:
         self._loader.shutdown()
         self._pool.close()
 
-    def _work(self, path: str, named: bool) -> Done | None:
+    def _work(self, path: str, named: bool, loose: bool) -> Done | None:
         if self._stopping.is_set():
             return None
         try:
@@ -116,7 +117,8 @@ class Lanes:
                 contents = read_picture(path, follow=self._follow, max_bytes=self._max_bytes)
                 sha256 = hashlib.sha256(contents.data).digest()
                 if not is_racy(contents.key, began_ns):
-                    self._memory.locate(FileRow(path, contents.key, sha256))
+                    key = contents.key._replace(inode=0) if loose else contents.key
+                    self._memory.locate(FileRow(path, key, sha256))
                 return self._identified(path, sha256, contents.data)
         except DecodeError as error:
             return Done(path, Failed(path, error.reason, error.detail))

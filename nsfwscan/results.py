@@ -67,6 +67,7 @@ class FailReason(StrEnum):
 _KEY = struct.Struct("<qqqQ")
 _PACK = _KEY.pack
 KEY_BYTES = _KEY.size
+_INODE_BYTES = 8
 _HALF, _FULL = 1 << 63, 1 << 64
 
 
@@ -109,6 +110,11 @@ def pack_key(found: os.stat_result) -> bytes:
         return _PACK(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
     except struct.error:
         return _pack(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+
+
+def without_inode(packed: bytes) -> bytes:
+    """Return a packed key that says nothing of the inode."""
+    return packed[:-_INODE_BYTES] + bytes(_INODE_BYTES)
 
 
 def _pack(size: int, mtime_ns: int, ctime_ns: int, inode: int) -> bytes:

@@ -7,6 +7,7 @@ that it knows, once it is read. Results come in discovery order, whatever order 
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
@@ -38,6 +39,9 @@ _T = TypeVar("_T")
 _WINDOW = 1024
 """Results that may wait for an earlier one. A picture that takes the decoder's whole time limit
 then delays the output, but no work until about a thousand others are done."""
+_LOOSE_SECONDS = 30 * 86_400
+"""Where inode numbers mean nothing (network, FUSE, FAT), a file that was replaced by another of the
+same size and times would pass for the old one; not for longer than this."""
 _PATIENCE_S = 0.5
 """How long to wait for one picture before looking whether something is to be saved."""
 
@@ -187,7 +191,8 @@ class Scanner:
         """Answer for the files of one folder from the library, or hand them to the lanes."""
         yield from listing.passed
         known = self._memory.folder(listing.folder)
-        if known.names == listing.names and known.stats == b"".join(listing.keys):
+        same = known.names == listing.names and known.stats == b"".join(listing.keys)
+        if same and not listing.loose:
             # Nothing changed here. The whole folder is counted at once if that is all that is
             # asked: making an object for each file would take three times as long.
             # A threshold given as 1 would be an int, whose `__gt__` knows no floats.
@@ -196,16 +201,22 @@ class Scanner:
                 self.tally.cached += safe
                 self.tally.safe += safe
                 return
+        oldest = time.time() - _LOOSE_SECONDS
         for name, key in zip(listing.names, listing.keys, strict=True):
             if self._stopping:
                 return
             path = join(listing.folder, name)
             hit = known.get(name)
-            if hit is not None and hit.key.pack() == key and self._memory.answers(hit.outcome):
+            if (
+                hit is not None
+                and hit.key.pack() == key
+                and not (listing.loose and hit.written_at < oldest)
+                and self._memory.answers(hit.outcome)
+            ):
                 yield self._result(path, hit.sha256, hit.outcome, Origin.CACHE)
             else:
                 named = listing.explicit or is_named_like_a_picture(name)
-                yield self._lanes.submit(path, named=named)
+                yield self._lanes.submit(path, named=named, loose=listing.loose)
                 self._memory.changed(listing.folder)
 
     def _ready(

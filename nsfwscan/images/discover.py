@@ -5,12 +5,13 @@ from __future__ import annotations
 import operator
 import os
 import stat
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 from nsfwscan.errors import UsageError
-from nsfwscan.results import Failed, FailReason, Skipped, SkipReason, pack_key
+from nsfwscan.images.volumes import Volumes
+from nsfwscan.results import Failed, FailReason, Skipped, SkipReason, pack_key, without_inode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -77,6 +78,8 @@ class Listing:
     """Entries of the folder that will not be opened, and why."""
     explicit: bool = False
     """Whether the files were named one by one, and so are meant to be pictures."""
+    loose: bool = False
+    """Whether they are on a file system that makes up inode numbers; the keys hold none then."""
 
 
 class _Matcher(Protocol):
@@ -132,6 +135,7 @@ class _Walk:
     def __init__(self, options: WalkOptions, tally: WalkTally) -> None:
         self._options = options
         self._tally = tally
+        self._volumes = Volumes()
         self._include = _matcher(options.include)
         self._exclude = _matcher(options.exclude)
         self._seen: set[tuple[int, int]] = set()
@@ -153,10 +157,12 @@ class _Walk:
         folder, name = os.path.split(path)
         if self._files is None or self._files.folder != folder:
             yield from self.flush()
-            self._files = Listing(folder, explicit=True)
+            loose = self._volumes.is_loose(found.st_dev)
+            self._files = Listing(folder, explicit=True, loose=loose)
         if stat.S_ISREG(found.st_mode) and found.st_size <= self._options.max_bytes:
+            key = pack_key(found)
             self._files.names.append(name)
-            self._files.keys.append(pack_key(found))
+            self._files.keys.append(without_inode(key) if self._files.loose else key)
         else:
             self._files.passed.append(self._passed(path, found))
 
@@ -183,6 +189,9 @@ class _Walk:
                     continue
                 self._seen.add((found.st_dev, found.st_ino))
                 listing, subfolders = self._list(folder, inside)
+                if self._volumes.is_loose(found.st_dev):
+                    keys = list(map(without_inode, listing.keys))
+                    listing = replace(listing, keys=keys, loose=True)
             except OSError as error:
                 yield Listing(folder, passed=[unreadable(folder, error)])
                 continue
