@@ -163,8 +163,11 @@ class _Walk:
             key = pack_key(found)
             self._files.names.append(name)
             self._files.keys.append(without_inode(key) if self._files.loose else key)
-        else:
+        elif stat.S_ISREG(found.st_mode):
             self._files.passed.append(self._passed(path, found))
+        else:  # in a folder a pipe is nothing to speak of; one that was named is
+            kind = kind_of(found.st_mode)
+            self._files.passed.append(Failed(path, FailReason.UNREADABLE, f"it is {kind}"))
 
     def flush(self) -> Iterator[Listing]:
         """Yield the files that were named one by one and are not yielded yet."""
