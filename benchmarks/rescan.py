@@ -87,7 +87,9 @@ class Bench:
         return run
 
     def commit(self, files: int) -> None:
-        """Put a tree under version control, beside it, so that the scan does not see it."""
+        """Put a tree under version control, unless it is; the store lies outside the tree."""
+        if os.path.isdir(self._git_store(files)):
+            return
         measure.note("git add")
         self._git(files, "init", "--quiet")
         self._git(files, "add", "--all")
@@ -115,8 +117,10 @@ class Bench:
         return measure.run(["find", self.tree(files), "-printf", _FORMAT], dict(os.environ))
 
     def _git_command(self, files: int) -> list[str]:
-        store = os.path.join(self._scratch, f"git-{files}")
-        return ["git", f"--git-dir={store}", f"--work-tree={self.tree(files)}"]
+        return ["git", f"--git-dir={self._git_store(files)}", f"--work-tree={self.tree(files)}"]
+
+    def _git_store(self, files: int) -> str:
+        return os.path.join(self._scratch, f"git-{files}")
 
     def _git(self, files: int, *arguments: str) -> None:
         subprocess.run([*self._git_command(files), *arguments], check=True, capture_output=True)
