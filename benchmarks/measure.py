@@ -151,16 +151,23 @@ def _steady_rate(times: Sequence[float]) -> float:
 
 
 def _family(pid: int) -> list[int]:
-    """Return `pid` and all its descendants."""
+    """Return `pid` and all its descendants that run a program of their own."""
     found = [pid]
     for one in found:
         try:
             for task in os.listdir(f"/proc/{one}/task"):
                 with open(f"/proc/{one}/task/{task}/children", encoding="ascii") as file:
-                    found.extend(map(int, file.read().split()))
+                    children = map(int, file.read().split())
+                # Between vfork and exec a child shows its parent's memory, which would count twice.
+                found.extend(child for child in children if _program(child) != _program(one))
         except OSError:
             continue
     return found
+
+
+def _program(pid: int) -> bytes:
+    with open(f"/proc/{pid}/cmdline", "rb") as file:
+        return file.read()
 
 
 def _pss_mb(pid: int) -> float:
