@@ -42,6 +42,8 @@ class FakePool:
         self.decoded: list[bytes] = []
         self.gates: dict[bytes, threading.Event] = {}
         """Content that has to wait for its event."""
+        self.waiting = threading.Event()
+        """Set when some content has to wait."""
         self.on_start: Callable[[], None] = lambda: None
         self.started = self.closed = self.abandoned = 0
 
@@ -57,6 +59,7 @@ class FakePool:
 
     def decode(self, data: bytes, geometry: Geometry) -> Decoded:
         if data in self.gates:
+            self.waiting.set()
             assert self.gates[data].wait(30)
         self.decoded.append(data)
         if data.startswith(b"broken"):
