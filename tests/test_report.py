@@ -17,7 +17,6 @@ import math
 import os
 import sys
 from pathlib import Path
-from typing import assert_never
 
 import pytest
 import tiny_model
@@ -26,16 +25,11 @@ from hypothesis import strategies as st
 
 from nsfwscan.policy import Policy
 from nsfwscan.report.formats import (
-    CsvReporter,
     Format,
-    JsonLinesReporter,
-    JsonReporter,
-    Paths0Reporter,
-    Reporter,
 )
 from nsfwscan.report.record import Recorder
+from nsfwscan.report.reporters import reporter_for
 from nsfwscan.report.summary import Summary
-from nsfwscan.report.table import TableReporter
 from nsfwscan.report.text import count, duration, plain_json, readable, size, utf8
 from nsfwscan.results import (
     Decision,
@@ -93,28 +87,10 @@ def summary(results: list[ScanResult], *, interrupted: bool = False, seconds: fl
     return Summary(tally, MANIFEST, Policy(REVIEW_AT, FLAG_AT), seconds, interrupted)
 
 
-def reporter(form: Format, stream: io.BytesIO) -> Reporter:
-    """Return the reporter of a format."""
-    recorder = Recorder(MANIFEST)
-    match form:
-        case Format.TABLE:
-            return TableReporter(stream)
-        case Format.JSON:
-            return JsonReporter(stream, recorder)
-        case Format.JSONL:
-            return JsonLinesReporter(stream, recorder)
-        case Format.CSV:
-            return CsvReporter(stream, recorder)
-        case Format.PATHS0:
-            return Paths0Reporter(stream)
-        case _:
-            assert_never(form)
-
-
 def report(form: Format, results: list[ScanResult]) -> bytes:
     """Return what a format makes of results."""
     stream = io.BytesIO()
-    writer = reporter(form, stream)
+    writer = reporter_for(form, stream, Recorder(MANIFEST))
     for result in results:
         writer.add(result)
     writer.end(summary(results).record())
