@@ -42,16 +42,20 @@ def nsfwscan(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "nsfwscan", *arguments]
 
 
-def environment(home: str, **more: str) -> dict[str, str]:
-    """Return an environment in which nsfwscan keeps everything below the folder `home`."""
+def environment(home: str) -> dict[str, str]:
+    """Return an environment in which nsfwscan keeps everything below the folder `home`.
+
+    Modules are compiled once and kept, as an installed program has them, away from the checkout.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("NSFWSCAN_")}
+    kept.pop("PYTHONDONTWRITEBYTECODE", None)
+    compiled = os.path.join(tempfile.gettempdir(), "nsfwscan-compiled")
     path = os.pathsep.join(filter(None, (ROOT, os.environ.get("PYTHONPATH", ""))))
-    return {**kept, "NSFWSCAN_HOME": home, "PYTHONPATH": path, **more}
+    ours = {"NSFWSCAN_HOME": home, "PYTHONPATH": path, "PYTHONPYCACHEPREFIX": compiled}
+    return {**kept, **ours}
 
 
-def run(
-    command: Sequence[str], env: Mapping[str, str] | None = None, *, expect: Sequence[int] = (0,)
-) -> Run:
+def run(command: Sequence[str], env: Mapping[str, str], *, expect: Sequence[int] = (0,)) -> Run:
     """Run a command to its end, noting when each line of its output comes.
 
     Raises SystemExit with what it said on stderr when it ends otherwise than expected.
@@ -147,16 +151,23 @@ def _steady_rate(times: Sequence[float]) -> float:
 
 
 def _family(pid: int) -> list[int]:
-    """Return `pid` and all its descendants."""
+    """Return `pid` and all its descendants that run a program of their own."""
     found = [pid]
     for one in found:
         try:
             for task in os.listdir(f"/proc/{one}/task"):
                 with open(f"/proc/{one}/task/{task}/children", encoding="ascii") as file:
-                    found.extend(map(int, file.read().split()))
+                    children = map(int, file.read().split())
+                # Between vfork and exec a child shows its parent's memory, which would count twice.
+                found.extend(child for child in children if _program(child) != _program(one))
         except OSError:
             continue
     return found
+
+
+def _program(pid: int) -> bytes:
+    with open(f"/proc/{pid}/cmdline", "rb") as file:
+        return file.read()
 
 
 def _pss_mb(pid: int) -> float:

@@ -23,6 +23,8 @@ import numpy as np
 from PIL import Image
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 WHEELS = {
@@ -99,6 +101,17 @@ def photographs(*folders: str) -> list[str]:
         if name.lower().endswith((".jpg", ".jpeg", ".png"))
     ]
     return sorted(found, key=lambda path: (os.path.basename(path), path))
+
+
+def at_hand() -> list[str]:
+    """Return the photographs that were gathered, or else those of Debian packages installed here.
+
+    Fetches nothing; may be empty.
+    """
+    installed = [
+        glob.glob(os.path.join("/", one)) for patterns in DEBS.values() for one in patterns
+    ]
+    return photographs(GATHERED) or sorted(path for found in installed for path in found)
 
 
 def make(folder: str, sources: list[str], count: int, seed: int = 1) -> list[str]:
@@ -192,7 +205,7 @@ def _grained(image: Image.Image, grain: NDArray[np.int16]) -> Image.Image:
     return Image.fromarray(np.clip(np.asarray(image) + tiled, 0, 255).astype(np.uint8))
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Make a set and say what it holds."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", help="where the set is written")
@@ -206,9 +219,9 @@ def main() -> None:
         metavar="FOLDER",
         help="folders of photographs; without it they are fetched",
     )
-    arguments = parser.parse_args()
-    sources = photographs(*arguments.sources) or gather(GATHERED)
-    paths = make(arguments.folder, sources, arguments.count, arguments.seed)
+    given = parser.parse_args(arguments)
+    sources = photographs(*given.sources) or gather(GATHERED)
+    paths = make(given.folder, sources, given.count, given.seed)
     print(describe(paths, len(sources)))
 
 

@@ -65,7 +65,6 @@ class Bench:
         if not os.path.isdir(root):
             measure.note(f"writing {files} files")
             write_tree(root, files)
-            time.sleep(_SETTLED_S)
         return root
 
     def command(self, files: int) -> tuple[list[str], dict[str, str]]:
@@ -88,7 +87,9 @@ class Bench:
         return run
 
     def commit(self, files: int) -> None:
-        """Put a tree under version control, beside it, so that the scan does not see it."""
+        """Put a tree under version control, unless it is; the store lies outside the tree."""
+        if os.path.isdir(self._git_store(files)):
+            return
         measure.note("git add")
         self._git(files, "init", "--quiet")
         self._git(files, "add", "--all")
@@ -106,18 +107,20 @@ class Bench:
 
     def status(self, files: int) -> Run:
         """Ask git whether anything changed."""
-        run = measure.run([*self._git_command(files), "status", "--short"])
+        run = measure.run([*self._git_command(files), "status", "--short"], dict(os.environ))
         if run.output:
             sys.exit("git sees changes in the tree")
         return run
 
     def find(self, files: int) -> Run:
         """Let find list every file with its size, time and inode."""
-        return measure.run(["find", self.tree(files), "-printf", _FORMAT])
+        return measure.run(["find", self.tree(files), "-printf", _FORMAT], dict(os.environ))
 
     def _git_command(self, files: int) -> list[str]:
-        store = os.path.join(self._scratch, f"git-{files}")
-        return ["git", f"--git-dir={store}", f"--work-tree={self.tree(files)}"]
+        return ["git", f"--git-dir={self._git_store(files)}", f"--work-tree={self.tree(files)}"]
+
+    def _git_store(self, files: int) -> str:
+        return os.path.join(self._scratch, f"git-{files}")
 
     def _git(self, files: int, *arguments: str) -> None:
         subprocess.run([*self._git_command(files), *arguments], check=True, capture_output=True)
@@ -163,6 +166,7 @@ def measure_in(scratch: str, files: int, rounds: int) -> None:
     bench = Bench(scratch)
     counts = [count for count in (files // 100, files // 10, files) if count >= 1]
     trees = [bench.tree(count) for count in counts]
+    time.sleep(_SETTLED_S)
     print(f"{measure.machine()}; {len(trees)} trees; medians of {rounds} rounds\n")
     memory = {f"first scan, {count:,} files": bench.first_scan(count) for count in counts}
     tasks: dict[str, Callable[[], Run]] = {_RESCAN: lambda: bench.scan(files)}

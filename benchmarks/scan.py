@@ -16,6 +16,7 @@ import sys
 import tempfile
 import venv
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from benchmarks import measure, photos
@@ -50,21 +51,37 @@ class Bench:
     def tasks(self) -> dict[str, Callable[[], list[Run]]]:
         """Return what one round runs. A task gives one `Run` for each process it starts."""
         every, one = self.listed("all", self.paths), self.listed("one", [self.middle])
-        model = os.path.join(self.package, "model.onnx")
-        python = sys.executable
         tasks: dict[str, Callable[[], list[Run]]] = {
             _SCAN: lambda: [self.scan(every)],
             _STAGES: lambda: [self.stages(every)],
             _CROWDED: self.stages_on_all_cores,
-            _OPENNSFW: lambda: [measure.run([python, _peer("opennsfw"), model, every])],
             _FIRST: lambda: [self.scan(one)],
-            _OPENNSFW_FIRST: lambda: [measure.run([python, _peer("opennsfw"), model, one])],
         }
-        if self.nudenet:
-            nude = [self.nudenet, _peer("nudenet")]
-            tasks[_NUDE] = lambda: [measure.run([*nude, every])]
-            tasks[_NUDE_FIRST] = lambda: [measure.run([*nude, one])]
+        for name, first, command in self.peers():
+            tasks[name] = partial(self.peer, command, every)
+            tasks[first] = partial(self.peer, command, one)
         return tasks
+
+    def peers(self) -> list[tuple[str, str, list[str]]]:
+        """Return the names of the two tasks of each peer and its command, without the pictures."""
+        model = os.path.join(self.package, "model.onnx")
+        peers = [(_OPENNSFW, _OPENNSFW_FIRST, [sys.executable, _peer("opennsfw"), model])]
+        if self.nudenet:
+            peers.append((_NUDE, _NUDE_FIRST, [self.nudenet, _peer("nudenet")]))
+        return peers
+
+    def peer(self, command: list[str], listed: str) -> list[Run]:
+        """Run a peer's script."""
+        return [measure.run([*command, listed], measure.environment(self.scratch))]
+
+    def peak_memory(self) -> dict[str, float]:
+        """Return the peak memory in MB of a scan and of the peers."""
+        every = self.listed("all", self.paths)
+        peaks = {_SCAN: measure.peak_memory_mb(*self.scan_command(every), _ANY_VERDICT)}
+        for name, _, command in self.peers():
+            env = measure.environment(self.scratch)
+            peaks[name] = measure.peak_memory_mb([*command, every], env, (0,))
+        return peaks
 
     @property
     def middle(self) -> str:
@@ -226,20 +243,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         nudenet = "" if given.no_nudenet else python_with_nudenet()
         bench = Bench(paths, installed_opennsfw(), scratch, nudenet)
         print(f"{measure.machine()}; {photos.describe(paths)}; medians of {given.rounds} rounds\n")
-        results = measure.interleaved(given.rounds, bench.tasks())
-        every = bench.listed("all", paths)
-        model = os.path.join(bench.package, "model.onnx")
-        memory = {
-            _SCAN: measure.peak_memory_mb(*bench.scan_command(every), _ANY_VERDICT),
-            _OPENNSFW: measure.peak_memory_mb(
-                [sys.executable, _peer("opennsfw"), model, every], dict(os.environ), (0,)
-            ),
-        }
-        if nudenet:
-            memory[_NUDE] = measure.peak_memory_mb(
-                [nudenet, _peer("nudenet"), every], dict(os.environ), (0,)
-            )
-        print(report(bench, results, memory))
+        tasks = bench.tasks()
+        for first in (_FIRST, *(first for _, first, _ in bench.peers())):
+            tasks[first]()  # compiles modules and fills the disk cache
+        results = measure.interleaved(given.rounds, tasks)
+        print(report(bench, results, bench.peak_memory()))
 
 
 if __name__ == "__main__":

@@ -15,14 +15,14 @@ import os
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 from nsfwscan import cores, locations
-from nsfwscan.errors import UsageError
+from nsfwscan.errors import DecodeError, UsageError
 from nsfwscan.images.decode_pool import DecodePool
 from nsfwscan.images.discover import DEFAULT_MAX_BYTES, check_roots
 from nsfwscan.images.read import read_picture
 from nsfwscan.lanes import worst
 from nsfwscan.models import select
 from nsfwscan.models.store import ModelStore
-from nsfwscan.results import Origin, Scanned
+from nsfwscan.results import FailReason, Origin, Scanned
 from nsfwscan.scanner import ScanOptions
 from nsfwscan.session import Settings, loader, open_session, policy_of
 
@@ -124,11 +124,16 @@ class _Engine:
         settings = Settings(model=model, offline=offline)
         store = ModelStore(locations.models_folder(), offline=offline, say=_log.info)
         found = select.resolve_model(store, model)
-        self.pool = DecodePool(1)
-        self.pool.start()
-        atexit.register(self.pool.close)
         # One picture at a time: all cores may work on it.
-        self.classifier: Classifier = loader(found, settings, cores.available(), _log.warning)()
+        load = loader(found, settings, cores.available(), _log.warning)
+        self.pool = DecodePool(1)
+        self.pool.start()  # before the model, so that both start side by side
+        try:
+            self.classifier: Classifier = load()
+        except BaseException:
+            self.pool.close()
+            raise
+        atexit.register(self.pool.close)
 
 
 @functools.lru_cache(maxsize=4)
@@ -145,8 +150,13 @@ def _bytes_of(picture: bytes | Path | PillowImage) -> tuple[str, bytes]:
         return path, read_picture(path, follow=True, max_bytes=DEFAULT_MAX_BYTES).data
     if isinstance(picture, PillowImage):
         stream = io.BytesIO()
-        plain = picture if picture.mode in _PNG_MODES else picture.convert("RGB")
-        plain.save(stream, format="PNG")
+        try:
+            if picture.mode not in _PNG_MODES:
+                # To RGB, all above 255 would turn white; 32-bit integers hold 16 bits of grey.
+                picture = picture.convert("I;16" if picture.mode == "I" else "RGB")
+            picture.save(stream, format="PNG")
+        except Exception as error:  # an image is only loaded now, and loading raises anything
+            raise DecodeError(FailReason.CORRUPT, str(error)) from error
         return "", stream.getvalue()
     raise UsageError(
         f"cannot classify a {type(picture).__name__}",
@@ -154,7 +164,7 @@ def _bytes_of(picture: bytes | Path | PillowImage) -> tuple[str, bytes]:
     )
 
 
-_PNG_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16"})
+_PNG_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I;16B"})
 
 
 def _no_progress(done_bytes: int, total_bytes: int | None, /) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nsfwscan import cores
-from nsfwscan.errors import DecodeError, ModelUnusable
+from nsfwscan.errors import DecodeError, ModelUnusable, NsfwscanError
 from nsfwscan.images.decode_pool import DecodePool
 from nsfwscan.images.discover import Symlinks, WalkOptions
 from nsfwscan.images.read import read_head, read_picture
@@ -27,9 +27,9 @@ from nsfwscan.results import Failed, FailReason, FileKey, Origin, Scores, Skippe
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from nsfwscan.geometry import Geometry
     from nsfwscan.memory import Memory
     from nsfwscan.models.classifier import Classifier
-    from nsfwscan.models.manifest import Geometry
 
 _RACY_NS = 3_000_000_000
 """A file that changed less than this before it was read may change again within the same tick of
@@ -51,7 +51,11 @@ class Done:
 
 
 class Lanes:
-    """Threads, decode processes and the classifier, all started when the first picture comes."""
+    """Threads, decode processes and the classifier.
+
+    Processes and classifier are started by the first content that nobody scored yet: a scan that
+    only reads what was renamed or touched needs neither.
+    """
 
     def __init__(
         self,
@@ -71,27 +75,29 @@ class Lanes:
         self._max_bytes = walk.max_bytes
         self._large = threading.Lock()
         self._stopping = threading.Event()
-        self._started = False
+        self._starting = threading.Lock()
+        self._classifier: Future[Classifier] | None = None
         self._pool = DecodePool(self._jobs)
         self._threads = ThreadPoolExecutor(self._jobs, "nsfwscan-lane")
         self._loader = ThreadPoolExecutor(1, "nsfwscan-load")
 
-    def submit(self, path: str, *, named: bool) -> Future[Done | None]:
+    def submit(self, path: str, *, named: bool, loose: bool = False) -> Future[Done | None]:
         """Score the file at `path`; the future gives None when `stop` came first.
 
         `named` says that the file's name, or the user, calls it a picture: content that is none is
-        then a failure and not just another file. The future raises `ModelError` when the model
+        then a failure and not just another file. With `loose`, its inode number means nothing. The
+        future raises `ModelError` when the model
         cannot be loaded.
         """
-        if not self._started:
-            self._started = True
-            self._pool.start()
-            self._classifier = self._loader.submit(self._load)
-        return self._threads.submit(self._work, path, named)
+        return self._threads.submit(self._work, path, named, loose)
 
     def stop(self) -> None:
         """Start no further picture. May be called from a signal handler: it takes no lock."""
         self._stopping.set()
+
+    def abandon(self) -> None:
+        """Kill the decode processes. May be called from a signal handler: it takes no lock."""
+        self._pool.abandon()
 
     def close(self) -> None:
         """Finish the pictures in hand and end all threads and processes."""
@@ -100,7 +106,7 @@ class Lanes:
         self._loader.shutdown()
         self._pool.close()
 
-    def _work(self, path: str, named: bool) -> Done | None:
+    def _work(self, path: str, named: bool, loose: bool) -> Done | None:
         if self._stopping.is_set():
             return None
         try:
@@ -111,7 +117,8 @@ class Lanes:
                 contents = read_picture(path, follow=self._follow, max_bytes=self._max_bytes)
                 sha256 = hashlib.sha256(contents.data).digest()
                 if not is_racy(contents.key, began_ns):
-                    self._memory.locate(FileRow(path, contents.key, sha256))
+                    key = contents.key._replace(inode=0) if loose else contents.key
+                    self._memory.locate(FileRow(path, key, sha256))
                 return self._identified(path, sha256, contents.data)
         except DecodeError as error:
             return Done(path, Failed(path, error.reason, error.detail))
@@ -137,16 +144,31 @@ class Lanes:
         return Done(path, outcome, sha256)
 
     def _score(self, data: bytes) -> Outcome:
+        loading = self._started()
+        if loading.done():
+            loading.result()  # raises what starting raised: the scan is broken
         try:
             decoded = self._pool.decode(data, self._geometry)
         except DecodeError as error:
             return Unscorable(error.reason, error.detail)
-        classifier = self._classifier.result()  # raises what loading raised: the scan is broken
+        classifier = loading.result()  # raises what loading raised
         try:
             frames = classifier.classify(decoded.pixels, decoded.frames)
         except ModelUnusable as error:
             return Unscorable(FailReason.BAD_OUTPUT, str(error))
         return Scored(decoded.facts, worst(frames))
+
+    def _started(self) -> Future[Classifier]:
+        """Start the decode processes and the loading of the model, if no lane has yet."""
+        with self._starting:
+            if self._classifier is None:
+                try:
+                    self._pool.start()
+                    self._classifier = self._loader.submit(self._load)
+                except NsfwscanError as error:
+                    self._classifier = Future()
+                    self._classifier.set_exception(error)  # every lane is to say the same
+            return self._classifier
 
 
 def worst(frames: Sequence[Scores]) -> Scores:

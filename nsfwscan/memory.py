@@ -12,11 +12,12 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, NamedTuple, TypeGuard
 
 from nsfwscan.errors import LibraryError
-from nsfwscan.library.rows import FileRow, Known, Outcome, OutcomeRow, Scorer, Unscorable
+from nsfwscan.library.folder_view import FolderView
+from nsfwscan.library.rows import FileRow, Outcome, OutcomeRow, Scorer, Unscorable
 from nsfwscan.results import FailReason, Origin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from nsfwscan.library.cache import Library
 
@@ -50,9 +51,14 @@ class Memory:
     ) -> None:
         """`library` may be None: then nothing outlives the scan. `warn` is told once of a failure.
 
+        A library that cannot be written is still asked; one that cannot be read is given up.
+
         With `rescan` nothing is taken from the library; with `retry_failed` no failures are.
         """
-        self._library = library
+        # Asked and told apart: a full disk or a read-only library still knows what it knows, and to
+        # score a hundred thousand pictures again because of one that is new would take hours.
+        self._asked = library
+        self._told = library
         self._scorer = scorer
         self._rescan = rescan
         self._retry_failed = retry_failed
@@ -62,18 +68,26 @@ class Memory:
         self._claims: dict[bytes, Future[Outcome] | None] = {}
         self._files: list[FileRow] = []
         self._outcomes: list[OutcomeRow] = []
+        self._changed: dict[str, None] = {}
         self._saved_at = time.monotonic()
 
-    def folder(self, folder: str) -> Mapping[str, Known]:
-        """Return what is known of the files directly in `folder`, by name."""
-        if self._library is None or self._rescan:
-            return {}
+    def folder(self, folder: str) -> FolderView:
+        """Return what is known of the files directly in `folder`."""
+        if self._asked is None or self._rescan:
+            return FolderView()
         with self._lock:
             try:
-                return self._library.folder(folder, self._scorer)
+                view = self._asked.folder(folder, self._scorer)
             except LibraryError as error:
-                self._give_up(error)
-                return {}
+                self._ask_no_more(error)
+                return FolderView()
+        if not view.stored and len(view):
+            self._changed[folder] = None  # an earlier scan was killed before it could
+        return view
+
+    def changed(self, folder: str) -> None:
+        """Make sure that what is found out about the files of `folder` loads fast next time."""
+        self._changed[folder] = None
 
     def answers(self, outcome: Outcome | None) -> TypeGuard[Outcome]:
         """Tell whether a remembered outcome is good enough for this scan."""
@@ -127,15 +141,25 @@ class Memory:
         """Save all that is known and not saved. When it returns, a kill cannot take it away."""
         with self._lock:
             self._saved_at = time.monotonic()
-            if self._library is not None and (self._files or self._outcomes):
+            if self._told is not None and (self._files or self._outcomes):
                 try:
-                    self._library.write(self._files, self._outcomes)
+                    self._told.write(self._files, self._outcomes)
                 except LibraryError as error:
-                    self._give_up(error)
+                    self._tell_no_more(error)
                 else:
                     for row in self._outcomes:
                         self._claims[row.sha256] = None
             self._files, self._outcomes = [], []
+
+    def close(self) -> None:
+        """Save what is left, and arrange it so that the next scan loads it fast."""
+        self.save()
+        with self._lock:
+            if self._told is not None and self._changed:
+                try:
+                    self._told.snapshot(self._changed, self._scorer)
+                except LibraryError as error:
+                    self._tell_no_more(error)
 
     def _under_way(self, sha256: bytes) -> Future[Outcome]:
         future = self._claims[sha256]
@@ -144,17 +168,23 @@ class Memory:
         return future
 
     def _recall(self, sha256: bytes) -> Outcome | None:
-        if self._library is None:
+        if self._asked is None:
             return None
         try:
-            return self._library.outcome(sha256, self._scorer)
+            return self._asked.outcome(sha256, self._scorer)
         except LibraryError as error:
-            self._give_up(error)
+            self._ask_no_more(error)
             return None
 
-    def _give_up(self, error: LibraryError) -> None:
+    def _ask_no_more(self, error: LibraryError) -> None:
         """Go on without the library: its only job is to save time."""
-        self._library = None
+        self._asked = None
+        self._tell_no_more(error)
+
+    def _tell_no_more(self, error: LibraryError) -> None:
+        if self._told is None:
+            return  # the user knows
+        self._told = None
         hint = f" ({error.hint})" if error.hint else ""
         self._warn(f"{error}{hint}; the scan goes on, its results are not remembered")
 

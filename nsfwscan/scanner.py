@@ -7,18 +7,18 @@ that it knows, once it is read. Results come in discovery order, whatever order 
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar, assert_never
 
 from nsfwscan.images.discover import (
-    PICTURE_ENDINGS,
-    UNREAD_ENDINGS,
     Listing,
     WalkOptions,
     WalkTally,
     discover,
+    is_named_like_a_picture,
     join,
 )
 from nsfwscan.lanes import Done, Lanes
@@ -39,6 +39,9 @@ _T = TypeVar("_T")
 _WINDOW = 1024
 """Results that may wait for an earlier one. A picture that takes the decoder's whole time limit
 then delays the output, but no work until about a thousand others are done."""
+_LOOSE_SECONDS = 30 * 86_400
+"""Where inode numbers mean nothing (network, FUSE, FAT), a file that was replaced by another of the
+same size and times would pass for the old one; not for longer than this."""
 _PATIENCE_S = 0.5
 """How long to wait for one picture before looking whether something is to be saved."""
 
@@ -54,6 +57,9 @@ class ScanOptions:
     """Score again what the library knows."""
     retry_failed: bool = False
     """Try again what the library remembers as failed."""
+    count_known_safe: bool = False
+    """Only count what the library knows to be safe, where a whole folder is so, instead of giving a
+    result for each file: a re-scan is then several times as fast."""
 
 
 @dataclass(slots=True)
@@ -155,6 +161,13 @@ class Scanner:
         self._stopping = True
         self._lanes.stop()
 
+    def abandon(self) -> None:
+        """Kill the processes that decode; the caller is about to exit without tidying up.
+
+        Takes no lock, so that a signal handler may call it.
+        """
+        self._lanes.abandon()
+
     def scan(self, paths: Iterable[str]) -> Generator[ScanResult]:
         """Yield a result for each picture at and below `paths`, in a stable order.
 
@@ -172,22 +185,39 @@ class Scanner:
             yield from self._ready(pending, 0)
         finally:
             self._lanes.close()
-            self._memory.save()
+            self._memory.close()
 
     def _look_up(self, listing: Listing) -> Iterator[ScanResult | Future[Done | None]]:
         """Answer for the files of one folder from the library, or hand them to the lanes."""
         yield from listing.passed
         known = self._memory.folder(listing.folder)
+        same = known.names == listing.names and known.stats == b"".join(listing.keys)
+        if same and not listing.loose:
+            # Nothing changed here. The whole folder is counted at once if that is all that is
+            # asked: making an object for each file would take three times as long.
+            # A threshold given as 1 would be an int, whose `__gt__` knows no floats.
+            safe = sum(map(float(self._policy.review_at).__gt__, known.unsafe))
+            if safe == len(listing.names) and self.options.count_known_safe:
+                self.tally.cached += safe
+                self.tally.safe += safe
+                return
+        oldest = time.time() - _LOOSE_SECONDS
         for name, key in zip(listing.names, listing.keys, strict=True):
             if self._stopping:
                 return
             path = join(listing.folder, name)
             hit = known.get(name)
-            if hit is not None and hit.key == key and self._memory.answers(hit.outcome):
+            if (
+                hit is not None
+                and hit.key.pack() == key
+                and not (listing.loose and hit.written_at < oldest)
+                and self._memory.answers(hit.outcome)
+            ):
                 yield self._result(path, hit.sha256, hit.outcome, Origin.CACHE)
             else:
-                named = listing.explicit or named_like_a_picture(name)
-                yield self._lanes.submit(path, named=named)
+                named = listing.explicit or is_named_like_a_picture(name)
+                yield self._lanes.submit(path, named=named, loose=listing.loose)
+                self._memory.changed(listing.folder)
 
     def _ready(
         self, pending: deque[ScanResult | Future[Done | None]], most: int
@@ -203,6 +233,7 @@ class Scanner:
             else:
                 result = head
             pending.popleft()
+            self._memory.save_when_due()  # here too: the last thousand may all be ready in time
             if result is not None:
                 self.tally.count(result)
                 yield result
@@ -231,9 +262,3 @@ class Scanner:
             return Failed(path, outcome.reason, outcome.detail, sha256, origin)
         verdict = self._policy.judge(outcome.scores)
         return Scanned(path, sha256, outcome.facts, outcome.scores, verdict, origin)
-
-
-def named_like_a_picture(name: str) -> bool:
-    """Tell whether a file's name ends like a picture's."""
-    ending = name.rpartition(".")[2].lower()
-    return ending in PICTURE_ENDINGS or ending in UNREAD_ENDINGS

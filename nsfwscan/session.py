@@ -7,12 +7,12 @@ the Python API both start here, so that they cannot differ.
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from nsfwscan import cores, locations
-from nsfwscan.errors import LibraryError, LibraryTooNew
+from nsfwscan.errors import LibraryError, LibraryTooNew, ModelUnusable
 from nsfwscan.images.decoded import DECODER_VERSION
 from nsfwscan.library.cache import Library
 from nsfwscan.models import select
@@ -75,7 +75,13 @@ def loader(
     """Return a function that loads `model`; importing onnxruntime is part of loading."""
 
     def load() -> Classifier:
-        from nsfwscan.models.classifier import OrtClassifier
+        try:
+            from nsfwscan.models.classifier import OrtClassifier
+        except ImportError as error:  # a wheel of another system, or a runtime library is missing
+            raise ModelUnusable(
+                f"onnxruntime cannot be loaded: {error}",
+                hint="install it again: `pip install --force-reinstall onnxruntime`",
+            ) from error
 
         return OrtClassifier(model, threads=threads, provider=settings.provider, warn=warn)
 
@@ -127,10 +133,12 @@ def open_session(
 def _open_library(manifest: ModelManifest, warn: Say) -> Library | None:
     try:
         library = Library.open(locations.library_file(), warn=warn)
-        library.remember_model(manifest.fingerprint, manifest.package, manifest.output.labels)
     except LibraryTooNew:
         raise
     except LibraryError as error:
         warn(f"{error}; the scan goes on, its results are not remembered")
         return None
+    # One that cannot be written may still be read. The first row that is lost will say so.
+    with suppress(LibraryError):
+        library.remember_model(manifest.fingerprint, manifest.package, manifest.output.labels)
     return library

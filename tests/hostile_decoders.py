@@ -20,7 +20,7 @@ from nsfwscan.results import FailReason, ImageFacts
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nsfwscan.models.manifest import Geometry
+    from nsfwscan.geometry import Geometry
 
 FORMAT = "TEST"
 

@@ -20,19 +20,14 @@ from nsfwscan.library import (
     Scorer,
     Unscorable,
 )
-from nsfwscan.results import FailReason, FileKey, ImageFacts, Scores, SkipReason
+from nsfwscan.results import FailReason, FileKey, ImageFacts, Scores
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-AT_FULL_SIZE = os.environ.get("TESTS_AT_FULL_SIZE", "") not in {"", "0"}
 SCORER = Scorer("5c" * 32, 3)
 BATCH = 16
 A_FOLDER = 40
-
-
-def number_of_trials(normal: int, full: int) -> int:
-    return full if AT_FULL_SIZE else normal
 
 
 def path_of(n: int) -> str:
@@ -40,7 +35,7 @@ def path_of(n: int) -> str:
 
 
 def key_of(n: int) -> FileKey:
-    return FileKey(1000 + n, 10**18 + n, 10**18 + 2 * n, 7_000_000 + n, 66)
+    return FileKey(1000 + n, 10**18 + n, 10**18 + 2 * n, 7_000_000 + n)
 
 
 def sha256_of(n: int) -> bytes:
@@ -51,7 +46,7 @@ def outcome_of(n: int) -> Outcome:
     if n % 17 == 3:
         return Unscorable(FailReason.TRUNCATED, f"picture {n} ends early")
     if n % 29 == 5:
-        return Unscorable(SkipReason.NOT_AN_IMAGE)
+        return Unscorable(FailReason.UNRECOGNISED)
     unsafe = (n * 7919 % 1000) / 999
     facts = ImageFacts(("JPEG", "PNG", "WEBP")[n % 3], 100 + n, 200 + n, 1 + n % 2)
     return Scored(facts, Scores((1 - unsafe, unsafe), unsafe))
@@ -76,7 +71,7 @@ def fill(library: Library, count: int, *, snapshots: bool = True) -> None:
         write_numbers(library, range(start, min(start + BATCH, count)))
     if snapshots:
         for folder in folders(count):
-            library.snapshot(folder, SCORER)
+            library.snapshot([folder], SCORER)
 
 
 def folders(count: int) -> list[str]:

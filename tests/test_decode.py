@@ -13,11 +13,11 @@ import pytest
 from PIL import Image, ImageChops, ImageCms, ImageOps, ImageStat
 
 from nsfwscan.errors import DecodeError
+from nsfwscan.geometry import Geometry, Resample, Resize
 from nsfwscan.images import decode as module
 from nsfwscan.images.decode import decode
 from nsfwscan.images.decoded import MAX_SAMPLED_FRAMES
 from nsfwscan.images.sniff import READABLE
-from nsfwscan.models.manifest import Geometry, Resample, Resize
 from nsfwscan.results import FailReason, ImageFacts
 
 if TYPE_CHECKING:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import mmap
 import os
 import signal
 import subprocess
@@ -15,10 +16,10 @@ import pytest
 
 import nsfwscan
 from nsfwscan.errors import DecodeError, NsfwscanError
+from nsfwscan.geometry import Geometry, Resample, Resize
 from nsfwscan.images import decode_pool, wire
 from nsfwscan.images.decode import decode
 from nsfwscan.images.decode_pool import DecodePool
-from nsfwscan.models.manifest import Geometry, Resample, Resize
 from nsfwscan.results import FailReason
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def pool(
     )
 
 
-def refusal(decoding: DecodePool, data: bytes) -> DecodeError:
+def refusal(decoding: DecodePool, data: bytes | memoryview) -> DecodeError:
     with pytest.raises(DecodeError) as caught:
         decoding.decode(data, GEOMETRY)
     return caught.value
@@ -439,6 +440,15 @@ def test_a_worker_that_does_not_start_is_said_once_and_plainly() -> None:
     with pytest.raises(NsfwscanError, match="cannot be started"):
         decoding.start()
     decoding.close()
+
+
+def test_a_file_that_leaves_no_room_for_its_pixels_is_refused() -> None:
+    with pool() as decoding:
+        huge = memoryview(mmap.mmap(-1, 600 << 20))  # mapped, never touched
+        assert refusal(decoding, huge).reason is FailReason.DECODER_MEMORY
+        assert_good(decoding)
+        assert decoding.restarts == 0
+        huge.release()
 
 
 # The frames

@@ -34,12 +34,9 @@ from nsfwscan.library import (
     Scorer,
     Unscorable,
     database,
-    file_key,
-    pack_stat,
     rows,
-    unpack_stat,
 )
-from nsfwscan.results import FailReason, FileKey, ImageFacts, Scores
+from nsfwscan.results import KEY_BYTES, FailReason, FileKey, ImageFacts, Scores
 
 OTHER = Scorer("77" * 32, 3)
 
@@ -74,13 +71,13 @@ def test_a_snapshot_tells_the_same_as_the_rows(tmp_path: Path) -> None:
         fill(library, 100, snapshots=False)
         for folder in folders(100):
             from_rows = library.folder(folder, SCORER)
-            library.snapshot(folder, SCORER)
+            library.snapshot([folder], SCORER)
             from_snapshot = library.folder(folder, SCORER)
             assert (from_rows.stored, from_snapshot.stored) == (False, True)
             assert dict(from_rows) == dict(from_snapshot)
             assert from_rows.names == from_snapshot.names == sorted(from_rows)
             assert from_rows.stats == from_snapshot.stats
-            assert from_rows.stats == b"".join(pack_stat(*one.key) for one in from_rows.values())
+            assert from_rows.stats == b"".join(one.key.pack() for one in from_rows.values())
             assert check_view(from_rows) == check_view(from_snapshot)
 
 
@@ -89,7 +86,7 @@ def test_an_unknown_folder_is_empty_and_leaves_no_trace(tmp_path: Path) -> None:
         view = library.folder("/nowhere", SCORER)
         assert (len(view), view.names, view.stats, list(view.unsafe)) == (0, [], b"", [])
         assert view.get("x.jpg") is None
-        library.snapshot("/nowhere", SCORER)
+        library.snapshot(["/nowhere"], SCORER)
         assert library.stats().folders == 0
 
 
@@ -121,7 +118,7 @@ def test_a_failure_that_goes_well_later_is_not_hidden_by_any_snapshot(tmp_path: 
         twins = [FileRow(f"/{folder}/x.jpg", key_of(1), sha256_of(1)) for folder in "ab"]
         library.write(twins, [OutcomeRow(sha256_of(1), SCORER, failed)])
         for folder in ("/a", "/b"):
-            library.snapshot(folder, SCORER)
+            library.snapshot([folder], SCORER)
             assert library.folder(folder, SCORER)["x.jpg"].outcome == failed
         library.write([], [OutcomeRow(sha256_of(1), SCORER, well)])
         for folder in ("/a", "/b"):
@@ -140,7 +137,7 @@ def test_names_need_not_be_text(tmp_path: Path, name: bytes) -> None:
         other = FileRow(os.path.join(folder, "a.jpg"), key_of(2), sha256_of(2))
         library.write([FileRow(path, key_of(1), sha256_of(1)), other], [])
         from_rows = library.folder(folder, SCORER)
-        library.snapshot(folder, SCORER)
+        library.snapshot([folder], SCORER)
         from_snapshot = library.folder(folder, SCORER)
         assert from_snapshot.stored
         assert set(from_rows) == set(from_snapshot) == {os.fsdecode(name), "a.jpg"}
@@ -158,23 +155,23 @@ def test_a_file_in_the_root_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "same"),
     [
-        (FileKey(0, 0, 0, 0, 0), True),
-        (FileKey(1, -(10**18), -1, (1 << 64) - 1, (1 << 64) - 1), True),
-        (FileKey(1, 1 << 63, 1, 1 << 100, 3), False),
+        (FileKey(0, 0, 0, 0), True),
+        (FileKey(1, -(10**18), -1, (1 << 64) - 1), True),
+        (FileKey(1, 1 << 63, 1, 1 << 100), False),
     ],
 )
 def test_stat_numbers_of_any_size_are_kept_or_cut(key: FileKey, same: bool) -> None:
-    packed = pack_stat(*key)
-    assert len(packed) == rows.STAT_BYTES
-    assert (unpack_stat(packed) == key) is same
-    assert pack_stat(*unpack_stat(packed)) == packed
+    packed = key.pack()
+    assert len(packed) == KEY_BYTES
+    assert (FileKey.unpack(packed) == key) is same
+    assert FileKey.unpack(packed).pack() == packed
 
 
 def test_file_key_is_what_stat_says(tmp_path: Path) -> None:
     status = os.stat(tmp_path)
-    key = file_key(status)
+    key = FileKey.of(status)
     assert key[:3] == (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-    assert key[3:] == (status.st_ino, status.st_dev)
+    assert key.inode == status.st_ino
 
 
 def test_outcomes_with_different_numbers_of_labels_fit_one_folder(tmp_path: Path) -> None:
@@ -186,7 +183,7 @@ def test_outcomes_with_different_numbers_of_labels_fit_one_folder(tmp_path: Path
             [FileRow(f"/a/{n}", key_of(n), sha256_of(n)) for n in outcomes],
             [OutcomeRow(sha256_of(n), SCORER, outcome) for n, outcome in outcomes.items()],
         )
-        library.snapshot("/a", SCORER)
+        library.snapshot(["/a"], SCORER)
         view = library.folder("/a", SCORER)
         assert {int(name): known.outcome for name, known in view.items()} == outcomes
 
@@ -225,7 +222,7 @@ def test_prune_drops_files_that_are_gone_but_nothing_of_a_folder_that_cannot_be_
             ],
             [OutcomeRow(sha256_of(n), SCORER, outcome_of(n)) for n in range(4)],
         )
-        library.snapshot(str(here), SCORER)
+        library.snapshot([str(here)], SCORER)
         assert library.prune(older_than_days=1) == (1, 0)
         assert list(library.folder(str(here), SCORER)) == ["0.jpg"]
         assert list(library.folder(str(unplugged), SCORER)) == ["2.jpg"]
@@ -473,7 +470,7 @@ def test_a_flat_folder_of_many_files_is_written_in_linear_time(tmp_path: Path) -
         times = []
         for start in range(0, 20_000, 4000):
             times.append(seconds_for(library, start))
-            library.snapshot("/flat", SCORER)
+            library.snapshot(["/flat"], SCORER)
         assert len(library.folder("/flat", SCORER)) == 20_000
         assert times[-1] < 4 * times[0] + 0.5
 

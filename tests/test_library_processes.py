@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import library_writer
 import pytest
-from library_facts import BATCH, known_contents, known_numbers, number_of_trials
+from library_facts import BATCH, known_contents, known_numbers
+from sizes import trials as at_size
 
 from nsfwscan.library import Library
 
@@ -42,7 +43,7 @@ def test_c1_killed_at_any_moment_every_acknowledged_batch_is_there(
     rng = random.Random(f"c1 {mode}")
     stop = 600 * BATCH
     done: set[int] = set()
-    for _ in range(number_of_trials(8, 500)):
+    for _ in range(at_size(8, 500)):
         if max(done, default=0) + BATCH > stop // 2:
             path.unlink()
             done = set()
@@ -68,7 +69,7 @@ def test_c1_killed_at_any_moment_every_acknowledged_batch_is_there(
 @pytest.mark.timeout(1800)
 def test_c7_several_processes_with_random_kills(mode: str, tmp_path: Path) -> None:
     rng = random.Random(f"c7 {mode}")
-    for trial in range(number_of_trials(2, 60)):
+    for trial in range(at_size(2, 60)):
         path = tmp_path / str(trial) / "new" / "library.sqlite3"  # all of them race to create it
         size = 12 * BATCH
         children = [

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
+import sizes
 import tiny_packages
 
 from nsfwscan.errors import ManifestError, ModelError, ModelTampered
@@ -30,7 +31,7 @@ from nsfwscan.models.manifest import (
 )
 from nsfwscan.models.package import InstalledModel, open_package
 
-PACKAGES = 20_000 if os.environ.get("TESTS_AT_FULL_SIZE", "") not in {"", "0"} else 2_000
+PACKAGES = sizes.trials(2_000, 20_000)
 WEIGHTS = "weights.bin"
 
 Tamper: TypeAlias = Callable[[Path, random.Random], None]

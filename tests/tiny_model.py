@@ -12,19 +12,17 @@ import os
 import onnx
 from onnx import TensorProto, helper
 
+from nsfwscan.geometry import Geometry, Resample, Resize
 from nsfwscan.models.manifest import (
     Artefact,
     ChannelOrder,
     DType,
-    Geometry,
     InputSpec,
     Layout,
     ModelManifest,
     OutputKind,
     OutputSpec,
     Reduction,
-    Resample,
-    Resize,
     Thresholds,
 )
 

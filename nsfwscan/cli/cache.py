@@ -16,7 +16,7 @@ from nsfwscan.cli.talk import Talk
 from nsfwscan.errors import UsageError
 from nsfwscan.library.cache import Library
 from nsfwscan.library.rows import Scored, Unscorable
-from nsfwscan.report.text import count, readable, size, utf8
+from nsfwscan.report.text import count, plain_json, readable, size, utf8
 
 app = typer.Typer(
     cls=Group,
@@ -138,5 +138,5 @@ def export() -> None:
                 ]
             elif isinstance(row.outcome, Unscorable):
                 record["failed"] = row.outcome.reason.value
-            out.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+            out.write(plain_json(json.dumps(record, ensure_ascii=False)).encode() + b"\n")
     out.flush()

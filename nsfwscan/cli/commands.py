@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from enum import Enum
+from typing import TYPE_CHECKING, Any, get_args
 
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
@@ -47,20 +48,27 @@ def _process(parameter: Any, context: Context, value: Any) -> Any:
     typer imports pydantic to look at each parameter, also at one that was not given: 0.1 s of a
     0.3 s start.
     """
-    many = parameter.nargs == -1 or getattr(parameter, "multiple", False)
-    if parameter.required or not _is_ready(parameter, value, many=many):
+    if parameter.required:
         return type(parameter).process_value(parameter, context, value)
-    if value is None and many:
-        value = ()
-    return parameter.callback(context, parameter, value) if parameter.callback else value
+    many = parameter.nargs == -1 or getattr(parameter, "multiple", False)
+    annotation = parameter.type_descriptor.annotation
+    wanted = get_args(annotation)[0] if many else annotation
+    try:
+        if many:
+            ready: Any = tuple(_plain(wanted, one) for one in value or ())
+        elif value is None or (value == parameter.default and type(value) is wanted):
+            ready = value
+        else:
+            ready = _plain(wanted, value)
+    except ValueError:
+        return type(parameter).process_value(parameter, context, value)
+    return parameter.callback(context, parameter, ready) if parameter.callback else ready
 
 
-def _is_ready(parameter: Any, value: Any, *, many: bool) -> bool:
-    """Tell whether a value is what conversion would make of it."""
-    wanted = parameter.type_descriptor.annotation
-    if value is None:
-        return True
-    if many:
-        return wanted == list[str] and all(type(one) is str for one in value)
-    # Of numbers only the default is known to be within their limits.
-    return type(value) is wanted and (wanted in {str, bool} or value == parameter.default)
+def _plain(wanted: type, value: Any) -> Any:
+    """Convert a value to text or a choice. Raises ValueError for all else, also for no choice."""
+    if type(value) is wanted and wanted in {str, bool}:
+        return value
+    if issubclass(wanted, Enum):
+        return wanted(value)
+    raise ValueError(value)

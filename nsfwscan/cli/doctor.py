@@ -173,18 +173,17 @@ def _library() -> Iterator[_Finding]:
 
 
 def _sqlite() -> Iterator[_Finding]:
-    import sqlite3
+    from nsfwscan.library.database import SQLITE_VERSION, journal_mode
 
-    from nsfwscan.library.database import journal_mode
-
+    version = ".".join(map(str, SQLITE_VERSION))
     advice = ""
-    if journal_mode(sqlite3.sqlite_version_info) != "wal":
+    if journal_mode(SQLITE_VERSION) != "wal":
         advice = (
-            f"SQLite {sqlite3.sqlite_version} has a fault that can damage a write-ahead log (WAL), "
+            f"SQLite {version} has a fault that can damage a write-ahead log (WAL), "
             "so the cache is kept in the slower rollback mode. It is as safe. A Python with "
             "SQLite 3.51.3 or later (or 3.50.7, or 3.44.6) allows WAL."
         )
-    yield _Finding("SQLite", sqlite3.sqlite_version, advice)
+    yield _Finding("SQLite", version, advice)
 
 
 def _state(path: str) -> str:

@@ -25,9 +25,9 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
 from nsfwscan.errors import DecodeError
+from nsfwscan.geometry import Geometry, Resample, Resize
 from nsfwscan.images.decoded import DECODER_VERSION, MAX_SAMPLED_FRAMES, Decoded
 from nsfwscan.images.sniff import HEAD_BYTES, READABLE, sniff
-from nsfwscan.models.manifest import Geometry, Resample, Resize
 from nsfwscan.results import FailReason, ImageFacts
 
 if TYPE_CHECKING:

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import TracebackType
 
+    from nsfwscan.geometry import Geometry
     from nsfwscan.images.decoded import Decoded
-    from nsfwscan.models.manifest import Geometry
 
 WORKER_FLAG = "--decode-worker"
 """A bundled program started with this must at once call `decode_worker.main` with the rest."""
@@ -45,6 +45,9 @@ _PIPE_BYTES = 1 << 20
 
 _START_SECONDS = 60.0
 """How long a process may take to say hello: a cold disk and a virus scanner are slow."""
+
+_MAX_FILE_BYTES = 512 << 20
+"""A worker may take a gigabyte, and holds the file beside its pixels."""
 
 _DYING_SECONDS = 1.0
 """How long a process may live on after its pipes broke."""
@@ -116,12 +119,28 @@ class DecodePool:
         return self._restarts
 
     def start(self) -> None:
-        """Start all worker processes and return without waiting for them."""
+        """Start all worker processes and return without waiting for them.
+
+        Raises `NsfwscanError`, with the pool closed, when the system refuses to start one.
+        """
         self._watcher.start()
         for slot in self._slots:
             self._idle.put(slot)
+        try:
+            for slot in self._slots:
+                slot.start()
+        except NsfwscanError:
+            self.close()
+            raise
+
+    def abandon(self) -> None:
+        """Kill all processes, when this one is about to exit without tidying up.
+
+        A process that is decoding would go on until it finds its pipes closed. Takes no lock, so
+        that a signal handler may call it.
+        """
         for slot in self._slots:
-            slot.start()
+            slot.abandon()
 
     def close(self) -> None:
         """End all processes at once. A call of `decode` that still waits raises `NsfwscanError`."""
@@ -163,6 +182,8 @@ class DecodePool:
         """
         if not self._watcher.ident:
             raise RuntimeError("the pool was not started")
+        if len(data) > _MAX_FILE_BYTES:
+            raise DecodeError(FailReason.DECODER_MEMORY, f"a file of {len(data) / 1e6:.0f} MB")
         slot = self._idle.get()
         try:
             return self._decode_in(slot, data, geometry, full)
@@ -198,14 +219,16 @@ class DecodePool:
                 self._busy.set()
                 with slot.deadline(_START_SECONDS):
                     slot.receive(number=0, most=0)
-                slot.ready = True
             except (_Crashed, _OutOfTime) as error:
                 if attempt == "last" and not self._closed.is_set():
                     raise NsfwscanError(
                         f"the process that decodes pictures does not start: {error}",
                         hint="`python -m PIL` tells whether Pillow is installed well",
                     ) from None
-        raise AssertionError("the last attempt returns or raises")
+            else:
+                slot.ready = True
+                return
+        raise NsfwscanError("decoding was stopped")
 
     def _ask(
         self, slot: _Slot, data: bytes | memoryview, geometry: Geometry, full: bool
@@ -361,6 +384,13 @@ class _Slot:
         with self._changing:
             if self._process is not None:
                 self._process.kill()
+
+    def abandon(self) -> None:
+        """Do what `end` does, without a lock."""
+        self._is_over = True
+        process = self._process
+        if process is not None:
+            process.kill()
 
     def end(self) -> None:
         """Kill the process and let none take its place."""

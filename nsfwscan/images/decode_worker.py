@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import BinaryIO
 
+    from nsfwscan.geometry import Geometry
     from nsfwscan.images.decoded import Decoded
-    from nsfwscan.models.manifest import Geometry
 
 LARGE_BYTES = 288 << 20
 """A picture that needs more (a PNG of 32 MP) waits until it is the only such one in the pool."""
@@ -120,8 +120,10 @@ def _send(answers: BinaryIO, header: wire.Answer, body: bytes = b"") -> None:
 
 
 def _ignore_interrupt() -> None:
-    # Ctrl-C goes to every process of the terminal's group, but the scan decides when to stop.
+    # Ctrl-C goes to every process of the terminal's group, and a service manager's SIGTERM to every
+    # process of the service, but the scan decides when to stop: it closes the pipes.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _limit_for_good() -> None:

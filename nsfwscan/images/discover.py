@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import stat
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 from nsfwscan.errors import UsageError
-from nsfwscan.results import Failed, FailReason, FileKey, Skipped, SkipReason
+from nsfwscan.images.volumes import Volumes
+from nsfwscan.results import Failed, FailReason, Skipped, SkipReason, pack_key, without_inode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -21,8 +23,10 @@ PICTURE_ENDINGS = frozenset(
 """Endings, lower case, of the formats that can be read. What is inside decides later."""
 UNREAD_ENDINGS = frozenset({"jxl", "jp2", "j2k", "jpf", "psd"})
 """Endings of picture formats that cannot be read: reported as such, not passed over in silence."""
-_CANDIDATES = PICTURE_ENDINGS | UNREAD_ENDINGS
+# With their dots, so that a file whose whole name is `jpg` is none.
+_CANDIDATES = frozenset(f".{ending}" for ending in PICTURE_ENDINGS | UNREAD_ENDINGS)
 _KIND, _REGULAR = 0o170000, stat.S_IFREG
+_BY_NAME = operator.attrgetter("name")
 DEFAULT_MAX_BYTES = 512 << 20
 
 
@@ -68,26 +72,30 @@ class Listing:
     folder: str
     names: list[str] = field(default_factory=list)
     """Names of the candidates, sorted."""
-    keys: list[FileKey] = field(default_factory=list)
-    """One for each name."""
+    keys: list[bytes] = field(default_factory=list)
+    """One packed `FileKey` for each name."""
     passed: list[Skipped | Failed] = field(default_factory=list)
     """Entries of the folder that will not be opened, and why."""
     explicit: bool = False
     """Whether the files were named one by one, and so are meant to be pictures."""
+    loose: bool = False
+    """Whether they are on a file system that makes up inode numbers; the keys hold none then."""
 
 
 class _Matcher(Protocol):
     def match_file(self, file: str) -> bool: ...
 
 
-def key_of(found: os.stat_result) -> FileKey:
-    """Return the `FileKey` of what `stat` found."""
-    return FileKey(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev)
-
-
 def join(folder: str, name: str) -> str:
     """Join as `os.path.join` does for a plain name, at a third of its cost."""
-    return folder + name if folder.endswith(os.sep) else f"{folder}{os.sep}{name}"
+    # No folder is the current one: `scan photo.jpg` must not look for /photo.jpg.
+    bare = not folder or folder.endswith(os.sep)
+    return folder + name if bare else f"{folder}{os.sep}{name}"
+
+
+def is_named_like_a_picture(name: str) -> bool:
+    """Tell whether a file's name ends like a picture's, be it one that can be read or not."""
+    return name[name.rfind(".") :].lower() in _CANDIDATES
 
 
 def check_roots(roots: Iterable[str]) -> None:
@@ -95,7 +103,8 @@ def check_roots(roots: Iterable[str]) -> None:
     for root in roots:
         if not os.path.lexists(root):
             raise UsageError(
-                f"{printable(root)} does not exist", hint="check the spelling of the path"
+                f"{printable(root) or repr(root)} does not exist",
+                hint="check the spelling of the path",
             )
 
 
@@ -126,6 +135,7 @@ class _Walk:
     def __init__(self, options: WalkOptions, tally: WalkTally) -> None:
         self._options = options
         self._tally = tally
+        self._volumes = Volumes()
         self._include = _matcher(options.include)
         self._exclude = _matcher(options.exclude)
         self._seen: set[tuple[int, int]] = set()
@@ -147,12 +157,17 @@ class _Walk:
         folder, name = os.path.split(path)
         if self._files is None or self._files.folder != folder:
             yield from self.flush()
-            self._files = Listing(folder, explicit=True)
+            loose = self._volumes.is_loose(found.st_dev)
+            self._files = Listing(folder, explicit=True, loose=loose)
         if stat.S_ISREG(found.st_mode) and found.st_size <= self._options.max_bytes:
+            key = pack_key(found)
             self._files.names.append(name)
-            self._files.keys.append(key_of(found))
-        else:
+            self._files.keys.append(without_inode(key) if self._files.loose else key)
+        elif stat.S_ISREG(found.st_mode):
             self._files.passed.append(self._passed(path, found))
+        else:  # in a folder a pipe is nothing to speak of; one that was named is
+            kind = kind_of(found.st_mode)
+            self._files.passed.append(Failed(path, FailReason.UNREADABLE, f"it is {kind}"))
 
     def flush(self) -> Iterator[Listing]:
         """Yield the files that were named one by one and are not yielded yet."""
@@ -168,14 +183,18 @@ class _Walk:
             folder, inside = ahead.pop()
             try:
                 found = os.stat(folder)
-                if (found.st_dev, found.st_ino) in self._seen:
-                    continue
-                self._seen.add((found.st_dev, found.st_ino))
+                # Before it counts as seen: it may be the next root.
                 if self._options.one_file_system and found.st_dev != device:
                     skipped = Skipped(folder, SkipReason.OTHER_FILE_SYSTEM)
                     yield Listing(folder, passed=[skipped])
                     continue
+                if (found.st_dev, found.st_ino) in self._seen:
+                    continue
+                self._seen.add((found.st_dev, found.st_ino))
                 listing, subfolders = self._list(folder, inside)
+                if self._volumes.is_loose(found.st_dev):
+                    keys = list(map(without_inode, listing.keys))
+                    listing = replace(listing, keys=keys, loose=True)
             except OSError as error:
                 yield Listing(folder, passed=[unreadable(folder, error)])
                 continue
@@ -184,47 +203,44 @@ class _Walk:
             ahead.extend((join(folder, name), f"{inside}{name}/") for name in reversed(subfolders))
 
     def _list(self, folder: str, inside: str) -> tuple[Listing, list[str]]:
-        """List `folder`, `inside` of its root, and name its subfolders. Raises OSError."""
-        candidates: list[tuple[str, os.DirEntry[str]]] = []
-        subfolders: list[str] = []
-        other_names = 0
-        options, follow = self._options, self._follow
-        any_name, show_hidden = options.any_name, options.hidden
-        unfiltered = self._include is None and self._exclude is None
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                name = entry.name
-                if name[0] == "." and not show_hidden:
-                    self._tally.hidden += 1
-                elif entry.is_dir(follow_symlinks=follow):
-                    if unfiltered or self._wanted(f"{inside}{name}/", folder=True):
-                        subfolders.append(name)
-                elif not any_name and name[name.rfind(".") + 1 :].lower() not in _CANDIDATES:
-                    other_names += 1
-                elif unfiltered or self._wanted(inside + name, folder=False):
-                    candidates.append((name, entry))
-        self._tally.other_names += other_names
-        candidates.sort(key=_name)
-        subfolders.sort()
-        listing = Listing(folder)
-        self._stat(listing, candidates)
-        return listing, subfolders
+        """List `folder`, `inside` of its root, and name its subfolders. Raises OSError.
 
-    def _stat(self, listing: Listing, candidates: list[tuple[str, os.DirEntry[str]]]) -> None:
-        """Put the candidates into `listing`. The inner loop of a re-scan."""
-        follow, max_bytes = self._follow, self._options.max_bytes
+        The inner loop of a re-scan: most of its time goes into `stat`, and the rest is written so
+        that it stays so.
+        """
+        listing, subfolders = Listing(folder), list[str]()
+        options, follow = self._options, self._follow
+        any_name, show_hidden, max_bytes = options.any_name, options.hidden, options.max_bytes
+        filtered = self._include is not None or self._exclude is not None
         add_name, add_key = listing.names.append, listing.keys.append
-        for name, entry in candidates:
-            try:
-                found = entry.stat(follow_symlinks=follow)
-            except OSError as error:
-                listing.passed.append(unreadable(join(listing.folder, name), error))
+        with os.scandir(folder) as found:
+            entries = sorted(found, key=_BY_NAME)
+        for entry in entries:
+            name = entry.name
+            if name[0] == "." and not show_hidden:
+                self._tally.hidden += 1
                 continue
-            if found.st_mode & _KIND == _REGULAR and found.st_size <= max_bytes:
+            try:
+                if not any_name and name[name.rfind(".") :].lower() not in _CANDIDATES:
+                    if not entry.is_dir(follow_symlinks=follow):
+                        self._tally.other_names += 1
+                    elif not filtered or self._wanted(f"{inside}{name}/", folder=True):
+                        subfolders.append(name)
+                    continue
+                if filtered and not self._wanted_entry(entry, inside):
+                    continue
+                status = entry.stat(follow_symlinks=follow)
+            except OSError as error:
+                listing.passed.append(unreadable(join(folder, name), error))
+                continue
+            if status.st_mode & _KIND == _REGULAR and status.st_size <= max_bytes:
                 add_name(name)
-                add_key(key_of(found))
+                add_key(pack_key(status))
+            elif stat.S_ISDIR(status.st_mode):
+                subfolders.append(name)
             else:
-                listing.passed.append(self._passed(join(listing.folder, name), found))
+                listing.passed.append(self._passed(join(folder, name), status))
+        return listing, subfolders
 
     def _passed(self, path: str, found: os.stat_result) -> Skipped:
         """Say why `path` will not be opened."""
@@ -234,6 +250,11 @@ class _Walk:
             limit = self._options.max_bytes
             return Skipped(path, SkipReason.TOO_BIG, f"{found.st_size} bytes, more than {limit}")
         return Skipped(path, SkipReason.NOT_REGULAR, kind_of(found.st_mode))
+
+    def _wanted_entry(self, entry: os.DirEntry[str], inside: str) -> bool:
+        if entry.is_dir(follow_symlinks=self._follow):
+            return self._wanted(f"{inside}{entry.name}/", folder=True)
+        return self._wanted(inside + entry.name, folder=False)
 
     def _wanted(self, inside: str, *, folder: bool) -> bool:
         if self._exclude is not None and self._exclude.match_file(inside):
@@ -263,17 +284,13 @@ def kind_of(mode: int) -> str:
     return kinds.get(stat.S_IFMT(mode), "not a regular file")
 
 
-def _name(pair: tuple[str, os.DirEntry[str]]) -> str:
-    return pair[0]
-
-
 def _matcher(patterns: tuple[str, ...]) -> _Matcher | None:
     if not patterns:
         return None
     import pathspec  # costs 30 ms, which a scan without patterns need not pay
 
     try:
-        return pathspec.PathSpec.from_lines("gitwildmatch", patterns)
+        return pathspec.GitIgnoreSpec.from_lines(patterns)
     except ValueError as error:  # pathspec's pattern errors are ValueErrors
         raise UsageError(
             f"a pattern cannot be read: {error}", hint="patterns are those of a .gitignore file"

@@ -12,8 +12,8 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from nsfwscan.errors import DecodeError
+from nsfwscan.geometry import Geometry, Resample, Resize
 from nsfwscan.images.decoded import MAX_SAMPLED_FRAMES, Decoded
-from nsfwscan.models.manifest import Geometry, Resample, Resize
 from nsfwscan.results import FailReason, ImageFacts
 
 GO = b"\1"

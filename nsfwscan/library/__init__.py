@@ -10,9 +10,6 @@ from nsfwscan.library.rows import (
     Scored,
     Scorer,
     Unscorable,
-    file_key,
-    pack_stat,
-    unpack_stat,
 )
 from nsfwscan.library.upkeep import ExportRow, LibraryStats, ModelStats, Pruned, Verified
 
@@ -31,7 +28,4 @@ __all__ = [
     "Scorer",
     "Unscorable",
     "Verified",
-    "file_key",
-    "pack_stat",
-    "unpack_stat",
 ]

@@ -8,6 +8,8 @@ wrong is a `LibraryError`, whereupon the scan goes on without.
 
 from __future__ import annotations
 
+import functools
+import itertools
 import json
 import os
 import time
@@ -26,13 +28,14 @@ from nsfwscan.library.rows import (
     file_checksum,
     model_checksum,
     outcome_checksum,
-    pack_stat,
     snapshot_checksum,
 )
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+
+_SNAPSHOTS = 100
 
 _FIND_SNAPSHOT = """
     SELECT snapshot.checksum, snapshot.body
@@ -127,30 +130,16 @@ class Library:
 
         self._database.write(store)
 
-    def snapshot(self, folder: str, scorer: Scorer) -> None:
-        """Store all that is known of a folder in one row, so that `folder` is fast next time.
+    def snapshot(self, folders: Iterable[str], scorer: Scorer) -> None:
+        """Store all that is known of each folder in one row, so that `folder` is fast next time.
 
-        For a scanner that leaves a folder in which it wrote something, or whose view was not
-        `stored`. Snapshots hold what the tables hold, or they are dropped: nothing is read twice.
+        For a scanner that is done with folders in which something was written, or whose views were
+        not `stored`. Snapshots hold what the tables hold, or they are dropped: nothing is read
+        twice. They are written a hundred at a time, so that nobody else waits for long.
         """
-        path = os.fsencode(folder)
-
-        def store(connection: sqlite3.Connection) -> None:
-            view = _view_from_rows(connection, path, scorer)
-            if len(view):
-                body = view.to_bytes()
-                connection.execute(
-                    "INSERT OR REPLACE INTO snapshot (folder, scorer, checksum, body)"
-                    " VALUES (?, ?, ?, ?)",
-                    (
-                        _folder_id(connection, path),
-                        _scorer_id(connection, scorer),
-                        snapshot_checksum(path, scorer, body),
-                        body,
-                    ),
-                )
-
-        self._database.write(store)
+        left = iter(folders)
+        while some := [os.fsencode(folder) for folder in itertools.islice(left, _SNAPSHOTS)]:
+            self._database.write(functools.partial(_store_snapshots, folders=some, scorer=scorer))
 
     def forget(self, folder: str, names: Iterable[str]) -> None:
         """Drop files that are gone from a folder. What was found out about their content stays."""
@@ -249,7 +238,7 @@ def _store_files(connection: sqlite3.Connection, files: Sequence[FileRow], now: 
     rows = []
     for path, key, sha256 in files:
         folder, name = os.path.split(path)
-        folder_bytes, name_bytes, stat = os.fsencode(folder), os.fsencode(name), pack_stat(*key)
+        folder_bytes, name_bytes, stat = os.fsencode(folder), os.fsencode(name), key.pack()
         if folder not in folders:
             folders[folder] = _folder_id(connection, folder_bytes)
         checksum = file_checksum(folder_bytes, name_bytes, stat, sha256, now)
@@ -289,6 +278,22 @@ def _store_outcomes(
     )
 
 
+def _store_snapshots(
+    connection: sqlite3.Connection, folders: Sequence[bytes], scorer: Scorer
+) -> None:
+    number = _scorer_id(connection, scorer)
+    for path in folders:
+        view = _view_from_rows(connection, path, scorer)
+        if len(view):
+            body = view.to_bytes()
+            checksum = snapshot_checksum(path, scorer, body)
+            connection.execute(
+                "INSERT OR REPLACE INTO snapshot (folder, scorer, checksum, body)"
+                " VALUES (?, ?, ?, ?)",
+                (_folder_id(connection, path), number, checksum, body),
+            )
+
+
 def _folder_id(connection: sqlite3.Connection, path: bytes) -> int:
     connection.execute("INSERT OR IGNORE INTO folder (path) VALUES (?)", (path,))
     return _number(connection.execute("SELECT id FROM folder WHERE path = ?", (path,)))
@@ -304,6 +309,7 @@ def _scorer_id(connection: sqlite3.Connection, scorer: Scorer) -> int:
 
 def _number(found: sqlite3.Cursor) -> int:
     row = found.fetchone()
-    if row is None:
+    number = None if row is None else row[0]
+    if not isinstance(number, int):
         raise Damage("a row that was written cannot be found")
-    return int(row[0])
+    return number

@@ -42,6 +42,9 @@ _NOT_DAMAGE = {
 }
 """Primary result codes that say nothing against the file, and what to do about each."""
 
+SQLITE_VERSION = sqlite3.sqlite_version_info
+"""Of the library that Python was built with: (major, minor, patch)."""
+
 _T = TypeVar("_T")
 _opening = threading.Lock()
 

@@ -20,16 +20,13 @@ from typing import Any, NamedTuple
 
 from nsfwscan.library.rows import (
     SHA256_BYTES,
-    STAT_BYTES,
     Known,
     Outcome,
     Scored,
     decode_outcome,
     encode_outcome,
-    unpack_stat,
-    unpack_stats,
 )
-from nsfwscan.results import ImageFacts, Scores
+from nsfwscan.results import KEY_BYTES, FileKey, ImageFacts, Scores
 
 _LENGTHS = struct.Struct("<II")
 _DIGEST = struct.Struct(f"{SHA256_BYTES}s")
@@ -71,7 +68,7 @@ class FolderView(Mapping[str, Known]):
     def __init__(self) -> None:
         self.names: list[str] = []
         self.stats = b""
-        """`pack_stat` of each file, 40 bytes each, joined."""
+        """The packed `FileKey` of each file, joined."""
         self.digests = b""
         """SHA-256 of each file, 32 bytes each, joined."""
         self.written_at = array("q")
@@ -114,7 +111,7 @@ class FolderView(Mapping[str, Known]):
         count = header["count"]
         view.names = os.fsdecode(body[at : at + names_bytes]).split("\0") if count else []
         at += names_bytes
-        view.stats = body[at : (at := at + STAT_BYTES * count)]
+        view.stats = body[at : (at := at + KEY_BYTES * count)]
         view.digests = body[at : (at := at + SHA256_BYTES * count)]
         view.written_at.frombytes(body[at : (at := at + 8 * count)])
         view.unsafe.frombytes(body[at : (at := at + 8 * count)])
@@ -146,7 +143,7 @@ class FolderView(Mapping[str, Known]):
         index = self._index[name]
         record = _record(self._labels)
         return Known(
-            unpack_stat(self.stats[STAT_BYTES * index : STAT_BYTES * (index + 1)]),
+            FileKey.unpack(self.stats[KEY_BYTES * index : KEY_BYTES * (index + 1)]),
             self.digests[SHA256_BYTES * index : SHA256_BYTES * (index + 1)],
             self._outcome(index, record.unpack_from(self._details, index * record.size)),
             self.written_at[index],
@@ -163,7 +160,7 @@ class FolderView(Mapping[str, Known]):
         records = _record(self._labels).iter_unpack(self._details)
         return map(
             Known,
-            unpack_stats(self.stats),
+            FileKey.unpack_all(self.stats),
             (digest for (digest,) in _DIGEST.iter_unpack(self.digests)),
             map(self._outcome, range(len(self.names)), records),
             self.written_at,

@@ -12,21 +12,13 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
-from nsfwscan.results import FailReason, FileKey, ImageFacts, Scores, SkipReason
-
-if TYPE_CHECKING:
-    import os
-    from collections.abc import Iterator
+from nsfwscan.results import KEY_BYTES, FailReason, FileKey, ImageFacts, Scores
 
 SHA256_BYTES = 32
-STAT_BYTES = 40
 
-_STAT = struct.Struct("<qqqQQ")
 _TIME = struct.Struct("<q")
-_HALF = 1 << 63
-_FULL = 1 << 64
 
 
 class Scorer(NamedTuple):
@@ -48,7 +40,7 @@ class Scored(NamedTuple):
 class Unscorable(NamedTuple):
     """The outcome for content that has no score, and never passes for a safe picture."""
 
-    reason: FailReason | SkipReason
+    reason: FailReason
     detail: str = ""
 
 
@@ -83,37 +75,6 @@ class OutcomeRow(NamedTuple):
     outcome: Outcome
 
 
-def pack_stat(size: int, mtime_ns: int, ctime_ns: int, inode: int, device: int) -> bytes:
-    """Return the five numbers of a `FileKey` as 40 bytes that can be compared and stored.
-
-    Numbers beyond 64 bits (ReFS inodes have 128, XFS times reach the year 2486) are cut to 64.
-    """
-    try:
-        return _STAT.pack(size, mtime_ns, ctime_ns, inode, device)
-    except struct.error:
-        signed = ((number + _HALF) % _FULL - _HALF for number in (size, mtime_ns, ctime_ns))
-        return _STAT.pack(*signed, inode % _FULL, device % _FULL)
-
-
-def unpack_stat(packed: bytes) -> FileKey:
-    """Return the `FileKey` that `pack_stat` was given, its numbers cut to 64 bits."""
-    return FileKey._make(_STAT.unpack(packed))
-
-
-def unpack_stats(packed: bytes) -> Iterator[FileKey]:
-    """Return the keys of several results of `pack_stat`, joined."""
-    return map(FileKey._make, _STAT.iter_unpack(packed))
-
-
-def file_key(status: os.stat_result) -> FileKey:
-    """Return the key of a file as the library will give it back."""
-    return unpack_stat(
-        pack_stat(
-            status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev
-        )
-    )
-
-
 def encode_outcome(outcome: Outcome) -> bytes:
     """Return an outcome as JSON, which reads back to an equal value and reads well in SQL."""
     document: dict[str, object]
@@ -123,10 +84,8 @@ def encode_outcome(outcome: Outcome) -> bytes:
             "probabilities": outcome.scores.probabilities,
             **outcome.facts._asdict(),
         }
-    elif isinstance(outcome.reason, FailReason):
-        document = {"failed": outcome.reason, "detail": outcome.detail}
     else:
-        document = {"skipped": outcome.reason, "detail": outcome.detail}
+        document = {"failed": outcome.reason, "detail": outcome.detail}
     return json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
 
 
@@ -139,24 +98,21 @@ def decode_outcome(body: bytes) -> Outcome | None:
     try:
         if "failed" in document:
             return Unscorable(FailReason(document["failed"]), document["detail"])
-        if "skipped" in document:
-            return Unscorable(SkipReason(document["skipped"]), document["detail"])
-    except ValueError:
+        facts = ImageFacts(*(document[field] for field in ImageFacts._fields))
+        return Scored(facts, Scores(tuple(document["probabilities"]), document["unsafe"]))
+    except (KeyError, ValueError):
         return None
-    facts = ImageFacts(
-        document["format"], document["width"], document["height"], document["frames"]
-    )
-    return Scored(facts, Scores(tuple(document["probabilities"]), document["unsafe"]))
 
 
-def file_checksum(folder: bytes, name: object, stat: object, sha256: object, at: object) -> int:
+def file_checksum(folder: object, name: object, stat: object, sha256: object, at: object) -> int:
     """Return the checksum of a row of the table `file`; -1, which none has, for a broken row."""
     if not (
-        isinstance(name, bytes)
+        isinstance(folder, bytes)
+        and isinstance(name, bytes)
         and isinstance(stat, bytes)
         and isinstance(sha256, bytes)
         and isinstance(at, int)
-        and len(stat) == STAT_BYTES
+        and len(stat) == KEY_BYTES
         and len(sha256) == SHA256_BYTES
     ):
         return -1
@@ -178,9 +134,9 @@ def outcome_checksum(scorer: Scorer, sha256: object, at: object, body: object) -
     )
 
 
-def snapshot_checksum(folder: bytes, scorer: Scorer, body: object) -> int:
+def snapshot_checksum(folder: object, scorer: Scorer, body: object) -> int:
     """Return the checksum of a row of the table `snapshot`; -1, which none has, when broken."""
-    if not isinstance(body, bytes):
+    if not (isinstance(folder, bytes) and isinstance(body, bytes)):
         return -1
     head = b"".join((b"snapshot", _scorer_bytes(scorer), b"\0", folder, b"\0"))
     return zlib.crc32(body, zlib.crc32(head))

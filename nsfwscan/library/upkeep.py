@@ -19,14 +19,13 @@ from nsfwscan.library.rows import (
     model_checksum,
     outcome_checksum,
     snapshot_checksum,
-    unpack_stat,
 )
+from nsfwscan.results import FileKey
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
-    from nsfwscan.results import FileKey
 
 _DAY_S = 86_400
 
@@ -121,10 +120,9 @@ def stats(database: Database) -> LibraryStats:
 def prune(database: Database, *, older_than_days: float, models: Collection[str] | None) -> Pruned:
     """Drop what no longer saves time; `Library.prune` says what. Raises `LibraryUnavailable`."""
     limit = int(time.time() - older_than_days * _DAY_S)
-    folders = database.read(
-        lambda connection: connection.execute("SELECT id, path FROM folder").fetchall()
+    files = sum(
+        _prune_folder(database, number, path, limit) for number, path in database.read(_folders)
     )
-    files = sum(_prune_folder(database, number, path, limit) for number, path in folders)
 
     def drop(connection: sqlite3.Connection) -> int:
         dropped = connection.execute(
@@ -196,18 +194,14 @@ def export(database: Database) -> Iterator[ExportRow]:
     """Give every row that passes its checksum. Raises `LibraryUnavailable`."""
     models = {name: rest for name, *rest in database.read(_models)}
     seen: set[bytes] = set()
-    for number, folder in database.read(
-        lambda connection: connection.execute(
-            "SELECT id, path FROM folder ORDER BY path"
-        ).fetchall()
-    ):
+    for number, folder in database.read(_folders):
         # A folder at a time, so that no other process has to wait for the reader of the export.
         for name, stat, sha256, _ in _good_files(database, number, folder):
             seen.add(sha256)
             path = os.path.join(os.fsdecode(folder), os.fsdecode(name))
             outcomes = _good_outcomes(database, sha256) or [(None, None)]
             for scorer, outcome in outcomes:
-                yield _export_row(models, path, unpack_stat(stat), sha256, scorer, outcome)
+                yield _export_row(models, path, FileKey.unpack(stat), sha256, scorer, outcome)
     for (sha256,) in database.read(
         lambda connection: connection.execute(
             "SELECT DISTINCT sha256 FROM outcome ORDER BY sha256"
@@ -228,6 +222,13 @@ def _export_row(
 ) -> ExportRow:
     name, labels = models.get(scorer.fingerprint, ("", ())) if scorer else ("", ())
     return ExportRow(path, key, sha256, scorer, name, labels, outcome)
+
+
+def _folders(connection: sqlite3.Connection) -> list[tuple[int, bytes]]:
+    # Damage can make anything of a path.
+    return connection.execute(
+        "SELECT id, path FROM folder WHERE typeof(path) = 'blob' ORDER BY path"
+    ).fetchall()
 
 
 def _good_files(database: Database, number: int, folder: bytes) -> list[tuple[Any, ...]]:
@@ -304,7 +305,7 @@ def _bad_files(connection: sqlite3.Connection) -> tuple[int, list[tuple[Any, ...
     return _failing(
         rows,
         keys=2,
-        holds=lambda row: isinstance(row[6], bytes) and file_checksum(row[6], *row[1:5]) == row[5],
+        holds=lambda row: file_checksum(row[6], *row[1:5]) == row[5],
     )
 
 

@@ -2,7 +2,7 @@
 
 import os
 
-# From 1.32 on, the onnxruntime wheels for Linux keep a device id in the user's cache folder and send
-# events to Microsoft, beginning some seconds after a session was made. Only this variable prevents
-# both, and only when it is set before the library is loaded: every import of it comes after this.
+# From 1.32 on, the onnxruntime wheels for Linux keep a device id in the user's cache folder and
+# send events to Microsoft, beginning some seconds after a session was made. Only this variable
+# prevents both, and only when it is set before the library is loaded, which always comes later.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"

@@ -41,7 +41,8 @@ _PROVIDER_OF = {
     "cpu": "CPUExecutionProvider",
 }
 _ORT_DTYPE = {"tensor(float)": DType.FLOAT32, "tensor(uint8)": DType.UINT8}
-_EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
+_ORT_FLOATS = frozenset({"tensor(float)", "tensor(float16)", "tensor(double)"})
+_WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 _TOLERANCE = 1e-3
 """How far published probabilities may add up beside one; float32 softmax stays within 1e-6."""
 
@@ -150,6 +151,8 @@ class OrtClassifier:
         for name in filter(None, (wanted.name, wanted.embedding, wanted.cls_attention)):
             if name not in outputs:
                 raise self._unlike(f"returns {sorted(outputs)}", f"{name!r}")
+        if outputs[wanted.name].type not in _ORT_FLOATS:
+            raise self._unlike(f"returns {outputs[wanted.name].type}", "numbers")
         if not _fits(outputs[wanted.name].shape, [1, len(wanted.labels)]):
             raise self._unlike(
                 f"returns the shape {outputs[wanted.name].shape}", f"{len(wanted.labels)} labels"
@@ -223,16 +226,29 @@ def _open_session(
             hint=f"it has {', '.join(available)}; another onnxruntime wheel may bring {provider}",
         )
     chosen = available[0] if provider is Provider.AUTO else provider
+    graph, weights = model.read_artefact(MODEL_NAME), _weights_folder(model)
     try:
-        return _session(model, threads, chosen), chosen
+        return _session(graph, weights, threads, chosen), chosen
     except ModelUnusable as error:
         if provider is not Provider.AUTO or chosen is Provider.CPU:
             raise
         warn(f"{chosen} cannot run this model ({error}); the CPU does")
-        return _session(model, threads, Provider.CPU), Provider.CPU
+        return _session(graph, weights, threads, Provider.CPU), Provider.CPU
 
 
-def _session(model: InstalledModel, threads: int, provider: Provider) -> Any:
+def _weights_folder(model: InstalledModel) -> str:
+    """Return where the graph may look for weights outside itself, once those are verified.
+
+    A graph whose manifest names no such file must not find one: onnxruntime would look in the
+    current folder. So it is sent to a place that is no folder.
+    """
+    if not model.manifest.external_data:
+        return os.devnull
+    model.check_artefact(model.manifest.external_data)
+    return os.path.abspath(model.folder)
+
+
+def _session(graph: bytes, weights: str, threads: int, provider: Provider) -> Any:
     onnxruntime.disable_telemetry_events()  # for a process that had loaded onnxruntime before us
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -240,24 +256,23 @@ def _session(model: InstalledModel, threads: int, provider: Provider) -> Any:
     options.log_severity_level = 4  # a refusal comes as an exception; its log lines would repeat it
     # Threads that spin between two pictures take the core that decodes the next one.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if model.manifest.external_data:
-        # onnxruntime maps the weights by path, so they are hashed where they lie. The graph itself
-        # is still given as the bytes that were verified.
-        weights = model.check_artefact(model.manifest.external_data)
-        folder = os.path.abspath(os.path.dirname(weights))
-        options.add_session_config_entry(_EXTERNAL_FOLDER, folder)
-        # Only `quantize` makes such graphs, and they are final: rewriting one at load costs time
-        # and puts back operators that were left out because they are slower.
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    graph = model.read_artefact(MODEL_NAME)
     names = list(dict.fromkeys([_PROVIDER_OF[provider], _PROVIDER_OF["cpu"]]))
     try:
-        return onnxruntime.InferenceSession(graph, options, providers=names)
+        options.add_session_config_entry(_WEIGHTS_FOLDER, weights)
+        # Its own fallback prints on standard output, where the results go.
+        session = onnxruntime.InferenceSession(graph, options, providers=names, enable_fallback=0)
     except Exception as error:  # onnxruntime's exceptions share no base class
         raise ModelUnusable(
             f"onnxruntime {onnxruntime.__version__} refuses the graph: {_first_line(error)}",
             hint="run `nsfwscan models verify`; a newer onnxruntime may read it",
         ) from error
+    # A provider whose own libraries (CUDA, say) are missing is left out without an error.
+    if names[0] not in session.get_providers():
+        raise ModelUnusable(
+            f"onnxruntime cannot start {provider}",
+            hint="its drivers or libraries may be missing; `--provider cpu` always works",
+        )
+    return session
 
 
 def _fits(found: Sequence[object], wanted: Sequence[int]) -> bool:

@@ -15,6 +15,7 @@ from enum import Enum, StrEnum
 from typing import Any, TypeVar
 
 from nsfwscan.errors import ManifestError
+from nsfwscan.geometry import Geometry, Resample, Resize
 
 SCHEMA = "nsfwscan-model/1"
 MANIFEST_NAME = "manifest.json"
@@ -44,22 +45,6 @@ class Layout(StrEnum):
     NHWC = "NHWC"
 
 
-class Resize(StrEnum):
-    """How a picture of any shape becomes `resize_width` x `resize_height`, before the crop."""
-
-    STRETCH = "stretch"
-    """Both edges are scaled on their own; the aspect ratio is not kept."""
-    SHORTEST_EDGE = "shortest-edge"
-    """Scaled so that the shorter edge fits and the longer one overlaps; the aspect is kept."""
-
-
-class Resample(StrEnum):
-    """The resampling filter, antialiased as Pillow does it."""
-
-    BILINEAR = "bilinear"
-    BICUBIC = "bicubic"
-
-
 class ChannelOrder(StrEnum):
     """Order of the three colour channels."""
 
@@ -84,21 +69,6 @@ class Reduction(StrEnum):
     """The labels exclude each other: the sum, which is one minus the rest."""
     MAX = "max"
     """The labels are independent: the largest."""
-
-
-@dataclass(frozen=True, slots=True)
-class Geometry:
-    """From a picture of any shape to the pixels of the model: resize, then crop the centre.
-
-    All lengths in pixels. This is all that a decode worker needs to know of a model.
-    """
-
-    resize: Resize
-    resize_width: int
-    resize_height: int
-    resample: Resample
-    crop_width: int
-    crop_height: int
 
 
 @dataclass(frozen=True, slots=True)

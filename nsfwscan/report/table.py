@@ -61,7 +61,7 @@ class TableReporter:
                 style = _STYLES[decision]
                 table.add_row(
                     f"[{style}]{decision}[/{style}]",
-                    f"{one.verdict.score:.3f}",
+                    _cut(one.verdict.score),
                     _plain(readable(one.path)),
                 )
             console.print(table)
@@ -86,6 +86,11 @@ class TableReporter:
         more = len(self._others) - _MOST_FAILED
         if more > 0:
             console.print(f"and {count(more, 'more file')}: --only failed --format jsonl names all")
+
+
+def _cut(score: float) -> str:
+    """Return three decimals, cut and not rounded: 0.7999 is below 0.8 and must not look like it."""
+    return f"{score:.9f}"[:-6]
 
 
 def _plain(text: str) -> str:

@@ -5,8 +5,12 @@ from __future__ import annotations
 _ESCAPES = {
     code: f"\\x{code:02x}" for code in (*range(32), *range(0x7F, 0xA0)) if chr(code) not in "\t\n\r"
 } | {ord("\t"): "\\t", ord("\n"): "\\n", ord("\r"): "\\r"}
-# Direction overrides make "gpj.exe" look like "exe.jpg".
-_ESCAPES |= {code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
+# Direction marks and overrides make "gpj.exe" look like "exe.jpg"; separators begin a new line in
+# some programs.
+_MISLEADING = (0x061C, 0x200E, 0x200F, 0x2028, 0x2029, *range(0x202A, 0x202F))
+_MISLEADING += tuple(range(0x2066, 0x206A))
+_ESCAPES |= {code: f"\\u{code:04x}" for code in _MISLEADING}
+_JSON_ESCAPES = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), *_MISLEADING)}
 
 
 def readable(path: str) -> str:
@@ -15,6 +19,15 @@ def readable(path: str) -> str:
     Control characters and bytes that are no UTF-8 appear as `\n` or `\xNN`.
     """
     return utf8(path).translate(_ESCAPES)
+
+
+def plain_json(document: str) -> str:
+    r"""Return a JSON text in which strings hold no character that could mislead a terminal.
+
+    JSON itself only wants the first 32 control characters escaped. U+009B begins a terminal command
+    as ESC [ does. The text means the same, for such characters can only stand in strings.
+    """
+    return document.translate(_JSON_ESCAPES)
 
 
 def utf8(path: str) -> str:
@@ -44,7 +57,8 @@ def size(bytes_: int) -> str:
     if bytes_ < 1000:
         return count(bytes_, "byte")
     unit, scale = next(
-        ((unit, scale) for unit, scale in (("kB", 1e3), ("MB", 1e6)) if bytes_ < scale * 1000),
+        # What rounds to 1000.0 of a unit is 1.0 of the next.
+        ((unit, scale) for unit, scale in (("kB", 1e3), ("MB", 1e6)) if bytes_ < scale * 999.95),
         ("GB", 1e9),
     )
     return f"{bytes_ / scale:.1f} {unit}"

@@ -1,0 +1,234 @@
+"""Running a scan for the command line: which results are shown, where to, and how it may end."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import os
+import signal
+import sys
+import time
+from collections.abc import Generator, Iterator, Sequence
+from enum import StrEnum
+from types import FrameType
+from typing import BinaryIO, assert_never
+
+from nsfwscan.cli.streams import DataFile, unwritable
+from nsfwscan.cli.talk import STARTED, Counter, Talk, flagged
+from nsfwscan.errors import UsageError
+from nsfwscan.images.discover import count_files
+from nsfwscan.report.formats import Format
+from nsfwscan.report.reporters import Reporter
+from nsfwscan.report.summary import Summary
+from nsfwscan.results import Decision, Failed, Scanned, ScanResult, Skipped
+from nsfwscan.session import Session
+
+_BAR_EVERY = 64
+"""Results between two updates of the bar, so that a scan from the cache does not pay for it."""
+
+
+class Only(StrEnum):
+    """Which results are written."""
+
+    FLAGGED = "flagged"
+    REVIEW = "review"
+    FAILED = "failed"
+    ALL = "all"
+
+
+DEFAULT_ONLY = {
+    Format.TABLE: (Only.FLAGGED, Only.REVIEW, Only.FAILED),
+    Format.PATHS0: (Only.FLAGGED,),
+    Format.JSON: (Only.ALL,),
+    Format.JSONL: (Only.ALL,),
+    Format.CSV: (Only.ALL,),
+}
+
+_EX_INTERRUPTED = 130
+
+
+def exit_code(summary: Summary, *, exit_zero: bool) -> int:
+    """Return what the command exits with: 130 interrupted, 1 flagged, 3 unread, 0."""
+    if summary.interrupted:
+        return _EX_INTERRUPTED
+    if exit_zero:
+        return 0
+    if summary.tally.nsfw:
+        return 1
+    return 3 if summary.tally.failed else 0
+
+
+class Run:
+    """One scan, from the first result to the summary."""
+
+    def __init__(
+        self,
+        session: Session,
+        talk: Talk,
+        reporter: Reporter,
+        wanted: frozenset[Only],
+        listed: PathList | None,
+    ) -> None:
+        self._scanner = session.scanner
+        self._session = session
+        self._talk = talk
+        self._reporter = reporter
+        self._wanted = wanted
+        self._listed = listed
+        self._interrupted = False
+
+    def go(self, roots: Sequence[str]) -> Summary:
+        """Scan `roots` and what the list names, if there is one."""
+        paths = itertools.chain(roots, self._listed or ())
+        # What a list names cannot be counted beforehand.
+        countable = roots if self._listed is None else None
+        with self._interruptible():
+            for result in self._watched(self._scanner.scan(paths), countable):
+                if wants(self._wanted, result):
+                    self._reporter.add(result)
+        summary = Summary(
+            self._scanner.tally,
+            self._session.manifest,
+            self._session.policy,
+            time.monotonic() - STARTED,
+            self._interrupted,
+        )
+        self._reporter.end(summary.record())
+        return summary
+
+    def _watched(
+        self, results: Generator[ScanResult], roots: Sequence[str] | None
+    ) -> Iterator[ScanResult]:
+        """Pass results on and show how far the scan is."""
+        tally, begun = self._scanner.tally, time.monotonic()
+        counter = Counter(lambda: count_files(roots or (), self._scanner.options.walk))
+        with self._talk.bar("pictures") as bar, contextlib.closing(results):
+            for number, result in enumerate(results, 1):
+                yield result
+                if number % _BAR_EVERY == 0 or tally.scored < _BAR_EVERY:
+                    if roots is not None and bar.due:
+                        counter.start()
+                    rate = tally.pictures / (time.monotonic() - begun)
+                    bar.show(number, counter.total, flagged(tally.nsfw, rate))
+
+    @contextlib.contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """Let Ctrl-C end the scan: once gently, twice at once."""
+
+        def interrupt(_number: int, _frame: FrameType | None) -> None:
+            if self._interrupted:
+                self._scanner.abandon()
+                os._exit(_EX_INTERRUPTED)  # threads are at work; nothing else ends them at once
+            self._interrupted = True
+            self._scanner.stop()
+            if not self._talk.quiet:
+                # No print: the signal may have come in the middle of one.
+                with contextlib.suppress(OSError):
+                    os.write(2, b"\nFinishing the pictures in hand; Ctrl-C again stops at once.\n")
+            if self._listed is not None and self._listed.waiting:
+                raise _Interrupted
+
+        before = {one: signal.signal(one, interrupt) for one in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for one, handler in before.items():
+                signal.signal(one, handler)
+
+
+def wants(only: frozenset[Only], result: ScanResult) -> bool:
+    """Tell whether a result is among those that the user wants to see."""
+    if Only.ALL in only:
+        return True
+    match result:
+        case Scanned():
+            match result.verdict.decision:
+                case Decision.NSFW:
+                    return Only.FLAGGED in only
+                case Decision.REVIEW:
+                    return Only.REVIEW in only
+                case Decision.SAFE:
+                    return False
+                case _:
+                    assert_never(result.verdict.decision)
+        case Failed():
+            return Only.FAILED in only
+        case Skipped():
+            return False
+        case _:
+            assert_never(result)
+
+
+class _Interrupted(Exception):
+    """Raised by the handler of Ctrl-C into a read that may wait for ever."""
+
+
+class PathList:
+    """The paths that a file or standard input names. To be gone through once."""
+
+    def __init__(self, source: str, *, null: bool) -> None:
+        """Take a file's name or `-`. With `null` paths end with a NUL byte, else with a newline."""
+        self._source = source
+        self._end = b"\0" if null else b"\n"
+        self.waiting = False
+        """Whether a read is under way, which only an exception can end."""
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the paths as they come. Raises `UsageError` when they cannot be read."""
+        rest = b""
+        try:
+            with contextlib.ExitStack() as stack:
+                stream = sys.stdin.buffer
+                if self._source != "-":
+                    stream = stack.enter_context(open(self._source, "rb"))
+                while chunk := self._read(stream):
+                    *whole, rest = (rest + chunk).split(self._end)
+                    yield from map(os.fsdecode, filter(None, whole))
+        except OSError as error:
+            raise UsageError(
+                f"cannot read {self._source}: {error.strerror or error}",
+                hint="--files-from takes a file with one path a line, or - for standard input",
+            ) from error
+        if rest:
+            yield os.fsdecode(rest)
+
+    def _read(self, stream: BinaryIO) -> bytes:
+        self.waiting = True
+        try:
+            return os.read(stream.fileno(), 1 << 16)
+        except _Interrupted:
+            return b""
+        finally:
+            self.waiting = False
+
+
+@contextlib.contextmanager
+def destination(output: str) -> Iterator[BinaryIO]:
+    """Give the stream for the results; a file appears under its name when it is complete."""
+    if output == "-":
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    special = os.path.exists(output) and not os.path.isfile(output)
+    target = os.path.realpath(output)  # a link stays a link
+    part = output if special else f"{target}.{os.getpid()}.part"
+    try:
+        raw = DataFile(part, "w" if special else "x", output)
+    except OSError as error:
+        raise unwritable(output, error) from error
+    if special:  # a pipe or a device is not to be replaced by a file
+        with io.BufferedWriter(raw) as stream:
+            yield stream
+        return
+    try:
+        with io.BufferedWriter(raw) as stream:
+            yield stream
+        try:
+            os.replace(part, target)
+        except OSError as error:
+            raise unwritable(output, error) from error
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(part)
+        raise

@@ -1,0 +1,125 @@
+"""A scan without processes and without a model: what a file holds says what becomes of it.
+
+The first byte of a "picture" is its score, out of 255. Content that begins with `broken` cannot be
+decoded, content that begins with `frames:` has one frame for each byte that follows.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import tiny_model
+
+from nsfwscan import lanes
+from nsfwscan.errors import DecodeError
+from nsfwscan.images.decoded import Decoded
+from nsfwscan.policy import Policy
+from nsfwscan.results import FailReason, ImageFacts, Scores
+from nsfwscan.scanner import Scanner, ScanOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import pytest
+
+    from nsfwscan.geometry import Geometry
+    from nsfwscan.library.cache import Library
+    from nsfwscan.models.classifier import Classifier
+    from nsfwscan.models.manifest import ModelManifest
+
+MANIFEST = tiny_model.manifest(b"graph")
+POLICY = Policy(0.5, 0.8)
+NSFW, REVIEW, SAFE = b"\xff", b"\x99", b"\x00"
+_FRAMES = b"frames:"
+
+
+class FakePool:
+    """Stands in for `DecodePool`."""
+
+    def __init__(self) -> None:
+        self.decoded: list[bytes] = []
+        self.gates: dict[bytes, threading.Event] = {}
+        """Content that has to wait for its event."""
+        self.waiting = threading.Event()
+        """Set when some content has to wait."""
+        self.on_start: Callable[[], None] = lambda: None
+        self.started = self.closed = self.abandoned = 0
+
+    def start(self) -> None:
+        self.started += 1
+        self.on_start()
+
+    def close(self) -> None:
+        self.closed += 1
+
+    def abandon(self) -> None:
+        self.abandoned += 1
+
+    def decode(self, data: bytes, geometry: Geometry) -> Decoded:
+        if data in self.gates:
+            self.waiting.set()
+            assert self.gates[data].wait(30)
+        self.decoded.append(data)
+        if data.startswith(b"broken"):
+            raise DecodeError(FailReason.CORRUPT, "as the test wants it")
+        frames = data.removeprefix(_FRAMES) if data.startswith(_FRAMES) else data[:1]
+        size = geometry.crop_width * geometry.crop_height * 3
+        pixels = b"".join(bytes([value]) * size for value in frames)
+        return Decoded(ImageFacts("TEST", len(data), 1, len(frames)), len(frames), pixels)
+
+
+class FakeClassifier:
+    """Stands in for `OrtClassifier`: the score is the first byte of a frame, out of 255."""
+
+    manifest: ModelManifest = MANIFEST
+
+    def classify(self, pixels: bytes, pictures: int) -> list[Scores]:
+        each = len(pixels) // pictures
+        firsts = [pixels[at * each] / 255 for at in range(pictures)]
+        return [Scores((1 - unsafe, unsafe), unsafe) for unsafe in firsts]
+
+
+def install_pool(monkeypatch: pytest.MonkeyPatch) -> FakePool:
+    """Let lanes decode with one fake pool, which is returned."""
+    pool = FakePool()
+    monkeypatch.setattr(lanes, "DecodePool", lambda _workers: pool)
+    return pool
+
+
+def scanner(
+    library: Library | None = None,
+    *,
+    load: Callable[[], Classifier] = FakeClassifier,
+    policy: Policy = POLICY,
+    options: ScanOptions | None = None,
+    warn: Callable[[str], None] | None = None,
+) -> Scanner:
+    """Make a scanner whose parts are fakes unless they are given. A warning fails the test."""
+    return Scanner(
+        MANIFEST,
+        load,
+        policy,
+        decoder=1,
+        library=library,
+        options=options or ScanOptions(jobs=2),
+        warn=warn or _no_warning,
+    )
+
+
+def write(path: Path, content: bytes) -> Path:
+    """Write a file and the folders above it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def set_clock_ahead(monkeypatch: pytest.MonkeyPatch, seconds: int = 10) -> None:
+    """Let lanes think that what a test wrote a moment ago has been at rest for long."""
+    real = lanes.time.time_ns
+    monkeypatch.setattr(lanes.time, "time_ns", lambda: real() + seconds * 10**9)
+
+
+def _no_warning(sentence: str) -> None:
+    raise AssertionError(sentence)

@@ -1,0 +1,82 @@
+"""The command line as a shell starts it, and as a function where a process is not the point."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from nsfwscan.cli.main import main
+
+PROGRAM = [sys.executable, "-m", "nsfwscan"]
+
+
+class Done(NamedTuple):
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """The records of `--format jsonl`."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+    @property
+    def verdicts(self) -> dict[str, str]:
+        """Of the records: what became of each file, by its name."""
+        return {
+            os.path.basename(one["path"]): one["decision"] or one["reason"] for one in self.records
+        }
+
+    @property
+    def origins(self) -> dict[str, str]:
+        """Of the records: where each score came from, by the file's name."""
+        return {os.path.basename(one["path"]): one["origin"] for one in self.records}
+
+
+class Call:
+    """Runs the command line in this process."""
+
+    def __init__(self, capture: pytest.CaptureFixture[str]) -> None:
+        self._capture = capture
+
+    def __call__(self, *arguments: str | Path) -> Done:
+        self._capture.readouterr()
+        code = main([os.fspath(one) for one in arguments])
+        out, err = self._capture.readouterr()
+        return Done(code, out, err)
+
+
+def start(
+    *arguments: str | bytes | Path, before: str = "", **options: Any
+) -> subprocess.Popen[bytes]:
+    """Start the command line in a process group of its own, with pipes to it.
+
+    `before` is Python that runs before it, to make a scan slow or a threshold short.
+    """
+    program = PROGRAM
+    if before:
+        program = [sys.executable, "-c", f"{before}\nfrom nsfwscan.cli.main import run; run()"]
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    return subprocess.Popen([*program, *arguments], start_new_session=True, **{**pipes, **options})
+
+
+def without_privileges() -> list[str]:
+    """Return what to put before a command so that permissions hold for it, also for root."""
+    if not hasattr(os, "geteuid"):
+        pytest.skip("this system has no permission bits")
+    if os.geteuid() != 0:
+        return []
+    setpriv = shutil.which("setpriv")
+    if setpriv is None:
+        pytest.skip("root may read everything, and setpriv is not there to change that")
+    rights = "-dac_override,-dac_read_search"
+    return [setpriv, f"--bounding-set={rights}", f"--inh-caps={rights}"]

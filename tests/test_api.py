@@ -1,0 +1,299 @@
+from __future__ import annotations
+
+import io
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pictures
+import pytest
+import tiny_model
+from conftest import Paint
+from PIL import Image
+
+import nsfwscan
+from nsfwscan import api
+from nsfwscan.errors import DecodeError, ModelError, ModelUnusable, UsageError
+from nsfwscan.results import Decision, Failed, FailReason, Origin, Scanned
+
+
+@pytest.fixture(autouse=True)
+def fresh_engines() -> Iterator[None]:
+    """Forget the models that earlier tests loaded, and end their processes afterwards."""
+    api._engine.cache_clear()
+    engines: list[api._Engine] = []
+    real = api._Engine.__init__
+
+    def made(self: api._Engine, model: str, *, offline: bool) -> None:
+        engines.append(self)
+        real(self, model, offline=offline)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(api._Engine, "__init__", made)
+        patch.setattr(api.atexit, "register", lambda _: None)
+        yield
+    for engine in engines:
+        if hasattr(engine, "pool"):
+            engine.pool.close()
+    api._engine.cache_clear()
+
+
+def red(mode: str = "RGB") -> Image.Image:
+    return Image.new("RGB", (40, 30), tiny_model.RED).convert(mode)
+
+
+def encoded(image: Image.Image, form: str = "PNG") -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, form)
+    return stream.getvalue()
+
+
+# scan
+
+
+def test_scan_gives_a_result_for_each_picture(tiny: Path, tmp_path: Path, paint: Paint) -> None:
+    paint(tmp_path / "a.png", tiny_model.GREEN)
+    paint(tmp_path / "b.png", tiny_model.ORANGE)
+    paint(tmp_path / "c.png", tiny_model.RED)
+    (tmp_path / "d.jpg").write_bytes(b"no picture")
+    *scanned, failed = nsfwscan.scan(tmp_path, offline=True)
+    decisions = [one.verdict.decision for one in scanned if isinstance(one, Scanned)]
+    assert decisions == [Decision.SAFE, Decision.REVIEW, Decision.NSFW]
+    assert isinstance(failed, Failed)
+    assert failed.reason is FailReason.UNRECOGNISED
+    again = list(nsfwscan.scan([str(tmp_path / "a.png"), tmp_path / "c.png"], offline=True))
+    assert [one.path for one in again] == [str(tmp_path / "a.png"), str(tmp_path / "c.png")]
+    assert all(isinstance(one, Scanned) and one.origin is Origin.CACHE for one in again)
+
+
+def test_scan_takes_thresholds_whole_numbers_too(tiny: Path, tmp_path: Path, paint: Paint) -> None:
+    paint(tmp_path / "c.png", tiny_model.RED)
+    options = nsfwscan.ScanOptions(count_known_safe=True)
+    for _ in range(2):
+        for result in nsfwscan.scan(
+            tmp_path, flag_at=1, review_at=1, offline=True, options=options
+        ):
+            assert isinstance(result, Scanned)
+            assert result.verdict.decision is Decision.SAFE
+
+
+def test_scan_without_a_cache_writes_nothing(tiny: Path, home: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"no picture")
+    list(nsfwscan.scan(tmp_path, offline=True, cache=False))
+    assert [one.name for one in home.iterdir()] == ["models"]
+
+
+def test_scan_expands_the_home_folder(
+    tiny: Path, tmp_path: Path, paint: Paint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    paint(tmp_path / "a.png", tiny_model.RED)
+    (result,) = nsfwscan.scan("~/a.png", offline=True)
+    assert result.path == str(tmp_path / "a.png")
+
+
+def test_scan_refuses_what_makes_no_sense(tiny: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="does not exist"):
+        next(nsfwscan.scan(tmp_path / "gone", offline=True))
+    with pytest.raises(UsageError, match="threshold"):
+        next(nsfwscan.scan(tmp_path, flag_at=2, offline=True))
+    with pytest.raises(ModelError):
+        next(nsfwscan.scan(tmp_path, model="no-such-model", offline=True))
+
+
+def test_leaving_the_loop_ends_the_scan(tiny: Path, tmp_path: Path, paint: Paint) -> None:
+    for at in range(20):
+        paint(tmp_path / f"{at}.png", tiny_model.RED)
+    results = nsfwscan.scan(tmp_path, offline=True)
+    for _ in results:
+        break
+    results.close()
+    assert not [one for one in threading.enumerate() if one.name.startswith("nsfwscan")]
+    again = [one for one in nsfwscan.scan(tmp_path, offline=True) if isinstance(one, Scanned)]
+    assert again[0].origin is Origin.CACHE
+
+
+# classify
+
+
+def test_classify_takes_paths_bytes_and_images(tiny: Path, tmp_path: Path, paint: Paint) -> None:
+    path = paint(tmp_path / "a.png", tiny_model.RED)
+    with Image.open(path) as image:
+        image.load()
+    kinds = [path, str(path), path.read_bytes(), memoryview(path.read_bytes()), image]
+    found = [nsfwscan.classify(one, offline=True) for one in kinds]  # type: ignore[arg-type] # memoryview is a kindness
+    assert {one.verdict.decision for one in found} == {Decision.NSFW}
+    assert len({one.scores for one in found}) == 1
+    assert [one.path for one in found] == [str(path), str(path), "", "", ""]
+    assert found[0].sha256 == found[2].sha256
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "CMYK", "YCbCr", "HSV", "LAB", "RGBX", "PA"])
+def test_classify_takes_images_of_any_mode(mode: str, tiny: Path) -> None:
+    image = red("P").convert("PA") if mode == "PA" else _in_mode(mode)
+    result = nsfwscan.classify(image, offline=True)
+    assert result.verdict.decision is Decision.NSFW
+
+
+def _in_mode(mode: str) -> Image.Image:
+    if mode == "LAB":
+        from PIL import ImageCms
+
+        lab, rgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        converted = ImageCms.profileToProfile(red(), rgb, lab, outputMode="LAB")
+        assert converted is not None
+        return converted
+    return red(mode)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "I", "I;16", "I;16B", "F"])
+def test_classify_takes_images_without_colour(mode: str, tiny: Path) -> None:
+    assert nsfwscan.classify(Image.new(mode, (8, 8)), offline=True).scores.unsafe < 0.1
+
+
+def test_sixteen_bits_of_grey_are_not_taken_for_white(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    real = api.DecodePool.decode
+
+    def decode(self: api.DecodePool, data: bytes, geometry: object) -> object:
+        decoded = real(self, data, geometry)  # type: ignore[arg-type] # handed on
+        seen.append(decoded.pixels[0])
+        return decoded
+
+    monkeypatch.setattr(api.DecodePool, "decode", decode)
+    for mode in ("I", "I;16", "I;16B"):
+        image = Image.new("I", (8, 8), 128 * 257)
+        nsfwscan.classify(image if mode == "I" else image.convert(mode), offline=True)
+    assert seen == [128, 128, 128]
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", FailReason.UNRECOGNISED),
+        (b"garbage", FailReason.UNRECOGNISED),
+        (pictures.seeds()["JPEG baseline"][:200], FailReason.TRUNCATED),
+    ],
+)
+def test_D9_classify_raises_for_what_is_no_picture(
+    data: bytes, reason: FailReason, tiny: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(DecodeError) as caught:
+        nsfwscan.classify(data, offline=True)
+    assert caught.value.reason in {reason, FailReason.CORRUPT, FailReason.EMPTY}
+
+
+def test_D9_classify_raises_for_files_that_cannot_be_read(tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty.jpg").touch()
+    for name, reason in (("empty.jpg", FailReason.EMPTY), ("gone.jpg", FailReason.VANISHED)):
+        with pytest.raises(DecodeError) as caught:
+            nsfwscan.classify(tmp_path / name, offline=True)
+        assert caught.value.reason is reason
+
+
+def test_D9_classify_raises_for_images_that_cannot_be_loaded(tiny: Path) -> None:
+    with pytest.raises(DecodeError):
+        nsfwscan.classify(Image.new("RGB", (0, 0)), offline=True)
+    cut = encoded(pictures.photo(400, 300), "JPEG")[:2000]
+    with Image.open(io.BytesIO(cut)) as image, pytest.raises(DecodeError, match="truncated"):
+        nsfwscan.classify(image, offline=True)
+
+
+def test_classify_refuses_what_is_nothing_of_the_kind(tiny: Path) -> None:
+    for wrong in (None, 3, [b"list"]):
+        with pytest.raises(UsageError, match="cannot classify a"):
+            nsfwscan.classify(wrong, offline=True)  # type: ignore[arg-type] # that is the test
+
+
+def test_classify_keeps_the_model_and_takes_new_thresholds(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = encoded(red())
+    first = nsfwscan.classify(data, offline=True)
+    monkeypatch.setattr(api, "loader", lambda *_: pytest.fail("loaded again"))
+    second = nsfwscan.classify(data, flag_at=1, review_at=1, offline=True)
+    assert second.scores == first.scores
+    assert second.verdict.decision is Decision.SAFE
+    with pytest.raises(UsageError):
+        nsfwscan.classify(data, flag_at=7, offline=True)
+
+
+def test_classify_works_from_many_threads(tiny: Path) -> None:
+    data = [encoded(Image.new("RGB", (20, 20), (at * 8, 0, 0))) for at in range(32)]
+    nsfwscan.classify(data[0], offline=True)
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda one: nsfwscan.classify(one, offline=True), data))
+    scores = [one.scores.unsafe for one in found]
+    assert scores == sorted(scores)
+    assert len(set(scores)) == len(scores)
+
+
+def test_a_model_that_cannot_be_loaded_leaves_no_process(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pools: list[api.DecodePool] = []
+
+    class Watched(api.DecodePool):
+        def __init__(self, workers: int) -> None:
+            super().__init__(workers)
+            pools.append(self)
+
+    def refuse() -> None:
+        raise ModelUnusable("no such operator")
+
+    monkeypatch.setattr(api, "DecodePool", Watched)
+    monkeypatch.setattr(api, "loader", lambda *_: refuse)
+    for _ in range(2):
+        with pytest.raises(ModelUnusable):
+            nsfwscan.classify(b"x", offline=True)
+    assert len(pools) == 2
+    assert not any(slot.is_running() for pool in pools for slot in pool._slots)
+
+
+def test_remarks_go_to_the_logger(
+    tiny: Path, home: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"no picture")
+    (home / "library.sqlite3").write_bytes(b"SQLite format 3\0" + b"damaged" * 500)
+    with caplog.at_level(logging.INFO, "nsfwscan"):
+        list(nsfwscan.scan(tmp_path, offline=True))
+    (record,) = caplog.records
+    assert (record.name, record.levelname) == ("nsfwscan", "WARNING")
+    assert "damaged" in record.getMessage()
+
+
+_SCRIPT = """
+import nsfwscan
+results = list(nsfwscan.scan({folder!r}, offline=True))
+print(len(results), results[0].verdict.decision)
+print(nsfwscan.classify({picture!r}, offline=True).verdict.decision)
+"""
+
+
+def test_a_script_needs_no_main_guard_and_leaves_nothing(
+    tiny: Path, tmp_path: Path, paint: Paint
+) -> None:
+    """`multiprocessing` would start the script again in each child."""
+    picture = paint(tmp_path / "pictures" / "a.png", tiny_model.RED)
+    script = tmp_path / "script.py"
+    script.write_text(_SCRIPT.format(folder=str(picture.parent), picture=str(picture)))
+    command = [sys.executable, "-W", "error", str(script)]
+    root = str(Path(nsfwscan.__file__).parent.parent)
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": root},
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("1 nsfw\nnsfw\n", "", 0)

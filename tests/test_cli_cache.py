@@ -1,0 +1,135 @@
+"""`nsfwscan cache`: what is printed and returned."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pty
+import signal
+import sqlite3
+import time
+from pathlib import Path
+
+import pytest
+from conftest import Paint
+from shell import Call, start
+from tiny_model import GREEN, RED
+
+
+@pytest.fixture
+def call(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Call:
+    monkeypatch.setenv("COLUMNS", "400")
+    return Call(capfd)
+
+
+@pytest.fixture
+def library(call: Call, tiny: Path, home: Path, tmp_path: Path, paint: Paint) -> Path:
+    """A library that knows a picture, a copy of it under a hostile name, and one that failed."""
+    folder = tmp_path / "pictures"
+    paint(folder / "green.png", GREEN)
+    paint(folder / "red.png", RED)
+    (folder / "red\u2028\x1b copy.png").write_bytes((folder / "red.png").read_bytes())
+    (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    # Files that changed a moment ago are not remembered by their paths.
+    time.sleep(3.1)
+    assert call("scan", folder).code == 1
+    return home / "library.sqlite3"
+
+
+def test_everything_about_a_library(call: Call, library: Path) -> None:
+    """One walk through the commands: waiting for files to settle is slow."""
+    stats = call("cache", "stats")
+    assert (stats.code, stats.err) == (0, "")
+    values = dict(line.split(maxsplit=1) for line in stats.out.splitlines())
+    assert values["file"].strip() == str(library)
+    assert values["files"].startswith("4 in 1 folder")
+    assert values["contents"].strip() == "3"
+
+    export = call("cache", "export")
+    assert (export.code, export.err) == (0, "")
+    records = [json.loads(line) for line in export.out.split("\n") if line]
+    assert len(records) == 4
+    assert not any(sign in export.out for sign in ("\x1b", "\u2028"))
+    by_name = {os.path.basename(one["path"]): one for one in records}
+    assert by_name["green.png"]["model"] == "tiny-1"
+    assert by_name["green.png"]["nsfw_score"] < 0.1
+    assert by_name["broken.png"]["failed"]
+    assert by_name["red.png"]["sha256"] == by_name["red\u2028\x1b copy.png"]["sha256"]
+
+    assert call("cache", "verify").code == 0
+    assert call("cache", "verify").out.endswith("dropped 0.\n")
+
+    os.unlink(by_name["green.png"]["path"])
+    pruned = call("cache", "prune")  # keeps the score: the file may only be away
+    assert (pruned.code, pruned.out) == (0, "Forgot 1 file and 0 scores.\n")
+
+    with contextlib.closing(sqlite3.connect(library)) as connection:
+        connection.execute("UPDATE outcome SET body = body || x'00'")
+        connection.commit()
+    damaged = call("cache", "verify")
+    assert damaged.code == 2
+    assert "dropped 0." not in damaged.out
+
+    assert call("cache", "clear").code == 2  # nobody at a terminal to be asked
+    cleared = call("cache", "clear", "--yes")
+    assert (cleared.code, cleared.out) == (0, "Everything is forgotten.\n")
+    assert call("cache", "export").out == ""
+
+
+def test_path(call: Call, home: Path) -> None:
+    assert call("cache", "path") == (0, f"{home}/library.sqlite3\n", "")
+    assert not (home / "library.sqlite3").exists()
+
+
+@pytest.mark.parametrize("command", ["stats", "prune", "verify", "export"])
+def test_without_a_library(call: Call, command: str) -> None:
+    done = call("cache", command)
+    assert (done.code, done.err) == (0, "")
+
+
+@pytest.mark.parametrize("command", ["stats", "prune", "verify", "export", "clear"])
+def test_a_library_that_cannot_be_opened(call: Call, home: Path, command: str) -> None:
+    (home / "library.sqlite3").mkdir()
+    done = call("cache", command, *(["--yes"] if command == "clear" else []))
+    assert (done.code, done.out) == (2, "")
+    assert str(home / "library.sqlite3") in done.err
+
+
+def test_clear_does_not_ask_a_pipe(call: Call) -> None:
+    done = call("cache", "clear")
+    assert (done.code, done.out) == (2, "")
+    assert done.err == "nsfwscan: this deletes all remembered scores\n  say --yes\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "said"),
+    [
+        (b"y\n", 0, b"Everything is forgotten."),
+        (b"n\n", 2, b"Nothing was deleted."),
+        (b"\n", 2, b"Nothing was deleted."),
+        (b"\x03", 130, b""),
+    ],
+)
+def test_clear_asks_a_person(answer: bytes, code: int, said: bytes) -> None:
+    ours, theirs = pty.openpty()
+    # Ctrl-C only reaches those whose terminal this is.
+    own = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)"
+    with start("cache", "clear", before=own, stdin=theirs, stdout=theirs, stderr=theirs) as command:
+        os.close(theirs)
+        seen = b""
+        try:
+            while b"? [y/N]" not in seen:
+                seen += os.read(ours, 1000)
+            assert b"Delete all remembered scores in " in seen
+            os.write(ours, answer)
+            with contextlib.suppress(OSError):  # EIO is how a terminal ends
+                while chunk := os.read(ours, 1000):
+                    seen += chunk
+            assert command.wait(timeout=20) == code
+        finally:
+            os.close(ours)
+            with contextlib.suppress(ProcessLookupError):
+                command.send_signal(signal.SIGKILL)
+    assert said in seen
+    assert b"Traceback" not in seen

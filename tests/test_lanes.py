@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import scan_fakes
+from scan_fakes import MANIFEST, FakeClassifier, FakePool
+
+from nsfwscan import lanes as module
+from nsfwscan.errors import ModelUnusable, NsfwscanError
+from nsfwscan.images.discover import WalkOptions
+from nsfwscan.lanes import Done, Lanes, is_racy, worst
+from nsfwscan.library import Scored, Scorer, Unscorable
+from nsfwscan.memory import Memory
+from nsfwscan.results import Failed, FailReason, FileKey, Origin, Scores, Skipped, SkipReason
+
+
+@pytest.fixture
+def pool(monkeypatch: pytest.MonkeyPatch) -> FakePool:
+    return scan_fakes.install_pool(monkeypatch)
+
+
+@pytest.fixture
+def memory() -> Memory:
+    return Memory(None, Scorer("f", 1), rescan=False, retry_failed=False, warn=pytest.fail)
+
+
+@contextmanager
+def running(
+    memory: Memory,
+    load: Callable[[], Any] = FakeClassifier,
+    *,
+    jobs: int = 2,
+    walk: WalkOptions | None = None,
+) -> Iterator[Lanes]:
+    lanes = Lanes(memory, load, MANIFEST.input.geometry, jobs=jobs, walk=walk or WalkOptions())
+    try:
+        yield lanes
+    finally:
+        lanes.close()
+    assert not [one for one in threading.enumerate() if one.name.startswith("nsfwscan")]
+
+
+def done(future: Future[Done | None]) -> Done:
+    result = future.result(30)
+    assert result is not None
+    return result
+
+
+def test_a_picture_goes_the_whole_way(tmp_path: Path, pool: FakePool, memory: Memory) -> None:
+    path = scan_fakes.write(tmp_path / "a.jpg", b"\xff picture")
+    with running(memory) as lanes:
+        found = done(lanes.submit(str(path), named=True))
+    assert isinstance(found.found, Scored)
+    assert found.found.scores.unsafe == 1.0
+    assert (found.path, found.origin) == (str(path), Origin.MODEL)
+    assert (pool.started, pool.closed) == (1, 1)
+
+
+def test_nothing_is_started_for_what_needs_no_score(
+    tmp_path: Path, pool: FakePool, memory: Memory
+) -> None:
+    path = scan_fakes.write(tmp_path / "a.jpg", b"\xff picture")
+    memory.claim(module.hashlib.sha256(path.read_bytes()).digest())
+    with running(memory, lambda: pytest.fail("loaded")) as lanes:
+        assert isinstance(done(lanes.submit(str(path), named=True)).found, Future)
+        vanished = done(lanes.submit(str(tmp_path / "gone.jpg"), named=True)).found
+        other = scan_fakes.write(tmp_path / "notes", b"only text")
+        assert done(lanes.submit(str(other), named=False)).found == Skipped(
+            str(other), SkipReason.NOT_AN_IMAGE
+        )
+    assert isinstance(vanished, Failed)
+    assert vanished.reason is FailReason.VANISHED
+    assert pool.started == 0
+
+
+def test_stop_gives_none_for_what_was_not_begun(
+    tmp_path: Path, pool: FakePool, memory: Memory
+) -> None:
+    paths = [scan_fakes.write(tmp_path / f"{at}.jpg", b"%d" % at) for at in range(6)]
+    gate = pool.gates[b"0"] = threading.Event()
+    with running(memory, jobs=1) as lanes:
+        futures = [lanes.submit(str(path), named=True) for path in paths]
+        assert not wait(futures, 0.05).done
+        lanes.stop()
+        gate.set()
+        assert isinstance(done(futures[0]).found, Scored)
+        assert [future.result(30) for future in futures[1:]] == [None] * 5
+
+
+def test_a_model_that_cannot_be_loaded_breaks_every_lane_alike(
+    tmp_path: Path, pool: FakePool, memory: Memory
+) -> None:
+    def load() -> Any:
+        raise ModelUnusable("no such operator", hint="update")
+
+    with running(memory, load) as lanes:
+        for at in range(4):
+            path = scan_fakes.write(tmp_path / f"{at}.jpg", b"%d" % at)
+            with pytest.raises(ModelUnusable, match="no such operator"):
+                lanes.submit(str(path), named=True).result(30)
+    assert pool.closed == 1
+
+
+def test_decoders_that_cannot_be_started_break_every_lane_alike(
+    tmp_path: Path, pool: FakePool, memory: Memory
+) -> None:
+    def refuse() -> None:
+        raise NsfwscanError("too many processes")
+
+    pool.on_start = refuse
+    with running(memory, lambda: pytest.fail("loaded")) as lanes:
+        futures = [
+            lanes.submit(str(scan_fakes.write(tmp_path / f"{at}.jpg", b"%d" % at)), named=True)
+            for at in range(4)
+        ]
+        for future in futures:
+            with pytest.raises(NsfwscanError, match="too many processes"):
+                future.result(30)
+    assert pool.started == 1
+
+
+def test_a_bug_in_a_lane_leaves_nobody_waiting(
+    tmp_path: Path, pool: FakePool, memory: Memory
+) -> None:
+    class Buggy(FakeClassifier):
+        def classify(self, pixels: bytes, pictures: int) -> list[Scores]:
+            raise ZeroDivisionError
+
+    one, two = (scan_fakes.write(tmp_path / name, b"same") for name in ("1.jpg", "2.jpg"))
+    gate = pool.gates[b"same"] = threading.Event()
+    with running(memory, Buggy) as lanes:
+        first = lanes.submit(str(one), named=True)
+        second = done(lanes.submit(str(two), named=True)) if _claimed(memory, b"same") else None
+        gate.set()
+        with pytest.raises(ZeroDivisionError):
+            first.result(30)
+        assert second is not None
+        assert isinstance(second.found, Future)
+        with pytest.raises(ZeroDivisionError):
+            second.found.result(30)
+
+
+def _claimed(memory: Memory, data: bytes) -> bool:
+    """Wait until a lane has claimed a content."""
+    sha256 = module.hashlib.sha256(data).digest()
+    deadline = module.time.monotonic() + 30
+    while sha256 not in memory._claims and module.time.monotonic() < deadline:
+        module.time.sleep(0.001)
+    return sha256 in memory._claims
+
+
+def test_D9_numbers_that_are_none_are_a_failure_of_the_picture(
+    tmp_path: Path, pool: FakePool, memory: Memory
+) -> None:
+    class Nan(FakeClassifier):
+        def classify(self, pixels: bytes, pictures: int) -> list[Scores]:
+            raise ModelUnusable("returned nan")
+
+    path = scan_fakes.write(tmp_path / "a.jpg", b"x")
+    with running(memory, Nan) as lanes:
+        found = done(lanes.submit(str(path), named=True)).found
+    assert found == Unscorable(FailReason.BAD_OUTPUT, "returned nan")
+
+
+def test_large_files_are_read_one_at_a_time(
+    tmp_path: Path, pool: FakePool, memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_LARGE_BYTES", 100)
+    real, lock, most, now = module.read_picture, threading.Lock(), 0, 0
+
+    def read(path: str, **options: Any) -> Any:
+        nonlocal most, now
+        with lock:
+            now += 1
+            most = max(most, now)
+        module.time.sleep(0.01)
+        contents = real(path, **options)
+        with lock:
+            now -= 1
+        return contents
+
+    monkeypatch.setattr(module, "read_picture", read)
+    paths = [scan_fakes.write(tmp_path / f"{at}.jpg", bytes([at]) * 101) for at in range(6)]
+    with running(memory, jobs=4) as lanes:
+        for future in [lanes.submit(str(path), named=True) for path in paths]:
+            assert isinstance(done(future).found, Scored)
+    assert most == 1
+
+
+def test_D8_the_worst_frame_counts() -> None:
+    frames = [Scores((1 - unsafe, unsafe), unsafe) for unsafe in (0.1, 0.9, 0.4)]
+    assert worst(frames) == frames[1]
+
+
+@pytest.mark.parametrize(
+    ("mtime_s", "ctime_s", "racy"),
+    [
+        (90, 90, False),
+        (97, 96, False),
+        (97.1, 90, True),
+        (90, 97.1, True),
+        (100, 100, True),
+        (4000, 90, True),
+        (90, 4000, True),
+    ],
+)
+def test_C4_young_files_and_those_from_the_future_are_racy(
+    mtime_s: float, ctime_s: float, racy: bool
+) -> None:
+    key = FileKey(1, int(mtime_s * 10**9), int(ctime_s * 10**9), 1)
+    assert is_racy(key, 100 * 10**9) is racy
+
+
+def test_abandon_reaches_the_decoders(pool: FakePool, memory: Memory) -> None:
+    with running(memory) as lanes:
+        lanes.abandon()
+    assert pool.abandoned == 1

@@ -1,0 +1,260 @@
+"""The reporters, the summary, and text that is safe to print.
+
+Golden files hold what each format makes of a grid of results: each decision at, above and below
+each threshold, each origin, failures, skips, and names that are no text. This command writes them
+anew, to be looked at with `git diff`:
+
+    python tests/test_report.py
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import math
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import tiny_model
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nsfwscan.policy import Policy
+from nsfwscan.report.formats import (
+    Format,
+)
+from nsfwscan.report.record import Recorder
+from nsfwscan.report.reporters import reporter_for
+from nsfwscan.report.summary import Summary
+from nsfwscan.report.text import count, duration, plain_json, readable, size, utf8
+from nsfwscan.results import (
+    Decision,
+    Failed,
+    FailReason,
+    ImageFacts,
+    Origin,
+    Scanned,
+    ScanResult,
+    Scores,
+    Skipped,
+    SkipReason,
+)
+from nsfwscan.scanner import ScanTally
+
+GOLDEN = Path(__file__).parent / "golden"
+REVIEW_AT, FLAG_AT = 0.5, 0.8
+MANIFEST = tiny_model.manifest(b"any bytes will do")
+NAMES = ["plain", "new\nline", "\x1b[31mred", "latin-\udce9", 'quo"te, comma', "[b]\u202e\u2028"]
+
+
+def scanned(path: str, unsafe: float, origin: Origin = Origin.MODEL) -> Scanned:
+    """Return a result with this score."""
+    scores = Scores((1 - unsafe, unsafe), unsafe)
+    verdict = Policy(REVIEW_AT, FLAG_AT).judge(scores)
+    facts = ImageFacts("JPEG", 640, 480, 1)
+    return Scanned(path, bytes(range(32)), facts, scores, verdict, origin)
+
+
+def grid() -> list[ScanResult]:
+    """Return decision x boundary x origin, then failures, skips and names."""
+    boundaries = [0.0, 0.25, 0.4999, 0.5, 0.5001, 0.75, 0.7999, 0.8, 0.8001, 1.0]
+    results: list[ScanResult] = [
+        scanned(f"/pictures/{score:.4f} {origin}.jpg", score, origin)
+        for score in boundaries
+        for origin in Origin
+    ]
+    results += [scanned(f"/names/{name}.jpg", 0.9) for name in NAMES]
+    results += [
+        Failed("/bad/cut.jpg", FailReason.TRUNCATED, "ends early", bytes(32), Origin.CACHE),
+        Failed("/bad/gone\n.jpg", FailReason.VANISHED),
+        Failed("/bad/[red]odd.jpg", FailReason.DECODER_CRASHED, "killed by \x1bSIGSEGV"),
+        Skipped("/skipped/pipe.jpg", SkipReason.NOT_REGULAR, "a named pipe"),
+        Skipped("/skipped/link.jpg", SkipReason.SYMLINK),
+    ]
+    return results
+
+
+def summary(results: list[ScanResult], *, interrupted: bool = False, seconds: float = 4) -> Summary:
+    """Return the summary of these results."""
+    tally = ScanTally()
+    for result in results:
+        tally.count(result)
+    tally.walk.hidden, tally.walk.excluded, tally.walk.other_names = 1, 22, 3333
+    return Summary(tally, MANIFEST, Policy(REVIEW_AT, FLAG_AT), seconds, interrupted)
+
+
+def report(form: Format, results: list[ScanResult]) -> bytes:
+    """Return what a format makes of results."""
+    stream = io.BytesIO()
+    writer = reporter_for(form, stream, Recorder(MANIFEST))
+    for result in results:
+        writer.add(result)
+    writer.end(summary(results).record())
+    return stream.getvalue()
+
+
+def golden_files(folder: Path) -> dict[Path, bytes]:
+    """Return what each golden file should hold."""
+    files = {folder / f"report.{form}": report(form, grid()) for form in Format}
+    files[folder / "summary.txt"] = (summary(grid()).paragraph() + "\n").encode()
+    return files
+
+
+def write_golden_files(folder: Path) -> None:
+    """Write all golden files anew."""
+    folder.mkdir(exist_ok=True)
+    for path, content in golden_files(folder).items():
+        path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", [*(f"report.{form}" for form in Format), "summary.txt"])
+def test_golden(name: str) -> None:
+    assert golden_files(GOLDEN)[GOLDEN / name] == (GOLDEN / name).read_bytes(), __doc__
+
+
+def test_the_command_writes_all_golden_files(tmp_path: Path) -> None:
+    write_golden_files(tmp_path / "golden")
+    written = {path.name: path.read_bytes() for path in (tmp_path / "golden").iterdir()}
+    assert written == {path.name: path.read_bytes() for path in GOLDEN.iterdir()}
+
+
+def test_the_grid_holds_every_decision_origin_and_kind() -> None:
+    results = grid()
+    decisions = {one.verdict.decision for one in results if isinstance(one, Scanned)}
+    assert decisions == set(Decision)
+    assert {one.origin for one in results if isinstance(one, Scanned)} == set(Origin)
+    assert {type(one) for one in results} == {Scanned, Failed, Skipped}
+
+
+@pytest.mark.parametrize("form", [Format.JSON, Format.JSONL, Format.CSV])
+def test_formats_for_programs_agree(form: Format) -> None:
+    text = report(form, grid()).decode()
+    records = [Recorder(MANIFEST).record(one) for one in grid()]
+    if form is Format.CSV:
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
+        for row, record in zip(rows, records, strict=True):
+            for column in ("path", "status", "reason", "decision", "nsfw_score", "origin"):
+                assert row[column] == ("" if record[column] is None else str(record[column]))
+        return
+    lines = text.split("\n")[:-1]
+    found = json.loads(text)["results"] if form is Format.JSON else list(map(json.loads, lines))
+    assert found == json.loads(json.dumps(records))
+
+
+def test_a_path_comes_back_byte_for_byte() -> None:
+    for result in grid():
+        record = Recorder(MANIFEST).record(result)
+        whole = record["path"] if record["path_base64"] is None else None
+        assert whole is None or whole == result.path
+        assert report(Format.PATHS0, [result]) == os.fsencode(result.path) + b"\0"
+
+
+@pytest.mark.parametrize("form", [Format.TABLE, Format.JSON, Format.JSONL])
+def test_nothing_misleads_a_terminal(form: Format) -> None:
+    text = report(form, grid()).decode()
+    assert not any(sign in text for sign in "\x1b\u202e\u2028\x7f\x9b")
+
+
+def test_the_table_is_sorted_and_short() -> None:
+    rows = report(Format.TABLE, grid()).decode().split("\n\n")[0].splitlines()[1:]
+    scores = [float(row.split()[1]) for row in rows]
+    assert scores == sorted(scores, reverse=True)
+    broken: list[ScanResult] = [Failed(f"/{n}", FailReason.EMPTY) for n in range(1021)]
+    table = report(Format.TABLE, broken).decode()
+    assert len(table.splitlines()) == 22
+    assert "and 1,001 more files: --only failed --format jsonl names all" in table
+    assert report(Format.TABLE, []) == b""
+
+
+def test_no_format_takes_a_number_that_json_does_not_know() -> None:
+    good = scanned("/x", 0.5)
+    bad = dataclasses.replace(good, scores=good.scores._replace(probabilities=(0.5, math.nan)))
+    for form in (Format.JSON, Format.JSONL):
+        with pytest.raises(ValueError, match="JSON"):
+            report(form, [bad])
+
+
+def test_a_summary_in_words() -> None:
+    one: list[ScanResult] = [scanned("/a", 0.9)]
+    text = summary(one, seconds=0.25).paragraph()
+    assert text.startswith("1 picture (1 scored, 0 from cache) in 0.2 s, 4 a second. 1 flagged ")
+    assert "could not be read" not in text
+    assert text.endswith("Model: tiny-1.")
+    failed: list[ScanResult] = [Failed("/a", FailReason.EMPTY)]
+    assert "1 file could not be read and has no verdict." in summary(failed).paragraph()
+    text = summary(one, interrupted=True).paragraph()
+    assert text.startswith("Interrupted; what was scored is kept. 1 picture")
+    text = summary([]).paragraph()
+    assert text.startswith("No pictures were found in 4.0 s. Left out: 1 hidden, 22 excluded, ")
+
+
+def test_a_summary_for_programs() -> None:
+    record = summary(grid(), seconds=0).record()
+    assert record["pictures"] == 36
+    assert record["pictures_per_second"] == 0
+    decided = [record[one] for one in ("flagged", "review", "safe")]
+    assert decided == [15, 12, 9]
+    assert (record["failed"], record["skipped"]) == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0.0 s"),
+        (9.94, "9.9 s"),
+        (10, "10 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 0 s"),
+        (185, "3 min 5 s"),
+        (3599.6, "1 h 0 min"),
+        (7800, "2 h 10 min"),
+    ],
+)
+def test_duration(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("bytes_", "text"),
+    [
+        (0, "0 bytes"),
+        (1, "1 byte"),
+        (999, "999 bytes"),
+        (1000, "1.0 kB"),
+        (23_590_724, "23.6 MB"),
+        (999_960, "1.0 MB"),
+        (5_100_000_000_000, "5100.0 GB"),
+    ],
+)
+def test_size(bytes_: int, text: str) -> None:
+    assert size(bytes_) == text
+
+
+def test_count() -> None:
+    assert [count(number, "row") for number in (0, 1, 12345)] == ["0 rows", "1 row", "12,345 rows"]
+    assert count(2, "copy", "copies") == "2 copies"
+
+
+@given(st.binary())
+def test_readable_is_one_printable_line(name: bytes) -> None:
+    text = readable(os.fsdecode(name))
+    assert len(text.splitlines()) <= 1
+    text.encode()  # raises for a lone surrogate
+    assert not any(ord(sign) < 32 or 0x7F <= ord(sign) < 0xA0 for sign in text)
+
+
+@given(st.text())
+def test_plain_json_means_the_same(text: str) -> None:
+    text = utf8(os.fsdecode(os.fsencode(text.encode("utf-8", "replace"))))
+    document = plain_json(json.dumps(text, ensure_ascii=False))
+    assert json.loads(document) == text
+    assert len(document.splitlines()) == 1
+
+
+if __name__ == "__main__":
+    write_golden_files(GOLDEN)
+    sys.exit(0)

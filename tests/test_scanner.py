@@ -1,0 +1,516 @@
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import hostile_decoders
+import pictures
+import pytest
+import scan_fakes
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scan_fakes import MANIFEST, NSFW, POLICY, REVIEW, SAFE, FakeClassifier, FakePool
+
+from nsfwscan import lanes, scanner
+from nsfwscan.errors import ModelError, ModelUnusable
+from nsfwscan.images.decode_pool import DecodePool
+from nsfwscan.images.discover import WalkOptions
+from nsfwscan.library import Library, Scored, Scorer
+from nsfwscan.policy import Policy
+from nsfwscan.results import (
+    Decision,
+    Failed,
+    FailReason,
+    Origin,
+    Scanned,
+    ScanResult,
+    Skipped,
+    SkipReason,
+)
+from nsfwscan.scanner import ScanOptions, ScanTally
+
+SCORER = Scorer(MANIFEST.fingerprint, 1)
+
+
+@pytest.fixture
+def pool(monkeypatch: pytest.MonkeyPatch) -> FakePool:
+    return scan_fakes.install_pool(monkeypatch)
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Iterator[Library]:
+    with Library.open(str(tmp_path / "library.sqlite3"), warn=pytest.fail) as opened:
+        yield opened
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """Return a folder of pictures: safe, review, nsfw, broken, and one that is no picture."""
+    tree = tmp_path / "tree"
+    for at in range(6):
+        content = (SAFE, REVIEW, NSFW)[at % 3] + b"%d" % at
+        scan_fakes.write(tree / "ab"[at % 2] / f"{at}.jpg", content)
+    scan_fakes.write(tree / "b" / "broken.jpg", b"broken")
+    scan_fakes.write(tree / "b" / "notes.txt", b"text")
+    return tree
+
+
+@pytest.fixture
+def settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let what a test writes count as settled."""
+    scan_fakes.set_clock_ahead(monkeypatch)
+
+
+def names(results: list[ScanResult]) -> list[str]:
+    return [os.path.basename(result.path) for result in results]
+
+
+def origins(results: list[ScanResult]) -> set[Origin]:
+    return {one.origin for one in results if not isinstance(one, Skipped)}
+
+
+def no_model() -> Any:
+    pytest.fail("the model was loaded")
+
+
+@contextmanager
+def helped_by(work: Callable[[], None]) -> Iterator[None]:
+    """Do `work` in another thread."""
+    thread = threading.Thread(target=work)
+    thread.start()
+    yield
+    thread.join()
+
+
+def open_when(gate: threading.Event, condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.001)
+    gate.set()
+
+
+def nothing_runs() -> bool:
+    return not [one for one in threading.enumerate() if one.name.startswith("nsfwscan")]
+
+
+def test_results_come_in_discovery_order_whatever_finishes_first(
+    tmp_path: Path, pool: FakePool
+) -> None:
+    for at in range(40):
+        scan_fakes.write(tmp_path / f"{at:02d}.jpg", b"%02d" % at)
+    gate = pool.gates[b"00"] = threading.Event()
+    results = scan_fakes.scanner().scan([str(tmp_path)])
+    with helped_by(lambda: open_when(gate, lambda: len(pool.decoded) == 39)):
+        assert names(list(results)) == [f"{at:02d}.jpg" for at in range(40)]
+    assert pool.decoded[-1] == b"00", "the others did not wait"
+
+
+def test_a_slow_picture_holds_back_no_more_than_the_window(
+    tmp_path: Path, pool: FakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scanner, "_WINDOW", 10)
+    for at in range(50):
+        scan_fakes.write(tmp_path / f"{at:02d}.jpg", b"%02d" % at)
+    gate = pool.gates[b"00"] = threading.Event()
+    decoded_meanwhile = []
+
+    def look() -> None:
+        open_when(threading.Event(), lambda: len(pool.decoded) == 10)
+        time.sleep(0.2)
+        decoded_meanwhile.append(len(pool.decoded))
+        gate.set()
+
+    with helped_by(look):
+        assert len(list(scan_fakes.scanner().scan([str(tmp_path)]))) == 50
+    assert decoded_meanwhile == [10]
+
+
+def test_every_result_is_counted(tree: Path, pool: FakePool, library: Library) -> None:
+    scan = scan_fakes.scanner(library, options=ScanOptions(walk=WalkOptions(any_name=True)))
+    results = list(scan.scan([str(tree)]))
+    kinds = {os.path.basename(one.path): one for one in results}
+    assert kinds["notes.txt"] == Skipped(str(tree / "b" / "notes.txt"), SkipReason.NOT_AN_IMAGE)
+    tally = scan.tally
+    assert (tally.scored, tally.safe, tally.review, tally.nsfw) == (6, 2, 2, 2)
+    assert (tally.failed, tally.skipped) == (1, 1)
+
+
+def test_D9_a_failure_is_failed_and_never_safe(
+    tree: Path, pool: FakePool, library: Library, settled: None
+) -> None:
+    for origin in (Origin.MODEL, Origin.CACHE):
+        scan = scan_fakes.scanner(library)
+        failed = [one for one in scan.scan([str(tree)]) if isinstance(one, Failed)]
+        (broken,) = failed
+        assert (broken.reason, broken.origin) == (FailReason.CORRUPT, origin)
+        assert broken.sha256 == hashlib.sha256(b"broken").digest()
+        assert (scan.tally.failed, scan.tally.safe, scan.tally.pictures) == (1, 2, 6)
+
+
+@pytest.mark.parametrize("reason", FailReason)
+def test_D9_every_reason_is_counted_as_failed(reason: FailReason) -> None:
+    tally = ScanTally()
+    tally.count(Failed("x", reason))
+    assert (tally.failed, tally.pictures, tally.safe) == (1, 0, 0)
+
+
+def test_copies_are_scored_once_and_labelled(tmp_path: Path, pool: FakePool) -> None:
+    for at in range(12):
+        scan_fakes.write(tmp_path / f"{at:02d}.jpg", NSFW + b"%d" % (at % 3))
+    scan = scan_fakes.scanner()
+    results = list(scan.scan([str(tmp_path)]))
+    assert len(pool.decoded) == scan.tally.scored == 3
+    assert (scan.tally.duplicates, scan.tally.nsfw) == (9, 12)
+    assert origins(results) == {Origin.MODEL, Origin.DUPLICATE}
+
+
+def test_copies_of_a_broken_picture_fail_too(tmp_path: Path, pool: FakePool) -> None:
+    for at in range(4):
+        scan_fakes.write(tmp_path / f"{at}.jpg", b"broken")
+    scan = scan_fakes.scanner()
+    assert all(isinstance(one, Failed) for one in scan.scan([str(tmp_path)]))
+    assert (len(pool.decoded), scan.tally.failed) == (1, 4)
+
+
+def test_a_file_named_twice_gives_two_results(tree: Path, pool: FakePool) -> None:
+    path = str(tree / "a" / "0.jpg")
+    results = list(scan_fakes.scanner().scan([path, path, str(tree / "a")]))
+    assert [one.path for one in results[:2]] == [path, path]
+    assert len(pool.decoded) == 3
+
+
+def test_stop_from_another_thread_gives_what_was_begun_and_saves_it(
+    tmp_path: Path, pool: FakePool, library: Library
+) -> None:
+    for at in range(50):
+        scan_fakes.write(tmp_path / "tree" / f"{at:02d}.jpg", b"%02d" % at)
+    scan = scan_fakes.scanner(library, options=ScanOptions(jobs=1))
+    gate = pool.gates[b"05"] = threading.Event()
+
+    def stop() -> None:
+        assert pool.waiting.wait(30)
+        scan.stop()
+        gate.set()
+
+    with helped_by(stop):
+        results = list(scan.scan([str(tmp_path / "tree")]))
+    assert names(results) == [f"{at:02d}.jpg" for at in range(6)]
+    assert nothing_runs()
+    for at in range(6):
+        assert library.outcome(hashlib.sha256(b"%02d" % at).digest(), SCORER) is not None
+
+
+def test_leaving_early_ends_everything_and_saves(
+    tree: Path, pool: FakePool, library: Library
+) -> None:
+    results = scan_fakes.scanner(library).scan([str(tree)])
+    first = next(results)
+    assert isinstance(first, Scanned)
+    results.close()
+    assert nothing_runs()
+    assert pool.closed == 1
+    assert library.outcome(first.sha256, SCORER) is not None
+
+
+def test_a_scan_that_is_never_begun_leaves_nothing(pool: FakePool) -> None:
+    results = scan_fakes.scanner().scan(["nowhere"])
+    results.close()
+    assert nothing_runs()
+    assert pool.started == 0
+
+
+def test_a_model_that_cannot_be_loaded_ends_the_scan_with_that_error(
+    tree: Path, pool: FakePool, library: Library
+) -> None:
+    def load() -> Any:
+        raise ModelUnusable("no such operator", hint="update")
+
+    scan = scan_fakes.scanner(library, load=load)
+    with pytest.raises(ModelError, match="no such operator"):
+        list(scan.scan([str(tree)]))
+    assert nothing_runs()
+    assert pool.closed == 1
+    assert scan.tally.pictures == 0
+    assert library.stats().contents <= 1, "at most the broken one, which needs no model"
+
+
+def test_numbers_that_are_none_fail_the_picture_and_are_not_remembered(
+    tree: Path, pool: FakePool, library: Library, settled: None
+) -> None:
+    class Nan(FakeClassifier):
+        def classify(self, pixels: bytes, pictures: int) -> Any:
+            raise ModelUnusable("it returned nan")
+
+    results = list(scan_fakes.scanner(library, load=Nan).scan([str(tree / "a")]))
+    assert {one.reason for one in results if isinstance(one, Failed)} == {FailReason.BAD_OUTPUT}
+    assert library.stats().contents == 0
+    assert all(
+        isinstance(one, Scanned) for one in scan_fakes.scanner(library).scan([str(tree / "a")])
+    )
+
+
+def test_D8_the_worst_frame_of_an_animation_counts(
+    tmp_path: Path, pool: FakePool, library: Library, settled: None
+) -> None:
+    scan_fakes.write(tmp_path / "tree" / "a.gif", b"frames:\x00\x10\xf0\x20")
+    for _ in range(2):
+        (result,) = scan_fakes.scanner(library).scan([str(tmp_path / "tree")])
+        assert isinstance(result, Scanned)
+        assert result.scores.unsafe == 0xF0 / 255
+        assert result.verdict.decision is Decision.NSFW
+        assert result.facts.frames == 4
+
+
+def test_C4_young_files_are_read_again_and_not_scored_again(
+    tree: Path, pool: FakePool, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    list(scan_fakes.scanner(library).scan([str(tree)]))
+    assert library.stats().files == 0
+    reads = _counted_reads(monkeypatch)
+    results = list(scan_fakes.scanner(library, load=no_model).scan([str(tree)]))
+    assert len(reads) == len(results) == 7
+    assert origins(results) == {Origin.CACHE}
+
+
+def _counted_reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    reads: list[str] = []
+    real = lanes.read_picture
+
+    def read(path: str, **options: Any) -> Any:
+        reads.append(path)
+        return real(path, **options)
+
+    monkeypatch.setattr(lanes, "read_picture", read)
+    return reads
+
+
+def test_C4_a_file_from_the_future_is_never_trusted(
+    tree: Path, pool: FakePool, library: Library, settled: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A camera or another machine whose clock is wrong."""
+    future = time.time_ns() + 10**15
+    os.utime(tree / "a" / "0.jpg", ns=(future, future))
+    list(scan_fakes.scanner(library).scan([str(tree)]))
+    reads = _counted_reads(monkeypatch)
+    list(scan_fakes.scanner(library).scan([str(tree)]))
+    assert reads == [str(tree / "a" / "0.jpg")]
+
+
+@pytest.mark.usefixtures("settled")
+def test_new_thresholds_load_no_model(tree: Path, pool: FakePool, library: Library) -> None:
+    before = list(scan_fakes.scanner(library).scan([str(tree)]))
+    scan = scan_fakes.scanner(library, load=no_model, policy=Policy(1, 1))
+    after = list(scan.scan([str(tree)]))
+    assert names(after) == names(before)
+    assert (scan.tally.cached, scan.tally.safe, scan.tally.nsfw) == (6, 4, 2)
+    assert pool.started == 1
+
+
+@pytest.mark.usefixtures("settled")
+def test_whole_numbers_do_for_thresholds(tmp_path: Path, pool: FakePool, library: Library) -> None:
+    scan_fakes.write(tmp_path / "tree" / "a.jpg", SAFE)
+    options = ScanOptions(count_known_safe=True)
+    for _ in range(2):
+        scan = scan_fakes.scanner(library, policy=Policy(1, 1), options=options)
+        list(scan.scan([str(tmp_path / "tree")]))
+    assert (scan.tally.safe, scan.tally.cached) == (1, 1)
+
+
+def test_retry_failed_tries_the_broken_ones_only(
+    tree: Path, pool: FakePool, library: Library, settled: None
+) -> None:
+    list(scan_fakes.scanner(library).scan([str(tree)]))
+    pool.decoded.clear()
+    list(scan_fakes.scanner(library, options=ScanOptions(retry_failed=True)).scan([str(tree)]))
+    assert pool.decoded == [b"broken"]
+    pool.decoded.clear()
+    list(scan_fakes.scanner(library, options=ScanOptions(rescan=True)).scan([str(tree)]))
+    assert len(pool.decoded) == 7
+
+
+def test_the_last_pictures_are_saved_while_they_come(
+    tmp_path: Path, pool: FakePool, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C1: when all are submitted, no wait may be long enough to save by the way."""
+    monkeypatch.setattr("nsfwscan.memory._BATCH_ROWS", 10)
+    for at in range(100):
+        scan_fakes.write(tmp_path / "tree" / f"{at:02d}.jpg", b"%02d" % at)
+    emitted = 0
+    for emitted, result in enumerate(scan_fakes.scanner(library).scan([str(tmp_path / "tree")]), 1):
+        assert isinstance(result, Scanned)
+        assert emitted - library.stats().contents < 20
+    assert emitted == 100
+
+
+_file = st.sampled_from([SAFE, SAFE, SAFE, REVIEW, NSFW, b"broken"])
+_folder = st.lists(_file, max_size=5)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    folders=st.lists(_folder, max_size=4),
+    changes=st.lists(st.tuples(st.integers(0, 30), st.sampled_from("edit delete add".split()))),
+    thresholds=st.tuples(st.floats(0, 1), st.floats(0, 1)).map(sorted),
+)
+def test_counting_known_safe_ones_gives_the_tally_of_a_whole_scan(
+    folders: list[list[bytes]], changes: list[tuple[int, str]], thresholds: list[float]
+) -> None:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        tempfile.TemporaryDirectory() as place,
+        Library.open(os.path.join(place, "library.sqlite3"), warn=pytest.fail) as library,
+    ):
+        scan_fakes.install_pool(patch)
+        scan_fakes.set_clock_ahead(patch)
+        tree = Path(place) / "tree"
+        tree.mkdir()
+        for number, folder in enumerate(folders):
+            for at, content in enumerate(folder):
+                # The same contents in several folders, so that there are duplicates.
+                scan_fakes.write(tree / str(number) / f"{at}.jpg", content + b"%d" % (at % 3))
+        list(scan_fakes.scanner(library).scan([str(tree)]))
+        for which, change in changes:
+            files = sorted(tree.rglob("*.jpg"))
+            if not files:
+                break
+            file = files[which % len(files)]
+            match change:
+                case "edit":
+                    file.write_bytes(NSFW + b"edited %d" % which)
+                case "delete":
+                    file.unlink()
+                case _:
+                    scan_fakes.write(file.with_name(f"new{which}.jpg"), SAFE + b"new")
+        policy = Policy(*thresholds)
+        counting = scan_fakes.scanner(
+            library, policy=policy, options=ScanOptions(count_known_safe=True)
+        )
+        given_ = list(counting.scan([str(tree)]))
+        whole = scan_fakes.scanner(None, policy=policy)
+        expected = list(whole.scan([str(tree)]))
+        for field in ("pictures", "safe", "review", "nsfw", "failed", "skipped"):
+            assert getattr(counting.tally, field) == getattr(whole.tally, field), field
+
+        def loud(results: list[ScanResult]) -> list[tuple[str, object]]:
+            return [
+                (one.path, one.verdict if isinstance(one, Scanned) else one.reason)
+                for one in results
+                if not isinstance(one, Scanned) or one.verdict.decision is not Decision.SAFE
+            ]
+
+        assert loud(given_) == loud(expected), "what is not safe is always given"
+
+
+def test_nothing_is_loaded_or_started_when_the_library_answers(
+    tree: Path, pool: FakePool, library: Library, settled: None
+) -> None:
+    list(scan_fakes.scanner(library).scan([str(tree)]))
+    threads_before = threading.active_count()
+    scan = scan_fakes.scanner(library, load=no_model)
+    for _ in scan.scan([str(tree)]):
+        assert threading.active_count() == threads_before
+    assert pool.started == 1
+    assert scan.tally.cached == 6
+
+
+def test_C5_a_file_that_is_written_while_it_is_scanned_leaves_no_wrong_row(
+    tmp_path: Path, pool: FakePool, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock is real: what is written just now is never trusted, however it looked."""
+    path = scan_fakes.write(tmp_path / "tree" / "a.jpg", bytes(1 << 16))
+    ending = threading.Event()
+
+    def overwrite() -> None:
+        chance = random.Random(1)
+        while not ending.is_set():
+            with path.open("r+b", buffering=0) as file:
+                value = chance.randrange(256)
+                for _ in range(4):
+                    file.write(bytes([value]) * (1 << 14))
+
+    writer = threading.Thread(target=overwrite)
+    writer.start()
+    try:
+        for _ in range(30):
+            list(scan_fakes.scanner(library).scan([str(tmp_path / "tree")]))
+    finally:
+        ending.set()
+        writer.join()
+    assert library.stats().files == 0
+    (result,) = scan_fakes.scanner(library).scan([str(tmp_path / "tree")])
+    assert isinstance(result, Scanned)
+    assert result.scores.unsafe == path.read_bytes()[0] / 255
+    assert result.sha256 == hashlib.sha256(path.read_bytes()).digest()
+
+
+_CULPRITS = {
+    "segfault": FailReason.DECODER_CRASHED,
+    "abort": FailReason.DECODER_CRASHED,
+    "exit": FailReason.DECODER_CRASHED,
+    "kill": FailReason.DECODER_CRASHED,
+    "garbage": FailReason.DECODER_CRASHED,
+    "half": FailReason.DECODER_CRASHED,
+    "loop": FailReason.DECODER_TIMEOUT,
+    "eat": FailReason.DECODER_MEMORY,
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is no limit of memory")
+def test_D3_each_culprit_is_recorded_and_its_neighbours_are_scored(
+    tmp_path: Path, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Real processes; only what decodes in them does what the picture says."""
+    command = hostile_decoders.command(cpu_seconds=4)
+    monkeypatch.setattr(
+        lanes, "DecodePool", lambda workers: DecodePool(workers, wall_seconds=60, command=command)
+    )
+    tree = tmp_path / "tree"
+    for at, word in enumerate(_CULPRITS):
+        scan_fakes.write(tree / f"{at}-{word}.jpg", word.encode())
+        for neighbour in ("before", "behind"):
+            scan_fakes.write(
+                tree / f"{at}.{neighbour}.jpg", NSFW + b"%d%s" % (at, neighbour.encode())
+            )
+    scan = scan_fakes.scanner(library)
+    results = {os.path.basename(one.path): one for one in scan.scan([str(tree)])}
+    assert scan.tally.nsfw == scan.tally.scored == 2 * len(_CULPRITS)
+    assert scan.tally.failed == len(_CULPRITS)
+    for at, (word, reason) in enumerate(_CULPRITS.items()):
+        culprit = results[f"{at}-{word}.jpg"]
+        assert isinstance(culprit, Failed)
+        assert culprit.reason is reason, word
+        assert library.outcome(hashlib.sha256(word.encode()).digest(), SCORER) is not None
+    assert nothing_runs()
+    assert _children() == []
+
+
+def _children() -> list[str]:
+    with open(f"/proc/self/task/{os.getpid()}/children") as file:
+        return file.read().split()
+
+
+def test_real_pictures_go_the_whole_way(tmp_path: Path, library: Library) -> None:
+    """Only the model is a fake; D8 with a real animation."""
+    for name, content in pictures.seeds().items():
+        scan_fakes.write(tmp_path / "tree" / f"{name}.jpg", content)
+    scan_fakes.write(tmp_path / "tree" / "cut.jpg", pictures.seeds()["JPEG baseline"][:300])
+    scan = scan_fakes.scanner(library)
+    results = list(scan.scan([str(tmp_path / "tree")]))
+    (cut,) = [one for one in results if isinstance(one, Failed)]
+    assert cut.path.endswith("cut.jpg")
+    for one in results:
+        if isinstance(one, Scanned):
+            assert one.facts.format == os.path.basename(one.path).split()[0].removesuffix(".jpg")
+            stored = library.outcome(one.sha256, SCORER)
+            assert stored == Scored(one.facts, one.scores)
+            assert one.verdict == POLICY.judge(one.scores)
+    assert scan.tally.scored == len(pictures.seeds())

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_model
+
+from nsfwscan import cores, session
+from nsfwscan.errors import LibraryTooNew, LibraryUnavailable, ModelUnusable, UsageError
+from nsfwscan.library import Library
+from nsfwscan.models.package import open_package
+from nsfwscan.models.provider import Provider
+from nsfwscan.scanner import ScanOptions
+from nsfwscan.session import Settings, loader, open_session, policy_of, threads_for
+
+MANIFEST = tiny_model.manifest(b"")  # review at 0.5, flag at 0.8
+
+
+def quiet(*_: object) -> None:
+    """Say nothing."""
+
+
+@pytest.mark.parametrize(
+    ("review_at", "flag_at", "expected"),
+    [
+        (None, None, (0.5, 0.8)),
+        (None, 0.9, (0.5, 0.9)),
+        (None, 0.3, (0.3, 0.3)),
+        (0.2, None, (0.2, 0.8)),
+        (0.0, 1.0, (0.0, 1.0)),
+        (0, 0, (0.0, 0.0)),
+    ],
+)
+def test_thresholds_are_the_users_or_the_models(
+    review_at: float | None, flag_at: float | None, expected: tuple[float, float]
+) -> None:
+    policy = policy_of(Settings(review_at=review_at, flag_at=flag_at), MANIFEST)
+    assert (policy.review_at, policy.flag_at) == expected
+
+
+def test_thresholds_that_make_no_sense_are_refused() -> None:
+    for settings in (Settings(review_at=0.9), Settings(flag_at=1.5), Settings(review_at=-1)):
+        with pytest.raises(UsageError):
+            policy_of(settings, MANIFEST)
+
+
+def test_one_run_takes_more_cores_only_when_there_are_few_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cores, "available", lambda: 8)
+    paths = [str(tmp_path / f"{at}.jpg") for at in range(10)]
+    for path in paths:
+        Path(path).touch()
+    assert threads_for(Settings(), paths[:1]) == 8
+    assert threads_for(Settings(), paths[:3]) == 2
+    assert threads_for(Settings(), paths) == 1
+    assert threads_for(Settings(), [paths[0], str(tmp_path)]) == 1
+    assert threads_for(Settings(), []) == 1
+    assert threads_for(Settings(threads=5), [str(tmp_path)]) == 5
+
+
+def test_a_session_scans_and_closes_its_library(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = []
+    real = Library.close
+    monkeypatch.setattr(Library, "close", lambda self: (closed.append(self), real(self)))
+    (tmp_path / "a.jpg").touch()
+    with open_session(
+        Settings(offline=True), [], say=quiet, warn=pytest.fail, progress=quiet
+    ) as opened:
+        assert opened.manifest == open_package(str(tiny)).manifest
+        assert opened.policy.flag_at == 0.8
+        (result,) = opened.scanner.scan([str(tmp_path)])
+        assert result.path == str(tmp_path / "a.jpg")
+    assert closed
+
+
+def test_without_a_library_none_is_opened(tiny: Path, home: Path) -> None:
+    settings = Settings(offline=True, use_library=False)
+    with open_session(settings, [], say=quiet, warn=pytest.fail, progress=quiet):
+        pass
+    assert not list(home.glob("library*"))
+
+
+def test_C6_a_library_that_cannot_be_opened_is_a_warning(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> Any:
+        raise LibraryUnavailable("the disk is gone")
+
+    monkeypatch.setattr(Library, "open", refuse)
+    warnings: list[str] = []
+    with open_session(Settings(offline=True), [], say=quiet, warn=warnings.append, progress=quiet):
+        pass
+    assert warnings == ["the disk is gone; the scan goes on, its results are not remembered"]
+
+
+def test_a_library_of_a_later_version_ends_the_scan(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> Any:
+        raise LibraryTooNew("later")
+
+    monkeypatch.setattr(Library, "open", refuse)
+    with (
+        pytest.raises(LibraryTooNew),
+        open_session(Settings(offline=True), [], say=quiet, warn=pytest.fail, progress=quiet),
+    ):
+        pass
+
+
+def test_C6_a_library_that_cannot_be_written_answers_and_warns_once(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for at in range(3):
+        (tmp_path / f"{at}.jpg").write_bytes(b"no picture %d" % at)
+    settings = Settings(offline=True, scan=ScanOptions(jobs=1))
+
+    def scan(warnings: list[str]) -> set[str]:
+        with open_session(settings, [], say=quiet, warn=warnings.append, progress=quiet) as opened:
+            return {str(one.origin) for one in opened.scanner.scan([str(tmp_path)])}  # type: ignore[union-attr]
+
+    warnings: list[str] = []
+    assert scan(warnings) == {"model"}
+
+    def refuse(*_: object) -> None:
+        raise LibraryUnavailable("the disk is full")
+
+    monkeypatch.setattr(Library, "write", refuse)
+    monkeypatch.setattr(Library, "remember_model", refuse)
+    assert scan(warnings) == {"cache"}
+    assert warnings == [], "nothing was lost"
+    (tmp_path / "new.jpg").write_bytes(b"no picture either")
+    assert scan(warnings) == {"cache", "model"}
+    assert len(warnings) == 1
+    assert warnings[0].startswith("the disk is full")
+
+
+def test_loading_imports_the_runtime_and_says_when_that_fails(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = loader(open_package(str(tiny)), Settings(provider=Provider.CPU), 1, pytest.fail)
+    assert load().manifest.name == "tiny"
+    monkeypatch.delitem(sys.modules, "nsfwscan.models.classifier", raising=False)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ModelUnusable, match="onnxruntime cannot be loaded") as caught:
+        load()
+    assert "pip install" in caught.value.hint
+
+
+def test_settings_and_sessions_are_values() -> None:
+    for kind in (Settings, session.Session):
+        assert kind.__dataclass_params__.frozen  # type: ignore[attr-defined] # typeshed lacks it
+    assert dataclasses.replace(Settings(), threads=2).threads == 2
