@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from typing import TYPE_CHECKING, Any, Protocol, assert_never
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, assert_never
 
 import numpy as np
 import onnxruntime
@@ -16,6 +16,7 @@ import onnxruntime
 from nsfwscan.errors import ModelUnusable
 from nsfwscan.models.manifest import (
     MODEL_NAME,
+    PUBLISHED,
     ChannelOrder,
     DType,
     Layout,
@@ -215,6 +216,14 @@ def runtime_version() -> str:
     return str(onnxruntime.__version__)
 
 
+class _Graph(NamedTuple):
+    data: bytes
+    weights: str
+    """The folder of the weights outside it."""
+    final: bool
+    """Whether it was made for onnxruntime's kernels and is not to be rewritten."""
+
+
 def _open_session(
     model: InstalledModel, threads: int, provider: Provider, warn: Callable[[str], None]
 ) -> tuple[Any, Provider]:
@@ -226,14 +235,18 @@ def _open_session(
             hint=f"it has {', '.join(available)}; another onnxruntime wheel may bring {provider}",
         )
     chosen = available[0] if provider is Provider.AUTO else provider
-    graph, weights = model.read_artefact(MODEL_NAME), _weights_folder(model)
+    graph = _Graph(
+        model.read_artefact(MODEL_NAME),
+        _weights_folder(model),
+        final=model.manifest.recipe != PUBLISHED,
+    )
     try:
-        return _session(graph, weights, threads, chosen), chosen
+        return _session(graph, threads, chosen), chosen
     except ModelUnusable as error:
         if provider is not Provider.AUTO or chosen is Provider.CPU:
             raise
         warn(f"{chosen} cannot run this model ({error}); the CPU does")
-        return _session(graph, weights, threads, Provider.CPU), Provider.CPU
+        return _session(graph, threads, Provider.CPU), Provider.CPU
 
 
 def _weights_folder(model: InstalledModel) -> str:
@@ -248,7 +261,7 @@ def _weights_folder(model: InstalledModel) -> str:
     return os.path.abspath(model.folder)
 
 
-def _session(graph: bytes, weights: str, threads: int, provider: Provider) -> Any:
+def _session(graph: _Graph, threads: int, provider: Provider) -> Any:
     onnxruntime.disable_telemetry_events()  # for a process that had loaded onnxruntime before us
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -256,11 +269,16 @@ def _session(graph: bytes, weights: str, threads: int, provider: Provider) -> An
     options.log_severity_level = 4  # a refusal comes as an exception; its log lines would repeat it
     # Threads that spin between two pictures take the core that decodes the next one.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if graph.final:
+        # Rewriting it at load would cost time and put slower operators back.
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     names = list(dict.fromkeys([_PROVIDER_OF[provider], _PROVIDER_OF["cpu"]]))
     try:
-        options.add_session_config_entry(_WEIGHTS_FOLDER, weights)
+        options.add_session_config_entry(_WEIGHTS_FOLDER, graph.weights)
         # Its own fallback prints on standard output, where the results go.
-        session = onnxruntime.InferenceSession(graph, options, providers=names, enable_fallback=0)
+        session = onnxruntime.InferenceSession(
+            graph.data, options, providers=names, enable_fallback=0
+        )
     except Exception as error:  # onnxruntime's exceptions share no base class
         raise ModelUnusable(
             f"onnxruntime {onnxruntime.__version__} refuses the graph: {_first_line(error)}",

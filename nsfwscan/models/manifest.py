@@ -21,6 +21,8 @@ SCHEMA = "nsfwscan-model/1"
 MANIFEST_NAME = "manifest.json"
 MODEL_NAME = "model.onnx"
 LICENCE_NAME = "LICENSE"
+PUBLISHED = "published"
+"""The recipe of a graph that somebody else made."""
 MAX_MANIFEST_BYTES = 1 << 20
 """A manifest is a few kilobytes; a larger one is not read."""
 
@@ -146,7 +148,7 @@ class ModelManifest:
     output: OutputSpec
     thresholds: Thresholds
     recipe: str
-    """How the graph was made: `published` or the name of a quantization recipe."""
+    """How the graph was made: `PUBLISHED` or the name of a quantization recipe."""
     external_data: str = ""
     """The one file of weights that `model.onnx` refers to; empty when it holds its weights."""
     agreement: Mapping[str, float] = field(default_factory=dict)

@@ -1,0 +1,134 @@
+"""`python -m quantize`: from a checkpoint to a model package."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from nsfwscan.errors import NsfwscanError
+
+if TYPE_CHECKING:
+    from quantize.build import Built
+
+_MISSING = {"onnx": "quantize", "safetensors": "quantize", "torch": "export", "optimum": "export"}
+
+
+def main(arguments: list[str]) -> int:
+    """Build a package and return the exit code: 0, or 2 when it could not be built."""
+    options = _parser().parse_args(arguments)
+    begun = time.monotonic()
+    try:
+        from quantize import build
+
+        checksums = dict(one.partition("=")[::2] for one in options.sha256)
+        request = build.Request(
+            name=options.source,
+            output=options.output,
+            revision=options.revision,
+            checksums=checksums,
+            pictures=options.pictures,
+            labelled=options.labelled,
+            wanted_fpr=options.wanted_fpr,
+            recipe=options.recipe,
+            unsafe_labels=tuple(options.unsafe_label),
+            licence=options.licence,
+            frontend=options.frontend,
+            introspect=options.introspect,
+            accept_worse=options.accept_worse,
+        )
+        built = build.build(request, os.environ, _say, _Progress())
+    except NsfwscanError as error:
+        print(f"quantize: {error}", file=sys.stderr)
+        if error.hint:
+            print(f"  {error.hint}", file=sys.stderr)
+        return error.exit_code
+    except ModuleNotFoundError as error:
+        extra = _MISSING.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        print(f"quantize: {error.name} is not installed", file=sys.stderr)
+        print(f"  python -m pip install 'nsfwscan[{extra}]'", file=sys.stderr)
+        return 2
+    _print_result(built, options.output)
+    memory = _peak_memory_mb()
+    took = f"{time.monotonic() - begun:.1f} s"
+    _say(f"took {took}" + (f", {memory:.0f} MB at the peak" if memory else ""))
+    return 0
+
+
+def _print_result(built: Built, output: str) -> None:
+    from quantize import package
+
+    rows = package.table(built.outcome)
+    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
+    for row in rows:
+        print(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        )
+    print("\nlargest differences of the chosen recipe (float, INT8):")
+    for pair in built.outcome.chosen.agreement.worst:
+        print(f"  {pair.reference:.4f}  {pair.candidate:.4f}  {pair.name}")
+    for name, one in built.qualities.items():
+        print(
+            f"{name}: accuracy {one.accuracy:.4f}, recall {one.recall:.4f}, false alarms "
+            f"{one.false_positive_rate:.4f}, AUROC {one.auroc:.4f}, ECE {one.calibration_error:.4f}"
+        )
+    if built.manifest.notes:
+        print(f"note: {built.manifest.notes}")
+    print(f"\n{built.manifest.package} is in {output}; install it with")
+    print(f"  nsfwscan models add {output}")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+class _Progress:
+    """Says now and then how far a download is."""
+
+    def __init__(self) -> None:
+        self._next = 0
+
+    def __call__(self, done: int, total: int | None) -> None:
+        if done < self._next and done != total:
+            return
+        self._next = done + (32 << 20)
+        _say(f"  {done >> 20} of {total >> 20 if total else '?'} MB")
+
+
+def _peak_memory_mb() -> float | None:
+    try:
+        import resource
+    except ImportError:  # Windows has none
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m quantize",
+        description="Turn a Vision Transformer's checkpoint into an INT8 model package.",
+    )
+    add = parser.add_argument
+    add("source", help="a model of `nsfwscan models list`, a checkpoint folder, or OWNER/REPO")
+    add("-o", "--output", required=True, metavar="DIR", help="the package's folder, to be made")
+    add("--pictures", default="", metavar="DIR", help="ordinary pictures to calibrate and verify")
+    add("--labelled", default="", metavar="DIR", help="DIR/safe and DIR/unsafe, to measure with")
+    add("--wanted-fpr", type=float, metavar="SHARE", help="flag this share of the safe ones")
+    add("--recipe", help="build this recipe instead of the fastest that is good enough")
+    add("--accept-worse", action="store_true", help="write a package that misses the bar")
+    add("--introspect", action="store_true", help="add a float graph that returns every block")
+    add("--frontend", choices=("direct", "optimum"), default="direct", help="who reads the model")
+    add("--unsafe-label", action="append", default=[], metavar="LABEL", help="may be repeated")
+    add("--licence", default="", metavar="SPDX", help="of a checkpoint outside the catalogue")
+    add("--revision", default="", metavar="HEX", help="pin OWNER/REPO to this commit")
+    add("--sha256", action="append", default=[], metavar="NAME=HEX", help="pin a file of it")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

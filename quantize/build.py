@@ -1,0 +1,322 @@
+"""The whole way, from what the user asked for to a package that the scanner takes."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from nsfwscan.errors import ModelUnusable, UsageError
+from nsfwscan.models.manifest import (
+    MODEL_NAME,
+    Artefact,
+    ChannelOrder,
+    DType,
+    InputSpec,
+    Layout,
+    ModelManifest,
+    OutputKind,
+    OutputSpec,
+    Reduction,
+    Thresholds,
+)
+from quantize import checkpoint as checkpoints
+from quantize import onnx_file, package, pictures, recipes, source, verify, vit_graph
+from quantize.checkpoint import Checkpoint, Preprocessing
+from quantize.search import Candidate, Evidence, Outcome, search
+from quantize.vit_graph import Normalisation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from nsfwscan.models.download import Progress
+    from quantize.graph import Graph
+
+_UNSAFE_WORDS = ("nsfw", "unsafe", "explicit", "porn")
+_BAD_IN_NAMES = re.compile(r"[^a-z0-9._-]+")
+_NO_LICENCE = "The publisher of this checkpoint did not say under which licence it stands.\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the user asked for."""
+
+    name: str
+    """A catalogue name, a checkpoint's folder, or a hub repository."""
+    output: str
+    """The package's folder, which must not exist yet."""
+    revision: str = ""
+    checksums: Mapping[str, str] | None = None
+    pictures: str = ""
+    """A folder of ordinary pictures, for calibration and verification; may be empty."""
+    labelled: str = ""
+    """A folder with `safe` and `unsafe` below it; may be empty."""
+    wanted_fpr: float | None = None
+    """Share of safe pictures that may be flagged; sets the flag threshold. Needs `labelled`."""
+    recipe: str | None = None
+    unsafe_labels: tuple[str, ...] = ()
+    licence: str = ""
+    """SPDX expression of a checkpoint that is not in the catalogue."""
+    frontend: str = "direct"
+    introspect: bool = False
+    accept_worse: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What came out."""
+
+    manifest: ModelManifest
+    outcome: Outcome
+    qualities: Mapping[str, verify.Quality]
+    """Of `float` and of the recipe, where there were labelled pictures."""
+
+
+def build(
+    request: Request, environ: Mapping[str, str], say: Callable[[str], None], progress: Progress
+) -> Built:
+    """Build a package.
+
+    Raises a `NsfwscanError` for everything that is wrong with the request, the checkpoint or the
+    result. Nothing is left at `request.output` then.
+    """
+    if os.path.exists(request.output):
+        raise UsageError(f"{request.output} exists already", hint="name a folder that does not")
+    if request.wanted_fpr is not None and not request.labelled:
+        raise UsageError("--wanted-fpr needs labelled pictures", hint="add --labelled DIR")
+    found = source.find(request.name, request.revision, request.checksums or {})
+    with tempfile.TemporaryDirectory(prefix="nsfwscan-quantize-") as scratch:
+        folder = found.folder
+        if found.hub is not None:
+            folder = os.path.join(scratch, "checkpoint")
+            os.mkdir(folder)
+            source.fetch(found.hub, folder, environ, progress)
+        return _Build(request, found, folder, scratch, say).run()
+
+
+class _Build:
+    def __init__(
+        self,
+        request: Request,
+        found: source.Source,
+        folder: str,
+        scratch: str,
+        say: Callable[[str], None],
+    ) -> None:
+        self._request = request
+        self._found = found
+        self._folder = folder
+        self._scratch = scratch
+        self._say = say
+
+    def run(self) -> Built:
+        graph, introspection, draft = self._front_end()
+        evidence = self._evidence(draft)
+        work = os.path.join(self._scratch, "candidates")
+        os.mkdir(work)
+        known = recipes.load()
+        outcome = search(graph, draft, evidence, known, self._request.recipe, work, self._say)
+        del graph
+        chosen = outcome.chosen
+        if chosen.shortcomings and not self._request.accept_worse:
+            worst = ", ".join(
+                f"{os.path.basename(one.name)} {one.reference:.3f} -> {one.candidate:.3f}"
+                for one in chosen.agreement.worst
+            )
+            raise ModelUnusable(
+                f"the recipe {chosen.recipe.name} is not good enough: "
+                f"{'; '.join(chosen.shortcomings)} (worst: {worst})",
+                hint="leave out --recipe, or write it all the same with --accept-worse",
+            )
+        qualities, draft = self._judge(draft, evidence, outcome)
+        notes = self._notes(chosen)
+        if introspection is not None:
+            self._add_introspection(introspection, chosen.folder)
+        manifest = package.write(self._request.output, draft, outcome, self._licence(), notes)
+        return Built(manifest, outcome, qualities)
+
+    def _front_end(self) -> tuple[Graph, Graph | None, ModelManifest]:
+        if self._request.frontend == "optimum":
+            from quantize import optimum_export  # needs torch, which the direct way does not
+
+            exported = optimum_export.export(self._folder, self._draft_input())
+            draft = self._draft(exported.labels, exported.preprocessing, extras=False)
+            return exported.graph, None, draft
+        checkpoint = checkpoints.open_checkpoint(self._folder)
+        preprocessing = self._preprocessing(checkpoint)
+        norm = preprocessing.normalisation
+        introspection = None
+        with checkpoint.weights() as weights:
+            graph = vit_graph.build(checkpoint.shape, weights, norm)
+            if self._request.introspect:
+                introspection = vit_graph.build(checkpoint.shape, weights, norm, introspect=True)
+        draft = self._draft(checkpoint.labels, preprocessing, extras=True)
+        return graph, introspection, draft
+
+    def _draft_input(self) -> Preprocessing | None:
+        entry = self._found.entry
+        if entry is None:
+            return None
+        spec = entry.input
+        return Preprocessing(spec.geometry, Normalisation(spec.scale, spec.mean, spec.std))
+
+    def _preprocessing(self, checkpoint: Checkpoint) -> Preprocessing:
+        """Prefer the catalogue, which is the word of people who looked; they must agree."""
+        known, said = self._draft_input(), checkpoint.preprocessing
+        if known is not None and said is not None and known.geometry != said.geometry:
+            raise ModelUnusable(
+                f"the checkpoint's preprocessing {said.geometry} is not the catalogue's "
+                f"{known.geometry}"
+            )
+        chosen = known or said
+        if chosen is None:
+            raise ModelUnusable(
+                f"{self._folder} does not say how pictures are to be prepared",
+                hint="config.json needs pretrained_cfg with mean, std and interpolation",
+            )
+        return chosen
+
+    def _draft(
+        self, labels: tuple[str, ...], preprocessing: Preprocessing, *, extras: bool
+    ) -> ModelManifest:
+        pixels = InputSpec(
+            name=vit_graph.PIXELS,
+            dtype=DType.UINT8,
+            layout=Layout.NHWC,
+            channel_order=ChannelOrder.RGB,
+            geometry=preprocessing.geometry,
+            scale=1.0,
+            mean=(0.0, 0.0, 0.0),
+            std=(1.0, 1.0, 1.0),
+        )
+        # Replaced when the files are there; a manifest without them is none.
+        files = {MODEL_NAME: Artefact("0" * 64, 1)}
+        entry = self._found.entry
+        if entry is not None:
+            if labels and labels != entry.output.labels:
+                raise ModelUnusable(
+                    f"the checkpoint has the labels {labels}, the catalogue {entry.output.labels}"
+                )
+            hub = entry.checkpoint
+            revision = hub.revision if hub is not None else entry.revision
+            return replace(
+                entry.manifest(files),
+                version=f"{revision[:8]}-built",
+                title=f"{entry.title.partition(',')[0]}, built from the checkpoint",
+                source=hub.repo if hub is not None else entry.source,
+                revision=revision,
+                input=pixels,
+                output=_named(entry.output, extras),
+            )
+        digest = source.sha256(os.path.join(self._folder, checkpoints.WEIGHTS_NAME))
+        base = os.path.basename(os.path.abspath(self._request.name)).lower()
+        hub = self._found.hub
+        return ModelManifest(
+            name=_BAD_IN_NAMES.sub("-", base).strip("-._")[:60] or "model",
+            version=digest[:8],
+            title=f"{os.path.basename(os.path.abspath(self._request.name))}, built",
+            source=hub.repo if hub is not None else "a local checkpoint",
+            revision=hub.revision if hub is not None else digest,
+            licence=self._request.licence or "NOASSERTION",
+            files=files,
+            input=pixels,
+            output=_named(self._local_output(labels), extras),
+            thresholds=Thresholds(0.5, 0.9, "Defaults for any model, not measured for this one."),
+            recipe="none",
+        )
+
+    def _local_output(self, labels: tuple[str, ...]) -> OutputSpec:
+        if not labels:
+            raise ModelUnusable(
+                f"{self._folder} does not name its labels",
+                hint="add label_names to its config.json, in the order of the classes",
+            )
+        wanted = self._request.unsafe_labels
+        unsafe = wanted or tuple(one for one in labels if one.lower() in _UNSAFE_WORDS)
+        if not set(unsafe) <= set(labels) or not 0 < len(unsafe) < len(labels):
+            raise UsageError(
+                f"which of the labels {', '.join(labels)} mean that a picture is not safe?",
+                hint="say so with --unsafe-label, once for each",
+            )
+        return OutputSpec(vit_graph.LOGITS, OutputKind.LOGITS, labels, unsafe, Reduction.SUM)
+
+    def _evidence(self, draft: ModelManifest) -> Evidence:
+        geometry = draft.input.geometry
+        calibration, held_out = [], []
+        if self._request.pictures:
+            given = pictures.load(self._request.pictures, geometry, self._say)
+            if len(given) < 2:
+                raise UsageError("one picture cannot both calibrate and verify")
+            # Every other one, so that both halves see every folder.
+            calibration, held_out = given[0::2], given[1::2]
+        if self._request.labelled:
+            held_out = held_out + pictures.load_labelled(
+                self._request.labelled, geometry, self._say
+            )
+        return Evidence(calibration, held_out or pictures.generated(geometry))
+
+    def _judge(
+        self, draft: ModelManifest, evidence: Evidence, outcome: Outcome
+    ) -> tuple[Mapping[str, verify.Quality], ModelManifest]:
+        """Measure both models on labelled pictures, and set the threshold that was asked for."""
+        known = [at for at, one in enumerate(evidence.held_out) if one.unsafe is not None]
+        if not known:
+            return {}, draft
+        shown = [evidence.held_out[at] for at in known]
+        scores = {
+            "float": [outcome.reference[at] for at in known],
+            outcome.chosen.recipe.name: [outcome.chosen.scores[at] for at in known],
+        }
+        wanted = self._request.wanted_fpr
+        if wanted is not None:
+            flag_at = verify.threshold_for(shown, scores[outcome.chosen.recipe.name], wanted)
+            text = f"Flag at {wanted:.2%} false alarms, on {len(shown)} labelled pictures."
+            review_at = min(draft.thresholds.review_at, flag_at)
+            draft = replace(draft, thresholds=Thresholds(review_at, flag_at, text))
+        flag_at = draft.thresholds.flag_at
+        figures = {name: verify.quality(shown, one, flag_at) for name, one in scores.items()}
+        return figures, draft
+
+    def _notes(self, chosen: Candidate) -> str:
+        notes = []
+        if chosen.shortcomings:
+            notes.append(f"Accepted below the bar: {'; '.join(chosen.shortcomings)}.")
+        if not self._request.pictures and not self._request.labelled:
+            notes.append("Compared with float on generated pictures only.")
+        return " ".join(notes)
+
+    def _licence(self) -> str:
+        entry = self._found.entry
+        if entry is not None:
+            return entry.licence_text()
+        for name in ("LICENSE", "LICENSE.txt", "LICENSE.md"):
+            path = os.path.join(self._folder, name)
+            if os.path.isfile(path):
+                with open(path, encoding="utf-8", errors="replace") as stream:
+                    return stream.read()
+        return _NO_LICENCE
+
+    def _add_introspection(self, graph: Graph, folder: str) -> None:
+        apart = os.path.join(self._scratch, "introspection")
+        os.mkdir(apart)
+        onnx_file.write(graph, apart, weights_name=package.INTROSPECTION_WEIGHTS_NAME)
+        shutil.move(
+            os.path.join(apart, MODEL_NAME), os.path.join(folder, package.INTROSPECTION_NAME)
+        )
+        name = package.INTROSPECTION_WEIGHTS_NAME
+        shutil.move(os.path.join(apart, name), os.path.join(folder, name))
+
+
+def _named(output: OutputSpec, extras: bool) -> OutputSpec:
+    """Give `output` the names that the graphs of this package use."""
+    if not extras:
+        return replace(output, name=vit_graph.LOGITS)
+    return replace(
+        output,
+        name=vit_graph.LOGITS,
+        embedding=vit_graph.EMBEDDING,
+        cls_attention=vit_graph.CLS_ATTENTION,
+    )

@@ -1,0 +1,85 @@
+"""The other front end: optimum exports what the direct one does not know. The module that knows it.
+
+It needs torch and transformers (`nsfwscan[export]`), and is the reference that the direct front end
+is checked against. The export is cleaned by onnxruntime's own offline optimizer, and gets uint8
+pixels and the normalisation in front, so that the rest of the way is the same for both.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nsfwscan.errors import ModelUnusable
+from quantize import checkpoint, onnx_file, session
+from quantize.graph import Builder, Graph, Node, Value
+from quantize.vit_graph import LOGITS, PIXELS
+
+if TYPE_CHECKING:
+    from quantize.checkpoint import Preprocessing
+    from quantize.vit_graph import Normalisation
+
+_FILE = "model.onnx"
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What optimum made of a checkpoint."""
+
+    graph: Graph
+    labels: tuple[str, ...]
+    preprocessing: Preprocessing
+
+
+def export(folder: str, known: Preprocessing | None) -> Exported:
+    """Export the checkpoint in `folder`, whose files stay on this machine.
+
+    `known` is the preprocessing where the catalogue has it; otherwise `preprocessor_config.json`
+    must say. Raises `ModelUnusable` when optimum cannot export the architecture, and
+    `ModuleNotFoundError` when it is not installed.
+    """
+    # A pickle in the folder would be loaded when there are no safetensors.
+    if not os.path.isfile(os.path.join(folder, checkpoint.WEIGHTS_NAME)):
+        raise ModelUnusable(f"{folder} has no {checkpoint.WEIGHTS_NAME}")
+    os.environ["HF_HUB_OFFLINE"] = "1"  # before the import: what is not in the folder is not wanted
+    from optimum.exporters.onnx import main_export
+
+    labels, image = checkpoint.labels_and_size(folder)
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            main_export(folder, scratch, task="image-classification", do_validation=False)
+        except Exception as error:  # optimum, transformers and torch share no base class
+            raise ModelUnusable(f"optimum cannot export {folder}: {error}") from error
+        cleaned = os.path.join(scratch, "cleaned.onnx")
+        session.optimise(os.path.join(scratch, _FILE), cleaned)
+        graph = onnx_file.read(cleaned)
+    preprocessing = known or checkpoint.stretching(folder, image)
+    return Exported(_with_pixels(graph, preprocessing.normalisation, image), labels, preprocessing)
+
+
+def _with_pixels(graph: Graph, norm: Normalisation, image: int) -> Graph:
+    """Put uint8 NHWC pixels and the normalisation in front of `graph`."""
+    if len(graph.inputs) != 1 or LOGITS not in {one.name for one in graph.outputs}:
+        raise ModelUnusable("the exported graph is no image classifier: one input, logits out")
+    std = np.asarray(norm.std, np.float64)
+    gain = (norm.scale / std).astype(np.float32).reshape(1, 3, 1, 1)
+    offset = (-np.asarray(norm.mean, np.float64) / std).astype(np.float32).reshape(1, 3, 1, 1)
+    front = Builder()
+    turned = front.transpose(PIXELS, "pixels.nchw", 0, 3, 1, 2)
+    wide = front.node("Cast", (turned,), "pixels.float", {"to": 1})
+    scaled = front.node("Mul", (wide, front.constant("pixels.gain", gain)), "pixels.scaled")
+    inputs = (scaled, front.constant("pixels.offset", offset))
+    front.nodes.append(Node("Add", inputs, (graph.inputs[0].name,), name="pixels.normalised"))
+    pixels = Value(PIXELS, np.dtype(np.uint8), ("batch", image, image, 3))
+    logits = tuple(one for one in graph.outputs if one.name == LOGITS)
+    return replace(
+        graph,
+        nodes=(*front.nodes, *graph.nodes),
+        weights={**graph.weights, **front.weights},
+        inputs=(pixels,),
+        outputs=logits,
+    ).pruned()

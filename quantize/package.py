@@ -1,0 +1,160 @@
+"""From the chosen candidate to a model package: the folder that `nsfwscan models add` takes.
+
+Equal inputs and a named recipe give equal bytes. A search also measures times, which it writes
+into `quantization.json`; the graph and the weights do not depend on them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
+
+from nsfwscan.errors import UsageError
+from nsfwscan.models import probes
+from nsfwscan.models.classifier import OrtClassifier
+from nsfwscan.models.manifest import (
+    LICENCE_NAME,
+    MANIFEST_NAME,
+    Artefact,
+    ModelManifest,
+    Probe,
+)
+from nsfwscan.models.package import open_package
+from nsfwscan.models.provider import Provider
+from quantize import onnx_file, pictures
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from quantize.search import Candidate, Outcome
+    from quantize.verify import Agreement
+
+TABLE_NAME = "quantization.json"
+"""Every candidate with its figures, for people."""
+INTROSPECTION_NAME = "introspection.onnx"
+INTROSPECTION_WEIGHTS_NAME = "introspection.bin"
+
+_CHUNK = 1 << 20
+
+
+def write(
+    folder: str, draft: ModelManifest, outcome: Outcome, licence: str, notes: str
+) -> ModelManifest:
+    """Write the package of `outcome` into the new `folder` and return its manifest.
+
+    `draft` is the manifest but for files, recipe, agreement and probes. What another program could
+    see is complete: the folder gets its name when everything is in it. Raises `UsageError` when
+    the folder exists, `ModelUnusable` when the scanner's own classifier refuses the result.
+    """
+    if os.path.exists(folder):
+        raise UsageError(f"{folder} exists already", hint="name a folder that does not")
+    partial = f"{folder}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    os.makedirs(partial)
+    try:
+        manifest = _fill(partial, draft, outcome, licence, notes)
+        os.rename(partial, folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return manifest
+
+
+def _fill(
+    folder: str, draft: ModelManifest, outcome: Outcome, licence: str, notes: str
+) -> ModelManifest:
+    chosen = outcome.chosen
+    for name in os.listdir(chosen.folder):
+        # A copy, not a link: the scanner refuses weights with a second hard link.
+        shutil.copyfile(os.path.join(chosen.folder, name), os.path.join(folder, name))
+    _text(os.path.join(folder, LICENCE_NAME), licence)
+    table = [_row(one, one is chosen) for one in outcome.candidates]
+    _text(os.path.join(folder, TABLE_NAME), json.dumps(table, indent=2) + "\n")
+    manifest = replace(
+        draft,
+        files={name: _artefact(folder, name) for name in sorted(os.listdir(folder))},
+        external_data=onnx_file.WEIGHTS_NAME,
+        recipe=chosen.recipe.name,
+        agreement=_figures(chosen.agreement),
+        notes=notes,
+    )
+    _text(os.path.join(folder, MANIFEST_NAME), manifest.dump())
+    manifest = replace(manifest, probes=_probes(folder))
+    _text(os.path.join(folder, MANIFEST_NAME), manifest.dump())
+    _sync(folder)
+    return manifest
+
+
+def _probes(folder: str) -> tuple[Probe, ...]:
+    """Score the probes with the scanner's own classifier, which also shows that it takes them."""
+    model = open_package(folder)
+    classifier = OrtClassifier(model, threads=1, provider=Provider.CPU, warn=lambda _: None)
+    found = []
+    for name in probes.PROBES:
+        pixels = pictures.probe(name, model.manifest.input.geometry)
+        (scores,) = classifier.classify(pixels.tobytes(), 1)
+        found.append(Probe(name, round(scores.unsafe, 6)))
+    return tuple(found)
+
+
+def _figures(found: Agreement) -> dict[str, float]:
+    return {
+        "pictures": float(found.pictures),
+        "max_difference": round(found.max_difference, 6),
+        "mean_difference": round(found.mean_difference, 6),
+        "equal_decisions": round(found.equal_decisions, 6),
+    }
+
+
+def _row(one: Candidate, chosen: bool) -> dict[str, object]:
+    timed = not math.isnan(one.milliseconds)
+    return {
+        "recipe": asdict(one.recipe),
+        "chosen": chosen,
+        "milliseconds_one_thread": round(one.milliseconds, 2) if timed else None,
+        "agreement": _figures(one.agreement),
+        "shortcomings": list(one.shortcomings),
+    }
+
+
+def _artefact(folder: str, name: str) -> Artefact:
+    path = os.path.join(folder, name)
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return Artefact(digest.hexdigest(), os.path.getsize(path))
+
+
+def _text(path: str, text: str) -> None:
+    with open(path, "w", encoding="utf-8", newline="\n") as stream:
+        stream.write(text)
+
+
+def _sync(folder: str) -> None:
+    for name in os.listdir(folder):
+        with open(os.path.join(folder, name), "rb+") as stream:
+            os.fsync(stream.fileno())
+
+
+def table(outcome: Outcome) -> Sequence[tuple[str, ...]]:
+    """Return the rows of the candidates' table, the heading first."""
+    rows = [("recipe", "ms", "max", "mean", "same decision", "gate")]
+    for one in outcome.candidates:
+        found = one.agreement
+        rows.append(
+            (
+                ("* " if one is outcome.chosen else "  ") + one.recipe.name,
+                "-" if math.isnan(one.milliseconds) else f"{one.milliseconds:.1f}",
+                f"{found.max_difference:.4f}",
+                f"{found.mean_difference:.4f}",
+                f"{found.equal_decisions:.1%}",
+                "passed" if not one.shortcomings else "missed",
+            )
+        )
+    return rows

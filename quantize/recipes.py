@@ -1,0 +1,108 @@
+"""Quantization recipes: data, read from `recipes.toml`."""
+
+from __future__ import annotations
+
+import functools
+import importlib.resources
+import tomllib
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class Scales(StrEnum):
+    """Where the scales of the activations come from."""
+
+    NONE = "none"
+    """Nowhere: the model stays in float."""
+    STATIC = "static"
+    """From calibration pictures."""
+    DYNAMIC = "dynamic"
+    """From each picture itself, while it is scored."""
+
+
+class WeightRange(StrEnum):
+    """What int8 weights may reach."""
+
+    FULL = "full"
+    """127. Products saturate on processors without VNNI."""
+    SEVEN_BIT = "seven-bit"
+    """64: two neighbours never saturate."""
+    PAIRS = "pairs"
+    """127, and 128 for the sum of two neighbours of the same sign: they never saturate."""
+
+
+class Clip(StrEnum):
+    """What counts as the range of an activation."""
+
+    MIN_MAX = "min-max"
+    """Everything that was seen."""
+    PERCENTILE = "percentile"
+    """All but 0.01 % at either end of each picture."""
+
+
+class Attention(StrEnum):
+    """Which products of two activations are done in integers."""
+
+    FLOAT = "float"
+    SCORES = "scores"
+    """Queries by keys."""
+    INT8 = "int8"
+    """Also probabilities by values."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """One way to quantize."""
+
+    name: str
+    scales: Scales
+    weights: WeightRange = WeightRange.PAIRS
+    clip: Clip = Clip.MIN_MAX
+    attention: Attention = Attention.FLOAT
+    smoothing: float = 0.0
+    """Share of an outlier that moves from activations into weights; 0 leaves all as it is."""
+    keep_float: tuple[str, ...] = ()
+    """Patterns of the names of products that stay in float."""
+    candidate: bool = True
+    """Whether the search may choose it; the others are for comparison."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """How far INT8 may be from float on held-out pictures."""
+
+    max_difference: float
+    """Of the unsafe probability, on any picture."""
+    mean_difference: float
+    equal_decisions: float
+    """Smallest share of pictures with the same decision at the thresholds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipes:
+    """All of `recipes.toml`."""
+
+    gate: Gate
+    recipes: tuple[Recipe, ...]
+
+
+@functools.cache
+def load() -> Recipes:
+    """Read `recipes.toml`."""
+    text = (importlib.resources.files(__package__) / "recipes.toml").read_text("utf-8")
+    document = tomllib.loads(text)
+    return Recipes(Gate(**document["gate"]), tuple(_recipe(table) for table in document["recipe"]))
+
+
+def _recipe(table: dict[str, Any]) -> Recipe:
+    return Recipe(
+        name=table["name"],
+        scales=Scales(table["scales"]),
+        weights=WeightRange(table.get("weights", "pairs")),
+        clip=Clip(table.get("clip", "min-max")),
+        attention=Attention(table.get("attention", "float")),
+        smoothing=table.get("smoothing", 0.0),
+        keep_float=tuple(table.get("keep_float", ())),
+        candidate=table.get("candidate", True),
+    )

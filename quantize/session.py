@@ -1,0 +1,97 @@
+"""Running a graph while a model is built. The one module of `quantize` that knows onnxruntime.
+
+The options are those of the scanner's own sessions, so that what is measured and verified here is
+what a scan will see.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnxruntime
+
+from nsfwscan.errors import ModelUnusable
+from nsfwscan.models.manifest import MODEL_NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from quantize.graph import Array
+
+_ERRORS_ONLY = 3
+"""onnxruntime's level. Below it, every free axis of a graph brings a line about lenient merging."""
+
+
+class Session:
+    """A graph that is ready to run on the CPU."""
+
+    def __init__(self, folder: str, *, threads: int = 1) -> None:
+        """Load `model.onnx` from `folder`; its weights file is mapped.
+
+        Raises `ModelUnusable` when onnxruntime refuses the graph.
+        """
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = _ERRORS_ONLY
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # The graph is final: rewriting it at load costs time and puts slower operators back.
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        try:
+            self._session = onnxruntime.InferenceSession(
+                os.path.join(folder, MODEL_NAME), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime's exceptions share no base class
+            raise ModelUnusable(f"onnxruntime refuses the graph: {error}") from error
+        self._input = self._session.get_inputs()[0].name
+
+    def run(self, pixels: Array, outputs: Sequence[str]) -> list[Array]:
+        """Return the named outputs for (N, H, W, 3) uint8 pixels."""
+        try:
+            values: list[Array] = self._session.run(list(outputs), {self._input: pixels})
+        except Exception as error:  # onnxruntime's exceptions share no base class
+            raise ModelUnusable(f"onnxruntime cannot run the graph: {error}") from error
+        return values
+
+
+def race(
+    sessions: Mapping[str, Session], pixels: Array, outputs: Sequence[str], *, rounds: int
+) -> dict[str, float]:
+    """Time sessions side by side and return each one's median, in seconds.
+
+    They take turns, so that a busy moment of the machine meets all of them.
+    """
+    taken: dict[str, list[float]] = {name: [] for name in sessions}
+    for session in sessions.values():
+        session.run(pixels, outputs)
+    for _ in range(rounds):
+        for name, session in sessions.items():
+            begun = time.perf_counter()
+            session.run(pixels, outputs)
+            taken[name].append(time.perf_counter() - begun)
+    return {name: float(np.median(times)) for name, times in taken.items()}
+
+
+def optimise(source: str, target: str) -> None:
+    """Write the graph file `source`, folded and fused by onnxruntime, as `target`.
+
+    Raises `ModelUnusable` when onnxruntime refuses it.
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _ERRORS_ONLY
+    options.optimized_model_filepath = target
+    # EXTENDED stops before the layouts that only fit this machine's processor.
+    level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.graph_optimization_level = level
+    try:
+        onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions share no base class
+        raise ModelUnusable(f"onnxruntime refuses the exported graph: {error}") from error
+
+
+def version() -> str:
+    """Return the version of onnxruntime."""
+    return str(onnxruntime.__version__)

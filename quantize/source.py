@@ -1,0 +1,106 @@
+"""Where a checkpoint comes from: the catalogue, a folder, or any repository of the hub."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nsfwscan.errors import ModelNotFound, ModelTampered, UsageError
+from nsfwscan.models import catalogue
+from nsfwscan.models.catalogue import CatalogueEntry, HubFile, HubSource
+from nsfwscan.models.download import Hub, Progress, network_is_forbidden, refuse_offline
+from quantize.checkpoint import CONFIG_NAME, PREPROCESSOR_NAME, WEIGHTS_NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_REVISION = re.compile(r"[0-9a-f]{40}\Z")
+_HEX64 = re.compile(r"[0-9a-f]{64}\Z")
+_REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*\Z")
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What to build from."""
+
+    entry: CatalogueEntry | None
+    """Set for a model of the catalogue, which then says what its scores mean."""
+    folder: str
+    """A local checkpoint; empty for one of the hub."""
+    hub: HubSource | None
+
+
+def find(name: str, revision: str, checksums: Mapping[str, str]) -> Source:
+    """Understand what the user named.
+
+    `revision` and `checksums` (file name to sha256) pin a repository that is not in the catalogue.
+    Raises `ModelNotFound` or `UsageError`.
+    """
+    if os.path.isdir(name):
+        return Source(None, name, None)
+    entry = catalogue.load().get(name)
+    if entry is not None:
+        if entry.checkpoint is None:
+            raise ModelNotFound(
+                f"no checkpoint is known from which {name} could be built",
+                hint=f"fetch the finished model with `nsfwscan models pull {name}`",
+            )
+        return Source(entry, "", entry.checkpoint)
+    if not _REPO.match(name):
+        raise ModelNotFound(
+            f"{name!r} is neither a model of the catalogue, a folder nor a hub repository",
+            hint=f"the catalogue knows {', '.join(catalogue.load())}",
+        )
+    return Source(None, "", _pinned(name, revision, checksums))
+
+
+def fetch(source: HubSource, folder: str, environ: Mapping[str, str], progress: Progress) -> None:
+    """Download the files of `source` into `folder`, each checked against its sha256.
+
+    Raises `OfflineError`, `HubUnreachable`, `DownloadError` or `ModelTampered`.
+    """
+    if network_is_forbidden(environ):
+        raise refuse_offline(f"the checkpoint {source.repo} has to be fetched")
+    hub = Hub.from_environment(environ)
+    for file in source.files:
+        hub.fetch(source, file, os.path.join(folder, file.name), progress)
+
+
+def check(source: HubSource, folder: str) -> None:
+    """Compare the files in `folder` with the pinned checksums. Raises `ModelTampered`."""
+    for file in source.files:
+        path = os.path.join(folder, file.name)
+        if sha256(path) != file.sha256:
+            raise ModelTampered(
+                f"{path} does not have the sha256 of {source.repo} at {source.revision[:8]}"
+            )
+
+
+def sha256(path: str) -> str:
+    """Return the sha256 of a file, in hex. Raises `ModelTampered` when it cannot be read."""
+    digest = hashlib.sha256()
+    try:
+        with open(path, "rb") as stream:
+            while chunk := stream.read(_CHUNK):
+                digest.update(chunk)
+    except OSError as error:
+        raise ModelTampered(f"{path} cannot be read: {error.strerror}") from error
+    return digest.hexdigest()
+
+
+def _pinned(repo: str, revision: str, checksums: Mapping[str, str]) -> HubSource:
+    if not _REVISION.match(revision) or WEIGHTS_NAME not in checksums:
+        raise UsageError(
+            f"{repo} is not in the catalogue, so nothing is known of its files",
+            hint="pin it: --revision with 40 hex digits, and --sha256 NAME=HEX for "
+            f"{WEIGHTS_NAME}, {CONFIG_NAME} and {PREPROCESSOR_NAME}",
+        )
+    for name, digest in checksums.items():
+        if name not in (WEIGHTS_NAME, CONFIG_NAME, PREPROCESSOR_NAME) or not _HEX64.match(digest):
+            raise UsageError(f"--sha256 {name}={digest[:80]} names no known file or no sha256")
+    files = (HubFile(name, name, digest, None) for name, digest in sorted(checksums.items()))
+    return HubSource(repo, revision, tuple(files))

@@ -1,0 +1,154 @@
+"""How well an INT8 model agrees with its float original, and whether that is good enough."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from nsfwscan.models.classifier import to_scores
+from nsfwscan.policy import Policy
+from quantize.vit_graph import LOGITS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nsfwscan.models.manifest import ModelManifest, Thresholds
+    from quantize.graph import Array
+    from quantize.pictures import Picture
+    from quantize.recipes import Gate
+    from quantize.session import Session
+
+_WORST = 10
+_BINS = 10
+"""Of the expected calibration error, as Guo et al. 2017 (arXiv 1706.04599) use."""
+
+
+class Pair(NamedTuple):
+    """The unsafe probability of one picture, by both models."""
+
+    name: str
+    reference: float
+    candidate: float
+
+    @property
+    def difference(self) -> float:
+        """How far apart they are."""
+        return abs(self.reference - self.candidate)
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """What a candidate's scores are worth."""
+
+    pictures: int
+    max_difference: float
+    """Of the unsafe probability."""
+    mean_difference: float
+    equal_decisions: float
+    """Share of the pictures with the same decision at the thresholds."""
+    worst: tuple[Pair, ...]
+    """The ten pictures that differ most."""
+
+    def shortcomings(self, gate: Gate) -> list[str]:
+        """Return what of `gate` is missed, as sentences; empty when it is passed."""
+        missed = []
+        # Written so that a NaN misses.
+        if not self.max_difference <= gate.max_difference:
+            missed.append(f"a score moves by {self.max_difference:.4f}, over {gate.max_difference}")
+        if not self.mean_difference <= gate.mean_difference:
+            missed.append(
+                f"scores move by {self.mean_difference:.4f} on average, over {gate.mean_difference}"
+            )
+        if not self.equal_decisions >= gate.equal_decisions:
+            missed.append(
+                f"{self.equal_decisions:.1%} of decisions agree, below {gate.equal_decisions:.1%}"
+            )
+        return missed
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """Figures of one model on labelled pictures; decisions at the flag threshold."""
+
+    accuracy: float
+    recall: float
+    false_positive_rate: float
+    auroc: float
+    calibration_error: float
+
+
+def unsafe_scores(
+    session: Session, pictures: Sequence[Picture], manifest: ModelManifest
+) -> list[float]:
+    """Score each picture on its own, as a scan does."""
+    scores = []
+    for picture in pictures:
+        (logits,) = session.run(picture.pixels[np.newaxis], [LOGITS])
+        scores.append(to_scores(logits[0].astype(float).tolist(), manifest).unsafe)
+    return scores
+
+
+def agreement(
+    pictures: Sequence[Picture],
+    reference: Sequence[float],
+    candidate: Sequence[float],
+    thresholds: Thresholds,
+) -> Agreement:
+    """Compare two models' unsafe scores of the same pictures."""
+    policy = Policy(thresholds.review_at, thresholds.flag_at)
+    pairs = [
+        Pair(picture.name, one, other)
+        for picture, one, other in zip(pictures, reference, candidate, strict=True)
+    ]
+    differences = [pair.difference for pair in pairs]
+    equal = [policy.decide(pair.reference) is policy.decide(pair.candidate) for pair in pairs]
+    return Agreement(
+        pictures=len(pairs),
+        max_difference=float(np.max(differences)),
+        mean_difference=float(np.mean(differences)),
+        equal_decisions=float(np.mean(equal)),
+        worst=tuple(sorted(pairs, key=lambda pair: -pair.difference)[:_WORST]),
+    )
+
+
+def quality(pictures: Sequence[Picture], scores: Sequence[float], flag_at: float) -> Quality:
+    """Measure a model against what people said. Both kinds of pictures have to be there."""
+    truth = np.array([bool(picture.unsafe) for picture in pictures])
+    score = np.asarray(scores)
+    flagged = score >= flag_at
+    return Quality(
+        accuracy=float(np.mean(flagged == truth)),
+        recall=float(np.mean(flagged[truth])),
+        false_positive_rate=float(np.mean(flagged[~truth])),
+        auroc=_auroc(truth, score),
+        calibration_error=_calibration_error(truth, score),
+    )
+
+
+def threshold_for(pictures: Sequence[Picture], scores: Sequence[float], wanted: float) -> float:
+    """Return the lowest threshold that flags at most the share `wanted` of the safe pictures."""
+    safe = np.array([s for s, one in zip(scores, pictures, strict=True) if not one.unsafe])
+    for threshold in np.unique(np.append(np.asarray(scores), 1.0)):
+        if np.mean(safe >= threshold) <= wanted:
+            return float(threshold)
+    return 1.0
+
+
+def _auroc(truth: Array, score: Array) -> float:
+    """Probability that an unsafe picture scores above a safe one; ties count half."""
+    unsafe, safe = score[truth], np.sort(score[~truth])
+    below = np.searchsorted(safe, unsafe, "left")
+    upto = np.searchsorted(safe, unsafe, "right")
+    return float(np.mean((below + upto) / 2) / len(safe))
+
+
+def _calibration_error(truth: Array, score: Array) -> float:
+    bins = np.minimum((score * _BINS).astype(int), _BINS - 1)
+    error = 0.0
+    for one in range(_BINS):
+        inside = bins == one
+        if inside.any():
+            error += inside.mean() * abs(score[inside].mean() - truth[inside].mean())
+    return float(error)

@@ -1,0 +1,94 @@
+"""What a Vision Transformer for classification consists of, whatever names its file gives it.
+
+The architecture is Dosovitskiy et al., 2020 (arXiv 2010.11929): patches through one linear layer, a
+CLS token in front, learned positions, pre-norm blocks, a final LayerNorm, and a linear classifier
+on the CLS token. All arrays are float32; a linear layer's weight is (out, in), as torch keeps it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from quantize.graph import Array
+
+
+@dataclass(frozen=True, slots=True)
+class VitShape:
+    """The sizes that a checkpoint's configuration fixes."""
+
+    image: int
+    """Pixels along each edge of the square picture."""
+    patch: int
+    """Pixels along each edge of a patch."""
+    hidden: int
+    layers: int
+    heads: int
+    mlp: int
+    labels: int
+    norm_eps: float
+
+    @property
+    def grid(self) -> int:
+        """Patches along each edge."""
+        return self.image // self.patch
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of a picture: the patches and CLS."""
+        return self.grid**2 + 1
+
+    @property
+    def head(self) -> int:
+        """Width of one attention head."""
+        return self.hidden // self.heads
+
+    @property
+    def macs(self) -> int:
+        """Multiplications of one picture, with the last block for the CLS token only."""
+        t, h = self.tokens, self.hidden
+        linear = 4 * h * h + 2 * h * self.mlp
+        whole_blocks = (self.layers - 1) * (t * linear + 2 * t * t * h)
+        return (t - 1) * 3 * self.patch**2 * h + whole_blocks + linear + 4 * t * h * self.heads
+
+
+class Linear(NamedTuple):
+    """y = weight @ x + bias."""
+
+    weight: Array
+    bias: Array
+
+
+class Norm(NamedTuple):
+    """LayerNorm's gain and bias, both (hidden,)."""
+
+    gain: Array
+    bias: Array
+
+
+class Block(NamedTuple):
+    """One transformer block."""
+
+    norm1: Norm
+    qkv: Linear
+    """(3 * hidden, hidden): queries, keys, values."""
+    proj: Linear
+    norm2: Norm
+    up: Linear
+    down: Linear
+
+
+class VitWeights(NamedTuple):
+    """All parameters."""
+
+    patch: Array
+    """(hidden, 3, patch, patch), channels in RGB order."""
+    patch_bias: Array
+    cls: Array
+    """(hidden,)"""
+    position: Array
+    """(tokens, hidden)"""
+    blocks: tuple[Block, ...]
+    norm: Norm
+    head: Linear

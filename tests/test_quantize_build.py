@@ -1,0 +1,321 @@
+"""`python -m quantize` from the command to the package, and everything it must refuse."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import loopback_hub
+import numpy as np
+import pytest
+import small_vits
+from PIL import Image
+from safetensors.numpy import load_file, save_file
+from test_quantize_tensors import malformed
+
+from benchmarks import vit_fixture
+from nsfwscan.models import catalogue
+from nsfwscan.models.catalogue import HubFile
+from nsfwscan.models.classifier import OrtClassifier
+from nsfwscan.models.package import open_package
+from nsfwscan.models.provider import Provider
+from nsfwscan.models.store import ModelStore
+from quantize.__main__ import main
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    return small_vits.transformers(tmp_path / "checkpoint")
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for at, one in enumerate(small_vits.pixels(32, 12)):
+        Image.fromarray(one).save(folder / f"{at:02}.png")
+    return folder
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {one.name: hashlib.sha256(one.read_bytes()).hexdigest() for one in folder.iterdir()}
+
+
+def test_a_package_is_one_the_scanner_takes(
+    checkpoint: Path, tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "package"
+    assert main([str(checkpoint), "-o", str(output), "--accept-worse"]) == 0
+    said = capsys.readouterr()
+    assert "nsfwscan models add" in said.out
+    assert " s, " in said.err
+    assert " MB at the peak" in said.err or sys.platform == "win32"
+    store = ModelStore(str(home / "models"), offline=True, say=print, progress=lambda *_: None)
+    model = store.add(str(output))
+    model.verify()
+    assert {"embedding", "cls_attention"} == {
+        model.manifest.output.embedding,
+        model.manifest.output.cls_attention,
+    }
+    classifier = OrtClassifier(model, threads=1, provider=Provider.CPU, warn=print)
+    pixels = small_vits.pixels(32, 3)
+    together = classifier.classify(pixels.tobytes(), 3)
+    assert together == [classifier.classify(one.tobytes(), 1)[0] for one in pixels]
+    assert [probe.name for probe in model.manifest.probes] == ["sunset", "checks", "disc", "noise"]
+    assert model.manifest.agreement["pictures"] == 12
+    assert "generated pictures only" in model.manifest.notes
+
+
+def test_equal_inputs_give_equal_bytes(checkpoint: Path, pictures: Path, tmp_path: Path) -> None:
+    found = []
+    for name in ("one", "other"):
+        output = tmp_path / name
+        more = ["--pictures", str(pictures), "--recipe", "static-attention", "--accept-worse"]
+        assert main([str(checkpoint), "-o", str(output), "--introspect", *more]) == 0
+        found.append(contents(output))
+    assert found[0] == found[1]
+    assert "introspection.onnx" in found[0]
+
+
+def test_timm_naming_and_introspection(tmp_path: Path) -> None:
+    output = tmp_path / "package"
+    folder = small_vits.timm(tmp_path / "checkpoint")
+    assert main([str(folder), "-o", str(output), "--introspect", "--recipe", "float"]) == 0
+    manifest = open_package(str(output)).manifest
+    assert manifest.output.labels == ("NSFW", "SFW")
+    assert manifest.output.unsafe_labels == ("NSFW",)
+    assert manifest.input.geometry.resize == "shortest-edge"
+    assert {"introspection.onnx", "introspection.bin"} <= set(manifest.files)
+
+
+@pytest.mark.parametrize(
+    ("more", "word"),
+    [
+        (["--recipe", "none-such"], "there is no recipe"),
+        (["--recipe", "static"], "needs pictures"),
+        (["--wanted-fpr", "0.1"], "needs labelled pictures"),
+        (["--unsafe-label", "porn"], "which of the labels"),
+        (["--pictures", "absent"], "no files"),
+    ],
+)
+def test_a_request_that_makes_no_sense_is_refused(
+    more: list[str], word: str, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "package"
+    assert main([str(checkpoint), "-o", str(output), *more]) == 2
+    assert word in capsys.readouterr().err
+    assert not output.exists()
+
+
+def test_an_existing_folder_is_left_alone(checkpoint: Path, tmp_path: Path) -> None:
+    output = tmp_path / "package"
+    output.mkdir()
+    (output / "mine").write_text("x")
+    assert main([str(checkpoint), "-o", str(output)]) == 2
+    assert [one.name for one in output.iterdir()] == ["mine"]
+
+
+def test_below_the_bar_nothing_is_written_unless_asked(
+    checkpoint: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from quantize import recipes
+
+    real = recipes.load()
+    strict = dataclasses.replace(real, gate=recipes.Gate(1e-9, 1e-9, 1.0))
+    monkeypatch.setattr(recipes, "load", lambda: strict)
+    output = tmp_path / "package"
+    arguments = [str(checkpoint), "-o", str(output), "--pictures", str(pictures)]
+    assert main([*arguments, "--recipe", "static"]) == 2
+    assert not output.exists()
+    assert main([*arguments, "--recipe", "static", "--accept-worse"]) == 0
+    assert "below the bar" in open_package(str(output)).manifest.notes
+    # A search never needs the option: float is its own reference.
+    searched = tmp_path / "searched"
+    assert main([str(checkpoint), "-o", str(searched), "--pictures", str(pictures)]) == 0
+    assert open_package(str(searched)).manifest.recipe == "float"
+
+
+def test_M3_500_damaged_checkpoints_are_refused_and_nothing_is_written(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = checkpoint / "model.safetensors"
+    data = weights.read_bytes()
+    output = tmp_path / "package"
+    before = sorted(os.listdir(tmp_path))
+    for seed in range(500):
+        weights.write_bytes(malformed(data, seed))
+        assert main([str(checkpoint), "-o", str(output)]) == 2, seed
+        error = capsys.readouterr().err
+        assert str(weights) in error
+        assert "Traceback" not in error
+    assert sorted(os.listdir(tmp_path)) == before
+
+
+def test_a_missing_extra_or_misshaped_tensor_is_named(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = checkpoint / "model.safetensors"
+    tensors = load_file(str(weights))
+    for name in sorted(tensors):
+        wrong = {
+            "missing": {key: one for key, one in tensors.items() if key != name},
+            "misshaped": {**tensors, name: np.append(tensors[name].reshape(-1), np.float32(1))},
+        }
+        for case, changed in wrong.items():
+            save_file(changed, str(weights))
+            assert main([str(checkpoint), "-o", str(tmp_path / "package")]) == 2
+            assert repr(name) in capsys.readouterr().err, case
+    save_file({**tensors, "vit.more": np.zeros(1, np.float32)}, str(weights))
+    assert main([str(checkpoint), "-o", str(tmp_path / "package")]) == 2
+    assert "'vit.more'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json"])
+def test_a_configuration_that_is_not_understood_is_refused(
+    name: str, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = checkpoint / name
+    good = json.loads(path.read_text())
+    harmless = {"architectures", "label2id", "image_processor_type"}
+    # Fields that stand at their default value may be left out.
+    defaults = {"hidden_act", "num_channels", "qkv_bias", "do_normalize", "do_rescale", "do_resize"}
+    defaults |= {"rescale_factor", "resample"}
+    for field in sorted(set(good) - harmless):
+        for value in (None, -3, "x", [1], {"a": 1}, 10**30, 0.37):
+            if (field, value) == ("rescale_factor", 0.37):
+                continue  # unusual, but clear
+            path.write_text(json.dumps({**good, field: value}))
+            assert main([str(checkpoint), "-o", str(tmp_path / "package")]) == 2, (field, value)
+            assert "Traceback" not in capsys.readouterr().err
+        if field not in defaults:
+            path.write_text(json.dumps({k: v for k, v in good.items() if k != field}))
+            assert main([str(checkpoint), "-o", str(tmp_path / "package")]) == 2, field
+    for text in ("", "[]", "{", '"a"', "[" * 100_000, "nul"):
+        path.write_text(text)
+        assert main([str(checkpoint), "-o", str(tmp_path / "package")]) == 2
+    capsys.readouterr()
+    path.unlink()
+    assert main([str(checkpoint), "-o", str(tmp_path / "package")]) == 2
+    assert name in capsys.readouterr().err
+    assert not (tmp_path / "package").exists()
+
+
+@pytest.mark.parametrize("name", ["falconsai", "marqo"])
+def test_a_catalogue_entry_is_built_from_a_hub(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The pinned layout, with checkpoints of this test's own and their checksums."""
+    folder = tmp_path / "published"
+    entry = catalogue.load()[name]
+    edge = entry.input.geometry.crop_width
+    if name == "marqo":
+        labels = entry.output.labels
+        vit_fixture.make(str(folder), size="tiny", image=edge, naming="timm", labels=labels)
+    else:
+        vit_fixture.make(str(folder), size="mini", image=edge)
+    assert entry.checkpoint is not None
+    with loopback_hub.running() as hub:
+        files = []
+        for file in entry.checkpoint.files:
+            data = (folder / file.name).read_bytes()
+            digest = hub.put(entry.checkpoint.repo, entry.checkpoint.revision, file.path, data)
+            files.append(HubFile(file.path, file.name, digest, len(data)))
+        source = dataclasses.replace(entry.checkpoint, files=tuple(files))
+        known = {**catalogue.load(), name: dataclasses.replace(entry, checkpoint=source)}
+        monkeypatch.setattr(catalogue, "load", lambda: known)
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        output = tmp_path / "package"
+        assert main([name, "-o", str(output), "--recipe", "dynamic", "--accept-worse"]) == 0
+        manifest = open_package(str(output)).manifest
+        assert manifest.name == name
+        assert manifest.revision == entry.checkpoint.revision
+        assert manifest.output.labels == entry.output.labels
+        assert manifest.input.geometry == entry.input.geometry
+        assert "Apache License" in (output / "LICENSE").read_text()
+        hub.faults.wrong_bytes = True
+        capsys.readouterr()
+        assert main([name, "-o", str(tmp_path / "other")]) == 2
+        assert "the file was changed at its source" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_hub_repository_has_to_be_pinned(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["someone/model", "-o", str(tmp_path / "package")]) == 2
+    assert "--revision" in capsys.readouterr().err
+    assert main(["opennsfw", "-o", str(tmp_path / "package")]) == 2
+    assert "models pull opennsfw" in capsys.readouterr().err
+    assert main(["no-such", "-o", str(tmp_path / "package")]) == 2
+
+
+def test_offline_nothing_is_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert main(["falconsai", "-o", str(tmp_path / "package")]) == 2
+    assert "the network is not to be used" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("module", "extra"), [("onnx", "quantize"), ("safetensors", "quantize"), ("optimum", "export")]
+)
+def test_a_missing_extra_is_named(
+    module: str, extra: str, checkpoint: Path, tmp_path: Path
+) -> None:
+    code = (
+        f"import sys; sys.modules[{module!r}] = None\n"
+        "from quantize.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    )
+    arguments = [str(checkpoint), "-o", str(tmp_path / "package")]
+    if extra == "export":
+        arguments += ["--frontend", "optimum"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    assert f"nsfwscan[{extra}]" in done.stderr
+
+
+def test_torch_and_its_kin_are_never_loaded(checkpoint: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from quantize.__main__ import main\n"
+        "assert main(sys.argv[1:]) == 0\n"
+        "bad = {'torch', 'transformers', 'optimum', 'pickle5'} & set(sys.modules)\n"
+        "assert not bad, bad"
+    )
+    arguments = [str(checkpoint), "-o", str(tmp_path / "package"), "--recipe", "dynamic"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments, "--accept-worse"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_weights_file_with_a_second_link_is_not_run(checkpoint: Path, tmp_path: Path) -> None:
+    output = tmp_path / "package"
+    assert main([str(checkpoint), "-o", str(output), "--recipe", "float"]) == 0
+    os.link(output / "weights.bin", tmp_path / "elsewhere")
+    with pytest.raises(Exception, match="second hard link"):
+        OrtClassifier(open_package(str(output)), threads=1, provider=Provider.CPU, warn=print)
+
+
+def test_changed_weights_are_not_run(checkpoint: Path, tmp_path: Path) -> None:
+    output = tmp_path / "package"
+    assert main([str(checkpoint), "-o", str(output), "--recipe", "float"]) == 0
+    with open(output / "weights.bin", "r+b") as stream:
+        stream.seek(5000)
+        (byte,) = struct.unpack("B", stream.read(1))
+        stream.seek(5000)
+        stream.write(struct.pack("B", byte ^ 1))
+    with pytest.raises(Exception, match="checksum"):
+        OrtClassifier(open_package(str(output)), threads=1, provider=Provider.CPU, warn=print)
