@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import tiny_model
 
 from nsfwscan import lanes
-from nsfwscan.errors import DecodeError
+from nsfwscan.errors import DecodeError, NsfwscanError
 from nsfwscan.images.decoded import Decoded
 from nsfwscan.policy import Policy
 from nsfwscan.results import FailReason, ImageFacts, Scores
@@ -46,10 +46,12 @@ class FakePool:
         """Set when some content has to wait."""
         self.on_start: Callable[[], None] = lambda: None
         self.started = self.closed = self.abandoned = 0
+        self.running = False
 
     def start(self) -> None:
         self.started += 1
         self.on_start()
+        self.running = True
 
     def close(self) -> None:
         self.closed += 1
@@ -58,6 +60,8 @@ class FakePool:
         self.abandoned += 1
 
     def decode(self, data: bytes, geometry: Geometry) -> Decoded:
+        if not self.running:
+            raise NsfwscanError("decoding was stopped")
         if data in self.gates:
             self.waiting.set()
             assert self.gates[data].wait(30)

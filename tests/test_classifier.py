@@ -507,6 +507,7 @@ class FakeRuntime:
 
     def session(self, data: bytes, options: Any, *, providers: list[str], **more: Any) -> Any:
         self.asked.append(providers)
+        assert more == {"enable_fallback": 0}, "its own fallback prints on standard output"
         if "CUDAExecutionProvider" in providers and not self._silently:
             raise RuntimeError("CUDA driver version is insufficient")
         return self._real(data, options, providers=["CPUExecutionProvider"], **more)

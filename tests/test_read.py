@@ -71,6 +71,16 @@ def test_short_reads_are_put_together(picture: Path, monkeypatch: pytest.MonkeyP
     assert read_picture(str(picture), follow=False, max_bytes=1 << 20).data == expected
 
 
+def test_C5_a_file_that_gives_less_than_its_size_is_not_taken_for_whole(
+    picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a network file system does whose server went away; the stat stays the same."""
+    real = os.read
+    monkeypatch.setattr(module.os, "read", lambda file, length: real(file, length)[:60_000])
+    monkeypatch.setattr(module, "_read_all", lambda file, size: module.os.read(file, size + 1))
+    assert refusal(picture).reason is FailReason.CHANGED
+
+
 def test_empty_vanished_and_unreadable_files(tmp_path: Path, picture: Path) -> None:
     (tmp_path / "empty.jpg").touch()
     assert refusal(tmp_path / "empty.jpg").reason is FailReason.EMPTY
