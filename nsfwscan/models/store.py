@@ -146,8 +146,7 @@ class ModelStore:
             raise ModelError(
                 f"{entry.name} is published as a checkpoint only, which has to be turned into a "
                 "package first",
-                hint=f"`nsfwscan models build {entry.name}` will do that in a later version; until "
-                "then take another model (`nsfwscan models list`)",
+                hint=f"`nsfwscan models build {entry.name}` does that",
             )
         if present := self._sound(entry.package):
             return present
