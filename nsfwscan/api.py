@@ -7,11 +7,11 @@ on stderr goes to the logger `nsfwscan`: remarks as INFO, warnings as WARNING.
 from __future__ import annotations
 
 import atexit
-import functools
 import hashlib
 import io
 import logging
 import os
+import threading
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 from nsfwscan import cores, locations
@@ -44,7 +44,10 @@ class PillowImage(Protocol):
     def convert(self, mode: str) -> PillowImage:
         """Return a copy in another mode."""
 
-    def save(self, fp: io.BytesIO, format: str) -> None:  # noqa: A002  Pillow's own name
+    def getexif(self) -> object:
+        """Return the metadata, which say how the picture is to be turned."""
+
+    def save(self, fp: io.BytesIO, format: str, *, exif: object) -> None:  # noqa: A002  Pillow's
         """Write the picture as a file."""
 
 
@@ -118,7 +121,7 @@ def classify(
 
 
 class _Engine:
-    """A loaded model and a decode process, kept until Python exits."""
+    """A loaded model and a decode process, kept for the next call of `classify`."""
 
     def __init__(self, model: str, *, offline: bool) -> None:
         settings = Settings(model=model, offline=offline)
@@ -133,12 +136,30 @@ class _Engine:
         except BaseException:
             self.pool.close()
             raise
-        atexit.register(self.pool.close)
 
 
-@functools.lru_cache(maxsize=4)
+_MOST_ENGINES = 2
+"""Models kept loaded, of a few hundred megabytes each: one in use, one to compare with."""
+_engines: dict[tuple[str, bool], _Engine] = {}
+_engines_lock = threading.Lock()
+
+
 def _engine(model: str, *, offline: bool) -> _Engine:
-    return _Engine(model, offline=offline)
+    """Return a loaded model, the one of an earlier call if it can be."""
+    with _engines_lock:
+        engine = _engines.pop((model, offline), None) or _Engine(model, offline=offline)
+        _engines[model, offline] = engine  # the last is the one used last
+        while len(_engines) > _MOST_ENGINES:
+            _engines.pop(next(iter(_engines))).pool.close()
+        return engine
+
+
+@atexit.register
+def _close_engines() -> None:
+    """End the decode processes of `classify` and forget its models."""
+    with _engines_lock:
+        while _engines:
+            _engines.popitem()[1].pool.close()
 
 
 def _bytes_of(picture: bytes | Path | PillowImage) -> tuple[str, bytes]:
@@ -151,10 +172,11 @@ def _bytes_of(picture: bytes | Path | PillowImage) -> tuple[str, bytes]:
     if isinstance(picture, PillowImage):
         stream = io.BytesIO()
         try:
+            exif = picture.getexif()
             if picture.mode not in _PNG_MODES:
                 # To RGB, all above 255 would turn white; 32-bit integers hold 16 bits of grey.
                 picture = picture.convert("I;16" if picture.mode == "I" else "RGB")
-            picture.save(stream, format="PNG")
+            picture.save(stream, format="PNG", exif=exif)
         except Exception as error:  # an image is only loaded now, and loading raises anything
             raise DecodeError(FailReason.CORRUPT, str(error)) from error
         return "", stream.getvalue()

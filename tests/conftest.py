@@ -6,7 +6,7 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -20,7 +20,9 @@ _SETTLED_S = 3600
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
     """Give each test models, a library and a configuration of its own, and no hub."""
     for name in list(os.environ):
         if name.startswith(("NSFWSCAN_", "HF_")) and not name.startswith("NSFWSCAN_TEST_"):
@@ -29,7 +31,10 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("NSFWSCAN_HOME", str(folder))
     # Nothing listens there: a test that should not use the network fails at once.
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    return folder
+    yield folder
+    # `classify` keeps its model for the next call, which must not be the next test's.
+    if "nsfwscan.api" in sys.modules:
+        sys.modules["nsfwscan.api"]._close_engines()
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,27 +19,6 @@ import nsfwscan
 from nsfwscan import api
 from nsfwscan.errors import DecodeError, ModelError, ModelUnusable, UsageError
 from nsfwscan.results import Decision, Failed, FailReason, Origin, Scanned
-
-
-@pytest.fixture(autouse=True)
-def fresh_engines() -> Iterator[None]:
-    """Forget the models that earlier tests loaded, and end their processes afterwards."""
-    api._engine.cache_clear()
-    engines: list[api._Engine] = []
-    real = api._Engine.__init__
-
-    def made(self: api._Engine, model: str, *, offline: bool) -> None:
-        engines.append(self)
-        real(self, model, offline=offline)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(api._Engine, "__init__", made)
-        patch.setattr(api.atexit, "register", lambda _: None)
-        yield
-    for engine in engines:
-        if hasattr(engine, "pool"):
-            engine.pool.close()
-    api._engine.cache_clear()
 
 
 def red(mode: str = "RGB") -> Image.Image:
@@ -297,3 +275,14 @@ def test_a_script_needs_no_main_guard_and_leaves_nothing(
         env={**os.environ, "PYTHONPATH": root},
     )
     assert (done.stdout, done.stderr, done.returncode) == ("1 nsfw\nnsfw\n", "", 0)
+
+
+def test_a_pillow_image_is_turned_as_its_metadata_say() -> None:
+    upright = Image.new("RGB", (40, 30), tiny_model.GREEN)
+    exif = upright.getexif()
+    exif[0x0112] = 6
+    stream = io.BytesIO()
+    upright.save(stream, "JPEG", exif=exif)
+    stream.seek(0)
+    _, data = api._bytes_of(Image.open(stream))
+    assert Image.open(io.BytesIO(data)).getexif()[0x0112] == 6
