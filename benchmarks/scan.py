@@ -203,12 +203,12 @@ def report(bench: Bench, results: dict[str, list[list[Run]]], memory: dict[str, 
     scans = [row[0] for row in results[_SCAN]]
     loops = [_plain_rate(row) for row in results[_CROWDED]]
     ceiling = cores.available() * 1e3 / alone["sum"]
-    whole = median([count / each.seconds for each in scans])
+    whole_rate = median([count / each.seconds for each in scans])
     steady = median([each.steady_rate for each in scans])
     beside = median([each.steady_rate / loop for each, loop in zip(scans, loops, strict=True)])
     core_ms = median([each.core_seconds for each in scans]) * 1e3 / count
     lines.append(
-        f"ceiling {ceiling:.1f} pictures/s: whole process {whole / ceiling:.0%}, "
+        f"ceiling {ceiling:.1f} pictures/s: whole process {whole_rate / ceiling:.0%}, "
         f"steady {steady / ceiling:.0%}\n"
         f"plain loops over the stages, one process for each core, {median(loops):.1f} pictures/s: "
         f"steady {beside:.0%} (median of the rounds)\n"
@@ -219,7 +219,8 @@ def report(bench: Bench, results: dict[str, list[list[Run]]], memory: dict[str, 
 
 def _plain_rate(runs: list[Run]) -> float:
     """Return pictures a second of loops that ran side by side."""
-    return sum(1e3 / json.loads(run.output)["wall"] for run in runs)
+    walls: list[float] = [json.loads(run.output)["wall"] for run in runs]
+    return sum(1e3 / wall for wall in walls)
 
 
 def _stage_medians(rounds: list[list[Run]]) -> dict[str, float]:
