@@ -31,6 +31,18 @@ _FOLDER_FILES = 100
 _SETTLED_S = 4.0
 """A file younger than three seconds is not trusted to stay as it is."""
 _RESCAN, _STATUS, _FIND = "nsfwscan scan", "git status", "find -printf"
+_BARE = "os.scandir and stat alone, in Python"
+_BARE_WALK = """
+import os, sys
+ahead = [sys.argv[1]]
+while ahead:
+    with os.scandir(ahead.pop()) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                ahead.append(entry.path)
+            else:
+                entry.stat(follow_symlinks=False)
+"""
 _FORMAT = "%p %s %T@ %i\\n"
 
 
@@ -116,6 +128,11 @@ class Bench:
         """Let find list every file with its size, time and inode."""
         return measure.run(["find", self.tree(files), "-printf", _FORMAT], dict(os.environ))
 
+    def bare_walk(self, files: int) -> Run:
+        """List and `stat` every file in Python and do nothing else: no scan can be faster."""
+        command = [sys.executable, "-S", "-c", _BARE_WALK, self.tree(files)]
+        return measure.run(command, dict(os.environ))
+
     def _git_command(self, files: int) -> list[str]:
         return ["git", f"--git-dir={self._git_store(files)}", f"--work-tree={self.tree(files)}"]
 
@@ -170,6 +187,7 @@ def measure_in(scratch: str, files: int, rounds: int) -> None:
     print(f"{measure.machine()}; {len(trees)} trees; medians of {rounds} rounds\n")
     memory = {f"first scan, {count:,} files": bench.first_scan(count) for count in counts}
     tasks: dict[str, Callable[[], Run]] = {_RESCAN: lambda: bench.scan(files)}
+    tasks[_BARE] = lambda: bench.bare_walk(files)
     if shutil.which("git"):
         bench.commit(files)
         tasks[_STATUS] = lambda: bench.status(files)
