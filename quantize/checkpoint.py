@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nsfwscan.errors import ModelTampered, ModelUnusable
-from nsfwscan.models.manifest import Geometry, Resample, Resize
+from nsfwscan.geometry import Geometry, Resample, Resize
 from quantize.tensors import Tensors, open_tensors
 from quantize.vit import Block, Linear, Norm, VitShape, VitWeights
 from quantize.vit_graph import Normalisation

@@ -14,7 +14,7 @@ from nsfwscan.models import probes
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nsfwscan.models.manifest import Geometry
+    from nsfwscan.geometry import Geometry
     from quantize.graph import Array
 
 MAX_PICTURES = 2000
