@@ -30,6 +30,8 @@ from benchmarks import vit_fixture, vnni_peak
 
 _IMAGE = 224
 _BULK = 8
+_FEWEST = 5
+"""Turns, two of them to warm up, however long they take."""
 
 CONTENDERS = (
     "torch float (model card)",
@@ -280,7 +282,7 @@ class _Contender:
         return self._process.stdout.readline().strip()
 
 
-def compare(work: str, names: list[str], rounds: int) -> None:
+def compare(work: str, names: list[str], rounds: int, seconds: float) -> None:
     """Run all contenders in turns and print the table."""
     table: dict[str, dict[str, float]] = {name: {} for name in names}
     for threads, ways in ((2, ("latency", "batch", "bulk")), (1, ("latency", "batch"))):
@@ -289,7 +291,10 @@ def compare(work: str, names: list[str], rounds: int) -> None:
             column = f"{way}, {threads} thread{'s' * (threads > 1)}"
             taken: dict[str, list[float]] = {name: [] for name in names}
             worked: dict[str, list[float]] = {name: [] for name in names}
+            last = time.monotonic() + seconds
             for turn in range(rounds + 2):
+                if turn >= _FEWEST and time.monotonic() > last:
+                    break
                 for name, contender in running.items():
                     answer = contender.ask(way)
                     if turn >= 2:  # the first two warm up
@@ -318,6 +323,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("work")
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--seconds", type=float, default=120, help="the most for each column")
     parser.add_argument("--only", nargs="+", default=list(CONTENDERS))
     parser.add_argument("--worker")
     parser.add_argument("--threads", type=int, default=1)
@@ -327,7 +333,7 @@ def main() -> None:
         return
     os.makedirs(options.work, exist_ok=True)
     prepare(options.work)
-    compare(options.work, options.only, options.rounds)
+    compare(options.work, options.only, options.rounds, options.seconds)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,12 @@ from nsfwscan.errors import NsfwscanError
 if TYPE_CHECKING:
     from quantize.build import Built
 
-_MISSING = {"onnx": "quantize", "safetensors": "quantize", "torch": "export", "optimum": "export"}
+_EXTRAS = {
+    "quantize": ("onnx", "safetensors"),
+    "export": ("optimum", "timm", "torch", "transformers"),
+}
+"""Extra to the modules it brings."""
+_MISSING = {module: extra for extra, modules in _EXTRAS.items() for module in modules}
 
 
 def main(arguments: list[str]) -> int:

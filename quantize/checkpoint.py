@@ -85,32 +85,30 @@ def open_checkpoint(folder: str) -> Checkpoint:
     files that are missing or malformed.
     """
     config = _json(os.path.join(folder, CONFIG_NAME))
-    if "architecture" in config:
+    if is_timm(folder):
         return _open_timm(folder, config)
     return _open_transformers(folder, config)
 
 
-def labels_and_size(folder: str) -> tuple[tuple[str, ...], int]:
-    """Return the labels and the edge of the picture, in pixels, of any transformers checkpoint.
+def is_timm(folder: str) -> bool:
+    """Tell whether the checkpoint's configuration is one of timm's."""
+    return "architecture" in _json(os.path.join(folder, CONFIG_NAME))
 
-    Raises `ModelTampered` when its configuration does not name them.
+
+def describe(folder: str) -> tuple[tuple[str, ...], int, Preprocessing | None]:
+    """Return labels, edge of the picture in pixels, and preprocessing of any image classifier.
+
+    For architectures that only their own library can read. Raises `ModelTampered` or
+    `ModelUnusable` when the configuration does not say.
     """
     path = os.path.join(folder, CONFIG_NAME)
     config = _json(path)
-    labels = _labels(path, config.get("id2label"))
-    inner = config.get("pretrained_cfg") or {}
-    image = config.get("image_size")
-    if image is None and isinstance(inner, dict):
-        image = (inner.get("input_size") or [None])[-1]
-    return labels, _Config(path, config).checked("image_size", image, *_EDGE)
-
-
-def stretching(folder: str, image: int) -> Preprocessing:
-    """Read the preprocessing of a checkpoint that stretches pictures to `image` x `image` pixels.
-
-    Raises `ModelTampered` or `ModelUnusable` for any other.
-    """
-    return _transformers_preprocessing(os.path.join(folder, PREPROCESSOR_NAME), image)
+    read = _Config(path, config)
+    if "architecture" not in config:
+        image = read.whole("image_size", *_EDGE)
+        return _labels(path, config.get("id2label")), image, _stretching(folder, image)
+    inner, image = _timm_input(read)
+    return _timm_labels(read, inner), image, _timm_preprocessing(inner, image)
 
 
 def _open_transformers(folder: str, config: Mapping[str, Any]) -> Checkpoint:
@@ -135,11 +133,12 @@ def _open_transformers(folder: str, config: Mapping[str, Any]) -> Checkpoint:
         norm_eps=read.number("layer_norm_eps", 1e-15, 1e-2),
     )
     _check(read.path, shape)
-    preprocessing = stretching(folder, shape.image)
+    preprocessing = _stretching(folder, shape.image)
     return Checkpoint(folder, "transformers", shape, labels, preprocessing)
 
 
-def _transformers_preprocessing(path: str, image: int) -> Preprocessing:
+def _stretching(folder: str, image: int) -> Preprocessing:
+    path = os.path.join(folder, PREPROCESSOR_NAME)
     config = _json(path)
     read = _Config(path, config)
     for switch in ("do_resize", "do_rescale", "do_normalize"):
@@ -173,18 +172,8 @@ def _open_timm(folder: str, config: Mapping[str, Any]) -> Checkpoint:
     if not isinstance(arguments, dict) or set(arguments) - known:
         raise ModelUnusable(f"{read.path}: model_args {str(arguments)[:80]} are not understood")
     hidden, layers, heads = _TIMM_SIZES[match[1]]
-    pretrained = config.get("pretrained_cfg") or {}
-    if not isinstance(pretrained, dict):
-        raise ModelTampered(f"{read.path}: pretrained_cfg is no table")
-    inner = _Config(f"{read.path}: pretrained_cfg", pretrained)
-    image = int(match[3])
-    given = pretrained.get("input_size", [3, image, image])
-    if not (isinstance(given, list) and len(given) == 3 and given[0] == 3 and given[1] == given[2]):
-        raise ModelTampered(f"{read.path}: input_size is {str(given)[:40]}, not [3, N, N]")
-    image = inner.checked("input_size", given[1], *_EDGE)
-    names = config.get("label_names") or pretrained.get("label_names") or ()
-    if not isinstance(names, list | tuple) or not all(isinstance(one, str) for one in names):
-        raise ModelTampered(f"{read.path}: label_names is no list of texts")
+    inner, image = _timm_input(read, int(match[3]))
+    names = _timm_labels(read, inner)
     shape = VitShape(
         image=image,
         patch=int(match[2]),
@@ -198,7 +187,26 @@ def _open_timm(folder: str, config: Mapping[str, Any]) -> Checkpoint:
     _check(read.path, shape)
     if names and len(names) != shape.labels:
         raise ModelTampered(f"{read.path}: {len(names)} label names for {shape.labels} classes")
-    return Checkpoint(folder, "timm", shape, tuple(names), _timm_preprocessing(inner, image))
+    return Checkpoint(folder, "timm", shape, names, _timm_preprocessing(inner, image))
+
+
+def _timm_input(read: _Config, otherwise: int | None = None) -> tuple[_Config, int]:
+    """Return `pretrained_cfg` and the edge of the picture that it, or else the name, gives."""
+    pretrained = read.config.get("pretrained_cfg") or {}
+    if not isinstance(pretrained, dict):
+        raise ModelTampered(f"{read.path}: pretrained_cfg is no table")
+    inner = _Config(f"{read.path}: pretrained_cfg", pretrained)
+    given = pretrained.get("input_size", [3, otherwise, otherwise])
+    if not (isinstance(given, list) and len(given) == 3 and given[0] == 3 and given[1] == given[2]):
+        raise ModelTampered(f"{read.path}: input_size is {str(given)[:40]}, not [3, N, N]")
+    return inner, inner.checked("input_size", given[1], *_EDGE)
+
+
+def _timm_labels(read: _Config, inner: _Config) -> tuple[str, ...]:
+    names = read.config.get("label_names") or inner.config.get("label_names") or ()
+    if not isinstance(names, list | tuple) or not all(isinstance(one, str) for one in names):
+        raise ModelTampered(f"{read.path}: label_names is no list of texts")
+    return tuple(names)
 
 
 def _timm_preprocessing(read: _Config, image: int) -> Preprocessing | None:

@@ -93,9 +93,9 @@ def round_weights(weight: Array, kind: WeightRange) -> tuple[Array, Array]:
         case WeightRange.PAIRS:
             # The smallest scale at which no two neighbours of the same sign exceed the limit. A
             # hair's breadth more, so that both cannot be rounded up.
-            first, second = wide[0::2], wide[1::2]
-            pairs = len(second)
-            sums = np.where(first[:pairs] * second > 0, np.abs(first[:pairs] + second), 0)
+            second = wide[1::2]
+            first = wide[0::2][: len(second)]
+            sums = np.where((first > 0) == (second > 0), np.abs(first + second), 0)
             scale = np.maximum(largest / _MAX_INT8, sums.max(axis=0) / (_MAX_PAIR - 1e-3))
             limit = _MAX_INT8
         case _:

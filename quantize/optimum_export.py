@@ -46,19 +46,38 @@ def export(folder: str, known: Preprocessing | None) -> Exported:
     if not os.path.isfile(os.path.join(folder, checkpoint.WEIGHTS_NAME)):
         raise ModelUnusable(f"{folder} has no {checkpoint.WEIGHTS_NAME}")
     os.environ["HF_HUB_OFFLINE"] = "1"  # before the import: what is not in the folder is not wanted
-    from optimum.exporters.onnx import main_export
-
-    labels, image = checkpoint.labels_and_size(folder)
+    labels, image, said = checkpoint.describe(folder)
     with tempfile.TemporaryDirectory() as scratch:
         try:
-            main_export(folder, scratch, task="image-classification", do_validation=False)
+            _export(folder, scratch)
+        except ModuleNotFoundError:
+            raise  # the command says which extra brings it
         except Exception as error:  # optimum, transformers and torch share no base class
             raise ModelUnusable(f"optimum cannot export {folder}: {error}") from error
         cleaned = os.path.join(scratch, "cleaned.onnx")
         session.optimise(os.path.join(scratch, _FILE), cleaned)
         graph = onnx_file.read(cleaned)
-    preprocessing = known or checkpoint.stretching(folder, image)
+    preprocessing = known or said
+    if preprocessing is None:
+        raise ModelUnusable(f"{folder} does not say how pictures are to be prepared")
     return Exported(_with_pixels(graph, preprocessing.normalisation, image), labels, preprocessing)
+
+
+def _export(folder: str, target: str) -> None:
+    from optimum.exporters.onnx import main_export, onnx_export_from_model
+
+    task = "image-classification"
+    if not checkpoint.is_timm(folder):
+        main_export(folder, target, task=task, do_validation=False)
+        return
+    # optimum takes a local folder of timm's for the name of a repository, so the network is loaded
+    # here. `local-dir` with safetensors present never opens a pickle.
+    import timm
+    from optimum.exporters.tasks import TasksManager
+
+    model = timm.create_model(f"local-dir:{os.path.abspath(folder)}", pretrained=True).eval()
+    TasksManager.standardize_model_attributes(model, library_name="timm")
+    onnx_export_from_model(model, target, task=task, do_validation=False)
 
 
 def _with_pixels(graph: Graph, norm: Normalisation, image: int) -> Graph:

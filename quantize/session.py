@@ -38,8 +38,6 @@ class Session:
         options.inter_op_num_threads = 1
         options.log_severity_level = _ERRORS_ONLY
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # The graph is final: rewriting it at load costs time and puts slower operators back.
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
             self._session = onnxruntime.InferenceSession(
                 os.path.join(folder, MODEL_NAME), options, providers=["CPUExecutionProvider"]

@@ -319,3 +319,25 @@ def test_changed_weights_are_not_run(checkpoint: Path, tmp_path: Path) -> None:
         stream.write(struct.pack("B", byte ^ 1))
     with pytest.raises(Exception, match="checksum"):
         OrtClassifier(open_package(str(output)), threads=1, provider=Provider.CPU, warn=print)
+
+
+def nsfwscan(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "nsfwscan", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_models_build_installs_what_was_built(checkpoint: Path, home: Path) -> None:
+    done = nsfwscan("models", "build", str(checkpoint))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    (package,) = (one for one in (home / "models").iterdir() if not one.name.startswith("."))
+    assert package.name.startswith("checkpoint-")
+    assert nsfwscan("selftest", "--model", "checkpoint").returncode == 0
+
+
+def test_models_build_says_why_it_could_not(home: Path) -> None:
+    done = nsfwscan("models", "build", "falconsai", "--offline")
+    assert done.returncode == 2
+    assert "the network is not to be used" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (home / "models").exists() or not list((home / "models").glob("falconsai*"))

@@ -165,6 +165,11 @@ def build(
     import subprocess
     import tempfile
 
+    if getattr(sys, "frozen", False):
+        raise UsageError(
+            "this bundle cannot build models",
+            hint="build it with an installed nsfwscan and `nsfwscan models add` it here",
+        )
     for module in ("onnx", "safetensors"):
         if importlib.util.find_spec(module) is None:
             raise UsageError(
@@ -183,7 +188,7 @@ def build(
         done = subprocess.run(
             [sys.executable, "-P", "-m", "quantize", "-o", package, *options, "--", source],
             env=environment,
-            stdout=subprocess.DEVNULL if quiet else None,
+            stdout=subprocess.DEVNULL if quiet else 2,  # a report for people, not data
             check=False,
         )
         if done.returncode:
