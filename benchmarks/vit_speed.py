@@ -30,6 +30,8 @@ from benchmarks import vit_fixture, vnni_peak
 
 _IMAGE = 224
 _BULK = 8
+_PAUSE_S = 0.25
+"""Between two contenders: the threads of the one before may spin for a fifth of a second."""
 _FEWEST = 5
 """Turns, two of them to warm up, however long they take."""
 
@@ -296,6 +298,7 @@ def compare(work: str, names: list[str], rounds: int, seconds: float) -> None:
                 if turn >= _FEWEST and time.monotonic() > last:
                     break
                 for name, contender in running.items():
+                    time.sleep(_PAUSE_S)
                     answer = contender.ask(way)
                     if turn >= 2:  # the first two warm up
                         taken[name].append(answer["ms"])
