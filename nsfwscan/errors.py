@@ -14,6 +14,7 @@
     ├── LibraryError
     │   ├── LibraryTooNew      written by a later nsfwscan
     │   └── LibraryUnavailable cannot be opened, read or written
+    ├── JournalError           a file of decisions or moves cannot be read or written
     └── DecodeError            one picture cannot be decoded; the scanner turns it into `Failed`
 
 Each has a message that names the thing, and a `hint` that names the next step. All of them but
@@ -88,6 +89,10 @@ class LibraryTooNew(LibraryError):
 
 class LibraryUnavailable(LibraryError):
     """The library cannot be opened, read or written."""
+
+
+class JournalError(NsfwscanError):
+    """A file of decisions or moves cannot be read or written."""
 
 
 class DecodeError(NsfwscanError):
