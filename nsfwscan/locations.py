@@ -36,3 +36,10 @@ def library_file() -> str:
     return _below_home("library.sqlite3") or os.path.join(
         platformdirs.user_cache_dir(_APP, appauthor=False), "library.sqlite3"
     )
+
+
+def quarantines_file() -> str:
+    """Return the path of the list of quarantine folders; it need not exist."""
+    return _below_home("quarantines.jsonl") or os.path.join(
+        platformdirs.user_state_dir(_APP, appauthor=False), "quarantines.jsonl"
+    )

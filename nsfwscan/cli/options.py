@@ -11,6 +11,7 @@ from nsfwscan.models.provider import Provider
 WALK_PANEL = "Which files"
 MODEL_PANEL = "Model and thresholds"
 OUTPUT_PANEL = "Output"
+ACTION_PANEL = "Actions, of which none is taken unless asked for"
 MEMORY_PANEL = "Earlier results"
 SPEED_PANEL = "Speed"
 
@@ -57,6 +58,18 @@ Threads = Annotated[
         rich_help_panel=SPEED_PANEL,
         help="Cores for one run of the model. 0 chooses: one core, because many pictures at a "
         "time are faster, or several when single files are given, fewer than there are cores.",
+    ),
+]
+QuarantineFolder = Annotated[
+    str | None,
+    typer.Option(
+        "--quarantine",
+        metavar="DIR",
+        envvar="NSFWSCAN_QUARANTINE",
+        rich_help_panel=ACTION_PANEL,
+        help="Keep the quarantine in DIR, for pictures of all volumes. Without it each volume has "
+        "one, `.nsfwscan-quarantine`, in the topmost folder above the picture that you may write "
+        "to.",
     ),
 ]
 Jobs = Annotated[

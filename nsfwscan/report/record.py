@@ -10,6 +10,7 @@ from nsfwscan.report.text import utf8
 from nsfwscan.results import Failed, Scanned, ScanResult, Skipped
 
 if TYPE_CHECKING:
+    from nsfwscan.acts import Act
     from nsfwscan.models.manifest import ModelManifest
 
 SCHEMA_VERSION = 1
@@ -29,26 +30,7 @@ class Recorder:
 
         `path` is valid Unicode; a path that is no UTF-8 stands whole in `path_base64`.
         """
-        path = utf8(result.path)
-        record: dict[str, Json] = {
-            "schema_version": SCHEMA_VERSION,
-            "path": path,
-            "path_base64": None if path == result.path else _base64(result.path),
-            "status": "",
-            "reason": None,
-            "detail": None,
-            "sha256": None,
-            "decision": None,
-            "nsfw_score": None,
-            "labels": None,
-            "thresholds": None,
-            "model": {"name": self.manifest.package, "fingerprint": self.manifest.fingerprint},
-            "origin": None,
-            "format": None,
-            "width": None,
-            "height": None,
-            "frames": None,
-        }
+        record = self._blank(result.path)
         match result:
             case Scanned():
                 record |= self._scanned(result)
@@ -69,6 +51,41 @@ class Recorder:
             case _:
                 assert_never(result)
         return record
+
+    def act(self, act: Act) -> dict[str, Json]:
+        """Return the record of something that was done about a picture: status `acted`."""
+        return self._blank(act.path) | {
+            "status": "acted",
+            "detail": utf8(act.detail) or None,
+            "action": act.action.value,
+            "outcome": act.outcome.value,
+            "target": None if act.target is None else utf8(act.target),
+        }
+
+    def _blank(self, original: str) -> dict[str, Json]:
+        path = utf8(original)
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "path": path,
+            "path_base64": None if path == original else _base64(original),
+            "status": "",
+            "reason": None,
+            "detail": None,
+            "sha256": None,
+            "decision": None,
+            "nsfw_score": None,
+            "labels": None,
+            "thresholds": None,
+            "model": {"name": self.manifest.package, "fingerprint": self.manifest.fingerprint},
+            "origin": None,
+            "format": None,
+            "width": None,
+            "height": None,
+            "frames": None,
+            "action": None,
+            "outcome": None,
+            "target": None,
+        }
 
     def _scanned(self, result: Scanned) -> dict[str, Json]:
         labels: list[Json] = [
