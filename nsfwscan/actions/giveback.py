@@ -12,7 +12,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
-from nsfwscan.actions import moves, recovery
+from nsfwscan.actions import folder_times, moves, recovery
 from nsfwscan.actions.ledger import Deed, Entry, Ledger, State, Step, step
 from nsfwscan.actions.scored_file import Unwilling, digest_at
 from nsfwscan.actions.vault import BATCH, Moved, Vault
@@ -64,13 +64,20 @@ class Restorer:
         while todo:  # again for those whose name was taken in the last moment
             targets = self._targets(todo)
             self._vault.write(*(_record(one, Step.INTEND, targets[one.id]) for one in todo))
+            folders = {os.path.dirname(target) for target in targets.values()}
+            times = folder_times.look(folders)
             results = {one.id: self._try(one, targets[one.id]) for one in todo}
-            for folder in {os.path.dirname(target) for target in targets.values()}:
+            for folder in folders:
                 with contextlib.suppress(OSError):
                     sync_folder(folder)
             self._vault.write(
-                *(_end(one, Deed.RESTORE, results[one.id], targets[one.id]) for one in todo)
+                *folder_times.records(times),
+                *(_end(one, Deed.RESTORE, results[one.id], targets[one.id]) for one in todo),
             )
+            folders -= {os.path.dirname(one.path) for one in ledger.held}
+            ended = folder_times.give_back(ledger.folders, folders)
+            if ended:
+                self._vault.write(*ended)
             for one in todo:
                 result = results[one.id]
                 if result is not None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from nsfwscan.actions.folder_times import Trails, follow
 from nsfwscan.actions.moves import Facts
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ class Ledger:
     entries: dict[str, Entry] = field(default_factory=dict)
     """By id, oldest first."""
     damaged: tuple[int, ...] = ()
+    folders: Trails = field(default_factory=dict)
 
     @property
     def held(self) -> list[Entry]:
@@ -99,6 +101,7 @@ class Ledger:
     def take(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Follow records that were appended to the journal."""
         for record in records:
+            follow(self.folders, record)
             number = record.get("id")
             if isinstance(number, str):
                 entry = self.entries.get(number, Entry(number))

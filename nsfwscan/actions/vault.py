@@ -23,7 +23,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING, NamedTuple
 
-from nsfwscan.actions import moves, recovery
+from nsfwscan.actions import folder_times, moves, recovery
 from nsfwscan.actions.ledger import Deed, Ledger, Reason, Step, intent, step
 from nsfwscan.actions.moves import Facts
 from nsfwscan.actions.scored_file import ScoredFile, Unwilling
@@ -33,7 +33,7 @@ from nsfwscan.images.discover import QUARANTINE_NAME
 from nsfwscan.journal import Journal, sync_folder, try_to_lock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from nsfwscan.journal import Json
 
@@ -182,13 +182,15 @@ class Vault:
                     ends.append(None)
             if intents:
                 self.write(*intents)
+            folders = folder_times.look(os.path.dirname(one.picture.path) for one in wanted)
             moved = [
                 self._try_to_move(number, one.picture) if end is None else end
                 for number, one, end in zip(numbers, wanted, ends, strict=True)
             ]
             begun = [end is None for end in ends]
-            self._sync({os.path.dirname(one.picture.path) for one in wanted})
-            records = [
+            self._sync(folders)
+            records = folder_times.records(folders)
+            records += [
                 _end(number, one.picture, result)
                 for number, one, result, was in zip(numbers, wanted, moved, begun, strict=True)
                 if was
@@ -262,7 +264,7 @@ class Vault:
         os.unlink(held)
         raise Unwilling("it was replaced or written to while it was copied; it is where it was")
 
-    def _sync(self, folders: set[str]) -> None:
+    def _sync(self, folders: Iterable[str]) -> None:
         for folder in (self._files, *folders):
             # The renames are done; a disk that cannot sync a folder now changes nothing about it.
             with contextlib.suppress(OSError):
