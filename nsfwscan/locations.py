@@ -36,3 +36,8 @@ def library_file() -> str:
     return _below_home("library.sqlite3") or os.path.join(
         platformdirs.user_cache_dir(_APP, appauthor=False), "library.sqlite3"
     )
+
+
+def state_folder() -> str:
+    """Return the folder for what a watcher says of itself: status and logs; it need not exist."""
+    return _below_home("state") or platformdirs.user_state_dir(_APP, appauthor=False)

@@ -1,0 +1,1 @@
+"""Keeping the answer true in the background."""
