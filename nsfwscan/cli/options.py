@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from nsfwscan.models.provider import Provider
+
+
+class TableFormat(StrEnum):
+    """How a command that tells of nsfwscan itself writes it."""
+
+    TABLE = "table"
+    JSON = "json"
+
 
 WALK_PANEL = "Which files"
 MODEL_PANEL = "Model and thresholds"
