@@ -1,1 +1,1 @@
-"""Keeping the answer true in the background."""
+"""The watcher: keeps what is known of some folders true for weeks."""
