@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nsfwscan import cores
+from nsfwscan import cores, likeness
 from nsfwscan.errors import DecodeError, ModelUnusable, NsfwscanError
 from nsfwscan.images.decode_pool import DecodePool
 from nsfwscan.images.discover import Symlinks, WalkOptions
@@ -134,16 +134,28 @@ class Lanes:
         """Score content of a known digest, unless somebody did or does already."""
         claim = self._memory.claim(sha256)
         if not claim.mine:
+            if claim.origin is Origin.CACHE and isinstance(claim.outcome.result(), Scored):
+                self._liken(sha256, data)
             return Done(path, claim.outcome, sha256, claim.origin)
         try:
-            outcome = self._score(data)
+            outcome = self._score(sha256, data)
         except BaseException as error:
             self._memory.abandon(sha256, error)
             raise
         self._memory.settle(sha256, outcome)
         return Done(path, outcome, sha256)
 
-    def _score(self, data: bytes) -> Outcome:
+    def _liken(self, sha256: bytes, data: bytes) -> None:
+        """Decode what was scored before there were likenesses, if this scan compares them."""
+        if not self._memory.compare_likeness or self._memory.likeness(sha256) != likeness.UNKNOWN:
+            return
+        self._started()
+        try:
+            self._memory.liken(sha256, self._pool.decode(data, self._geometry).likeness)
+        except DecodeError:  # it was decoded once, so a slow day or a new Pillow is to blame
+            self._memory.liken(sha256, likeness.NONE)
+
+    def _score(self, sha256: bytes, data: bytes) -> Outcome:
         loading = self._started()
         if loading.done():
             loading.result()  # raises what starting raised: the scan is broken
@@ -151,6 +163,7 @@ class Lanes:
             decoded = self._pool.decode(data, self._geometry)
         except DecodeError as error:
             return Unscorable(error.reason, error.detail)
+        self._memory.liken(sha256, decoded.likeness)
         classifier = loading.result()  # raises what loading raised
         try:
             frames = classifier.classify(decoded.pixels, decoded.frames)

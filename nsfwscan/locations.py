@@ -36,3 +36,13 @@ def library_file() -> str:
     return _below_home("library.sqlite3") or os.path.join(
         platformdirs.user_cache_dir(_APP, appauthor=False), "library.sqlite3"
     )
+
+
+def rulings_file() -> str:
+    """Return the path of the journal of people's decisions; it need not exist.
+
+    Among the user's data and not beside the library: a cache is anybody's to delete.
+    """
+    return _below_home("rulings.jsonl") or os.path.join(
+        platformdirs.user_data_dir(_APP, appauthor=False), "rulings.jsonl"
+    )

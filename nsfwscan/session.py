@@ -19,6 +19,7 @@ from nsfwscan.models import select
 from nsfwscan.models.provider import Provider
 from nsfwscan.models.store import ModelStore, Say
 from nsfwscan.policy import Policy
+from nsfwscan.rulings import RulingBook
 from nsfwscan.scanner import Scanner, ScanOptions
 
 if TYPE_CHECKING:
@@ -104,9 +105,10 @@ def open_session(
     """Choose the model, open the library and build the scanner; close the library at the end.
 
     `paths` are only looked at to select the number of threads. A missing model is fetched, which
-    `say` and `progress` (bytes done, bytes in all) tell. Raises `ModelError`, `UsageError`, and
-    `LibraryTooNew`; any other trouble with the library becomes a warning.
+    `say` and `progress` (bytes done, bytes in all) tell. Raises `ModelError`, `UsageError`,
+    `RulingsError` and `LibraryTooNew`; any other trouble with the library becomes a warning.
     """
+    rulings = RulingBook(locations.rulings_file()).load()
     store = ModelStore(
         locations.models_folder(), offline=settings.offline, say=say, progress=progress
     )
@@ -125,6 +127,7 @@ def open_session(
             decoder=DECODER_VERSION,
             library=library,
             options=settings.scan,
+            rulings=rulings,
             warn=warn,
         )
         yield Session(scanner, model.manifest, policy)

@@ -50,7 +50,22 @@ def m001_first_schema(connection: sqlite3.Connection) -> None:
     )
 
 
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (m001_first_schema,)
+def m002_likeness(connection: sqlite3.Connection) -> None:
+    """Add what tells near-duplicates: one number for each content, whatever model scores it.
+
+    What was scored before has none until somebody asks for it. Snapshots keep their form: one
+    without likenesses is one in which all are unknown.
+    """
+    connection.execute(
+        "CREATE TABLE likeness (sha256 BLOB PRIMARY KEY, bits BLOB NOT NULL,"
+        " checksum INTEGER NOT NULL) WITHOUT ROWID"
+    )
+
+
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
+    m001_first_schema,
+    m002_likeness,
+)
 """In order. The schema's version is how many of them a library went through."""
 
 
