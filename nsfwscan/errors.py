@@ -14,6 +14,7 @@
     ├── LibraryError
     │   ├── LibraryTooNew      written by a later nsfwscan
     │   └── LibraryUnavailable cannot be opened, read or written
+    ├── JournalError           a file of decisions or moves cannot be read or written
     ├── RulingsError           people's decisions cannot all be read, or not be written
     └── DecodeError            one picture cannot be decoded; the scanner turns it into `Failed`
 
@@ -89,6 +90,10 @@ class LibraryTooNew(LibraryError):
 
 class LibraryUnavailable(LibraryError):
     """The library cannot be opened, read or written."""
+
+
+class JournalError(NsfwscanError):
+    """A file of decisions or moves cannot be read or written."""
 
 
 class RulingsError(NsfwscanError):

@@ -279,6 +279,29 @@ def _imported(line: bytes, where: str) -> Ruled:
 
 
 @app.command(cls=Command)
+def repair(yes: Yes = False) -> None:
+    """Show the lines of the file that are damaged, and go on without them when you say so.
+
+    Until then nothing is scanned: what is lost may have denied a picture, and a scan would call it
+    safe. Often a line still tells which picture it was about, so that you can decide again. The
+    lines stay in the file.
+
+    Exits with 2 when the answer is no.
+    """
+    book = _book()
+    contents = book.read()
+    for line in contents.damaged:
+        typer.echo(f"line {line.number}: {readable(os.fsdecode(line.data))}")
+    if not contents.damaged:
+        typer.echo("Every line can be read, or was given up before.")
+        return
+    if not yes:
+        _ask(f"Go on without {count(len(contents.damaged), 'line')}?")
+    book.give_up(contents.damaged)
+    typer.echo(f"{count(len(contents.damaged), 'line')} given up.")
+
+
+@app.command(cls=Command)
 def path() -> None:
     """Print where the decisions are kept: a file to put into your backup."""
     typer.echo(os.fsencode(locations.rulings_file()))
@@ -291,11 +314,11 @@ def _book() -> RulingBook:
 def _ask(question: str) -> None:
     """Go on only when the answer is yes; exit with 2 when it is no."""
     if not sys.stdin.isatty():
-        raise UsageError(question.replace("?", " needs a yes"), hint="say --yes")
+        raise UsageError(f"nobody is there to answer: {question}", hint="say --yes")
     try:
         sure = typer.confirm(question, err=True)
     except typer.Abort:  # typer makes exit code 1 of Ctrl-C here, and that means "flagged"
         raise typer.Exit(130) from None
     if not sure:
-        typer.echo("Nothing was decided.", err=True)
+        typer.echo("Nothing was changed.", err=True)
         raise typer.Exit(2)

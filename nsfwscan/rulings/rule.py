@@ -6,7 +6,7 @@ What does not read back as it was written raises `ValueError`: half a decision i
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from nsfwscan import likeness
 from nsfwscan.results import Ruling
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nsfwscan.journal import Json
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_FORGOTTEN, _GIVEN_UP = "forgotten", "given-up"
 _LIKENESS = re.compile(r"[0-9a-f]{16}")
 
 
@@ -49,13 +50,23 @@ class Forgotten(NamedTuple):
     at: int
 
 
-Entry = Ruled | Forgotten
+class GivenUp(NamedTuple):
+    """That a person was shown damaged lines of the file and goes on without them."""
+
+    lines: tuple[str, ...]
+    """The SHA-256 of the bytes of each, in hexadecimal digits."""
+    at: int
+
+
+Entry: TypeAlias = Ruled | Forgotten | GivenUp
 
 
 def to_record(entry: Entry) -> dict[str, Json]:
     """Return an entry as a record for a journal."""
     if isinstance(entry, Forgotten):
-        return {"entry": "forgotten", "sha256": entry.sha256.hex(), "at": entry.at}
+        return {"entry": _FORGOTTEN, "sha256": entry.sha256.hex(), "at": entry.at}
+    if isinstance(entry, GivenUp):
+        return {"entry": _GIVEN_UP, "lines": list(entry.lines), "at": entry.at}
     record: dict[str, Json] = {
         "entry": entry.ruling.value,
         "sha256": entry.sha256.hex(),
@@ -76,9 +87,11 @@ def from_record(record: Mapping[str, object]) -> Entry:
     kind = record.get("entry")
     if not isinstance(kind, str):
         raise ValueError("there is no entry")  # noqa: TRY004  one kind of error for bad records
-    sha256 = bytes.fromhex(_matching(record, "sha256", _SHA256))
     at = _number(record, "at")
-    if kind == "forgotten":
+    if kind == _GIVEN_UP:
+        return GivenUp(_lines(record.get("lines")), at)
+    sha256 = bytes.fromhex(_matching(record, "sha256", _SHA256))
+    if kind == _FORGOTTEN:
         return Forgotten(sha256, at)
     if kind not in set(Ruling):
         raise ValueError(f"{kind!r} is no decision")
@@ -86,6 +99,12 @@ def from_record(record: Mapping[str, object]) -> Entry:
     if not isinstance(path, str):
         raise ValueError("there is no path")  # noqa: TRY004
     return Ruled(sha256, Ruling(kind), at, path, _near(record.get("near")))
+
+
+def _lines(found: object) -> tuple[str, ...]:
+    if not isinstance(found, list):
+        raise ValueError("there are no lines")  # noqa: TRY004
+    return tuple(_matching({"lines": one}, "lines", _SHA256) for one in found)
 
 
 def _near(found: object) -> Likeness | None:
