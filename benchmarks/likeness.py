@@ -17,6 +17,7 @@ import itertools
 import random
 import statistics
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw, ImageEnhance
@@ -42,26 +43,16 @@ def changes() -> dict[str, Callable[[Image.Image], bytes]]:
     """Return what is done to a picture, by name; each gives the bytes of a file."""
     found: dict[str, Callable[[Image.Image], bytes]] = {}
     for quality in (50, 65, 80, 95):
-        found[f"JPEG, quality {quality}"] = lambda one, quality=quality: _file(
-            one, "JPEG", quality=quality
-        )
+        found[f"JPEG, quality {quality}"] = partial(_file, format_="JPEG", quality=quality)
     for percent in (25, 50, 75, 150, 200):
-        found[f"resized to {percent} %"] = lambda one, percent=percent: _file(
-            one.resize((one.width * percent // 100, one.height * percent // 100)), "JPEG"
-        )
+        found[f"resized to {percent} %"] = partial(_resized, percent=percent)
     for name in ("PNG", "WEBP", "AVIF"):
-        found[f"as {name}"] = lambda one, name=name: _file(one, name)
+        found[f"as {name}"] = partial(_file, format_=name)
     for percent in (1, 2, 5, 10):
-        found[f"{percent} % cut off each edge"] = lambda one, percent=percent: _file(
-            _trimmed(one, percent), "JPEG"
-        )
+        found[f"{percent} % cut off each edge"] = partial(_trimmed, percent=percent)
     for factor in (0.8, 1.2):
-        found[f"brightness times {factor}"] = lambda one, factor=factor: _file(
-            ImageEnhance.Brightness(one).enhance(factor), "JPEG"
-        )
-    found["25 %, quality 50"] = lambda one: _file(
-        one.resize((one.width // 4, one.height // 4)), "JPEG", quality=50
-    )
+        found[f"brightness times {factor}"] = partial(_lit, factor=factor)
+    found["25 %, quality 50"] = partial(_resized, percent=25, quality=50)
     return found
 
 
@@ -176,22 +167,31 @@ def _cost_ms(files: Sequence[bytes]) -> float:
         with Image.open(io.BytesIO(one)) as image:
             lumas.append(image.convert("RGB").resize((224, 224)))
     spent = []
-    for one in lumas:
+    for pixels in lumas:
         begun = time.process_time()
-        small = one.convert("L").resize((likeness.SIDE, likeness.SIDE), Image.Resampling.BOX)
+        small = pixels.convert("L").resize((likeness.SIDE, likeness.SIDE), Image.Resampling.BOX)
         likeness.of_luma(small.tobytes())
         spent.append(time.process_time() - begun)
     return 1e3 * statistics.median(spent)
 
 
-def _trimmed(image: Image.Image, percent: int) -> Image.Image:
+def _resized(image: Image.Image, *, percent: int, quality: int = 75) -> bytes:
+    size = (image.width * percent // 100, image.height * percent // 100)
+    return _file(image.resize(size), "JPEG", quality=quality)
+
+
+def _trimmed(image: Image.Image, *, percent: int) -> bytes:
     across, down = image.width * percent // 100, image.height * percent // 100
-    return image.crop((across, down, image.width - across, image.height - down))
+    return _file(image.crop((across, down, image.width - across, image.height - down)), "JPEG")
 
 
-def _file(image: Image.Image, format_: str, **options: object) -> bytes:
+def _lit(image: Image.Image, *, factor: float) -> bytes:
+    return _file(ImageEnhance.Brightness(image).enhance(factor), "JPEG")
+
+
+def _file(image: Image.Image, format_: str, *, quality: int = 75) -> bytes:
     stream = io.BytesIO()
-    image.save(stream, format_, **options)
+    image.save(stream, format_, quality=quality)
     return stream.getvalue()
 
 

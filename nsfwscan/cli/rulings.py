@@ -106,36 +106,28 @@ def deny(
 def _decide(
     ruling: Ruling, paths: Sequence[str], within: int | None, *, yes: bool, quiet: bool
 ) -> None:
-    from nsfwscan.rulings.decide import decisions, look, pictures
+    from nsfwscan.rulings.decide import decide, pictures
 
     talk = Talk(quiet=quiet)
-    book = _book()
-    before = book.load()  # before the work: a file that cannot be read is no place to add to
     check_roots(paths)
     found = list(pictures(paths))
     if len(found) > _ASK_ABOVE and not yes:
         _ask(f"Decide that {count(len(found), 'picture')} are {ruling}?")
-    looked = look(found, near=within is not None)
-    for failed in looked.failed:
+    decided = decide(_book(), found, ruling, within=within)
+    for failed in decided.failed:
         why = f" ({failed.detail})" if failed.detail else ""
         talk.warn(f"nothing is decided about {failed.path}: {failed.reason}{why}")
-    for one in looked.seen:
-        if one.why_not:
-            talk.warn(f"{one.path}: decided about this very content only, for {one.why_not}")
-    new = decisions(looked.seen, ruling, before, within=within)
-    book.add(new)
-    contents = {one.sha256 for one in looked.seen}
-    held = [before.by_content(one.sha256) for one in new]
-    changed = sum(one is not None and one.ruling is not ruling for one in held)
-    sentence = f"{count(len(new), 'picture')} {ruling}"
-    if any(one.near for one in new):
-        sentence += f", and what looks the same, within {within} bits"
-    if changed:
-        sentence += f"; {changed:,} of them had been decided the other way"
-    if len(contents) > len(new):
-        sentence += f"; {len(contents) - len(new):,} had been {ruling} before"
+    for one in decided.unlike:
+        talk.warn(f"{one.path} is known by its content only: {one.why_not}")
+    sentence = f"{count(len(decided.new), 'picture')} {ruling}"
+    if any(one.near for one in decided.new):
+        sentence += f", and what looks the same within {within} bits"
+    if decided.turned:
+        sentence += f"; {decided.turned:,} had been decided the other way"
+    if decided.known:
+        sentence += f"; {decided.known:,} had been {ruling} before"
     typer.echo(f"{sentence}.")
-    raise typer.Exit(3 if looked.failed else 0)
+    raise typer.Exit(3 if decided.failed else 0)
 
 
 @app.command("list", cls=Command)

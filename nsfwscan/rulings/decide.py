@@ -1,7 +1,8 @@
 """Deciding: from the paths that a person names to decisions about what the files hold.
 
-Two steps, so that nothing is decided by halves: `look` reads every picture and says what could not
-be read, `RulingBook.add` keeps what came of it.
+In: paths. Out: entries of a `RulingBook`, written once all pictures were read, so that a run that
+is interrupted decided nothing. A file that cannot be read is named, and nothing is decided about
+it; one that can be read and not decoded has a content like any other.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from nsfwscan.rulings.rule import Likeness, Ruled
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from nsfwscan.rulings.book import RulingBook
     from nsfwscan.rulings.rulings import Rulings
 
 _GEOMETRY = Geometry(Resize.STRETCH, 224, 224, Resample.BILINEAR, 224, 224)
@@ -57,6 +59,44 @@ class Looked:
 
     seen: list[Seen] = field(default_factory=list)
     failed: list[Failed] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What a person's word came to."""
+
+    new: list[Ruled]
+    """Decisions that did not hold before."""
+    turned: int
+    """How many of them go against one that did."""
+    known: int
+    """Contents about which the same had been decided before."""
+    failed: list[Failed]
+    """Files that could not be read. Nothing is decided about them."""
+    unlike: list[Seen]
+    """Pictures without a likeness, when one was asked for: decided about by content alone."""
+
+
+def decide(
+    book: RulingBook, found: Iterable[str | Failed], ruling: Ruling, *, within: int | None
+) -> Decided:
+    """Decide about pictures, and keep it.
+
+    `within` is in how many bits the likeness of another picture may differ for it to be meant, too;
+    None for the very content alone. Raises `RulingsError`; then nothing was decided.
+    """
+    before = book.load()  # first: a file that is damaged is no place to add to
+    looked = look(found, near=within is not None)
+    new = _decisions(looked.seen, ruling, before, within)
+    book.add(new)
+    held = [before.by_content(one.sha256) for one in new]
+    return Decided(
+        new,
+        sum(one is not None and one.ruling is not ruling for one in held),
+        len({one.sha256 for one in looked.seen}) - len(new),
+        looked.failed,
+        [one for one in looked.seen if one.why_not],
+    )
 
 
 def pictures(paths: Iterable[str]) -> Iterator[str | Failed]:
@@ -101,14 +141,10 @@ def _likeness(pool: DecodePool, data: bytes) -> tuple[int, str]:
     return likeness.NONE, "it is so plain that it looks like every other plain picture"
 
 
-def decisions(
-    seen: Iterable[Seen], ruling: Ruling, before: Rulings, *, within: int | None
+def _decisions(
+    seen: Iterable[Seen], ruling: Ruling, before: Rulings, within: int | None
 ) -> list[Ruled]:
-    """Return the decisions that are new, given those that held before.
-
-    `within` is how many bits a picture may differ in and still be meant, None for the very content
-    alone. A decision that says less than one which holds already is not new.
-    """
+    """Return the decisions that are new: one that says no more than what held before is not."""
     now = int(time.time())
     new: dict[bytes, Ruled] = {}
     for one in seen:

@@ -9,11 +9,12 @@ prevent.
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from nsfwscan import likeness
 from nsfwscan.policy import overrule
-from nsfwscan.results import NearMatch, Ruling, Verdict
+from nsfwscan.results import NearMatch, Verdict
+from nsfwscan.rulings.neighbours import Neighbours
 
 if TYPE_CHECKING:
     from array import array
@@ -24,26 +25,17 @@ if TYPE_CHECKING:
 _DIGESTS = struct.Struct("32s")
 
 
-class _Near(NamedTuple):
-    """A decision that holds for pictures that look alike."""
-
-    bits: int
-    within: int
-    ruled: Ruled
-
-
 class Rulings:
-    """Decisions, one for each content. Immutable, so that any thread may ask."""
+    """Decisions, one for each content, in the order they were made.
+
+    Immutable, so that any thread may ask.
+    """
 
     def __init__(self, ruled: Iterable[Ruled] = ()) -> None:
         self._by_content = {one.sha256: one for one in ruled}
         # As `Struct.iter_unpack` gives them, so that a whole folder is compared without a loop.
         self._packed = frozenset((sha256,) for sha256 in self._by_content)
-        self._near = [
-            _Near(one.near.bits, one.near.within, one)
-            for one in self._by_content.values()
-            if one.near is not None
-        ]
+        self._near = Neighbours(self._by_content.values())
 
     def __len__(self) -> int:
         return len(self._by_content)
@@ -60,23 +52,6 @@ class Rulings:
         """Return the decision about this very content, if there is one."""
         return self._by_content.get(sha256)
 
-    def by_likeness(self, bits: int) -> tuple[Ruled, int] | None:
-        """Return the decision about the picture most like this one, and how far it is, in bits.
-
-        None when no picture that was decided about is as near as that decision asks for.
-        """
-        if not (self._near and likeness.is_comparable(bits)):
-            return None
-        found = [
-            (away, one.ruled.ruling is Ruling.ALLOWED, -one.ruled.at, one.ruled)
-            for one in self._near
-            if (away := (one.bits ^ bits).bit_count()) <= one.within
-        ]
-        if not found:
-            return None
-        away, _, _, ruled = min(found)
-        return ruled, away
-
     def judge(self, verdict: Verdict, sha256: bytes, bits: int) -> Verdict:
         """Return the verdict of a model, or what a person made of it.
 
@@ -85,7 +60,7 @@ class Rulings:
         ruled = self._by_content.get(sha256)
         if ruled is not None:
             return overrule(verdict, ruled.ruling, None)
-        match = self.by_likeness(bits)
+        match = self._near.nearest(bits)
         if match is None:
             return verdict
         ruled, away = match
@@ -101,9 +76,7 @@ class Rulings:
             return False
         if not self._packed.isdisjoint(_DIGESTS.iter_unpack(digests)):
             return True
-        return bool(self._near) and any(
-            bits == likeness.UNKNOWN or self.by_likeness(bits) for bits in likenesses
-        )
+        return bool(self._near) and (likeness.UNKNOWN in likenesses or self._near.touch(likenesses))
 
 
 NO_RULINGS = Rulings()
