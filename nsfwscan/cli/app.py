@@ -12,6 +12,7 @@ from nsfwscan.cli import (
     config,
     doctor,
     models,
+    rulings,
     scan,
     selftest,
     service,
@@ -78,6 +79,9 @@ def nsfwscan(
 
 app.command("scan", cls=Command)(scan.scan)
 app.command("watch", cls=Command)(watch.watch)
+app.command("allow", cls=Command)(rulings.allow)
+app.command("deny", cls=Command)(rulings.deny)
+app.add_typer(rulings.app, name="rulings")
 app.add_typer(models.app, name="models")
 app.add_typer(cache.app, name="cache")
 app.command("status", cls=Command)(status.status)
