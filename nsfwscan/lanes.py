@@ -77,6 +77,7 @@ class Lanes:
         self._stopping = threading.Event()
         self._starting = threading.Lock()
         self._classifier: Future[Classifier] | None = None
+        self._decoding = False
         self._pool = DecodePool(self._jobs)
         self._threads = ThreadPoolExecutor(self._jobs, "nsfwscan-lane")
         self._loader = ThreadPoolExecutor(1, "nsfwscan-load")
@@ -149,7 +150,8 @@ class Lanes:
         """Decode what was scored before there were likenesses, if this scan compares them."""
         if not self._memory.compare_likeness or self._memory.likeness(sha256) != likeness.UNKNOWN:
             return
-        self._started()
+        with self._starting:
+            self._start_decoding()
         try:
             self._memory.liken(sha256, self._pool.decode(data, self._geometry).likeness)
         except DecodeError:  # it was decoded once, so a slow day or a new Pillow is to blame
@@ -176,12 +178,18 @@ class Lanes:
         with self._starting:
             if self._classifier is None:
                 try:
-                    self._pool.start()
+                    self._start_decoding()
                     self._classifier = self._loader.submit(self._load)
                 except NsfwscanError as error:
                     self._classifier = Future()
                     self._classifier.set_exception(error)  # every lane is to say the same
             return self._classifier
+
+    def _start_decoding(self) -> None:
+        """Start the decode processes, if no lane has yet. The caller holds `_starting`."""
+        if not self._decoding:
+            self._pool.start()
+            self._decoding = True
 
 
 def worst(frames: Sequence[Scores]) -> Scores:
