@@ -21,7 +21,7 @@ from nsfwscan.models import select
 from nsfwscan.models.provider import Provider
 from nsfwscan.models.store import ModelStore, Say
 from nsfwscan.policy import Policy
-from nsfwscan.rulings import RulingBook
+from nsfwscan.rulings import RulingBook, Rulings
 from nsfwscan.scanner import Scanner, ScanOptions
 
 if TYPE_CHECKING:
@@ -70,12 +70,18 @@ class Workshop:
     library: Library | None
     scorer: Scorer
     book: RulingBook
+    warn: Say
+
+    def rulings(self) -> Rulings:
+        """Return what people decided until now.
+
+        A file of decisions that is damaged while this is open ends nothing: what was read of it
+        before goes on to hold, and a warning says so.
+        """
+        return self.book.current(self.warn)
 
     def scanner(self, options: ScanOptions, warn: Say) -> Scanner:
-        """Return a scanner for one scan, with what people have decided up to now.
-
-        Raises `RulingsError`.
-        """
+        """Return a scanner for one scan, which applies what people decided until now."""
         return Scanner(
             self.manifest,
             self.engine,
@@ -83,7 +89,7 @@ class Workshop:
             decoder=self.scorer.decoder,
             library=self.library,
             options=options,
-            rulings=self.book.load(),
+            rulings=self.rulings(),
             warn=warn,
         )
 
@@ -139,7 +145,7 @@ def open_workshop(
     `RulingsError` and `LibraryTooNew`; any other trouble with the library becomes a warning.
     """
     book = RulingBook(locations.rulings_file())
-    book.load()  # what is wrong with it is to be said before a model is fetched
+    book.current(warn)  # before a model is fetched in vain
     store = ModelStore(
         locations.models_folder(), offline=settings.offline, say=say, progress=progress
     )
@@ -156,7 +162,7 @@ def open_workshop(
         engine = Engine(load, manifest.input.geometry, jobs=settings.scan.jobs)
         stack.enter_context(engine)
         scorer = Scorer(manifest.fingerprint, DECODER_VERSION)
-        yield Workshop(manifest, policy, engine, library, scorer, book)
+        yield Workshop(manifest, policy, engine, library, scorer, book, warn)
 
 
 @contextmanager
