@@ -16,6 +16,7 @@
     ├── LibraryError
     │   ├── LibraryTooNew      written by a later nsfwscan
     │   └── LibraryUnavailable cannot be opened, read or written
+    ├── ActionError            an action cannot be taken, or a quarantine cannot be used
     ├── JournalError           a file of decisions or moves cannot be read or written
     ├── RulingsError           people's decisions cannot all be read, or not be written
     └── DecodeError            one picture cannot be decoded; the scanner turns it into `Failed`
@@ -100,6 +101,10 @@ class LibraryTooNew(LibraryError):
 
 class LibraryUnavailable(LibraryError):
     """The library cannot be opened, read or written."""
+
+
+class ActionError(NsfwscanError):
+    """An action cannot be taken, or a quarantine cannot be used."""
 
 
 class JournalError(NsfwscanError):

@@ -71,3 +71,10 @@ def watch_lock() -> str:
 def user_units_folder() -> str:
     """Return the folder of the user's own systemd units; it need not exist."""
     return os.path.join(platformdirs.user_config_dir(), "systemd", "user")
+
+
+def quarantines_file() -> str:
+    """Return the path of the list of quarantine folders; it need not exist."""
+    return _below_home("quarantines.jsonl") or os.path.join(
+        platformdirs.user_state_dir(_APP, appauthor=False), "quarantines.jsonl"
+    )

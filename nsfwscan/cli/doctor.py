@@ -148,7 +148,7 @@ def _configuration(root: typer.Context) -> Iterator[_Finding]:
     given = root.params.get("config_file")
     path = given or locations.config_file()
     try:
-        config.defaults(root, given)
+        config.read(root, given)
     except ConfigError as error:
         yield _Finding("configuration", f"{path} is wrong", _sentence(error), broken=True)
     else:
