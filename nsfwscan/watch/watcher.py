@@ -321,7 +321,7 @@ class Watcher:
         for passed in listing.passed:
             if isinstance(passed, Skipped):
                 self._skip(passed)
-        if not listing.partial:
+        if not listing.partial and listing.inode:  # else it could not be listed
             here = set(listing.names)
             for name in self._inventory.names(folder):
                 if name not in here:
@@ -413,10 +413,10 @@ class Watcher:
         until = time.monotonic() + _SLICE_S
         size = self._batch_size()
         for listing in walk.listings:
-            if any(one.path == listing.folder for one in listing.passed):
-                walk.closed.append(listing.folder)
-            elif not listing.partial:
+            if listing.inode:
                 walk.visited.add(listing.folder)
+            elif not any(_has_vanished(one) for one in listing.passed):
+                walk.closed.append(listing.folder)
             self._take(listing)
             if len(self._ready) >= size or time.monotonic() > until or self._stopping:
                 return
@@ -854,6 +854,10 @@ def _still_s(key: bytes, now_ns: int | None = None) -> float:
     known = FileKey.unpack(key)
     now_ns = time.time_ns() if now_ns is None else now_ns
     return (now_ns - max(known.mtime_ns, known.ctime_ns)) / 1e9
+
+
+def _has_vanished(result: Skipped | Failed) -> bool:
+    return isinstance(result, Failed) and result.reason is FailReason.VANISHED
 
 
 def _is_there(path: str) -> bool:
