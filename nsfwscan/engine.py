@@ -1,6 +1,6 @@
 """`Engine`: what turns the bytes of a picture into an outcome and is expensive to start.
 
-In: the bytes of one file. Out: an `Outcome`. Decode processes and classifier start side by side
+In: the bytes of one file. Out: an `Opinion`. Decode processes and classifier start side by side
 with the first picture that has to be scored. A scan has an engine of its own; a watcher keeps one
 over many small scans, and unloads it when nothing happens: a hundred megabytes and the processes
 then go back to the system until the next picture comes.
@@ -11,9 +11,9 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
-from nsfwscan import cores
+from nsfwscan import cores, likeness
 from nsfwscan.errors import DecodeError, ModelUnusable, NsfwscanError
 from nsfwscan.images.decode_pool import DecodePool
 from nsfwscan.library.rows import Outcome, Scored, Unscorable
@@ -24,6 +24,14 @@ if TYPE_CHECKING:
 
     from nsfwscan.geometry import Geometry
     from nsfwscan.models.classifier import Classifier
+
+
+class Opinion(NamedTuple):
+    """What looking at a picture brought."""
+
+    outcome: Outcome
+    likeness: int
+    """A number that near-duplicates share; `likeness.UNKNOWN` when nothing could be decoded."""
 
 
 class Engine:
@@ -56,7 +64,7 @@ class Engine:
         """Seconds since something was scored last."""
         return time.monotonic() - self._used_at
 
-    def score(self, data: bytes) -> Outcome:
+    def score(self, data: bytes) -> Opinion:
         """Decode and score the bytes of one picture file.
 
         Blocks until a decode process is free. What is wrong with the picture is an outcome. Raises
@@ -69,15 +77,26 @@ class Engine:
         try:
             decoded = self._pool.decode(data, self._geometry)
         except DecodeError as error:
-            return Unscorable(error.reason, error.detail)
+            return Opinion(Unscorable(error.reason, error.detail), likeness.UNKNOWN)
         finally:
             self._used_at = time.monotonic()
         classifier = loading.result()  # raises what loading raised
         try:
             frames = classifier.classify(decoded.pixels, decoded.frames)
         except ModelUnusable as error:
-            return Unscorable(FailReason.BAD_OUTPUT, str(error))
-        return Scored(decoded.facts, worst(frames))
+            return Opinion(Unscorable(FailReason.BAD_OUTPUT, str(error)), decoded.likeness)
+        return Opinion(Scored(decoded.facts, worst(frames)), decoded.likeness)
+
+    def likeness(self, data: bytes) -> int:
+        """Decode the bytes of one picture file and return its likeness, without scoring it.
+
+        Raises `DecodeError` when it cannot be decoded, and `NsfwscanError` as `score` does.
+        """
+        self._started()
+        try:
+            return self._pool.decode(data, self._geometry).likeness
+        finally:
+            self._used_at = time.monotonic()
 
     def unload(self) -> None:
         """End the processes and forget the model; the next picture starts them again.

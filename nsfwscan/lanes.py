@@ -16,11 +16,12 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from nsfwscan import likeness
 from nsfwscan.errors import DecodeError
 from nsfwscan.images.discover import Symlinks, WalkOptions
 from nsfwscan.images.read import read_head, read_picture
 from nsfwscan.images.sniff import sniff
-from nsfwscan.library.rows import FileRow, Outcome
+from nsfwscan.library.rows import FileRow, Outcome, Scored
 from nsfwscan.results import Failed, FileKey, Origin, Skipped, SkipReason
 
 if TYPE_CHECKING:
@@ -114,14 +115,31 @@ class Lanes:
         """Score content of a known digest, unless somebody did or does already."""
         claim = self._memory.claim(sha256)
         if not claim.mine:
+            if claim.origin is Origin.CACHE and isinstance(claim.outcome.result(), Scored):
+                self._liken(sha256, data)
             return Done(path, claim.outcome, sha256, claim.origin)
         try:
-            outcome = self._engine.score(data)
+            outcome = self._score(sha256, data)
         except BaseException as error:
             self._memory.abandon(sha256, error)
             raise
         self._memory.settle(sha256, outcome)
         return Done(path, outcome, sha256)
+
+    def _score(self, sha256: bytes, data: bytes) -> Outcome:
+        opinion = self._engine.score(data)
+        if opinion.likeness != likeness.UNKNOWN:
+            self._memory.liken(sha256, opinion.likeness)
+        return opinion.outcome
+
+    def _liken(self, sha256: bytes, data: bytes) -> None:
+        """Decode what was scored before there were likenesses, if this scan compares them."""
+        if not self._memory.compare_likeness or self._memory.likeness(sha256) != likeness.UNKNOWN:
+            return
+        try:
+            self._memory.liken(sha256, self._engine.likeness(data))
+        except DecodeError:  # it was decoded once, so a slow day or a new Pillow is to blame
+            self._memory.liken(sha256, likeness.NONE)
 
 
 def is_racy(key: FileKey, began_ns: int) -> bool:

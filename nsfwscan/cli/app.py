@@ -7,7 +7,18 @@ from typing import Annotated
 import typer
 
 from nsfwscan._version import __version__
-from nsfwscan.cli import cache, config, doctor, models, scan, selftest, watch
+from nsfwscan.cli import (
+    cache,
+    config,
+    doctor,
+    models,
+    rulings,
+    scan,
+    selftest,
+    service,
+    status,
+    watch,
+)
 from nsfwscan.cli.commands import Command, Group
 
 app = typer.Typer(
@@ -68,7 +79,12 @@ def nsfwscan(
 
 app.command("scan", cls=Command)(scan.scan)
 app.command("watch", cls=Command)(watch.watch)
+app.command("allow", cls=Command)(rulings.allow)
+app.command("deny", cls=Command)(rulings.deny)
+app.add_typer(rulings.app, name="rulings")
 app.add_typer(models.app, name="models")
 app.add_typer(cache.app, name="cache")
+app.command("status", cls=Command)(status.status)
+app.add_typer(service.app, name="service")
 app.command("doctor", cls=Command)(doctor.doctor)
 app.command("selftest", cls=Command)(selftest.selftest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -10,6 +11,14 @@ import typer
 from nsfwscan.errors import UsageError
 from nsfwscan.images.discover import Symlinks
 from nsfwscan.models.provider import Provider
+
+
+class TableFormat(StrEnum):
+    """How a command that tells of nsfwscan itself writes it."""
+
+    TABLE = "table"
+    JSON = "json"
+
 
 WALK_PANEL = "Which files"
 MODEL_PANEL = "Model and thresholds"

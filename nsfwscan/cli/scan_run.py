@@ -159,21 +159,28 @@ def wants(only: frozenset[Only], result: ScanResult) -> bool:
         return True
     match result:
         case Scanned():
-            match result.verdict.decision:
-                case Decision.NSFW:
-                    return Only.FLAGGED in only
-                case Decision.REVIEW:
-                    return Only.REVIEW in only
-                case Decision.SAFE:
-                    return False
-                case _:
-                    assert_never(result.verdict.decision)
+            return _wants(only, result.verdict.decision)
         case Failed():
-            return Only.FAILED in only
+            # A person's decision about content that cannot be read is one like any other.
+            if result.decision is None:
+                return Only.FAILED in only
+            return _wants(only, result.decision)
         case Skipped():
             return False
         case _:
             assert_never(result)
+
+
+def _wants(only: frozenset[Only], decision: Decision) -> bool:
+    match decision:
+        case Decision.NSFW:
+            return Only.FLAGGED in only
+        case Decision.REVIEW:
+            return Only.REVIEW in only
+        case Decision.SAFE:
+            return False
+        case _:
+            assert_never(decision)
 
 
 class _Interrupted(Exception):

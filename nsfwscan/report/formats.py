@@ -75,7 +75,7 @@ class JsonLinesReporter:
 
 _COLUMNS = """
     path path_base64 status reason detail decision nsfw_score review_at flag_at model origin sha256
-    format width height frames
+    format width height frames decided_by near_sha256 near_distance
 """.split()
 
 
@@ -90,9 +90,11 @@ class CsvReporter:
     def add(self, result: ScanResult) -> None:
         """Write one row."""
         record = self._recorder.record(result)
-        thresholds, model = record["thresholds"], record["model"]
+        thresholds, model, near = record["thresholds"], record["model"], record["near"]
         flat = record | (thresholds if isinstance(thresholds, dict) else {})
         flat["model"] = model["name"] if isinstance(model, dict) else None
+        if isinstance(near, dict):
+            flat |= {f"near_{field}": value for field, value in near.items()}
         self._write([flat.get(column) for column in _COLUMNS])
 
     def end(self, _summary: dict[str, Json], /) -> None:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 """Raised when a field changes its meaning or goes away; new fields may come without it."""
 
+MODEL, PERSON = "model", "person"
+"""Who decided. A person's decision stands whatever the score beside it says."""
+
 Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
 
 
@@ -41,6 +44,8 @@ class Recorder:
                     "sha256": result.sha256.hex() if result.sha256 else None,
                     "origin": result.origin.value,
                 }
+                if result.decision is not None:
+                    record |= {"decision": result.decision.value, "decided_by": PERSON}
             case Skipped():
                 record |= {
                     "status": "skipped",
@@ -78,6 +83,8 @@ class Recorder:
             "detail": None,
             "sha256": None,
             "decision": None,
+            "decided_by": None,
+            "near": None,
             "nsfw_score": None,
             "labels": None,
             "thresholds": None,
@@ -97,10 +104,15 @@ class Recorder:
             )
         ]
         verdict = result.verdict
+        near: Json = None
+        if verdict.near is not None:
+            near = {"sha256": verdict.near.sha256.hex(), "distance": verdict.near.distance}
         return {
             "status": "scanned",
             "sha256": result.sha256.hex(),
             "decision": verdict.decision.value,
+            "decided_by": MODEL if verdict.ruling is None else PERSON,
+            "near": near,
             "nsfw_score": verdict.score,
             "labels": labels,
             "thresholds": {"review_at": verdict.review_at, "flag_at": verdict.flag_at},
