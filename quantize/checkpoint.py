@@ -40,6 +40,8 @@ _TIMM_SIZES = {  # hidden, layers, heads
     "base": (768, 12, 12),
     "large": (1024, 24, 16),
 }
+_TIMM_RESIZE = {"center": Resize.SHORTEST_EDGE, "squash": Resize.STRETCH}
+"""timm's `crop_mode`: its third, `border`, pads the picture."""
 _EDGE = (8, 4096)
 
 
@@ -213,7 +215,9 @@ def _timm_preprocessing(read: _Config, image: int) -> Preprocessing | None:
     config = read.config
     if not {"mean", "std", "interpolation"} <= set(config):
         return None
-    read.only("crop_mode", "center", default="center")
+    mode = config.get("crop_mode", "center")
+    if mode not in _TIMM_RESIZE:
+        raise ModelUnusable(f"{read.path}: crop_mode {str(mode)[:20]!r} is not known")
     crop = read.number("crop_pct", 0.5, 1.0, default=1.0)
     try:
         resample = Resample(config["interpolation"])
@@ -223,7 +227,7 @@ def _timm_preprocessing(read: _Config, image: int) -> Preprocessing | None:
         ) from None
     resized = int(image / crop)
     geometry = replace(
-        _square(Resize.SHORTEST_EDGE, image, resample), resize_width=resized, resize_height=resized
+        _square(_TIMM_RESIZE[mode], image, resample), resize_width=resized, resize_height=resized
     )
     norm = Normalisation(1 / 255, read.triple("mean"), read.triple("std"))
     return Preprocessing(geometry, norm)
