@@ -23,7 +23,7 @@ from quantize.vit import Block, Linear, Norm, VitShape, VitWeights
 from quantize.vit_graph import Normalisation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from quantize.graph import Array
 
@@ -95,6 +95,18 @@ def open_checkpoint(folder: str) -> Checkpoint:
 def is_timm(folder: str) -> bool:
     """Tell whether the checkpoint's configuration is one of timm's."""
     return "architecture" in _json(os.path.join(folder, CONFIG_NAME))
+
+
+def write_timm_config(folder: str, architecture: str, labels: Sequence[str], image: int) -> None:
+    """Write the `config.json` that the publisher of the weights in `folder` did not pin."""
+    config = {
+        "architecture": architecture,
+        "num_classes": len(labels),
+        "label_names": list(labels),
+        "pretrained_cfg": {"input_size": [3, image, image], "num_classes": len(labels)},
+    }
+    with open(os.path.join(folder, CONFIG_NAME), "w", encoding="utf-8") as stream:
+        json.dump(config, stream)
 
 
 def describe(folder: str) -> tuple[tuple[str, ...], int, Preprocessing | None]:
