@@ -14,6 +14,7 @@
     ├── LibraryError
     │   ├── LibraryTooNew      written by a later nsfwscan
     │   └── LibraryUnavailable cannot be opened, read or written
+    ├── BundleDamaged          a file of the bundled program is not as it was packed
     └── DecodeError            one picture cannot be decoded; the scanner turns it into `Failed`
 
 Each has a message that names the thing, and a `hint` that names the next step. All of them but
@@ -88,6 +89,10 @@ class LibraryTooNew(LibraryError):
 
 class LibraryUnavailable(LibraryError):
     """The library cannot be opened, read or written."""
+
+
+class BundleDamaged(NsfwscanError):
+    """A file of the bundled program is not as it was packed."""
 
 
 class DecodeError(NsfwscanError):

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
 def _main() -> None:
-    from nsfwscan import bundled
+    worker = sys.argv[1:2] == ["--decode-worker"]
+    try:
+        from nsfwscan import bundled
 
-    bundled.prepare()
-    if sys.argv[1:2] == [bundled.WORKER_FLAG]:
+        bundled.prepare(worker=worker)
+    except Exception as error:  # noqa: BLE001  a damaged archive of modules fails in any way it likes
+        if worker:
+            os._exit(78)
+        hint = getattr(error, "hint", "")
+        sentence = str(error) if hint else f"this copy of nsfwscan is damaged: {error!r}"
+        sys.stderr.write(f"nsfwscan: {sentence}\n  {hint or 'unpack the archive again'}\n")
+        sys.exit(2)
+    if worker:
         from nsfwscan.images import decode_worker
 
         decode_worker.main(sys.argv[2:])

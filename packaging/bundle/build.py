@@ -49,7 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--no-archive", action="store_true", help="make the folder only")
     given = parser.parse_args(arguments)
     try:
-        build(given.model, os.path.abspath(given.output), here=given.here, pack=not given.no_archive)
+        build(
+            given.model, os.path.abspath(given.output), here=given.here, pack=not given.no_archive
+        )
     except BuildError as error:
         sys.exit(f"packaging/build: {error}")
 
