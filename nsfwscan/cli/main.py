@@ -54,11 +54,15 @@ def _run(arguments: list[str]) -> int:
         print(f"nsfwscan {__version__}")
         return 0
     from nsfwscan.cli.app import app
+    from nsfwscan.cli.commands import RunAgain
 
-    try:
-        app(arguments, prog_name="nsfwscan")
-    except SystemExit as end:  # typer ends every command so
-        if end.code is None:
-            return 0
-        return end.code if isinstance(end.code, int) else 2
-    return 0
+    while True:
+        try:
+            app(arguments, prog_name="nsfwscan")
+        except RunAgain:
+            continue
+        except SystemExit as end:  # typer ends every command so
+            if end.code is None:
+                return 0
+            return end.code if isinstance(end.code, int) else 2
+        return 0
