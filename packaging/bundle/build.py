@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 """The folder `packaging`."""
 CHECKOUT = os.path.dirname(HERE)
+_PROGRAM = "nsfwscan.exe" if os.name == "nt" else "nsfwscan"
+_WHERE = "import nsfwscan; print(nsfwscan.__file__)"
 _SYSTEMS = {"Linux": "linux", "Darwin": "macos", "Windows": "windows"}
 
 
@@ -69,7 +71,9 @@ def build(model: str, output: str, *, here: bool = False, pack: bool = True) -> 
         shutil.copytree(package, os.path.join(made, "models", os.path.basename(package)))
         _strip(made)
         check.natives(made)
-        check.leaks(made)
+        modules = _run([python, "-m", "bundle.modules", os.path.join(made, _PROGRAM)])
+        check.leaks(made, modules.split())
+        check.data_files(made, os.path.dirname(_printed([python, "-c", _WHERE])))
         contents.write(made)
         _say("Starting it")
         check.starts(made, version)

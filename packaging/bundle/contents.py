@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import zlib
 
 from bundle.errors import BuildError
 
 CONTENTS = os.path.join("_internal", "nsfwscan", "contents.tsv")
+ELF = b"\x7fELF"
 LOADED_BY_NAME = {"onnxruntime_pybind11_state": "libonnxruntime_providers_shared"}
 """Libraries that another one opens itself when it is loaded, so that no loader knows of them."""
 
@@ -40,15 +42,17 @@ def write(folder: str) -> None:
         out.write(f"{zlib.crc32(body):08x}\n".encode() + body)
 
 
-def libraries(path: str) -> dict[str, str]:
-    """Return what the loader of Linux would load along with a native file: name to path.
+def libraries(path: str, folder: str) -> dict[str, str]:
+    """Return what the loader of Linux loads along with a native file of a bundle: name to path.
 
     The path is empty for a library that is not found. Raises `BuildError` where there is no `ldd`.
     """
-    try:
-        done = subprocess.run(["ldd", path], capture_output=True, text=True, check=False)
-    except OSError as error:
-        raise BuildError(f"ldd is needed to check the bundle: {error}") from error
+    ldd = shutil.which("ldd")
+    if ldd is None:
+        raise BuildError("ldd is needed to check the bundle; it comes with the C library")
+    # As PyInstaller's bootloader sets it.
+    env = {**os.environ, "LD_LIBRARY_PATH": os.path.join(folder, "_internal")}
+    done = subprocess.run([ldd, path], env=env, capture_output=True, text=True, check=False)
     found = {}
     for line in done.stdout.splitlines():
         name, arrow, rest = line.strip().partition(" => ")
@@ -59,12 +63,12 @@ def libraries(path: str) -> dict[str, str]:
 
 def _needs(folder: str, path: str, data: bytes, known: list[str]) -> list[str]:
     """Return the files of the bundle that are loaded along with the native file `path`."""
-    if not data.startswith(b"\x7fELF"):
+    if not data.startswith(ELF):
         return []
     real = os.path.realpath(folder)
     found = [
         os.path.relpath(os.path.realpath(one), real)
-        for one in libraries(os.path.join(folder, path)).values()
+        for one in libraries(os.path.join(folder, path), folder).values()
         if one
     ]
     for opener, opened in LOADED_BY_NAME.items():
