@@ -7,6 +7,8 @@ import sys
 
 
 def _main() -> None:
+    if sys.argv[1:] == ["--version"] and _print_version():
+        return
     worker = sys.argv[1:2] == ["--decode-worker"]
     try:
         from nsfwscan import bundled
@@ -27,6 +29,17 @@ def _main() -> None:
         from nsfwscan.cli import main
 
         main.run()
+
+
+def _print_version() -> bool:
+    """Print the version as fast as a program can; not where the output cannot be written."""
+    import nsfwscan
+
+    try:
+        os.write(1, f"nsfwscan {nsfwscan.__version__}\n".encode())
+    except OSError:
+        return False  # the command line knows how to say so
+    return True
 
 
 _main()
