@@ -18,7 +18,7 @@ def _main() -> None:
         if worker:
             os._exit(78)
         hint = getattr(error, "hint", "")
-        sentence = str(error) if hint else f"this copy of nsfwscan is damaged: {error!r}"
+        sentence = str(error) if hint else f"this copy of nsfwscan is damaged: {error}"
         sys.stderr.write(f"nsfwscan: {sentence}\n  {hint or 'unpack the archive again'}\n")
         sys.exit(2)
     if worker:
