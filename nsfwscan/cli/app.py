@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from nsfwscan._version import __version__
-from nsfwscan.cli import cache, config, doctor, models, scan, selftest
+from nsfwscan.cli import cache, config, doctor, models, scan, self_uninstall, selftest
 from nsfwscan.cli.commands import Command, Group
 
 app = typer.Typer(
@@ -71,3 +71,4 @@ app.add_typer(models.app, name="models")
 app.add_typer(cache.app, name="cache")
 app.command("doctor", cls=Command)(doctor.doctor)
 app.command("selftest", cls=Command)(selftest.selftest)
+app.command("self-uninstall", cls=Command)(self_uninstall.self_uninstall)
