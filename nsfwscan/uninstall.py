@@ -118,7 +118,9 @@ def remove(found: Iterable[Traces]) -> Removal:
 
 def _models() -> Iterator[Traces]:
     folder = locations.models_folder()
-    files, folders, strangers = [], [], []
+    files: list[str] = []
+    folders: list[str] = []
+    strangers: list[str] = []
     for entry in _entries(folder):
         inside = entry.is_dir(follow_symlinks=False)
         if entry.name == LOCK and not inside:
