@@ -94,6 +94,10 @@ class Inventory:
     bundle: str
     parts: tuple[Part, ...]
 
+    def files_of(self, kind: Kind) -> list[str]:
+        """Return the paths of the files of all parts of a kind, relative to the bundle."""
+        return [path for part in self.parts if part.kind is kind for path in part.files]
+
 
 def frozen_modules(bundle: str) -> frozenset[str]:
     """Return the full names of the modules that PyInstaller put into the program."""

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from nsfwscan._version import __version__
-from shipping import inventory, licences, manual, sbom
+from shipping import elf, inventory, licences, manual, sbom
 from shipping.errors import ShippingError
 
 if TYPE_CHECKING:
@@ -60,12 +60,15 @@ def stage(
     """
     bundle = os.path.abspath(bundle)
     program = inventory.program_of(bundle)
-    found = inventory.take(bundle, inventory.frozen_modules(bundle) if modules is None else modules)
+    frozen = inventory.frozen_modules(bundle) if modules is None else frozenset(modules)
     folder = os.path.join(into, os.path.basename(bundle))
     if os.path.exists(folder):
         raise ShippingError(f"{folder} is in the way; remove it first")
     os.makedirs(into, exist_ok=True)
     shutil.copytree(bundle, folder, symlinks=True, copy_function=_link)
+    if linux:
+        elf.tidy(folder, inventory.take(folder, frozen).files_of(inventory.Kind.RUNTIME))
+    found = inventory.take(folder, frozen)
     _write(folder, licences.NAME, licences.render(found))
     _write(folder, sbom.NAME, sbom.render(found, epoch_s))
     for name in ("LICENSE", "README.md"):
