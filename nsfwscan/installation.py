@@ -7,6 +7,8 @@ import os
 import sys
 from typing import NamedTuple
 
+from nsfwscan import bundled
+
 REMOVE_NOTE = "REMOVE.txt"
 """In a bundle's folder: how to remove it, in one line. Whatever installs a bundle writes it."""
 
@@ -24,9 +26,8 @@ class Installation(NamedTuple):
 
 def find() -> Installation:
     """Return how the running program was installed."""
-    if getattr(sys, "frozen", False):
-        return _bundle(os.path.dirname(sys.executable))
-    return _python()
+    bundle = bundled.folder()
+    return _bundle(bundle) if bundle else _python()
 
 
 def _bundle(folder: str) -> Installation:

@@ -9,6 +9,8 @@ import os
 
 import platformdirs
 
+from nsfwscan import bundled
+
 _APP = "nsfwscan"
 
 
@@ -29,6 +31,12 @@ def models_folder() -> str:
     return _below_home("models") or os.path.join(
         platformdirs.user_data_dir(_APP, appauthor=False), "models"
     )
+
+
+def shipped_models_folder() -> str | None:
+    """Return the folder of the models that came with a bundle, to be read only; None without one."""
+    bundle = bundled.folder()
+    return os.path.join(bundle, bundled.MODELS) if bundle else None
 
 
 def library_file() -> str:

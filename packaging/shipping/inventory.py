@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -121,6 +121,33 @@ def program_of(bundle: str) -> str:
     raise ShippingError(f"{bundle} is not a bundle: there is no program called nsfwscan in it")
 
 
+def save(inventory: Inventory, path: str) -> None:
+    """Keep an inventory, for when the environment it was taken in is gone."""
+    with open(path, "w", encoding="utf-8") as out:
+        json.dump([asdict(part) for part in inventory.parts], out, indent=1)
+
+
+def load(bundle: str, path: str) -> Inventory:
+    """Read a kept inventory. Raises `ShippingError` when it is not that of this bundle."""
+    with open(path, encoding="utf-8") as file:
+        documents = json.load(file)
+    parts = tuple(
+        Part(
+            Kind(one.pop("kind")),
+            texts=tuple(Text(*text) for text in one.pop("texts")),
+            **{
+                key: tuple(value) if isinstance(value, list) else value
+                for key, value in one.items()
+            },
+        )
+        for one in documents
+    )
+    listed = {path for part in parts for path in part.files}
+    if strange := sorted(listed ^ set(_files(bundle))):
+        raise ShippingError(f"{path} is not about this bundle: {', '.join(strange[:5])}")
+    return Inventory(bundle, parts)
+
+
 def take(bundle: str, modules: Iterable[str]) -> Inventory:
     """Find out whose everything in a bundle is.
 
@@ -145,7 +172,7 @@ def take(bundle: str, modules: Iterable[str]) -> Inventory:
     bare = [part.name for part in parts if not any(one.text.strip() for one in part.texts)]
     if bare:
         raise ShippingError(f"no licence text was found for {', '.join(bare)}")
-    return Inventory(bundle, (_program(parts), *parts))
+    return Inventory(bundle, (_program(parts, owners.program), *parts))
 
 
 class _Owners:
@@ -164,12 +191,16 @@ class _Owners:
         self._libraries: dict[str, tuple[metadata.Distribution, list[str]]] = {}
         self._system: dict[str, list[str]] = {}
         self._runtime: list[str] = []
+        self.program: list[str] = []
 
     def claim_file(self, path: str) -> bool:
         inner = path.removeprefix(f"{INTERNAL}/")
-        if inner == path:
-            return path in {"nsfwscan", "nsfwscan.exe"} or path.startswith(_ADDED)
-        if inner.split("/")[0] in {"nsfwscan", "quantize"}:
+        if (
+            path in {"nsfwscan", "nsfwscan.exe"}
+            or path.startswith(_ADDED)
+            or inner.startswith("nsfwscan/")
+        ):
+            self.program.append(path)
             return True
         if owner := self._of_file.get(inner):
             return self._claim(owner, path)
@@ -194,6 +225,7 @@ class _Owners:
 
     def _claim(self, owner: metadata.Distribution, path: str | None) -> bool:
         if _normal(owner.name) == "nsfwscan":
+            self.program += [path] if path else []
             return True
         _, files = self._libraries.setdefault(_normal(owner.name), (owner, []))
         files += [path] if path else []
@@ -226,13 +258,13 @@ def _model_roots(bundle: str) -> list[str]:
     ]
 
 
-def _program(parts: Iterable[Part]) -> Part:
+def _program(parts: Iterable[Part], files: list[str]) -> Part:
     here = os.path.dirname(os.path.abspath(__file__))
     with open(os.path.join(here, "..", "..", "LICENSE"), encoding="utf-8") as file:
         text = Text("LICENSE", file.read())
     return Part(
         Kind.PROGRAM, "nsfwscan", __version__, "Apache-2.0", (text,),
-        purl=f"pkg:pypi/nsfwscan@{__version__}", needs=tuple(one.key for one in parts),
+        purl=f"pkg:pypi/nsfwscan@{__version__}", files=tuple(sorted(files)), needs=tuple(one.key for one in parts),
     )  # fmt: skip
 
 
@@ -402,3 +434,8 @@ def _system_library(package: str, files: list[str]) -> Part:
 
 def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
+
+
+if __name__ == "__main__":
+    # `packaging/build` runs this in the environment it froze: BUNDLE TARGET.json
+    save(take(sys.argv[1], frozen_modules(sys.argv[1])), sys.argv[2])

@@ -117,7 +117,11 @@ def _inner(document: dict[str, Any], within: str) -> Component:
 
 def _is_binary(path: str) -> bool:
     name = os.path.basename(path)
-    return name.endswith((".so", ".dll", ".dylib", ".pyd", ".onnx", ".exe")) or ".so." in name
+    return (
+        path in {"nsfwscan", "nsfwscan.exe"}
+        or name.endswith((".so", ".dll", ".dylib", ".pyd", ".onnx", ".exe"))
+        or ".so." in name
+    )
 
 
 def components(text: str) -> list[dict[str, Any]]:

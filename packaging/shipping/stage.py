@@ -9,15 +9,11 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
-
 from nsfwscan._version import __version__
 from shipping import elf, inventory, licences, manual, sbom
 from shipping.errors import ShippingError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 PACKAGING = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 CHECKOUT = os.path.dirname(PACKAGING)
@@ -45,46 +41,47 @@ _COMPLETIONS = {
 }
 
 
-def stage(
-    bundle: str,
-    into: str,
-    epoch_s: int,
-    *,
-    modules: Iterable[str] | None = None,
-    linux: bool = True,
-) -> str:
+def stage(bundle: str, into: str, epoch_s: int, *, linux: bool = True) -> str:
     """Make the folder `into`/<name of the bundle> and return its path.
 
-    `modules` are the names frozen into the program, which are read from it when not given. `linux`
-    adds what only desktops on Linux know. Raises `ShippingError`.
+    What is inside is read from `<bundle>.inventory.json`, which `packaging/build` writes; without
+    that file this has to run in the environment that was frozen. `linux` adds what only desktops on
+    Linux know. Raises `ShippingError`.
     """
     bundle = os.path.abspath(bundle)
     program = inventory.program_of(bundle)
-    frozen = inventory.frozen_modules(bundle) if modules is None else frozenset(modules)
+    kept = f"{bundle}.inventory.json"
+    if os.path.exists(kept):
+        found = inventory.load(bundle, kept)
+    else:
+        found = inventory.take(bundle, inventory.frozen_modules(bundle))
     folder = os.path.join(into, os.path.basename(bundle))
     if os.path.exists(folder):
         raise ShippingError(f"{folder} is in the way; remove it first")
     os.makedirs(into, exist_ok=True)
     shutil.copytree(bundle, folder, symlinks=True, copy_function=_link)
+    found = replace(found, bundle=folder)
     if linux:
-        elf.tidy(folder, inventory.take(folder, frozen).files_of(inventory.Kind.RUNTIME))
-    found = inventory.take(folder, frozen)
+        elf.tidy(folder, found.files_of(inventory.Kind.RUNTIME))
     _write(folder, licences.NAME, licences.render(found))
     _write(folder, sbom.NAME, sbom.render(found, epoch_s))
     for name in ("LICENSE", "README.md"):
         with open(os.path.join(CHECKOUT, name), encoding="utf-8") as file:
             _write(folder, name, file.read())
     if linux:
-        _write(folder, "share/man/man1/nsfwscan.1", manual.render(epoch_s))
-        for shell, path in _COMPLETIONS.items():
-            _write(folder, path, completion(program, shell))
-        for name, path in _LINUX.items():
-            with open(os.path.join(PACKAGING, "linux", name), encoding="utf-8") as file:
-                text = file.read()
-            day = datetime.fromtimestamp(epoch_s, UTC).strftime("%Y-%m-%d")
-            text = text.replace("@VERSION@", __version__).replace("@DATE@", day)
-            _write(folder, path, text, program=name in _PROGRAMS)
+        _add_linux(folder, program, epoch_s)
     return folder
+
+
+def _add_linux(folder: str, program: str, epoch_s: int) -> None:
+    _write(folder, "share/man/man1/nsfwscan.1", manual.render(epoch_s))
+    for shell, path in _COMPLETIONS.items():
+        _write(folder, path, completion(program, shell))
+    day = datetime.fromtimestamp(epoch_s, UTC).strftime("%Y-%m-%d")
+    for name, path in _LINUX.items():
+        with open(os.path.join(PACKAGING, "linux", name), encoding="utf-8") as file:
+            text = file.read().replace("@VERSION@", __version__).replace("@DATE@", day)
+        _write(folder, path, text, program=name in _PROGRAMS)
 
 
 def completion(program: str, shell: str) -> str:
