@@ -264,7 +264,8 @@ def _program(parts: Iterable[Part], files: list[str]) -> Part:
         text = Text("LICENSE", file.read())
     return Part(
         Kind.PROGRAM, "nsfwscan", __version__, "Apache-2.0", (text,),
-        purl=f"pkg:pypi/nsfwscan@{__version__}", files=tuple(sorted(files)), needs=tuple(one.key for one in parts),
+        purl=f"pkg:pypi/nsfwscan@{__version__}", files=tuple(sorted(files)),
+        needs=tuple(one.key for one in parts),
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 from dataclasses import replace
 from datetime import UTC, datetime
+
 from nsfwscan._version import __version__
 from shipping import elf, inventory, licences, manual, sbom
 from shipping.errors import ShippingError
