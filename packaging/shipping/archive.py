@@ -99,7 +99,8 @@ def _compressing(out: IO[bytes], target: str) -> IO[bytes]:
     if target.endswith(".xz"):
         return lzma.LZMAFile(out, "wb", check=lzma.CHECK_CRC64, filters=_XZ)
     if target.endswith(".gz"):
-        return gzip.GzipFile(filename="", mode="wb", compresslevel=9, fileobj=out, mtime=0)
+        packed = gzip.GzipFile(filename="", mode="wb", compresslevel=9, fileobj=out, mtime=0)
+        return io.BufferedWriter(packed)
     return io.BufferedWriter(_Plain(out))
 
 

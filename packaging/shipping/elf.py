@@ -34,6 +34,8 @@ def tidy(folder: str, paths: Iterable[str]) -> None:
         if os.stat(path).st_nlink > 1:  # a second name of a file that must not change
             shutil.copy2(path, f"{path}.own")
             os.replace(f"{path}.own", path)
+        # Removing it leaves the text in the file; setting another one first overwrites it.
+        run("patchelf", "--set-rpath", "$ORIGIN", path)
         run("patchelf", "--remove-rpath", path)
 
 

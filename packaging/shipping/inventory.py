@@ -131,21 +131,26 @@ def load(bundle: str, path: str) -> Inventory:
     """Read a kept inventory. Raises `ShippingError` when it is not that of this bundle."""
     with open(path, encoding="utf-8") as file:
         documents = json.load(file)
-    parts = tuple(
-        Part(
-            Kind(one.pop("kind")),
-            texts=tuple(Text(*text) for text in one.pop("texts")),
-            **{
-                key: tuple(value) if isinstance(value, list) else value
-                for key, value in one.items()
-            },
-        )
-        for one in documents
-    )
+    parts = tuple(map(_part, documents))
     listed = {path for part in parts for path in part.files}
     if strange := sorted(listed ^ set(_files(bundle))):
         raise ShippingError(f"{path} is not about this bundle: {', '.join(strange[:5])}")
     return Inventory(bundle, parts)
+
+
+def _part(document: dict[str, Any]) -> Part:
+    """Make a part of what `save` made of it."""
+    return Part(
+        Kind(document["kind"]),
+        document["name"],
+        document["version"],
+        document["licence"],
+        tuple(Text(*one) for one in document["texts"]),
+        purl=document["purl"],
+        files=tuple(document["files"]),
+        needs=tuple(document["needs"]),
+        within=tuple(document["within"]),
+    )
 
 
 def take(bundle: str, modules: Iterable[str]) -> Inventory:
@@ -181,7 +186,7 @@ class _Owners:
     def __init__(self) -> None:
         self._of_file: dict[str, metadata.Distribution] = {}
         self._of_module: dict[str, metadata.Distribution] = {}
-        by_name = {}
+        by_name: dict[str, metadata.Distribution] = {}
         for one in metadata.distributions():
             by_name.setdefault(_normal(one.name), one)
             for file in one.files or ():
@@ -303,9 +308,10 @@ def _library(owner: metadata.Distribution, files: list[str], inside: Iterable[st
 
 def _licence_name(fields: metadata.PackageMetadata) -> str:
     """Return what the metadata says, from the most exact field to the least."""
-    if expression := fields.get("License-Expression"):
-        return str(expression)
-    old = str(fields.get("License") or "").strip()
+    expression = str((fields.get_all("License-Expression") or [""])[0])
+    if expression:
+        return expression
+    old = str((fields.get_all("License") or [""])[0]).strip()
     if old and "\n" not in old and len(old) < 60:
         return old
     classified = [
@@ -329,7 +335,12 @@ def _licence_texts(owner: metadata.Distribution) -> Iterator[Text]:
         if parts[-1].endswith((".py", ".pyc")):
             continue
         title = "/".join(parts[1:]).removeprefix("licenses/") or parts[0]
-        yield Text(title, owner.locate_file(file).read_text("utf-8", "replace"))  # type: ignore[attr-defined]  # a Path, in truth
+        yield Text(title, _read(owner, file))
+
+
+def _read(owner: metadata.Distribution, file: metadata.PackagePath) -> str:
+    with open(str(owner.locate_file(file)), encoding="utf-8", errors="replace") as stream:
+        return stream.read()
 
 
 def _texts_left_out(owner: metadata.Distribution) -> Iterator[Text]:
@@ -344,7 +355,7 @@ def _components_within(owner: metadata.Distribution) -> Iterator[dict[str, Any]]
     for file in owner.files or ():
         if ".dist-info/sboms/" not in file.as_posix() or not file.name.endswith(".json"):
             continue
-        document = json.loads(owner.locate_file(file).read_text("utf-8"))  # type: ignore[attr-defined]  # a Path, in truth
+        document = json.loads(_read(owner, file))
         for one in document.get("components", ()):
             key = (one.get("name"), one.get("version"))
             if _normal(one.get("name", "")) != _normal(owner.name) and key not in seen:
@@ -386,9 +397,9 @@ def _bootloader() -> Part:
 
 def _is_beside_python(name: str) -> bool:
     """Tell whether Python itself brought a library: on Windows and macOS it brings OpenSSL."""
-    folders = (sys.base_prefix, os.path.join(sys.base_prefix, "DLLs"))
-    folders += (os.path.join(sys.base_prefix, "lib"), sysconfig.get_config_var("LIBDIR") or "")
-    folders += (sysconfig.get_config_var("DESTSHARED") or "",)
+    folders = [sys.base_prefix, os.path.join(sys.base_prefix, "DLLs")]
+    folders += [os.path.join(sys.base_prefix, "lib"), sysconfig.get_config_var("LIBDIR") or ""]
+    folders += [sysconfig.get_config_var("DESTSHARED") or ""]
     return any(os.path.isfile(os.path.join(folder, name)) for folder in folders if folder) and (
         # A Python of the system shares its folder with everybody's libraries.
         sys.base_prefix not in {"/usr", "/usr/local"} or "cpython-" in name
