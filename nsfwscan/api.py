@@ -15,11 +15,11 @@ import threading
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 from nsfwscan import cores, locations
+from nsfwscan.engine import worst
 from nsfwscan.errors import DecodeError, UsageError
 from nsfwscan.images.decode_pool import DecodePool
 from nsfwscan.images.discover import DEFAULT_MAX_BYTES, check_roots
 from nsfwscan.images.read import read_picture
-from nsfwscan.lanes import worst
 from nsfwscan.models import select
 from nsfwscan.models.store import ModelStore
 from nsfwscan.results import FailReason, Origin, Scanned

@@ -3,6 +3,8 @@
     NsfwscanError
     ├── UsageError             the request itself makes no sense
     ├── ConfigError            the configuration file or an NSFWSCAN_* variable is wrong
+    ├── AlreadyRunning         another watcher keeps the same library up to date
+    ├── ServiceError           the system's service manager is missing or refuses
     ├── ModelError
     │   ├── ManifestError      a manifest is missing, malformed or incomplete
     │   ├── ModelNotFound      no such model, installed or known
@@ -44,6 +46,14 @@ class UsageError(NsfwscanError):
 
 class ConfigError(NsfwscanError):
     """The configuration file or an NSFWSCAN_* variable is wrong."""
+
+
+class AlreadyRunning(NsfwscanError):
+    """Another watcher keeps the same library up to date."""
+
+
+class ServiceError(NsfwscanError):
+    """The system's service manager is missing or refuses."""
 
 
 class ModelError(NsfwscanError):

@@ -44,3 +44,28 @@ def library_file() -> str:
     return _below_home("library.sqlite3") or os.path.join(
         platformdirs.user_cache_dir(_APP, appauthor=False), "library.sqlite3"
     )
+
+
+def state_folder() -> str:
+    """Return the folder for what a watcher says of itself: status and logs; it need not exist."""
+    return _below_home("state") or platformdirs.user_state_dir(_APP, appauthor=False)
+
+
+def status_file() -> str:
+    """Return the path of what a watcher says of itself; it need not exist."""
+    return os.path.join(state_folder(), "watch-status.json")
+
+
+def log_file() -> str:
+    """Return the path of a watcher's log; it need not exist."""
+    return os.path.join(state_folder(), "watch.log")
+
+
+def watch_lock() -> str:
+    """Return the path of the lock that a watcher of this library holds; it need not exist."""
+    return f"{library_file()}.watch"
+
+
+def user_units_folder() -> str:
+    """Return the folder of the user's own systemd units; it need not exist."""
+    return os.path.join(platformdirs.user_config_dir(), "systemd", "user")

@@ -17,7 +17,7 @@ from nsfwscan.library.rows import FileRow, Outcome, OutcomeRow, Scorer, Unscorab
 from nsfwscan.results import FailReason, Origin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from nsfwscan.library.cache import Library
 
@@ -47,6 +47,7 @@ class Memory:
         *,
         rescan: bool,
         retry_failed: bool,
+        arrange: bool = True,
         warn: Callable[[str], None],
     ) -> None:
         """`library` may be None: then nothing outlives the scan. `warn` is told once of a failure.
@@ -54,6 +55,7 @@ class Memory:
         A library that cannot be written is still asked; one that cannot be read is given up.
 
         With `rescan` nothing is taken from the library; with `retry_failed` no failures are.
+        Without `arrange` the caller sees to the snapshots of the folders that changed.
         """
         # Asked and told apart: a full disk or a read-only library still knows what it knows, and to
         # score a hundred thousand pictures again because of one that is new would take hours.
@@ -62,6 +64,7 @@ class Memory:
         self._scorer = scorer
         self._rescan = rescan
         self._retry_failed = retry_failed
+        self._arrange = arrange
         self._warn = warn
         self._lock = threading.Lock()
         # None stands for an outcome that is saved: a hundred thousand of them take 10 MB, not 60.
@@ -84,6 +87,17 @@ class Memory:
         if not view.stored and len(view):
             self._changed[folder] = None  # an earlier scan was killed before it could
         return view
+
+    def files(self, folder: str, names: Sequence[str]) -> FolderView:
+        """Return what is known of some of the files directly in `folder`."""
+        if self._asked is None or self._rescan:
+            return FolderView()
+        with self._lock:
+            try:
+                return self._asked.files(folder, names, self._scorer)
+            except LibraryError as error:
+                self._ask_no_more(error)
+                return FolderView()
 
     def changed(self, folder: str) -> None:
         """Make sure that what is found out about the files of `folder` loads fast next time."""
@@ -155,7 +169,7 @@ class Memory:
         """Save what is left, and arrange it so that the next scan loads it fast."""
         self.save()
         with self._lock:
-            if self._told is not None and self._changed:
+            if self._told is not None and self._changed and self._arrange:
                 try:
                     self._told.snapshot(self._changed, self._scorer)
                 except LibraryError as error:

@@ -29,9 +29,9 @@ from nsfwscan.results import Decision, Failed, Origin, Scanned, ScanResult, Skip
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
 
+    from nsfwscan.engine import Engine
     from nsfwscan.library.cache import Library
     from nsfwscan.library.rows import Outcome
-    from nsfwscan.models.classifier import Classifier
     from nsfwscan.models.manifest import ModelManifest
     from nsfwscan.policy import Policy
 
@@ -60,6 +60,9 @@ class ScanOptions:
     count_known_safe: bool = False
     """Only count what the library knows to be safe, where a whole folder is so, instead of giving a
     result for each file: a re-scan is then several times as fast."""
+    arrange: bool = True
+    """Rewrite at the end what makes the next scan of the folders that changed fast. Who scans a few
+    files of a large folder every second had better do that later, with `Library.snapshot`."""
 
 
 @dataclass(slots=True)
@@ -119,12 +122,16 @@ class ScanTally:
 
 
 class Scanner:
-    """Scans paths with one model and one policy. Use it once; `tally` counts what came out."""
+    """Scans paths with one model and one policy. Use it once; `tally` counts what came out.
+
+    It is cheap to make: what is not is the `Engine`, which may serve many scanners, one after the
+    other.
+    """
 
     def __init__(
         self,
         manifest: ModelManifest,
-        load: Callable[[], Classifier],
+        engine: Engine,
         policy: Policy,
         *,
         decoder: int,
@@ -134,9 +141,9 @@ class Scanner:
     ) -> None:
         """Prepare a scan; nothing is read or started yet.
 
-        `load` makes the classifier of `manifest`; it is called in another thread, and only when a
-        picture has to be scored. `decoder` is the decoder's version. `warn` is told once when the
-        library fails; the scan then goes on without it.
+        `engine` scores with the model of `manifest`; whoever made it closes it. `decoder` is the
+        decoder's version. `warn` is told once when the library fails; the scan then goes on without
+        it.
         """
         self.tally = ScanTally()
         self._policy = policy
@@ -146,11 +153,10 @@ class Scanner:
             Scorer(manifest.fingerprint, decoder),
             rescan=options.rescan,
             retry_failed=options.retry_failed,
+            arrange=options.arrange,
             warn=warn,
         )
-        self._lanes = Lanes(
-            self._memory, load, manifest.input.geometry, jobs=options.jobs, walk=options.walk
-        )
+        self._lanes = Lanes(self._memory, engine, walk=options.walk)
         self._stopping = False
 
     def stop(self) -> None:
@@ -174,9 +180,13 @@ class Scanner:
         Raises `ModelError` when the model cannot be loaded. What was scored is saved however the
         generator ends.
         """
+        return self.scan_listings(discover(paths, self.options.walk, self.tally.walk))
+
+    def scan_listings(self, listings: Iterable[Listing]) -> Generator[ScanResult]:
+        """Yield a result for each file of `listings`, as `scan` does."""
         pending: deque[ScanResult | Future[Done | None]] = deque()
         try:
-            for listing in discover(paths, self.options.walk, self.tally.walk):
+            for listing in listings:
                 for item in self._look_up(listing):
                     pending.append(item)
                     yield from self._ready(pending, _WINDOW)
@@ -190,9 +200,12 @@ class Scanner:
     def _look_up(self, listing: Listing) -> Iterator[ScanResult | Future[Done | None]]:
         """Answer for the files of one folder from the library, or hand them to the lanes."""
         yield from listing.passed
-        known = self._memory.folder(listing.folder)
+        if listing.partial:
+            known = self._memory.files(listing.folder, listing.names)
+        else:
+            known = self._memory.folder(listing.folder)
         same = known.names == listing.names and known.stats == b"".join(listing.keys)
-        if same and not listing.loose:
+        if same and not listing.loose and not listing.partial:
             # Nothing changed here. The whole folder is counted at once if that is all that is
             # asked: making an object for each file would take three times as long.
             # A threshold given as 1 would be an int, whose `__gt__` knows no floats.

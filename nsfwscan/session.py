@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from nsfwscan import cores, locations
+from nsfwscan.engine import Engine
 from nsfwscan.errors import LibraryError, LibraryTooNew, ModelUnusable
 from nsfwscan.images.decoded import DECODER_VERSION
 from nsfwscan.library.cache import Library
+from nsfwscan.library.rows import Scorer
 from nsfwscan.models import select
 from nsfwscan.models.provider import Provider
 from nsfwscan.models.store import ModelStore, Say
@@ -55,6 +57,29 @@ class Session:
     scanner: Scanner
     manifest: ModelManifest
     policy: Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """Library, model and engine, open for as many scans as are wanted, one after the other."""
+
+    manifest: ModelManifest
+    policy: Policy
+    engine: Engine
+    library: Library | None
+    scorer: Scorer
+
+    def scanner(self, options: ScanOptions, warn: Say) -> Scanner:
+        """Return a scanner for one scan."""
+        return Scanner(
+            self.manifest,
+            self.engine,
+            self.policy,
+            decoder=self.scorer.decoder,
+            library=self.library,
+            options=options,
+            warn=warn,
+        )
 
 
 def policy_of(settings: Settings, manifest: ModelManifest) -> Policy:
@@ -98,10 +123,10 @@ def threads_for(settings: Settings, paths: Sequence[str]) -> int:
 
 
 @contextmanager
-def open_session(
+def open_workshop(
     settings: Settings, paths: Sequence[str], *, say: Say, warn: Say, progress: Progress
-) -> Iterator[Session]:
-    """Choose the model, open the library and build the scanner; close the library at the end.
+) -> Iterator[Workshop]:
+    """Choose the model, open the library and prepare the engine; close both at the end.
 
     `paths` are only looked at to select the number of threads. A missing model is fetched, which
     `say` and `progress` (bytes done, bytes in all) tell. Raises `ModelError`, `UsageError`, and
@@ -111,23 +136,28 @@ def open_session(
         locations.models_folder(), offline=settings.offline, say=say, progress=progress
     )
     model = select.resolve_model(store, settings.model)
-    policy = policy_of(settings, model.manifest)
+    manifest = model.manifest
+    policy = policy_of(settings, manifest)
+    load = loader(model, settings, threads_for(settings, paths), warn)
     with ExitStack() as stack:
         library = None
         if settings.use_library:
-            library = _open_library(model.manifest, warn)
+            library = _open_library(manifest, warn)
             if library is not None:
                 stack.enter_context(library)
-        scanner = Scanner(
-            model.manifest,
-            loader(model, settings, threads_for(settings, paths), warn),
-            policy,
-            decoder=DECODER_VERSION,
-            library=library,
-            options=settings.scan,
-            warn=warn,
-        )
-        yield Session(scanner, model.manifest, policy)
+        engine = Engine(load, manifest.input.geometry, jobs=settings.scan.jobs)
+        stack.enter_context(engine)
+        scorer = Scorer(manifest.fingerprint, DECODER_VERSION)
+        yield Workshop(manifest, policy, engine, library, scorer)
+
+
+@contextmanager
+def open_session(
+    settings: Settings, paths: Sequence[str], *, say: Say, warn: Say, progress: Progress
+) -> Iterator[Session]:
+    """Put together what one scan needs, as `open_workshop` does, and raise what it raises."""
+    with open_workshop(settings, paths, say=say, warn=warn, progress=progress) as workshop:
+        yield Session(workshop.scanner(settings.scan, warn), workshop.manifest, workshop.policy)
 
 
 def _open_library(manifest: ModelManifest, warn: Say) -> Library | None:

@@ -201,7 +201,8 @@ def test_outcomes_read_back_equal(outcome: Scored | Unscorable) -> None:
 def test_forget_drops_files_and_keeps_outcomes(tmp_path: Path) -> None:
     with open_library(tmp_path) as library:
         fill(library, 20)
-        library.forget(os.path.dirname(path_of(0)), ["7.jpg", "never seen.jpg"])
+        folder = os.path.dirname(path_of(0))
+        library.forget([f"{folder}/7.jpg", f"{folder}/never seen.jpg"])
         assert known_numbers(library, 20) == set(range(20)) - {7}
         assert known_contents(library, 20) == set(range(20))
 

@@ -7,7 +7,18 @@ from typing import Annotated
 import typer
 
 from nsfwscan._version import __version__
-from nsfwscan.cli import cache, config, doctor, models, scan, self_uninstall, selftest
+from nsfwscan.cli import (
+    cache,
+    config,
+    doctor,
+    models,
+    scan,
+    self_uninstall,
+    selftest,
+    service,
+    status,
+    watch,
+)
 from nsfwscan.cli.commands import Command, Group
 
 app = typer.Typer(
@@ -67,8 +78,11 @@ def nsfwscan(
 
 
 app.command("scan", cls=Command)(scan.scan)
+app.command("watch", cls=Command)(watch.watch)
 app.add_typer(models.app, name="models")
 app.add_typer(cache.app, name="cache")
+app.command("status", cls=Command)(status.status)
+app.add_typer(service.app, name="service")
 app.command("doctor", cls=Command)(doctor.doctor)
 app.command("selftest", cls=Command)(selftest.selftest)
 app.command("self-uninstall", cls=Command)(self_uninstall.self_uninstall)

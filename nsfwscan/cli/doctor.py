@@ -14,10 +14,20 @@ from nsfwscan import cores, locations
 from nsfwscan._version import __version__
 from nsfwscan.cli import config
 from nsfwscan.cli.tables import print_table
-from nsfwscan.errors import ConfigError, NsfwscanError
+from nsfwscan.errors import ConfigError, NsfwscanError, ServiceError
 from nsfwscan.report.text import readable, size
 
-_PACKAGES = ("onnxruntime", "numpy", "pillow", "typer", "rich", "platformdirs", "httpx", "pathspec")
+_PACKAGES = (
+    "onnxruntime",
+    "numpy",
+    "pillow",
+    "typer",
+    "rich",
+    "platformdirs",
+    "httpx",
+    "pathspec",
+    "psutil",
+)
 
 
 class _Finding(NamedTuple):
@@ -47,6 +57,8 @@ def doctor(context: typer.Context) -> None:
         _models,
         _library,
         _sqlite,
+        _watcher,
+        _service,
     ]
     findings = [finding for check in checks for finding in _guarded(check)]
     print_table(("what", "value"), [(one.what, one.value) for one in findings])
@@ -184,6 +196,33 @@ def _sqlite() -> Iterator[_Finding]:
             "SQLite 3.51.3 or later (or 3.50.7, or 3.44.6) allows WAL."
         )
     yield _Finding("SQLite", version, advice)
+
+
+def _watcher() -> Iterator[_Finding]:
+    from nsfwscan.watch import instance, status
+
+    found = status.read(locations.status_file())
+    if not instance.is_held(locations.watch_lock()):
+        yield _Finding("watcher", "not running")
+    elif found is None:
+        yield _Finding("watcher", "running")
+    else:
+        watched = f"{found.watched:,} of {found.directories:,} folders"
+        advice = " ".join(f"The watcher is degraded: {one}." for one in found.degraded)
+        yield _Finding("watcher", f"running, watches {watched}", advice)
+
+
+def _service() -> Iterator[_Finding]:
+    from nsfwscan.service.managers import manager
+
+    found = manager()
+    try:
+        state = found.state()
+    except ServiceError as error:
+        yield _Finding("service", f"none: {error}")
+        return
+    words = ("running" if state.running else "installed") if state.installed else "not installed"
+    yield _Finding("service", f"{words} ({found.name})")
 
 
 def _state(path: str) -> str:

@@ -43,11 +43,15 @@ def complain(error: NsfwscanError) -> None:
 
 def _run(arguments: list[str]) -> int:
     from nsfwscan.cli.app import app
+    from nsfwscan.cli.commands import RunAgain
 
-    try:
-        app(arguments, prog_name="nsfwscan")
-    except SystemExit as end:  # typer ends every command so
-        if end.code is None:
-            return 0
-        return end.code if isinstance(end.code, int) else 2
-    return 0
+    while True:
+        try:
+            app(arguments, prog_name="nsfwscan")
+        except RunAgain:
+            continue
+        except SystemExit as end:  # typer ends every command so
+            if end.code is None:
+                return 0
+            return end.code if isinstance(end.code, int) else 2
+        return 0

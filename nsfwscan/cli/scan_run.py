@@ -12,8 +12,11 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 from enum import StrEnum
 from types import FrameType
-from typing import BinaryIO, assert_never
+from typing import Annotated, BinaryIO, assert_never
 
+import typer
+
+from nsfwscan.cli.options import OUTPUT_PANEL
 from nsfwscan.cli.streams import DataFile, unwritable
 from nsfwscan.cli.talk import STARTED, Counter, Talk, flagged
 from nsfwscan.errors import UsageError
@@ -44,6 +47,19 @@ DEFAULT_ONLY = {
     Format.JSONL: (Only.ALL,),
     Format.CSV: (Only.ALL,),
 }
+
+OnlyThese = Annotated[
+    list[Only] | None,
+    typer.Option(
+        "--only",
+        metavar="WHICH",
+        envvar="NSFWSCAN_ONLY",
+        rich_help_panel=OUTPUT_PANEL,
+        help="Only write these results: `flagged`, `review`, `failed` or `all`. May be given "
+        "several times. Without it the table shows flagged, review and failed, `paths0` "
+        "flagged, and the other formats all.",
+    ),
+]
 
 _EX_INTERRUPTED = 130
 

@@ -28,12 +28,13 @@ from nsfwscan.library.rows import (
     file_checksum,
     model_checksum,
     outcome_checksum,
+    place_checksum,
     snapshot_checksum,
 )
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 _SNAPSHOTS = 100
 
@@ -53,6 +54,14 @@ _FIND_FILES = """
         (SELECT id FROM scorer WHERE fingerprint = ? AND decoder = ?)
     WHERE folder.path = ?
 """
+_FIND_FILE = f"{_FIND_FILES} AND file.name = ?"
+_FIND_FOLDERS = """
+    SELECT path FROM folder
+    WHERE (path = ? OR path >= ? AND path < ?)
+        AND EXISTS (SELECT 1 FROM file WHERE file.folder = folder.id)
+    ORDER BY path
+"""
+_SEP = os.sep.encode()
 _FIND_OUTCOME = """
     SELECT outcome.sha256, outcome.written_at, outcome.body, outcome.checksum
     FROM outcome
@@ -108,6 +117,30 @@ class Library:
 
         return self._database.read(load)
 
+    def files(self, folder: str, names: Sequence[str], scorer: Scorer) -> FolderView:
+        """Return what `folder` does, of a few files; cheaper when they are few of many."""
+        path = os.fsencode(folder)
+        wanted = [os.fsencode(name) for name in names]
+
+        def load(connection: sqlite3.Connection) -> FolderView:
+            rows = []
+            for name in wanted:
+                where = (scorer.fingerprint.encode(), scorer.decoder, path, name)
+                rows += _view_rows(connection.execute(_FIND_FILE, where), path, scorer)
+            return FolderView.from_rows(rows)
+
+        return self._database.read(load)
+
+    def folders_below(self, root: str) -> list[str]:
+        """Return the folders at and below `root` in which files are known, in order."""
+        path = os.fsencode(root)
+        prefix = path if path.endswith(_SEP) else path + _SEP
+        where = (path, prefix, prefix[:-1] + bytes([prefix[-1] + 1]))
+        found = self._database.read(
+            lambda connection: connection.execute(_FIND_FOLDERS, where).fetchall()
+        )
+        return [os.fsdecode(folder) for (folder,) in found if isinstance(folder, bytes)]
+
     def outcome(self, sha256: bytes, scorer: Scorer) -> Outcome | None:
         """Return the outcome for content by this scorer, or None when it is not known."""
         where = (sha256, scorer.fingerprint.encode(), scorer.decoder)
@@ -141,19 +174,50 @@ class Library:
         while some := [os.fsencode(folder) for folder in itertools.islice(left, _SNAPSHOTS)]:
             self._database.write(functools.partial(_store_snapshots, folders=some, scorer=scorer))
 
-    def forget(self, folder: str, names: Iterable[str]) -> None:
-        """Drop files that are gone from a folder. What was found out about their content stays."""
-        encoded = [os.fsencode(name) for name in names]
+    def forget(self, paths: Iterable[str]) -> None:
+        """Drop files that are gone, in one transaction. What is known of their content stays."""
+        folders: dict[str, list[bytes]] = {}
+        for path in paths:
+            folder, name = os.path.split(path)
+            folders.setdefault(folder, []).append(os.fsencode(name))
 
         def drop(connection: sqlite3.Connection) -> None:
-            number = _folder_id(connection, os.fsencode(folder))
-            connection.executemany(
-                "DELETE FROM file WHERE folder = ? AND name = ?",
-                [(number, name) for name in encoded],
-            )
-            connection.execute("DELETE FROM snapshot WHERE folder = ?", (number,))
+            for folder, names in folders.items():
+                number = _folder_id(connection, os.fsencode(folder))
+                connection.executemany(
+                    "DELETE FROM file WHERE folder = ? AND name = ?",
+                    [(number, name) for name in names],
+                )
+                connection.execute("DELETE FROM snapshot WHERE folder = ?", (number,))
 
         self._database.write(drop)
+
+    def places(self) -> dict[str, str]:
+        """Return what `remember_places` was given, all in all."""
+        found = self._database.read(
+            lambda connection: connection.execute(
+                "SELECT path, identity, checksum FROM place"
+            ).fetchall()
+        )
+        return {
+            os.fsdecode(path): os.fsdecode(identity)
+            for path, identity, checksum in found
+            if checksum == place_checksum(path, identity)
+        }
+
+    def remember_places(self, identities: Mapping[str, str]) -> None:
+        """Keep what identifies the file system at each of these paths."""
+        rows = [
+            (path, identity, place_checksum(path, identity))
+            for path, identity in (
+                (os.fsencode(path), os.fsencode(identity)) for path, identity in identities.items()
+            )
+        ]
+        self._database.write(
+            lambda connection: connection.executemany(
+                "INSERT OR REPLACE INTO place (path, identity, checksum) VALUES (?, ?, ?)", rows
+            )
+        )
 
     def remember_model(self, fingerprint: str, name: str, labels: Sequence[str]) -> None:
         """Keep a model's name and labels, so that `export` can tell what the scores mean."""
@@ -217,13 +281,17 @@ class Library:
 
 
 def _view_from_rows(connection: sqlite3.Connection, path: bytes, scorer: Scorer) -> FolderView:
-    rows = []
     found = connection.execute(_FIND_FILES, (scorer.fingerprint.encode(), scorer.decoder, path))
+    return FolderView.from_rows(_view_rows(found, path, scorer))
+
+
+def _view_rows(found: sqlite3.Cursor, path: bytes, scorer: Scorer) -> list[ViewRow]:
+    rows = []
     for name, stat, sha256, written_at, checksum, *outcome in found:
         if checksum == file_checksum(path, name, stat, sha256, written_at):
             body = _checked_body(sha256, scorer, outcome)
             rows.append(ViewRow(os.fsdecode(name), stat, sha256, written_at, body))
-    return FolderView.from_rows(rows)
+    return rows
 
 
 def _checked_body(sha256: bytes, scorer: Scorer, row: Sequence[object]) -> bytes | None:

@@ -151,5 +151,12 @@ def model_checksum(fingerprint: object, name: object, labels: object) -> int:
     return zlib.crc32(b"\0".join((b"model", fingerprint, name, labels)))
 
 
+def place_checksum(path: object, identity: object) -> int:
+    """Return the checksum of a row of the table `place`; -1, which none has, for a broken row."""
+    if not (isinstance(path, bytes) and isinstance(identity, bytes)):
+        return -1
+    return zlib.crc32(b"\0".join((b"place", path, identity)))
+
+
 def _scorer_bytes(scorer: Scorer) -> bytes:
     return f"{scorer.fingerprint} {scorer.decoder}".encode()

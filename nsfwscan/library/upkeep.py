@@ -18,6 +18,7 @@ from nsfwscan.library.rows import (
     file_checksum,
     model_checksum,
     outcome_checksum,
+    place_checksum,
     snapshot_checksum,
 )
 from nsfwscan.results import FileKey
@@ -165,6 +166,7 @@ def verify(database: Database) -> Verified:
             (_bad_outcomes, "DELETE FROM outcome WHERE sha256 = ? AND scorer = ?"),
             (_bad_snapshots, "DELETE FROM snapshot WHERE folder = ? AND scorer = ?"),
             (_bad_models, "DELETE FROM model WHERE fingerprint = ?"),
+            (_bad_places, "DELETE FROM place WHERE path = ?"),
         ):
             count, keys = find(connection)
             connection.executemany(delete, keys)
@@ -179,7 +181,7 @@ def clear(database: Database) -> None:
     """Forget everything. Raises `LibraryUnavailable`."""
 
     def drop(connection: sqlite3.Connection) -> None:
-        for table in ("snapshot", "outcome", "file", "folder", "scorer", "model"):
+        for table in ("snapshot", "outcome", "file", "folder", "scorer", "model", "place"):
             connection.execute(f"DELETE FROM {table}")  # noqa: S608  our own table names
 
     # Not by removing the file: other processes may have it open, and would corrupt a new one.
@@ -342,6 +344,11 @@ def _bad_snapshots(connection: sqlite3.Connection) -> tuple[int, list[tuple[Any,
 def _bad_models(connection: sqlite3.Connection) -> tuple[int, list[tuple[Any, ...]]]:
     rows = connection.execute("SELECT fingerprint, name, labels, checksum FROM model")
     return _failing(rows, keys=1, holds=lambda row: model_checksum(*row[:3]) == row[3])
+
+
+def _bad_places(connection: sqlite3.Connection) -> tuple[int, list[tuple[Any, ...]]]:
+    rows = connection.execute("SELECT path, identity, checksum FROM place")
+    return _failing(rows, keys=1, holds=lambda row: place_checksum(*row[:2]) == row[2])
 
 
 def _failing(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias, assert_never
 
 from nsfwscan.report.text import utf8
-from nsfwscan.results import Failed, Scanned, ScanResult, Skipped
+from nsfwscan.results import Decision, Failed, Scanned, ScanResult, Skipped
 
 if TYPE_CHECKING:
     from nsfwscan.models.manifest import ModelManifest
@@ -29,26 +29,7 @@ class Recorder:
 
         `path` is valid Unicode; a path that is no UTF-8 stands whole in `path_base64`.
         """
-        path = utf8(result.path)
-        record: dict[str, Json] = {
-            "schema_version": SCHEMA_VERSION,
-            "path": path,
-            "path_base64": None if path == result.path else _base64(result.path),
-            "status": "",
-            "reason": None,
-            "detail": None,
-            "sha256": None,
-            "decision": None,
-            "nsfw_score": None,
-            "labels": None,
-            "thresholds": None,
-            "model": {"name": self.manifest.package, "fingerprint": self.manifest.fingerprint},
-            "origin": None,
-            "format": None,
-            "width": None,
-            "height": None,
-            "frames": None,
-        }
+        record = self._empty(result.path)
         match result:
             case Scanned():
                 record |= self._scanned(result)
@@ -69,6 +50,44 @@ class Recorder:
             case _:
                 assert_never(result)
         return record
+
+    def gone(self, path: str, sha256: bytes | None, decision: Decision | None) -> dict[str, Json]:
+        """Return the record of a picture that is not there any more, with what was known of it."""
+        return self._empty(path) | {
+            "status": "gone",
+            "sha256": sha256.hex() if sha256 else None,
+            "decision": decision.value if decision else None,
+        }
+
+    def came_from(self, path: str) -> dict[str, Json]:
+        """Return the fields that tell where a picture was before; None in both for nowhere."""
+        text = utf8(path)
+        return {
+            "from": text or None,
+            "from_base64": None if text == path else _base64(path),
+        }
+
+    def _empty(self, path: str) -> dict[str, Json]:
+        text = utf8(path)
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "path": text,
+            "path_base64": None if text == path else _base64(path),
+            "status": "",
+            "reason": None,
+            "detail": None,
+            "sha256": None,
+            "decision": None,
+            "nsfw_score": None,
+            "labels": None,
+            "thresholds": None,
+            "model": {"name": self.manifest.package, "fingerprint": self.manifest.fingerprint},
+            "origin": None,
+            "format": None,
+            "width": None,
+            "height": None,
+            "frames": None,
+        }
 
     def _scanned(self, result: Scanned) -> dict[str, Json]:
         labels: list[Json] = [
