@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import stat
 import sys
 import tempfile
@@ -18,12 +19,15 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from nsfwscan import locations
-from nsfwscan.errors import ModelError
+from nsfwscan.errors import ModelError, NsfwscanError
 from nsfwscan.library.database import SIDE_FILES
 from nsfwscan.library.use_lock import UseLock
 from nsfwscan.models.manifest import LICENCE_NAME, MANIFEST_NAME
 from nsfwscan.models.package import open_package
 from nsfwscan.models.store import LOCK, PARTS, REPLACED, STAGING
+from nsfwscan.service.managers import manager
+from nsfwscan.watch import instance
+from nsfwscan.watch.status import PART as STATUS_PART
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -35,6 +39,7 @@ class Kind(StrEnum):
     MODELS = "models"
     CACHE = "cache"
     CONFIGURATION = "configuration"
+    STATE = "status and logs"
     COMPLETION = "shell completion"
 
 
@@ -71,18 +76,31 @@ class Removal(NamedTuple):
 
 def find() -> list[Traces]:
     """Return what is there. Opens manifests and completion scripts, changes nothing."""
-    found = [*_models(), *_cache(), *_configuration(), *_completion()]
+    found = [*_models(), *_cache(), *_state(), *_configuration(), *_completion()]
     return [one for one in found if one.files or one.folders or one.strangers or one.lines]
 
 
-def in_use() -> list[str]:
-    """Return the lock files that another nsfwscan holds, so that nothing should be removed now.
-
-    Windows tells in another way: it refuses to remove what is open.
-    """
+def hindrance() -> NsfwscanError | None:
+    """Return why nothing should be removed now: something of nsfwscan is at work, or would be."""
+    if manager().state().installed:
+        return NsfwscanError(
+            "the service is installed, and would write all of it anew",
+            hint="run `nsfwscan service uninstall` first",
+        )
+    if instance.is_held(locations.watch_lock()):
+        return NsfwscanError(
+            "a watcher is running",
+            hint="end it first; `nsfwscan status` tells what it does",
+        )
+    # Windows tells in another way: it refuses to remove what is open.
     library = os.path.realpath(locations.library_file())
-    locks = [f"{library}.lock", os.path.join(locations.models_folder(), LOCK)]
-    return [path for path in locks if _held(path)]
+    for path in (f"{library}.lock", os.path.join(locations.models_folder(), LOCK)):
+        if _held(path):
+            return NsfwscanError(
+                f"another nsfwscan is at work and holds {path}",
+                hint="wait for it or end it, then try again",
+            )
+    return None
 
 
 def remove(found: Iterable[Traces]) -> Removal:
@@ -158,7 +176,7 @@ def _cache() -> Iterator[Traces]:
     named = locations.library_file()
     path = os.path.realpath(named)  # the library's files stand beside what a link leads to
     folder, name = os.path.split(path)
-    own = {name, f"{name}.lock", *(name + one for one in SIDE_FILES)}
+    own = {name, f"{name}.lock", f"{name}.watch", *(name + one for one in SIDE_FILES)}
     files = [
         entry.path
         for entry in _entries(folder)
@@ -167,7 +185,24 @@ def _cache() -> Iterator[Traces]:
     ]
     if os.path.islink(named):
         files.append(named)
+        files += [one for one in (locations.watch_lock(),) if os.path.lexists(one)]
     yield Traces(Kind.CACHE, named, tuple(files), tuple(_own_parent(named)))
+
+
+def _state() -> Iterator[Traces]:
+    folder = locations.state_folder()
+    status, log = locations.status_file(), locations.log_file()
+    files, strangers = [], []
+    for entry in _entries(folder):
+        rotated = re.fullmatch(re.escape(os.path.basename(log)) + r"\.\d+", entry.name)
+        ours = entry.path in {status, log} or rotated or entry.name.startswith(STATUS_PART)
+        (files if ours and not entry.is_dir(follow_symlinks=False) else strangers).append(
+            entry.path
+        )
+    # Some systems keep state, data and configuration in one folder; each knows its own there.
+    shared = folder in {os.path.dirname(locations.config_file())}
+    folders = (folder,) if os.path.isdir(folder) and not os.path.islink(folder) else ()
+    yield Traces(Kind.STATE, folder, tuple(files), folders, () if shared else tuple(strangers))
 
 
 def _configuration() -> Iterator[Traces]:

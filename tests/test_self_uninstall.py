@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -144,6 +145,8 @@ def test_leftovers_of_killed_processes_and_damaged_files_go(call: Call, home: Pa
         f"models/{STAGING}abc/sub/model.onnx", f"models/{REPLACED}tiny-1/manifest.json",
         f"models/{PARTS}/0123", f"models/{LOCK}", "models/tiny-1/manifest.json",
         "models/tiny-1/model.onnx", "library.sqlite3-wal", "library.sqlite3.lock",
+        "library.sqlite3.watch", "state/watch.log", "state/watch.log.3", "state/.status-x1",
+        "state/watch-status.json",
         "library.sqlite3.corrupt-20260101T000000", "library.sqlite3.corrupt-20260101T000000-wal",
     ):  # fmt: skip
         (home / name).parent.mkdir(parents=True, exist_ok=True)
@@ -222,10 +225,13 @@ def test_answers(tiny: Path, person: Path, answer: bytes, code: int) -> None:
         while b"[y/N]" not in shown:
             assert select.select([ours], [], [], 30)[0], shown
             shown += os.read(ours, 4096)
-        if answer == b"\x03":  # the terminal is not the process's own, so it sends no signal
-            process.send_signal(signal.SIGINT)
-        else:
+        if answer != b"\x03":
             os.write(ours, answer)
+        # The terminal is not the process's own, so it sends no signal. One that comes before the
+        # process has begun to read is only noticed by Python with the next.
+        while answer == b"\x03" and process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.1)
         out, _ = process.communicate(timeout=30)
     finally:
         os.close(ours)
@@ -236,14 +242,16 @@ def test_answers(tiny: Path, person: Path, answer: bytes, code: int) -> None:
     assert (b"Removed" in out) == (code == 0)
 
 
-@pytest.mark.parametrize("lock", ["library.sqlite3.lock", f"models/{LOCK}"])
+@pytest.mark.parametrize(
+    "lock", ["library.sqlite3.lock", "library.sqlite3.watch", f"models/{LOCK}"]
+)
 def test_nothing_is_removed_while_another_one_works(
     call: Call, tiny: Path, home: Path, lock: str
 ) -> None:
     (home / lock).touch()
     before = tree(home)
     hold = (
-        "import fcntl, sys; f = open(sys.argv[1]); fcntl.flock(f, fcntl.LOCK_SH);"
+        "import fcntl, sys; f = open(sys.argv[1]); fcntl.flock(f, fcntl.LOCK_EX);"
         "print(flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
@@ -254,8 +262,23 @@ def test_nothing_is_removed_while_another_one_works(
         done = call("self-uninstall", "--purge", "-y")
         holder.communicate(timeout=30)
     assert done.code == 2
-    assert str(home / lock) in done.err
+    assert "a watcher is running" in done.err or str(home / lock) in done.err
     assert tree(home) == before
+    assert call("self-uninstall", "--purge", "-y").code == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the service is a systemd unit on Linux only")
+def test_an_installed_service_goes_first(call: Call, tiny: Path, person: Path) -> None:
+    tiny_model.write_package(locations.models_folder())
+    unit = Path(locations.user_units_folder()) / "nsfwscan.service"
+    unit.parent.mkdir(parents=True)
+    unit.touch()
+    before = tree(person)
+    done = call("self-uninstall", "--purge", "-y")
+    assert done.code == 2
+    assert "`nsfwscan service uninstall`" in done.err
+    assert tree(person) == before
+    unit.unlink()
     assert call("self-uninstall", "--purge", "-y").code == 0
 
 
@@ -298,15 +321,19 @@ _OWN = [
     ".cache/nsfwscan/library.sqlite3-journal",
     ".cache/nsfwscan/library.sqlite3.corrupt-20260101T000000-2",
     ".config/nsfwscan/config.toml",
+    ".local/state/nsfwscan/watch.log",
+    ".local/state/nsfwscan/watch.log.1",
+    ".local/state/nsfwscan/watch-status.json",
 ]
 _NAMES = st.sampled_from(
     ["model.onnx", "manifest.json", "LICENSE", "config.toml", "library.sqlite3", "a.jpg", "é", "\n",
-     "library.sqlite3x", ".lock", "library.sqlite3.bak", "nsfwscan.sh", "-rf", "tiny-1"]
+     "library.sqlite3x", ".lock", "library.sqlite3.bak", "nsfwscan.sh", "-rf", "tiny-1",
+     "watch.log.old", "watch.log.1.gz"]
 )  # fmt: skip
 _FOLDERS = st.sampled_from(
     [".", ".config", ".cache", ".local/share", ".local/share/nsfwscan", ".cache/nsfwscan/models",
      ".local/share/nsfwscan/models/album", ".local/share/nsfwscan/models/tiny-1/inner",
-     ".config/nsfwscan/old", "Pictures", ".bash_completions"]
+     ".config/nsfwscan/old", ".local/state/nsfwscan", "Pictures", ".bash_completions"]
 )  # fmt: skip
 
 
@@ -345,7 +372,11 @@ def test_whatever_lies_about_only_nsfwscans_own_goes(own: set[str], foreign: set
 def test_every_place_nsfwscan_names_is_looked_at(home: Path) -> None:
     """A new place in `locations` has to be thought of here."""
     places = {name for name in vars(locations) if name.endswith(("_file", "_folder"))}
-    assert places == {"config_file", "library_file", "models_folder"}
+    # What came with the program goes with it; the units are the service manager's to remove.
+    elsewhere = {"shipped_models_folder", "user_units_folder"}
+    assert places - elsewhere == {
+        "config_file", "library_file", "log_file", "models_folder", "state_folder", "status_file",
+    }  # fmt: skip
 
 
 # How it was installed

@@ -20,7 +20,7 @@ def self_uninstall(
         bool,
         typer.Option(
             "--purge",
-            help="Remove all that is listed: models, cache, configuration, completion.",
+            help="Remove all that is listed: models, cache, logs, configuration, completion.",
         ),
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
@@ -67,11 +67,8 @@ def _print(found: list[uninstall.Traces]) -> None:
 def _purge(found: list[uninstall.Traces], *, yes: bool) -> None:
     from nsfwscan import uninstall
 
-    if held := uninstall.in_use():
-        raise NsfwscanError(
-            f"another nsfwscan is at work and holds {held[0]}",
-            hint="wait for it or end it, then try again",
-        )
+    if (hindrance := uninstall.hindrance()) is not None:
+        raise hindrance
     if not yes:
         if not sys.stdin.isatty():
             raise UsageError("this removes all that is listed", hint="say --yes")
