@@ -16,13 +16,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nsfwscan._version import __version__
-from nsfwscan.errors import DecodeError, LibraryError, ModelError, NsfwscanError, UsageError
+from nsfwscan.errors import (
+    DecodeError,
+    LibraryError,
+    ModelError,
+    NsfwscanError,
+    RulingsError,
+    UsageError,
+)
 from nsfwscan.results import (
     Decision,
     Failed,
     FailReason,
     ImageFacts,
+    NearMatch,
     Origin,
+    Ruling,
     Scanned,
     ScanResult,
     Scores,
@@ -32,7 +41,7 @@ from nsfwscan.results import (
 )
 
 if TYPE_CHECKING:
-    from nsfwscan.api import classify, scan
+    from nsfwscan.api import allow, classify, deny, forget, scan
     from nsfwscan.images.discover import WalkOptions
     from nsfwscan.scanner import ScanOptions
 
@@ -44,8 +53,11 @@ __all__ = [
     "ImageFacts",
     "LibraryError",
     "ModelError",
+    "NearMatch",
     "NsfwscanError",
     "Origin",
+    "Ruling",
+    "RulingsError",
     "ScanOptions",
     "ScanResult",
     "Scanned",
@@ -56,14 +68,20 @@ __all__ = [
     "Verdict",
     "WalkOptions",
     "__version__",
+    "allow",
     "classify",
+    "deny",
+    "forget",
     "scan",
 ]
 
 _LATER = {
     "ScanOptions": "nsfwscan.scanner",
     "WalkOptions": "nsfwscan.images.discover",
+    "allow": "nsfwscan.api",
     "classify": "nsfwscan.api",
+    "deny": "nsfwscan.api",
+    "forget": "nsfwscan.api",
     "scan": "nsfwscan.api",
 }
 
