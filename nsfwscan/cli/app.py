@@ -15,6 +15,7 @@ from nsfwscan.cli import (
     quarantine,
     rulings,
     scan,
+    self_uninstall,
     selftest,
     service,
     status,
@@ -93,3 +94,4 @@ app.add_typer(service.app, name="service")
 app.add_typer(quarantine.app, name="quarantine")
 app.command("doctor", cls=Command)(doctor.doctor)
 app.command("selftest", cls=Command)(selftest.selftest)
+app.command("self-uninstall", cls=Command)(self_uninstall.self_uninstall)
