@@ -99,7 +99,9 @@ class Journal:
         except OSError as error:
             raise self._failure("read", error) from error
         *lines, last = data.split(b"\n")
-        if _is_whole(last):  # an editor took the last newline away
+        # An editor took the last newline away, or damage put another byte in its place. The first
+        # is a record; the second is reported, for what stands there was promised to somebody.
+        if _is_whole(last) or _is_whole(last[:-1]):
             lines.append(last)
         records, damaged = [], []
         for number, line in enumerate(lines, 1):

@@ -7,7 +7,20 @@ from typing import Annotated
 import typer
 
 from nsfwscan._version import __version__
-from nsfwscan.cli import cache, config, doctor, models, quarantine, scan, selftest
+from nsfwscan.cli import (
+    cache,
+    config,
+    doctor,
+    models,
+    quarantine,
+    rulings,
+    scan,
+    self_uninstall,
+    selftest,
+    service,
+    status,
+    watch,
+)
 from nsfwscan.cli.commands import Command, Group
 
 app = typer.Typer(
@@ -70,8 +83,15 @@ def nsfwscan(
 
 
 app.command("scan", cls=Command)(scan.scan)
+app.command("watch", cls=Command)(watch.watch)
+app.command("allow", cls=Command)(rulings.allow)
+app.command("deny", cls=Command)(rulings.deny)
+app.add_typer(rulings.app, name="rulings")
 app.add_typer(models.app, name="models")
 app.add_typer(cache.app, name="cache")
+app.command("status", cls=Command)(status.status)
+app.add_typer(service.app, name="service")
 app.add_typer(quarantine.app, name="quarantine")
 app.command("doctor", cls=Command)(doctor.doctor)
 app.command("selftest", cls=Command)(selftest.selftest)
+app.command("self-uninstall", cls=Command)(self_uninstall.self_uninstall)

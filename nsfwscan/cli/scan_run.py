@@ -13,9 +13,12 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from types import FrameType
-from typing import BinaryIO, Protocol, assert_never
+from typing import Annotated, BinaryIO, Protocol, assert_never
+
+import typer
 
 from nsfwscan.acts import Act, ActTally, Outcome
+from nsfwscan.cli.options import OUTPUT_PANEL
 from nsfwscan.cli.streams import DataFile, unwritable
 from nsfwscan.cli.talk import STARTED, Counter, Talk, flagged
 from nsfwscan.errors import UsageError
@@ -46,6 +49,19 @@ DEFAULT_ONLY = {
     Format.JSONL: (Only.ALL,),
     Format.CSV: (Only.ALL,),
 }
+
+OnlyThese = Annotated[
+    list[Only] | None,
+    typer.Option(
+        "--only",
+        metavar="WHICH",
+        envvar="NSFWSCAN_ONLY",
+        rich_help_panel=OUTPUT_PANEL,
+        help="Only write these results: `flagged`, `review`, `failed` or `all`. May be given "
+        "several times. Without it the table shows flagged, review and failed, `paths0` "
+        "flagged, and the other formats all.",
+    ),
+]
 
 _EX_INTERRUPTED = 130
 
@@ -187,21 +203,28 @@ def wants(only: frozenset[Only], result: ScanResult) -> bool:
         return True
     match result:
         case Scanned():
-            match result.verdict.decision:
-                case Decision.NSFW:
-                    return Only.FLAGGED in only
-                case Decision.REVIEW:
-                    return Only.REVIEW in only
-                case Decision.SAFE:
-                    return False
-                case _:
-                    assert_never(result.verdict.decision)
+            return _wants(only, result.verdict.decision)
         case Failed():
-            return Only.FAILED in only
+            # A person's decision about content that cannot be read is one like any other.
+            if result.decision is None:
+                return Only.FAILED in only
+            return _wants(only, result.decision)
         case Skipped():
             return False
         case _:
             assert_never(result)
+
+
+def _wants(only: frozenset[Only], decision: Decision) -> bool:
+    match decision:
+        case Decision.NSFW:
+            return Only.FLAGGED in only
+        case Decision.REVIEW:
+            return Only.REVIEW in only
+        case Decision.SAFE:
+            return False
+        case _:
+            assert_never(decision)
 
 
 class _Interrupted(Exception):

@@ -91,7 +91,7 @@ class JsonLinesReporter:
 
 _COLUMNS = """
     path path_base64 status reason detail decision nsfw_score review_at flag_at model origin sha256
-    format width height frames action outcome target
+    format width height frames decided_by near_sha256 near_distance action outcome target
 """.split()
 
 
@@ -112,9 +112,11 @@ class CsvReporter:
         self._add(self._recorder.act(act))
 
     def _add(self, record: dict[str, Json]) -> None:
-        thresholds, model = record["thresholds"], record["model"]
+        thresholds, model, near = record["thresholds"], record["model"], record["near"]
         flat = record | (thresholds if isinstance(thresholds, dict) else {})
         flat["model"] = model["name"] if isinstance(model, dict) else None
+        if isinstance(near, dict):
+            flat |= {f"near_{field}": value for field, value in near.items()}
         self._write([flat.get(column) for column in _COLUMNS])
 
     def end(self, _summary: dict[str, Json], /) -> None:

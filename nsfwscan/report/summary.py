@@ -79,6 +79,12 @@ class Summary:
             f"{tally.review:,} to review ({self.policy.review_at:g} or more), "
             f"{tally.safe:,} below. "
         )
+        if tally.allowed or tally.denied:
+            ruled = tally.allowed + tally.denied
+            text += (
+                f"{ruled:,} of these by a person's decision: {tally.allowed:,} allowed, "
+                f"{tally.denied:,} denied. "
+            )
         if tally.failed:
             text += (
                 f"{count(tally.failed, 'file')} could not be read and "
@@ -114,6 +120,8 @@ class Summary:
             "flagged": tally.nsfw,
             "review": tally.review,
             "safe": tally.safe,
+            "allowed_by_a_person": tally.allowed,
+            "denied_by_a_person": tally.denied,
             "failed": tally.failed,
             "skipped": tally.skipped,
             "other_files": tally.walk.other_names,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, assert_never
 
 from nsfwscan.acts import Act, ActionName, Outcome
+from nsfwscan.report.record import MODEL
 from nsfwscan.report.text import count, readable
-from nsfwscan.results import Decision, Failed, Scanned, ScanResult, Skipped
+from nsfwscan.results import Decision, Failed, Scanned, ScanResult, Skipped, Verdict
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,21 +22,39 @@ _PIPE_WIDTH = 100_000
 """Columns to assume where the output is no terminal: a path must never be cut or folded there."""
 
 
+class _Row(NamedTuple):
+    """A picture with a decision, by a model or by a person."""
+
+    decision: Decision
+    score: float | None
+    by: str
+    path: str
+
+
 class TableReporter:
     """Collects what deserves a look and writes it as one table, the highest scores first."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
-        self._scanned: list[Scanned] = []
+        self._decided: list[_Row] = []
         self._others: list[Failed | Skipped] = []
         self._acts: list[Act] = []
 
     def add(self, result: ScanResult) -> None:
         """Keep one result for the table."""
-        if isinstance(result, Scanned):
-            self._scanned.append(result)
-        else:
-            self._others.append(result)
+        match result:
+            case Scanned():
+                verdict = result.verdict
+                self._decided.append(
+                    _Row(verdict.decision, verdict.score, _decided_by(verdict), result.path)
+                )
+            case Failed() if result.decision is not None:
+                by = f"a person; not read: {result.reason}"
+                self._decided.append(_Row(result.decision, None, by, result.path))
+            case Failed() | Skipped():
+                self._others.append(result)
+            case _:
+                assert_never(result)
 
     def act(self, act: Act) -> None:
         """Keep an act that did not go as everybody expects, or would go; the rest is counted."""
@@ -45,7 +64,7 @@ class TableReporter:
 
     def end(self, _summary: dict[str, Json], /) -> None:
         """Write the tables; nothing when there is nothing to show."""
-        if not self._scanned and not self._others and not self._acts:
+        if not self._decided and not self._others and not self._acts:
             return
         text = io.TextIOWrapper(self._stream, encoding="utf-8", write_through=True)
         try:
@@ -59,17 +78,21 @@ class TableReporter:
 
         terminal = text.isatty()
         console = Console(file=text, width=None if terminal else _PIPE_WIDTH, highlight=False)
-        if self._scanned:
+        if self._decided:
+            # Where no person decided anything, nobody has to be told who did.
+            ruled = any(one.by != MODEL for one in self._decided)
             table = Table(box=None, pad_edge=False)
             table.add_column("decision")
             table.add_column("score", justify="right")
+            if ruled:
+                table.add_column("decided by")
             table.add_column("picture", overflow="fold")
-            for one in sorted(self._scanned, key=lambda one: (-one.verdict.score, one.path)):
-                decision = one.verdict.decision
-                style = _STYLES[decision]
+            for one in sorted(self._decided, key=_by_score):
+                style = _STYLES[one.decision]
                 table.add_row(
-                    f"[{style}]{decision}[/{style}]",
-                    _cut(one.verdict.score),
+                    f"[{style}]{one.decision}[/{style}]",
+                    "-" if one.score is None else _cut(one.score),
+                    *([one.by] if ruled else []),
                     _plain(readable(one.path)),
                 )
             console.print(table)
@@ -92,7 +115,7 @@ class TableReporter:
             table.add_row(
                 one.action, one.outcome, _plain(readable(one.path)), _plain(readable(one.detail))
             )
-        if self._scanned or self._others:
+        if self._decided or self._others:
             console.print()
         console.print(table)
         more = len(self._acts) - len(shown)
@@ -112,12 +135,24 @@ class TableReporter:
             table.add_row(
                 one.reason.value, _plain(readable(one.path)), _plain(readable(one.detail))
             )
-        if self._scanned:
+        if self._decided:
             console.print()
         console.print(table)
         more = len(self._others) - _MOST_FAILED
         if more > 0:
             console.print(f"and {count(more, 'more file')}: --only failed --format jsonl names all")
+
+
+def _decided_by(verdict: Verdict) -> str:
+    if verdict.ruling is None:
+        return MODEL
+    if verdict.near is None:
+        return "a person"
+    return f"a person, of one like it ({verdict.near.sha256.hex()[:12]})"
+
+
+def _by_score(row: _Row) -> tuple[float, str]:
+    return -2.0 if row.score is None else -row.score, row.path
 
 
 def _cut(score: float) -> str:
