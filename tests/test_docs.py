@@ -86,8 +86,7 @@ def test_the_python_example_runs(
 
 
 def test_the_configuration_example_is_accepted(tiny: Path, home: Path, tmp_path: Path) -> None:
-    (example,) = _blocks("toml")
-    (home / "config.toml").write_text(example)
+    (home / "config.toml").write_text("\n".join(_blocks("toml")))
     assert main(["scan", "--quiet", str(tmp_path)]) == 0
 
 

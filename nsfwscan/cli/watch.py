@@ -15,8 +15,12 @@ import typer
 from nsfwscan.cli import config
 from nsfwscan.cli.commands import RunAgain
 from nsfwscan.cli.options import (
+    ACTION_PANEL,
     OUTPUT_PANEL,
+    Actions,
+    Again,
     AnyName,
+    DryRun,
     Exclude,
     FlagAt,
     Hidden,
@@ -24,9 +28,11 @@ from nsfwscan.cli.options import (
     Jobs,
     MaxSize,
     ModelName,
+    NoRules,
     Offline,
     OneFileSystem,
     ProviderName,
+    QuarantineFolder,
     Quiet,
     ReviewAt,
     SymlinksChoice,
@@ -45,10 +51,11 @@ from nsfwscan.scanner import ScanOptions
 from nsfwscan.session import Settings, open_workshop
 
 if TYPE_CHECKING:
-    from nsfwscan.watch.watcher import Watcher
+    from nsfwscan.watch.watcher import Watcher, WatchState
 
 WATCH_PANEL = "Watching"
 _EX_INTERRUPTED = 130
+_DAY_S = 86_400.0
 
 
 def watch(
@@ -133,6 +140,34 @@ def watch(
         ),
     ] = LineFormat.LINES,
     only: OnlyThese = None,
+    action: Actions = None,
+    dry_run: DryRun = False,
+    limit_files: Annotated[
+        int,
+        typer.Option(
+            "--limit-files",
+            metavar="N",
+            min=0,
+            envvar="NSFWSCAN_LIMIT_FILES",
+            rich_help_panel=ACTION_PANEL,
+            help="Move, or run a command on, no more pictures than this within 24 hours.",
+        ),
+    ] = 200,
+    limit_percent: Annotated[
+        float,
+        typer.Option(
+            "--limit-percent",
+            metavar="P",
+            min=0,
+            max=100,
+            envvar="NSFWSCAN_LIMIT_PERCENT",
+            rich_help_panel=ACTION_PANEL,
+            help="And no larger share than this of the pictures that are watched.",
+        ),
+    ] = 5.0,
+    again: Again = False,
+    no_rules: NoRules = False,
+    quarantine: QuarantineFolder = None,
     quiet: Quiet = False,
     jobs: Jobs = 0,
     threads: Threads = 0,
@@ -144,6 +179,9 @@ def watch(
     change gives one line, once: `new`, `changed`, `moved` or `gone`, with the verdict. Lines
     without findings are left out unless `--only all` or `--format jsonl` is given. What is known
     outlives a restart, and a folder that vanishes, as with a disk that is unplugged, is waited for.
+
+    Actions are taken about pictures that it tells of, after the first look at everything. Over the
+    limit nothing is done, and that is said; `nsfwscan scan --action` makes up for it.
 
     Ctrl-C and SIGTERM end it with exit code 0 after the pictures in hand; a second Ctrl-C ends it
     at once. SIGHUP reads the configuration again.
@@ -186,6 +224,20 @@ def watch(
         once=once,
     )
     talk = Talk(quiet=quiet)
+    configured = config.rules_in(context, ignored=no_rules)
+    acting: ActOptions | None = None
+    if action or configured:
+        from nsfwscan.cli.acting import ActingSink, ActOptions, Confirm, actor_for, rules_of
+
+        acting = ActOptions(
+            rules_of(action or (), configured),
+            limit_files=limit_files,
+            limit_percent=limit_percent,
+            limit_window_s=_DAY_S,
+            dry_run=dry_run,
+            again=again,
+            quarantine=quarantine,
+        )
     signals = _Signals(context, talk)
     with (
         signals.handled(),
@@ -198,13 +250,33 @@ def watch(
         recorder = Recorder(workshop.manifest)
         wanted = frozenset(only or DEFAULT_ONLY[line_format])
         lines = ChangeLines(line_format, sys.stdout.buffer, recorder, wanted)
-        watcher = Watcher(workshop, paths, options, lines, say=talk.say, warn=talk.warn)
+        acts: ActingSink | None = None
+        if acting is not None:
+            ask = Confirm(talk, yes=False, may_ask=False)
+            acts = ActingSink(lines, actor_for(acting, workshop.manifest, talk), ask)
+        watcher = Watcher(
+            workshop,
+            paths,
+            options,
+            lines if acts is None else acts,
+            say=talk.say,
+            warn=talk.warn,
+            beat=_no_beat if acts is None else acts.beat,
+        )
+        if acts is not None:
+            acts.watch(watcher)
         signals.watcher = watcher
         if not once:
             talk.say(f"Watching {', '.join(paths)} with {workshop.manifest.package}.")
         watcher.run()
+        if acts is not None and once:
+            acts.finish()
     if signals.reload:
         raise RunAgain
+
+
+def _no_beat(_state: WatchState) -> None:
+    """Do nothing every second."""
 
 
 def _check(paths: list[str], places: dict[str, str]) -> None:
