@@ -23,8 +23,8 @@ from nsfwscan.images.read import read_picture
 from nsfwscan.likeness import DEFAULT_WITHIN, MOST_WITHIN
 from nsfwscan.models import select
 from nsfwscan.models.store import ModelStore
-from nsfwscan.results import FailReason, FileKey, Origin, Ruling, Scanned
-from nsfwscan.rulings import NO_RULINGS, RulingBook, Rulings
+from nsfwscan.results import FailReason, Origin, Ruling, Scanned
+from nsfwscan.rulings import RulingBook, Rulings
 from nsfwscan.rulings.decide import decide, look, pictures
 from nsfwscan.scanner import ScanOptions
 from nsfwscan.session import Settings, loader, open_session, policy_of
@@ -179,20 +179,13 @@ def _roots(paths: Path | Iterable[Path]) -> list[str]:
     return roots
 
 
-_read_rulings: tuple[object, Rulings] = (None, NO_RULINGS)
+_books: dict[str, RulingBook] = {}
 
 
 def _rulings() -> Rulings:
     """Return what people decided; the file is read again only when it looks another one."""
-    global _read_rulings
     path = locations.rulings_file()
-    try:
-        stamp: object = (path, FileKey.of(os.stat(path)))
-    except OSError:
-        stamp = None
-    if stamp is None or stamp != _read_rulings[0]:
-        _read_rulings = (stamp, RulingBook(path).load())
-    return _read_rulings[1]
+    return _books.setdefault(path, RulingBook(path)).current(_log.warning)
 
 
 class _Engine:

@@ -119,27 +119,19 @@ class Lanes:
                 self._liken(sha256, data)
             return Done(path, claim.outcome, sha256, claim.origin)
         try:
-            outcome = self._score(sha256, data)
+            outcome, bits = self._engine.score(data)
         except BaseException as error:
             self._memory.abandon(sha256, error)
             raise
+        if bits != likeness.UNKNOWN:
+            self._memory.liken(sha256, bits)  # before others hear of the outcome
         self._memory.settle(sha256, outcome)
         return Done(path, outcome, sha256)
 
-    def _score(self, sha256: bytes, data: bytes) -> Outcome:
-        opinion = self._engine.score(data)
-        if opinion.likeness != likeness.UNKNOWN:
-            self._memory.liken(sha256, opinion.likeness)
-        return opinion.outcome
-
     def _liken(self, sha256: bytes, data: bytes) -> None:
         """Decode what was scored before there were likenesses, if this scan compares them."""
-        if not self._memory.compare_likeness or self._memory.likeness(sha256) != likeness.UNKNOWN:
-            return
-        try:
+        if self._memory.compare_likeness and self._memory.likeness(sha256) == likeness.UNKNOWN:
             self._memory.liken(sha256, self._engine.likeness(data))
-        except DecodeError:  # it was decoded once, so a slow day or a new Pillow is to blame
-            self._memory.liken(sha256, likeness.NONE)
 
 
 def is_racy(key: FileKey, began_ns: int) -> bool:

@@ -51,12 +51,21 @@ def of_luma(luma: bytes) -> int:
     bits = 0
     for one in frequencies:
         bits = bits << 1 | (one > middle)
-    return bits or NONE
+    return bits if is_sound(bits) else NONE
 
 
 def distance(one: int, other: int) -> int:
     """Return in how many bits two likenesses differ: 0 for the same, about 32 for strangers."""
     return (one ^ other).bit_count()
+
+
+def is_sound(bits: int) -> bool:
+    """Tell whether a number that comes from a file can be a likeness.
+
+    Half of the bits of one are set, fewer only where frequencies are equal. With hardly any or
+    nearly all of them set it would be close to `UNKNOWN` or `NONE`.
+    """
+    return MOST_WITHIN < bits.bit_count() < 64 - MOST_WITHIN
 
 
 def is_comparable(likeness: int) -> bool:

@@ -55,8 +55,8 @@ class Memory:
         *,
         rescan: bool,
         retry_failed: bool,
-        arrange: bool = True,
         compare_likeness: bool = False,
+        arrange: bool = True,
         warn: Callable[[str], None],
     ) -> None:
         """`library` may be None: then nothing outlives the scan. `warn` is told once of a failure.
@@ -74,8 +74,8 @@ class Memory:
         self._scorer = scorer
         self._rescan = rescan
         self._retry_failed = retry_failed
-        self._arrange = arrange
         self.compare_likeness = compare_likeness
+        self._arrange = arrange
         self._warn = warn
         self._lock = threading.Lock()
         # None stands for an outcome that is saved: a hundred thousand of them take 10 MB, not 60.

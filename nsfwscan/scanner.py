@@ -178,8 +178,8 @@ class Scanner:
             Scorer(manifest.fingerprint, decoder),
             rescan=options.rescan,
             retry_failed=options.retry_failed,
-            arrange=options.arrange,
             compare_likeness=rulings.compare_likeness,
+            arrange=options.arrange,
             warn=warn,
         )
         self._lanes = Lanes(self._memory, engine, walk=options.walk)

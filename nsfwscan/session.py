@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from nsfwscan import cores, locations
+from nsfwscan import bundled, cores, locations
 from nsfwscan.engine import Engine
 from nsfwscan.errors import LibraryError, LibraryTooNew, ModelUnusable
 from nsfwscan.images.decoded import DECODER_VERSION
@@ -21,7 +21,7 @@ from nsfwscan.models import select
 from nsfwscan.models.provider import Provider
 from nsfwscan.models.store import ModelStore, Say
 from nsfwscan.policy import Policy
-from nsfwscan.rulings import RulingBook
+from nsfwscan.rulings import RulingBook, Rulings
 from nsfwscan.scanner import Scanner, ScanOptions
 
 if TYPE_CHECKING:
@@ -70,12 +70,18 @@ class Workshop:
     library: Library | None
     scorer: Scorer
     book: RulingBook
+    warn: Say
+
+    def rulings(self) -> Rulings:
+        """Return what people decided until now.
+
+        A file of decisions that is damaged while this is open ends nothing: what was read of it
+        before goes on to hold, and a warning says so.
+        """
+        return self.book.current(self.warn)
 
     def scanner(self, options: ScanOptions, warn: Say) -> Scanner:
-        """Return a scanner for one scan, with what people have decided up to now.
-
-        Raises `RulingsError`.
-        """
+        """Return a scanner for one scan, which applies what people decided until now."""
         return Scanner(
             self.manifest,
             self.engine,
@@ -83,7 +89,7 @@ class Workshop:
             decoder=self.scorer.decoder,
             library=self.library,
             options=options,
-            rulings=self.book.load(),
+            rulings=self.rulings(),
             warn=warn,
         )
 
@@ -109,6 +115,8 @@ def loader(
         try:
             from nsfwscan.models.classifier import OrtClassifier
         except ImportError as error:  # a wheel of another system, or a runtime library is missing
+            if bundle := bundled.folder():
+                raise bundled.refuse(bundle) from error
             raise ModelUnusable(
                 f"onnxruntime cannot be loaded: {error}",
                 hint="install it again: `pip install --force-reinstall onnxruntime`",
@@ -139,7 +147,7 @@ def open_workshop(
     `RulingsError` and `LibraryTooNew`; any other trouble with the library becomes a warning.
     """
     book = RulingBook(locations.rulings_file())
-    book.load()  # what is wrong with it is to be said before a model is fetched
+    book.current(warn)  # before a model is fetched in vain
     store = ModelStore(
         locations.models_folder(), offline=settings.offline, say=say, progress=progress
     )
@@ -156,7 +164,7 @@ def open_workshop(
         engine = Engine(load, manifest.input.geometry, jobs=settings.scan.jobs)
         stack.enter_context(engine)
         scorer = Scorer(manifest.fingerprint, DECODER_VERSION)
-        yield Workshop(manifest, policy, engine, library, scorer, book)
+        yield Workshop(manifest, policy, engine, library, scorer, book, warn)
 
 
 @contextmanager

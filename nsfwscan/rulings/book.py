@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from nsfwscan.errors import JournalError, RulingsError
 from nsfwscan.journal import Journal
+from nsfwscan.results import FileKey
 from nsfwscan.rulings.rule import Entry, Forgotten, GivenUp, Ruled, from_record, to_record
 from nsfwscan.rulings.rulings import NO_RULINGS, Rulings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 
 class DamagedLine(NamedTuple):
@@ -56,6 +57,8 @@ class RulingBook:
         """`path` need not exist: then nobody decided anything yet."""
         self.path = path
         self._journal = Journal(path)
+        self._read: Rulings | None = None
+        self._stamp: FileKey | None = None
 
     def load(self) -> Rulings:
         """Return all decisions that hold. Raises `RulingsError` unless every one can be read."""
@@ -69,6 +72,29 @@ class RulingBook:
                 "`nsfwscan rulings repair` shows what is damaged and asks",
             )
         return _holding(contents.entries)
+
+    def current(self, warn: Callable[[str], None]) -> Rulings:
+        """Return all decisions that hold now, reading the file again when it looks another one.
+
+        For what goes on for weeks. The first call raises as `load` does; later ones do not: when
+        the file cannot be read any more, what it held goes on to hold, and `warn` is told so once
+        for each change of the file.
+        """
+        try:
+            stamp = FileKey.of(os.stat(self.path))
+        except FileNotFoundError:
+            stamp = None
+        except OSError:
+            stamp = FileKey(-1, 0, 0, 0)  # `load` will say what is wrong
+        if self._read is None or stamp != self._stamp:
+            try:
+                self._read = self.load()
+            except RulingsError as error:
+                if self._read is None:
+                    raise
+                warn(f"{error} ({error.hint}); what people decided before goes on to hold")
+            self._stamp = stamp
+        return self._read
 
     def read(self) -> Contents:
         """Return what can be read, and the lines that cannot."""

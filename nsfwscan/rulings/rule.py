@@ -116,8 +116,10 @@ def _near(found: object) -> Likeness | None:
         raise ValueError(f"the likeness is of another kind: {found.get('algorithm')!r}")
     bits = int(_matching(found, "likeness", _LIKENESS), 16)
     within = _number(found, "within")
-    if not likeness.is_comparable(bits) or within > likeness.MOST_WITHIN:
-        raise ValueError("the likeness fits nothing or everything")
+    if not likeness.is_sound(bits):
+        raise ValueError(f"{bits:016x} is no likeness")
+    if within > likeness.MOST_WITHIN:
+        raise ValueError(f"{within} bits make anything look the same")
     return Likeness(bits, within)
 
 

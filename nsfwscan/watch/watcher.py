@@ -645,13 +645,16 @@ class Watcher:
             self._absent.drop(path)
             if not (presence[place] and listable[folder]):
                 continue  # the next reconcile will look again
-            decision = None if math.isnan(entry.unsafe) else self._decide(entry.unsafe)
+            decision = self._decide(entry)
             self._drop(path)
             sha256 = None if entry.sha256 == NO_DIGEST else entry.sha256
             self._sink.change(Change(Event.GONE, path, None, sha256=sha256, decision=decision))
 
-    def _decide(self, unsafe: float) -> Decision:
-        return self._workshop.policy.decide(unsafe)
+    def _decide(self, entry: Entry) -> Decision | None:
+        ruled = self._workshop.rulings().by_content(entry.sha256)
+        if ruled is not None:
+            return ruled.ruling.decision
+        return None if math.isnan(entry.unsafe) else self._workshop.policy.decide(entry.unsafe)
 
     def _drop(self, path: str) -> None:
         self._inventory.drop(path)
