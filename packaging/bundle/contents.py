@@ -50,8 +50,9 @@ def libraries(path: str, folder: str) -> dict[str, str]:
     ldd = shutil.which("ldd")
     if ldd is None:
         raise BuildError("ldd is needed to check the bundle; it comes with the C library")
-    # As PyInstaller's bootloader sets it.
-    env = {**os.environ, "LD_LIBRARY_PATH": os.path.join(folder, "_internal")}
+    env = dict(os.environ)
+    if os.path.dirname(path) != folder:  # as PyInstaller's bootloader sets it, once it runs
+        env["LD_LIBRARY_PATH"] = os.path.join(folder, "_internal")
     done = subprocess.run([ldd, path], env=env, capture_output=True, text=True, check=False)
     found = {}
     for line in done.stdout.splitlines():
@@ -78,3 +79,11 @@ def _needs(folder: str, path: str, data: bytes, known: list[str]) -> list[str]:
     return sorted(
         one for one in set(found) if one in known and one != path and "libpython" not in one
     )
+
+
+def loader(program: str) -> str:
+    """Return the path of the loader that a program of Linux is started by."""
+    ldd = shutil.which("ldd") or "ldd"
+    done = subprocess.run([ldd, program], capture_output=True, text=True, check=True)
+    lines = [line.split(" (")[0].strip() for line in done.stdout.splitlines()]
+    return next(line for line in lines if line.startswith("/"))
