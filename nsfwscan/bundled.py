@@ -35,6 +35,9 @@ CONTENTS = os.path.join("_internal", "nsfwscan", "contents.tsv")
 """The list of files. After a line with the CRC-32 of all that follows, a line a file: CRC-32, size
 in bytes, SHA-256, path, and the numbers of the lines (from 0) that hold the libraries it needs."""
 
+PACKAGE_INDEX = os.path.join("_internal", "nsfwscan", "package-index.txt")
+"""The address of the package index that pip asks by default, written down by the build."""
+
 _LIBRARY_PATHS = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LIBPATH")
 _CHUNK = 1 << 20
 
@@ -77,6 +80,18 @@ def prepare(*, worker: bool) -> None:
     if not worker:
         contents.check_start()
     _check_before_loading(contents, worker=worker)
+
+
+def package_index() -> str | None:
+    """Return the address of the index that pip would ask by default; None without a bundle."""
+    bundle = folder()
+    if bundle is None:
+        return None
+    try:
+        with open(os.path.join(bundle, PACKAGE_INDEX), encoding="utf-8") as file:
+            return file.read().strip()
+    except OSError:
+        return None
 
 
 def look_over(bundle: str) -> tuple[int, list[str]]:

@@ -37,8 +37,9 @@ def main(arguments: list[str]) -> int:
         bundle = bundled.folder()
         if bundle is None:
             raise
-        complain(error := bundled.refuse(bundle))
-        return error.exit_code
+        damaged = bundled.refuse(bundle)
+        complain(damaged)
+        return damaged.exit_code
     return code
 
 

@@ -3,8 +3,8 @@
 In: a bundle, and a folder of pictures. Out: how many scores of the bundle are those of the
 nsfwscan installed here, bit for bit; exit code 1 when one is not, or when the bundle needed what it
 must not. It runs in a root of its own that holds the C library, the bundle and the pictures, and
-nothing else: no shell, no Python, a bare /dev and /proc; without a network; on a root that is mounted read-only,
-with the pictures too, where only the four folders that nsfwscan may write to can be written.
+nothing else: no shell, no Python, a bare /dev and /proc. There is no network, and all is mounted
+read-only but the four folders that nsfwscan may write to.
 
 Needs Linux, `unshare` of util-linux, and to be root or be allowed user namespaces.
 """

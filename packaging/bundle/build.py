@@ -86,6 +86,7 @@ def build(model: str, output: str, *, here: bool = False, pack: bool = True) -> 
         modules = _run([python, "-m", "bundle.modules", os.path.join(made, _PROGRAM)])
         check.leaks(made, modules.split())
         check.data_files(made, os.path.dirname(_printed([python, "-c", _WHERE])))
+        _note_the_package_index(python, made)
         contents.write(made)
         _say("Starting it")
         check.starts(made, version)
@@ -154,6 +155,15 @@ def _first_aid_folder(made: str) -> str:
         if "lib-dynload" in folders
     ]
     return os.path.join(found[0] if found else inner, "encodings")
+
+
+def _note_the_package_index(python: str, made: str) -> None:
+    """Write down which index pip asks by default: there is no pip in the bundle that knew it."""
+    known = _printed(
+        [python, "-c", "from pip._internal.models.index import PyPI as i; print(i.simple_url)"]
+    )
+    with open(os.path.join(made, contents.PACKAGE_INDEX), "w", encoding="utf-8") as file:
+        file.write(known + "\n")
 
 
 def _strip(folder: str) -> None:
