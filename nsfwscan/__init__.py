@@ -18,15 +18,24 @@ from nsfwscan._version import __version__
 TYPE_CHECKING = False  # importing `typing` would take half of the time of `nsfwscan --version`
 
 if TYPE_CHECKING:
-    from nsfwscan.api import classify, scan
-    from nsfwscan.errors import DecodeError, LibraryError, ModelError, NsfwscanError, UsageError
+    from nsfwscan.api import allow, classify, deny, forget, scan
+    from nsfwscan.errors import (
+        DecodeError,
+        LibraryError,
+        ModelError,
+        NsfwscanError,
+        RulingsError,
+        UsageError,
+    )
     from nsfwscan.images.discover import WalkOptions
     from nsfwscan.results import (
         Decision,
         Failed,
         FailReason,
         ImageFacts,
+        NearMatch,
         Origin,
+        Ruling,
         Scanned,
         ScanResult,
         Scores,
@@ -44,8 +53,11 @@ __all__ = [
     "ImageFacts",
     "LibraryError",
     "ModelError",
+    "NearMatch",
     "NsfwscanError",
     "Origin",
+    "Ruling",
+    "RulingsError",
     "ScanOptions",
     "ScanResult",
     "Scanned",
@@ -56,17 +68,22 @@ __all__ = [
     "Verdict",
     "WalkOptions",
     "__version__",
+    "allow",
     "classify",
+    "deny",
+    "forget",
     "scan",
 ]
 
 _FROM = {
-    "nsfwscan.api": "classify scan",
-    "nsfwscan.errors": "DecodeError LibraryError ModelError NsfwscanError UsageError",
+    "nsfwscan.api": "allow classify deny forget scan",
+    "nsfwscan.errors": (
+        "DecodeError LibraryError ModelError NsfwscanError RulingsError UsageError"
+    ),
     "nsfwscan.images.discover": "WalkOptions",
     "nsfwscan.results": (
-        "Decision FailReason Failed ImageFacts Origin ScanResult Scanned Scores SkipReason Skipped "
-        "Verdict"
+        "Decision FailReason Failed ImageFacts NearMatch Origin Ruling ScanResult Scanned Scores "
+        "SkipReason Skipped Verdict"
     ),
     "nsfwscan.scanner": "ScanOptions",
 }

@@ -1,9 +1,9 @@
 """`Engine`: what turns the bytes of a picture into an outcome and is expensive to start.
 
-In: the bytes of one file. Out: an `Outcome`. Decode processes and classifier start side by side
-with the first picture that has to be scored. A scan has an engine of its own; a watcher keeps one
-over many small scans, and unloads it when nothing happens: a hundred megabytes and the processes
-then go back to the system until the next picture comes.
+In: the bytes of one file. Out: an `Outcome`, and what tells near-duplicates. Decode processes and
+classifier start side by side with the first picture that has to be scored. A scan has an engine of
+its own; a watcher keeps one over many small scans, and unloads it when nothing happens: a hundred
+megabytes and the processes then go back to the system until the next picture comes.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from nsfwscan import cores
 from nsfwscan.errors import DecodeError, ModelUnusable, NsfwscanError
 from nsfwscan.images.decode_pool import DecodePool
 from nsfwscan.library.rows import Outcome, Scored, Unscorable
+from nsfwscan.likeness import NONE, UNKNOWN
 from nsfwscan.results import FailReason, Scores
 
 if TYPE_CHECKING:
@@ -44,22 +45,24 @@ class Engine:
         self._classifier: Future[Classifier] | None = None
         self._loader: ThreadPoolExecutor | None = None
         self._pool = DecodePool(self.jobs)
+        self._decoding = False
         self._used_at = time.monotonic()
 
     @property
     def loaded(self) -> bool:
         """Whether `unload` would give something back."""
-        return self._classifier is not None
+        return self._decoding or self._classifier is not None
 
     @property
     def idle_s(self) -> float:
         """Seconds since something was scored last."""
         return time.monotonic() - self._used_at
 
-    def score(self, data: bytes) -> Outcome:
-        """Decode and score the bytes of one picture file.
+    def score(self, data: bytes) -> tuple[Outcome, int]:
+        """Decode and score the bytes of one picture file; return its outcome and its likeness.
 
-        Blocks until a decode process is free. What is wrong with the picture is an outcome. Raises
+        Blocks until a decode process is free. What is wrong with the picture is an outcome, and its
+        likeness is `UNKNOWN` then. Raises
         `NsfwscanError` when processes or model cannot be started: again and again, until `unload`,
         so that all who wait hear the same.
         """
@@ -69,15 +72,29 @@ class Engine:
         try:
             decoded = self._pool.decode(data, self._geometry)
         except DecodeError as error:
-            return Unscorable(error.reason, error.detail)
+            return Unscorable(error.reason, error.detail), UNKNOWN
         finally:
             self._used_at = time.monotonic()
         classifier = loading.result()  # raises what loading raised
         try:
             frames = classifier.classify(decoded.pixels, decoded.frames)
         except ModelUnusable as error:
-            return Unscorable(FailReason.BAD_OUTPUT, str(error))
-        return Scored(decoded.facts, worst(frames))
+            return Unscorable(FailReason.BAD_OUTPUT, str(error)), decoded.likeness
+        return Scored(decoded.facts, worst(frames)), decoded.likeness
+
+    def likeness(self, data: bytes) -> int:
+        """Decode a picture that was scored before, for its likeness alone; loads no model.
+
+        `NONE` when it does not decode this time: it is not worth another try each scan.
+        """
+        with self._starting:
+            self._start_decoding()
+        try:
+            return self._pool.decode(data, self._geometry).likeness
+        except DecodeError:
+            return NONE
+        finally:
+            self._used_at = time.monotonic()
 
     def unload(self) -> None:
         """End the processes and forget the model; the next picture starts them again.
@@ -108,19 +125,26 @@ class Engine:
             self._loader.shutdown()
         self._pool.close()
         self._loader = self._classifier = None
+        self._decoding = False
 
     def _started(self) -> Future[Classifier]:
         """Start the decode processes and the loading of the model, if nobody has yet."""
         with self._starting:
             if self._classifier is None:
                 try:
-                    self._pool.start()
+                    self._start_decoding()
                     self._loader = ThreadPoolExecutor(1, "nsfwscan-load")
                     self._classifier = self._loader.submit(self._load)
                 except NsfwscanError as error:
                     self._classifier = Future()
                     self._classifier.set_exception(error)
             return self._classifier
+
+    def _start_decoding(self) -> None:
+        """Start the decode processes, if nobody has yet. The caller holds `_starting`."""
+        if not self._decoding:
+            self._pool.start()
+            self._decoding = True
 
 
 def worst(frames: Sequence[Scores]) -> Scores:

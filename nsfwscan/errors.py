@@ -16,6 +16,9 @@
     ├── LibraryError
     │   ├── LibraryTooNew      written by a later nsfwscan
     │   └── LibraryUnavailable cannot be opened, read or written
+    ├── ActionError            an action cannot be taken, or a quarantine cannot be used
+    ├── JournalError           a file of decisions or moves cannot be read or written
+    ├── RulingsError           people's decisions cannot all be read, or not be written
     ├── BundleDamaged          a file of the bundled program is not as it was packed
     └── DecodeError            one picture cannot be decoded; the scanner turns it into `Failed`
 
@@ -99,6 +102,21 @@ class LibraryTooNew(LibraryError):
 
 class LibraryUnavailable(LibraryError):
     """The library cannot be opened, read or written."""
+
+
+class ActionError(NsfwscanError):
+    """An action cannot be taken, or a quarantine cannot be used."""
+
+
+class JournalError(NsfwscanError):
+    """A file of decisions or moves cannot be read or written."""
+
+
+class RulingsError(NsfwscanError):
+    """People's decisions cannot all be read, or not be written.
+
+    A scan ends with this. To go on without them could pass a denied picture as safe.
+    """
 
 
 class BundleDamaged(NsfwscanError):

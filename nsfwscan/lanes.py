@@ -16,11 +16,12 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from nsfwscan import likeness
 from nsfwscan.errors import DecodeError
 from nsfwscan.images.discover import Symlinks, WalkOptions
 from nsfwscan.images.read import read_head, read_picture
 from nsfwscan.images.sniff import sniff
-from nsfwscan.library.rows import FileRow, Outcome
+from nsfwscan.library.rows import FileRow, Outcome, Scored
 from nsfwscan.results import Failed, FileKey, Origin, Skipped, SkipReason
 
 if TYPE_CHECKING:
@@ -114,14 +115,23 @@ class Lanes:
         """Score content of a known digest, unless somebody did or does already."""
         claim = self._memory.claim(sha256)
         if not claim.mine:
+            if claim.origin is Origin.CACHE and isinstance(claim.outcome.result(), Scored):
+                self._liken(sha256, data)
             return Done(path, claim.outcome, sha256, claim.origin)
         try:
-            outcome = self._engine.score(data)
+            outcome, bits = self._engine.score(data)
         except BaseException as error:
             self._memory.abandon(sha256, error)
             raise
+        if bits != likeness.UNKNOWN:
+            self._memory.liken(sha256, bits)  # before others hear of the outcome
         self._memory.settle(sha256, outcome)
         return Done(path, outcome, sha256)
+
+    def _liken(self, sha256: bytes, data: bytes) -> None:
+        """Decode what was scored before there were likenesses, if this scan compares them."""
+        if self._memory.compare_likeness and self._memory.likeness(sha256) == likeness.UNKNOWN:
+            self._memory.liken(sha256, self._engine.likeness(data))
 
 
 def is_racy(key: FileKey, began_ns: int) -> bool:

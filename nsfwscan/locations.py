@@ -46,6 +46,16 @@ def library_file() -> str:
     )
 
 
+def rulings_file() -> str:
+    """Return the path of the journal of people's decisions; it need not exist.
+
+    Among the user's data and not beside the library: a cache is anybody's to delete.
+    """
+    return _below_home("rulings.jsonl") or os.path.join(
+        platformdirs.user_data_dir(_APP, appauthor=False), "rulings.jsonl"
+    )
+
+
 def state_folder() -> str:
     """Return the folder for what a watcher says of itself: status and logs; it need not exist."""
     return _below_home("state") or platformdirs.user_state_dir(_APP, appauthor=False)
@@ -69,3 +79,10 @@ def watch_lock() -> str:
 def user_units_folder() -> str:
     """Return the folder of the user's own systemd units; it need not exist."""
     return os.path.join(platformdirs.user_config_dir(), "systemd", "user")
+
+
+def quarantines_file() -> str:
+    """Return the path of the list of quarantine folders; it need not exist."""
+    return _below_home("quarantines.jsonl") or os.path.join(
+        platformdirs.user_state_dir(_APP, appauthor=False), "quarantines.jsonl"
+    )

@@ -21,6 +21,7 @@ from nsfwscan.models import select
 from nsfwscan.models.provider import Provider
 from nsfwscan.models.store import ModelStore, Say
 from nsfwscan.policy import Policy
+from nsfwscan.rulings import RulingBook, Rulings
 from nsfwscan.scanner import Scanner, ScanOptions
 
 if TYPE_CHECKING:
@@ -68,9 +69,19 @@ class Workshop:
     engine: Engine
     library: Library | None
     scorer: Scorer
+    book: RulingBook
+    warn: Say
+
+    def rulings(self) -> Rulings:
+        """Return what people decided until now.
+
+        A file of decisions that is damaged while this is open ends nothing: what was read of it
+        before goes on to hold, and a warning says so.
+        """
+        return self.book.current(self.warn)
 
     def scanner(self, options: ScanOptions, warn: Say) -> Scanner:
-        """Return a scanner for one scan."""
+        """Return a scanner for one scan, which applies what people decided until now."""
         return Scanner(
             self.manifest,
             self.engine,
@@ -78,6 +89,7 @@ class Workshop:
             decoder=self.scorer.decoder,
             library=self.library,
             options=options,
+            rulings=self.rulings(),
             warn=warn,
         )
 
@@ -131,9 +143,11 @@ def open_workshop(
     """Choose the model, open the library and prepare the engine; close both at the end.
 
     `paths` are only looked at to select the number of threads. A missing model is fetched, which
-    `say` and `progress` (bytes done, bytes in all) tell. Raises `ModelError`, `UsageError`, and
-    `LibraryTooNew`; any other trouble with the library becomes a warning.
+    `say` and `progress` (bytes done, bytes in all) tell. Raises `ModelError`, `UsageError`,
+    `RulingsError` and `LibraryTooNew`; any other trouble with the library becomes a warning.
     """
+    book = RulingBook(locations.rulings_file())
+    book.current(warn)  # before a model is fetched in vain
     store = ModelStore(
         locations.models_folder(), offline=settings.offline, say=say, progress=progress
     )
@@ -150,7 +164,7 @@ def open_workshop(
         engine = Engine(load, manifest.input.geometry, jobs=settings.scan.jobs)
         stack.enter_context(engine)
         scorer = Scorer(manifest.fingerprint, DECODER_VERSION)
-        yield Workshop(manifest, policy, engine, library, scorer)
+        yield Workshop(manifest, policy, engine, library, scorer, book, warn)
 
 
 @contextmanager

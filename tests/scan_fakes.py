@@ -15,8 +15,10 @@ from nsfwscan import engine, lanes
 from nsfwscan.engine import Engine
 from nsfwscan.errors import DecodeError, NsfwscanError
 from nsfwscan.images.decoded import Decoded
+from nsfwscan.likeness import NONE
 from nsfwscan.policy import Policy
 from nsfwscan.results import FailReason, ImageFacts, Scores
+from nsfwscan.rulings import NO_RULINGS, Rulings
 from nsfwscan.scanner import Scanner, ScanOptions
 
 if TYPE_CHECKING:
@@ -44,6 +46,8 @@ class FakePool:
         self.decoded: list[bytes] = []
         self.gates: dict[bytes, threading.Event] = {}
         """Content that has to wait for its event."""
+        self.likenesses: dict[bytes, int] = {}
+        """The likeness of some contents; all others have none."""
         self.waiting = threading.Event()
         """Set when some content has to wait."""
         self.on_start: Callable[[], None] = lambda: None
@@ -73,7 +77,8 @@ class FakePool:
         frames = data.removeprefix(_FRAMES) if data.startswith(_FRAMES) else data[:1]
         size = geometry.crop_width * geometry.crop_height * 3
         pixels = b"".join(bytes([value]) * size for value in frames)
-        return Decoded(ImageFacts("TEST", len(data), 1, len(frames)), len(frames), pixels)
+        facts = ImageFacts("TEST", len(data), 1, len(frames))
+        return Decoded(facts, len(frames), pixels, self.likenesses.get(data, NONE))
 
 
 class FakeClassifier:
@@ -114,6 +119,7 @@ def scanner(
     load: Callable[[], Classifier] = FakeClassifier,
     policy: Policy = POLICY,
     options: ScanOptions | None = None,
+    rulings: Rulings = NO_RULINGS,
     warn: Callable[[str], None] | None = None,
 ) -> Scanner:
     """Make a scanner whose parts are fakes unless they are given. A warning fails the test."""
@@ -125,6 +131,7 @@ def scanner(
         decoder=1,
         library=library,
         options=options,
+        rulings=rulings,
         warn=warn or _no_warning,
     )
 

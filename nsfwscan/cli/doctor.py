@@ -57,6 +57,7 @@ def doctor(context: typer.Context) -> None:
         lambda: _configuration(root),
         _models,
         _library,
+        _rulings,
         _sqlite,
         _watcher,
         _service,
@@ -159,7 +160,7 @@ def _configuration(root: typer.Context) -> Iterator[_Finding]:
     given = root.params.get("config_file")
     path = given or locations.config_file()
     try:
-        config.defaults(root, given)
+        config.read(root, given)
     except ConfigError as error:
         yield _Finding("configuration", f"{path} is wrong", _sentence(error), broken=True)
     else:
@@ -194,6 +195,18 @@ def _library() -> Iterator[_Finding]:
     if os.path.exists(path) and not os.access(path, os.W_OK):
         advice = f"The cache {path} cannot be written: scans work, but remember nothing new."
     yield _Finding("cache", _state(path), advice)
+
+
+def _rulings() -> Iterator[_Finding]:
+    from nsfwscan.rulings import RulingBook
+
+    path = locations.rulings_file()
+    try:
+        decisions = len(RulingBook(path).load())
+    except NsfwscanError as error:
+        yield _Finding("your decisions", f"{path} is damaged", _sentence(error), broken=True)
+    else:
+        yield _Finding("your decisions", f"{decisions:,} in {_state(path)}")
 
 
 def _sqlite() -> Iterator[_Finding]:

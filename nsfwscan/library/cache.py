@@ -20,17 +20,22 @@ from nsfwscan.library.database import Damage, Database
 from nsfwscan.library.folder_view import FolderView, ViewRow
 from nsfwscan.library.rows import (
     FileRow,
+    LikenessRow,
     Outcome,
     OutcomeRow,
     Scorer,
+    decode_likeness,
     decode_outcome,
+    encode_likeness,
     encode_outcome,
     file_checksum,
+    likeness_checksum,
     model_checksum,
     outcome_checksum,
     place_checksum,
     snapshot_checksum,
 )
+from nsfwscan.likeness import UNKNOWN
 
 if TYPE_CHECKING:
     import sqlite3
@@ -47,9 +52,11 @@ _FIND_SNAPSHOT = """
 """
 _FIND_FILES = """
     SELECT file.name, file.stat, file.sha256, file.written_at, file.checksum,
+        likeness.bits, likeness.checksum,
         outcome.sha256, outcome.written_at, outcome.body, outcome.checksum
     FROM folder
     JOIN file ON file.folder = folder.id
+    LEFT JOIN likeness ON likeness.sha256 = file.sha256
     LEFT JOIN outcome ON outcome.sha256 = file.sha256 AND outcome.scorer =
         (SELECT id FROM scorer WHERE fingerprint = ? AND decoder = ?)
     WHERE folder.path = ?
@@ -68,6 +75,7 @@ _FIND_OUTCOME = """
     JOIN scorer ON scorer.id = outcome.scorer
     WHERE outcome.sha256 = ? AND scorer.fingerprint = ? AND scorer.decoder = ?
 """
+_FIND_LIKENESS = "SELECT bits, checksum FROM likeness WHERE sha256 = ?"
 
 
 class Library:
@@ -150,7 +158,19 @@ class Library:
         body = _checked_body(sha256, scorer, rows[0]) if rows else None
         return None if body is None else decode_outcome(body)
 
-    def write(self, files: Sequence[FileRow], outcomes: Sequence[OutcomeRow]) -> None:
+    def likeness(self, sha256: bytes) -> int:
+        """Return the likeness of content; `UNKNOWN` when nobody computed it yet."""
+        row = self._database.read(
+            lambda connection: connection.execute(_FIND_LIKENESS, (sha256,)).fetchone()
+        )
+        return UNKNOWN if row is None else _checked_likeness(sha256, *row)
+
+    def write(
+        self,
+        files: Sequence[FileRow],
+        outcomes: Sequence[OutcomeRow],
+        likenesses: Sequence[LikenessRow] = (),
+    ) -> None:
         """Store rows in one transaction; when this returns, they outlive this process.
 
         Rows of the same key are replaced. Snapshots that would miss something are dropped.
@@ -160,6 +180,7 @@ class Library:
         def store(connection: sqlite3.Connection) -> None:
             _store_files(connection, files, now)
             _store_outcomes(connection, outcomes, now)
+            _store_likenesses(connection, likenesses)
 
         self._database.write(store)
 
@@ -287,10 +308,11 @@ def _view_from_rows(connection: sqlite3.Connection, path: bytes, scorer: Scorer)
 
 def _view_rows(found: sqlite3.Cursor, path: bytes, scorer: Scorer) -> list[ViewRow]:
     rows = []
-    for name, stat, sha256, written_at, checksum, *outcome in found:
+    for name, stat, sha256, written_at, checksum, bits, bits_checksum, *outcome in found:
         if checksum == file_checksum(path, name, stat, sha256, written_at):
             body = _checked_body(sha256, scorer, outcome)
-            rows.append(ViewRow(os.fsdecode(name), stat, sha256, written_at, body))
+            likeness = _checked_likeness(sha256, bits, bits_checksum)
+            rows.append(ViewRow(os.fsdecode(name), stat, sha256, written_at, body, likeness))
     return rows
 
 
@@ -299,6 +321,12 @@ def _checked_body(sha256: bytes, scorer: Scorer, row: Sequence[object]) -> bytes
     if found != sha256 or checksum != outcome_checksum(scorer, found, written_at, body):
         return None
     return body if isinstance(body, bytes) else None
+
+
+def _checked_likeness(sha256: bytes, bits: object, checksum: object) -> int:
+    if not isinstance(bits, bytes) or checksum != likeness_checksum(sha256, bits):
+        return UNKNOWN
+    return decode_likeness(bits)
 
 
 def _store_files(connection: sqlite3.Connection, files: Sequence[FileRow], now: int) -> None:
@@ -343,6 +371,17 @@ def _store_outcomes(
         "INSERT OR REPLACE INTO outcome (sha256, scorer, written_at, body, checksum)"
         " VALUES (?, ?, ?, ?, ?)",
         rows,
+    )
+
+
+def _store_likenesses(connection: sqlite3.Connection, rows: Sequence[LikenessRow]) -> None:
+    # Snapshots stay as they are: one in which a likeness is unknown is not wrong.
+    connection.executemany(
+        "INSERT OR REPLACE INTO likeness (sha256, bits, checksum) VALUES (?, ?, ?)",
+        [
+            (sha256, bits := encode_likeness(likeness), likeness_checksum(sha256, bits))
+            for sha256, likeness in rows
+        ],
     )
 
 

@@ -61,7 +61,23 @@ def m002_places(connection: sqlite3.Connection) -> None:
     )
 
 
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (m001_first_schema, m002_places)
+def m003_likenesses(connection: sqlite3.Connection) -> None:
+    """Add what tells near-duplicates: one number for each content, whatever model scores it.
+
+    What was scored before has none until somebody asks for it. Snapshots keep their form: one
+    without likenesses is one in which all are unknown.
+    """
+    connection.execute(
+        "CREATE TABLE likeness (sha256 BLOB PRIMARY KEY, bits BLOB NOT NULL,"
+        " checksum INTEGER NOT NULL) WITHOUT ROWID"
+    )
+
+
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
+    m001_first_schema,
+    m002_places,
+    m003_likenesses,
+)
 """In order. The schema's version is how many of them a library went through."""
 
 

@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 Say: TypeAlias = Callable[[str], None]
 """Takes one sentence for the user."""
 
-_STAGING = ".staging-"
-_REPLACED = ".replaced-"
-_PARTS = ".parts"
-_LOCK = ".lock"
+STAGING = ".staging-"
+REPLACED = ".replaced-"
+PARTS = ".parts"
+LOCK = ".lock"
 _LOCK_POLL_S = 0.1
 _PART_KEPT_S = 7 * 86_400
 """How long the beginning of a file is kept for a download to go on from."""
@@ -176,7 +176,7 @@ class ModelStore:
             if len(found) > 1:
                 which = ", ".join(os.path.basename(one.folder) for one in found)
                 raise ModelError(f"several packages are called {name}", hint=f"name one: {which}")
-            trash = self._dot(_STAGING)
+            trash = self._dot(STAGING)
             os.rename(found[0].folder, trash)  # at once gone for readers, then deleted
             shutil.rmtree(trash)
             return found[0].folder
@@ -230,7 +230,7 @@ class ModelStore:
                 assert_never(origin)
 
     def _part(self, file: HubFile) -> str:
-        folder = os.path.join(self.folder, _PARTS)
+        folder = os.path.join(self.folder, PARTS)
         os.makedirs(folder, exist_ok=True)
         return os.path.join(folder, file.sha256)
 
@@ -264,7 +264,7 @@ class ModelStore:
         _write(os.path.join(staging, MANIFEST_NAME), manifest.dump().encode())
         _sync_folder(staging)
         if os.path.lexists(target):
-            aside = os.path.join(self.folder, _REPLACED + manifest.package)
+            aside = os.path.join(self.folder, REPLACED + manifest.package)
             os.rename(target, aside)
             os.rename(staging, target)
             shutil.rmtree(aside)
@@ -284,7 +284,7 @@ class ModelStore:
 
     @contextlib.contextmanager
     def _staging(self) -> Iterator[str]:
-        folder = self._dot(_STAGING)
+        folder = self._dot(STAGING)
         os.mkdir(folder)
         try:
             yield folder
@@ -299,7 +299,7 @@ class ModelStore:
         """Hold the lock of the store, clear away what a killed process left, translate errors."""
         try:
             os.makedirs(self.folder, exist_ok=True)
-            with _locked(os.path.join(self.folder, _LOCK), self.say):
+            with _locked(os.path.join(self.folder, LOCK), self.say):
                 self._clear_away()
                 yield
         except NsfwscanError:
@@ -315,15 +315,15 @@ class ModelStore:
     def _clear_away(self) -> None:
         for name in os.listdir(self.folder):
             path = os.path.join(self.folder, name)
-            if name.startswith(_STAGING):
+            if name.startswith(STAGING):
                 shutil.rmtree(path, ignore_errors=True)
-            elif name.startswith(_REPLACED):
-                target = os.path.join(self.folder, name.removeprefix(_REPLACED))
+            elif name.startswith(REPLACED):
+                target = os.path.join(self.folder, name.removeprefix(REPLACED))
                 if os.path.lexists(target):
                     shutil.rmtree(path, ignore_errors=True)
                 else:  # killed between the two renames of a replacement
                     os.rename(path, target)
-        parts = os.path.join(self.folder, _PARTS)
+        parts = os.path.join(self.folder, PARTS)
         with contextlib.suppress(FileNotFoundError):
             for name in os.listdir(parts):
                 path = os.path.join(parts, name)

@@ -10,10 +10,14 @@ from nsfwscan.report.text import utf8
 from nsfwscan.results import Decision, Failed, Scanned, ScanResult, Skipped
 
 if TYPE_CHECKING:
+    from nsfwscan.acts import Act
     from nsfwscan.models.manifest import ModelManifest
 
 SCHEMA_VERSION = 1
 """Raised when a field changes its meaning or goes away; new fields may come without it."""
+
+MODEL, PERSON = "model", "person"
+"""Who decided. A person's decision stands whatever the score beside it says."""
 
 Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
 
@@ -41,6 +45,8 @@ class Recorder:
                     "sha256": result.sha256.hex() if result.sha256 else None,
                     "origin": result.origin.value,
                 }
+                if result.decision is not None:
+                    record |= {"decision": result.decision.value, "decided_by": PERSON}
             case Skipped():
                 record |= {
                     "status": "skipped",
@@ -67,6 +73,16 @@ class Recorder:
             "from_base64": None if text == path else _base64(path),
         }
 
+    def act(self, act: Act) -> dict[str, Json]:
+        """Return the record of something that was done about a picture: status `acted`."""
+        return self._empty(act.path) | {
+            "status": "acted",
+            "detail": utf8(act.detail) or None,
+            "action": act.action.value,
+            "outcome": act.outcome.value,
+            "target": None if act.target is None else utf8(act.target),
+        }
+
     def _empty(self, path: str) -> dict[str, Json]:
         text = utf8(path)
         return {
@@ -78,6 +94,8 @@ class Recorder:
             "detail": None,
             "sha256": None,
             "decision": None,
+            "decided_by": None,
+            "near": None,
             "nsfw_score": None,
             "labels": None,
             "thresholds": None,
@@ -87,6 +105,9 @@ class Recorder:
             "width": None,
             "height": None,
             "frames": None,
+            "action": None,
+            "outcome": None,
+            "target": None,
         }
 
     def _scanned(self, result: Scanned) -> dict[str, Json]:
@@ -97,10 +118,15 @@ class Recorder:
             )
         ]
         verdict = result.verdict
+        near: Json = None
+        if verdict.near is not None:
+            near = {"sha256": verdict.near.sha256.hex(), "distance": verdict.near.distance}
         return {
             "status": "scanned",
             "sha256": result.sha256.hex(),
             "decision": verdict.decision.value,
+            "decided_by": MODEL if verdict.ruling is None else PERSON,
+            "near": near,
             "nsfw_score": verdict.score,
             "labels": labels,
             "thresholds": {"review_at": verdict.review_at, "flag_at": verdict.flag_at},

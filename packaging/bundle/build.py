@@ -82,6 +82,9 @@ def build(model: str, output: str, *, here: bool = False, pack: bool = True) -> 
         _strip(made)
         _let_it_find_its_libraries(python, made)
         _run([python, "-c", _FIRST_AID, _first_aid_folder(made)])
+        # Whose everything inside is, while the environment it came from is still there.
+        inventory = os.path.join(scratch, "inventory.json")
+        _run([python, "-m", "shipping.inventory", made, inventory])
         check.natives(made)
         modules = _run([python, "-m", "bundle.modules", os.path.join(made, _PROGRAM)])
         check.leaks(made, modules.split())
@@ -93,6 +96,7 @@ def build(model: str, output: str, *, here: bool = False, pack: bool = True) -> 
         target = os.path.join(output, name(version))
         shutil.rmtree(target, ignore_errors=True)
         shutil.move(made, target)
+        shutil.move(inventory, f"{target}.inventory.json")
     print(check.weights(target))
     if pack:
         _say("Packing")
