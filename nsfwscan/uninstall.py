@@ -258,7 +258,8 @@ def _nobody(_sentence: str) -> None:
 def _state() -> Iterator[Traces]:
     folder = locations.state_folder()
     status, log = locations.status_file(), locations.log_file()
-    files, strangers = [], []
+    files: list[str] = []
+    strangers: list[str] = []
     for entry in _entries(folder):
         rotated = re.fullmatch(re.escape(os.path.basename(log)) + r"\.\d+", entry.name)
         ours = entry.path in {status, log} or rotated or entry.name.startswith(STATUS_PART)
