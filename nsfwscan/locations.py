@@ -34,7 +34,7 @@ def models_folder() -> str:
 
 
 def shipped_models_folder() -> str | None:
-    """Return the folder of the models that came with a bundle, to be read only; None without one."""
+    """Return the folder of a bundle's own models, which is only read; None without a bundle."""
     bundle = bundled.folder()
     return os.path.join(bundle, bundled.MODELS) if bundle else None
 

@@ -1,4 +1,4 @@
-"""`nsfwscan watch` as a process: signals, stops, limits of the system, unplugged disks, idleness."""
+"""`nsfwscan watch` as a process: signals, limits of the system, unplugged disks, idleness."""
 
 from __future__ import annotations
 

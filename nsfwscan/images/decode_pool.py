@@ -427,7 +427,10 @@ class _Slot:
         return bytes(got)
 
     def _died(self) -> _Crashed | _OutOfTime:
-        """Bury the process whose pipes broke, and say what it died of."""
+        """Bury the process whose pipes broke, and say what it died of.
+
+        Raises `BundleDamaged` when it would have had to load a damaged library.
+        """
         process, overdue = self._process, self._was_overdue
         code: int | None = None
         if process is not None:
@@ -438,6 +441,8 @@ class _Slot:
             return _OutOfTime("no answer in time, by the clock")
         if code is None:
             return _Crashed("the decoder closed its pipes")
+        if code == bundled.DAMAGED and (bundle := bundled.folder()):
+            raise bundled.refuse(bundle)
         if code >= 0:
             return _Crashed(f"the decoder ended with exit code {code}")
         try:

@@ -28,6 +28,18 @@ if TYPE_CHECKING:
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 """The folder `packaging`."""
 CHECKOUT = os.path.dirname(HERE)
+_PROGRAM = "nsfwscan.exe" if os.name == "nt" else "nsfwscan"
+_FIRST_AID = """
+import encodings, os, py_compile, sys
+for name in ("__init__", "aliases", "utf_8"):
+    py_compile.compile(
+        os.path.join(os.path.dirname(encodings.__file__), name + ".py"),
+        cfile=os.path.join(sys.argv[1], name + ".pyc"),
+        dfile=os.path.join("encodings", name + ".py"),
+        invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+    )
+"""
+_WHERE = "import nsfwscan; print(nsfwscan.__file__)"
 _SYSTEMS = {"Linux": "linux", "Darwin": "macos", "Windows": "windows"}
 
 
@@ -68,11 +80,14 @@ def build(model: str, output: str, *, here: bool = False, pack: bool = True) -> 
         check.warnings(os.path.join(scratch, "work", "nsfwscan", "warn-nsfwscan.txt"))
         shutil.copytree(package, os.path.join(made, "models", os.path.basename(package)))
         _strip(made)
+        _run([python, "-c", _FIRST_AID, _first_aid_folder(made)])
         # Whose everything inside is, while the environment it came from is still there.
         inventory = os.path.join(scratch, "inventory.json")
         _run([python, "-m", "shipping.inventory", made, inventory])
         check.natives(made)
-        check.leaks(made)
+        modules = _run([python, "-m", "bundle.modules", os.path.join(made, _PROGRAM)])
+        check.leaks(made, modules.split())
+        check.data_files(made, os.path.dirname(_printed([python, "-c", _WHERE])))
         contents.write(made)
         _say("Starting it")
         check.starts(made, version)
@@ -114,6 +129,22 @@ def _freeze(python: str, scratch: str) -> str:
     # Of several equal files any may come first in a set; a fixed seed makes builds repeatable.
     _run(command, PYTHONHASHSEED="1", PYINSTALLER_CONFIG_DIR=os.path.join(scratch, "cache"))
     return os.path.join(made, "nsfwscan")
+
+
+def _first_aid_folder(made: str) -> str:
+    """Return where to put what Python needs to say that its library is damaged.
+
+    Without `base_library.zip` it cannot decode file names, prints pages about that, and ends with
+    1, which scripts take for "something was flagged". Three modules in the last place of its path
+    are enough for it to start and let `program.py` say a sentence.
+    """
+    inner = os.path.join(made, "_internal")
+    found = [
+        os.path.join(parent, "lib-dynload")
+        for parent, folders, _ in os.walk(inner)
+        if "lib-dynload" in folders
+    ]
+    return os.path.join(found[0] if found else inner, "encodings")
 
 
 def _strip(folder: str) -> None:

@@ -4,4 +4,4 @@ from __future__ import annotations
 
 
 class BuildError(Exception):
-    """No bundle can be made, or what was made must not be given to anybody. The message says why."""
+    """No bundle can be made, or not one to give to anybody; the message says why."""
