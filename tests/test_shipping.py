@@ -263,18 +263,21 @@ def test_checksums_are_what_sha256sum_reads(tmp_path: Path) -> None:
 
 def test_search_paths_of_the_build_machine_go(tmp_path: Path) -> None:
     compiler = tool("cc")
-    (tmp_path / "x.c").write_text("int x(void) { return 1; }\n")
-    for name, path in (("bad.so", "/home/me/lib:$ORIGIN"), ("good.so", "$ORIGIN/../libs")):
+    source = tmp_path / "x.c"
+    source.write_text("int x(void) { return 1; }\n")
+    made = {"lib-dynload/bad.so": "/home/me/lib:$ORIGIN", "libpython3.so.1": "/home/me",
+            "lib-dynload/good.so": "$ORIGIN/../libs", "wheel.so": "/home/them"}  # fmt: skip
+    (tmp_path / "lib-dynload").mkdir()
+    for name, path in made.items():
         command = [compiler, "-shared", "-fPIC", f"-Wl,-rpath,{path}", "-o", tmp_path / name]
-        assert run(*command, tmp_path / "x.c").returncode == 0
-    os.link(tmp_path / "bad.so", tmp_path / "second name")
-    second = (tmp_path / "second name").read_bytes()
-    good = (tmp_path / "good.so").read_bytes()
-    elf.tidy(str(tmp_path), ["bad.so", "good.so", "x.c"])
-    assert elf.run("patchelf", "--print-rpath", str(tmp_path / "bad.so")).strip() == ""
-    assert (tmp_path / "good.so").read_bytes() == good
-    assert (tmp_path / "second name").read_bytes() == second
-    assert b"/home/me" not in (tmp_path / "bad.so").read_bytes()
+        assert run(*command, source).returncode == 0
+    before = {name: (tmp_path / name).read_bytes() for name in made}
+    elf.tidy(str(tmp_path))
+    for name in ("lib-dynload/bad.so", "libpython3.so.1"):
+        assert elf.run("patchelf", "--print-rpath", str(tmp_path / name)).strip() == ""
+        assert b"/home/me" not in (tmp_path / name).read_bytes()
+    for name in ("lib-dynload/good.so", "wheel.so"):
+        assert (tmp_path / name).read_bytes() == before[name]
 
 
 # The one command
