@@ -266,8 +266,7 @@ def test_Q6_a_broken_picture_and_a_broken_decoder_move_nothing(
 def test_Q6_a_worker_that_crashes_moves_nothing(pictures: Path, tmp_path: Path) -> None:
     """Every decode process dies at once: nothing has a score, so nothing is done."""
     before = (
-        "from nsfwscan.images import decode_pool\n"
-        "decode_pool._COMMAND = ['false']\n"
+        "from nsfwscan.images import decode_pool\ndecode_pool._COMMAND = ['false']\n"
         if hasattr(__import__("nsfwscan.images.decode_pool", fromlist=["x"]), "_COMMAND")
         else "import os; os.environ['NSFWSCAN_TEST_NOTHING'] = '1'\n"
     )

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
     from nsfwscan.journal import Json
 
+LOCK_NAME = "lock"
+FILES_NAME = "files"
 BATCH = 64
 """Deeds that share their fsyncs: two for the journal, one or two for the folders."""
 _PATIENCE_S = 60.0
@@ -68,7 +70,7 @@ class Vault:
         self.folder = folder
         self.warn = warn
         self.journal = Journal(os.path.join(folder, "journal.jsonl"))
-        self._files = os.path.join(folder, "files")
+        self._files = os.path.join(folder, FILES_NAME)
         self._ledger = Ledger()
         self._followed = -1
         """Bytes of the journal that the ledger has followed."""
@@ -102,7 +104,7 @@ class Vault:
             os.makedirs(self._files, 0o700, exist_ok=True)
             flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
             lock = os.open(
-                os.path.join(self.folder, "lock"), flags | getattr(os, "O_NOFOLLOW", 0), 0o600
+                os.path.join(self.folder, LOCK_NAME), flags | getattr(os, "O_NOFOLLOW", 0), 0o600
             )
         except OSError as error:
             raise unusable(self.folder, error) from error

@@ -63,10 +63,18 @@ class ActingSink:
     are, and what share of them would be moved.
     """
 
-    def __init__(self, lines: ChangeLines, actor: Actor, confirm: Confirm) -> None:
+    def __init__(
+        self,
+        lines: ChangeLines,
+        actor: Actor,
+        confirm: Confirm,
+        beat: Callable[[WatchState], None],
+    ) -> None:
+        """`beat` is told every second or two how the watcher is, also while it acts."""
         self._lines = lines
         self._actor = actor
         self._confirm = confirm
+        self._beat = beat
         self._waiting = False
         self._state: Callable[[], WatchState] | None = None
 
@@ -89,7 +97,8 @@ class ActingSink:
             self._act(state.pictures)
 
     def beat(self, state: WatchState) -> None:
-        """Act on what came during the first look, when it has just ended."""
+        """Pass the state on, and act on what came during the first look when that has ended."""
+        self._beat(state)
         if self._waiting and state.reconciled_at is not None:
             self._act(state.pictures)
 
@@ -102,6 +111,8 @@ class ActingSink:
         self._waiting = False
         for act in self._actor.carry_out(self._confirm, among=among):
             self._lines.act(act)
+            if self._state is not None:
+                self._beat(self._state())
 
 
 @dataclass(slots=True)

@@ -49,11 +49,14 @@ from nsfwscan.report.record import Recorder
 from nsfwscan.report.text import readable
 from nsfwscan.scanner import ScanOptions
 from nsfwscan.session import Settings, open_workshop
+from nsfwscan.watch.manners import PauseOptions, Pauses, When
 
 if TYPE_CHECKING:
-    from nsfwscan.watch.watcher import Watcher, WatchState
+    from nsfwscan.watch.changes import Sink
+    from nsfwscan.watch.watcher import Watcher
 
 WATCH_PANEL = "Watching"
+MANNERS_PANEL = "Manners"
 _EX_INTERRUPTED = 130
 _DAY_S = 86_400.0
 
@@ -128,6 +131,35 @@ def watch(
     flag_at: FlagAt = None,
     review_at: ReviewAt = None,
     offline: Offline = False,
+    on_battery: Annotated[
+        When,
+        typer.Option(
+            "--on-battery",
+            metavar="run|slow|pause",
+            envvar="NSFWSCAN_ON_BATTERY",
+            rich_help_panel=MANNERS_PANEL,
+            help="On battery: go on, rest as long as each piece of work took, or wait.",
+        ),
+    ] = When.SLOW,
+    under_load: Annotated[
+        When,
+        typer.Option(
+            "--under-load",
+            metavar="run|slow|pause",
+            envvar="NSFWSCAN_UNDER_LOAD",
+            rich_help_panel=MANNERS_PANEL,
+            help="The same for when other programs keep the cores busy.",
+        ),
+    ] = When.SLOW,
+    log_paths: Annotated[
+        bool,
+        typer.Option(
+            "--log-paths/--no-log-paths",
+            envvar="NSFWSCAN_LOG_PATHS",
+            rich_help_panel=MANNERS_PANEL,
+            help="Whether the log, which `nsfwscan service logs` shows, names pictures.",
+        ),
+    ] = True,
     line_format: Annotated[
         LineFormat,
         typer.Option(
@@ -192,6 +224,7 @@ def watch(
         nsfwscan watch --format jsonl ~/Pictures
         nsfwscan watch --once ~/Pictures
     """
+    from nsfwscan.cli.watch_run import Companions
     from nsfwscan.watch.watcher import Watcher, WatchOptions
 
     scan = ScanOptions(
@@ -241,8 +274,9 @@ def watch(
     signals = _Signals(context, talk)
     with (
         signals.handled(),
+        Companions(talk, with_paths=log_paths, gentle=not once) as companions,
         open_workshop(
-            settings, [], say=talk.say, warn=talk.warn, progress=talk.download
+            settings, [], say=companions.say, warn=companions.warn, progress=talk.download
         ) as workshop,
     ):
         talk.end_bar()
@@ -250,33 +284,35 @@ def watch(
         recorder = Recorder(workshop.manifest)
         wanted = frozenset(only or DEFAULT_ONLY[line_format])
         lines = ChangeLines(line_format, sys.stdout.buffer, recorder, wanted)
+        sink: Sink = lines
         acts: ActingSink | None = None
         if acting is not None:
             ask = Confirm(talk, yes=False, may_ask=False)
-            acts = ActingSink(lines, actor_for(acting, workshop.manifest, talk), ask)
+            actor = actor_for(acting, workshop.manifest, talk)
+            sink = acts = ActingSink(lines, actor, ask, companions.beat)
+        companions.follow(sink, workshop.manifest)
         watcher = Watcher(
             workshop,
             paths,
             options,
-            lines if acts is None else acts,
-            say=talk.say,
-            warn=talk.warn,
-            beat=_no_beat if acts is None else acts.beat,
+            companions,
+            say=companions.say,
+            warn=companions.warn,
+            beat=companions.beat if acts is None else acts.beat,
+            pace=Pauses(PauseOptions(on_battery=on_battery, under_load=under_load)).pace,
         )
         if acts is not None:
             acts.watch(watcher)
         signals.watcher = watcher
         if not once:
-            talk.say(f"Watching {', '.join(paths)} with {workshop.manifest.package}.")
+            companions.say(f"Watching {', '.join(paths)} with {workshop.manifest.package}.")
         watcher.run()
         if acts is not None and once:
             acts.finish()
+        if signals.reload:
+            companions.reloading()
     if signals.reload:
         raise RunAgain
-
-
-def _no_beat(_state: WatchState) -> None:
-    """Do nothing every second."""
 
 
 def _check(paths: list[str], places: dict[str, str]) -> None:
