@@ -262,7 +262,7 @@ def test_a_link_is_not_taken_for_its_picture(folder: Path, q: Path) -> None:
 
 
 def test_Q4_10000_equal_names_overwrite_nothing(folder: Path, q: Path) -> None:
-    number = trials(1500, 10_000)
+    number = trials(800, 10_000)
     paths = [picture(folder / f"{n}" / "same.jpg", b"%d" % n) for n in range(number)]
     assert set(outcomes(move_in(q, paths))) == {"done"}
     assert len(vault_in(q).names()) == number
