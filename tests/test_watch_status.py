@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import stat
 from pathlib import Path
@@ -95,3 +96,23 @@ def test_what_cannot_be_understood_is_no_status(tmp_path: Path, text: str) -> No
     path = tmp_path / "status.json"
     path.write_text(text, "latin-1")
     assert read(str(path)) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("queue", "3"), ("scanned", None), ("running_since", "now"), ("paused", 1), ("roots", 7)],
+)
+def test_a_status_of_the_wrong_kind_is_none(tmp_path: Path, name: str, value: object) -> None:
+    path = tmp_path / "status.json"
+    StatusFile(str(path)).write(STATUS)
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps({**document, name: value}))
+    assert read(str(path)) is None
+
+
+def test_kills_in_the_middle_of_a_write_leave_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "status.json"
+    (tmp_path / "status.json.part").write_text('{"v": 1, "pi')
+    StatusFile(str(path)).write(STATUS)
+    assert read(str(path)) == STATUS
+    assert os.listdir(tmp_path) == ["status.json"]

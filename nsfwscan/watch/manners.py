@@ -7,11 +7,12 @@ psutil, which is imported when it is needed and never by a scan.
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 import time
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, assert_never
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +23,10 @@ _BATTERY_EVERY_S = 10.0
 _LOAD_EVERY_S = 5.0
 _CALM = 0.7
 """Others have to come down to this share of the limit before work goes on: no stop and go."""
+
+_WORKED = 0.2
+"""A stretch with more processor time than this share of it was work; decoders are not counted."""
+_LONGEST_REST_S = 60.0
 
 
 class When(StrEnum):
@@ -58,6 +63,8 @@ class Readings(NamedTuple):
     busy: Callable[[], tuple[float, float]]
     """Processor seconds since the start that others used, and all that there were."""
     clock: Callable[[], float]
+    own: Callable[[], float]
+    """Processor seconds that this process used."""
 
 
 class Pauses:
@@ -65,12 +72,15 @@ class Pauses:
 
     def __init__(self, options: PauseOptions, readings: Readings | None = None) -> None:
         self._options = options
-        self._readings = readings or Readings(_on_battery, _busy, time.monotonic)
+        clocks = (time.monotonic, time.process_time)
+        self._readings = readings or Readings(_on_battery, _busy, *clocks)
         self._battery = False
         self._battery_at = -_BATTERY_EVERY_S
         self._loaded = False
         self._load_at = self._readings.clock()
         self._before: tuple[float, float] | None = None
+        self._went_on = (self._readings.clock(), self._readings.own())
+        self._rests_until = -math.inf
 
     def pace(self) -> Pace:
         """Return how to go on: the stricter of battery and load."""
@@ -87,9 +97,31 @@ class Pauses:
         return pace
 
     def reason(self) -> str | None:
-        """Return why nothing should be done now, or None."""
+        """Return why nothing should be done now, or None.
+
+        To be asked between two pieces of work: the time since it last answered None counts as the
+        work that `SLOW` lets a rest of the same length follow.
+        """
         pace = self.pace()
-        return pace.reason if pace.when is When.PAUSE else None
+        now, own = self._readings.clock(), self._readings.own()
+        match pace.when:
+            case When.PAUSE:
+                self._went_on = (now, own)
+                return pace.reason
+            case When.SLOW:
+                since, used = self._went_on
+                # Waiting for something to do is rest enough.
+                if now >= self._rests_until and own - used > _WORKED * (now - since):
+                    self._rests_until = now + min(now - since, _LONGEST_REST_S)
+                if now < self._rests_until:
+                    self._went_on = (now, own)
+                    return f"half pace: {pace.reason}"
+            case When.RUN:
+                pass
+            case _:
+                assert_never(pace.when)
+        self._went_on = (now, own)
+        return None
 
     def _is_on_battery(self) -> bool:
         now = self._readings.clock()
@@ -142,11 +174,19 @@ def _on_battery() -> bool:
 def _busy() -> tuple[float, float]:
     """Read the processor's clocks.
 
-    What `be_gentle` lowered counts as nice where systems tell, so that the watcher never steps
-    back from itself.
+    The watcher must not step back from itself. On Linux, what `be_gentle` lowered counts as nice
+    and is left out; elsewhere nobody tells, and what this process and its decoders used is taken
+    off.
     """
     import psutil
 
     times = psutil.cpu_times()._asdict()
     total = sum(times.values()) - times.get("guest", 0.0) - times.get("guest_nice", 0.0)
-    return times["user"] + times["system"] + times.get("steal", 0.0), total
+    used = times["user"] + times["system"] + times.get("steal", 0.0)
+    if sys.platform != "linux":
+        process = psutil.Process()
+        for one in (process, *process.children(recursive=True)):
+            with contextlib.suppress(psutil.Error, OSError):
+                own = one.cpu_times()
+                used -= own.user + own.system
+    return used, total

@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import tempfile
 import time
 from dataclasses import dataclass
 
@@ -75,18 +74,29 @@ def read(path: str) -> Status | None:
             document = json.load(file)
         if document.pop("v") != _VERSION:
             return None
-        document |= {name: tuple(document[name]) for name in ("roots", "degraded")}
-        return Status(**document)
+        document |= {name: tuple(map(str, document[name])) for name in ("roots", "degraded")}
+        status = Status(**document)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+    numbers = [status.pid, status.watched, status.directories, status.queue]
+    numbers += [status.scanned, status.flagged, status.failed]
+    times = (status.running_since, status.last_reconcile or 0.0)
+    texts = (status.paused, status.model, status.version)
+    sound = (
+        all(type(one) is int for one in numbers)
+        and all(type(one) in {int, float} for one in times)
+        and all(type(one) is str for one in texts)
+    )
+    return status if sound else None
 
 
 def _replace(path: str, text: str) -> None:
     """Write the file so that a reader sees the old or the new one, and only its owner may read."""
-    folder = os.path.dirname(path)
-    os.makedirs(folder, mode=0o700, exist_ok=True)
-    descriptor, part = tempfile.mkstemp(dir=folder, prefix=".status-")  # mode 0600
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    # One name, which the holder of the lock alone writes: a kill leaves one such file, not many.
+    part = f"{path}.part"
     try:
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with open(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
         os.replace(part, path)
