@@ -104,10 +104,10 @@ def watch(
     idle_unload_minutes: Annotated[
         float,
         typer.Option(
-            "--idle-unload-minutes",
+            "--unload-minutes",
             metavar="MIN",
             min=0.0,
-            envvar="NSFWSCAN_IDLE_UNLOAD_MINUTES",
+            envvar="NSFWSCAN_UNLOAD_MINUTES",
             rich_help_panel=WATCH_PANEL,
             help="How long after the last picture the model is taken out of memory.",
         ),
