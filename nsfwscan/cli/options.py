@@ -23,6 +23,7 @@ class TableFormat(StrEnum):
 WALK_PANEL = "Which files"
 MODEL_PANEL = "Model and thresholds"
 OUTPUT_PANEL = "Output"
+ACTION_PANEL = "Actions, of which none is taken unless asked for"
 MEMORY_PANEL = "Earlier results"
 SPEED_PANEL = "Speed"
 
@@ -96,6 +97,18 @@ Threads = Annotated[
         rich_help_panel=SPEED_PANEL,
         help="Cores for one run of the model. 0 chooses: one core, because many pictures at a "
         "time are faster, or several when single files are given, fewer than there are cores.",
+    ),
+]
+QuarantineFolder = Annotated[
+    str | None,
+    typer.Option(
+        "--quarantine",
+        metavar="DIR",
+        envvar="NSFWSCAN_QUARANTINE",
+        rich_help_panel=ACTION_PANEL,
+        help="Keep the quarantine in DIR, for pictures of all volumes. Without it each volume has "
+        "one, `.nsfwscan-quarantine`, in the topmost folder above the picture that you may write "
+        "to.",
     ),
 ]
 Jobs = Annotated[

@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
+from nsfwscan.cli.config import Configuration
 from nsfwscan.cli.options import (
+    ACTION_PANEL,
     MEMORY_PANEL,
     OUTPUT_PANEL,
     WALK_PANEL,
@@ -21,6 +23,7 @@ from nsfwscan.cli.options import (
     Offline,
     OneFileSystem,
     ProviderName,
+    QuarantineFolder,
     Quiet,
     ReviewAt,
     SymlinksChoice,
@@ -29,6 +32,7 @@ from nsfwscan.cli.options import (
 )
 from nsfwscan.cli.scan_run import (
     DEFAULT_ONLY,
+    Acting,
     Only,
     OnlyThese,
     PathList,
@@ -48,6 +52,7 @@ from nsfwscan.session import Settings, open_session
 
 
 def scan(
+    context: typer.Context,
     paths: Annotated[
         list[str] | None,
         typer.Argument(
@@ -118,6 +123,77 @@ def scan(
             help="Exit with 0 also when something was flagged (1) or could not be read (3).",
         ),
     ] = False,
+    action: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--action",
+            "-a",
+            metavar="ACTION",
+            rich_help_panel=ACTION_PANEL,
+            help="Do this about flagged pictures, once all are scanned: `quarantine` (move; "
+            "`nsfwscan quarantine restore` undoes it), `trash`, `copy=DIR`, `tag` (an XMP sidecar) "
+            "or `tag=xattr`, `command='PROGRAM {path}'` (without a shell; gets the record as JSON "
+            "on standard input), `notify`. May be given several times. `[[rule]]` tables in the "
+            "configuration do the same for good, for single folders, and for review.",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            rich_help_panel=ACTION_PANEL,
+            help="Only say what would be done.",
+        ),
+    ] = False,
+    yes: Annotated[
+        bool,
+        typer.Option(
+            "--yes",
+            "-y",
+            rich_help_panel=ACTION_PANEL,
+            help="Do not ask when a run is over the limit.",
+        ),
+    ] = False,
+    limit_files: Annotated[
+        int,
+        typer.Option(
+            "--limit-files",
+            metavar="N",
+            min=0,
+            envvar="NSFWSCAN_LIMIT_FILES",
+            rich_help_panel=ACTION_PANEL,
+            help="Ask before a run moves, or runs a command on, more pictures than this.",
+        ),
+    ] = 200,
+    limit_percent: Annotated[
+        float,
+        typer.Option(
+            "--limit-percent",
+            metavar="P",
+            min=0,
+            max=100,
+            envvar="NSFWSCAN_LIMIT_PERCENT",
+            rich_help_panel=ACTION_PANEL,
+            help="Ask also before it does so with more than this share of the pictures scanned.",
+        ),
+    ] = 5.0,
+    again: Annotated[
+        bool,
+        typer.Option(
+            "--again",
+            rich_help_panel=ACTION_PANEL,
+            help="Quarantine also pictures that were restored from there before.",
+        ),
+    ] = False,
+    no_rules: Annotated[
+        bool,
+        typer.Option(
+            "--no-rules",
+            rich_help_panel=ACTION_PANEL,
+            help="Ignore the rules of the configuration.",
+        ),
+    ] = False,
+    quarantine: QuarantineFolder = None,
     no_cache: Annotated[
         bool,
         typer.Option(
@@ -152,7 +228,8 @@ def scan(
     Every picture gets a score from 0 (safe) to 1. At or above one threshold it is flagged, at or
     above a lower one it is listed for review. Scores are kept by content: a second scan opens only
     what is new or changed, and a renamed, moved or copied picture is not scored again. Pictures
-    are only ever read. A picture that cannot be read is listed as failed, never counted as safe.
+    are only ever read, unless an action says otherwise. A picture that cannot be read is listed as
+    failed, never counted as safe, and no action is taken about it.
 
     Ctrl-C ends a scan: once, and the pictures in hand are finished and the results written; twice,
     and it ends at once. What was scored is kept in either case.
@@ -161,6 +238,7 @@ def scan(
 
         nsfwscan scan ~/Pictures
         nsfwscan scan --flag-at 0.9 -f csv -o result.csv ~/Pictures /media
+        nsfwscan scan --action quarantine --dry-run ~/Downloads
         nsfwscan scan --format paths0 ~/Pictures | xargs -0 ls -l
         find . -newer last -print0 | nsfwscan scan --files-from - -0
     """
@@ -194,6 +272,17 @@ def scan(
         ),
     )
     talk = Talk(quiet=quiet)
+    configured = () if no_rules or not isinstance(context.obj, Configuration) else context.obj.rules
+    if action or configured:
+        from nsfwscan.cli.acting import ActOptions, Confirm, actor_for, rules_of
+
+        acting = ActOptions(
+            tuple(action or ()), dry_run, yes, again, limit_files, limit_percent, quarantine
+        )
+        rules = rules_of(acting, configured)
+        ask = Confirm(talk, yes=yes, may_ask=files_from != "-")
+    else:
+        acting = None
     listed = None if files_from is None else PathList(files_from, null=null)
     with (
         # First of all, so that nobody waits for a scan whose results have no place to go.
@@ -208,6 +297,9 @@ def scan(
     ):
         talk.end_bar()
         reporter = reporter_for(output_format, stream, Recorder(session.manifest))
-        summary = Run(session, talk, reporter, wanted, listed).go(given)
+        acts = None
+        if acting is not None:
+            acts = Acting(actor_for(acting, rules, session, talk), ask)
+        summary = Run(session, talk, reporter, wanted, listed, acts).go(given)
     talk.say(summary.paragraph())
     raise typer.Exit(exit_code(summary, exit_zero=exit_zero))

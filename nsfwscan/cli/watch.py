@@ -265,7 +265,7 @@ class _Signals:
         group = self._context.parent
         if group is not None:
             try:
-                config.defaults(cast("typer.Context", group), group.params.get("config_file"))
+                config.read(cast("typer.Context", group), group.params.get("config_file"))
             except ConfigError as error:
                 with contextlib.suppress(OSError):
                     text = f"\nnsfwscan: {readable(str(error))}; the old settings stay\n"

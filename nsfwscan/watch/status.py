@@ -16,6 +16,8 @@ from dataclasses import dataclass
 _VERSION = 1
 _EVERY_S = 2.0
 """The least time between two writes: a burst of pictures is not worth a write each."""
+PART = ".status-"
+"""How files begin that are being written; a killed watcher may leave one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ def _replace(path: str, text: str) -> None:
     """Write the file so that a reader sees the old or the new one, and only its owner may read."""
     folder = os.path.dirname(path)
     os.makedirs(folder, mode=0o700, exist_ok=True)
-    descriptor, part = tempfile.mkstemp(dir=folder, prefix=".status-")  # mode 0600
+    descriptor, part = tempfile.mkstemp(dir=folder, prefix=PART)  # mode 0600
     try:
         with open(descriptor, "w", encoding="utf-8") as file:
             file.write(text)

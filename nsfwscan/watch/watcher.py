@@ -321,7 +321,7 @@ class Watcher:
         for passed in listing.passed:
             if isinstance(passed, Skipped):
                 self._skip(passed)
-        if not listing.partial:
+        if not listing.partial and listing.inode:  # else it could not be listed
             here = set(listing.names)
             for name in self._inventory.names(folder):
                 if name not in here:
@@ -413,10 +413,10 @@ class Watcher:
         until = time.monotonic() + _SLICE_S
         size = self._batch_size()
         for listing in walk.listings:
-            if any(one.path == listing.folder for one in listing.passed):
-                walk.closed.append(listing.folder)
-            elif not listing.partial:
+            if listing.inode:
                 walk.visited.add(listing.folder)
+            elif not any(_has_vanished(one) for one in listing.passed):
+                walk.closed.append(listing.folder)
             self._take(listing)
             if len(self._ready) >= size or time.monotonic() > until or self._stopping:
                 return
@@ -453,8 +453,12 @@ class Watcher:
         every = self._options.reconcile_minutes * 60
         # Not all the computers of a house at the same second.
         self._next_reconcile = now + every * random.uniform(0.8, 1.2)  # noqa: S311  no secret
-        poll_s = min(max(self._walk_s / _POLL_SHARE, _LEAST_POLL_S), every)
-        self._next_poll = now + poll_s if self._polls else math.inf
+        self._next_poll = now + self._poll_s if self._polls else math.inf
+
+    @property
+    def _poll_s(self) -> float:
+        every = self._options.reconcile_minutes * 60
+        return min(max(self._walk_s / _POLL_SHARE, _LEAST_POLL_S), every)
 
     @property
     def _polls(self) -> bool:
@@ -537,11 +541,13 @@ class Watcher:
     def _judge(self, look: _Look, result: ScanResult, began_ns: int) -> None:
         """Make what a scan found out of one file into a change, if it is one."""
         path = result.path
-        key = self._key(path, loose=look.loose)
-        if key is None:
+        now = time.monotonic()
+        try:
+            found = os.stat(path, follow_symlinks=self._follow)
+        except OSError:
             self._miss(path)
             return
-        now = time.monotonic()
+        key = without_inode(pack_key(found)) if look.loose else pack_key(found)
         if key != look.key:  # it changed meanwhile: what was found out is of no use
             self._settling.note(path, key, now, 0.0 if look.loose else _still_s(key))
             return
@@ -560,6 +566,9 @@ class Watcher:
         self._inventory.put(path, Entry(key, sha256, unsafe))
         if before is not None and before.sha256 == sha256:
             return
+        if found.st_nlink > 1:
+            # The system tells of one name only, and others may be ours, too.
+            self._next_poll = min(self._next_poll, now + self._poll_s)
         self._count(result)
         came_from = self._absent.earlier_path(path, sha256) if before is None else ""
         if came_from:
@@ -595,14 +604,6 @@ class Watcher:
 
     def _batch_size(self) -> int:
         return int(min(max(self._rate * _BATCH_AIM_S, _LEAST_BATCH), _MOST_BATCH))
-
-    def _key(self, path: str, *, loose: bool) -> bytes | None:
-        try:
-            found = os.stat(path, follow_symlinks=self._follow)
-        except OSError:
-            return None
-        key = pack_key(found)
-        return without_inode(key) if loose else key
 
     # What is gone
 
@@ -856,6 +857,10 @@ def _still_s(key: bytes, now_ns: int | None = None) -> float:
     known = FileKey.unpack(key)
     now_ns = time.time_ns() if now_ns is None else now_ns
     return (now_ns - max(known.mtime_ns, known.ctime_ns)) / 1e9
+
+
+def _has_vanished(result: Skipped | Failed) -> bool:
+    return isinstance(result, Failed) and result.reason is FailReason.VANISHED
 
 
 def _is_there(path: str) -> bool:
