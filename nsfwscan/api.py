@@ -1,7 +1,7 @@
-"""The Python interface: `scan` for files, `classify` for one picture.
+"""The Python interface: `scan` for files, `classify` for one picture, `allow` and `deny`.
 
-Both choose, fetch and remember models exactly as the command line does. What the command line says
-on stderr goes to the logger `nsfwscan`: remarks as INFO, warnings as WARNING.
+The first two choose, fetch and remember models exactly as the command line does. What that says on
+stderr goes to the logger `nsfwscan`: remarks as INFO, warnings as WARNING.
 """
 
 from __future__ import annotations
@@ -15,14 +15,17 @@ import threading
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 from nsfwscan import cores, locations
+from nsfwscan.engine import worst
 from nsfwscan.errors import DecodeError, UsageError
 from nsfwscan.images.decode_pool import DecodePool
 from nsfwscan.images.discover import DEFAULT_MAX_BYTES, check_roots
 from nsfwscan.images.read import read_picture
-from nsfwscan.lanes import worst
+from nsfwscan.likeness import DEFAULT_WITHIN, MOST_WITHIN
 from nsfwscan.models import select
 from nsfwscan.models.store import ModelStore
-from nsfwscan.results import FailReason, Origin, Scanned
+from nsfwscan.results import FailReason, Origin, Ruling, Scanned
+from nsfwscan.rulings import RulingBook, Rulings
+from nsfwscan.rulings.decide import decide, look, pictures
 from nsfwscan.scanner import ScanOptions
 from nsfwscan.session import Settings, loader, open_session, policy_of
 
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
 
     from nsfwscan.models.classifier import Classifier
-    from nsfwscan.results import ScanResult
+    from nsfwscan.results import Failed, ScanResult
 
 _log = logging.getLogger("nsfwscan")
 
@@ -76,12 +79,10 @@ def scan(
     `options` says which files are looked at and how.
 
     Raises `UsageError` for a path that does not exist and for thresholds that make no sense, and
-    `ModelError` when there is no model to scan with.
+    `ModelError` when there is no model to scan with, and `RulingsError` when what people decided
+    cannot be read.
     """
-    if isinstance(paths, str | os.PathLike):
-        paths = [paths]
-    roots = [os.path.expanduser(path) for path in paths]
-    check_roots(roots)
+    roots = _roots(paths)
     settings = Settings(
         model=model,
         flag_at=flag_at,
@@ -107,9 +108,11 @@ def classify(
     """Score one picture: the bytes of a file, a path, or a Pillow image.
 
     The model stays loaded for the next call. Nothing is remembered on disk. `Scanned.path` is empty
-    for what has no path. Raises `DecodeError` when the picture cannot be decoded, with a reason,
-    `UsageError` and `ModelError` as `scan` does.
+    for what has no path. What a person decided about the picture stands in its verdict as in a
+    scan's. Raises `DecodeError` when the picture cannot be decoded, with a reason, `UsageError`,
+    `ModelError` and `RulingsError` as `scan` does.
     """
+    rulings = _rulings()
     settings = Settings(model=model, flag_at=flag_at, review_at=review_at, offline=offline)
     path, data = _bytes_of(picture)
     engine = _engine(model, offline=offline)
@@ -117,7 +120,72 @@ def classify(
     decoded = engine.pool.decode(data, engine.classifier.manifest.input.geometry)
     scores = worst(engine.classifier.classify(decoded.pixels, decoded.frames))
     sha256 = hashlib.sha256(data).digest()
-    return Scanned(path, sha256, decoded.facts, scores, policy.judge(scores), Origin.MODEL)
+    verdict = rulings.judge(policy.judge(scores), sha256, decoded.likeness)
+    return Scanned(path, sha256, decoded.facts, scores, verdict, Origin.MODEL)
+
+
+def allow(
+    paths: Path | Iterable[Path], *, near: bool = False, within: int = DEFAULT_WITHIN
+) -> list[Failed]:
+    """Decide that pictures are safe, whatever a model says; `nsfwscan allow` does the same.
+
+    `paths` are files, and folders with every picture below; nobody is asked, however many there
+    are. With `near` the decision is also about pictures that look the same: whose likeness differs
+    in at most `within` of 64 bits. It holds until `deny` or `forget` is called for that content.
+
+    Returns a `Failed` for each file that could not be read; nothing is decided about these. Raises
+    `UsageError` for a path that does not exist, and `RulingsError`: then nothing was decided.
+    """
+    return _decide(paths, Ruling.ALLOWED, within if near else None)
+
+
+def deny(
+    paths: Path | Iterable[Path], *, near: bool = False, within: int = DEFAULT_WITHIN
+) -> list[Failed]:
+    """Decide that pictures are not safe for work, whatever a model says; see `allow`."""
+    return _decide(paths, Ruling.DENIED, within if near else None)
+
+
+def forget(paths: Path | Iterable[Path]) -> int:
+    """Take back what was decided about the pictures at and below `paths`, by content.
+
+    Returns how many decisions that were. Raises `UsageError` and `RulingsError` as `allow` does.
+    """
+    book = RulingBook(locations.rulings_file())
+    seen = look(pictures(_roots(paths)), near=False).seen
+    ruled = {one.sha256 for one in book.load()} & {one.sha256 for one in seen}
+    book.forget(ruled)
+    return len(ruled)
+
+
+def _decide(paths: Path | Iterable[Path], ruling: Ruling, within: int | None) -> list[Failed]:
+    if within is not None and not 0 <= within <= MOST_WITHIN:
+        raise UsageError(
+            f"within is {within}, which is not between 0 and {MOST_WITHIN}",
+            hint=f"leave it out: {DEFAULT_WITHIN} bits are a good value",
+        )
+    book = RulingBook(locations.rulings_file())
+    decided = decide(book, pictures(_roots(paths)), ruling, within=within)
+    for one in decided.unlike:
+        _log.warning("%s is known by its content only: %s", one.path, one.why_not)
+    return decided.failed
+
+
+def _roots(paths: Path | Iterable[Path]) -> list[str]:
+    if isinstance(paths, str | os.PathLike):
+        paths = [paths]
+    roots = [os.path.expanduser(path) for path in paths]
+    check_roots(roots)
+    return roots
+
+
+_books: dict[str, RulingBook] = {}
+
+
+def _rulings() -> Rulings:
+    """Return what people decided; the file is read again only when it looks another one."""
+    path = locations.rulings_file()
+    return _books.setdefault(path, RulingBook(path)).current(_log.warning)
 
 
 class _Engine:

@@ -3,6 +3,8 @@
     NsfwscanError
     ├── UsageError             the request itself makes no sense
     ├── ConfigError            the configuration file or an NSFWSCAN_* variable is wrong
+    ├── AlreadyRunning         another watcher keeps the same library up to date
+    ├── ServiceError           the system's service manager is missing or refuses
     ├── ModelError
     │   ├── ManifestError      a manifest is missing, malformed or incomplete
     │   ├── ModelNotFound      no such model, installed or known
@@ -14,6 +16,10 @@
     ├── LibraryError
     │   ├── LibraryTooNew      written by a later nsfwscan
     │   └── LibraryUnavailable cannot be opened, read or written
+    ├── ActionError            an action cannot be taken, or a quarantine cannot be used
+    ├── JournalError           a file of decisions or moves cannot be read or written
+    ├── RulingsError           people's decisions cannot all be read, or not be written
+    ├── BundleDamaged          a file of the bundled program is not as it was packed
     └── DecodeError            one picture cannot be decoded; the scanner turns it into `Failed`
 
 Each has a message that names the thing, and a `hint` that names the next step. All of them but
@@ -44,6 +50,14 @@ class UsageError(NsfwscanError):
 
 class ConfigError(NsfwscanError):
     """The configuration file or an NSFWSCAN_* variable is wrong."""
+
+
+class AlreadyRunning(NsfwscanError):
+    """Another watcher keeps the same library up to date."""
+
+
+class ServiceError(NsfwscanError):
+    """The system's service manager is missing or refuses."""
 
 
 class ModelError(NsfwscanError):
@@ -88,6 +102,25 @@ class LibraryTooNew(LibraryError):
 
 class LibraryUnavailable(LibraryError):
     """The library cannot be opened, read or written."""
+
+
+class ActionError(NsfwscanError):
+    """An action cannot be taken, or a quarantine cannot be used."""
+
+
+class JournalError(NsfwscanError):
+    """A file of decisions or moves cannot be read or written."""
+
+
+class RulingsError(NsfwscanError):
+    """People's decisions cannot all be read, or not be written.
+
+    A scan ends with this. To go on without them could pass a denied picture as safe.
+    """
+
+
+class BundleDamaged(NsfwscanError):
+    """A file of the bundled program is not as it was packed."""
 
 
 class DecodeError(NsfwscanError):

@@ -1,7 +1,8 @@
 """Lanes: whole pictures in parallel, each in a thread that has a decode process for itself.
 
-In: a path. Out: a `Future[Done]`. On few cores this beats a decode stage before a scoring stage:
-no core waits for the other, and a crash of a decoder has exactly one culprit.
+In: a path. Out: a `Future[Done]`. Processes and model are the engine's. On few cores this beats a
+decode stage before a scoring stage: no core waits for the other, and a crash of a decoder has
+exactly one culprit.
 """
 
 from __future__ import annotations
@@ -15,21 +16,17 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nsfwscan import cores
-from nsfwscan.errors import DecodeError, ModelUnusable, NsfwscanError
-from nsfwscan.images.decode_pool import DecodePool
+from nsfwscan import likeness
+from nsfwscan.errors import DecodeError
 from nsfwscan.images.discover import Symlinks, WalkOptions
 from nsfwscan.images.read import read_head, read_picture
 from nsfwscan.images.sniff import sniff
-from nsfwscan.library.rows import FileRow, Outcome, Scored, Unscorable
-from nsfwscan.results import Failed, FailReason, FileKey, Origin, Scores, Skipped, SkipReason
+from nsfwscan.library.rows import FileRow, Outcome, Scored
+from nsfwscan.results import Failed, FileKey, Origin, Skipped, SkipReason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from nsfwscan.geometry import Geometry
+    from nsfwscan.engine import Engine
     from nsfwscan.memory import Memory
-    from nsfwscan.models.classifier import Classifier
 
 _RACY_NS = 3_000_000_000
 """A file that changed less than this before it was read may change again within the same tick of
@@ -51,35 +48,21 @@ class Done:
 
 
 class Lanes:
-    """Threads, decode processes and the classifier.
+    """Threads that read and hash pictures, and have them scored by an engine.
 
-    Processes and classifier are started by the first content that nobody scored yet: a scan that
-    only reads what was renamed or touched needs neither.
+    The engine is started by the first content that nobody scored yet: a scan that only reads what
+    was renamed or touched does without.
     """
 
-    def __init__(
-        self,
-        memory: Memory,
-        load: Callable[[], Classifier],
-        geometry: Geometry,
-        *,
-        jobs: int,
-        walk: WalkOptions,
-    ) -> None:
-        """`load` makes the classifier, once, in a thread; `jobs` pictures go at a time."""
+    def __init__(self, memory: Memory, engine: Engine, *, walk: WalkOptions) -> None:
+        """As many pictures go at a time as `engine` takes."""
         self._memory = memory
-        self._load = load
-        self._geometry = geometry
-        self._jobs = jobs or cores.available()
+        self._engine = engine
         self._follow = walk.symlinks is Symlinks.FOLLOW
         self._max_bytes = walk.max_bytes
         self._large = threading.Lock()
         self._stopping = threading.Event()
-        self._starting = threading.Lock()
-        self._classifier: Future[Classifier] | None = None
-        self._pool = DecodePool(self._jobs)
-        self._threads = ThreadPoolExecutor(self._jobs, "nsfwscan-lane")
-        self._loader = ThreadPoolExecutor(1, "nsfwscan-load")
+        self._threads = ThreadPoolExecutor(engine.jobs, "nsfwscan-lane")
 
     def submit(self, path: str, *, named: bool, loose: bool = False) -> Future[Done | None]:
         """Score the file at `path`; the future gives None when `stop` came first.
@@ -97,14 +80,12 @@ class Lanes:
 
     def abandon(self) -> None:
         """Kill the decode processes. May be called from a signal handler: it takes no lock."""
-        self._pool.abandon()
+        self._engine.abandon()
 
     def close(self) -> None:
-        """Finish the pictures in hand and end all threads and processes."""
+        """Finish the pictures in hand and end all threads. The engine goes on."""
         self.stop()
         self._threads.shutdown()
-        self._loader.shutdown()
-        self._pool.close()
 
     def _work(self, path: str, named: bool, loose: bool) -> Done | None:
         if self._stopping.is_set():
@@ -134,46 +115,23 @@ class Lanes:
         """Score content of a known digest, unless somebody did or does already."""
         claim = self._memory.claim(sha256)
         if not claim.mine:
+            if claim.origin is Origin.CACHE and isinstance(claim.outcome.result(), Scored):
+                self._liken(sha256, data)
             return Done(path, claim.outcome, sha256, claim.origin)
         try:
-            outcome = self._score(data)
+            outcome, bits = self._engine.score(data)
         except BaseException as error:
             self._memory.abandon(sha256, error)
             raise
+        if bits != likeness.UNKNOWN:
+            self._memory.liken(sha256, bits)  # before others hear of the outcome
         self._memory.settle(sha256, outcome)
         return Done(path, outcome, sha256)
 
-    def _score(self, data: bytes) -> Outcome:
-        loading = self._started()
-        if loading.done():
-            loading.result()  # raises what starting raised: the scan is broken
-        try:
-            decoded = self._pool.decode(data, self._geometry)
-        except DecodeError as error:
-            return Unscorable(error.reason, error.detail)
-        classifier = loading.result()  # raises what loading raised
-        try:
-            frames = classifier.classify(decoded.pixels, decoded.frames)
-        except ModelUnusable as error:
-            return Unscorable(FailReason.BAD_OUTPUT, str(error))
-        return Scored(decoded.facts, worst(frames))
-
-    def _started(self) -> Future[Classifier]:
-        """Start the decode processes and the loading of the model, if no lane has yet."""
-        with self._starting:
-            if self._classifier is None:
-                try:
-                    self._pool.start()
-                    self._classifier = self._loader.submit(self._load)
-                except NsfwscanError as error:
-                    self._classifier = Future()
-                    self._classifier.set_exception(error)  # every lane is to say the same
-            return self._classifier
-
-
-def worst(frames: Sequence[Scores]) -> Scores:
-    """Return the scores of the frame that counts: the least safe one."""
-    return max(frames, key=lambda scores: scores.unsafe)
+    def _liken(self, sha256: bytes, data: bytes) -> None:
+        """Decode what was scored before there were likenesses, if this scan compares them."""
+        if self._memory.compare_likeness and self._memory.likeness(sha256) == likeness.UNKNOWN:
+            self._memory.liken(sha256, self._engine.likeness(data))
 
 
 def is_racy(key: FileKey, began_ns: int) -> bool:

@@ -13,11 +13,19 @@ from typing import TYPE_CHECKING, NamedTuple, TypeGuard
 
 from nsfwscan.errors import LibraryError
 from nsfwscan.library.folder_view import FolderView
-from nsfwscan.library.rows import FileRow, Outcome, OutcomeRow, Scorer, Unscorable
+from nsfwscan.library.rows import (
+    FileRow,
+    LikenessRow,
+    Outcome,
+    OutcomeRow,
+    Scorer,
+    Unscorable,
+)
+from nsfwscan.likeness import UNKNOWN
 from nsfwscan.results import FailReason, Origin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from nsfwscan.library.cache import Library
 
@@ -47,13 +55,17 @@ class Memory:
         *,
         rescan: bool,
         retry_failed: bool,
+        compare_likeness: bool = False,
+        arrange: bool = True,
         warn: Callable[[str], None],
     ) -> None:
         """`library` may be None: then nothing outlives the scan. `warn` is told once of a failure.
 
         A library that cannot be written is still asked; one that cannot be read is given up.
 
-        With `rescan` nothing is taken from the library; with `retry_failed` no failures are.
+        With `rescan` nothing is taken from the library but likenesses, which no model moves; with
+        `retry_failed` no failures are. `compare_likeness` says that likenesses will be asked for.
+        Without `arrange` the caller sees to the snapshots of the folders that changed.
         """
         # Asked and told apart: a full disk or a read-only library still knows what it knows, and to
         # score a hundred thousand pictures again because of one that is new would take hours.
@@ -62,12 +74,15 @@ class Memory:
         self._scorer = scorer
         self._rescan = rescan
         self._retry_failed = retry_failed
+        self.compare_likeness = compare_likeness
+        self._arrange = arrange
         self._warn = warn
         self._lock = threading.Lock()
         # None stands for an outcome that is saved: a hundred thousand of them take 10 MB, not 60.
         self._claims: dict[bytes, Future[Outcome] | None] = {}
         self._files: list[FileRow] = []
         self._outcomes: list[OutcomeRow] = []
+        self._likenesses: dict[bytes, int] = {}
         self._changed: dict[str, None] = {}
         self._saved_at = time.monotonic()
 
@@ -84,6 +99,17 @@ class Memory:
         if not view.stored and len(view):
             self._changed[folder] = None  # an earlier scan was killed before it could
         return view
+
+    def files(self, folder: str, names: Sequence[str]) -> FolderView:
+        """Return what is known of some of the files directly in `folder`."""
+        if self._asked is None or self._rescan:
+            return FolderView()
+        with self._lock:
+            try:
+                return self._asked.files(folder, names, self._scorer)
+            except LibraryError as error:
+                self._ask_no_more(error)
+                return FolderView()
 
     def changed(self, folder: str) -> None:
         """Make sure that what is found out about the files of `folder` loads fast next time."""
@@ -126,6 +152,28 @@ class Memory:
             del self._claims[sha256]
         future.set_exception(error)
 
+    def liken(self, sha256: bytes, likeness: int) -> None:
+        """Remember the likeness of a content."""
+        with self._lock:
+            self._likenesses[sha256] = likeness
+
+    def likeness(self, sha256: bytes) -> int:
+        """Return the likeness of a content; `UNKNOWN` when it was never decoded or is not asked.
+
+        Only scans in which likenesses are compared ask, so that no other pays for it.
+        """
+        if not self.compare_likeness:
+            return UNKNOWN
+        with self._lock:
+            known = self._likenesses.get(sha256)
+            if known is not None or self._asked is None:
+                return known or UNKNOWN
+            try:
+                return self._asked.likeness(sha256)
+            except LibraryError as error:
+                self._ask_no_more(error)
+                return UNKNOWN
+
     def locate(self, row: FileRow) -> None:
         """Remember that a path, as it is now, holds a content."""
         with self._lock:
@@ -134,6 +182,8 @@ class Memory:
     def save_when_due(self) -> None:
         """Save when a batch is full or a second has passed."""
         rows = len(self._files) + len(self._outcomes)
+        if self._told is not None:  # only then does the dictionary get shorter by saving
+            rows = max(rows, len(self._likenesses))
         if rows and (rows >= _BATCH_ROWS or time.monotonic() - self._saved_at >= _BATCH_SECONDS):
             self.save()
 
@@ -141,21 +191,26 @@ class Memory:
         """Save all that is known and not saved. When it returns, a kill cannot take it away."""
         with self._lock:
             self._saved_at = time.monotonic()
-            if self._told is not None and (self._files or self._outcomes):
+            saved = False
+            if self._told is not None and (self._files or self._outcomes or self._likenesses):
+                likenesses = list(map(LikenessRow._make, self._likenesses.items()))
                 try:
-                    self._told.write(self._files, self._outcomes)
+                    self._told.write(self._files, self._outcomes, likenesses)
                 except LibraryError as error:
                     self._tell_no_more(error)
                 else:
+                    saved = True
                     for row in self._outcomes:
                         self._claims[row.sha256] = None
             self._files, self._outcomes = [], []
+            if saved or not self.compare_likeness:
+                self._likenesses = {}
 
     def close(self) -> None:
         """Save what is left, and arrange it so that the next scan loads it fast."""
         self.save()
         with self._lock:
-            if self._told is not None and self._changed:
+            if self._told is not None and self._changed and self._arrange:
                 try:
                     self._told.snapshot(self._changed, self._scorer)
                 except LibraryError as error:

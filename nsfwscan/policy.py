@@ -1,11 +1,11 @@
-"""From a score to a decision. Thresholds belong here and nowhere else."""
+"""From a score to a decision, unless a person decided. Thresholds belong here and nowhere else."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from nsfwscan.errors import UsageError
-from nsfwscan.results import Decision, Scores, Verdict
+from nsfwscan.results import Decision, NearMatch, Ruling, Scores, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,3 +44,11 @@ class Policy:
         if unsafe >= self.review_at:
             return Decision.REVIEW
         return Decision.SAFE
+
+
+def overrule(verdict: Verdict, ruling: Ruling, near: NearMatch | None) -> Verdict:
+    """Put a person's decision in the place of the model's; score and thresholds stay beside it.
+
+    `near` says which picture the person decided about when it was not this very one.
+    """
+    return verdict._replace(decision=ruling.decision, ruling=ruling, near=near)

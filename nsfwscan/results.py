@@ -25,6 +25,20 @@ class Decision(StrEnum):
     NSFW = "nsfw"
 
 
+class Ruling(StrEnum):
+    """What a person decided about a picture, whatever a model says of it."""
+
+    ALLOWED = "allowed"
+    """It is safe."""
+    DENIED = "denied"
+    """It is not safe for work."""
+
+    @property
+    def decision(self) -> Decision:
+        """What it makes of the picture."""
+        return Decision.SAFE if self is Ruling.ALLOWED else Decision.NSFW
+
+
 class Origin(StrEnum):
     """Where the score of a picture came from."""
 
@@ -44,6 +58,7 @@ class SkipReason(StrEnum):
     SYMLINK = "symlink"
     TOO_BIG = "too-big"
     OTHER_FILE_SYSTEM = "other-file-system"
+    QUARANTINED = "quarantined"
 
 
 class FailReason(StrEnum):
@@ -134,13 +149,29 @@ class Scores(NamedTuple):
     """The probabilities reduced to one, 0 (safe) to 1 (not safe), as the manifest says how."""
 
 
+class NearMatch(NamedTuple):
+    """Why a person's decision about one picture holds for another one that looks like it."""
+
+    sha256: bytes
+    """The content that the person decided about."""
+    distance: int
+    """Bits, out of 64, in which the two likenesses differ."""
+
+
 class Verdict(NamedTuple):
-    """What a policy decided, next to the score and the thresholds that made it so."""
+    """What was decided, next to the score and the thresholds of the policy.
+
+    They stand there also when a person's ruling made the decision, whatever they say.
+    """
 
     decision: Decision
     score: float
     review_at: float
     flag_at: float
+    ruling: Ruling | None = None
+    """What a person decided; None when the model's score decided."""
+    near: NearMatch | None = None
+    """Set when the person decided about another picture, and this one looks like it."""
 
 
 class ImageFacts(NamedTuple):
@@ -178,7 +209,10 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A picture that could not be scored, and why. Never to be counted as safe."""
+    """A picture that could not be scored, and why. Never to be counted as safe by itself.
+
+    A person may have decided about this very content, though, and then that holds.
+    """
 
     path: str
     reason: FailReason
@@ -188,6 +222,13 @@ class Failed:
     """The content that failed, when it could be read at all."""
     origin: Origin = Origin.MODEL
     """`CACHE` when the library remembers the failure from an earlier scan."""
+    ruling: Ruling | None = None
+    """What a person decided about this content; None when nobody did."""
+
+    @property
+    def decision(self) -> Decision | None:
+        """What a person made of it; None, which is not safe, when nobody did."""
+        return None if self.ruling is None else self.ruling.decision
 
 
 ScanResult: TypeAlias = Scanned | Skipped | Failed

@@ -22,16 +22,18 @@ from nsfwscan.images.discover import (
     join,
 )
 from nsfwscan.lanes import Done, Lanes
-from nsfwscan.library.rows import Scorer, Unscorable
+from nsfwscan.library.rows import Scored, Scorer, Unscorable
+from nsfwscan.likeness import NONE, UNKNOWN
 from nsfwscan.memory import Memory
-from nsfwscan.results import Decision, Failed, Origin, Scanned, ScanResult, Skipped
+from nsfwscan.results import Decision, Failed, Origin, Ruling, Scanned, ScanResult, Skipped
+from nsfwscan.rulings.rulings import NO_RULINGS, Rulings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
 
+    from nsfwscan.engine import Engine
     from nsfwscan.library.cache import Library
-    from nsfwscan.library.rows import Outcome
-    from nsfwscan.models.classifier import Classifier
+    from nsfwscan.library.rows import Known, Outcome
     from nsfwscan.models.manifest import ModelManifest
     from nsfwscan.policy import Policy
 
@@ -60,6 +62,9 @@ class ScanOptions:
     count_known_safe: bool = False
     """Only count what the library knows to be safe, where a whole folder is so, instead of giving a
     result for each file: a re-scan is then several times as fast."""
+    arrange: bool = True
+    """Rewrite at the end what makes the next scan of the folders that changed fast. Who scans a few
+    files of a large folder every second had better do that later, with `Library.snapshot`."""
 
 
 @dataclass(slots=True)
@@ -74,13 +79,18 @@ class ScanTally:
     review: int = 0
     nsfw: int = 0
     failed: int = 0
+    """Could not be read, and nobody decided about them."""
     skipped: int = 0
+    allowed: int = 0
+    """Of the safe: those that a person allowed."""
+    denied: int = 0
+    """Of the nsfw: those that a person denied."""
     walk: WalkTally = field(default_factory=WalkTally)
 
     @property
     def pictures(self) -> int:
         """All that have a verdict."""
-        return self.scored + self.cached + self.duplicates
+        return self.safe + self.review + self.nsfw
 
     def count(self, result: ScanResult) -> None:
         """Count one result."""
@@ -88,12 +98,28 @@ class ScanTally:
             case Skipped():
                 self.skipped += 1
             case Failed():
-                self.failed += 1
+                if result.decision is None:
+                    self.failed += 1
+                else:
+                    self._count_decision(result.decision)
+                self._count_ruling(result.ruling)
             case Scanned():
                 self._count_origin(result.origin)
                 self._count_decision(result.verdict.decision)
+                self._count_ruling(result.verdict.ruling)
             case _:
                 assert_never(result)
+
+    def _count_ruling(self, ruling: Ruling | None) -> None:
+        match ruling:
+            case None:
+                pass
+            case Ruling.ALLOWED:
+                self.allowed += 1
+            case Ruling.DENIED:
+                self.denied += 1
+            case _:
+                assert_never(ruling)
 
     def _count_origin(self, origin: Origin) -> None:
         match origin:
@@ -119,38 +145,44 @@ class ScanTally:
 
 
 class Scanner:
-    """Scans paths with one model and one policy. Use it once; `tally` counts what came out."""
+    """Scans paths with one model and one policy. Use it once; `tally` counts what came out.
+
+    It is cheap to make: what is not is the `Engine`, which may serve many scanners, one after the
+    other.
+    """
 
     def __init__(
         self,
         manifest: ModelManifest,
-        load: Callable[[], Classifier],
+        engine: Engine,
         policy: Policy,
         *,
         decoder: int,
         library: Library | None,
         options: ScanOptions,
+        rulings: Rulings = NO_RULINGS,
         warn: Callable[[str], None],
     ) -> None:
         """Prepare a scan; nothing is read or started yet.
 
-        `load` makes the classifier of `manifest`; it is called in another thread, and only when a
-        picture has to be scored. `decoder` is the decoder's version. `warn` is told once when the
-        library fails; the scan then goes on without it.
+        `engine` scores with the model of `manifest`; whoever made it closes it. `decoder` is the
+        decoder's version. `rulings` are what people decided, which goes before what `policy` makes
+        of a score. `warn` is told once when the library fails; the scan then goes on without it.
         """
         self.tally = ScanTally()
         self._policy = policy
+        self._rulings = rulings
         self.options = options
         self._memory = Memory(
             library,
             Scorer(manifest.fingerprint, decoder),
             rescan=options.rescan,
             retry_failed=options.retry_failed,
+            compare_likeness=rulings.compare_likeness,
+            arrange=options.arrange,
             warn=warn,
         )
-        self._lanes = Lanes(
-            self._memory, load, manifest.input.geometry, jobs=options.jobs, walk=options.walk
-        )
+        self._lanes = Lanes(self._memory, engine, walk=options.walk)
         self._stopping = False
 
     def stop(self) -> None:
@@ -174,9 +206,13 @@ class Scanner:
         Raises `ModelError` when the model cannot be loaded. What was scored is saved however the
         generator ends.
         """
+        return self.scan_listings(discover(paths, self.options.walk, self.tally.walk))
+
+    def scan_listings(self, listings: Iterable[Listing]) -> Generator[ScanResult]:
+        """Yield a result for each file of `listings`, as `scan` does."""
         pending: deque[ScanResult | Future[Done | None]] = deque()
         try:
-            for listing in discover(paths, self.options.walk, self.tally.walk):
+            for listing in listings:
                 for item in self._look_up(listing):
                     pending.append(item)
                     yield from self._ready(pending, _WINDOW)
@@ -190,14 +226,21 @@ class Scanner:
     def _look_up(self, listing: Listing) -> Iterator[ScanResult | Future[Done | None]]:
         """Answer for the files of one folder from the library, or hand them to the lanes."""
         yield from listing.passed
-        known = self._memory.folder(listing.folder)
+        if listing.partial:
+            known = self._memory.files(listing.folder, listing.names)
+        else:
+            known = self._memory.folder(listing.folder)
         same = known.names == listing.names and known.stats == b"".join(listing.keys)
-        if same and not listing.loose:
+        if same and not listing.loose and not listing.partial:
             # Nothing changed here. The whole folder is counted at once if that is all that is
             # asked: making an object for each file would take three times as long.
             # A threshold given as 1 would be an int, whose `__gt__` knows no floats.
             safe = sum(map(float(self._policy.review_at).__gt__, known.unsafe))
-            if safe == len(listing.names) and self.options.count_known_safe:
+            if (
+                safe == len(listing.names)
+                and self.options.count_known_safe
+                and not self._rulings.touch(known.digests, known.likenesses)
+            ):
                 self.tally.cached += safe
                 self.tally.safe += safe
                 return
@@ -212,12 +255,24 @@ class Scanner:
                 and hit.key.pack() == key
                 and not (listing.loose and hit.written_at < oldest)
                 and self._memory.answers(hit.outcome)
+                and not self._must_be_likened(listing.folder, hit)
             ):
-                yield self._result(path, hit.sha256, hit.outcome, Origin.CACHE)
+                yield self._result(path, hit.sha256, hit.outcome, Origin.CACHE, hit.likeness)
             else:
                 named = listing.explicit or is_named_like_a_picture(name)
                 yield self._lanes.submit(path, named=named, loose=listing.loose)
                 self._memory.changed(listing.folder)
+
+    def _must_be_likened(self, folder: str, hit: Known) -> bool:
+        """Tell whether a known picture has to be read once more, because its likeness matters."""
+        if not self._rulings.compare_likeness or hit.likeness != UNKNOWN:
+            return False
+        if not isinstance(hit.outcome, Scored) or self._rulings.by_content(hit.sha256) is not None:
+            return False
+        self._memory.changed(folder)  # its snapshot is from before there was a likeness
+        if hit.outcome.facts.frames > 1:
+            self._memory.liken(hit.sha256, NONE)
+        return self._memory.likeness(hit.sha256) == UNKNOWN
 
     def _ready(
         self, pending: deque[ScanResult | Future[Done | None]], most: int
@@ -256,9 +311,15 @@ class Scanner:
         return future.result()
 
     def _result(
-        self, path: str, sha256: bytes, outcome: Outcome, origin: Origin
+        self, path: str, sha256: bytes, outcome: Outcome, origin: Origin, likeness: int = UNKNOWN
     ) -> Scanned | Failed:
         if isinstance(outcome, Unscorable):
-            return Failed(path, outcome.reason, outcome.detail, sha256, origin)
+            ruled = self._rulings.by_content(sha256)
+            ruling = None if ruled is None else ruled.ruling
+            return Failed(path, outcome.reason, outcome.detail, sha256, origin, ruling)
         verdict = self._policy.judge(outcome.scores)
+        if len(self._rulings):
+            if likeness == UNKNOWN:
+                likeness = self._memory.likeness(sha256)
+            verdict = self._rulings.judge(verdict, sha256, likeness)
         return Scanned(path, sha256, outcome.facts, outcome.scores, verdict, origin)

@@ -11,14 +11,17 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from nsfwscan import cores, locations
+from nsfwscan import bundled, cores, locations
+from nsfwscan.engine import Engine
 from nsfwscan.errors import LibraryError, LibraryTooNew, ModelUnusable
 from nsfwscan.images.decoded import DECODER_VERSION
 from nsfwscan.library.cache import Library
+from nsfwscan.library.rows import Scorer
 from nsfwscan.models import select
 from nsfwscan.models.provider import Provider
 from nsfwscan.models.store import ModelStore, Say
 from nsfwscan.policy import Policy
+from nsfwscan.rulings import RulingBook, Rulings
 from nsfwscan.scanner import Scanner, ScanOptions
 
 if TYPE_CHECKING:
@@ -57,6 +60,40 @@ class Session:
     policy: Policy
 
 
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """Library, model and engine, open for as many scans as are wanted, one after the other."""
+
+    manifest: ModelManifest
+    policy: Policy
+    engine: Engine
+    library: Library | None
+    scorer: Scorer
+    book: RulingBook
+    warn: Say
+
+    def rulings(self) -> Rulings:
+        """Return what people decided until now.
+
+        A file of decisions that is damaged while this is open ends nothing: what was read of it
+        before goes on to hold, and a warning says so.
+        """
+        return self.book.current(self.warn)
+
+    def scanner(self, options: ScanOptions, warn: Say) -> Scanner:
+        """Return a scanner for one scan, which applies what people decided until now."""
+        return Scanner(
+            self.manifest,
+            self.engine,
+            self.policy,
+            decoder=self.scorer.decoder,
+            library=self.library,
+            options=options,
+            rulings=self.rulings(),
+            warn=warn,
+        )
+
+
 def policy_of(settings: Settings, manifest: ModelManifest) -> Policy:
     """Return the thresholds: what the user set, else the model's own.
 
@@ -78,6 +115,8 @@ def loader(
         try:
             from nsfwscan.models.classifier import OrtClassifier
         except ImportError as error:  # a wheel of another system, or a runtime library is missing
+            if bundle := bundled.folder():
+                raise bundled.refuse(bundle) from error
             raise ModelUnusable(
                 f"onnxruntime cannot be loaded: {error}",
                 hint="install it again: `pip install --force-reinstall onnxruntime`",
@@ -98,36 +137,43 @@ def threads_for(settings: Settings, paths: Sequence[str]) -> int:
 
 
 @contextmanager
-def open_session(
+def open_workshop(
     settings: Settings, paths: Sequence[str], *, say: Say, warn: Say, progress: Progress
-) -> Iterator[Session]:
-    """Choose the model, open the library and build the scanner; close the library at the end.
+) -> Iterator[Workshop]:
+    """Choose the model, open the library and prepare the engine; close both at the end.
 
     `paths` are only looked at to select the number of threads. A missing model is fetched, which
-    `say` and `progress` (bytes done, bytes in all) tell. Raises `ModelError`, `UsageError`, and
-    `LibraryTooNew`; any other trouble with the library becomes a warning.
+    `say` and `progress` (bytes done, bytes in all) tell. Raises `ModelError`, `UsageError`,
+    `RulingsError` and `LibraryTooNew`; any other trouble with the library becomes a warning.
     """
+    book = RulingBook(locations.rulings_file())
+    book.current(warn)  # before a model is fetched in vain
     store = ModelStore(
         locations.models_folder(), offline=settings.offline, say=say, progress=progress
     )
     model = select.resolve_model(store, settings.model)
-    policy = policy_of(settings, model.manifest)
+    manifest = model.manifest
+    policy = policy_of(settings, manifest)
+    load = loader(model, settings, threads_for(settings, paths), warn)
     with ExitStack() as stack:
         library = None
         if settings.use_library:
-            library = _open_library(model.manifest, warn)
+            library = _open_library(manifest, warn)
             if library is not None:
                 stack.enter_context(library)
-        scanner = Scanner(
-            model.manifest,
-            loader(model, settings, threads_for(settings, paths), warn),
-            policy,
-            decoder=DECODER_VERSION,
-            library=library,
-            options=settings.scan,
-            warn=warn,
-        )
-        yield Session(scanner, model.manifest, policy)
+        engine = Engine(load, manifest.input.geometry, jobs=settings.scan.jobs)
+        stack.enter_context(engine)
+        scorer = Scorer(manifest.fingerprint, DECODER_VERSION)
+        yield Workshop(manifest, policy, engine, library, scorer, book, warn)
+
+
+@contextmanager
+def open_session(
+    settings: Settings, paths: Sequence[str], *, say: Say, warn: Say, progress: Progress
+) -> Iterator[Session]:
+    """Put together what one scan needs, as `open_workshop` does, and raise what it raises."""
+    with open_workshop(settings, paths, say=say, warn=warn, progress=progress) as workshop:
+        yield Session(workshop.scanner(settings.scan, warn), workshop.manifest, workshop.policy)
 
 
 def _open_library(manifest: ModelManifest, warn: Say) -> Library | None:

@@ -9,11 +9,13 @@ import hashlib
 import os
 from typing import TYPE_CHECKING
 
+from nsfwscan import likeness
 from nsfwscan.library import (
     FileRow,
     FolderView,
     Known,
     Library,
+    LikenessRow,
     Outcome,
     OutcomeRow,
     Scored,
@@ -52,6 +54,10 @@ def outcome_of(n: int) -> Outcome:
     return Scored(facts, Scores((1 - unsafe, unsafe), unsafe))
 
 
+def likeness_of(n: int) -> int:
+    return int.from_bytes(sha256_of(n)[:8]) if n % 5 else likeness.NONE
+
+
 def file_row(n: int) -> FileRow:
     return FileRow(path_of(n), key_of(n), sha256_of(n))
 
@@ -62,7 +68,11 @@ def outcome_row(n: int) -> OutcomeRow:
 
 def write_numbers(library: Library, numbers: Iterable[int]) -> None:
     numbers = list(numbers)
-    library.write([file_row(n) for n in numbers], [outcome_row(n) for n in numbers])
+    library.write(
+        [file_row(n) for n in numbers],
+        [outcome_row(n) for n in numbers],
+        [LikenessRow(sha256_of(n), likeness_of(n)) for n in numbers],
+    )
 
 
 def fill(library: Library, count: int, *, snapshots: bool = True) -> None:
@@ -83,6 +93,7 @@ def check_known(name: str, known: Known) -> int:
     n = int(name.removesuffix(".jpg"))
     assert (known.key, known.sha256) == (key_of(n), sha256_of(n))
     assert known.outcome is None or known.outcome == outcome_of(n)
+    assert known.likeness in {likeness.UNKNOWN, likeness_of(n)}
     return n
 
 
@@ -94,6 +105,7 @@ def check_view(view: FolderView) -> set[int]:
         assert view[name] == known
         outcome = known.outcome
         unsafe = view.unsafe[index]
+        assert view.likenesses[index] == known.likeness
         assert unsafe == outcome.scores.unsafe if isinstance(outcome, Scored) else unsafe != unsafe
         if outcome is not None:
             scored.add(n)
@@ -109,6 +121,7 @@ def known_contents(library: Library, count: int) -> set[int]:
     """Fail unless every answer is the fact; return the numbers that are known by content."""
     found = set()
     for n in range(count):
+        assert library.likeness(sha256_of(n)) in {likeness.UNKNOWN, likeness_of(n)}
         outcome = library.outcome(sha256_of(n), SCORER)
         if outcome is not None:
             assert outcome == outcome_of(n)

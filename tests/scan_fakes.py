@@ -7,19 +7,22 @@ decoded, content that begins with `frames:` has one frame for each byte that fol
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import tiny_model
 
-from nsfwscan import lanes
+from nsfwscan import engine, lanes
+from nsfwscan.engine import Engine
 from nsfwscan.errors import DecodeError, NsfwscanError
 from nsfwscan.images.decoded import Decoded
+from nsfwscan.likeness import NONE
 from nsfwscan.policy import Policy
 from nsfwscan.results import FailReason, ImageFacts, Scores
+from nsfwscan.rulings import NO_RULINGS, Rulings
 from nsfwscan.scanner import Scanner, ScanOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator, Iterable
     from pathlib import Path
 
     import pytest
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from nsfwscan.library.cache import Library
     from nsfwscan.models.classifier import Classifier
     from nsfwscan.models.manifest import ModelManifest
+    from nsfwscan.results import ScanResult
 
 MANIFEST = tiny_model.manifest(b"graph")
 POLICY = Policy(0.5, 0.8)
@@ -42,6 +46,8 @@ class FakePool:
         self.decoded: list[bytes] = []
         self.gates: dict[bytes, threading.Event] = {}
         """Content that has to wait for its event."""
+        self.likenesses: dict[bytes, int] = {}
+        """The likeness of some contents; all others have none."""
         self.waiting = threading.Event()
         """Set when some content has to wait."""
         self.on_start: Callable[[], None] = lambda: None
@@ -71,7 +77,8 @@ class FakePool:
         frames = data.removeprefix(_FRAMES) if data.startswith(_FRAMES) else data[:1]
         size = geometry.crop_width * geometry.crop_height * 3
         pixels = b"".join(bytes([value]) * size for value in frames)
-        return Decoded(ImageFacts("TEST", len(data), 1, len(frames)), len(frames), pixels)
+        facts = ImageFacts("TEST", len(data), 1, len(frames))
+        return Decoded(facts, len(frames), pixels, self.likenesses.get(data, NONE))
 
 
 class FakeClassifier:
@@ -88,8 +95,22 @@ class FakeClassifier:
 def install_pool(monkeypatch: pytest.MonkeyPatch) -> FakePool:
     """Let lanes decode with one fake pool, which is returned."""
     pool = FakePool()
-    monkeypatch.setattr(lanes, "DecodePool", lambda _workers: pool)
+    monkeypatch.setattr(engine, "DecodePool", lambda _workers: pool)
     return pool
+
+
+class OwnEngine(Scanner):
+    """A scanner that closes its engine, as a session does, so that a test need not."""
+
+    def __init__(self, manifest: ModelManifest, engine: Engine, *rest: Any, **named: Any) -> None:
+        super().__init__(manifest, engine, *rest, **named)
+        self._engine = engine
+
+    def scan(self, paths: Iterable[str]) -> Generator[ScanResult]:
+        try:
+            yield from super().scan(paths)
+        finally:
+            self._engine.close()
 
 
 def scanner(
@@ -98,16 +119,19 @@ def scanner(
     load: Callable[[], Classifier] = FakeClassifier,
     policy: Policy = POLICY,
     options: ScanOptions | None = None,
+    rulings: Rulings = NO_RULINGS,
     warn: Callable[[str], None] | None = None,
 ) -> Scanner:
     """Make a scanner whose parts are fakes unless they are given. A warning fails the test."""
-    return Scanner(
+    options = options or ScanOptions(jobs=2)
+    return OwnEngine(
         MANIFEST,
-        load,
+        Engine(load, MANIFEST.input.geometry, jobs=options.jobs),
         policy,
         decoder=1,
         library=library,
-        options=options or ScanOptions(jobs=2),
+        options=options,
+        rulings=rulings,
         warn=warn or _no_warning,
     )
 

@@ -12,9 +12,10 @@ import scan_fakes
 from scan_fakes import MANIFEST, FakeClassifier, FakePool
 
 from nsfwscan import lanes as module
+from nsfwscan.engine import Engine, worst
 from nsfwscan.errors import ModelUnusable, NsfwscanError
 from nsfwscan.images.discover import WalkOptions
-from nsfwscan.lanes import Done, Lanes, is_racy, worst
+from nsfwscan.lanes import Done, Lanes, is_racy
 from nsfwscan.library import Scored, Scorer, Unscorable
 from nsfwscan.memory import Memory
 from nsfwscan.results import Failed, FailReason, FileKey, Origin, Scores, Skipped, SkipReason
@@ -38,11 +39,12 @@ def running(
     jobs: int = 2,
     walk: WalkOptions | None = None,
 ) -> Iterator[Lanes]:
-    lanes = Lanes(memory, load, MANIFEST.input.geometry, jobs=jobs, walk=walk or WalkOptions())
-    try:
-        yield lanes
-    finally:
-        lanes.close()
+    with Engine(load, MANIFEST.input.geometry, jobs=jobs) as engine:
+        lanes = Lanes(memory, engine, walk=walk or WalkOptions())
+        try:
+            yield lanes
+        finally:
+            lanes.close()
     assert not [one for one in threading.enumerate() if one.name.startswith("nsfwscan")]
 
 

@@ -36,6 +36,7 @@ from nsfwscan.library import (
     database,
     rows,
 )
+from nsfwscan.likeness import UNKNOWN
 from nsfwscan.results import KEY_BYTES, FailReason, FileKey, ImageFacts, Scores
 
 OTHER = Scorer("77" * 32, 3)
@@ -201,7 +202,8 @@ def test_outcomes_read_back_equal(outcome: Scored | Unscorable) -> None:
 def test_forget_drops_files_and_keeps_outcomes(tmp_path: Path) -> None:
     with open_library(tmp_path) as library:
         fill(library, 20)
-        library.forget(os.path.dirname(path_of(0)), ["7.jpg", "never seen.jpg"])
+        folder = os.path.dirname(path_of(0))
+        library.forget([f"{folder}/7.jpg", f"{folder}/never seen.jpg"])
         assert known_numbers(library, 20) == set(range(20)) - {7}
         assert known_contents(library, 20) == set(range(20))
 
@@ -266,7 +268,7 @@ def test_stats_and_export_name_the_model(tmp_path: Path) -> None:
         library.write([FileRow("/z/unscored.jpg", key_of(99), sha256_of(99))], [])
         library.write([], [OutcomeRow(sha256_of(50), SCORER, outcome_of(50))])
         stats = library.stats()
-        assert (stats.files, stats.folders, stats.contents, stats.schema) == (41, 2, 41, 1)
+        assert (stats.files, stats.folders, stats.contents, stats.schema) == (41, 2, 41, 3)
         assert stats.models == ((SCORER, "a model", 41),)
         assert stats.bytes >= os.path.getsize(library.path) > 0
         exported = list(library.export())
@@ -302,13 +304,14 @@ def test_verify_deletes_rows_that_fail_and_only_those(tmp_path: Path) -> None:
     with open_library(tmp_path) as library:
         fill(library, 40)
         library.remember_model(SCORER.fingerprint, "m", ("a", "b"))
-        assert library.verify() == (40 + 40 + 1 + 1, 0, False)
+        assert library.verify() == (40 + 40 + 40 + 1 + 1, 0, False)
     with sqlite3.connect(library.path) as raw:
         raw.execute("UPDATE file SET sha256 = ? WHERE name = ?", (sha256_of(8), b"7.jpg"))
         raw.execute(
             "UPDATE outcome SET body = replace(body, 'JPEG', 'JPEX') WHERE sha256 = ?",
             (sha256_of(9),),
         )
+        raw.execute("UPDATE likeness SET bits = ? WHERE sha256 = ?", (bytes(8), sha256_of(10)))
         raw.execute("UPDATE snapshot SET checksum = checksum + 1")
         raw.execute("UPDATE model SET name = ?", (b"n",))
     raw.close()
@@ -316,8 +319,9 @@ def test_verify_deletes_rows_that_fail_and_only_those(tmp_path: Path) -> None:
         assert known_numbers(library, 40) == set(range(40)) - {7, 9}
         assert known_contents(library, 40) == set(range(40)) - {9}
         assert library.stats().models[0].name == ""
-        assert library.verify() == (82, 4, False)
-        assert library.verify() == (78, 0, False)
+        assert library.verify() == (122, 5, False)
+        assert library.likeness(sha256_of(10)) == UNKNOWN
+        assert library.verify() == (117, 0, False)
 
 
 def test_rows_filed_under_the_wrong_key_are_unknown(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """The reporters, the summary, and text that is safe to print.
 
 Golden files hold what each format makes of a grid of results: each decision at, above and below
-each threshold, each origin, failures, skips, and names that are no text. This command writes them
-anew, to be looked at with `git diff`:
+each threshold, each origin, failures, skips, names that are no text, and people's decisions. This
+command writes them anew, to be looked at with `git diff`:
 
     python tests/test_report.py
 """
@@ -23,7 +23,7 @@ import tiny_model
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nsfwscan.policy import Policy
+from nsfwscan.policy import Policy, overrule
 from nsfwscan.report.formats import (
     Format,
 )
@@ -36,7 +36,9 @@ from nsfwscan.results import (
     Failed,
     FailReason,
     ImageFacts,
+    NearMatch,
     Origin,
+    Ruling,
     Scanned,
     ScanResult,
     Scores,
@@ -78,6 +80,24 @@ def grid() -> list[ScanResult]:
     return results
 
 
+def ruled_grid() -> list[ScanResult]:
+    """Return what people decided, by content and of a picture like it, and a model's own say."""
+    like = NearMatch(bytes(range(32, 64)), 3)
+    results: list[ScanResult] = [
+        dataclasses.replace(one, path=f"/{ruling}/{score}{' near' * bool(near)}.jpg")
+        for ruling in Ruling
+        for near in (None, like)
+        for score in (0.1, 0.9)
+        for one in (scanned("", score),)
+        for one in (dataclasses.replace(one, verdict=overrule(one.verdict, ruling, near)),)
+    ]
+    results += [
+        Failed(f"/{ruling}/cut.jpg", FailReason.TRUNCATED, "ends early", bytes(32), ruling=ruling)
+        for ruling in Ruling
+    ]
+    return [*results, scanned("/model/0.9.jpg", 0.9), Failed("/bad/cut.jpg", FailReason.TRUNCATED)]
+
+
 def summary(results: list[ScanResult], *, interrupted: bool = False, seconds: float = 4) -> Summary:
     """Return the summary of these results."""
     tally = ScanTally()
@@ -99,8 +119,11 @@ def report(form: Format, results: list[ScanResult]) -> bytes:
 
 def golden_files(folder: Path) -> dict[Path, bytes]:
     """Return what each golden file should hold."""
-    files = {folder / f"report.{form}": report(form, grid()) for form in Format}
+    files = {}
+    for name, results in (("report", grid()), ("ruled", ruled_grid())):
+        files |= {folder / f"{name}.{form}": report(form, results) for form in Format}
     files[folder / "summary.txt"] = (summary(grid()).paragraph() + "\n").encode()
+    files[folder / "ruled.txt"] = (summary(ruled_grid()).paragraph() + "\n").encode()
     return files
 
 
@@ -111,7 +134,14 @@ def write_golden_files(folder: Path) -> None:
         path.write_bytes(content)
 
 
-@pytest.mark.parametrize("name", [*(f"report.{form}" for form in Format), "summary.txt"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(f"{kind}.{form}" for kind in ("report", "ruled") for form in Format),
+        "summary.txt",
+        "ruled.txt",
+    ],
+)
 def test_golden(name: str) -> None:
     assert golden_files(GOLDEN)[GOLDEN / name] == (GOLDEN / name).read_bytes(), __doc__
 

@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scan_fakes import MANIFEST, NSFW, POLICY, REVIEW, SAFE, FakeClassifier, FakePool
 
-from nsfwscan import lanes, scanner
+from nsfwscan import engine, lanes, scanner
 from nsfwscan.errors import ModelError, ModelUnusable
 from nsfwscan.images.decode_pool import DecodePool
 from nsfwscan.images.discover import WalkOptions
@@ -471,7 +471,7 @@ def test_D3_each_culprit_is_recorded_and_its_neighbours_are_scored(
     """Real processes; only what decodes in them does what the picture says."""
     command = hostile_decoders.command(cpu_seconds=4)
     monkeypatch.setattr(
-        lanes, "DecodePool", lambda workers: DecodePool(workers, wall_seconds=60, command=command)
+        engine, "DecodePool", lambda workers: DecodePool(workers, wall_seconds=60, command=command)
     )
     tree = tmp_path / "tree"
     for at, word in enumerate(_CULPRITS):

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from typer import Context
 
 
+class RunAgain(Exception):
+    """Raised by a command to be run once more, with what the configuration says now."""
+
+
 class Command(TyperCommand):
     """A command with plainer help and a quicker start."""
 

@@ -10,14 +10,24 @@ from typing import NamedTuple, cast
 
 import typer
 
-from nsfwscan import cores, locations
+from nsfwscan import bundled, cores, locations
 from nsfwscan._version import __version__
 from nsfwscan.cli import config
 from nsfwscan.cli.tables import print_table
-from nsfwscan.errors import ConfigError, NsfwscanError
+from nsfwscan.errors import ConfigError, NsfwscanError, ServiceError
 from nsfwscan.report.text import readable, size
 
-_PACKAGES = ("onnxruntime", "numpy", "pillow", "typer", "rich", "platformdirs", "httpx", "pathspec")
+_PACKAGES = (
+    "onnxruntime",
+    "numpy",
+    "pillow",
+    "typer",
+    "rich",
+    "platformdirs",
+    "httpx",
+    "pathspec",
+    "psutil",
+)
 
 
 class _Finding(NamedTuple):
@@ -40,13 +50,17 @@ def doctor(context: typer.Context) -> None:
     root = cast("typer.Context", context.find_root())  # typer's annotation is its private base
     checks: list[Callable[[], Iterator[_Finding]]] = [
         _versions,
+        _bundle,
         _heic,
         _machine,
         _providers,
         lambda: _configuration(root),
         _models,
         _library,
+        _rulings,
         _sqlite,
+        _watcher,
+        _service,
     ]
     findings = [finding for check in checks for finding in _guarded(check)]
     print_table(("what", "value"), [(one.what, one.value) for one in findings])
@@ -70,6 +84,17 @@ def _versions() -> Iterator[_Finding]:
     yield _Finding("Python", f"{platform.python_version()} ({sys.executable})")
     for package in _PACKAGES:
         yield _Finding(package, _version_of(package))
+
+
+def _bundle() -> Iterator[_Finding]:
+    bundle = bundled.folder()
+    if bundle is None:
+        return
+    files, problems = bundled.look_over(bundle)
+    if not problems:
+        yield _Finding("bundle", f"{bundle}, {files} files as they were packed")
+    for problem in problems:
+        yield _Finding("bundle", problem, _sentence(bundled.refuse(bundle, problem)), broken=True)
 
 
 def _version_of(package: str) -> str:
@@ -135,7 +160,7 @@ def _configuration(root: typer.Context) -> Iterator[_Finding]:
     given = root.params.get("config_file")
     path = given or locations.config_file()
     try:
-        config.defaults(root, given)
+        config.read(root, given)
     except ConfigError as error:
         yield _Finding("configuration", f"{path} is wrong", _sentence(error), broken=True)
     else:
@@ -172,6 +197,18 @@ def _library() -> Iterator[_Finding]:
     yield _Finding("cache", _state(path), advice)
 
 
+def _rulings() -> Iterator[_Finding]:
+    from nsfwscan.rulings import RulingBook
+
+    path = locations.rulings_file()
+    try:
+        decisions = len(RulingBook(path).load())
+    except NsfwscanError as error:
+        yield _Finding("your decisions", f"{path} is damaged", _sentence(error), broken=True)
+    else:
+        yield _Finding("your decisions", f"{decisions:,} in {_state(path)}")
+
+
 def _sqlite() -> Iterator[_Finding]:
     from nsfwscan.library.database import SQLITE_VERSION, journal_mode
 
@@ -184,6 +221,33 @@ def _sqlite() -> Iterator[_Finding]:
             "SQLite 3.51.3 or later (or 3.50.7, or 3.44.6) allows WAL."
         )
     yield _Finding("SQLite", version, advice)
+
+
+def _watcher() -> Iterator[_Finding]:
+    from nsfwscan.watch import instance, status
+
+    found = status.read(locations.status_file())
+    if not instance.is_held(locations.watch_lock()):
+        yield _Finding("watcher", "not running")
+    elif found is None:
+        yield _Finding("watcher", "running")
+    else:
+        watched = f"{found.watched:,} of {found.directories:,} folders"
+        advice = " ".join(f"The watcher is degraded: {one}." for one in found.degraded)
+        yield _Finding("watcher", f"running, watches {watched}", advice)
+
+
+def _service() -> Iterator[_Finding]:
+    from nsfwscan.service.managers import manager
+
+    found = manager()
+    try:
+        state = found.state()
+    except ServiceError as error:
+        yield _Finding("service", f"none: {error}")
+        return
+    words = ("running" if state.running else "installed") if state.installed else "not installed"
+    yield _Finding("service", f"{words} ({found.name})")
 
 
 def _state(path: str) -> str:

@@ -2,17 +2,57 @@
 
 from __future__ import annotations
 
+import re
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 
+from nsfwscan.errors import UsageError
+from nsfwscan.images.discover import Symlinks
 from nsfwscan.models.provider import Provider
+
+
+class TableFormat(StrEnum):
+    """How a command that tells of nsfwscan itself writes it."""
+
+    TABLE = "table"
+    JSON = "json"
+
 
 WALK_PANEL = "Which files"
 MODEL_PANEL = "Model and thresholds"
 OUTPUT_PANEL = "Output"
+ACTION_PANEL = "Actions, of which none is taken unless asked for"
 MEMORY_PANEL = "Earlier results"
 SPEED_PANEL = "Speed"
+
+
+def bytes_of(size: str) -> int:
+    """Return a size such as `100000`, `64K`, `1.5M` or `2G` in bytes. Raises `UsageError`."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]?)i?b?", size.strip().lower())
+    if not found:
+        raise UsageError(
+            f"{size!r} is no size", hint="give a number of bytes, or one with K, M or G: 64M"
+        )
+    return int(float(found[1]) * {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}[found[2]])
+
+
+def _checked_size(size: str) -> str:
+    """Refuse what is no size while typer still knows where the value came from."""
+    try:
+        bytes_of(size)
+    except UsageError as error:
+        raise typer.BadParameter(f"{error}; {error.hint}.") from None
+    return size
+
+
+def _checked_score(score: float | None) -> float | None:
+    """Refuse what is no score while typer still knows where the value came from."""
+    if score is not None and not 0 <= score <= 1:  # also refuses NaN
+        raise typer.BadParameter(f"{score:g} is not between 0 and 1.")
+    return score
+
 
 ModelName = Annotated[
     str,
@@ -59,6 +99,18 @@ Threads = Annotated[
         "time are faster, or several when single files are given, fewer than there are cores.",
     ),
 ]
+QuarantineFolder = Annotated[
+    str | None,
+    typer.Option(
+        "--quarantine",
+        metavar="DIR",
+        envvar="NSFWSCAN_QUARANTINE",
+        rich_help_panel=ACTION_PANEL,
+        help="Keep the quarantine in DIR, for pictures of all volumes. Without it each volume has "
+        "one, `.nsfwscan-quarantine`, in the topmost folder above the picture that you may write "
+        "to.",
+    ),
+]
 Jobs = Annotated[
     int,
     typer.Option(
@@ -80,5 +132,102 @@ Quiet = Annotated[
         envvar="NSFWSCAN_QUIET",
         rich_help_panel=OUTPUT_PANEL,
         help="Print no progress, no summary and no remarks; errors are still printed.",
+    ),
+]
+Include = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--include",
+        "-i",
+        metavar="PATTERN",
+        envvar="NSFWSCAN_INCLUDE",
+        rich_help_panel=WALK_PANEL,
+        help="Only look at files that match a pattern, written as in a .gitignore file: "
+        "`'*.png'`, `2024/`. May be given several times; in the variable, patterns are "
+        "separated by spaces.",
+    ),
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--exclude",
+        "-e",
+        metavar="PATTERN",
+        envvar="NSFWSCAN_EXCLUDE",
+        rich_help_panel=WALK_PANEL,
+        help="Leave out files and folders that match such a pattern. It goes before --include.",
+    ),
+]
+Hidden = Annotated[
+    bool,
+    typer.Option(
+        "--hidden",
+        envvar="NSFWSCAN_HIDDEN",
+        rich_help_panel=WALK_PANEL,
+        help="Look at hidden files and folders, too: those whose names begin with a dot.",
+    ),
+]
+AnyName = Annotated[
+    bool,
+    typer.Option(
+        "--any-name",
+        envvar="NSFWSCAN_ANY_NAME",
+        rich_help_panel=WALK_PANEL,
+        help="Look inside every file for a picture, whatever its name ends with.",
+    ),
+]
+SymlinksChoice = Annotated[
+    Symlinks,
+    typer.Option(
+        "--symlinks",
+        metavar="skip|follow",
+        envvar="NSFWSCAN_SYMLINKS",
+        rich_help_panel=WALK_PANEL,
+        help="What to do with symbolic links inside folders; no folder is entered twice.",
+    ),
+]
+OneFileSystem = Annotated[
+    bool,
+    typer.Option(
+        "--one-file-system",
+        "-x",
+        envvar="NSFWSCAN_ONE_FILE_SYSTEM",
+        rich_help_panel=WALK_PANEL,
+        help="Do not enter folders on other file systems than the one a PATH is on.",
+    ),
+]
+MaxSize = Annotated[
+    str,
+    typer.Option(
+        "--max-size",
+        metavar="SIZE",
+        envvar="NSFWSCAN_MAX_SIZE",
+        rich_help_panel=WALK_PANEL,
+        callback=_checked_size,
+        help="Skip files larger than this: a number of bytes, or with K, M or G.",
+    ),
+]
+FlagAt = Annotated[
+    float | None,
+    typer.Option(
+        "--flag-at",
+        metavar="SCORE",
+        envvar="NSFWSCAN_FLAG_AT",
+        rich_help_panel=MODEL_PANEL,
+        callback=_checked_score,
+        help="Flag pictures with this score, 0 to 1, or more. Without it the model's own "
+        "threshold holds (`nsfwscan models show`). To change it costs nothing: pictures are "
+        "not scored again.",
+    ),
+]
+ReviewAt = Annotated[
+    float | None,
+    typer.Option(
+        "--review-at",
+        metavar="SCORE",
+        envvar="NSFWSCAN_REVIEW_AT",
+        rich_help_panel=MODEL_PANEL,
+        callback=_checked_score,
+        help="List pictures with this score or more, but not flagged, for a person to look at.",
     ),
 ]

@@ -2,24 +2,44 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated
 
 import typer
 
+from nsfwscan.cli.config import Configuration
 from nsfwscan.cli.options import (
+    ACTION_PANEL,
     MEMORY_PANEL,
-    MODEL_PANEL,
     OUTPUT_PANEL,
     WALK_PANEL,
+    AnyName,
+    Exclude,
+    FlagAt,
+    Hidden,
+    Include,
     Jobs,
+    MaxSize,
     ModelName,
     Offline,
+    OneFileSystem,
     ProviderName,
+    QuarantineFolder,
     Quiet,
+    ReviewAt,
+    SymlinksChoice,
     Threads,
+    bytes_of,
 )
-from nsfwscan.cli.scan_run import DEFAULT_ONLY, Only, PathList, Run, destination, exit_code
+from nsfwscan.cli.scan_run import (
+    DEFAULT_ONLY,
+    Acting,
+    Only,
+    OnlyThese,
+    PathList,
+    Run,
+    destination,
+    exit_code,
+)
 from nsfwscan.cli.talk import Talk
 from nsfwscan.errors import UsageError
 from nsfwscan.images.discover import Symlinks, WalkOptions, check_roots
@@ -32,6 +52,7 @@ from nsfwscan.session import Settings, open_session
 
 
 def scan(
+    context: typer.Context,
     paths: Annotated[
         list[str] | None,
         typer.Argument(
@@ -57,104 +78,16 @@ def scan(
             help="The paths of --files-from end with a NUL byte, as `find -print0` writes them.",
         ),
     ] = False,
-    include: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--include",
-            "-i",
-            metavar="PATTERN",
-            envvar="NSFWSCAN_INCLUDE",
-            rich_help_panel=WALK_PANEL,
-            help="Only look at files that match a pattern, written as in a .gitignore file: "
-            "`'*.png'`, `2024/`. May be given several times; in the variable, patterns are "
-            "separated by spaces.",
-        ),
-    ] = None,
-    exclude: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--exclude",
-            "-e",
-            metavar="PATTERN",
-            envvar="NSFWSCAN_EXCLUDE",
-            rich_help_panel=WALK_PANEL,
-            help="Leave out files and folders that match such a pattern. It goes before --include.",
-        ),
-    ] = None,
-    hidden: Annotated[
-        bool,
-        typer.Option(
-            "--hidden",
-            envvar="NSFWSCAN_HIDDEN",
-            rich_help_panel=WALK_PANEL,
-            help="Look at hidden files and folders, too: those whose names begin with a dot.",
-        ),
-    ] = False,
-    any_name: Annotated[
-        bool,
-        typer.Option(
-            "--any-name",
-            envvar="NSFWSCAN_ANY_NAME",
-            rich_help_panel=WALK_PANEL,
-            help="Look inside every file for a picture, whatever its name ends with.",
-        ),
-    ] = False,
-    symlinks: Annotated[
-        Symlinks,
-        typer.Option(
-            "--symlinks",
-            metavar="skip|follow",
-            envvar="NSFWSCAN_SYMLINKS",
-            rich_help_panel=WALK_PANEL,
-            help="What to do with symbolic links inside folders; no folder is entered twice.",
-        ),
-    ] = Symlinks.SKIP,
-    one_file_system: Annotated[
-        bool,
-        typer.Option(
-            "--one-file-system",
-            "-x",
-            envvar="NSFWSCAN_ONE_FILE_SYSTEM",
-            rich_help_panel=WALK_PANEL,
-            help="Do not enter folders on other file systems than the one a PATH is on.",
-        ),
-    ] = False,
-    max_size: Annotated[
-        str,
-        typer.Option(
-            "--max-size",
-            metavar="SIZE",
-            envvar="NSFWSCAN_MAX_SIZE",
-            rich_help_panel=WALK_PANEL,
-            callback=_checked_size,
-            help="Skip files larger than this: a number of bytes, or with K, M or G.",
-        ),
-    ] = "512M",
+    include: Include = None,
+    exclude: Exclude = None,
+    hidden: Hidden = False,
+    any_name: AnyName = False,
+    symlinks: SymlinksChoice = Symlinks.SKIP,
+    one_file_system: OneFileSystem = False,
+    max_size: MaxSize = "512M",
     model: ModelName = "auto",
-    flag_at: Annotated[
-        float | None,
-        typer.Option(
-            "--flag-at",
-            metavar="SCORE",
-            envvar="NSFWSCAN_FLAG_AT",
-            rich_help_panel=MODEL_PANEL,
-            callback=_checked_score,
-            help="Flag pictures with this score, 0 to 1, or more. Without it the model's own "
-            "threshold holds (`nsfwscan models show`). To change it costs nothing: pictures are "
-            "not scored again.",
-        ),
-    ] = None,
-    review_at: Annotated[
-        float | None,
-        typer.Option(
-            "--review-at",
-            metavar="SCORE",
-            envvar="NSFWSCAN_REVIEW_AT",
-            rich_help_panel=MODEL_PANEL,
-            callback=_checked_score,
-            help="List pictures with this score or more, but not flagged, for a person to look at.",
-        ),
-    ] = None,
+    flag_at: FlagAt = None,
+    review_at: ReviewAt = None,
     offline: Offline = False,
     output_format: Annotated[
         Format,
@@ -179,18 +112,7 @@ def scan(
             help="Write results to FILE, which appears once complete; `-` is standard output.",
         ),
     ] = "-",
-    only: Annotated[
-        list[Only] | None,
-        typer.Option(
-            "--only",
-            metavar="WHICH",
-            envvar="NSFWSCAN_ONLY",
-            rich_help_panel=OUTPUT_PANEL,
-            help="Only write these results: `flagged`, `review`, `failed` or `all`. May be given "
-            "several times. Without it the table shows flagged, review and failed, `paths0` "
-            "flagged, and the other formats all.",
-        ),
-    ] = None,
+    only: OnlyThese = None,
     quiet: Quiet = False,
     exit_zero: Annotated[
         bool,
@@ -201,6 +123,77 @@ def scan(
             help="Exit with 0 also when something was flagged (1) or could not be read (3).",
         ),
     ] = False,
+    action: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--action",
+            "-a",
+            metavar="ACTION",
+            rich_help_panel=ACTION_PANEL,
+            help="Do this about flagged pictures, once all are scanned: `quarantine` (move; "
+            "`nsfwscan quarantine restore` undoes it), `trash`, `copy=DIR`, `tag` (an XMP sidecar) "
+            "or `tag=xattr`, `command='PROGRAM {path}'` (without a shell; gets the record as JSON "
+            "on standard input), `notify`. May be given several times. `[[rule]]` tables in the "
+            "configuration do the same for good, for single folders, and for review.",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            rich_help_panel=ACTION_PANEL,
+            help="Only say what would be done.",
+        ),
+    ] = False,
+    yes: Annotated[
+        bool,
+        typer.Option(
+            "--yes",
+            "-y",
+            rich_help_panel=ACTION_PANEL,
+            help="Do not ask when a run is over the limit.",
+        ),
+    ] = False,
+    limit_files: Annotated[
+        int,
+        typer.Option(
+            "--limit-files",
+            metavar="N",
+            min=0,
+            envvar="NSFWSCAN_LIMIT_FILES",
+            rich_help_panel=ACTION_PANEL,
+            help="Ask before a run moves, or runs a command on, more pictures than this.",
+        ),
+    ] = 200,
+    limit_percent: Annotated[
+        float,
+        typer.Option(
+            "--limit-percent",
+            metavar="P",
+            min=0,
+            max=100,
+            envvar="NSFWSCAN_LIMIT_PERCENT",
+            rich_help_panel=ACTION_PANEL,
+            help="Ask also before it does so with more than this share of the pictures scanned.",
+        ),
+    ] = 5.0,
+    again: Annotated[
+        bool,
+        typer.Option(
+            "--again",
+            rich_help_panel=ACTION_PANEL,
+            help="Quarantine also pictures that were restored from there before.",
+        ),
+    ] = False,
+    no_rules: Annotated[
+        bool,
+        typer.Option(
+            "--no-rules",
+            rich_help_panel=ACTION_PANEL,
+            help="Ignore the rules of the configuration.",
+        ),
+    ] = False,
+    quarantine: QuarantineFolder = None,
     no_cache: Annotated[
         bool,
         typer.Option(
@@ -235,7 +228,8 @@ def scan(
     Every picture gets a score from 0 (safe) to 1. At or above one threshold it is flagged, at or
     above a lower one it is listed for review. Scores are kept by content: a second scan opens only
     what is new or changed, and a renamed, moved or copied picture is not scored again. Pictures
-    are only ever read. A picture that cannot be read is listed as failed, never counted as safe.
+    are only ever read, unless an action says otherwise. A picture that cannot be read is listed as
+    failed, never counted as safe, and no action is taken about it.
 
     Ctrl-C ends a scan: once, and the pictures in hand are finished and the results written; twice,
     and it ends at once. What was scored is kept in either case.
@@ -244,6 +238,7 @@ def scan(
 
         nsfwscan scan ~/Pictures
         nsfwscan scan --flag-at 0.9 -f csv -o result.csv ~/Pictures /media
+        nsfwscan scan --action quarantine --dry-run ~/Downloads
         nsfwscan scan --format paths0 ~/Pictures | xargs -0 ls -l
         find . -newer last -print0 | nsfwscan scan --files-from - -0
     """
@@ -277,6 +272,17 @@ def scan(
         ),
     )
     talk = Talk(quiet=quiet)
+    configured = () if no_rules or not isinstance(context.obj, Configuration) else context.obj.rules
+    if action or configured:
+        from nsfwscan.cli.acting import ActOptions, Confirm, actor_for, rules_of
+
+        acting = ActOptions(
+            tuple(action or ()), dry_run, yes, again, limit_files, limit_percent, quarantine
+        )
+        rules = rules_of(acting, configured)
+        ask = Confirm(talk, yes=yes, may_ask=files_from != "-")
+    else:
+        acting = None
     listed = None if files_from is None else PathList(files_from, null=null)
     with (
         # First of all, so that nobody waits for a scan whose results have no place to go.
@@ -291,32 +297,9 @@ def scan(
     ):
         talk.end_bar()
         reporter = reporter_for(output_format, stream, Recorder(session.manifest))
-        summary = Run(session, talk, reporter, wanted, listed).go(given)
+        acts = None
+        if acting is not None:
+            acts = Acting(actor_for(acting, rules, session, talk), ask)
+        summary = Run(session, talk, reporter, wanted, listed, acts).go(given)
     talk.say(summary.paragraph())
     raise typer.Exit(exit_code(summary, exit_zero=exit_zero))
-
-
-def _checked_size(size: str) -> str:
-    """Refuse what is no size while typer still knows where the value came from."""
-    try:
-        bytes_of(size)
-    except UsageError as error:
-        raise typer.BadParameter(f"{error}; {error.hint}.") from None
-    return size
-
-
-def _checked_score(score: float | None) -> float | None:
-    """Refuse what is no score while typer still knows where the value came from."""
-    if score is not None and not 0 <= score <= 1:  # also refuses NaN
-        raise typer.BadParameter(f"{score:g} is not between 0 and 1.")
-    return score
-
-
-def bytes_of(size: str) -> int:
-    """Return a size such as `100000`, `64K`, `1.5M` or `2G` in bytes. Raises `UsageError`."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]?)i?b?", size.strip().lower())
-    if not found:
-        raise UsageError(
-            f"{size!r} is no size", hint="give a number of bytes, or one with K, M or G: 64M"
-        )
-    return int(float(found[1]) * {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}[found[2]])

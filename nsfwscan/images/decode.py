@@ -24,6 +24,7 @@ from PIL import Image, ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
+from nsfwscan import likeness
 from nsfwscan.errors import DecodeError
 from nsfwscan.geometry import Geometry, Resample, Resize
 from nsfwscan.images.decoded import DECODER_VERSION, MAX_SAMPLED_FRAMES, Decoded
@@ -148,8 +149,13 @@ def decode(
                 memory = _limit_jpeg(image, content, geometry, full)
             if before_pixels is not None:
                 before_pixels(memory)
-            frames = [_render(frame, geometry) for frame in _sampled(image, facts)]
-            return Decoded(facts, len(frames), b"".join(frames))
+            frames, alike = list[bytes](), likeness.NONE
+            for frame in _sampled(image, facts):
+                small = _render(frame, geometry)
+                frames.append(_centre(small, geometry).tobytes())
+                if facts.frames == 1:  # one frame of an animation says nothing of the others
+                    alike = _likeness(small)
+            return Decoded(facts, len(frames), b"".join(frames), alike)
     except DecodeError:
         raise
     except MemoryError:
@@ -325,8 +331,8 @@ def spread(frames: int) -> list[int]:
     return [round(at * (frames - 1) / gaps) for at in range(MAX_SAMPLED_FRAMES)]
 
 
-def _render(image: ImageFile.ImageFile, geometry: Geometry) -> bytes:
-    """Turn loaded pixels of any size and mode into (crop_height, crop_width, 3) uint8 RGB."""
+def _render(image: ImageFile.ImageFile, geometry: Geometry) -> Image.Image:
+    """Turn loaded pixels of any size and mode into sRGB at the size before the crop."""
     profile = image.info.get("icc_profile")
     undo = _UNDO_ORIENTATION.get(_orientation(image))
     turned = undo in _TURNS
@@ -334,13 +340,24 @@ def _render(image: ImageFile.ImageFile, geometry: Geometry) -> bytes:
     span = _tonal_span(resizable)
     small = _resize(resizable, geometry, turned)
     small = _over_white(small, span, profile)
-    if undo is not None:
-        small = small.transpose(undo)
+    return small if undo is None else small.transpose(undo)
+
+
+def _centre(small: Image.Image, geometry: Geometry) -> Image.Image:
     # Half a pixel is rounded as torchvision's CenterCrop does it: to the even neighbour.
     left = round((small.width - geometry.crop_width) / 2)
     top = round((small.height - geometry.crop_height) / 2)
     box = (left, top, left + geometry.crop_width, top + geometry.crop_height)
-    return small.crop(box).tobytes()
+    return small.crop(box)
+
+
+def _likeness(small: Image.Image) -> int:
+    """Compute the likeness from what is left after the resize: it costs 0.5 ms there.
+
+    All of the picture is in it, but for the far ends of a long strip, as it is meant to be seen.
+    """
+    side = (likeness.SIDE, likeness.SIDE)
+    return likeness.of_luma(small.convert("L").resize(side, Image.Resampling.BOX).tobytes())
 
 
 def _orientation(image: ImageFile.ImageFile) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from nsfwscan.likeness import NONE
+
 if TYPE_CHECKING:
     from nsfwscan.results import ImageFacts
 
@@ -24,3 +26,5 @@ class Decoded:
     """How many frames were sampled, 1 to `MAX_SAMPLED_FRAMES`; `facts.frames` is how many exist."""
     pixels: bytes
     """(frames, crop_height, crop_width, 3) uint8 RGB in C order."""
+    likeness: int = NONE
+    """What `nsfwscan.likeness` makes of the whole picture; an animation has none."""

@@ -14,7 +14,7 @@ from nsfwscan.images.volumes import Volumes
 from nsfwscan.results import Failed, FailReason, Skipped, SkipReason, pack_key, without_inode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 PICTURE_ENDINGS = frozenset(
     {"jpg", "jpeg", "jpe", "jfif", "png", "apng", "webp", "gif", "bmp", "dib"}
@@ -28,6 +28,8 @@ _CANDIDATES = frozenset(f".{ending}" for ending in PICTURE_ENDINGS | UNREAD_ENDI
 _KIND, _REGULAR = 0o170000, stat.S_IFREG
 _BY_NAME = operator.attrgetter("name")
 DEFAULT_MAX_BYTES = 512 << 20
+QUARANTINE_NAME = ".nsfwscan-quarantine"
+"""A folder of this name is never entered: what it holds was looked at, and moved there for it."""
 
 
 class Symlinks(StrEnum):
@@ -80,6 +82,11 @@ class Listing:
     """Whether the files were named one by one, and so are meant to be pictures."""
     loose: bool = False
     """Whether they are on a file system that makes up inode numbers; the keys hold none then."""
+    partial: bool = False
+    """Whether the folder may hold more than these: only some names were looked at."""
+    device: int = 0
+    """`st_dev` and `st_ino` of the folder; 0 when it could not be looked at."""
+    inode: int = 0
 
 
 class _Matcher(Protocol):
@@ -99,13 +106,23 @@ def is_named_like_a_picture(name: str) -> bool:
 
 
 def check_roots(roots: Iterable[str]) -> None:
-    """Raise `UsageError` for the first root that does not exist."""
+    """Raise `UsageError` for the first root that does not exist or is in a quarantine."""
     for root in roots:
+        if is_quarantined(os.path.realpath(root)):
+            raise UsageError(
+                f"{printable(root)} is in a quarantine, which is never scanned",
+                hint="`nsfwscan quarantine list` shows what it holds",
+            )
         if not os.path.lexists(root):
             raise UsageError(
                 f"{printable(root) or repr(root)} does not exist",
                 hint="check the spelling of the path",
             )
+
+
+def is_quarantined(path: str) -> bool:
+    """Tell whether an absolute path leads into a quarantine, by its name alone."""
+    return QUARANTINE_NAME in path and QUARANTINE_NAME in path.split(os.sep)
 
 
 def printable(path: str) -> str:
@@ -125,10 +142,54 @@ def discover(roots: Iterable[str], options: WalkOptions, tally: WalkTally) -> It
     yield from walk.flush()
 
 
+def discover_some(
+    root: str, wanted: Mapping[str, Iterable[str]], options: WalkOptions
+) -> Iterator[Listing]:
+    """Look again at some names in folders at or below `root`, by the rules of `discover`.
+
+    `wanted` maps folders, spelled as `discover` would, to names in them. Names that are gone, or
+    that `discover` would pass over, are left out; a name that is a folder is listed with all it
+    holds. No folder is listed twice.
+    """
+    walk = _Walk(options, WalkTally())
+    for folder in sorted(wanted):
+        yield from walk.some(root, folder, sorted(wanted[folder]))
+
+
 def count_files(roots: Iterable[str], options: WalkOptions) -> int:
     """Return how many results a scan of `roots` will give, or close to it if files come and go."""
     listings = discover(roots, options, WalkTally())
     return sum(len(listing.names) + len(listing.passed) for listing in listings)
+
+
+class _Entry:
+    """What `os.scandir` gives, for a name that is known already."""
+
+    __slots__ = ("_found", "_path", "name")
+
+    def __init__(self, name: str, path: str, found: os.stat_result) -> None:
+        self.name = name
+        self._path = path
+        self._found = found
+
+    @classmethod
+    def of(cls, folder: str, name: str) -> _Entry | None:
+        """Return the entry, or None when there is none of this name."""
+        path = join(folder, name)
+        try:
+            return cls(name, path, os.lstat(path))
+        except (OSError, ValueError):  # ValueError: a NUL in the name
+            return None
+
+    def is_dir(self, *, follow_symlinks: bool) -> bool:
+        try:
+            return stat.S_ISDIR(self.stat(follow_symlinks=follow_symlinks).st_mode)
+        except FileNotFoundError:  # a link that leads nowhere
+            return False
+
+    def stat(self, *, follow_symlinks: bool) -> os.stat_result:
+        linked = follow_symlinks and stat.S_ISLNK(self._found.st_mode)
+        return os.stat(self._path) if linked else self._found
 
 
 class _Walk:
@@ -148,6 +209,11 @@ class _Walk:
         except OSError as error:
             yield from self.flush()
             yield Listing(os.path.dirname(path), passed=[unreadable(path, error)])
+            return
+        if is_quarantined(path):
+            yield from self.flush()
+            skipped = Skipped(path, SkipReason.QUARANTINED, "a quarantine is never scanned")
+            yield Listing(os.path.dirname(path), passed=[skipped])
             return
         if stat.S_ISDIR(found.st_mode):
             yield from self.flush()
@@ -175,10 +241,38 @@ class _Walk:
             yield self._files
             self._files = None
 
-    def _tree(self, root: str, device: int) -> Iterator[Listing]:
+    def some(self, root: str, folder: str, names: Sequence[str]) -> Iterator[Listing]:
+        """List these names of `folder`, which is at or below `root`, and the folders among them."""
+        inside = folder[len(root) :].strip(os.sep)
+        inside = f"{inside}/" if inside else ""
+        if not self._enters(inside):
+            return
+        try:
+            device, found = os.stat(root).st_dev, os.stat(folder)
+        except OSError:
+            return  # gone, and with it all that was asked for
+        if self._options.one_file_system and found.st_dev != device:
+            return
+        if (found.st_dev, found.st_ino) in self._seen:
+            return
+        entries = [entry for name in names if (entry := _Entry.of(folder, name)) is not None]
+        listing, subfolders = self._list(folder, inside, entries)
+        yield self._located(replace(listing, partial=True), found)
+        for name in subfolders:
+            yield from self._tree(join(folder, name), device, f"{inside}{name}/")
+
+    def _enters(self, inside: str) -> bool:
+        """Tell whether a walk would come to the folder `inside` of its root: `2024/may/`, say."""
+        parts = inside.split("/")[:-1]
+        if not self._options.hidden and any(part.startswith(".") for part in parts):
+            return False
+        above = ("/".join(parts[: depth + 1]) + "/" for depth in range(len(parts)))
+        return self._exclude is None or not any(map(self._exclude.match_file, above))
+
+    def _tree(self, root: str, device: int, inside: str = "") -> Iterator[Listing]:
         """List the folder `root`, which lies on `device`, and what is below it, depth first."""
         # A stack and not recursion: a tree may be deeper than Python's stack.
-        ahead: list[tuple[str, str]] = [(root, "")]
+        ahead: list[tuple[str, str]] = [(root, inside)]
         while ahead:
             folder, inside = ahead.pop()
             try:
@@ -191,10 +285,10 @@ class _Walk:
                 if (found.st_dev, found.st_ino) in self._seen:
                     continue
                 self._seen.add((found.st_dev, found.st_ino))
-                listing, subfolders = self._list(folder, inside)
-                if self._volumes.is_loose(found.st_dev):
-                    keys = list(map(without_inode, listing.keys))
-                    listing = replace(listing, keys=keys, loose=True)
+                with os.scandir(folder) as entries:
+                    by_name = sorted(entries, key=_BY_NAME)
+                listing, subfolders = self._list(folder, inside, by_name)
+                listing = self._located(listing, found)
             except OSError as error:
                 yield Listing(folder, passed=[unreadable(folder, error)])
                 continue
@@ -202,8 +296,16 @@ class _Walk:
             yield listing
             ahead.extend((join(folder, name), f"{inside}{name}/") for name in reversed(subfolders))
 
-    def _list(self, folder: str, inside: str) -> tuple[Listing, list[str]]:
-        """List `folder`, `inside` of its root, and name its subfolders. Raises OSError.
+    def _located(self, listing: Listing, found: os.stat_result) -> Listing:
+        """Say where the folder of a listing is."""
+        loose = self._volumes.is_loose(found.st_dev)
+        keys = list(map(without_inode, listing.keys)) if loose else listing.keys
+        return replace(listing, keys=keys, loose=loose, device=found.st_dev, inode=found.st_ino)
+
+    def _list(
+        self, folder: str, inside: str, entries: Iterable[os.DirEntry[str] | _Entry]
+    ) -> tuple[Listing, list[str]]:
+        """Sort out entries of `folder`, `inside` of its root, and name the folders among them.
 
         The inner loop of a re-scan: most of its time goes into `stat`, and the rest is written so
         that it stays so.
@@ -213,12 +315,10 @@ class _Walk:
         any_name, show_hidden, max_bytes = options.any_name, options.hidden, options.max_bytes
         filtered = self._include is not None or self._exclude is not None
         add_name, add_key = listing.names.append, listing.keys.append
-        with os.scandir(folder) as found:
-            entries = sorted(found, key=_BY_NAME)
         for entry in entries:
             name = entry.name
-            if name[0] == "." and not show_hidden:
-                self._tally.hidden += 1
+            if name[0] == "." and (not show_hidden or name == QUARANTINE_NAME):
+                self._tally.hidden += name != QUARANTINE_NAME
                 continue
             try:
                 if not any_name and name[name.rfind(".") :].lower() not in _CANDIDATES:
@@ -251,7 +351,7 @@ class _Walk:
             return Skipped(path, SkipReason.TOO_BIG, f"{found.st_size} bytes, more than {limit}")
         return Skipped(path, SkipReason.NOT_REGULAR, kind_of(found.st_mode))
 
-    def _wanted_entry(self, entry: os.DirEntry[str], inside: str) -> bool:
+    def _wanted_entry(self, entry: os.DirEntry[str] | _Entry, inside: str) -> bool:
         if entry.is_dir(follow_symlinks=self._follow):
             return self._wanted(f"{inside}{entry.name}/", folder=True)
         return self._wanted(inside + entry.name, folder=False)

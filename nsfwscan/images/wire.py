@@ -22,7 +22,7 @@ GO = b"\1"
 _REQUEST = struct.Struct("<IQ?BBHHHH")
 _ANSWER = struct.Struct("<IB?I")
 _NEED = struct.Struct("<Q")
-_FACTS = struct.Struct("<8sIIIH")
+_FACTS = struct.Struct("<8sIIIHQ")
 REQUEST_BYTES = _REQUEST.size
 ANSWER_BYTES = _ANSWER.size
 
@@ -117,7 +117,12 @@ def pack_decoded(decoded: Decoded) -> bytes:
     """Return the body of a `DECODED` answer."""
     facts = decoded.facts
     head = _FACTS.pack(
-        facts.format.encode(), facts.width, facts.height, facts.frames, decoded.frames
+        facts.format.encode(),
+        facts.width,
+        facts.height,
+        facts.frames,
+        decoded.frames,
+        decoded.likeness,
     )
     return head + decoded.pixels
 
@@ -126,13 +131,13 @@ def unpack_decoded(body: bytes, geometry: Geometry) -> Decoded:
     """Read the body of a `DECODED` answer to a request with this geometry."""
     if len(body) < _FACTS.size:
         raise Garbled
-    name, width, height, existing, frames = _FACTS.unpack_from(body)
+    name, width, height, existing, frames, likeness = _FACTS.unpack_from(body)
     pixels = body[_FACTS.size :]
     expected = frames * geometry.crop_width * geometry.crop_height * 3
     if not 1 <= frames <= min(existing, MAX_SAMPLED_FRAMES) or len(pixels) != expected:
         raise Garbled
     facts = ImageFacts(_text(name.rstrip(b"\0")), width, height, existing)
-    return Decoded(facts, frames, pixels)
+    return Decoded(facts, frames, pixels, likeness)
 
 
 def pack_refused(error: DecodeError) -> bytes:

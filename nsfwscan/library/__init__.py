@@ -5,6 +5,7 @@ from nsfwscan.library.folder_view import FolderView
 from nsfwscan.library.rows import (
     FileRow,
     Known,
+    LikenessRow,
     Outcome,
     OutcomeRow,
     Scored,
@@ -20,6 +21,7 @@ __all__ = [
     "Known",
     "Library",
     "LibraryStats",
+    "LikenessRow",
     "ModelStats",
     "Outcome",
     "OutcomeRow",

@@ -20,20 +20,26 @@ from nsfwscan.library.database import Damage, Database
 from nsfwscan.library.folder_view import FolderView, ViewRow
 from nsfwscan.library.rows import (
     FileRow,
+    LikenessRow,
     Outcome,
     OutcomeRow,
     Scorer,
+    decode_likeness,
     decode_outcome,
+    encode_likeness,
     encode_outcome,
     file_checksum,
+    likeness_checksum,
     model_checksum,
     outcome_checksum,
+    place_checksum,
     snapshot_checksum,
 )
+from nsfwscan.likeness import UNKNOWN
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 _SNAPSHOTS = 100
 
@@ -46,19 +52,30 @@ _FIND_SNAPSHOT = """
 """
 _FIND_FILES = """
     SELECT file.name, file.stat, file.sha256, file.written_at, file.checksum,
+        likeness.bits, likeness.checksum,
         outcome.sha256, outcome.written_at, outcome.body, outcome.checksum
     FROM folder
     JOIN file ON file.folder = folder.id
+    LEFT JOIN likeness ON likeness.sha256 = file.sha256
     LEFT JOIN outcome ON outcome.sha256 = file.sha256 AND outcome.scorer =
         (SELECT id FROM scorer WHERE fingerprint = ? AND decoder = ?)
     WHERE folder.path = ?
 """
+_FIND_FILE = f"{_FIND_FILES} AND file.name = ?"
+_FIND_FOLDERS = """
+    SELECT path FROM folder
+    WHERE (path = ? OR path >= ? AND path < ?)
+        AND EXISTS (SELECT 1 FROM file WHERE file.folder = folder.id)
+    ORDER BY path
+"""
+_SEP = os.sep.encode()
 _FIND_OUTCOME = """
     SELECT outcome.sha256, outcome.written_at, outcome.body, outcome.checksum
     FROM outcome
     JOIN scorer ON scorer.id = outcome.scorer
     WHERE outcome.sha256 = ? AND scorer.fingerprint = ? AND scorer.decoder = ?
 """
+_FIND_LIKENESS = "SELECT bits, checksum FROM likeness WHERE sha256 = ?"
 
 
 class Library:
@@ -108,6 +125,30 @@ class Library:
 
         return self._database.read(load)
 
+    def files(self, folder: str, names: Sequence[str], scorer: Scorer) -> FolderView:
+        """Return what `folder` does, of a few files; cheaper when they are few of many."""
+        path = os.fsencode(folder)
+        wanted = [os.fsencode(name) for name in names]
+
+        def load(connection: sqlite3.Connection) -> FolderView:
+            rows = []
+            for name in wanted:
+                where = (scorer.fingerprint.encode(), scorer.decoder, path, name)
+                rows += _view_rows(connection.execute(_FIND_FILE, where), path, scorer)
+            return FolderView.from_rows(rows)
+
+        return self._database.read(load)
+
+    def folders_below(self, root: str) -> list[str]:
+        """Return the folders at and below `root` in which files are known, in order."""
+        path = os.fsencode(root)
+        prefix = path if path.endswith(_SEP) else path + _SEP
+        where = (path, prefix, prefix[:-1] + bytes([prefix[-1] + 1]))
+        found = self._database.read(
+            lambda connection: connection.execute(_FIND_FOLDERS, where).fetchall()
+        )
+        return [os.fsdecode(folder) for (folder,) in found if isinstance(folder, bytes)]
+
     def outcome(self, sha256: bytes, scorer: Scorer) -> Outcome | None:
         """Return the outcome for content by this scorer, or None when it is not known."""
         where = (sha256, scorer.fingerprint.encode(), scorer.decoder)
@@ -117,7 +158,19 @@ class Library:
         body = _checked_body(sha256, scorer, rows[0]) if rows else None
         return None if body is None else decode_outcome(body)
 
-    def write(self, files: Sequence[FileRow], outcomes: Sequence[OutcomeRow]) -> None:
+    def likeness(self, sha256: bytes) -> int:
+        """Return the likeness of content; `UNKNOWN` when nobody computed it yet."""
+        row = self._database.read(
+            lambda connection: connection.execute(_FIND_LIKENESS, (sha256,)).fetchone()
+        )
+        return UNKNOWN if row is None else _checked_likeness(sha256, *row)
+
+    def write(
+        self,
+        files: Sequence[FileRow],
+        outcomes: Sequence[OutcomeRow],
+        likenesses: Sequence[LikenessRow] = (),
+    ) -> None:
         """Store rows in one transaction; when this returns, they outlive this process.
 
         Rows of the same key are replaced. Snapshots that would miss something are dropped.
@@ -127,6 +180,7 @@ class Library:
         def store(connection: sqlite3.Connection) -> None:
             _store_files(connection, files, now)
             _store_outcomes(connection, outcomes, now)
+            _store_likenesses(connection, likenesses)
 
         self._database.write(store)
 
@@ -141,19 +195,50 @@ class Library:
         while some := [os.fsencode(folder) for folder in itertools.islice(left, _SNAPSHOTS)]:
             self._database.write(functools.partial(_store_snapshots, folders=some, scorer=scorer))
 
-    def forget(self, folder: str, names: Iterable[str]) -> None:
-        """Drop files that are gone from a folder. What was found out about their content stays."""
-        encoded = [os.fsencode(name) for name in names]
+    def forget(self, paths: Iterable[str]) -> None:
+        """Drop files that are gone, in one transaction. What is known of their content stays."""
+        folders: dict[str, list[bytes]] = {}
+        for path in paths:
+            folder, name = os.path.split(path)
+            folders.setdefault(folder, []).append(os.fsencode(name))
 
         def drop(connection: sqlite3.Connection) -> None:
-            number = _folder_id(connection, os.fsencode(folder))
-            connection.executemany(
-                "DELETE FROM file WHERE folder = ? AND name = ?",
-                [(number, name) for name in encoded],
-            )
-            connection.execute("DELETE FROM snapshot WHERE folder = ?", (number,))
+            for folder, names in folders.items():
+                number = _folder_id(connection, os.fsencode(folder))
+                connection.executemany(
+                    "DELETE FROM file WHERE folder = ? AND name = ?",
+                    [(number, name) for name in names],
+                )
+                connection.execute("DELETE FROM snapshot WHERE folder = ?", (number,))
 
         self._database.write(drop)
+
+    def places(self) -> dict[str, str]:
+        """Return what `remember_places` was given, all in all."""
+        found = self._database.read(
+            lambda connection: connection.execute(
+                "SELECT path, identity, checksum FROM place"
+            ).fetchall()
+        )
+        return {
+            os.fsdecode(path): os.fsdecode(identity)
+            for path, identity, checksum in found
+            if checksum == place_checksum(path, identity)
+        }
+
+    def remember_places(self, identities: Mapping[str, str]) -> None:
+        """Keep what identifies the file system at each of these paths."""
+        rows = [
+            (path, identity, place_checksum(path, identity))
+            for path, identity in (
+                (os.fsencode(path), os.fsencode(identity)) for path, identity in identities.items()
+            )
+        ]
+        self._database.write(
+            lambda connection: connection.executemany(
+                "INSERT OR REPLACE INTO place (path, identity, checksum) VALUES (?, ?, ?)", rows
+            )
+        )
 
     def remember_model(self, fingerprint: str, name: str, labels: Sequence[str]) -> None:
         """Keep a model's name and labels, so that `export` can tell what the scores mean."""
@@ -217,13 +302,18 @@ class Library:
 
 
 def _view_from_rows(connection: sqlite3.Connection, path: bytes, scorer: Scorer) -> FolderView:
-    rows = []
     found = connection.execute(_FIND_FILES, (scorer.fingerprint.encode(), scorer.decoder, path))
-    for name, stat, sha256, written_at, checksum, *outcome in found:
+    return FolderView.from_rows(_view_rows(found, path, scorer))
+
+
+def _view_rows(found: sqlite3.Cursor, path: bytes, scorer: Scorer) -> list[ViewRow]:
+    rows = []
+    for name, stat, sha256, written_at, checksum, bits, bits_checksum, *outcome in found:
         if checksum == file_checksum(path, name, stat, sha256, written_at):
             body = _checked_body(sha256, scorer, outcome)
-            rows.append(ViewRow(os.fsdecode(name), stat, sha256, written_at, body))
-    return FolderView.from_rows(rows)
+            likeness = _checked_likeness(sha256, bits, bits_checksum)
+            rows.append(ViewRow(os.fsdecode(name), stat, sha256, written_at, body, likeness))
+    return rows
 
 
 def _checked_body(sha256: bytes, scorer: Scorer, row: Sequence[object]) -> bytes | None:
@@ -231,6 +321,12 @@ def _checked_body(sha256: bytes, scorer: Scorer, row: Sequence[object]) -> bytes
     if found != sha256 or checksum != outcome_checksum(scorer, found, written_at, body):
         return None
     return body if isinstance(body, bytes) else None
+
+
+def _checked_likeness(sha256: bytes, bits: object, checksum: object) -> int:
+    if not isinstance(bits, bytes) or checksum != likeness_checksum(sha256, bits):
+        return UNKNOWN
+    return decode_likeness(bits)
 
 
 def _store_files(connection: sqlite3.Connection, files: Sequence[FileRow], now: int) -> None:
@@ -275,6 +371,17 @@ def _store_outcomes(
         "INSERT OR REPLACE INTO outcome (sha256, scorer, written_at, body, checksum)"
         " VALUES (?, ?, ?, ?, ?)",
         rows,
+    )
+
+
+def _store_likenesses(connection: sqlite3.Connection, rows: Sequence[LikenessRow]) -> None:
+    # Snapshots stay as they are: one in which a likeness is unknown is not wrong.
+    connection.executemany(
+        "INSERT OR REPLACE INTO likeness (sha256, bits, checksum) VALUES (?, ?, ?)",
+        [
+            (sha256, bits := encode_likeness(likeness), likeness_checksum(sha256, bits))
+            for sha256, likeness in rows
+        ],
     )
 
 

@@ -26,6 +26,7 @@ from nsfwscan.library.rows import (
     decode_outcome,
     encode_outcome,
 )
+from nsfwscan.likeness import UNKNOWN
 from nsfwscan.results import KEY_BYTES, FileKey, ImageFacts, Scores
 
 _LENGTHS = struct.Struct("<II")
@@ -43,6 +44,7 @@ class ViewRow(NamedTuple):
     written_at: int
     outcome: bytes | None
     """`encode_outcome`, or None when there is none by this scorer."""
+    likeness: int = UNKNOWN
 
 
 class FolderView(Mapping[str, Known]):
@@ -58,6 +60,7 @@ class FolderView(Mapping[str, Known]):
         "_labels",
         "_others",
         "digests",
+        "likenesses",
         "names",
         "stats",
         "stored",
@@ -75,6 +78,8 @@ class FolderView(Mapping[str, Known]):
         """When each file was read, seconds since the epoch."""
         self.unsafe = array("d")
         """The unsafe score of each file, 0 to 1; NaN where the outcome is no score or unknown."""
+        self.likenesses = array("Q")
+        """The likeness of each file's content; `UNKNOWN` where nobody computed it."""
         self.stored = False
         """Whether it was read from a snapshot; where not, the next scan would be glad of one."""
         self._labels = 0
@@ -94,6 +99,7 @@ class FolderView(Mapping[str, Known]):
         view.stats = b"".join([row.stat for row in rows])
         view.digests = b"".join([row.sha256 for row in rows])
         view.written_at = array("q", [row.written_at for row in rows])
+        view.likenesses = array("Q", [row.likeness for row in rows])
         view._take_outcomes([row.outcome for row in rows])
         return view
 
@@ -115,6 +121,10 @@ class FolderView(Mapping[str, Known]):
         view.digests = body[at : (at := at + SHA256_BYTES * count)]
         view.written_at.frombytes(body[at : (at := at + 8 * count)])
         view.unsafe.frombytes(body[at : (at := at + 8 * count)])
+        if header.get("likenesses"):
+            view.likenesses.frombytes(body[at : (at := at + 8 * count)])
+        else:  # written before there were any
+            view.likenesses.frombytes(bytes(8 * count))
         view._labels = header["labels"]
         view._formats = header["formats"]
         view._details = body[at:]
@@ -127,6 +137,7 @@ class FolderView(Mapping[str, Known]):
             {
                 "byteorder": sys.byteorder,
                 "count": len(self.names),
+                "likenesses": True,
                 "labels": self._labels,
                 "formats": self._formats,
                 "others": {index: body.decode() for index, body in self._others.items()},
@@ -134,7 +145,8 @@ class FolderView(Mapping[str, Known]):
         ).encode()
         names = os.fsencode("\0".join(self.names))
         lengths = _LENGTHS.pack(len(header), len(names))
-        numbers = (self.written_at.tobytes(), self.unsafe.tobytes(), self._details)
+        columns = (self.written_at, self.unsafe, self.likenesses)
+        numbers = (*(column.tobytes() for column in columns), self._details)
         return b"".join((lengths, header, names, self.stats, self.digests, *numbers))
 
     def __getitem__(self, name: str) -> Known:
@@ -147,6 +159,7 @@ class FolderView(Mapping[str, Known]):
             self.digests[SHA256_BYTES * index : SHA256_BYTES * (index + 1)],
             self._outcome(index, record.unpack_from(self._details, index * record.size)),
             self.written_at[index],
+            self.likenesses[index],
         )
 
     def __iter__(self) -> Iterator[str]:
@@ -164,6 +177,7 @@ class FolderView(Mapping[str, Known]):
             (digest for (digest,) in _DIGEST.iter_unpack(self.digests)),
             map(self._outcome, range(len(self.names)), records),
             self.written_at,
+            self.likenesses,
         )
 
     def _outcome(self, index: int, record: tuple[Any, ...]) -> Outcome | None:

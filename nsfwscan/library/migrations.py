@@ -50,7 +50,34 @@ def m001_first_schema(connection: sqlite3.Connection) -> None:
     )
 
 
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (m001_first_schema,)
+def m002_places(connection: sqlite3.Connection) -> None:
+    """Create the table of watched places: which file system was where.
+
+    Without it an unplugged disk would look like deleted pictures to a watcher that starts.
+    """
+    connection.execute(
+        "CREATE TABLE place (path BLOB PRIMARY KEY, identity BLOB NOT NULL,"
+        " checksum INTEGER NOT NULL) WITHOUT ROWID"
+    )
+
+
+def m003_likenesses(connection: sqlite3.Connection) -> None:
+    """Add what tells near-duplicates: one number for each content, whatever model scores it.
+
+    What was scored before has none until somebody asks for it. Snapshots keep their form: one
+    without likenesses is one in which all are unknown.
+    """
+    connection.execute(
+        "CREATE TABLE likeness (sha256 BLOB PRIMARY KEY, bits BLOB NOT NULL,"
+        " checksum INTEGER NOT NULL) WITHOUT ROWID"
+    )
+
+
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
+    m001_first_schema,
+    m002_places,
+    m003_likenesses,
+)
 """In order. The schema's version is how many of them a library went through."""
 
 

@@ -14,11 +14,13 @@ import struct
 import zlib
 from typing import NamedTuple, TypeAlias
 
+from nsfwscan.likeness import UNKNOWN
 from nsfwscan.results import KEY_BYTES, FailReason, FileKey, ImageFacts, Scores
 
 SHA256_BYTES = 32
 
 _TIME = struct.Struct("<q")
+_LIKENESS = struct.Struct("<Q")
 
 
 class Scorer(NamedTuple):
@@ -57,6 +59,8 @@ class Known(NamedTuple):
     """None when this scorer has not seen the content."""
     written_at: int
     """When the file was read, seconds since the epoch, for rules by which knowledge expires."""
+    likeness: int = UNKNOWN
+    """See `nsfwscan.likeness`."""
 
 
 class FileRow(NamedTuple):
@@ -65,6 +69,13 @@ class FileRow(NamedTuple):
     path: str
     key: FileKey
     sha256: bytes
+
+
+class LikenessRow(NamedTuple):
+    """digest -> likeness."""
+
+    sha256: bytes
+    likeness: int
 
 
 class OutcomeRow(NamedTuple):
@@ -104,6 +115,17 @@ def decode_outcome(body: bytes) -> Outcome | None:
         return None
 
 
+def encode_likeness(likeness: int) -> bytes:
+    """Return a likeness as 8 bytes: SQLite's integers have a sign and would not hold it."""
+    return _LIKENESS.pack(likeness)
+
+
+def decode_likeness(bits: bytes) -> int:
+    """Read a likeness back whose row passed its checksum."""
+    (likeness,) = _LIKENESS.unpack(bits)
+    return int(likeness)
+
+
 def file_checksum(folder: object, name: object, stat: object, sha256: object, at: object) -> int:
     """Return the checksum of a row of the table `file`; -1, which none has, for a broken row."""
     if not (
@@ -134,6 +156,18 @@ def outcome_checksum(scorer: Scorer, sha256: object, at: object, body: object) -
     )
 
 
+def likeness_checksum(sha256: object, bits: object) -> int:
+    """Return the checksum of a row of the table `likeness`; -1, which none has, when broken."""
+    if not (
+        isinstance(sha256, bytes)
+        and isinstance(bits, bytes)
+        and len(sha256) == SHA256_BYTES
+        and len(bits) == _LIKENESS.size
+    ):
+        return -1
+    return zlib.crc32(b"".join((b"likeness", sha256, bits)))
+
+
 def snapshot_checksum(folder: object, scorer: Scorer, body: object) -> int:
     """Return the checksum of a row of the table `snapshot`; -1, which none has, when broken."""
     if not (isinstance(folder, bytes) and isinstance(body, bytes)):
@@ -149,6 +183,13 @@ def model_checksum(fingerprint: object, name: object, labels: object) -> int:
     ):
         return -1
     return zlib.crc32(b"\0".join((b"model", fingerprint, name, labels)))
+
+
+def place_checksum(path: object, identity: object) -> int:
+    """Return the checksum of a row of the table `place`; -1, which none has, for a broken row."""
+    if not (isinstance(path, bytes) and isinstance(identity, bytes)):
+        return -1
+    return zlib.crc32(b"\0".join((b"place", path, identity)))
 
 
 def _scorer_bytes(scorer: Scorer) -> bytes:

@@ -16,8 +16,10 @@ from nsfwscan.library.rows import (
     Scorer,
     decode_outcome,
     file_checksum,
+    likeness_checksum,
     model_checksum,
     outcome_checksum,
+    place_checksum,
     snapshot_checksum,
 )
 from nsfwscan.results import FileKey
@@ -140,6 +142,10 @@ def prune(database: Database, *, older_than_days: float, models: Collection[str]
                 connection.execute("DELETE FROM scorer WHERE id = ?", (number,))
                 connection.execute("DELETE FROM model WHERE fingerprint = ?", (fingerprint,))
         connection.execute("DELETE FROM folder WHERE id NOT IN (SELECT folder FROM file)")
+        connection.execute(
+            "DELETE FROM likeness WHERE sha256 NOT IN (SELECT sha256 FROM outcome)"
+            " AND sha256 NOT IN (SELECT sha256 FROM file)"
+        )
         return dropped
 
     outcomes = database.write(drop)
@@ -163,8 +169,10 @@ def verify(database: Database) -> Verified:
         for find, delete in (
             (_bad_files, "DELETE FROM file WHERE folder = ? AND name = ?"),
             (_bad_outcomes, "DELETE FROM outcome WHERE sha256 = ? AND scorer = ?"),
+            (_bad_likenesses, "DELETE FROM likeness WHERE sha256 = ?"),
             (_bad_snapshots, "DELETE FROM snapshot WHERE folder = ? AND scorer = ?"),
             (_bad_models, "DELETE FROM model WHERE fingerprint = ?"),
+            (_bad_places, "DELETE FROM place WHERE path = ?"),
         ):
             count, keys = find(connection)
             connection.executemany(delete, keys)
@@ -179,7 +187,16 @@ def clear(database: Database) -> None:
     """Forget everything. Raises `LibraryUnavailable`."""
 
     def drop(connection: sqlite3.Connection) -> None:
-        for table in ("snapshot", "outcome", "file", "folder", "scorer", "model"):
+        for table in (
+            "snapshot",
+            "outcome",
+            "likeness",
+            "file",
+            "folder",
+            "scorer",
+            "model",
+            "place",
+        ):
             connection.execute(f"DELETE FROM {table}")  # noqa: S608  our own table names
 
     # Not by removing the file: other processes may have it open, and would corrupt a new one.
@@ -323,6 +340,11 @@ def _bad_outcomes(connection: sqlite3.Connection) -> tuple[int, list[tuple[Any, 
     )
 
 
+def _bad_likenesses(connection: sqlite3.Connection) -> tuple[int, list[tuple[Any, ...]]]:
+    rows = connection.execute("SELECT sha256, bits, checksum FROM likeness")
+    return _failing(rows, keys=1, holds=lambda row: likeness_checksum(*row[:2]) == row[2])
+
+
 def _bad_snapshots(connection: sqlite3.Connection) -> tuple[int, list[tuple[Any, ...]]]:
     rows = connection.execute(
         "SELECT folder, scorer, checksum, body, path, fingerprint, decoder FROM snapshot"
@@ -342,6 +364,11 @@ def _bad_snapshots(connection: sqlite3.Connection) -> tuple[int, list[tuple[Any,
 def _bad_models(connection: sqlite3.Connection) -> tuple[int, list[tuple[Any, ...]]]:
     rows = connection.execute("SELECT fingerprint, name, labels, checksum FROM model")
     return _failing(rows, keys=1, holds=lambda row: model_checksum(*row[:3]) == row[3])
+
+
+def _bad_places(connection: sqlite3.Connection) -> tuple[int, list[tuple[Any, ...]]]:
+    rows = connection.execute("SELECT path, identity, checksum FROM place")
+    return _failing(rows, keys=1, holds=lambda row: place_checksum(*row[:2]) == row[2])
 
 
 def _failing(

@@ -7,13 +7,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias, assert_never
 
 from nsfwscan.report.text import utf8
-from nsfwscan.results import Failed, Scanned, ScanResult, Skipped
+from nsfwscan.results import Decision, Failed, Scanned, ScanResult, Skipped
 
 if TYPE_CHECKING:
+    from nsfwscan.acts import Act
     from nsfwscan.models.manifest import ModelManifest
 
 SCHEMA_VERSION = 1
 """Raised when a field changes its meaning or goes away; new fields may come without it."""
+
+MODEL, PERSON = "model", "person"
+"""Who decided. A person's decision stands whatever the score beside it says."""
 
 Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
 
@@ -29,26 +33,7 @@ class Recorder:
 
         `path` is valid Unicode; a path that is no UTF-8 stands whole in `path_base64`.
         """
-        path = utf8(result.path)
-        record: dict[str, Json] = {
-            "schema_version": SCHEMA_VERSION,
-            "path": path,
-            "path_base64": None if path == result.path else _base64(result.path),
-            "status": "",
-            "reason": None,
-            "detail": None,
-            "sha256": None,
-            "decision": None,
-            "nsfw_score": None,
-            "labels": None,
-            "thresholds": None,
-            "model": {"name": self.manifest.package, "fingerprint": self.manifest.fingerprint},
-            "origin": None,
-            "format": None,
-            "width": None,
-            "height": None,
-            "frames": None,
-        }
+        record = self._empty(result.path)
         match result:
             case Scanned():
                 record |= self._scanned(result)
@@ -60,6 +45,8 @@ class Recorder:
                     "sha256": result.sha256.hex() if result.sha256 else None,
                     "origin": result.origin.value,
                 }
+                if result.decision is not None:
+                    record |= {"decision": result.decision.value, "decided_by": PERSON}
             case Skipped():
                 record |= {
                     "status": "skipped",
@@ -70,6 +57,59 @@ class Recorder:
                 assert_never(result)
         return record
 
+    def gone(self, path: str, sha256: bytes | None, decision: Decision | None) -> dict[str, Json]:
+        """Return the record of a picture that is not there any more, with what was known of it."""
+        return self._empty(path) | {
+            "status": "gone",
+            "sha256": sha256.hex() if sha256 else None,
+            "decision": decision.value if decision else None,
+        }
+
+    def came_from(self, path: str) -> dict[str, Json]:
+        """Return the fields that tell where a picture was before; None in both for nowhere."""
+        text = utf8(path)
+        return {
+            "from": text or None,
+            "from_base64": None if text == path else _base64(path),
+        }
+
+    def act(self, act: Act) -> dict[str, Json]:
+        """Return the record of something that was done about a picture: status `acted`."""
+        return self._empty(act.path) | {
+            "status": "acted",
+            "detail": utf8(act.detail) or None,
+            "action": act.action.value,
+            "outcome": act.outcome.value,
+            "target": None if act.target is None else utf8(act.target),
+        }
+
+    def _empty(self, path: str) -> dict[str, Json]:
+        text = utf8(path)
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "path": text,
+            "path_base64": None if text == path else _base64(path),
+            "status": "",
+            "reason": None,
+            "detail": None,
+            "sha256": None,
+            "decision": None,
+            "decided_by": None,
+            "near": None,
+            "nsfw_score": None,
+            "labels": None,
+            "thresholds": None,
+            "model": {"name": self.manifest.package, "fingerprint": self.manifest.fingerprint},
+            "origin": None,
+            "format": None,
+            "width": None,
+            "height": None,
+            "frames": None,
+            "action": None,
+            "outcome": None,
+            "target": None,
+        }
+
     def _scanned(self, result: Scanned) -> dict[str, Json]:
         labels: list[Json] = [
             {"label": label, "score": score}
@@ -78,10 +118,15 @@ class Recorder:
             )
         ]
         verdict = result.verdict
+        near: Json = None
+        if verdict.near is not None:
+            near = {"sha256": verdict.near.sha256.hex(), "distance": verdict.near.distance}
         return {
             "status": "scanned",
             "sha256": result.sha256.hex(),
             "decision": verdict.decision.value,
+            "decided_by": MODEL if verdict.ruling is None else PERSON,
+            "near": near,
             "nsfw_score": verdict.score,
             "labels": labels,
             "thresholds": {"review_at": verdict.review_at, "flag_at": verdict.flag_at},

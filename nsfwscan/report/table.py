@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, assert_never
 
+from nsfwscan.acts import Act, ActionName, Outcome
+from nsfwscan.report.record import MODEL
 from nsfwscan.report.text import count, readable
-from nsfwscan.results import Decision, Failed, Scanned, ScanResult, Skipped
+from nsfwscan.results import Decision, Failed, Scanned, ScanResult, Skipped, Verdict
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from nsfwscan.report.record import Json
 
-_MOST_FAILED = 20
+_MOST_FAILED = _MOST_ACTS = 20
 """A broken disk fails by the thousand; the table names the first and counts the rest."""
 _STYLES = {Decision.NSFW: "bold red", Decision.REVIEW: "yellow", Decision.SAFE: "green"}
 _PIPE_WIDTH = 100_000
 """Columns to assume where the output is no terminal: a path must never be cut or folded there."""
+
+
+class _Row(NamedTuple):
+    """A picture with a decision, by a model or by a person."""
+
+    decision: Decision
+    score: float | None
+    by: str
+    path: str
 
 
 class TableReporter:
@@ -25,19 +36,35 @@ class TableReporter:
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
-        self._scanned: list[Scanned] = []
+        self._decided: list[_Row] = []
         self._others: list[Failed | Skipped] = []
+        self._acts: list[Act] = []
 
     def add(self, result: ScanResult) -> None:
         """Keep one result for the table."""
-        if isinstance(result, Scanned):
-            self._scanned.append(result)
-        else:
-            self._others.append(result)
+        match result:
+            case Scanned():
+                verdict = result.verdict
+                self._decided.append(
+                    _Row(verdict.decision, verdict.score, _decided_by(verdict), result.path)
+                )
+            case Failed() if result.decision is not None:
+                by = f"a person; not read: {result.reason}"
+                self._decided.append(_Row(result.decision, None, by, result.path))
+            case Failed() | Skipped():
+                self._others.append(result)
+            case _:
+                assert_never(result)
+
+    def act(self, act: Act) -> None:
+        """Keep an act that did not go as everybody expects, or would go; the rest is counted."""
+        quiet = act.outcome is Outcome.HELD_BACK or act.action is ActionName.NOTIFY
+        if not quiet and (act.outcome is not Outcome.DONE or act.detail):
+            self._acts.append(act)
 
     def end(self, _summary: dict[str, Json], /) -> None:
-        """Write the table; nothing when there is nothing to show."""
-        if not self._scanned and not self._others:
+        """Write the tables; nothing when there is nothing to show."""
+        if not self._decided and not self._others and not self._acts:
             return
         text = io.TextIOWrapper(self._stream, encoding="utf-8", write_through=True)
         try:
@@ -51,21 +78,49 @@ class TableReporter:
 
         terminal = text.isatty()
         console = Console(file=text, width=None if terminal else _PIPE_WIDTH, highlight=False)
-        if self._scanned:
+        if self._decided:
+            # Where no person decided anything, nobody has to be told who did.
+            ruled = any(one.by != MODEL for one in self._decided)
             table = Table(box=None, pad_edge=False)
             table.add_column("decision")
             table.add_column("score", justify="right")
+            if ruled:
+                table.add_column("decided by")
             table.add_column("picture", overflow="fold")
-            for one in sorted(self._scanned, key=lambda one: (-one.verdict.score, one.path)):
-                decision = one.verdict.decision
-                style = _STYLES[decision]
+            for one in sorted(self._decided, key=_by_score):
+                style = _STYLES[one.decision]
                 table.add_row(
-                    f"[{style}]{decision}[/{style}]",
-                    _cut(one.verdict.score),
+                    f"[{style}]{one.decision}[/{style}]",
+                    "-" if one.score is None else _cut(one.score),
+                    *([one.by] if ruled else []),
                     _plain(readable(one.path)),
                 )
             console.print(table)
         self._print_others(console)
+        self._print_acts(console)
+
+    def _print_acts(self, console: Console) -> None:
+        from rich.table import Table
+
+        if not self._acts:
+            return
+        table = Table(box=None, pad_edge=False)
+        table.add_column("action")
+        table.add_column("outcome")
+        table.add_column("picture", overflow="fold")
+        table.add_column("remark", overflow="fold")
+        dry = self._acts[0].outcome is Outcome.WOULD
+        shown = self._acts if dry else self._acts[:_MOST_ACTS]
+        for one in shown:
+            table.add_row(
+                one.action, one.outcome, _plain(readable(one.path)), _plain(readable(one.detail))
+            )
+        if self._decided or self._others:
+            console.print()
+        console.print(table)
+        more = len(self._acts) - len(shown)
+        if more:
+            console.print(f"and {count(more, 'more act')}: --format jsonl names all")
 
     def _print_others(self, console: Console) -> None:
         from rich.table import Table
@@ -80,12 +135,24 @@ class TableReporter:
             table.add_row(
                 one.reason.value, _plain(readable(one.path)), _plain(readable(one.detail))
             )
-        if self._scanned:
+        if self._decided:
             console.print()
         console.print(table)
         more = len(self._others) - _MOST_FAILED
         if more > 0:
             console.print(f"and {count(more, 'more file')}: --only failed --format jsonl names all")
+
+
+def _decided_by(verdict: Verdict) -> str:
+    if verdict.ruling is None:
+        return MODEL
+    if verdict.near is None:
+        return "a person"
+    return f"a person, of one like it ({verdict.near.sha256.hex()[:12]})"
+
+
+def _by_score(row: _Row) -> tuple[float, str]:
+    return -2.0 if row.score is None else -row.score, row.path
 
 
 def _cut(score: float) -> str:

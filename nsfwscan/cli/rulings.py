@@ -1,0 +1,316 @@
+"""`nsfwscan allow`, `nsfwscan deny` and `nsfwscan rulings`: what a person decided."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from typing import Annotated
+
+import typer
+
+from nsfwscan import likeness, locations
+from nsfwscan.cli.commands import Command, Group
+from nsfwscan.cli.options import Quiet
+from nsfwscan.cli.tables import print_table
+from nsfwscan.cli.talk import Talk
+from nsfwscan.errors import UsageError
+from nsfwscan.images.discover import check_roots, printable
+from nsfwscan.report.text import count, plain_json, readable
+from nsfwscan.results import Ruling
+from nsfwscan.rulings import RulingBook, Rulings
+from nsfwscan.rulings.rule import Ruled, from_record, to_record
+
+_ASK_ABOVE = 20
+"""Pictures. A folder named by mistake is easily hundreds; a handful was meant."""
+_DIGITS = re.compile(r"[0-9a-f]{8,64}")
+
+Paths = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="PATH", help="Pictures, and folders with every picture below.", show_default=False
+    ),
+]
+Near = Annotated[
+    bool,
+    typer.Option(
+        "--near",
+        help="Decide about pictures that look the same, too: this one in another size, format or "
+        "quality. Wherever that happens, the output says from which picture the decision comes.",
+    ),
+]
+Within = Annotated[
+    int,
+    typer.Option(
+        "--within",
+        metavar="BITS",
+        min=0,
+        max=likeness.MOST_WITHIN,
+        help="With --near: in how many of 64 bits the likenesses of two pictures may differ for "
+        "them to look the same.",
+    ),
+]
+Yes = Annotated[
+    bool,
+    typer.Option("--yes", "-y", help=f"Do not ask, which is done above {_ASK_ABOVE} pictures."),
+]
+
+app = typer.Typer(
+    cls=Group,
+    no_args_is_help=True,
+    help="Look after what you decided with `nsfwscan allow` and `nsfwscan deny`.",
+    epilog="Decisions are kept by content, in a file of their own among your data: neither a new "
+    "model nor `nsfwscan cache clear` touches them.",
+)
+
+
+def allow(
+    paths: Paths,
+    near: Near = False,
+    within: Within = likeness.DEFAULT_WITHIN,
+    yes: Yes = False,
+    quiet: Quiet = False,
+) -> None:
+    """Decide that pictures are safe, whatever a model says of them.
+
+    The decision is about what the files hold, not where they are: it holds for copies, after a
+    rename or a move, for every model and every threshold, until you take it back or decide
+    otherwise. Scans show such a picture as safe, decided by a person, with its score beside it.
+
+    Exits with 3 when some of the files could not be read: about them nothing is decided.
+    """
+    _decide(Ruling.ALLOWED, paths, within if near else None, yes=yes, quiet=quiet)
+
+
+def deny(
+    paths: Paths,
+    near: Near = False,
+    within: Within = likeness.DEFAULT_WITHIN,
+    yes: Yes = False,
+    quiet: Quiet = False,
+) -> None:
+    """Decide that pictures are not safe for work, whatever a model says of them.
+
+    The decision is about what the files hold, not where they are: it holds for copies, after a
+    rename or a move, for every model and every threshold, until you take it back or decide
+    otherwise. Scans flag such a picture, decided by a person, with its score beside it.
+
+    Exits with 3 when some of the files could not be read: about them nothing is decided.
+    """
+    _decide(Ruling.DENIED, paths, within if near else None, yes=yes, quiet=quiet)
+
+
+def _decide(
+    ruling: Ruling, paths: Sequence[str], within: int | None, *, yes: bool, quiet: bool
+) -> None:
+    from nsfwscan.rulings.decide import decide, pictures
+
+    talk = Talk(quiet=quiet)
+    check_roots(paths)
+    found = list(pictures(paths))
+    if len(found) > _ASK_ABOVE and not yes:
+        _ask(f"Decide that {count(len(found), 'picture')} are {ruling}?")
+    decided = decide(_book(), found, ruling, within=within)
+    for failed in decided.failed:
+        why = f" ({failed.detail})" if failed.detail else ""
+        talk.warn(f"nothing is decided about {failed.path}: {failed.reason}{why}")
+    for one in decided.unlike:
+        talk.warn(f"{one.path} is known by its content only: {one.why_not}")
+    sentence = f"{count(len(decided.new), 'picture')} {ruling}"
+    if any(one.near for one in decided.new):
+        sentence += f", and what looks the same within {within} bits"
+    if decided.turned:
+        sentence += f"; {decided.turned:,} had been decided the other way"
+    if decided.known:
+        sentence += f"; {decided.known:,} had been {ruling} before"
+    typer.echo(f"{sentence}.")
+    raise typer.Exit(3 if decided.failed else 0)
+
+
+@app.command("list", cls=Command)
+def list_() -> None:
+    """Print every decision that holds, the latest last.
+
+    PICTURE is where the picture was when you decided; what counts is its content.
+    """
+    rows = [
+        (
+            one.ruling.value,
+            time.strftime("%Y-%m-%d %H:%M", time.localtime(one.at)),
+            "-" if one.near is None else f"{one.near.within} bits",
+            one.sha256.hex()[:12],
+            one.path,
+        )
+        for one in _book().load()
+    ]
+    print_table(("decision", "when", "near", "content", "picture"), rows)
+
+
+@app.command(cls=Command)
+def forget(
+    what: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="WHAT",
+            help="A picture; a folder with every picture below; the place where a picture was when "
+            "you decided; or the first digits, at least 8, of a content, as `list` prints it.",
+            show_default=False,
+        ),
+    ],
+) -> None:
+    """Take decisions back: what a model says counts again.
+
+    Nothing is taken back when any WHAT fits no decision.
+    """
+    book = _book()
+    rulings = book.load()
+    chosen: dict[bytes, Ruled] = {}
+    for one in what:
+        found = _meant(one, rulings)
+        if not found:
+            raise UsageError(
+                f"there is no decision about {printable(one)}",
+                hint="`nsfwscan rulings list` prints all of them",
+            )
+        chosen |= {ruled.sha256: ruled for ruled in found}
+    book.forget(chosen)
+    typer.echo(f"{count(len(chosen), 'decision')} taken back.")
+
+
+def _meant(what: str, rulings: Rulings) -> list[Ruled]:
+    """Return the decisions that a word of the command line is about."""
+    from nsfwscan.rulings.decide import look, pictures
+
+    if os.path.lexists(what):
+        contents = {one.sha256 for one in look(pictures([what]), near=False).seen}
+        found = [one for one in rulings if one.sha256 in contents]
+        if found:
+            return found
+    was_there = {printable(what), printable(os.path.abspath(what))}
+    found = [one for one in rulings if one.path in was_there]
+    if not found and _DIGITS.fullmatch(what.lower()):
+        found = [one for one in rulings if one.sha256.hex().startswith(what.lower())]
+    return found
+
+
+@app.command(cls=Command)
+def export() -> None:
+    """Print every decision that holds as JSON Lines, for `nsfwscan rulings import`.
+
+    The lines hold where the pictures were and checksums of what they held, no pictures.
+    """
+    out = sys.stdout.buffer
+    for one in _book().load():
+        out.write(plain_json(json.dumps(to_record(one), ensure_ascii=False)).encode() + b"\n")
+    out.flush()
+
+
+@app.command("import", cls=Command)
+def import_(
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE",
+            help="What `export` printed; `-` reads standard input.",
+            show_default=False,
+        ),
+    ],
+) -> None:
+    """Take over decisions that were made elsewhere.
+
+    They keep their dates. Where you decided about the same picture later than that, yours stays.
+    When a line cannot be understood, nothing is taken over.
+    """
+    book = _book()
+    before = book.load()
+    new: dict[bytes, Ruled] = {}
+    lines = 0
+    for number, line in enumerate(_lines(file), 1):
+        if not line.strip():
+            continue
+        lines += 1
+        ruled = _imported(line, f"line {number} of {readable(file)}")
+        held = new.get(ruled.sha256) or before.by_content(ruled.sha256)
+        if held is None or ruled.at > held.at:
+            new[ruled.sha256] = ruled
+    book.add(list(new.values()))
+    typer.echo(
+        f"{count(len(new), 'decision')} taken over; {lines - len(new):,} were known or are older."
+    )
+
+
+def _lines(file: str) -> Iterable[bytes]:
+    try:
+        if file == "-":
+            return sys.stdin.buffer.read().splitlines()
+        with open(file, "rb") as stream:
+            return stream.read().splitlines()
+    except OSError as error:
+        raise UsageError(
+            f"cannot read {printable(file)}: {error.strerror or error}",
+            hint="give a file that `nsfwscan rulings export` printed, or - for standard input",
+        ) from error
+
+
+def _imported(line: bytes, where: str) -> Ruled:
+    try:
+        record = json.loads(line)
+        entry = from_record(record) if isinstance(record, dict) else None
+        problem = "it is no decision"
+    except ValueError as error:
+        entry, problem = None, str(error)
+    if not isinstance(entry, Ruled):
+        raise UsageError(
+            f"{where} cannot be understood: {problem}",
+            hint="nothing was taken over; give what `nsfwscan rulings export` printed",
+        )
+    return entry
+
+
+@app.command(cls=Command)
+def repair(yes: Yes = False) -> None:
+    """Show the lines of the file that are damaged, and go on without them when you say so.
+
+    Until then nothing is scanned: what is lost may have denied a picture, and a scan would call it
+    safe. Often a line still tells which picture it was about, so that you can decide again. The
+    lines stay in the file.
+
+    Exits with 2 when the answer is no.
+    """
+    book = _book()
+    contents = book.read()
+    for line in contents.damaged:
+        typer.echo(f"line {line.number}: {readable(os.fsdecode(line.data))}")
+    if not contents.damaged:
+        typer.echo("Every line can be read, or was given up before.")
+        return
+    if not yes:
+        _ask(f"Go on without {count(len(contents.damaged), 'line')}?")
+    book.give_up(contents.damaged)
+    typer.echo(f"{count(len(contents.damaged), 'line')} given up.")
+
+
+@app.command(cls=Command)
+def path() -> None:
+    """Print where the decisions are kept: a file to put into your backup."""
+    typer.echo(os.fsencode(locations.rulings_file()))
+
+
+def _book() -> RulingBook:
+    return RulingBook(locations.rulings_file())
+
+
+def _ask(question: str) -> None:
+    """Go on only when the answer is yes; exit with 2 when it is no."""
+    if not sys.stdin.isatty():
+        raise UsageError(f"nobody is there to answer: {question}", hint="say --yes")
+    try:
+        sure = typer.confirm(question, err=True)
+    except typer.Abort:  # typer makes exit code 1 of Ctrl-C here, and that means "flagged"
+        raise typer.Exit(130) from None
+    if not sure:
+        typer.echo("Nothing was changed.", err=True)
+        raise typer.Exit(2)

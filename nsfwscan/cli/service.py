@@ -1,0 +1,158 @@
+"""`nsfwscan service`: the watcher as a service that the system starts at login."""
+
+from __future__ import annotations
+
+import collections
+import os
+import sys
+import time
+from collections.abc import Iterator
+from typing import Annotated, BinaryIO
+
+import typer
+
+from nsfwscan import locations
+from nsfwscan.cli.commands import Command, Group
+from nsfwscan.cli.tables import print_table
+from nsfwscan.errors import ServiceError
+from nsfwscan.images.discover import check_roots
+from nsfwscan.report.text import readable
+from nsfwscan.service.managers import manager
+from nsfwscan.service.spec import spec_for
+from nsfwscan.watch import instance
+
+app = typer.Typer(
+    cls=Group,
+    no_args_is_help=True,
+    help="Let the system keep the watcher running, from login to logout.",
+    epilog="On Linux this is a systemd unit of your own, on macOS a launchd agent, on Windows a "
+    "scheduled task. Nothing of it needs an administrator.",
+)
+
+_NOT_RUNNING = 3
+"""What `systemctl status` exits with for a service that does not run."""
+_LOOK_S = 0.5
+
+
+@app.command(cls=Command)
+def install(
+    context: typer.Context,
+    paths: Annotated[
+        list[str], typer.Argument(metavar="PATH", help="Folders to watch.", show_default=False)
+    ],
+    only_print: Annotated[
+        bool, typer.Option("--print", help="Only print what would be written, and where to.")
+    ] = False,
+    start_now: Annotated[
+        bool, typer.Option("--start/--no-start", help="Start it at once, not only at login.")
+    ] = True,
+) -> None:
+    """Watch these folders from now on, whenever you are logged in.
+
+    How it watches is set in the configuration file, below `[watch]`, which the service reads at
+    each start: `settle-ms = 500` there stands for `nsfwscan watch --settle-ms 500`. To install
+    again with other folders replaces the service. One that nsfwscan did not write is left alone.
+    """
+    check_roots(os.path.expanduser(path) for path in paths)
+    found = manager()
+    root = context.find_root()
+    spec = spec_for(tuple(paths), config=root.params.get("config_file"))
+    where, text = found.written(spec)
+    if only_print:
+        typer.echo(f"{readable(where)}:", err=True)
+        typer.echo(text, nl=not text.endswith("\n"))
+        return
+    found.install(spec)
+    if start_now:
+        found.start()
+    typer.echo(
+        f"Installed as {readable(where)}"
+        + (" and started." if start_now else "; it starts at the next login.")
+        + " `nsfwscan status` tells what it does.",
+        err=True,
+    )
+
+
+@app.command(cls=Command)
+def uninstall() -> None:
+    """Stop the service and remove it. Pictures, scores and quarantine stay as they are."""
+    manager().uninstall()
+    typer.echo("The service is removed.", err=True)
+
+
+@app.command(cls=Command)
+def start() -> None:
+    """Start the service, or start it anew when it runs."""
+    manager().start()
+    typer.echo("The service is started. `nsfwscan status` tells what it does.", err=True)
+
+
+@app.command(cls=Command)
+def stop() -> None:
+    """Stop the service until the next login; the pictures in hand are finished first."""
+    manager().stop()
+    typer.echo("The service is stopped.", err=True)
+
+
+@app.command(cls=Command)
+def status() -> None:
+    """Tell whether the service is installed and running; `nsfwscan status` tells what it does.
+
+    Exits with 0 when it runs and with 3 when it does not.
+    """
+    found = manager()
+    state = found.state()
+    # Any watcher holds the lock, also one that was started by hand.
+    watching = instance.is_held(locations.watch_lock())
+    print_table(
+        ("what", "value"),
+        [
+            ("service manager", found.name),
+            ("installed", "yes" if state.installed else "no; `nsfwscan service install`"),
+            ("running", "yes" if state.running else "no"),
+            ("a watcher at work", "yes" if watching else "no"),
+        ],
+    )
+    raise typer.Exit(0 if state.running or (state.installed and watching) else _NOT_RUNNING)
+
+
+@app.command(cls=Command)
+def logs(
+    lines: Annotated[
+        int, typer.Option("--lines", "-n", metavar="N", min=0, help="How many lines to print.")
+    ] = 50,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on printing what is added, until Ctrl-C.")
+    ] = False,
+) -> None:
+    """Print the end of the watcher's log."""
+    path = locations.log_file()
+    try:
+        with open(path, "rb") as file:
+            for line in collections.deque(file, maxlen=lines):
+                typer.echo(line.decode("utf-8", "replace"), nl=False)
+            for line in _added(path, file) if follow else ():
+                typer.echo(line.decode("utf-8", "replace"), nl=False)
+                sys.stdout.flush()
+    except OSError as error:
+        raise ServiceError(
+            f"the log {readable(path)} cannot be read: {error.strerror}",
+            hint="a watcher writes it: `nsfwscan service start`, or `nsfwscan watch`",
+        ) from error
+
+
+def _added(path: str, file: BinaryIO) -> Iterator[bytes]:
+    """Yield the lines that are added to the log, also after it was begun anew."""
+    while True:
+        if line := file.readline():
+            yield line
+            continue
+        time.sleep(_LOOK_S)
+        try:
+            moved = not os.path.samestat(os.stat(path), os.fstat(file.fileno()))
+        except FileNotFoundError:
+            continue
+        if moved:
+            yield from file  # what came between the last look and the move
+            with open(path, "rb") as begun:
+                yield from _added(path, begun)

@@ -1,0 +1,87 @@
+"""`nsfwscan status`: what the watcher does right now."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Iterator
+from typing import Annotated, assert_never
+
+import typer
+
+from nsfwscan import locations
+from nsfwscan.cli.options import TableFormat
+from nsfwscan.cli.tables import print_table
+from nsfwscan.report.text import count, duration, plain_json, utf8
+from nsfwscan.watch import instance
+from nsfwscan.watch import status as watch_status
+from nsfwscan.watch.status import Status
+
+_NOT_RUNNING = 3
+"""What `systemctl status` exits with for a service that does not run."""
+
+
+def status(
+    output_format: Annotated[
+        TableFormat,
+        typer.Option("--format", "-f", metavar="table|json", help="A table, or one JSON object."),
+    ] = TableFormat.TABLE,
+) -> None:
+    """Tell what the watcher does: since when, how many folders, what it found, what is wrong.
+
+    Exits with 0 when a watcher runs and with 3 when none does; what is told then is how things
+    were when the last one ended.
+    """
+    running = instance.is_held(locations.watch_lock())
+    found = watch_status.read(locations.status_file())
+    match output_format:
+        case TableFormat.TABLE:
+            print_table(("what", "value"), list(_rows(found, running=running)))
+        case TableFormat.JSON:
+            typer.echo(_json(found, running=running))
+        case _:
+            assert_never(output_format)
+    raise typer.Exit(0 if running else _NOT_RUNNING)
+
+
+def _rows(found: Status | None, *, running: bool) -> Iterator[tuple[str, str]]:
+    if found is None:
+        # A watcher that has just begun holds the lock before it has anything to say.
+        yield "watcher", "starting" if running else "not running; `nsfwscan watch ~/Pictures`"
+        return
+    if running:
+        since = f"since {_moment(found.running_since)} (process {found.pid})"
+        yield "watcher", f"running {since}"
+    else:
+        yield "watcher", "not running; the rest is how the last one left it"
+    if found.paused:
+        yield "paused", found.paused
+    for sentence in found.degraded:
+        yield "degraded", sentence
+    for root in found.roots:
+        yield "watches", root
+    yield "folders", f"{found.watched:,} of {found.directories:,} watched"
+    yield "waiting", count(found.queue, "path")
+    yield "scanned", count(found.scanned, "picture")
+    yield "flagged", f"{found.flagged:,}"
+    yield "failed", f"{found.failed:,}"
+    if found.last_reconcile is None:
+        yield "compared with the disk", "not yet"
+    else:
+        ago = max(0.0, time.time() - found.last_reconcile)
+        yield "compared with the disk", f"{duration(ago)} ago"
+    yield "model", found.model
+    yield "nsfwscan", found.version
+
+
+def _json(found: Status | None, *, running: bool) -> str:
+    document: dict[str, object] = {"running": running}
+    if found is not None:
+        document |= dataclasses.asdict(found)
+        document["roots"] = [utf8(root) for root in found.roots]
+    return plain_json(json.dumps(document, ensure_ascii=False))
+
+
+def _moment(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))

@@ -1,0 +1,321 @@
+"""`nsfwscan watch`: keep the answer true while pictures come and go."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from nsfwscan.cli import config
+from nsfwscan.cli.commands import RunAgain
+from nsfwscan.cli.options import (
+    OUTPUT_PANEL,
+    AnyName,
+    Exclude,
+    FlagAt,
+    Hidden,
+    Include,
+    Jobs,
+    MaxSize,
+    ModelName,
+    Offline,
+    OneFileSystem,
+    ProviderName,
+    Quiet,
+    ReviewAt,
+    SymlinksChoice,
+    Threads,
+    bytes_of,
+)
+from nsfwscan.cli.scan_run import OnlyThese
+from nsfwscan.cli.talk import Talk
+from nsfwscan.cli.watch_lines import DEFAULT_ONLY, ChangeLines, LineFormat
+from nsfwscan.errors import ConfigError, UsageError
+from nsfwscan.images.discover import Symlinks, WalkOptions
+from nsfwscan.models.provider import Provider
+from nsfwscan.report.record import Recorder
+from nsfwscan.report.text import readable
+from nsfwscan.scanner import ScanOptions
+from nsfwscan.session import Settings, open_workshop
+from nsfwscan.watch.manners import PauseOptions, Pauses, When
+
+if TYPE_CHECKING:
+    from nsfwscan.watch.watcher import Watcher
+
+WATCH_PANEL = "Watching"
+MANNERS_PANEL = "Manners"
+_EX_INTERRUPTED = 130
+
+
+def watch(
+    context: typer.Context,
+    paths: Annotated[
+        list[str],
+        typer.Argument(metavar="PATH", help="Folders to watch, with all they hold."),
+    ],
+    once: Annotated[
+        bool,
+        typer.Option(
+            "--once",
+            rich_help_panel=WATCH_PANEL,
+            help="Look at everything once, wait for files that are being written, and end.",
+        ),
+    ] = False,
+    poll: Annotated[
+        bool,
+        typer.Option(
+            "--poll",
+            envvar="NSFWSCAN_POLL",
+            rich_help_panel=WATCH_PANEL,
+            help="Look for changes every few seconds instead of being told by the system. Network "
+            "and FUSE file systems are polled in any case.",
+        ),
+    ] = False,
+    settle_ms: Annotated[
+        int,
+        typer.Option(
+            "--settle-ms",
+            metavar="MS",
+            min=0,
+            max=600_000,
+            envvar="NSFWSCAN_SETTLE_MS",
+            rich_help_panel=WATCH_PANEL,
+            help="How long a file must have stood still before it is read, in milliseconds.",
+        ),
+    ] = 1000,
+    reconcile_minutes: Annotated[
+        float,
+        typer.Option(
+            "--reconcile-minutes",
+            metavar="MIN",
+            min=0.05,
+            envvar="NSFWSCAN_RECONCILE_MINUTES",
+            rich_help_panel=WATCH_PANEL,
+            help="How often everything is compared with what is known, in case the system did not "
+            "tell of a change. It takes half a second for 100,000 files.",
+        ),
+    ] = 60.0,
+    idle_unload_minutes: Annotated[
+        float,
+        typer.Option(
+            "--idle-unload-minutes",
+            metavar="MIN",
+            min=0.0,
+            envvar="NSFWSCAN_IDLE_UNLOAD_MINUTES",
+            rich_help_panel=WATCH_PANEL,
+            help="How long after the last picture the model is taken out of memory.",
+        ),
+    ] = 5.0,
+    include: Include = None,
+    exclude: Exclude = None,
+    hidden: Hidden = False,
+    any_name: AnyName = False,
+    symlinks: SymlinksChoice = Symlinks.SKIP,
+    one_file_system: OneFileSystem = False,
+    max_size: MaxSize = "512M",
+    model: ModelName = "auto",
+    flag_at: FlagAt = None,
+    review_at: ReviewAt = None,
+    offline: Offline = False,
+    on_battery: Annotated[
+        When,
+        typer.Option(
+            "--on-battery",
+            metavar="run|slow|pause",
+            envvar="NSFWSCAN_ON_BATTERY",
+            rich_help_panel=MANNERS_PANEL,
+            help="On battery: go on, rest as long as each piece of work took, or wait.",
+        ),
+    ] = When.SLOW,
+    under_load: Annotated[
+        When,
+        typer.Option(
+            "--under-load",
+            metavar="run|slow|pause",
+            envvar="NSFWSCAN_UNDER_LOAD",
+            rich_help_panel=MANNERS_PANEL,
+            help="The same for when other programs keep the cores busy.",
+        ),
+    ] = When.SLOW,
+    log_paths: Annotated[
+        bool,
+        typer.Option(
+            "--log-paths/--no-log-paths",
+            envvar="NSFWSCAN_LOG_PATHS",
+            rich_help_panel=MANNERS_PANEL,
+            help="Whether the log, which `nsfwscan service logs` shows, names pictures.",
+        ),
+    ] = True,
+    line_format: Annotated[
+        LineFormat,
+        typer.Option(
+            "--format",
+            "-f",
+            metavar="FORMAT",
+            envvar="NSFWSCAN_WATCH_FORMAT",
+            rich_help_panel=OUTPUT_PANEL,
+            help="How changes are written: `lines` for people, or `jsonl`, one object a line.",
+        ),
+    ] = LineFormat.LINES,
+    only: OnlyThese = None,
+    quiet: Quiet = False,
+    jobs: Jobs = 0,
+    threads: Threads = 0,
+    provider: ProviderName = Provider.AUTO,
+) -> None:
+    """Watch folders and tell of each picture that is new, changed, moved or gone.
+
+    It begins as a scan does, with all that is not known yet, and goes on until it is stopped. Each
+    change gives one line, once: `new`, `changed`, `moved` or `gone`, with the verdict. Lines
+    without findings are left out unless `--only all` or `--format jsonl` is given. What is known
+    outlives a restart, and a folder that vanishes, as with a disk that is unplugged, is waited for.
+
+    Ctrl-C and SIGTERM end it with exit code 0 after the pictures in hand; a second Ctrl-C ends it
+    at once. SIGHUP reads the configuration again.
+
+    For example:
+
+        nsfwscan watch ~/Pictures ~/Downloads
+        nsfwscan watch --format jsonl ~/Pictures
+        nsfwscan watch --once ~/Pictures
+    """
+    from nsfwscan.cli.watch_run import Companions
+    from nsfwscan.watch.watcher import Watcher, WatchOptions
+
+    scan = ScanOptions(
+        walk=WalkOptions(
+            include=tuple(include or ()),
+            exclude=tuple(exclude or ()),
+            hidden=hidden,
+            any_name=any_name,
+            symlinks=symlinks,
+            one_file_system=one_file_system,
+            max_bytes=bytes_of(max_size),
+        ),
+        jobs=jobs,
+    )
+    settings = Settings(
+        model=model,
+        review_at=review_at,
+        flag_at=flag_at,
+        offline=offline,
+        provider=provider,
+        threads=threads,
+        scan=scan,
+    )
+    options = WatchOptions(
+        scan,
+        settle_ms=settle_ms,
+        reconcile_minutes=reconcile_minutes,
+        idle_unload_minutes=idle_unload_minutes,
+        poll=poll,
+        once=once,
+    )
+    talk = Talk(quiet=quiet)
+    signals = _Signals(context, talk)
+    with (
+        signals.handled(),
+        Companions(talk, with_paths=log_paths, gentle=not once) as companions,
+        open_workshop(
+            settings, [], say=companions.say, warn=companions.warn, progress=talk.download
+        ) as workshop,
+    ):
+        talk.end_bar()
+        _check(paths, workshop.library.places() if workshop.library else {})
+        recorder = Recorder(workshop.manifest)
+        wanted = frozenset(only or DEFAULT_ONLY[line_format])
+        companions.follow(
+            ChangeLines(line_format, sys.stdout.buffer, recorder, wanted), workshop.manifest
+        )
+        watcher = Watcher(
+            workshop,
+            paths,
+            options,
+            companions,
+            say=companions.say,
+            warn=companions.warn,
+            beat=companions.beat,
+            pace=Pauses(PauseOptions(on_battery=on_battery, under_load=under_load)).pace,
+        )
+        signals.watcher = watcher
+        if not once:
+            companions.say(f"Watching {', '.join(paths)} with {workshop.manifest.package}.")
+        watcher.run()
+        if signals.reload:
+            companions.reloading()
+    if signals.reload:
+        raise RunAgain
+
+
+def _check(paths: list[str], places: dict[str, str]) -> None:
+    """Refuse what cannot be watched; a folder that was watched before may be unplugged now."""
+    for path in paths:
+        if os.path.isdir(path) or os.path.abspath(path) in places:
+            continue
+        if os.path.lexists(path):
+            raise UsageError(
+                f"{readable(path)} is no folder", hint="watch the folder that holds it"
+            )
+        raise UsageError(f"{readable(path)} does not exist", hint="check the spelling of the path")
+
+
+class _Signals:
+    """Ends the watcher gently, at once, or to begin again."""
+
+    def __init__(self, context: typer.Context, talk: Talk) -> None:
+        self.watcher: Watcher | None = None
+        self.reload = False
+        self._context = context
+        self._talk = talk
+        self._interrupted = False
+
+    @contextlib.contextmanager
+    def handled(self) -> Iterator[None]:
+        """Handle signals while the block runs."""
+        handlers: dict[int, Callable[[int, FrameType | None], None]] = {
+            signal.SIGINT: self._end,
+            signal.SIGTERM: self._end,
+        }
+        if hasattr(signal, "SIGHUP"):
+            handlers[signal.SIGHUP] = self._reload
+        before = {one: signal.signal(one, handler) for one, handler in handlers.items()}
+        try:
+            yield
+        finally:
+            for one, handler in before.items():
+                signal.signal(one, handler)
+
+    def _end(self, number: int, _frame: FrameType | None) -> None:
+        if self.watcher is None:
+            raise KeyboardInterrupt
+        if self._interrupted and number == signal.SIGINT:
+            self.watcher.abandon()
+            os._exit(_EX_INTERRUPTED)  # threads are at work; nothing else ends them at once
+        self._interrupted = True
+        self.reload = False
+        self.watcher.stop()
+        if not self._talk.quiet:
+            # No print: the signal may have come in the middle of one.
+            with contextlib.suppress(OSError):
+                os.write(2, b"\nFinishing the pictures in hand; Ctrl-C again stops at once.\n")
+
+    def _reload(self, number: int, _frame: FrameType | None) -> None:  # noqa: ARG002  a handler
+        if self.watcher is None or self._interrupted:
+            return
+        group = self._context.parent
+        if group is not None:
+            try:
+                config.read(cast("typer.Context", group), group.params.get("config_file"))
+            except ConfigError as error:
+                with contextlib.suppress(OSError):
+                    text = f"\nnsfwscan: {readable(str(error))}; the old settings stay\n"
+                    os.write(2, text.encode(errors="backslashreplace"))
+                return
+        self.reload = True
+        self.watcher.stop()

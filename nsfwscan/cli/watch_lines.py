@@ -1,0 +1,110 @@
+"""How changes are written: a line each, for people or as JSON."""
+
+from __future__ import annotations
+
+import json
+import time
+from enum import StrEnum
+from typing import TYPE_CHECKING, BinaryIO, assert_never
+
+from nsfwscan.cli.scan_run import Only, wants
+from nsfwscan.report.text import plain_json, readable
+from nsfwscan.results import Decision, Failed, Scanned, Skipped
+
+if TYPE_CHECKING:
+    from nsfwscan.report.record import Recorder
+    from nsfwscan.results import ScanResult
+    from nsfwscan.watch.changes import Change
+
+
+class LineFormat(StrEnum):
+    """How a change is written."""
+
+    LINES = "lines"
+    JSONL = "jsonl"
+
+
+DEFAULT_ONLY = {
+    LineFormat.LINES: (Only.FLAGGED, Only.REVIEW, Only.FAILED),
+    LineFormat.JSONL: (Only.ALL,),
+}
+
+
+class ChangeLines:
+    """Writes changes to a stream of bytes, each as soon as it is known."""
+
+    def __init__(
+        self, form: LineFormat, stream: BinaryIO, recorder: Recorder, only: frozenset[Only]
+    ) -> None:
+        self._form = form
+        self._stream = stream
+        self._recorder = recorder
+        self._only = only
+
+    def change(self, change: Change) -> None:
+        """Write one change, if it is wanted. Raises what the stream raises."""
+        if not self._wants(change):
+            return
+        match self._form:
+            case LineFormat.LINES:
+                line = _line(change)
+            case LineFormat.JSONL:
+                line = self._json(change)
+            case _:
+                assert_never(self._form)
+        self._stream.write(line.encode() + b"\n")
+        self._stream.flush()
+
+    def batch_done(self) -> None:
+        """Do nothing: each line stands for itself."""
+
+    def _wants(self, change: Change) -> bool:
+        if change.result is not None:
+            return wants(self._only, change.result)
+        return Only.ALL in self._only or (
+            (change.decision is Decision.NSFW and Only.FLAGGED in self._only)
+            or (change.decision is Decision.REVIEW and Only.REVIEW in self._only)
+        )
+
+    def _json(self, change: Change) -> str:
+        if change.result is None:
+            record = self._recorder.gone(change.path, change.sha256, change.decision)
+        else:
+            record = self._recorder.record(change.result)
+        event = {"event": change.event.value, **self._recorder.came_from(change.came_from)}
+        return plain_json(json.dumps(event | record, ensure_ascii=False, allow_nan=False))
+
+
+def _line(change: Change) -> str:
+    result = change.result
+    match result:
+        case None:
+            what, score = change.decision.value if change.decision else "-", ""
+        case Scanned():
+            # Cut and not rounded: 0.7999 is below 0.8 and must not look like it.
+            what, score = result.verdict.decision.value, f"{result.verdict.score:.9f}"[:-6]
+        case Failed() if result.decision is not None:
+            what, score = result.decision.value, "-"
+        case Failed() | Skipped():
+            what, score = result.reason.value, ""
+        case _:
+            assert_never(result)
+    line = f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {change.event.value:<7}  {what:<6}  {score:<5}  "
+    line += readable(change.path)
+    if change.came_from:
+        line += f"  (was {readable(change.came_from)})"
+    if _by_a_person(result):
+        line += "  (decided by a person)"
+    if isinstance(result, Failed | Skipped) and result.detail:
+        line += f"  ({readable(result.detail)})"
+    return line
+
+
+def _by_a_person(result: ScanResult | None) -> bool:
+    match result:
+        case Scanned():
+            return result.verdict.ruling is not None
+        case Failed():
+            return result.ruling is not None
+        case _:
+            return False

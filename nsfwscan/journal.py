@@ -1,0 +1,222 @@
+"""An append-only file of records that must not be lost: what people decided, what was moved where.
+
+In: records, JSON objects. Out: the same records, in order, and the numbers of the lines that are
+damaged. A line is `{"crc32":"9ae0daaf","record":{...}}`; the checksum covers the record's bytes as
+they stand there. It is against damage, not against somebody who edits the file on purpose.
+
+Once `append` has returned, the records are on the disk. Several processes may append at a time.
+What an append that never returned left behind, the beginning of a line, is cut off by the next
+append; `read` passes it over. Any other line that is not whole is kept, reported and never used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import stat
+import sys
+import time
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from nsfwscan.errors import JournalError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
+
+_HEAD = b'{"crc32":"%08x","record":'
+_HEAD_BYTES = len(_HEAD % 0)
+_PATIENCE_S = 30.0
+"""An append takes milliseconds. Who holds the lock for this long has been stopped."""
+_FLAGS = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+# A pipe of that name would block the open for ever.
+_FLAGS |= getattr(os, "O_NONBLOCK", 0)
+
+
+@dataclass(frozen=True, slots=True)
+class JournalContents:
+    """All of a journal that can be trusted, and where the rest was."""
+
+    records: list[dict[str, Any]]
+    """In the order they were appended."""
+    damaged: tuple[int, ...]
+    """Numbers of the lines that hold something else than a whole record; the first line is 1."""
+
+
+class Journal:
+    """The journal in the file `path`, which the first append makes, readable by its owner only."""
+
+    def __init__(self, path: str) -> None:
+        """Name the file; nothing is opened yet. Its folder must exist when something is appended.
+
+        Names that are no UTF-8 may stand in records as Python's surrogates; they come back equal.
+        """
+        self.path = path
+
+    def append(self, *records: Mapping[str, Json]) -> None:
+        """Write `records`, which are on the disk when this returns: one fsync, however many.
+
+        Raises `JournalError` when they are not; as far as the disk allows, none of them is in the
+        file then. ValueError for a number that JSON does not know (NaN).
+        """
+        lines = b"".join(map(_line, records))
+        try:
+            with self._opened(os.O_RDWR | os.O_CREAT) as file:
+                before = _repair(file)
+                try:
+                    _write(file, lines)
+                    os.fsync(file)
+                    if before == 0:
+                        sync_folder(
+                            os.path.dirname(self.path)
+                        )  # the file's name must be on the disk, too
+                except BaseException:
+                    with contextlib.suppress(OSError):
+                        os.ftruncate(file, before)
+                    raise
+        except OSError as error:
+            raise self._failure("written", error) from error
+
+    def read(self) -> JournalContents:
+        """Return what the journal holds; nothing when there is no file.
+
+        Raises `JournalError` when the file is there and cannot be read.
+        """
+        try:
+            with self._opened(os.O_RDONLY) as file:
+                data = _read_all(file)
+        except FileNotFoundError:
+            return JournalContents([], ())
+        except OSError as error:
+            raise self._failure("read", error) from error
+        *lines, last = data.split(b"\n")
+        # An editor took the last newline away, or damage put another byte in its place. The first
+        # is a record; the second is reported, for what stands there was promised to somebody.
+        if _is_whole(last) or _is_whole(last[:-1]):
+            lines.append(last)
+        records, damaged = [], []
+        for number, line in enumerate(lines, 1):
+            record = _record(line)
+            if record is None:
+                damaged.append(number)
+            else:
+                records.append(record)
+        return JournalContents(records, tuple(damaged))
+
+    @contextlib.contextmanager
+    def _opened(self, flags: int) -> Iterator[int]:
+        """Open the file and hold its lock. Readers take it too: none sees half an append."""
+        file = os.open(self.path, flags | _FLAGS, 0o600)
+        try:
+            if not stat.S_ISREG(os.fstat(file).st_mode):
+                raise JournalError(
+                    f"{self.path} is not a regular file", hint="move away what is there"
+                )
+            self._lock(file)
+            yield file
+        finally:
+            os.close(file)  # gives the lock up
+
+    def _lock(self, file: int) -> None:
+        deadline = time.monotonic() + _PATIENCE_S
+        while not try_to_lock(file):
+            if time.monotonic() >= deadline:
+                raise JournalError(
+                    f"another process has kept {self.path} locked for {_PATIENCE_S:.0f} seconds",
+                    hint="end the nsfwscan that hangs, and try again",
+                )
+            time.sleep(0.01)
+
+    def _failure(self, done: str, error: OSError) -> JournalError:
+        return JournalError(
+            f"{self.path} cannot be {done}: {error.strerror or error}",
+            hint="see whether the disk is full or the folder belongs to somebody else",
+        )
+
+
+def _line(record: Mapping[str, Json]) -> bytes:
+    # ASCII, so that a newline or half a character in a path never breaks the line.
+    body = json.dumps(record, separators=(",", ":"), allow_nan=False).encode("ascii")
+    return _HEAD % zlib.crc32(body) + body + b"}\n"
+
+
+def _is_whole(line: bytes) -> bool:
+    body = line[_HEAD_BYTES:-1]
+    return line[-1:] == b"}" and line[:_HEAD_BYTES] == _HEAD % zlib.crc32(body)
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    if not _is_whole(line):
+        return None
+    record = json.loads(line[_HEAD_BYTES:-1])  # checked: these are bytes that json.dumps gave
+    return record if isinstance(record, dict) else None
+
+
+def _repair(file: int) -> int:
+    """Make the file end with a whole line and return its size in bytes."""
+    size = os.fstat(file).st_size
+    if size == 0:
+        return 0
+    os.lseek(file, size - 1, os.SEEK_SET)
+    if os.read(file, 1) == b"\n":
+        return size
+    os.lseek(file, 0, os.SEEK_SET)
+    data = _read_all(file)
+    start = data.rfind(b"\n") + 1
+    last = data[start:]
+    # A whole record without its newline, or with another byte in the newline's place, was
+    # promised to somebody. Anything else is an append that did not live to promise it.
+    if _is_whole(last) or _is_whole(last[:-1]):
+        _write(file, b"\n")
+        return size + 1
+    os.ftruncate(file, start)
+    return start
+
+
+def _write(file: int, data: bytes) -> None:
+    os.lseek(file, 0, os.SEEK_END)
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(file, rest) :]
+
+
+def _read_all(file: int) -> bytes:
+    parts = []
+    while part := os.read(file, 1 << 20):
+        parts.append(part)
+    return b"".join(parts)
+
+
+def sync_folder(folder: str) -> None:
+    """Wait until the names in a folder are on the disk. Raises OSError."""
+    # Folders cannot be opened on Windows, where NTFS keeps names in a journal of its own.
+    if sys.platform != "win32":
+        file = os.open(folder or ".", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(file)
+        finally:
+            os.close(file)
+
+
+def try_to_lock(file: int) -> bool:
+    """Lock an open file until it is closed; False when somebody else has. Raises OSError."""
+    try:
+        if sys.platform == "win32":
+            # Locked bytes cannot be read by others there, so it is one far behind the records.
+            os.lseek(file, 1 << 40, os.SEEK_SET)
+            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+            os.lseek(file, 0, os.SEEK_SET)
+        else:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True

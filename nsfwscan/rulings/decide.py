@@ -1,0 +1,158 @@
+"""Deciding: from the paths that a person names to decisions about what the files hold.
+
+In: paths. Out: entries of a `RulingBook`, written once all pictures were read, so that a run that
+is interrupted decided nothing. A file that cannot be read is named, and nothing is decided about
+it; one that can be read and not decoded has a content like any other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from nsfwscan import likeness
+from nsfwscan.errors import DecodeError
+from nsfwscan.geometry import Geometry, Resample, Resize
+from nsfwscan.images.decode_pool import DecodePool
+from nsfwscan.images.discover import (
+    DEFAULT_MAX_BYTES,
+    WalkOptions,
+    WalkTally,
+    discover,
+    join,
+    printable,
+)
+from nsfwscan.images.read import read_picture
+from nsfwscan.results import Failed, Ruling
+from nsfwscan.rulings.rule import Likeness, Ruled
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from nsfwscan.rulings.book import RulingBook
+    from nsfwscan.rulings.rulings import Rulings
+
+_GEOMETRY = Geometry(Resize.STRETCH, 224, 224, Resample.BILINEAR, 224, 224)
+"""What a likeness is computed from when there is no model to say. The others give nearly the same:
+a bit or two, measured in `benchmarks/likeness.py`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One picture that a person named, and what is in it."""
+
+    path: str
+    sha256: bytes
+    bits: int = likeness.UNKNOWN
+    """Its likeness, when it was asked for; `NONE` for one that has none."""
+    why_not: str = ""
+    """Why it has no likeness, for the person."""
+
+
+@dataclass(slots=True)
+class Looked:
+    """What became of the files that a person named."""
+
+    seen: list[Seen] = field(default_factory=list)
+    failed: list[Failed] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What a person's word came to."""
+
+    new: list[Ruled]
+    """Decisions that did not hold before."""
+    turned: int
+    """How many of them go against one that did."""
+    known: int
+    """Contents about which the same had been decided before."""
+    failed: list[Failed]
+    """Files that could not be read. Nothing is decided about them."""
+    unlike: list[Seen]
+    """Pictures without a likeness, when one was asked for: decided about by content alone."""
+
+
+def decide(
+    book: RulingBook, found: Iterable[str | Failed], ruling: Ruling, *, within: int | None
+) -> Decided:
+    """Decide about pictures, and keep it.
+
+    `within` is in how many bits the likeness of another picture may differ for it to be meant, too;
+    None for the very content alone. Raises `RulingsError`; then nothing was decided.
+    """
+    before = book.load()  # first: a file that is damaged is no place to add to
+    looked = look(found, near=within is not None)
+    new = _decisions(looked.seen, ruling, before, within)
+    book.add(new)
+    held = [before.by_content(one.sha256) for one in new]
+    return Decided(
+        new,
+        sum(one is not None and one.ruling is not ruling for one in held),
+        len({one.sha256 for one in looked.seen}) - len(new),
+        looked.failed,
+        [one for one in looked.seen if one.why_not],
+    )
+
+
+def pictures(paths: Iterable[str]) -> Iterator[str | Failed]:
+    """Give the files that are meant: those that are named, and every picture below a folder."""
+    for listing in discover(paths, WalkOptions(), WalkTally()):
+        yield from (one for one in listing.passed if isinstance(one, Failed))
+        yield from (join(listing.folder, name) for name in listing.names)
+
+
+def look(found: Iterable[str | Failed], *, near: bool) -> Looked:
+    """Read pictures, and decode them when `near` is set. What cannot be read is in `failed`.
+
+    One that can be read and not decoded is seen all the same: its content is known.
+    """
+    looked = Looked()
+    with ExitStack() as stack:
+        pool = stack.enter_context(DecodePool(1)) if near else None
+        for path in found:
+            if isinstance(path, Failed):
+                looked.failed.append(path)
+                continue
+            try:
+                data = read_picture(path, follow=True, max_bytes=DEFAULT_MAX_BYTES).data
+            except DecodeError as error:
+                looked.failed.append(Failed(path, error.reason, error.detail))
+                continue
+            sha256 = hashlib.sha256(data).digest()
+            bits, why_not = (likeness.UNKNOWN, "") if pool is None else _likeness(pool, data)
+            looked.seen.append(Seen(path, sha256, bits, why_not))
+    return looked
+
+
+def _likeness(pool: DecodePool, data: bytes) -> tuple[int, str]:
+    try:
+        decoded = pool.decode(data, _GEOMETRY)
+    except DecodeError as error:
+        return likeness.NONE, f"it cannot be decoded ({error.reason})"
+    if likeness.is_comparable(decoded.likeness):
+        return decoded.likeness, ""
+    if decoded.facts.frames > 1:
+        return likeness.NONE, "it has several frames, and one says nothing of the others"
+    return likeness.NONE, "it is so plain that it looks like every other plain picture"
+
+
+def _decisions(
+    seen: Iterable[Seen], ruling: Ruling, before: Rulings, within: int | None
+) -> list[Ruled]:
+    """Return the decisions that are new: one that says no more than what held before is not."""
+    now = int(time.time())
+    new: dict[bytes, Ruled] = {}
+    for one in seen:
+        near = None
+        if within is not None and likeness.is_comparable(one.bits):
+            near = Likeness(one.bits, within)
+        held = before.by_content(one.sha256)
+        if held is not None and held.ruling is ruling and near in {None, held.near}:
+            continue
+        new[one.sha256] = Ruled(one.sha256, ruling, now, printable(os.path.abspath(one.path)), near)
+    return list(new.values())

@@ -1,0 +1,346 @@
+"""Asking the system's service manager: systemd, launchd or the Windows task scheduler.
+
+In: a `ServiceSpec`. Out: a service that runs, or `ServiceError` with the manager's own words. Files
+are only replaced and removed when they are ours.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import plistlib
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from nsfwscan import locations
+from nsfwscan.errors import ServiceError
+from nsfwscan.report.text import readable
+from nsfwscan.service.launchd_agent import LABEL, agent
+from nsfwscan.service.systemd_unit import MARK, UNIT, unit
+from nsfwscan.service.windows_task import AUTHOR, TASK, task
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nsfwscan.service.spec import ServiceSpec
+
+_PATIENCE_S = 90
+"""Stopping waits for the pictures in hand."""
+_BY_HAND = "start `nsfwscan watch` in another way, for example from the autostart of your session"
+
+
+class State(NamedTuple):
+    """What the manager says of the service."""
+
+    installed: bool
+    running: bool
+
+
+class Manager(Protocol):
+    """A service manager of one kind."""
+
+    @property
+    def name(self) -> str:
+        """How to call it in a sentence."""
+
+    def written(self, spec: ServiceSpec, /) -> tuple[str, str]:
+        """Return where `install` puts something, and its text."""
+
+    def install(self, spec: ServiceSpec, /) -> None:
+        """Write the service, or replace ours, so that it starts at each login."""
+
+    def uninstall(self) -> None:
+        """Stop the service and remove what `install` wrote."""
+
+    def start(self) -> None:
+        """Start it, or start it again."""
+
+    def stop(self) -> None:
+        """Stop it, once the pictures in hand are finished."""
+
+    def state(self) -> State:
+        """Tell whether it is installed and running."""
+
+
+def manager() -> Manager:
+    """Return this system's manager."""
+    if sys.platform == "win32":
+        return Scheduler()
+    if sys.platform == "darwin":
+        return Launchd()
+    return Systemd()
+
+
+@dataclass(frozen=True, slots=True)
+class Systemd:
+    """systemd, for one user."""
+
+    folder: str | None = None
+    """Of the user's units; None for the usual one."""
+    name: str = "systemd"
+
+    @property
+    def _path(self) -> str:
+        return os.path.join(self.folder or locations.user_units_folder(), UNIT)
+
+    def written(self, spec: ServiceSpec) -> tuple[str, str]:
+        """Return the unit file and its text."""
+        return self._path, unit(spec)
+
+    def install(self, spec: ServiceSpec) -> None:
+        """Write and enable the unit."""
+        before = _content(self._path)
+        if before is not None and MARK.encode() not in before:
+            raise _not_ours(self._path)
+        _replace(self._path, unit(spec).encode())
+        try:
+            self._systemctl("daemon-reload")
+            self._systemctl("enable", UNIT)
+        except ServiceError:  # half installed would look installed
+            if before is None:
+                os.unlink(self._path)
+            else:
+                _replace(self._path, before)
+            raise
+
+    def uninstall(self) -> None:
+        """Stop, disable and remove the unit."""
+        before = _content(self._path)
+        if before is None:
+            raise _not_installed()
+        if MARK.encode() not in before:
+            raise _not_ours(self._path)
+        # Without a manager that answers there is nothing to stop, and the file goes all the same.
+        with contextlib.suppress(ServiceError):
+            self._systemctl("disable", "--now", UNIT)
+        os.unlink(self._path)
+        with contextlib.suppress(ServiceError):
+            self._systemctl("daemon-reload")
+
+    def start(self) -> None:
+        """Start or restart the unit; returns when the watcher is ready."""
+        self._check_installed()
+        self._systemctl("restart", UNIT)
+
+    def stop(self) -> None:
+        """Stop the unit."""
+        self._check_installed()
+        self._systemctl("stop", UNIT)
+
+    def state(self) -> State:
+        """Ask whether the unit is active."""
+        installed = _content(self._path) is not None
+        if not installed:
+            return State(installed=False, running=False)
+        done = _run(["systemctl", "--user", "is-active", UNIT])
+        return State(installed, done.stdout.strip() in {"active", "reloading", "activating"})
+
+    def _check_installed(self) -> None:
+        if _content(self._path) is None:
+            raise _not_installed()
+
+    def _systemctl(self, *arguments: str) -> None:
+        done = _run(["systemctl", "--user", *arguments])
+        if done.returncode == 0:
+            return
+        words = _words(done)
+        hint = "`journalctl --user -u nsfwscan` and `nsfwscan service logs` tell more"
+        if "bus" in words.lower():
+            hint = (
+                "log in as this user rather than with su or sudo; `loginctl enable-linger` lets "
+                f"services run without a login. Or {_BY_HAND}"
+            )
+        raise ServiceError(f"systemctl {' '.join(arguments)} failed: {words}", hint=hint)
+
+
+@dataclass(frozen=True, slots=True)
+class Launchd:
+    """launchd, for the user who is logged in."""
+
+    folder: str = os.path.join("~", "Library", "LaunchAgents")
+    name: str = "launchd"
+
+    @property
+    def _path(self) -> str:
+        return os.path.join(os.path.expanduser(self.folder), f"{LABEL}.plist")
+
+    @property
+    def _domain(self) -> str:
+        return f"gui/{os.getuid()}" if sys.platform != "win32" else ""
+
+    def written(self, spec: ServiceSpec) -> tuple[str, str]:
+        """Return the property list's path and its text."""
+        return self._path, agent(spec).decode()
+
+    def install(self, spec: ServiceSpec) -> None:
+        """Write the property list and hand it to launchd, which starts it."""
+        if _content(self._path) is not None:
+            self._check_ours()
+            with contextlib.suppress(ServiceError):
+                self._launchctl("bootout", f"{self._domain}/{LABEL}")
+        _replace(self._path, agent(spec))
+        try:
+            self._launchctl("bootstrap", self._domain, self._path)
+        except ServiceError:
+            os.unlink(self._path)
+            raise
+
+    def uninstall(self) -> None:
+        """Take the agent from launchd and remove its file."""
+        self._check_ours()
+        with contextlib.suppress(ServiceError):
+            self._launchctl("bootout", f"{self._domain}/{LABEL}")
+        os.unlink(self._path)
+
+    def start(self) -> None:
+        """Start or restart the agent."""
+        self._check_ours()
+        self._launchctl("kickstart", "-k", f"{self._domain}/{LABEL}")
+
+    def stop(self) -> None:
+        """Ask the agent to end; launchd leaves it so until the next login."""
+        self._check_ours()
+        self._launchctl("kill", "SIGTERM", f"{self._domain}/{LABEL}")
+
+    def state(self) -> State:
+        """Ask whether the agent has a process."""
+        if _content(self._path) is None:
+            return State(installed=False, running=False)
+        done = _run(["launchctl", "print", f"{self._domain}/{LABEL}"])
+        return State(installed=True, running="state = running" in done.stdout)
+
+    def _check_ours(self) -> None:
+        content = _content(self._path)
+        if content is None:
+            raise _not_installed()
+        try:
+            label = plistlib.loads(content).get("Label")
+        except (plistlib.InvalidFileException, ValueError, AttributeError):
+            label = None
+        if label != LABEL:
+            raise _not_ours(self._path)
+
+    def _launchctl(self, *arguments: str) -> None:
+        done = _run(["launchctl", *arguments])
+        if done.returncode != 0:
+            raise ServiceError(
+                f"launchctl {arguments[0]} failed: {_words(done)}",
+                hint="`nsfwscan service logs` may tell more",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduler:
+    """The task scheduler of Windows."""
+
+    name: str = "the task scheduler"
+
+    def written(self, spec: ServiceSpec) -> tuple[str, str]:
+        """Return the task's name and its definition."""
+        return f"the scheduled task {TASK}", task(spec).decode("utf-16")
+
+    def install(self, spec: ServiceSpec) -> None:
+        """Register the task."""
+        if self._definition() is not None:
+            self._check_ours()
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "task.xml")
+            _replace(path, task(spec))
+            self._schtasks("/Create", "/TN", TASK, "/XML", path, "/F")
+
+    def uninstall(self) -> None:
+        """End and delete the task."""
+        self._check_ours()
+        with contextlib.suppress(ServiceError):
+            self._schtasks("/End", "/TN", TASK)
+        self._schtasks("/Delete", "/TN", TASK, "/F")
+
+    def start(self) -> None:
+        """Run the task now, anew when it runs already."""
+        self._check_ours()
+        with contextlib.suppress(ServiceError):
+            self._schtasks("/End", "/TN", TASK)
+        self._schtasks("/Run", "/TN", TASK)
+
+    def stop(self) -> None:
+        """End the task."""
+        self._check_ours()
+        self._schtasks("/End", "/TN", TASK)
+
+    def state(self) -> State:
+        """Ask for the task; whether it runs is for the watcher's lock to say."""
+        return State(installed=self._definition() is not None, running=False)
+
+    def _definition(self) -> str | None:
+        done = _run(["schtasks", "/Query", "/TN", TASK, "/XML"])
+        return done.stdout if done.returncode == 0 else None
+
+    def _check_ours(self) -> None:
+        definition = self._definition()
+        if definition is None:
+            raise _not_installed()
+        if AUTHOR not in definition:
+            raise _not_ours(f"the task {TASK}")
+
+    def _schtasks(self, *arguments: str) -> None:
+        done = _run(["schtasks", *arguments])
+        if done.returncode != 0:
+            raise ServiceError(
+                f"schtasks {arguments[0]} failed: {_words(done)}",
+                hint="the Task Scheduler program shows the task and its last result",
+            )
+
+
+def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            list(command), capture_output=True, text=True, timeout=_PATIENCE_S, check=False
+        )
+    except FileNotFoundError as error:
+        raise ServiceError(f"there is no {command[0]} on this system", hint=_BY_HAND) from error
+    except subprocess.TimeoutExpired as error:
+        raise ServiceError(
+            f"{command[0]} does not answer", hint="try again, or look at the system's own logs"
+        ) from error
+
+
+def _words(done: subprocess.CompletedProcess[str]) -> str:
+    lines = (done.stderr.strip() or done.stdout.strip()).splitlines()
+    return readable(lines[0]) if lines else f"exit code {done.returncode}"
+
+
+def _content(path: str) -> bytes | None:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ServiceError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _replace(path: str, content: bytes) -> None:
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        part = f"{path}.{os.getpid()}.part"
+        with open(part, "wb") as file:
+            file.write(content)
+        os.replace(part, path)
+    except OSError as error:
+        raise ServiceError(
+            f"{path} cannot be written: {error.strerror}", hint="look at its folder's permissions"
+        ) from error
+
+
+def _not_installed() -> ServiceError:
+    return ServiceError("no service is installed", hint="`nsfwscan service install ~/Pictures`")
+
+
+def _not_ours(what: str) -> ServiceError:
+    return ServiceError(
+        f"{what} was not written by `nsfwscan service install`",
+        hint="move it away first; it will not be overwritten",
+    )

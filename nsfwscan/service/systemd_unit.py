@@ -1,0 +1,87 @@
+"""The systemd unit: text from a `ServiceSpec`."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from nsfwscan.service.spec import DESCRIPTION, MEMORY, STOP_S, WATCHDOG_S
+
+if TYPE_CHECKING:
+    from nsfwscan.service.spec import ServiceSpec
+
+UNIT = "nsfwscan.service"
+MARK = "# Written by `nsfwscan service install`, which will write it anew without asking."
+
+_TEXT = """\
+{mark}
+[Unit]
+Description={description}
+
+[Service]
+Type=notify
+NotifyAccess=main
+{environment}ExecStart={command}
+ExecReload=kill -HUP $MAINPID
+Restart=on-failure
+RestartSec=30
+TimeoutStopSec={stop}
+WatchdogSec={watchdog}
+# The processes that decode end when the watcher does, and it finishes its pictures with them.
+KillMode=mixed
+Nice=10
+IOSchedulingClass=best-effort
+IOSchedulingPriority=7
+MemoryHigh={memory}
+UMask=0077
+# What needs a mount namespace (ProtectSystem= and the like) is left out: systems that forbid those
+# to users would not start the service at all, and pictures may lie anywhere.
+NoNewPrivileges=yes
+LockPersonality=yes
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallErrorNumber=EPERM
+
+[Install]
+WantedBy=default.target
+"""
+
+
+def unit(spec: ServiceSpec) -> str:
+    """Return the text of a user unit that runs `spec` while its user is logged in."""
+    environment = "".join(
+        f"Environment={_quoted(f'{name}={value}', dollar=False)}\n"
+        for name, value in spec.environment
+    )
+    return _TEXT.format(
+        mark=MARK,
+        description=DESCRIPTION,
+        environment=environment,
+        command=" ".join(_quoted(word, dollar=True) for word in spec.command),
+        stop=STOP_S,
+        watchdog=WATCHDOG_S,
+        memory=MEMORY,
+    )
+
+
+def _quoted(word: str, *, dollar: bool) -> str:
+    """Quote a word so that systemd reads back its very bytes (systemd.syntax(7)).
+
+    `dollar` doubles the sign of variables, which only command lines have.
+    """
+    quoted = []
+    for byte in os.fsencode(word):
+        character = chr(byte)
+        if character in '"\\':
+            quoted.append(f"\\{character}")
+        elif character == "%" or (character == "$" and dollar):
+            quoted.append(character * 2)
+        elif 32 <= byte < 127:
+            quoted.append(character)
+        else:
+            quoted.append(f"\\x{byte:02x}")
+    return f'"{"".join(quoted)}"'

@@ -1,0 +1,75 @@
+"""The scheduled task for Windows: XML from a `ServiceSpec`."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+from xml.sax.saxutils import escape
+
+from nsfwscan.service.spec import DESCRIPTION
+
+if TYPE_CHECKING:
+    from nsfwscan.service.spec import ServiceSpec
+
+TASK = "nsfwscan"
+AUTHOR = "nsfwscan service install"
+
+_TEXT = """\
+<?xml version="1.0" encoding="UTF-16"?>
+<Task version="1.2" xmlns="http://schemas.microsoft.com/windows/2004/02/mit/task">
+  <RegistrationInfo>
+    <Author>{author}</Author>
+    <Description>{description}</Description>
+  </RegistrationInfo>
+  <Triggers>
+    <LogonTrigger>
+      <Enabled>true</Enabled>
+    </LogonTrigger>
+  </Triggers>
+  <Principals>
+    <Principal id="Author">
+      <LogonType>InteractiveToken</LogonType>
+      <RunLevel>LeastPrivilege</RunLevel>
+    </Principal>
+  </Principals>
+  <Settings>
+    <MultipleInstancesPolicy>IgnoreNew</MultipleInstancesPolicy>
+    <DisallowStartIfOnBatteries>false</DisallowStartIfOnBatteries>
+    <StopIfGoingOnBatteries>false</StopIfGoingOnBatteries>
+    <StartWhenAvailable>true</StartWhenAvailable>
+    <ExecutionTimeLimit>PT0S</ExecutionTimeLimit>
+    <Priority>8</Priority>
+    <RestartOnFailure>
+      <Interval>PT1M</Interval>
+      <Count>3</Count>
+    </RestartOnFailure>
+  </Settings>
+  <Actions Context="Author">
+    <Exec>
+      <Command>{command}</Command>
+      <Arguments>{arguments}</Arguments>
+    </Exec>
+  </Actions>
+</Task>
+"""
+
+
+def task(spec: ServiceSpec) -> bytes:
+    """Return the definition of a task that runs `spec` when its user logs on, in UTF-16.
+
+    A task has no environment of its own. `cmd` sets it where there is something to set; the price
+    is a window at logon.
+    """
+    command, *arguments = spec.command
+    line = subprocess.list2cmdline(arguments)
+    if spec.environment:
+        sets = "".join(f'set "{name}={value}"&& ' for name, value in spec.environment)
+        line = f'/d /s /c "{sets}{subprocess.list2cmdline(spec.command)}"'
+        command = "cmd.exe"
+    text = _TEXT.format(
+        author=AUTHOR,
+        description=DESCRIPTION,
+        command=escape(command),
+        arguments=escape(line),
+    )
+    return text.encode("utf-16")

@@ -1,0 +1,1 @@
+"""The watcher: keeps what is known of some folders true for weeks."""

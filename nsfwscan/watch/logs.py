@@ -1,0 +1,111 @@
+"""The watcher's log: bounded, private, and without the names of pictures where that is wanted.
+
+A log call hands a path over as `LoggedPath`; whether its name is written is decided here, once:
+
+    log.info("flagged %s", LoggedPath(path))
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import logging
+import logging.handlers
+import os
+import secrets
+
+from nsfwscan.errors import NsfwscanError
+from nsfwscan.report.text import readable
+
+LOGGER = "nsfwscan.watch"
+_BYTES = 1 << 20
+_OLD_FILES = 3
+_FORMAT = "%(asctime)s %(levelname)s %(message)s"
+
+
+class LoggedPath:
+    """A path in a log call."""
+
+    __slots__ = ("path",)
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __str__(self) -> str:
+        return readable(self.path)
+
+
+class _WithoutPaths(logging.Filter):
+    """Puts a mark in the place of each path.
+
+    The same picture has the same mark as long as the process runs, so that lines can be told to
+    belong together; without the key, which is nowhere written, no name can be found from it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._key = secrets.token_bytes(16)
+        self._home = os.path.expanduser("~")
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple):
+            record.args = tuple(self._hidden(one) for one in record.args)
+        # Messages of other parts may name folders: at least not whose they are.
+        record.msg, record.args = record.getMessage().replace(self._home, "~"), None
+        return True
+
+    def _hidden(self, argument: object) -> object:
+        if not isinstance(argument, LoggedPath):
+            return argument
+        path = os.fsencode(argument.path)
+        return f"<{hashlib.blake2b(path, key=self._key, digest_size=4).hexdigest()}>"
+
+
+class _Handler(logging.handlers.RotatingFileHandler):
+    def _open(self) -> io.TextIOWrapper:
+        def private(path: str, flags: int) -> int:
+            return os.open(path, flags, 0o600)
+
+        return io.TextIOWrapper(
+            open(self.baseFilename, "ab", opener=private),
+            encoding=self.encoding,
+            errors="replace",
+        )
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's name
+        """Drop a line that cannot be written: a full disk is no reason to stop or to complain."""
+
+    def close(self) -> None:
+        """Close the file; what a full disk does not take is dropped here, too."""
+        with contextlib.suppress(OSError):
+            super().close()
+
+
+def open_log(path: str, *, with_paths: bool) -> logging.Handler:
+    """Send what `LOGGER` and its children say to the file at `path`, and return the handler.
+
+    Four files of a megabyte at the most are kept, readable by their owner only. The caller closes
+    with `close_log`. Raises `NsfwscanError` when the file cannot be opened.
+    """
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        handler = _Handler(path, maxBytes=_BYTES, backupCount=_OLD_FILES, encoding="utf-8")
+    except OSError as error:
+        raise NsfwscanError(
+            f"the log {path} cannot be written: {error.strerror}",
+            hint="make its folder writable, or set NSFWSCAN_HOME to a folder that is",
+        ) from error
+    handler.setFormatter(logging.Formatter(_FORMAT))
+    if not with_paths:
+        handler.addFilter(_WithoutPaths())
+    logger = logging.getLogger(LOGGER)
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    return handler
+
+
+def close_log(handler: logging.Handler) -> None:
+    """Take the handler away and close its file."""
+    logging.getLogger(LOGGER).removeHandler(handler)
+    handler.close()

@@ -1,0 +1,148 @@
+"""Files that may still be written: each waits until it has stood still.
+
+A file is read when its size and times have stood still for `settle_ms`. One that a program is known
+to hold open for writing has longer, for a download that stalls is not complete. A picture that
+cannot be decoded although it is fresh is tried again, later and later, and then believed.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from nsfwscan.results import FailReason
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+UNFINISHED = tuple(
+    ".part .crdownload .tmp .temp .partial .download .opdownload .filepart .aria2 .swp".split()
+)
+"""How browsers and other programs end the names of files that are not complete. They are renamed
+when they are."""
+
+WRITING_S = 20.0
+"""How long a file that is open for writing must have stood still. Its writer closes it when it
+ends, so this is for those that keep what they have written open."""
+
+_RETRY_S = (2.0, 5.0, 15.0, 60.0)
+_FRESH_S = 600.0
+"""A file that did not change for longer than this is not being written any more."""
+_HOPE = frozenset(
+    {FailReason.TRUNCATED, FailReason.CORRUPT, FailReason.EMPTY, FailReason.UNRECOGNISED}
+    | {FailReason.CHANGED, FailReason.UNREADABLE}
+    | {FailReason.DECODER_CRASHED, FailReason.DECODER_MEMORY, FailReason.DECODER_TIMEOUT}
+)
+"""Failures that may be of the moment: the file is half there, or the computer has no memory."""
+
+
+def retry_delay_s(reason: FailReason, age_s: float, tries: int) -> float | None:
+    """Return how long to wait before a failed picture is tried again; None when it is believed.
+
+    `age_s` is how long it has stood still, `tries` how often it has failed before.
+    """
+    if reason not in _HOPE or age_s > _FRESH_S or tries >= len(_RETRY_S):
+        return None
+    return _RETRY_S[tries]
+
+
+def is_unfinished(name: str) -> bool:
+    """Tell whether a file's name says that it is not complete yet."""
+    return name.lower().endswith(UNFINISHED)
+
+
+@dataclass(slots=True)
+class Waiting:
+    """One file that is to be looked at."""
+
+    key: bytes
+    """The packed `FileKey` it had when it was seen last."""
+    due: float
+    """By `time.monotonic`: when it is settled, if its key is still the same."""
+    silent: bool = False
+    """It has its verdict, and is only looked at once more."""
+    tries: int = 0
+    """How often it has failed, or was too young to be trusted, with this key."""
+    writing: bool = False
+    """A program holds it open and has written to it."""
+
+
+@dataclass(slots=True)
+class Settling:
+    """The files that wait, by path."""
+
+    settle_s: float
+    _waiting: dict[str, Waiting] = field(default_factory=dict)
+    _queue: list[tuple[float, int, str]] = field(default_factory=list)
+    _serial: Iterator[int] = field(default_factory=itertools.count)
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def __contains__(self, path: str) -> bool:
+        return path in self._waiting
+
+    def get(self, path: str) -> Waiting | None:
+        """Return what is known of a file that waits."""
+        return self._waiting.get(path)
+
+    def note(self, path: str, key: bytes, now: float, still_s: float) -> None:
+        """Take a file that was seen with `key` and has stood still for `still_s` already."""
+        before = self._waiting.get(path)
+        if before is not None and before.key == key and not before.silent:
+            return
+        writing = before is not None and before.writing
+        needed_s = WRITING_S if writing else self.settle_s
+        due = now + min(max(needed_s - still_s, 0.0), needed_s)
+        self._put(path, Waiting(key, due, writing=writing))
+
+    def later(self, path: str, waiting: Waiting) -> None:
+        """Look at a file again when `waiting` says."""
+        self._put(path, waiting)
+
+    def written(self, path: str, now: float) -> None:
+        """Take note that a program wrote to the file at `path` and has not closed it."""
+        waiting = self._waiting.get(path)
+        if waiting is None:
+            self._put(path, Waiting(b"", now + WRITING_S, writing=True))
+        else:
+            waiting.writing = True
+            waiting.due = now + WRITING_S
+
+    def closed(self, path: str, now: float) -> None:
+        """Take note that the program that wrote to the file at `path` closed it."""
+        waiting = self._waiting.get(path)
+        if waiting is not None and waiting.writing:
+            waiting.writing = False
+            waiting.due = min(waiting.due, now + self.settle_s)
+            self._put(path, waiting)
+
+    def drop(self, path: str) -> None:
+        """Wait for a file no longer."""
+        self._waiting.pop(path, None)
+
+    def due(self, now: float, most: int) -> dict[str, Waiting]:
+        """Take out up to `most` files whose time has come."""
+        found: dict[str, Waiting] = {}
+        while self._queue and self._queue[0][0] <= now and len(found) < most:
+            _due, _serial, path = heapq.heappop(self._queue)
+            waiting = self._waiting.get(path)
+            if waiting is None:
+                continue
+            if waiting.due > now:
+                heapq.heappush(self._queue, (waiting.due, next(self._serial), path))
+                continue
+            found[path] = self._waiting.pop(path)
+        return found
+
+    def next_due(self) -> float | None:
+        """Return when `due` is worth a call; by `time.monotonic`."""
+        while self._queue and self._queue[0][2] not in self._waiting:
+            heapq.heappop(self._queue)
+        return self._queue[0][0] if self._queue else None
+
+    def _put(self, path: str, waiting: Waiting) -> None:
+        self._waiting[path] = waiting
+        heapq.heappush(self._queue, (waiting.due, next(self._serial), path))

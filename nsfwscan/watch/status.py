@@ -1,0 +1,98 @@
+"""What a watcher says of itself, in a small file that `nsfwscan status` reads.
+
+The file says how things were; whether the watcher still runs is for its lock to say.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import tempfile
+import time
+from dataclasses import dataclass
+
+_VERSION = 1
+_EVERY_S = 2.0
+"""The least time between two writes: a burst of pictures is not worth a write each."""
+PART = ".status-"
+"""How files begin that are being written; a killed watcher may leave one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A watcher at one moment. All times are seconds since the epoch."""
+
+    pid: int
+    running_since: float
+    roots: tuple[str, ...]
+    watched: int
+    """Folders that the system reports changes of."""
+    directories: int
+    """Folders that there are."""
+    queue: int
+    """Paths that wait to settle or to be looked at."""
+    scanned: int
+    """Pictures that got a verdict since the start."""
+    flagged: int
+    failed: int
+    last_reconcile: float | None
+    degraded: tuple[str, ...]
+    """Sentences about what does not work as it should; empty when all is well."""
+    paused: str
+    """Why nothing is done now; empty when work goes on."""
+    model: str
+    version: str
+    """Of nsfwscan."""
+
+
+class StatusFile:
+    """Writes the status of one watcher."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._written: Status | None = None
+        self._written_at = -_EVERY_S
+
+    def write(self, status: Status, *, now: bool = False) -> None:
+        """Write `status`, unless it was written already or another was a moment ago.
+
+        To be called each second: what came too early is written by a later call. With `now` it does
+        not wait. Never raises: a full disk is no reason to stop watching.
+        """
+        at = time.monotonic()
+        if status == self._written or not (now or at - self._written_at >= _EVERY_S):
+            return
+        self._written_at = at
+        with contextlib.suppress(OSError):
+            _replace(self._path, json.dumps({"v": _VERSION, **dataclasses.asdict(status)}))
+            self._written = status
+
+
+def read(path: str) -> Status | None:
+    """Return what a watcher wrote last; None when there is nothing that can be understood."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            document = json.load(file)
+        if document.pop("v") != _VERSION:
+            return None
+        document |= {name: tuple(document[name]) for name in ("roots", "degraded")}
+        return Status(**document)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _replace(path: str, text: str) -> None:
+    """Write the file so that a reader sees the old or the new one, and only its owner may read."""
+    folder = os.path.dirname(path)
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    descriptor, part = tempfile.mkstemp(dir=folder, prefix=PART)  # mode 0600
+    try:
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(part, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(part)
+        raise

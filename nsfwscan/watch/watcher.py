@@ -1,0 +1,916 @@
+"""The watcher's loop: events are hints, looking is the truth.
+
+In: a `Workshop` that scans, and what the system hints at. Out: `Change`s, each once, to a `Sink`.
+One thread does all of it, in short turns:
+
+    hints     -> which paths to look at      (events)
+    a look    -> is the file as it is known? (discover, inventory)
+    settling  -> has it stood still?         (settle)
+    scanning  -> what is it?                 (scanner, in batches)
+    absence   -> has it moved, or is it gone (absent, places)
+
+A reconcile is a look at everything. It runs at the start, when hints were lost, when the watched
+file systems or the clock changed, and every hour in any case; whatever the hints missed, it finds.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import stat
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, NamedTuple, assert_never
+
+from nsfwscan.errors import LibraryError, ModelError, NsfwscanError
+from nsfwscan.images.discover import (
+    Listing,
+    Symlinks,
+    WalkTally,
+    discover,
+    discover_some,
+    is_named_like_a_picture,
+    join,
+)
+from nsfwscan.results import (
+    Decision,
+    Failed,
+    FailReason,
+    FileKey,
+    Scanned,
+    ScanResult,
+    Skipped,
+    pack_key,
+    without_inode,
+)
+from nsfwscan.watch.absent import Absent
+from nsfwscan.watch.changes import Change, Event, Sink
+from nsfwscan.watch.events import Events, watched_inodes
+from nsfwscan.watch.inventory import NO_DIGEST, Entry, Inventory
+from nsfwscan.watch.manners import Pace, When
+from nsfwscan.watch.places import Places, Presence, is_below
+from nsfwscan.watch.settle import UNFINISHED, Settling, Waiting, is_unfinished, retry_delay_s
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from nsfwscan.scanner import ScanOptions
+    from nsfwscan.session import Workshop
+
+_TRUSTED_S = 3.1
+"""A file that has stood still for this long is trusted by its stat; see `lanes.is_racy`."""
+_MOST_SILENT_LOOKS = 5
+_GATHER_S = 0.05
+"""Hints that come within this are looked at together."""
+_BATCH_GAP_S = 0.2
+"""Scans begin this far apart at least: a burst of files makes a few scans and not a thousand."""
+_BATCH_AIM_S = 2.0
+"""How long a scan should take: what is new meanwhile waits for it."""
+_LEAST_BATCH, _MOST_BATCH = 64, 4096
+_SLICE_S = 0.25
+"""How long a reconcile may walk before others have their turn."""
+_CHECK_S = 2.0
+_LEAST_POLL_S = 5.0
+_POLL_SHARE = 0.01
+"""Polling may take this share of the time."""
+_JUMP_S = 5.0
+_ABSENCE_S = 1.5
+"""Beyond the settling time: how long a moved picture may take to turn up."""
+_RESTART_S = 30.0
+"""How long to wait after decoders or library would not work."""
+_LAST_WAIT_S = 60.0
+"""How long `once` waits for files that do not settle."""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchOptions:
+    """How the watcher goes about its work."""
+
+    scan: ScanOptions
+    settle_ms: int = 1000
+    """How long a file must have stood still before it is read."""
+    reconcile_minutes: float = 60.0
+    """How often everything is looked at, come what may."""
+    idle_unload_minutes: float = 5.0
+    """How long nothing was scored before the model is unloaded."""
+    poll: bool = False
+    """Do without the system's events."""
+    once: bool = False
+    """End when everything has been looked at and has settled."""
+
+
+class WatchState(NamedTuple):
+    """How the watcher is, for whoever asks."""
+
+    since: float
+    """Seconds since the epoch."""
+    roots: tuple[str, ...]
+    watched: int
+    """Folders below the roots that the system watches for us."""
+    folders: int
+    pictures: int
+    queue: int
+    scanned: int
+    flagged: int
+    failed: int
+    reconciled_at: float | None
+    degraded: tuple[str, ...]
+    paused: str
+    loaded: bool
+
+
+class _Look(NamedTuple):
+    """A settled file that is to be scanned."""
+
+    key: bytes
+    loose: bool
+    silent: bool
+    tries: int
+
+
+@dataclass(slots=True)
+class _Walk:
+    """A reconcile that is under way."""
+
+    why: str
+    began: float
+    listings: Iterator[Listing]
+    roots: tuple[str, ...]
+    strange: frozenset[str]
+    """Places where something else was than before: nothing is said to be gone there."""
+    visited: set[str] = field(default_factory=set)
+    closed: list[str] = field(default_factory=list)
+    """Folders that cannot be listed: nobody knows what is below them."""
+    missing: list[str] = field(default_factory=list)
+
+
+class Watcher:
+    """Watches folders until it is stopped."""
+
+    def __init__(
+        self,
+        workshop: Workshop,
+        roots: Sequence[str],
+        options: WatchOptions,
+        sink: Sink,
+        *,
+        say: Callable[[str], None],
+        warn: Callable[[str], None],
+        beat: Callable[[WatchState], None] = lambda _state: None,
+        pace: Callable[[], Pace] = lambda: Pace(When.RUN, ""),
+    ) -> None:
+        """Prepare; nothing is read or started yet.
+
+        `beat` is called every second or two, also in the middle of work; `pace` tells whether
+        pictures may be scored now.
+        """
+        self._workshop = workshop
+        self._options = options
+        self._sink = sink
+        self._say, self._warn, self._beat, self._pace = say, warn, beat, pace
+        self._roots = tuple(dict.fromkeys(os.path.abspath(root) for root in roots))
+        walk = options.scan.walk
+        self._walk_options = walk
+        self._follow = walk.symlinks is Symlinks.FOLLOW
+        self._scan_options = replace(options.scan, arrange=False, count_known_safe=False)
+        self._events = Events(lambda name: walk.any_name or is_named_like_a_picture(name))
+        self._inventory = Inventory()
+        self._settling = Settling(options.settle_ms / 1000)
+        self._absent = Absent(options.settle_ms / 1000 + _ABSENCE_S)
+        self._places = Places(self._roots, self._remembered_places())
+        self._ready: dict[str, _Look] = {}
+        self._walk: _Walk | None = None
+        self._wanted: dict[str, None] = {}
+        """Reasons for a reconcile that has not begun."""
+        self._away: set[str] = set()
+        self._forgotten: list[str] = []
+        self._changed_folders: dict[str, None] = {}
+        self._degraded: dict[str, str] = {}
+        self._stopping = False
+        self._scanner_stop: Callable[[], None] = lambda: None
+        self._since = time.time()
+        self._clock_offset = time.time() - time.monotonic()
+        self._last_beat = self._last_check = self._last_gather = self._last_batch = -math.inf
+        self._not_before = -math.inf
+        self._next_reconcile = self._next_poll = math.inf
+        self._count_watches_at = math.inf
+        self._walk_s = 0.0
+        self._rate = 0.0
+        self._reconciled_at: float | None = None
+        self._watched = 0
+        self._scanned = self._flagged = self._failed = 0
+        self._paused = ""
+        self._library_works = True
+        self._settled_since = math.inf
+
+    # From outside, also from signal handlers
+
+    def stop(self) -> None:
+        """End soon: the pictures in hand are finished, told and saved."""
+        self._stopping = True
+        self._scanner_stop()
+        self._events.wake()
+
+    def abandon(self) -> None:
+        """Kill the processes that decode; the caller is about to exit without tidying up."""
+        self._workshop.engine.abandon()
+
+    # The loop
+
+    def run(self) -> None:
+        """Watch until `stop`, or with `once` until all is settled.
+
+        Raises `ModelError` when the model cannot be loaded, and what the sink raises.
+        """
+        try:
+            self._begin()
+            while not self._stopping:
+                self._turn()
+                if self._options.once and self._is_done():
+                    break
+                self._sleep()
+        finally:
+            self._events.close()
+            self._settle_accounts()
+
+    def _begin(self) -> None:
+        for root in self._roots:
+            if self._places.presence(root) is not Presence.OTHER:
+                self._load(root)  # else the reconcile does
+            if self._places.presence(root) is Presence.AWAY:
+                self._wait_for(root)
+            else:
+                self._observe(root)
+        self._wanted["the start"] = None
+        self._schedule()
+
+    def _turn(self) -> None:
+        now = time.monotonic()
+        if now - self._last_check >= _CHECK_S:
+            self._check(now)
+        if now - self._last_gather >= _GATHER_S:
+            self._last_gather = now
+            hints = self._events.take()
+            if hints.lost:
+                self._wanted[hints.lost] = None
+            self._take_hints(hints.paths, hints.written)
+        if now >= min(self._next_reconcile, self._next_poll):
+            self._wanted["it was time"] = None
+            self._schedule()
+        if self._walk is None and self._wanted:
+            self._begin_walk()
+        if self._walk is not None and len(self._ready) < self._batch_size():
+            self._walk_on()
+        self._take_due()
+        if self._ready and time.monotonic() >= self._not_before:
+            self._scan_at_pace()
+        self._say_gone()
+        self._tidy()
+        self._report()
+
+    def _sleep(self) -> None:
+        if self._walk is not None and len(self._ready) < self._batch_size():
+            return
+        now = time.monotonic()
+        when = [self._last_check + _CHECK_S, self._next_reconcile, self._next_poll]
+        when += [due for due in (self._settling.next_due(), self._absent.next_due()) if due]
+        if self._ready:
+            when.append(self._not_before)
+        seconds = min(when) - now
+        if seconds > 0 and not self._stopping:
+            self._events.wait(seconds)
+            # What comes together is looked at together.
+            pause = self._last_gather + _GATHER_S - time.monotonic()
+            if pause > 0 and not self._stopping:
+                time.sleep(min(pause, _GATHER_S))
+
+    # Looking
+
+    def _take_hints(self, paths: dict[str, str], written: dict[str, bool]) -> None:
+        now = time.monotonic()
+        for path, writing in written.items():
+            if writing:
+                self._settling.written(path, now)
+            else:
+                self._settling.closed(path, now)
+        by_root: dict[str, dict[str, set[str]]] = {}
+        for path, root in paths.items():
+            if path != root and root not in self._away:
+                folder, name = os.path.split(path)
+                by_root.setdefault(root, {}).setdefault(folder, set()).add(name)
+        for root, wanted in by_root.items():
+            for listing in discover_some(root, wanted, self._walk_options):
+                self._take(listing)
+                self._report()
+        for path, root in paths.items():
+            if root not in self._away:
+                self._miss(path)
+
+    def _take(self, listing: Listing) -> None:
+        """Compare one folder, or some names of it, with what is known."""
+        folder = listing.folder
+        if not listing.partial and listing.inode:
+            if folder not in self._inventory.inodes:
+                self._count_watches_at = min(self._count_watches_at, time.monotonic() + _CHECK_S)
+            self._inventory.inodes[folder] = listing.inode
+            if self._inventory.is_unchanged(listing) and not listing.passed:
+                return
+        for name, key in zip(listing.names, listing.keys, strict=True):
+            self._see(join(folder, name), name, key, loose=listing.loose)
+        for passed in listing.passed:
+            if isinstance(passed, Skipped):
+                self._skip(passed)
+        if not listing.partial and listing.inode:  # else it could not be listed
+            here = set(listing.names)
+            for name in self._inventory.names(folder):
+                if name not in here:
+                    self._miss(join(folder, name), listed=True)
+
+    def _see(self, path: str, name: str, key: bytes, *, loose: bool) -> None:
+        """Take a file as it is now; find out whether that is news."""
+        self._absent.drop(path)
+        if is_unfinished(name):
+            return
+        entry = self._inventory.get(path)
+        if entry is not None and entry.key == key:
+            waiting = self._settling.get(path)
+            if waiting is not None and not waiting.silent and not waiting.writing:
+                self._settling.drop(path)
+            return
+        if path in self._ready:
+            if self._ready[path].key == key:
+                return
+            del self._ready[path]
+        still_s = 0.0 if loose else _still_s(key)
+        before = self._settling.get(path)
+        if still_s >= self._settling.settle_s and before is None:
+            self._ready[path] = _Look(key, loose, silent=False, tries=0)
+        else:
+            self._settling.note(path, key, time.monotonic(), still_s)
+
+    def _skip(self, skipped: Skipped) -> None:
+        """Take note of what will not be opened: a picture that became a link, say."""
+        if self._inventory.get(skipped.path) is not None:
+            self._drop(skipped.path)
+            self._sink.change(Change(Event.CHANGED, skipped.path, skipped))
+        self._settling.drop(skipped.path)
+
+    def _miss(self, path: str, *, listed: bool = False) -> None:
+        """Look whether `path`, a file or a folder, is missing; note it and all that was below it.
+
+        With `listed` its folder was listed without it.
+        """
+        entry = self._inventory.get(path)
+        if entry is not None:
+            if _is_there(path):
+                if listed:  # there, and none of ours: excluded by the options of this run
+                    self._inventory.drop(path)
+                return
+            self._settling.drop(path)
+            self._ready.pop(path, None)
+            self._absent.add(path, entry.sha256, time.monotonic())
+        elif path in self._settling and not _is_there(path):
+            self._settling.drop(path)
+        if path in self._inventory.inodes and not os.path.isdir(path):
+            self._miss_folder(path)
+
+    def _miss_folder(self, path: str) -> None:
+        now = time.monotonic()
+        for folder in self._inventory.folders_below(path):
+            for name in self._inventory.names(folder):
+                below = join(folder, name)
+                entry = self._inventory.get(below)
+                if entry is not None and not _is_there(below):
+                    self._absent.add(below, entry.sha256, now)
+        for folder in [one for one in self._inventory.inodes if is_below(one, path)]:
+            del self._inventory.inodes[folder]
+
+    # Everything
+
+    def _begin_walk(self) -> None:
+        why = ", ".join(self._wanted)
+        self._wanted.clear()
+        self._places.look()
+        present, strange = [], set[str]()
+        for root in self._roots:
+            for place in (root, *self._places.inner(root)):
+                presence = self._places.presence(place)
+                if presence is Presence.OTHER:
+                    strange.add(place)
+                    self._inventory.forget_below(place)
+                    self._load(place)
+                if place == root and presence is not Presence.AWAY:
+                    present.append(root)
+        listings = discover(present, self._walk_options, WalkTally())
+        self._walk = _Walk(why, time.monotonic(), listings, tuple(present), frozenset(strange))
+
+    def _walk_on(self) -> None:
+        """Go on with a reconcile for a moment."""
+        walk = self._walk
+        if walk is None:
+            return
+        until = time.monotonic() + _SLICE_S
+        size = self._batch_size()
+        for listing in walk.listings:
+            if listing.inode:
+                walk.visited.add(listing.folder)
+            elif not any(_has_vanished(one) for one in listing.passed):
+                walk.closed.append(listing.folder)
+            self._take(listing)
+            if len(self._ready) >= size or time.monotonic() > until or self._stopping:
+                return
+        self._end_walk(walk)
+
+    def _end_walk(self, walk: _Walk) -> None:
+        self._walk = None
+        for root in walk.roots:
+            for folder in list(self._inventory.folders_below(root)):
+                if folder in walk.visited or any(is_below(folder, one) for one in walk.closed):
+                    continue
+                for name in list(self._inventory.names(folder)):
+                    self._miss(join(folder, name))
+            for folder in [one for one in self._inventory.inodes if is_below(one, root)]:
+                if folder not in walk.visited and not os.path.isdir(folder):
+                    del self._inventory.inodes[folder]
+        for place in walk.strange:
+            self._places.accept(place)
+            for path in self._absent.below(place):
+                self._absent.drop(path)
+                self._inventory.drop(path)  # and the library remembers it
+        if walk.strange:
+            self._remember_places()
+        now = time.monotonic()
+        self._walk_s = now - walk.began
+        self._reconciled_at = time.time()
+        unlisted = len(walk.closed)
+        self._degrade("closed", f"{unlisted} folders cannot be listed" if unlisted else "")
+        self._count_watches()
+        self._schedule()
+
+    def _schedule(self) -> None:
+        now = time.monotonic()
+        every = self._options.reconcile_minutes * 60
+        # Not all the computers of a house at the same second.
+        self._next_reconcile = now + every * random.uniform(0.8, 1.2)  # noqa: S311  no secret
+        self._next_poll = now + self._poll_s if self._polls else math.inf
+
+    @property
+    def _poll_s(self) -> float:
+        every = self._options.reconcile_minutes * 60
+        return min(max(self._walk_s / _POLL_SHARE, _LEAST_POLL_S), every)
+
+    @property
+    def _polls(self) -> bool:
+        return self._options.poll or any(
+            not key.startswith(("away", "closed", "library", "score")) for key in self._degraded
+        )
+
+    # Scanning
+
+    def _take_due(self) -> None:
+        """Look once more at what should have settled; what has is ready."""
+        now = time.monotonic()
+        due = self._settling.due(now, _MOST_BATCH)
+        by_root: dict[str, dict[str, list[str]]] = {}
+        for path in due:
+            folder, name = os.path.split(path)
+            by_root.setdefault(self._root_of(path), {}).setdefault(folder, []).append(name)
+        by_root.pop("", None)
+        for root, wanted in by_root.items():
+            for listing in discover_some(root, wanted, self._walk_options):
+                if not listing.partial:
+                    self._take(listing)
+                    continue
+                for passed in listing.passed:
+                    if isinstance(passed, Skipped):
+                        self._skip(passed)
+                for name, key in zip(listing.names, listing.keys, strict=True):
+                    path = join(listing.folder, name)
+                    waiting = due.pop(path)
+                    if waiting.key == key:
+                        look = _Look(key, listing.loose, waiting.silent, waiting.tries)
+                        self._ready[path] = look
+                    else:
+                        self._see(path, name, key, loose=listing.loose)
+        for path in due:
+            self._miss(path)
+
+    def _scan_at_pace(self) -> None:
+        """Scan what is ready, if this is the time for it."""
+        pace = self._pace()
+        self._paused = pace.reason if pace.when is When.PAUSE else ""
+        began = time.monotonic()
+        match pace.when:
+            case When.PAUSE:
+                self._not_before = began + _CHECK_S
+            case When.SLOW:
+                self._scan()
+                now = time.monotonic()
+                self._not_before = max(self._not_before, now + (now - began))
+            case When.RUN:
+                self._scan()
+            case _:
+                assert_never(pace.when)
+
+    def _scan(self) -> None:
+        """Scan a batch, and tell what came out."""
+        paths = list(self._ready)[: self._batch_size()]
+        batch = {path: self._ready.pop(path) for path in paths}
+        again = any(look.tries and not look.silent for look in batch.values())
+        options = replace(self._scan_options, retry_failed=again)
+        began, began_wall = time.monotonic(), time.time_ns()
+        self._not_before = began + _BATCH_GAP_S
+        left = dict(batch)
+        self._library_works = True
+        try:
+            scanner = self._workshop.scanner(options, self._library_failed)
+            self._scanner_stop = scanner.stop
+            if self._stopping:
+                scanner.stop()
+            for result in scanner.scan_listings(_listings(batch)):
+                look = left.pop(result.path, None)
+                if look is not None:
+                    self._judge(look, result, began_wall)
+                self._report()
+        except ModelError:
+            if not self._scanned:
+                raise
+            self._cannot_score(left, "the model cannot be loaded")
+        except NsfwscanError as error:
+            self._cannot_score(left, str(error))
+        else:
+            self._degrade("score", "")
+            if self._library_works:
+                self._degrade("library", "")
+            if not self._stopping:
+                for path in left:
+                    self._miss(path)
+        finally:
+            self._scanner_stop = lambda: None
+        took = time.monotonic() - began
+        self._rate = len(batch) / max(took, 0.001)
+        for path in batch:
+            self._changed_folders[os.path.dirname(path)] = None
+        self._forget_gone()
+        self._sink.batch_done()
+
+    def _judge(self, look: _Look, result: ScanResult, began_ns: int) -> None:
+        """Make what a scan found out of one file into a change, if it is one."""
+        path = result.path
+        now = time.monotonic()
+        try:
+            found = os.stat(path, follow_symlinks=self._follow)
+        except OSError:
+            self._miss(path)
+            return
+        key = without_inode(pack_key(found)) if look.loose else pack_key(found)
+        if key != look.key:  # it changed meanwhile: what was found out is of no use
+            self._settling.note(path, key, now, 0.0 if look.loose else _still_s(key))
+            return
+        if isinstance(result, Failed) and self._hopes(look, result):
+            return
+        young_s = _TRUSTED_S - _still_s(key, began_ns)
+        if 0 < young_s < 2 * _TRUSTED_S and look.tries < _MOST_SILENT_LOOKS:
+            tries = look.tries + 1 if look.silent else 0
+            self._settling.later(path, Waiting(key, now + young_s, silent=True, tries=tries))
+        before = self._inventory.get(path)
+        if isinstance(result, Skipped):
+            self._inventory.put(path, Entry(key, NO_DIGEST, math.nan))
+            return
+        sha256 = result.sha256 or NO_DIGEST
+        unsafe = result.scores.unsafe if isinstance(result, Scanned) else math.nan
+        self._inventory.put(path, Entry(key, sha256, unsafe))
+        if before is not None and before.sha256 == sha256:
+            return
+        if found.st_nlink > 1:
+            # The system tells of one name only, and others may be ours, too.
+            self._next_poll = min(self._next_poll, now + self._poll_s)
+        self._count(result)
+        came_from = self._absent.earlier_path(path, sha256) if before is None else ""
+        if came_from:
+            self._drop(came_from)
+            event = Event.MOVED
+        else:
+            event = Event.NEW if before is None else Event.CHANGED
+        self._sink.change(Change(event, path, result, came_from))
+
+    def _hopes(self, look: _Look, failed: Failed) -> bool:
+        """Try a failed picture again later, if there is hope; tell whether there is."""
+        now = time.monotonic()
+        if failed.reason is FailReason.EMPTY and any(
+            os.path.lexists(failed.path + ending) for ending in UNFINISHED
+        ):
+            # A browser reserves the name while it downloads into another file.
+            self._settling.later(failed.path, Waiting(look.key, now + 10.0))
+            return True
+        delay_s = retry_delay_s(failed.reason, _still_s(look.key), look.tries)
+        if delay_s is None or look.silent:
+            return False
+        again = Waiting(look.key, now + delay_s, tries=look.tries + 1)
+        self._settling.later(failed.path, again)
+        return True
+
+    def _cannot_score(self, left: dict[str, _Look], why: str) -> None:
+        """Put back what was not scored, and start afresh a little later."""
+        self._workshop.engine.unload()
+        self._not_before = time.monotonic() + _RESTART_S
+        self._degrade("score", f"pictures cannot be scored: {why}")
+        for path, look in left.items():
+            self._ready.setdefault(path, look)
+
+    def _batch_size(self) -> int:
+        return int(min(max(self._rate * _BATCH_AIM_S, _LEAST_BATCH), _MOST_BATCH))
+
+    # What is gone
+
+    def _say_gone(self) -> None:
+        """Tell of pictures that have been missing for so long that they did not move."""
+        overdue = self._absent.overdue(time.monotonic())
+        presence: dict[str, bool] = {}
+        listable: dict[str, bool] = {}
+        for path in overdue:
+            entry = self._inventory.get(path)
+            if entry is None or _is_there(path):
+                self._absent.drop(path)
+                continue
+            place = self._places.holding(path)
+            if self._walk is not None and place in self._walk.strange:
+                continue  # the reconcile decides
+            if place not in presence:
+                presence[place] = self._places.presence(place) is Presence.SAME
+            folder = os.path.dirname(path)
+            if folder not in listable:
+                listable[folder] = _can_be_listed(folder, place)
+            self._absent.drop(path)
+            if not (presence[place] and listable[folder]):
+                continue  # the next reconcile will look again
+            decision = self._decide(entry)
+            self._drop(path)
+            sha256 = None if entry.sha256 == NO_DIGEST else entry.sha256
+            self._sink.change(Change(Event.GONE, path, None, sha256=sha256, decision=decision))
+
+    def _decide(self, entry: Entry) -> Decision | None:
+        ruled = self._workshop.rulings().by_content(entry.sha256)
+        if ruled is not None:
+            return ruled.ruling.decision
+        return None if math.isnan(entry.unsafe) else self._workshop.policy.decide(entry.unsafe)
+
+    def _drop(self, path: str) -> None:
+        self._inventory.drop(path)
+        self._absent.drop(path)
+        self._forgotten.append(path)
+
+    def _forget_gone(self) -> None:
+        library, self._forgotten = self._workshop.library, self._forgotten
+        paths, self._forgotten = self._forgotten, []
+        if library is not None and paths:
+            try:
+                library.forget(paths)
+            except LibraryError as error:
+                self._library_failed(str(error))
+
+    # The state of things
+
+    def _check(self, now: float) -> None:
+        """Look for what breaks the flow of hints without a word."""
+        gap_s = now - self._last_check
+        self._last_check = now
+        offset = time.time() - time.monotonic()
+        if abs(offset - self._clock_offset) > _JUMP_S:
+            self._wanted["the computer slept, or its clock was set"] = None
+        elif _CHECK_S * 10 < gap_s < math.inf and self._last_beat < now - _CHECK_S * 10:
+            self._wanted["the process had been stopped"] = None
+        self._clock_offset = offset
+        remounted = self._places.look()
+        for root in self._roots:
+            self._check_root(root, remounted=remounted)
+        if remounted:
+            self._wanted["something was mounted or unmounted"] = None
+        if now >= self._count_watches_at:
+            self._count_watches()
+
+    def _check_root(self, root: str, *, remounted: bool) -> None:
+        presence = self._places.presence(root)
+        if presence is Presence.AWAY:
+            if root not in self._away:
+                self._wait_for(root)
+            return
+        if root in self._away:
+            self._away.discard(root)
+            self._degrade(f"away {root}", "")
+            self._wanted[f"{root} is back"] = None
+            self._observe(root)
+        elif presence is Presence.OTHER and self._walk is None and self._reconciled_at:
+            self._wanted[f"{root} is another folder now"] = None
+            self._observe(root)
+        elif remounted or self._events.is_swamped(root):
+            self._observe(root)
+            self._wanted["changes came too fast"] = None
+        elif not self._options.poll and not self._events.observes(root):
+            self._observe(root)
+            self._wanted["the observer had ended"] = None
+
+    def _observe(self, root: str) -> None:
+        if self._options.poll:
+            return
+        if self._places.is_silent(root):
+            self._events.forget(root)
+            self._degrade(f"silent {root}", f"{root} is polled: its file system reports no changes")
+            return
+        self._degrade(f"silent {root}", "")
+        problem = self._events.observe(root)
+        self._degrade(f"events {root}", problem and f"{root} is polled: {problem}")
+
+    def _wait_for(self, root: str) -> None:
+        self._away.add(root)
+        self._events.forget(root)
+        self._degrade(f"away {root}", f"waiting for {root}, which is not there")
+
+    def _count_watches(self) -> None:
+        """Find out whether every folder is watched: when watches run out, nobody says so."""
+        self._count_watches_at = math.inf
+        if self._options.poll:
+            return
+        watched = watched_inodes()
+        folders = self._inventory.inodes
+        if watched is None:
+            self._watched = len(folders)
+            return
+        known = set(watched)
+        count = sum(inode in known for inode in folders.values())
+        if not count:  # a file system that shows other numbers; then all that is left is to count
+            count = min(len(watched), len(folders))
+        self._watched = count
+        few = count < len(folders) and not any(key.startswith("silent") for key in self._degraded)
+        self._degrade("watches", f"{count} of {len(folders)} directories watched" if few else "")
+        if self._polls and self._next_poll == math.inf:
+            self._schedule()
+
+    def _degrade(self, key: str, reason: str) -> None:
+        """Note why the watcher cannot do as it should, or that this is over."""
+        before = self._degraded.get(key, "")
+        if reason:
+            self._degraded[key] = reason
+            if not before:
+                self._warn(f"degraded: {reason}")
+        elif before:
+            del self._degraded[key]
+            self._say(f"no longer so: {before}")
+
+    def _library_failed(self, sentence: str) -> None:
+        """Go on from memory; the next batch tries the library again."""
+        self._library_works = False
+        self._degrade("library", sentence)
+
+    def _report(self) -> None:
+        now = time.monotonic()
+        if now - self._last_beat < 1.0:
+            return
+        self._last_beat = now
+        self._beat(self.state())
+
+    def state(self) -> WatchState:
+        """Return how the watcher is."""
+        return WatchState(
+            self._since,
+            self._roots,
+            self._watched,
+            len(self._inventory.inodes),
+            len(self._inventory),
+            len(self._settling) + len(self._ready) + len(self._absent),
+            self._scanned,
+            self._flagged,
+            self._failed,
+            self._reconciled_at,
+            tuple(self._degraded.values()),
+            self._paused,
+            self._workshop.engine.loaded,
+        )
+
+    def _count(self, result: ScanResult) -> None:
+        if isinstance(result, Failed):
+            self._failed += 1
+        elif isinstance(result, Scanned):
+            self._scanned += 1
+            self._flagged += result.verdict.decision is Decision.NSFW
+
+    def _is_done(self) -> bool:
+        """Tell whether all there is has been told, for `once`."""
+        if self._walk is not None or self._wanted or self._ready:
+            self._settled_since = math.inf
+            return False
+        if not (len(self._settling) or len(self._absent)):
+            return True
+        now = time.monotonic()
+        self._settled_since = min(self._settled_since, now)
+        return now - self._settled_since > _LAST_WAIT_S
+
+    # The library
+
+    def _tidy(self) -> None:
+        """Do what can wait until there is nothing else to do."""
+        if self._forgotten:
+            self._forget_gone()
+            self._sink.batch_done()
+        if self._walk is not None or self._ready:
+            return
+        engine = self._workshop.engine
+        if engine.idle_s >= self._options.idle_unload_minutes * 60:
+            if engine.loaded:
+                engine.unload()
+            if self._changed_folders:
+                self._arrange()
+
+    def _arrange(self) -> None:
+        folders, self._changed_folders = list(self._changed_folders), {}
+        library = self._workshop.library
+        if library is not None:
+            try:
+                library.snapshot(folders, self._workshop.scorer)
+            except LibraryError as error:
+                self._library_failed(str(error))
+
+    def _settle_accounts(self) -> None:
+        """Leave the library as a scan would."""
+        self._forget_gone()
+        self._arrange()
+        self._report()
+
+    def _load(self, place: str) -> None:
+        """Begin with what the library knows at and below `place`."""
+        library = self._workshop.library
+        if library is None:
+            return
+        try:
+            for folder in library.folders_below(place):
+                self._inventory.load(folder, library.folder(folder, self._workshop.scorer))
+        except LibraryError as error:
+            self._library_failed(str(error))
+
+    def _remembered_places(self) -> dict[str, str]:
+        library = self._workshop.library
+        if library is None:
+            return {}
+        try:
+            return library.places()
+        except LibraryError:
+            return {}  # the first reconcile will say what is wrong
+
+    def _remember_places(self) -> None:
+        library = self._workshop.library
+        if library is not None:
+            try:
+                library.remember_places(self._places.identities)
+            except LibraryError as error:
+                self._library_failed(str(error))
+
+    def _root_of(self, path: str) -> str:
+        return max((one for one in self._roots if is_below(path, one)), key=len, default="")
+
+
+def _still_s(key: bytes, now_ns: int | None = None) -> float:
+    """Return for how long a file has stood still: neither written nor renamed nor replaced."""
+    known = FileKey.unpack(key)
+    now_ns = time.time_ns() if now_ns is None else now_ns
+    return (now_ns - max(known.mtime_ns, known.ctime_ns)) / 1e9
+
+
+def _has_vanished(result: Skipped | Failed) -> bool:
+    return isinstance(result, Failed) and result.reason is FailReason.VANISHED
+
+
+def _is_there(path: str) -> bool:
+    """Tell whether something that is no folder is at `path`; in doubt it is."""
+    try:
+        return not stat.S_ISDIR(os.lstat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+
+
+def _can_be_listed(folder: str, place: str) -> bool:
+    """Tell whether `folder`, or the nearest one above it that is left, can be listed."""
+    while is_below(folder, place):
+        try:
+            with os.scandir(folder):
+                return True
+        except (FileNotFoundError, NotADirectoryError):
+            folder = os.path.dirname(folder)
+        except OSError:
+            return False
+    return False
+
+
+def _listings(batch: dict[str, _Look]) -> Iterable[Listing]:
+    """Arrange files as the scanner wants them: by folder."""
+    folders: dict[tuple[str, bool], Listing] = {}
+    for path, look in batch.items():
+        folder, name = os.path.split(path)
+        listing = folders.get((folder, look.loose))
+        if listing is None:
+            listing = folders[folder, look.loose] = Listing(folder, loose=look.loose, partial=True)
+        listing.names.append(name)
+        listing.keys.append(look.key)
+    return folders.values()
