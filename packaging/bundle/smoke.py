@@ -204,6 +204,38 @@ def _watch(bundle: Driven) -> str:
     return "a new picture was told"
 
 
+def _quarantine(bundle: Driven) -> str:
+    if not bundle.knows("quarantine"):
+        return "left out: no such command"
+    folder = os.path.join(bundle.home, "Downloads")
+    path = paint(os.path.join(folder, "flagged.png"), 3001)
+    with open(path, "rb") as file:
+        before = file.read()
+    act = ["scan", "--offline", "--flag-at", "0", "--action", "quarantine", "--yes", folder]
+    bundle.run(*act, "--dry-run", expect=1)
+    wanted(os.path.exists(path), "--dry-run moved a picture")
+    done = bundle.run(*act, expect=1)
+    wanted(not os.path.exists(path), "the picture was not moved", done)
+    listed = bundle.run("quarantine", "list")
+    wanted("flagged.png" in "".join(listed.out.split()), "it is not listed", listed)
+    bundle.run("quarantine", "verify")
+    done = bundle.run("quarantine", "restore", "--all")
+    wanted(os.path.exists(path), "it was not restored", done)
+    with open(path, "rb") as file:
+        wanted(file.read() == before, "its bytes are others now")
+    return "moved, listed, verified, restored"
+
+
+def _service(bundle: Driven) -> str:
+    if not bundle.knows("service"):
+        return "left out: no such command"
+    if sys.platform != "linux":
+        return "left out: only tried on Linux"
+    done = bundle.run("service", "install", "--print", bundle.home)
+    wanted(f'ExecStart="{bundle.program}"' in done.out, "the unit starts another program", done)
+    return "the unit starts this program"
+
+
 @contextlib.contextmanager
 def _watching(bundle: Driven, folder: str) -> Iterator[_Lines]:
     child = bundle.start("watch", "--offline", "--format", "jsonl", "--settle-ms", "200", folder)
@@ -285,5 +317,7 @@ STEPS: dict[str, Callable[[Driven], str]] = {
     "wrong-input": _wrong,
     "interrupt": _interrupt,
     "watch": _watch,
+    "quarantine": _quarantine,
+    "service": _service,
 }
 """Name of a step to what it does; it returns what to say beside ok."""
