@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from bundle.errors import BuildError
 from conftest import Run
 
 from nsfwscan.models import probes
-from nsfwscan.models.manifest import Probe
+from nsfwscan.models.manifest import Artefact, Probe
 
 ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "packaging" / "build"
@@ -52,7 +53,11 @@ def write_model(folder: Path, nsfwscan: Run) -> Path:
     records = [json.loads(line) for line in done.stdout.splitlines()]
     measured = tuple(Probe(Path(one["path"]).stem, round(one["nsfw_score"], 6)) for one in records)
     described = tiny_model.manifest((package / "model.onnx").read_bytes())
-    (package / "manifest.json").write_text(dataclasses.replace(described, probes=measured).dump())
+    licence = b"Made by a test.\n"
+    (package / "LICENSE").write_bytes(licence)
+    files = {**described.files, "LICENSE": Artefact(sha256(licence).hexdigest(), len(licence))}
+    whole = dataclasses.replace(described, probes=measured, files=files)
+    (package / "manifest.json").write_text(whole.dump())
     return package
 
 

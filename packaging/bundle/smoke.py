@@ -176,6 +176,7 @@ def _interrupt(bundle: Driven) -> str:
     os.killpg(child.pid, signal.SIGINT)
     code = child.wait(_PATIENCE_S)
     said = Done(code, "\n".join(lines.rest()), lines.complaint())
+    lines.close()
     wanted(code == 130, f"exit code {code}, not 130", said)
     wanted("Traceback" not in said.err, "a traceback", said)
     with contextlib.suppress(ProcessLookupError):
@@ -211,15 +212,17 @@ def _quarantine(bundle: Driven) -> str:
     path = paint(os.path.join(folder, "flagged.png"), 3001)
     with open(path, "rb") as file:
         before = file.read()
-    act = ["scan", "--offline", "--flag-at", "0", "--action", "quarantine", "--yes", folder]
+    # Without it the quarantine would be in the topmost folder of the volume: root's is /.
+    kept = ["--quarantine", os.path.join(bundle.home, "quarantine")]
+    act = ["scan", "--offline", "--flag-at", "0", "--action", "quarantine", "--yes", *kept, folder]
     bundle.run(*act, "--dry-run", expect=1)
     wanted(os.path.exists(path), "--dry-run moved a picture")
     done = bundle.run(*act, expect=1)
     wanted(not os.path.exists(path), "the picture was not moved", done)
-    listed = bundle.run("quarantine", "list")
+    listed = bundle.run("quarantine", "list", *kept)
     wanted("flagged.png" in "".join(listed.out.split()), "it is not listed", listed)
-    bundle.run("quarantine", "verify")
-    done = bundle.run("quarantine", "restore", "--all")
+    bundle.run("quarantine", "verify", *kept)
+    done = bundle.run("quarantine", "restore", "--all", *kept)
     wanted(os.path.exists(path), "it was not restored", done)
     with open(path, "rb") as file:
         wanted(file.read() == before, "its bytes are others now")
