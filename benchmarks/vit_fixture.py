@@ -61,7 +61,9 @@ def make(
             _transformers_block(tensors, f"vit.encoder.layer.{at}", hidden)
     tensors.norm("norm" if timm else "vit.layernorm", hidden)
     tensors.linear("head" if timm else "classifier", len(labels), hidden)
-    save_file(dict(tensors.made), os.path.join(folder, "model.safetensors"))
+    # transformers writes this note and timm none: so the files have the published lengths.
+    note = None if timm else {"format": "pt"}
+    save_file(tensors.made, os.path.join(folder, "model.safetensors"), note)
     if timm:
         _write(folder, "config.json", _timm_config(size, patch, image, labels))
         return

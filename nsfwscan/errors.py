@@ -16,8 +16,10 @@
     ├── LibraryError
     │   ├── LibraryTooNew      written by a later nsfwscan
     │   └── LibraryUnavailable cannot be opened, read or written
+    ├── ActionError            an action cannot be taken, or a quarantine cannot be used
     ├── JournalError           a file of decisions or moves cannot be read or written
     ├── RulingsError           people's decisions cannot all be read, or not be written
+    ├── BundleDamaged          a file of the bundled program is not as it was packed
     └── DecodeError            one picture cannot be decoded; the scanner turns it into `Failed`
 
 Each has a message that names the thing, and a `hint` that names the next step. All of them but
@@ -102,6 +104,10 @@ class LibraryUnavailable(LibraryError):
     """The library cannot be opened, read or written."""
 
 
+class ActionError(NsfwscanError):
+    """An action cannot be taken, or a quarantine cannot be used."""
+
+
 class JournalError(NsfwscanError):
     """A file of decisions or moves cannot be read or written."""
 
@@ -111,6 +117,10 @@ class RulingsError(NsfwscanError):
 
     A scan ends with this. To go on without them could pass a denied picture as safe.
     """
+
+
+class BundleDamaged(NsfwscanError):
+    """A file of the bundled program is not as it was packed."""
 
 
 class DecodeError(NsfwscanError):

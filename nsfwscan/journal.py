@@ -76,7 +76,9 @@ class Journal:
                     _write(file, lines)
                     os.fsync(file)
                     if before == 0:
-                        _sync_folder(self.path)  # the file's name must be on the disk, too
+                        sync_folder(
+                            os.path.dirname(self.path)
+                        )  # the file's name must be on the disk, too
                 except BaseException:
                     with contextlib.suppress(OSError):
                         os.ftruncate(file, before)
@@ -126,7 +128,7 @@ class Journal:
 
     def _lock(self, file: int) -> None:
         deadline = time.monotonic() + _PATIENCE_S
-        while not _try_to_lock(file):
+        while not try_to_lock(file):
             if time.monotonic() >= deadline:
                 raise JournalError(
                     f"another process has kept {self.path} locked for {_PATIENCE_S:.0f} seconds",
@@ -194,17 +196,19 @@ def _read_all(file: int) -> bytes:
     return b"".join(parts)
 
 
-def _sync_folder(path: str) -> None:
+def sync_folder(folder: str) -> None:
+    """Wait until the names in a folder are on the disk. Raises OSError."""
     # Folders cannot be opened on Windows, where NTFS keeps names in a journal of its own.
     if sys.platform != "win32":
-        folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_CLOEXEC)
+        file = os.open(folder or ".", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            os.fsync(folder)
+            os.fsync(file)
         finally:
-            os.close(folder)
+            os.close(file)
 
 
-def _try_to_lock(file: int) -> bool:
+def try_to_lock(file: int) -> bool:
+    """Lock an open file until it is closed; False when somebody else has. Raises OSError."""
     try:
         if sys.platform == "win32":
             # Locked bytes cannot be read by others there, so it is one far behind the records.

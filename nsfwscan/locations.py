@@ -9,6 +9,8 @@ import os
 
 import platformdirs
 
+from nsfwscan import bundled
+
 _APP = "nsfwscan"
 
 
@@ -29,6 +31,12 @@ def models_folder() -> str:
     return _below_home("models") or os.path.join(
         platformdirs.user_data_dir(_APP, appauthor=False), "models"
     )
+
+
+def shipped_models_folder() -> str | None:
+    """Return the folder of a bundle's own models, which is only read; None without a bundle."""
+    bundle = bundled.folder()
+    return os.path.join(bundle, bundled.MODELS) if bundle else None
 
 
 def library_file() -> str:
@@ -71,3 +79,8 @@ def watch_lock() -> str:
 def user_units_folder() -> str:
     """Return the folder of the user's own systemd units; it need not exist."""
     return os.path.join(platformdirs.user_config_dir(), "systemd", "user")
+
+
+def quarantines_file() -> str:
+    """Return the path of the list of quarantine folders; it need not exist."""
+    return os.path.join(state_folder(), "quarantines.jsonl")

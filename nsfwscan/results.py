@@ -58,6 +58,7 @@ class SkipReason(StrEnum):
     SYMLINK = "symlink"
     TOO_BIG = "too-big"
     OTHER_FILE_SYSTEM = "other-file-system"
+    QUARANTINED = "quarantined"
 
 
 class FailReason(StrEnum):

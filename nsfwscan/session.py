@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from nsfwscan import cores, locations
+from nsfwscan import bundled, cores, locations
 from nsfwscan.engine import Engine
 from nsfwscan.errors import LibraryError, LibraryTooNew, ModelUnusable
 from nsfwscan.images.decoded import DECODER_VERSION
@@ -115,6 +115,8 @@ def loader(
         try:
             from nsfwscan.models.classifier import OrtClassifier
         except ImportError as error:  # a wheel of another system, or a runtime library is missing
+            if bundle := bundled.folder():
+                raise bundled.refuse(bundle) from error
             raise ModelUnusable(
                 f"onnxruntime cannot be loaded: {error}",
                 hint="install it again: `pip install --force-reinstall onnxruntime`",

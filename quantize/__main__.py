@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _EXTRAS = {
     "quantize": ("onnx", "safetensors"),
-    "export": ("optimum", "timm", "torch", "transformers"),
+    "export": ("optimum", "timm", "torch", "torchvision", "transformers"),
 }
 """Extra to the modules it brings."""
 _MISSING = {module: extra for extra, modules in _EXTRAS.items() for module in modules}
@@ -127,7 +127,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--recipe", help="build this recipe instead of the fastest that is good enough")
     add("--accept-worse", action="store_true", help="write a package that misses the bar")
     add("--introspect", action="store_true", help="add a float graph that returns every block")
-    add("--frontend", choices=("direct", "optimum"), default="direct", help="who reads the model")
+    add("--frontend", choices=("direct", "optimum"), default="", help="who reads the model")
     add("--unsafe-label", action="append", default=[], metavar="LABEL", help="may be repeated")
     add("--licence", default="", metavar="SPDX", help="of a checkpoint outside the catalogue")
     add("--revision", default="", metavar="HEX", help="pin OWNER/REPO to this commit")

@@ -60,7 +60,8 @@ class Request:
     unsafe_labels: tuple[str, ...] = ()
     licence: str = ""
     """SPDX expression of a checkpoint that is not in the catalogue."""
-    frontend: str = "direct"
+    frontend: str = ""
+    """`direct` or `optimum`; empty takes optimum for what the catalogue says only it knows."""
     introspect: bool = False
     accept_worse: bool = False
 
@@ -94,6 +95,10 @@ def build(
             folder = os.path.join(scratch, "checkpoint")
             os.mkdir(folder)
             source.fetch(found.hub, folder, environ, progress)
+            if found.hub.architecture and found.entry is not None:
+                spec, labels = found.entry.input, found.entry.output.labels
+                edge = spec.geometry.crop_width
+                checkpoints.write_timm_config(folder, found.hub.architecture, labels, edge)
         return _Build(request, found, folder, scratch, say).run()
 
 
@@ -139,7 +144,9 @@ class _Build:
         return Built(manifest, outcome, qualities)
 
     def _front_end(self) -> tuple[Graph, Graph | None, ModelManifest]:
-        if self._request.frontend == "optimum":
+        hub = self._found.hub
+        usual = "optimum" if hub is not None and hub.architecture else "direct"
+        if (self._request.frontend or usual) == "optimum":
             from quantize import optimum_export  # needs torch, which the direct way does not
 
             exported = optimum_export.export(self._folder, self._draft_input())

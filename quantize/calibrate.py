@@ -12,7 +12,7 @@ from quantize import int8, onnx_file
 from quantize.graph import Array, Graph, Value
 from quantize.int8 import Range
 from quantize.recipes import Clip
-from quantize.session import Session
+from quantize.session import Session, on_all_cores
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,21 +30,41 @@ def calibrate(graph: Graph, pictures: Sequence[Array]) -> Mapping[Clip, Mapping[
     names = int8.observed(graph)
     unknown = np.dtype(np.float32)
     watched = replace(graph, outputs=tuple(Value(name, unknown, None) for name in names)).pruned()
-    ranges: dict[Clip, dict[str, Range]] = {clip: {} for clip in Clip}
     with tempfile.TemporaryDirectory() as folder:
-        onnx_file.write(watched, folder)
-        session = Session(folder)
-        for picture in pictures:
-            for name, value in zip(names, session.run(picture[np.newaxis], names), strict=True):
-                # A fixed stride keeps this a small part of the run; the sort is what costs.
-                some = value.reshape(-1)[::7]
-                low, high = np.percentile(some, [_PERCENT, 100 - _PERCENT])
-                _widen(ranges[Clip.PERCENTILE], name, float(low), float(high))
-                _widen(ranges[Clip.MIN_MAX], name, float(value.min()), float(value.max()))
-        del session  # it maps a file of the folder, which Windows could not delete
-    return ranges
+        each = _watch(watched, names, folder, pictures)
+    return {
+        clip: {
+            name: Range(
+                min(one[at][clip].low for one in each), max(one[at][clip].high for one in each)
+            )
+            for at, name in enumerate(names)
+        }
+        for clip in Clip
+    }
 
 
-def _widen(ranges: dict[str, Range], name: str, low: float, high: float) -> None:
-    known = ranges.get(name, Range(low, high))
-    ranges[name] = Range(min(low, known.low), max(high, known.high))
+def _watch(
+    graph: Graph, names: Sequence[str], folder: str, pictures: Sequence[Array]
+) -> list[list[Mapping[Clip, Range]]]:
+    """Return for each picture what each of its activations spans.
+
+    A function of its own, so that the session ends before the folder does: it maps a file there,
+    which Windows could not delete.
+    """
+    onnx_file.write(graph, folder)
+    session = Session(folder)
+
+    def spans(picture: Array) -> list[Mapping[Clip, Range]]:
+        return [_span(value) for value in session.run(picture[np.newaxis], names)]
+
+    return on_all_cores(spans, pictures)
+
+
+def _span(value: Array) -> Mapping[Clip, Range]:
+    # A fixed stride keeps this a small part of the run; the sort is what costs.
+    some = value.reshape(-1)[::7]
+    low, high = np.percentile(some, [_PERCENT, 100 - _PERCENT])
+    return {
+        Clip.PERCENTILE: Range(float(low), float(high)),
+        Clip.MIN_MAX: Range(float(value.min()), float(value.max())),
+    }

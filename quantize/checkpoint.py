@@ -23,7 +23,7 @@ from quantize.vit import Block, Linear, Norm, VitShape, VitWeights
 from quantize.vit_graph import Normalisation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from quantize.graph import Array
 
@@ -40,6 +40,8 @@ _TIMM_SIZES = {  # hidden, layers, heads
     "base": (768, 12, 12),
     "large": (1024, 24, 16),
 }
+_TIMM_RESIZE = {"center": Resize.SHORTEST_EDGE, "squash": Resize.STRETCH}
+"""timm's `crop_mode`: its third, `border`, pads the picture."""
 _EDGE = (8, 4096)
 
 
@@ -93,6 +95,18 @@ def open_checkpoint(folder: str) -> Checkpoint:
 def is_timm(folder: str) -> bool:
     """Tell whether the checkpoint's configuration is one of timm's."""
     return "architecture" in _json(os.path.join(folder, CONFIG_NAME))
+
+
+def write_timm_config(folder: str, architecture: str, labels: Sequence[str], image: int) -> None:
+    """Write the `config.json` that the publisher of the weights in `folder` did not pin."""
+    config = {
+        "architecture": architecture,
+        "num_classes": len(labels),
+        "label_names": list(labels),
+        "pretrained_cfg": {"input_size": [3, image, image], "num_classes": len(labels)},
+    }
+    with open(os.path.join(folder, CONFIG_NAME), "w", encoding="utf-8") as stream:
+        json.dump(config, stream)
 
 
 def describe(folder: str) -> tuple[tuple[str, ...], int, Preprocessing | None]:
@@ -213,7 +227,9 @@ def _timm_preprocessing(read: _Config, image: int) -> Preprocessing | None:
     config = read.config
     if not {"mean", "std", "interpolation"} <= set(config):
         return None
-    read.only("crop_mode", "center", default="center")
+    mode = config.get("crop_mode", "center")
+    if mode not in _TIMM_RESIZE:
+        raise ModelUnusable(f"{read.path}: crop_mode {str(mode)[:20]!r} is not known")
     crop = read.number("crop_pct", 0.5, 1.0, default=1.0)
     try:
         resample = Resample(config["interpolation"])
@@ -223,7 +239,7 @@ def _timm_preprocessing(read: _Config, image: int) -> Preprocessing | None:
         ) from None
     resized = int(image / crop)
     geometry = replace(
-        _square(Resize.SHORTEST_EDGE, image, resample), resize_width=resized, resize_height=resized
+        _square(_TIMM_RESIZE[mode], image, resample), resize_width=resized, resize_height=resized
     )
     norm = Normalisation(1 / 255, read.triple("mean"), read.triple("std"))
     return Preprocessing(geometry, norm)

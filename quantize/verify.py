@@ -9,6 +9,7 @@ import numpy as np
 
 from nsfwscan.models.classifier import to_scores
 from nsfwscan.policy import Policy
+from quantize.session import on_all_cores
 from quantize.vit_graph import LOGITS
 
 if TYPE_CHECKING:
@@ -83,11 +84,12 @@ def unsafe_scores(
     session: Session, pictures: Sequence[Picture], manifest: ModelManifest
 ) -> list[float]:
     """Score each picture on its own, as a scan does."""
-    scores = []
-    for picture in pictures:
+
+    def score(picture: Picture) -> float:
         (logits,) = session.run(picture.pixels[np.newaxis], [LOGITS])
-        scores.append(to_scores(logits[0].astype(float).tolist(), manifest).unsafe)
-    return scores
+        return to_scores(logits[0].astype(float).tolist(), manifest).unsafe
+
+    return on_all_cores(score, pictures)
 
 
 def agreement(

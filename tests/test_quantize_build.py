@@ -6,6 +6,8 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -17,11 +19,12 @@ import pytest
 import small_vits
 from PIL import Image
 from safetensors.numpy import load_file, save_file
+from sizes import AT_FULL_SIZE
 from test_quantize_tensors import malformed
 
 from benchmarks import vit_fixture
 from nsfwscan.models import catalogue
-from nsfwscan.models.catalogue import HubFile
+from nsfwscan.models.catalogue import HubFile, HubSource
 from nsfwscan.models.classifier import OrtClassifier
 from nsfwscan.models.package import open_package
 from nsfwscan.models.provider import Provider
@@ -122,7 +125,7 @@ def test_an_existing_folder_is_left_alone(checkpoint: Path, tmp_path: Path) -> N
 
 
 def test_below_the_bar_nothing_is_written_unless_asked(
-    checkpoint: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    checkpoint: Path, pictures: Path, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from quantize import recipes
 
@@ -135,6 +138,11 @@ def test_below_the_bar_nothing_is_written_unless_asked(
     assert not output.exists()
     assert main([*arguments, "--recipe", "static", "--accept-worse"]) == 0
     assert "below the bar" in open_package(str(output)).manifest.notes
+    for origin in ("12 scored", "12 from cache"):
+        done = nsfwscan("scan", str(pictures), "--model", str(output), "--exit-zero")
+        assert done.returncode == 0, done.stderr
+        assert origin in done.stderr
+        assert "Accepted below the bar: a score moves by" in done.stderr
     # A search never needs the option: float is its own reference.
     searched = tmp_path / "searched"
     assert main([str(checkpoint), "-o", str(searched), "--pictures", str(pictures)]) == 0
@@ -206,27 +214,43 @@ def test_a_configuration_that_is_not_understood_is_refused(
     assert not (tmp_path / "package").exists()
 
 
-@pytest.mark.parametrize("name", ["falconsai", "marqo"])
+def published(name: str, folder: Path, size: str) -> Path:
+    """Make what the publisher of a catalogue entry has on the hub, with weights of our own."""
+    entry = catalogue.load()[name]
+    vit_fixture.make(
+        str(folder),
+        size=size,
+        image=entry.input.geometry.crop_width,
+        naming="timm" if name == "marqo" else "transformers",
+        labels=entry.output.labels,
+    )
+    return folder
+
+
+def put(hub: loopback_hub.LoopbackHub, source: HubSource, folder: Path) -> tuple[HubFile, ...]:
+    """Serve the files of `folder` at the pinned layout and return them with their checksums."""
+    files = []
+    for file in source.files:
+        data = (folder / file.name).read_bytes()
+        digest = hub.put(source.repo, source.revision, file.path, data)
+        files.append(HubFile(file.path, file.name, digest, len(data)))
+    return tuple(files)
+
+
+@pytest.mark.parametrize(("name", "size"), [("falconsai", "mini"), ("marqo", "tiny")])
 def test_a_catalogue_entry_is_built_from_a_hub(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    name: str,
+    size: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The pinned layout, with checkpoints of this test's own and their checksums."""
-    folder = tmp_path / "published"
+    folder = published(name, tmp_path / "published", size)
     entry = catalogue.load()[name]
-    edge = entry.input.geometry.crop_width
-    if name == "marqo":
-        labels = entry.output.labels
-        vit_fixture.make(str(folder), size="tiny", image=edge, naming="timm", labels=labels)
-    else:
-        vit_fixture.make(str(folder), size="mini", image=edge)
     assert entry.checkpoint is not None
     with loopback_hub.running() as hub:
-        files = []
-        for file in entry.checkpoint.files:
-            data = (folder / file.name).read_bytes()
-            digest = hub.put(entry.checkpoint.repo, entry.checkpoint.revision, file.path, data)
-            files.append(HubFile(file.path, file.name, digest, len(data)))
-        source = dataclasses.replace(entry.checkpoint, files=tuple(files))
+        source = dataclasses.replace(entry.checkpoint, files=put(hub, entry.checkpoint, folder))
         known = {**catalogue.load(), name: dataclasses.replace(entry, checkpoint=source)}
         monkeypatch.setattr(catalogue, "load", lambda: known)
         monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
@@ -243,6 +267,65 @@ def test_a_catalogue_entry_is_built_from_a_hub(
         assert main([name, "-o", str(tmp_path / "other")]) == 2
         assert "the file was changed at its source" in capsys.readouterr().err
     assert not (tmp_path / "other").exists()
+
+
+BUILD_FROM_A_HUB = """
+import dataclasses, json, sys
+from nsfwscan.models import catalogue
+from nsfwscan.models.catalogue import HubFile, HubSource
+from quantize.__main__ import main
+
+name, files, *arguments = sys.argv[1:]
+known = dict(catalogue.load())
+files = tuple(HubFile(*one) for one in json.loads(files))
+source = dataclasses.replace(known[name].checkpoint, files=files)
+known[name] = dataclasses.replace(known[name], checkpoint=source)
+catalogue.load = lambda: known
+sys.exit(main([name, *arguments]))
+"""
+"""`python -m quantize`, but that the catalogue has other checksums."""
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("falconsai", "base" if AT_FULL_SIZE else "mini"), ("marqo", "tiny")],
+)
+def test_the_one_command_stays_below_a_minute_and_two_gigabytes(
+    name: str, size: str, tmp_path: Path, home: Path
+) -> None:
+    """Download, search and package, in a process of its own; real size with TESTS_AT_FULL_SIZE."""
+    folder = published(name, tmp_path / "published", size)
+    entry = catalogue.load()[name]
+    assert entry.checkpoint is not None
+    if size != "mini":
+        pinned = {file.name: file.bytes for file in entry.checkpoint.files}
+        # The names and shapes are the real ones.
+        assert os.path.getsize(folder / "model.safetensors") == pinned["model.safetensors"]
+    seen = tmp_path / "pictures"
+    seen.mkdir()
+    for at, one in enumerate(small_vits.pixels(entry.input.geometry.crop_width, 16)):
+        Image.fromarray(one).save(seen / f"{at:02}.png")
+    output = tmp_path / "package"
+    with loopback_hub.running() as hub:
+        files = [dataclasses.astuple(one) for one in put(hub, entry.checkpoint, folder)]
+        shutil.rmtree(folder)
+        arguments = [name, json.dumps(files), "-o", str(output), "--pictures", str(seen)]
+        done = subprocess.run(
+            [sys.executable, "-c", BUILD_FROM_A_HUB, *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "HF_ENDPOINT": hub.endpoint},
+        )
+    assert done.returncode == 0, done.stderr
+    print(done.stdout, done.stderr)
+    took = re.search(r"took ([0-9.]+) s, ([0-9]+) MB at the peak", done.stderr)
+    assert took is not None
+    assert float(took[1]) < 60
+    assert float(took[2]) < 2000
+    scanned = nsfwscan("scan", str(seen), "--model", str(output), "--exit-zero")
+    assert scanned.returncode == 0, scanned.stderr
+    assert "16 scored" in scanned.stderr
 
 
 def test_a_hub_repository_has_to_be_pinned(
@@ -332,7 +415,13 @@ def test_models_build_installs_what_was_built(checkpoint: Path, home: Path) -> N
     assert done.stdout == ""
     (package,) = (one for one in (home / "models").iterdir() if not one.name.startswith("."))
     assert package.name.startswith("checkpoint-")
-    assert nsfwscan("selftest", "--model", "checkpoint").returncode == 0
+    done = nsfwscan("selftest", "--model", "checkpoint")
+    assert (done.returncode, done.stdout.count("0.0000\n")) == (0, 4), done.stdout
+    manifest = json.loads((package / "manifest.json").read_text())
+    manifest["probes"][2]["unsafe"] += 0.2 if manifest["probes"][2]["unsafe"] < 0.5 else -0.2
+    (package / "manifest.json").write_text(json.dumps(manifest))
+    done = nsfwscan("selftest", "--model", "checkpoint")
+    assert (done.returncode, "a score is off by 0.2000" in done.stdout) == (2, True), done.stdout
 
 
 def test_models_build_says_why_it_could_not(home: Path) -> None:

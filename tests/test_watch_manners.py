@@ -19,21 +19,16 @@ class Machine:
         self.others = 0.0
         """Share of the cores that other programs use."""
         self.now = 100.0
-        self.used = self.total = self.own = 0.0
+        self.used = self.total = 0.0
         self.asked = 0
 
     def readings(self) -> Readings:
-        return Readings(self._battery, self._busy, lambda: self.now, lambda: self.own)
+        return Readings(self._battery, self._busy, lambda: self.now)
 
     def wait(self, seconds: float) -> None:
         self.now += seconds
         self.total += 2 * seconds
         self.used += 2 * seconds * self.others
-
-    def work(self, seconds: float) -> None:
-        """Let the watcher keep one core busy."""
-        self.wait(seconds)
-        self.own += seconds
 
     def _battery(self) -> bool:
         self.asked += 1
@@ -97,32 +92,6 @@ def test_the_stricter_of_two_reasons_holds() -> None:
     assert pauses.reason() == "other programs are busy"
     options = PauseOptions(on_battery=When.PAUSE, under_load=When.SLOW)
     assert Pauses(options, machine.readings()).reason() == "on battery"
-
-
-def test_slow_means_a_rest_as_long_as_the_work() -> None:
-    machine = Machine()
-    machine.unplugged = True
-    pauses = Pauses(PauseOptions(on_battery=When.SLOW), machine.readings())
-    worked = rested = 0.0
-    for _ in range(600):
-        if pauses.reason() is None:
-            machine.work(2.3)
-            worked += 2.3
-        else:
-            assert pauses.reason() == "half pace: on battery"
-            machine.wait(0.5)
-            rested += 0.5
-    assert rested == pytest.approx(worked, rel=0.15)
-    # What waits for hours for its next picture need not rest before it.
-    machine.wait(60)
-    assert pauses.reason() is None
-    machine.wait(3600)
-    assert pauses.reason() is None
-    # A long piece of work does not put off the next one for as long.
-    machine.work(3600)
-    assert pauses.reason() is not None
-    machine.wait(61)
-    assert pauses.reason() is None
 
 
 def test_a_clock_that_stands_still_is_no_load() -> None:

@@ -108,11 +108,3 @@ def test_a_status_of_the_wrong_kind_is_none(tmp_path: Path, name: str, value: ob
     document = json.loads(path.read_text())
     path.write_text(json.dumps({**document, name: value}))
     assert read(str(path)) is None
-
-
-def test_kills_in_the_middle_of_a_write_leave_one_file(tmp_path: Path) -> None:
-    path = tmp_path / "status.json"
-    (tmp_path / "status.json.part").write_text('{"v": 1, "pi')
-    StatusFile(str(path)).write(STATUS)
-    assert read(str(path)) == STATUS
-    assert os.listdir(tmp_path) == ["status.json"]

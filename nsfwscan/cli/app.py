@@ -12,8 +12,10 @@ from nsfwscan.cli import (
     config,
     doctor,
     models,
+    quarantine,
     rulings,
     scan,
+    self_uninstall,
     selftest,
     service,
     status,
@@ -51,7 +53,8 @@ def nsfwscan(
             metavar="FILE",
             envvar="NSFWSCAN_CONFIG",
             help="Read settings from FILE instead of the usual place, which `nsfwscan doctor` "
-            "names. It is TOML: below `[scan]`, `flag-at = 0.9` stands for `--flag-at 0.9`.",
+            "names. It is TOML: below `[scan]`, `flag-at = 0.9` stands for `--flag-at 0.9`. "
+            "`[[rule]]` tables say what to do about pictures.",
         ),
     ] = None,
     _version: Annotated[
@@ -65,8 +68,9 @@ def nsfwscan(
 
     `nsfwscan scan ~/Pictures` looks at every picture in a folder with a neural network that runs on
     this computer, prints the ones that are probably not safe for work, and remembers the scores, so
-    that the next scan only looks at what is new. No picture ever leaves the computer, and none is
-    ever changed. The network is used for one thing: to fetch a model, once.
+    that the next scan only looks at what is new. No picture ever leaves the computer, none is ever
+    changed, and none is moved unless you ask for it. The network is used for one thing: to fetch a
+    model, once.
 
     `nsfwscan COMMAND --help` tells all about a command. An option on the command line comes first,
     then its environment variable, then the configuration file, then the built-in default.
@@ -74,7 +78,8 @@ def nsfwscan(
     """
     # doctor has no options, and a wrong configuration is one of the things it is there to find.
     if context.invoked_subcommand != "doctor":
-        context.default_map = config.defaults(context, config_file)
+        context.obj = config.read(context, config_file)
+        context.default_map = context.obj.defaults
 
 
 app.command("scan", cls=Command)(scan.scan)
@@ -86,5 +91,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(cache.app, name="cache")
 app.command("status", cls=Command)(status.status)
 app.add_typer(service.app, name="service")
+app.add_typer(quarantine.app, name="quarantine")
 app.command("doctor", cls=Command)(doctor.doctor)
 app.command("selftest", cls=Command)(selftest.selftest)
+app.command("self-uninstall", cls=Command)(self_uninstall.self_uninstall)

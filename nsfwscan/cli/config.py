@@ -4,15 +4,21 @@
     flag-at = 0.9
     exclude = ["*.tmp", "Trash/"]
 
-A table is named like a command, a key like its option. A flag on the command line comes first, then
-an `NSFWSCAN_*` variable, then this file, then the built-in default.
+    [[rule]]
+    folder = "~/Downloads"
+    action = "quarantine"
+
+`[[rule]]` tables say what is done about pictures (`actions.rules`). Any other table is named like a
+command, a key like its option. A flag on the command line comes first, then an `NSFWSCAN_*`
+variable, then this file, then the built-in default.
 """
 
 from __future__ import annotations
 
 import json
 import tomllib
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperGroup, TyperOption
@@ -21,9 +27,27 @@ from nsfwscan import locations
 from nsfwscan.errors import ConfigError
 from nsfwscan.report.text import readable
 
+if TYPE_CHECKING:
+    from nsfwscan.actions.rules import Rule
 
-def defaults(context: typer.Context, given: str | None) -> dict[str, Any]:
-    """Read the configuration into the shape of `typer.Context.default_map`.
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """What the configuration file says."""
+
+    defaults: dict[str, Any] = field(default_factory=dict)
+    """In the shape of `typer.Context.default_map`."""
+    rules: tuple[Rule, ...] = ()
+
+
+def rules_in(context: typer.Context, *, ignored: bool) -> tuple[Rule, ...]:
+    """Return the rules of the configuration that was read for a command; none when `ignored`."""
+    found = context.obj
+    return found.rules if isinstance(found, Configuration) and not ignored else ()
+
+
+def read(context: typer.Context, given: str | None) -> Configuration:
+    """Read the configuration file.
 
     `given` is a file that must exist; without one the usual place is read if there is a file.
     Raises `ConfigError` that names the file and the key.
@@ -34,7 +58,7 @@ def defaults(context: typer.Context, given: str | None) -> dict[str, Any]:
             document = tomllib.load(file)
     except FileNotFoundError as error:
         if given is None:
-            return {}
+            return Configuration()
         raise ConfigError(f"the configuration file {readable(path)} does not exist") from error
     except OSError as error:
         raise ConfigError(
@@ -44,7 +68,12 @@ def defaults(context: typer.Context, given: str | None) -> dict[str, Any]:
         raise ConfigError(
             f"the configuration file {readable(path)} is not valid TOML: {error}"
         ) from error
-    return _tables(context, context.command, document, readable(path))
+    rules: tuple[Rule, ...] = ()
+    if "rule" in document:
+        from nsfwscan.actions.rules import load_rules
+
+        rules = load_rules(document.pop("rule"), readable(path))
+    return Configuration(_tables(context, context.command, document, readable(path)), rules)
 
 
 def _tables(
@@ -57,6 +86,7 @@ def _tables(
         inner = f"{where}: [{name}]"
         if command is None:
             known = ", ".join(f"[{one}]" for one in group.commands)
+            known += ", [[rule]]" if group is context.command else ""
             raise ConfigError(f"{inner} is no command", hint=f"known tables are {known}")
         if not isinstance(table, dict):
             raise ConfigError(

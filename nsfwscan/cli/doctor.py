@@ -10,7 +10,7 @@ from typing import NamedTuple, cast
 
 import typer
 
-from nsfwscan import cores, locations
+from nsfwscan import bundled, cores, locations
 from nsfwscan._version import __version__
 from nsfwscan.cli import config
 from nsfwscan.cli.tables import print_table
@@ -50,6 +50,7 @@ def doctor(context: typer.Context) -> None:
     root = cast("typer.Context", context.find_root())  # typer's annotation is its private base
     checks: list[Callable[[], Iterator[_Finding]]] = [
         _versions,
+        _bundle,
         _heic,
         _machine,
         _providers,
@@ -83,6 +84,17 @@ def _versions() -> Iterator[_Finding]:
     yield _Finding("Python", f"{platform.python_version()} ({sys.executable})")
     for package in _PACKAGES:
         yield _Finding(package, _version_of(package))
+
+
+def _bundle() -> Iterator[_Finding]:
+    bundle = bundled.folder()
+    if bundle is None:
+        return
+    files, problems = bundled.look_over(bundle)
+    if not problems:
+        yield _Finding("bundle", f"{bundle}, {files} files as they were packed")
+    for problem in problems:
+        yield _Finding("bundle", problem, _sentence(bundled.refuse(bundle, problem)), broken=True)
 
 
 def _version_of(package: str) -> str:
@@ -148,7 +160,7 @@ def _configuration(root: typer.Context) -> Iterator[_Finding]:
     given = root.params.get("config_file")
     path = given or locations.config_file()
     try:
-        config.defaults(root, given)
+        config.read(root, given)
     except ConfigError as error:
         yield _Finding("configuration", f"{path} is wrong", _sentence(error), broken=True)
     else:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from nsfwscan import bundled
+from nsfwscan._version import __version__
 from nsfwscan.cli import streams
 from nsfwscan.errors import NsfwscanError
 from nsfwscan.report.text import readable
@@ -31,6 +33,13 @@ def main(arguments: list[str]) -> int:
         return _EX_PIPE
     except KeyboardInterrupt:
         return _EX_INTERRUPTED
+    except ImportError:
+        bundle = bundled.folder()
+        if bundle is None:
+            raise
+        damaged = bundled.refuse(bundle)
+        complain(damaged)
+        return damaged.exit_code
     return code
 
 
@@ -42,6 +51,9 @@ def complain(error: NsfwscanError) -> None:
 
 
 def _run(arguments: list[str]) -> int:
+    if arguments == ["--version"]:  # the program's pulse, which need not wait for every command
+        print(f"nsfwscan {__version__}")
+        return 0
     from nsfwscan.cli.app import app
     from nsfwscan.cli.commands import RunAgain
 

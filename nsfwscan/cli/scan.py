@@ -6,21 +6,30 @@ from typing import Annotated
 
 import typer
 
+from nsfwscan.cli.config import rules_in
 from nsfwscan.cli.options import (
+    ACTION_PANEL,
     MEMORY_PANEL,
     OUTPUT_PANEL,
     WALK_PANEL,
+    Actions,
+    Again,
     AnyName,
+    DryRun,
     Exclude,
     FlagAt,
     Hidden,
     Include,
     Jobs,
+    LimitFiles,
+    LimitPercent,
     MaxSize,
     ModelName,
+    NoRules,
     Offline,
     OneFileSystem,
     ProviderName,
+    QuarantineFolder,
     Quiet,
     ReviewAt,
     SymlinksChoice,
@@ -29,6 +38,7 @@ from nsfwscan.cli.options import (
 )
 from nsfwscan.cli.scan_run import (
     DEFAULT_ONLY,
+    Acting,
     Only,
     OnlyThese,
     PathList,
@@ -48,6 +58,7 @@ from nsfwscan.session import Settings, open_session
 
 
 def scan(
+    context: typer.Context,
     paths: Annotated[
         list[str] | None,
         typer.Argument(
@@ -118,6 +129,22 @@ def scan(
             help="Exit with 0 also when something was flagged (1) or could not be read (3).",
         ),
     ] = False,
+    action: Actions = None,
+    dry_run: DryRun = False,
+    yes: Annotated[
+        bool,
+        typer.Option(
+            "--yes",
+            "-y",
+            rich_help_panel=ACTION_PANEL,
+            help="Do not ask when a run is over the limit.",
+        ),
+    ] = False,
+    limit_files: LimitFiles = 200,
+    limit_percent: LimitPercent = 5.0,
+    again: Again = False,
+    no_rules: NoRules = False,
+    quarantine: QuarantineFolder = None,
     no_cache: Annotated[
         bool,
         typer.Option(
@@ -152,7 +179,8 @@ def scan(
     Every picture gets a score from 0 (safe) to 1. At or above one threshold it is flagged, at or
     above a lower one it is listed for review. Scores are kept by content: a second scan opens only
     what is new or changed, and a renamed, moved or copied picture is not scored again. Pictures
-    are only ever read. A picture that cannot be read is listed as failed, never counted as safe.
+    are only ever read, unless an action says otherwise. A picture that cannot be read is listed as
+    failed, never counted as safe, and no action is taken about it.
 
     Ctrl-C ends a scan: once, and the pictures in hand are finished and the results written; twice,
     and it ends at once. What was scored is kept in either case.
@@ -161,6 +189,7 @@ def scan(
 
         nsfwscan scan ~/Pictures
         nsfwscan scan --flag-at 0.9 -f csv -o result.csv ~/Pictures /media
+        nsfwscan scan --action quarantine --dry-run ~/Downloads
         nsfwscan scan --format paths0 ~/Pictures | xargs -0 ls -l
         find . -newer last -print0 | nsfwscan scan --files-from - -0
     """
@@ -194,6 +223,19 @@ def scan(
         ),
     )
     talk = Talk(quiet=quiet)
+    configured = rules_in(context, ignored=no_rules)
+    acting: ActOptions | None = None
+    if action or configured:
+        from nsfwscan.cli.acting import ActOptions, Confirm, actor_for, rules_of
+
+        acting = ActOptions(
+            rules_of(action or (), configured),
+            limit_files=limit_files,
+            limit_percent=limit_percent,
+            dry_run=dry_run,
+            again=again,
+            quarantine=quarantine,
+        )
     listed = None if files_from is None else PathList(files_from, null=null)
     with (
         # First of all, so that nobody waits for a scan whose results have no place to go.
@@ -208,6 +250,10 @@ def scan(
     ):
         talk.end_bar()
         reporter = reporter_for(output_format, stream, Recorder(session.manifest))
-        summary = Run(session, talk, reporter, wanted, listed).go(given)
+        acts = None
+        if acting is not None:
+            ask = Confirm(talk, yes=yes, may_ask=files_from != "-")
+            acts = Acting(actor_for(acting, session.manifest, talk), ask)
+        summary = Run(session, talk, reporter, wanted, listed, acts).go(given)
     talk.say(summary.paragraph())
     raise typer.Exit(exit_code(summary, exit_zero=exit_zero))

@@ -9,13 +9,15 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from types import FrameType
-from typing import Annotated, BinaryIO, assert_never
+from typing import Annotated, BinaryIO, Protocol, assert_never
 
 import typer
 
+from nsfwscan.acts import Act, ActTally, Outcome
 from nsfwscan.cli.options import OUTPUT_PANEL
 from nsfwscan.cli.streams import DataFile, unwritable
 from nsfwscan.cli.talk import STARTED, Counter, Talk, flagged
@@ -65,14 +67,34 @@ _EX_INTERRUPTED = 130
 
 
 def exit_code(summary: Summary, *, exit_zero: bool) -> int:
-    """Return what the command exits with: 130 interrupted, 1 flagged, 3 unread, 0."""
+    """Return what the command exits with: 130 interrupted, 2 not done, 1 flagged, 3 unread, 0."""
     if summary.interrupted:
         return _EX_INTERRUPTED
+    if summary.acts.of(Outcome.FAILED) or summary.acts.of(Outcome.HELD_BACK):
+        return 2
     if exit_zero:
         return 0
     if summary.tally.nsfw:
         return 1
     return 3 if summary.tally.failed else 0
+
+
+class _Actor(Protocol):
+    """`actions.act.Actor`, which a scan without actions need not load."""
+
+    def consider(self, result: ScanResult) -> None: ...
+
+    def carry_out(
+        self, confirm: Callable[[str], bool], *, among: int | None = None
+    ) -> Generator[Act]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Acting:
+    """Who acts on results, and who says yes when it is much."""
+
+    actor: _Actor
+    confirm: Callable[[str], bool]
 
 
 class Run:
@@ -85,6 +107,7 @@ class Run:
         reporter: Reporter,
         wanted: frozenset[Only],
         listed: PathList | None,
+        acting: Acting | None = None,
     ) -> None:
         self._scanner = session.scanner
         self._session = session
@@ -92,6 +115,8 @@ class Run:
         self._reporter = reporter
         self._wanted = wanted
         self._listed = listed
+        self._acting = acting
+        self._acts = ActTally()
         self._interrupted = False
 
     def go(self, roots: Sequence[str]) -> Summary:
@@ -101,17 +126,36 @@ class Run:
         countable = roots if self._listed is None else None
         with self._interruptible():
             for result in self._watched(self._scanner.scan(paths), countable):
+                if self._acting is not None:
+                    self._acting.actor.consider(result)
                 if wants(self._wanted, result):
                     self._reporter.add(result)
+            if self._acting is not None:
+                # Of a scan that was cut short nobody knows whether it goes too far.
+                if self._interrupted:
+                    self._talk.say("The scan was interrupted, so no action is taken.")
+                else:
+                    self._act(self._acting)
         summary = Summary(
             self._scanner.tally,
             self._session.manifest,
             self._session.policy,
             time.monotonic() - STARTED,
             self._interrupted,
+            self._acts,
         )
         self._reporter.end(summary.record())
         return summary
+
+    def _act(self, acting: Acting) -> None:
+        """Do what is to be done; Ctrl-C ends it after what is in hand."""
+        among = self._scanner.tally.pictures
+        with contextlib.closing(acting.actor.carry_out(acting.confirm, among=among)) as acts:
+            for act in acts:
+                self._acts.count(act)
+                self._reporter.act(act)
+                if self._interrupted:
+                    break
 
     def _watched(
         self, results: Generator[ScanResult], roots: Sequence[str] | None

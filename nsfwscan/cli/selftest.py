@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from nsfwscan import locations
+from nsfwscan import bundled, locations
 from nsfwscan.cli.options import ModelName, Offline, ProviderName
 from nsfwscan.cli.tables import print_table
 from nsfwscan.cli.talk import Talk
@@ -26,7 +26,14 @@ def selftest(
 
     Shows that the model, onnxruntime, the decoder and this processor work together as they did
     where the model was packed. Exits with 2 when a score is off by more than 0.01.
+
+    Of a bundle every file is compared first with what was packed.
     """
+    if bundle := bundled.folder():
+        files, problems = bundled.look_over(bundle)
+        if problems:
+            raise bundled.refuse(bundle, problems[0])
+        typer.echo(f"bundle: {files} files are as they were packed.\n")
     from nsfwscan.images.decode_pool import DecodePool
     from nsfwscan.models.classifier import OrtClassifier
 

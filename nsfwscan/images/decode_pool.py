@@ -23,6 +23,7 @@ import time
 from typing import IO, TYPE_CHECKING, Self, assert_never
 
 import nsfwscan
+from nsfwscan import bundled
 from nsfwscan.errors import DecodeError, NsfwscanError
 from nsfwscan.images import wire
 from nsfwscan.results import FailReason
@@ -36,9 +37,6 @@ if TYPE_CHECKING:
 
     from nsfwscan.geometry import Geometry
     from nsfwscan.images.decoded import Decoded
-
-WORKER_FLAG = "--decode-worker"
-"""A bundled program started with this must at once call `decode_worker.main` with the rest."""
 
 _PIPE_BYTES = 1 << 20
 """A pipe of this size takes a picture in a third of the time that the usual 64 KB take."""
@@ -59,11 +57,11 @@ _WATCH_SECONDS = 0.25
 def worker_command(cpu_seconds: float, pictures: int) -> list[str]:
     """Build the command that starts a worker process.
 
-    In a bundle there is no interpreter: the program itself is started with `WORKER_FLAG`.
+    In a bundle there is no interpreter: the program itself takes the part.
     """
     limits = [f"{cpu_seconds:g}", str(pictures)]
-    if getattr(sys, "frozen", False):
-        return [sys.executable, WORKER_FLAG, *limits]
+    if bundled.folder():
+        return [sys.executable, bundled.WORKER_FLAG, *limits]
     # The child sees the modules that this process sees, whoever put them on the path, and no
     # others. `-c` needs no `__main__` guard in a user's script, as `multiprocessing` would.
     start = (
@@ -429,7 +427,10 @@ class _Slot:
         return bytes(got)
 
     def _died(self) -> _Crashed | _OutOfTime:
-        """Bury the process whose pipes broke, and say what it died of."""
+        """Bury the process whose pipes broke, and say what it died of.
+
+        Raises `BundleDamaged` when it would have had to load a damaged library.
+        """
         process, overdue = self._process, self._was_overdue
         code: int | None = None
         if process is not None:
@@ -440,6 +441,8 @@ class _Slot:
             return _OutOfTime("no answer in time, by the clock")
         if code is None:
             return _Crashed("the decoder closed its pipes")
+        if code == bundled.DAMAGED and (bundle := bundled.folder()):
+            raise bundled.refuse(bundle)
         if code >= 0:
             return _Crashed(f"the decoder ended with exit code {code}")
         try:

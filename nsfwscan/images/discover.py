@@ -28,6 +28,8 @@ _CANDIDATES = frozenset(f".{ending}" for ending in PICTURE_ENDINGS | UNREAD_ENDI
 _KIND, _REGULAR = 0o170000, stat.S_IFREG
 _BY_NAME = operator.attrgetter("name")
 DEFAULT_MAX_BYTES = 512 << 20
+QUARANTINE_NAME = ".nsfwscan-quarantine"
+"""A folder of this name is never entered: what it holds was looked at, and moved there for it."""
 
 
 class Symlinks(StrEnum):
@@ -104,13 +106,23 @@ def is_named_like_a_picture(name: str) -> bool:
 
 
 def check_roots(roots: Iterable[str]) -> None:
-    """Raise `UsageError` for the first root that does not exist."""
+    """Raise `UsageError` for the first root that does not exist or is in a quarantine."""
     for root in roots:
+        if is_quarantined(os.path.realpath(root)):
+            raise UsageError(
+                f"{printable(root)} is in a quarantine, which is never scanned",
+                hint="`nsfwscan quarantine list` shows what it holds",
+            )
         if not os.path.lexists(root):
             raise UsageError(
                 f"{printable(root) or repr(root)} does not exist",
                 hint="check the spelling of the path",
             )
+
+
+def is_quarantined(path: str) -> bool:
+    """Tell whether an absolute path leads into a quarantine, by its name alone."""
+    return QUARANTINE_NAME in path and QUARANTINE_NAME in path.split(os.sep)
 
 
 def printable(path: str) -> str:
@@ -198,6 +210,11 @@ class _Walk:
             yield from self.flush()
             yield Listing(os.path.dirname(path), passed=[unreadable(path, error)])
             return
+        if is_quarantined(path):
+            yield from self.flush()
+            skipped = Skipped(path, SkipReason.QUARANTINED, "a quarantine is never scanned")
+            yield Listing(os.path.dirname(path), passed=[skipped])
+            return
         if stat.S_ISDIR(found.st_mode):
             yield from self.flush()
             yield from self._tree(path, found.st_dev)
@@ -247,6 +264,8 @@ class _Walk:
     def _enters(self, inside: str) -> bool:
         """Tell whether a walk would come to the folder `inside` of its root: `2024/may/`, say."""
         parts = inside.split("/")[:-1]
+        if QUARANTINE_NAME in parts:
+            return False
         if not self._options.hidden and any(part.startswith(".") for part in parts):
             return False
         above = ("/".join(parts[: depth + 1]) + "/" for depth in range(len(parts)))
@@ -300,8 +319,8 @@ class _Walk:
         add_name, add_key = listing.names.append, listing.keys.append
         for entry in entries:
             name = entry.name
-            if name[0] == "." and not show_hidden:
-                self._tally.hidden += 1
+            if name[0] == "." and (not show_hidden or name == QUARANTINE_NAME):
+                self._tally.hidden += name != QUARANTINE_NAME
                 continue
             try:
                 if not any_name and name[name.rfind(".") :].lower() not in _CANDIDATES:

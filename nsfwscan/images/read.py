@@ -46,7 +46,7 @@ def read_picture(path: str, *, follow: bool, max_bytes: int) -> Contents:
 def read_head(path: str, length: int, *, follow: bool) -> bytes:
     """Read the first `length` bytes, or fewer when there are no more. Raises `DecodeError`."""
     try:
-        file = _open(path, follow=follow)
+        file = open_picture(path, follow=follow)
         try:
             return os.read(file, length)
         finally:
@@ -58,7 +58,7 @@ def read_head(path: str, length: int, *, follow: bool) -> bytes:
 def _read_once(path: str, *, follow: bool, max_bytes: int) -> Contents | None:
     """Read the file, or return None when it changed meanwhile."""
     try:
-        file = _open(path, follow=follow)
+        file = open_picture(path, follow=follow)
         try:
             before = os.fstat(file)
             if not stat.S_ISREG(before.st_mode):
@@ -92,7 +92,8 @@ def _read_all(file: int, size: int) -> bytes:
     return b"".join(parts)
 
 
-def _open(path: str, *, follow: bool) -> int:
+def open_picture(path: str, *, follow: bool) -> int:
+    """Open a file for reading; a pipe does not block, its time of access stays. Raises OSError."""
     flags = _FLAGS if follow else _FLAGS | _NOFOLLOW
     if _NOATIME:
         try:  # looking at a picture should leave no trace; only its owner may ask for that

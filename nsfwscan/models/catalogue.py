@@ -52,6 +52,8 @@ class HubSource:
     repo: str
     revision: str
     files: tuple[HubFile, ...]
+    architecture: str = ""
+    """timm's name of the network, for a checkpoint whose own `config.json` is not pinned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +173,7 @@ def _hub(table: dict[str, Any]) -> HubSource:
             HubFile(one["path"], one["name"], one["sha256"], one.get("bytes"))
             for one in table["files"]
         ),
+        architecture=table.get("architecture", ""),
     )
 
 

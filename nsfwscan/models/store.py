@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias, assert_never
 
+from nsfwscan import locations
 from nsfwscan.errors import ModelError, ModelNotFound, ModelTampered, NsfwscanError
 from nsfwscan.models import catalogue
 from nsfwscan.models.catalogue import AUTO_ORDER, CatalogueEntry, HubFile, HubSource, WheelSource
@@ -31,17 +32,19 @@ if TYPE_CHECKING:
 Say: TypeAlias = Callable[[str], None]
 """Takes one sentence for the user."""
 
-_STAGING = ".staging-"
-_REPLACED = ".replaced-"
-_PARTS = ".parts"
-_LOCK = ".lock"
+STAGING = ".staging-"
+REPLACED = ".replaced-"
+PARTS = ".parts"
+LOCK = ".lock"
 _LOCK_POLL_S = 0.1
 _PART_KEPT_S = 7 * 86_400
 """How long the beginning of a file is kept for a download to go on from."""
 
 
 class ModelStore:
-    """The packages below one folder, which need not exist.
+    """The packages below one folder, which need not exist, and those that came with a bundle.
+
+    A bundle's own are only read. Of two packages of one name the user's counts, if it is sound.
 
     `say` is told what takes time and why, `progress` how far a download is. With `offline` (or
     `HF_HUB_OFFLINE`) no socket is opened and no pip started.
@@ -56,26 +59,20 @@ class ModelStore:
         progress: Progress = lambda _done, _total: None,
     ) -> None:
         self.folder = folder
+        self.shipped = locations.shipped_models_folder()
+        """The folder of a bundle's own packages; None when this is no bundle."""
         self.offline = offline or network_is_forbidden(os.environ)
         self.say = say
         self._progress = progress
 
     def packages(self) -> list[InstalledModel | BrokenPackage]:
         """Return every package, sound or broken, best model first. Reads manifests, no weights."""
-        try:
-            with os.scandir(self.folder) as entries:
-                folders = [
-                    entry.path
-                    for entry in entries
-                    if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False)
-                ]
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise ModelError(
-                f"the model folder {self.folder} cannot be read: {error.strerror}"
-            ) from error
-        return sorted((_look(folder) for folder in folders), key=_preference)
+        found = [_look(folder) for folder in _folders_in(self.folder)]
+        if self.shipped is not None:
+            own = {one.manifest.package for one in found if isinstance(one, InstalledModel)}
+            shipped = [one for one in _folders_in(self.shipped) if os.path.basename(one) not in own]
+            found += [_look(folder) for folder in shipped]
+        return sorted(found, key=_preference)
 
     def installed(self) -> list[InstalledModel]:
         """Return the sound packages, best model first."""
@@ -148,7 +145,7 @@ class ModelStore:
                 "package first",
                 hint=f"`nsfwscan models build {entry.name}` does that",
             )
-        if present := self._sound(entry.package):
+        if present := self._present(entry.package):
             return present
         if self.offline:
             raise refuse_offline(f"{entry.name} is not installed")
@@ -165,7 +162,13 @@ class ModelStore:
         Raises `ModelNotFound`, or `ModelError` when several packages have that name.
         """
         with self._changing():
-            found = [one for one in self.packages() if name in _names(one)]
+            named = [one for one in self.packages() if name in _names(one)]
+            found = [one for one in named if os.path.dirname(one.folder) != self.shipped]
+            if named and not found:
+                raise ModelError(
+                    f"{name} came with this bundle, and is not removed from it",
+                    hint="`--model` or the configuration select another model",
+                )
             if not found:
                 raise ModelNotFound(
                     f"no model {name!r} is installed", hint="`nsfwscan models list` shows them"
@@ -173,7 +176,7 @@ class ModelStore:
             if len(found) > 1:
                 which = ", ".join(os.path.basename(one.folder) for one in found)
                 raise ModelError(f"several packages are called {name}", hint=f"name one: {which}")
-            trash = self._dot(_STAGING)
+            trash = self._dot(STAGING)
             os.rename(found[0].folder, trash)  # at once gone for readers, then deleted
             shutil.rmtree(trash)
             return found[0].folder
@@ -227,7 +230,7 @@ class ModelStore:
                 assert_never(origin)
 
     def _part(self, file: HubFile) -> str:
-        folder = os.path.join(self.folder, _PARTS)
+        folder = os.path.join(self.folder, PARTS)
         os.makedirs(folder, exist_ok=True)
         return os.path.join(folder, file.sha256)
 
@@ -261,7 +264,7 @@ class ModelStore:
         _write(os.path.join(staging, MANIFEST_NAME), manifest.dump().encode())
         _sync_folder(staging)
         if os.path.lexists(target):
-            aside = os.path.join(self.folder, _REPLACED + manifest.package)
+            aside = os.path.join(self.folder, REPLACED + manifest.package)
             os.rename(target, aside)
             os.rename(staging, target)
             shutil.rmtree(aside)
@@ -270,20 +273,18 @@ class ModelStore:
         _sync_folder(self.folder)
         return InstalledModel(target, manifest)
 
+    def _present(self, package: str) -> InstalledModel | None:
+        """Return the package when there is a sound one, the user's or the bundle's."""
+        if (own := self._sound(package)) or self.shipped is None:
+            return own
+        return _sound(os.path.join(self.shipped, package))
+
     def _sound(self, package: str) -> InstalledModel | None:
-        """Return the package when it is installed and every byte of it is right."""
-        one = _look(os.path.join(self.folder, package))
-        if isinstance(one, BrokenPackage):
-            return None
-        try:
-            one.verify()
-        except ModelTampered:
-            return None
-        return one
+        return _sound(os.path.join(self.folder, package))
 
     @contextlib.contextmanager
     def _staging(self) -> Iterator[str]:
-        folder = self._dot(_STAGING)
+        folder = self._dot(STAGING)
         os.mkdir(folder)
         try:
             yield folder
@@ -298,7 +299,7 @@ class ModelStore:
         """Hold the lock of the store, clear away what a killed process left, translate errors."""
         try:
             os.makedirs(self.folder, exist_ok=True)
-            with _locked(os.path.join(self.folder, _LOCK), self.say):
+            with _locked(os.path.join(self.folder, LOCK), self.say):
                 self._clear_away()
                 yield
         except NsfwscanError:
@@ -314,15 +315,15 @@ class ModelStore:
     def _clear_away(self) -> None:
         for name in os.listdir(self.folder):
             path = os.path.join(self.folder, name)
-            if name.startswith(_STAGING):
+            if name.startswith(STAGING):
                 shutil.rmtree(path, ignore_errors=True)
-            elif name.startswith(_REPLACED):
-                target = os.path.join(self.folder, name.removeprefix(_REPLACED))
+            elif name.startswith(REPLACED):
+                target = os.path.join(self.folder, name.removeprefix(REPLACED))
                 if os.path.lexists(target):
                     shutil.rmtree(path, ignore_errors=True)
                 else:  # killed between the two renames of a replacement
                     os.rename(path, target)
-        parts = os.path.join(self.folder, _PARTS)
+        parts = os.path.join(self.folder, PARTS)
         with contextlib.suppress(FileNotFoundError):
             for name in os.listdir(parts):
                 path = os.path.join(parts, name)
@@ -334,6 +335,32 @@ def is_path(name_or_path: str) -> bool:
     """Tell whether the user means the path of a package and not the name of a model."""
     separators = [os.sep, os.altsep] if os.altsep else [os.sep]
     return name_or_path.startswith((".", "~")) or any(one in name_or_path for one in separators)
+
+
+def _folders_in(folder: str) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return [
+                entry.path
+                for entry in entries
+                if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False)
+            ]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise ModelError(f"the model folder {folder} cannot be read: {error.strerror}") from error
+
+
+def _sound(folder: str) -> InstalledModel | None:
+    """Return the package in `folder` when every byte of it is right."""
+    one = _look(folder)
+    if isinstance(one, BrokenPackage):
+        return None
+    try:
+        one.verify()
+    except ModelTampered:
+        return None
+    return one
 
 
 def _look(folder: str) -> InstalledModel | BrokenPackage:

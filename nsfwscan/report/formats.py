@@ -15,6 +15,7 @@ from nsfwscan.report.text import plain_json
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from nsfwscan.acts import Act
     from nsfwscan.results import ScanResult
 
 
@@ -34,16 +35,20 @@ class Reporter(Protocol):
     def add(self, result: ScanResult, /) -> None:
         """Write one result, or keep it until the end. Raises OSError as the stream does."""
 
+    def act(self, act: Act, /) -> None:
+        """Write what was done about a picture; all acts come after all results."""
+
     def end(self, summary: dict[str, Json], /) -> None:
         """Write what is left, also after an interrupted scan: the output is always complete."""
 
 
 class JsonReporter:
-    """One JSON document: `{"schema_version", "results": [...], "summary": {...}}`."""
+    """One JSON document: `schema_version`, `results`, `acts` and `summary`."""
 
     def __init__(self, stream: BinaryIO, recorder: Recorder) -> None:
         self._stream = stream
         self._recorder = recorder
+        self._acts: list[str] = []
         self._lead = f'{{"schema_version": {SCHEMA_VERSION}, "results": [\n'
 
     def add(self, result: ScanResult) -> None:
@@ -51,10 +56,16 @@ class JsonReporter:
         self._stream.write((self._lead + _json(self._recorder.record(result))).encode())
         self._lead = ",\n"
 
+    def act(self, act: Act) -> None:
+        """Keep it for an array of its own."""
+        self._acts.append(_json(self._recorder.act(act)))
+
     def end(self, summary: dict[str, Json]) -> None:
-        """Close the array and the document."""
+        """Close the arrays and the document."""
         lead = "\n" if self._lead == ",\n" else self._lead
-        self._stream.write(f'{lead}], "summary": {_json(summary)}}}\n'.encode())
+        acts = ",\n".join(self._acts)
+        acts = f'"acts": [\n{acts}\n], ' if acts else '"acts": [], '
+        self._stream.write(f'{lead}], {acts}"summary": {_json(summary)}}}\n'.encode())
 
 
 class JsonLinesReporter:
@@ -69,13 +80,18 @@ class JsonLinesReporter:
         self._stream.write(_json(self._recorder.record(result)).encode() + b"\n")
         self._stream.flush()
 
+    def act(self, act: Act) -> None:
+        """Write one line."""
+        self._stream.write(_json(self._recorder.act(act)).encode() + b"\n")
+        self._stream.flush()
+
     def end(self, _summary: dict[str, Json], /) -> None:
         """Write nothing: each line stands for itself."""
 
 
 _COLUMNS = """
     path path_base64 status reason detail decision nsfw_score review_at flag_at model origin sha256
-    format width height frames decided_by near_sha256 near_distance
+    format width height frames decided_by near_sha256 near_distance action outcome target
 """.split()
 
 
@@ -89,7 +105,13 @@ class CsvReporter:
 
     def add(self, result: ScanResult) -> None:
         """Write one row."""
-        record = self._recorder.record(result)
+        self._add(self._recorder.record(result))
+
+    def act(self, act: Act) -> None:
+        """Write one row."""
+        self._add(self._recorder.act(act))
+
+    def _add(self, record: dict[str, Json]) -> None:
         thresholds, model, near = record["thresholds"], record["model"], record["near"]
         flat = record | (thresholds if isinstance(thresholds, dict) else {})
         flat["model"] = model["name"] if isinstance(model, dict) else None
@@ -115,6 +137,9 @@ class Paths0Reporter:
     def add(self, result: ScanResult) -> None:
         """Write one path."""
         self._stream.write(os.fsencode(result.path) + b"\0")
+
+    def act(self, act: Act, /) -> None:
+        """Write nothing: a path would stand there twice."""
 
     def end(self, _summary: dict[str, Json], /) -> None:
         """Write nothing."""

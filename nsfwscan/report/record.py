@@ -10,6 +10,7 @@ from nsfwscan.report.text import utf8
 from nsfwscan.results import Decision, Failed, Scanned, ScanResult, Skipped
 
 if TYPE_CHECKING:
+    from nsfwscan.acts import Act
     from nsfwscan.models.manifest import ModelManifest
 
 SCHEMA_VERSION = 1
@@ -72,6 +73,16 @@ class Recorder:
             "from_base64": None if text == path else _base64(path),
         }
 
+    def act(self, act: Act) -> dict[str, Json]:
+        """Return the record of something that was done about a picture: status `acted`."""
+        return self._empty(act.path) | {
+            "status": "acted",
+            "detail": utf8(act.detail) or None,
+            "action": act.action.value,
+            "outcome": act.outcome.value,
+            "target": None if act.target is None else utf8(act.target),
+        }
+
     def _empty(self, path: str) -> dict[str, Json]:
         text = utf8(path)
         return {
@@ -94,6 +105,9 @@ class Recorder:
             "width": None,
             "height": None,
             "frames": None,
+            "action": None,
+            "outcome": None,
+            "target": None,
         }
 
     def _scanned(self, result: Scanned) -> dict[str, Json]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from nsfwscan.acts import ActionName, ActTally, Outcome
 from nsfwscan.report.text import count, duration
 
 if TYPE_CHECKING:
@@ -12,6 +13,23 @@ if TYPE_CHECKING:
     from nsfwscan.policy import Policy
     from nsfwscan.report.record import Json
     from nsfwscan.scanner import ScanTally
+
+
+_CALLED = {
+    ActionName.QUARANTINE: "Quarantine",
+    ActionName.COPY: "Copies",
+    ActionName.TRASH: "Trash",
+    ActionName.TAG: "Tags",
+    ActionName.COMMAND: "Command",
+    ActionName.NOTIFY: "Notification",
+}
+_ENDS = {
+    Outcome.DONE: "done",
+    Outcome.WOULD: "would be tried (dry run)",
+    Outcome.LEFT: "left as they are",
+    Outcome.HELD_BACK: "held back",
+    Outcome.FAILED: "failed",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +42,7 @@ class Summary:
     seconds: float
     """Wall-clock time from the start of the command."""
     interrupted: bool
+    acts: ActTally = field(default_factory=ActTally)
 
     @property
     def rate(self) -> float:
@@ -37,6 +56,7 @@ class Summary:
             text = f"No pictures were found in {duration(self.seconds)}. "
         else:
             text = self._found()
+        text += self._acts()
         left_out = self._left_out()
         if left_out:
             text += f"Left out: {left_out}. "
@@ -72,9 +92,26 @@ class Summary:
             )
         return text
 
+    def _acts(self) -> str:
+        parts = []
+        for action in ActionName:
+            ends = [
+                f"{number:,} {_ENDS[outcome]}"
+                for outcome in Outcome
+                if (number := self.acts.numbers[action, outcome])
+            ]
+            if ends:
+                parts.append(f"{_CALLED[action]}: {', '.join(ends)}. ")
+        return "".join(parts)
+
     def record(self) -> dict[str, Json]:
         """Return the same as a record."""
         tally = self.tally
+        acts: dict[str, Json] = {}
+        for (action, outcome), number in sorted(self.acts.numbers.items()):
+            ends = acts.setdefault(action.value, {})
+            if isinstance(ends, dict):
+                ends[outcome.value] = number
         return {
             "pictures": tally.pictures,
             "scored": tally.scored,
@@ -93,6 +130,7 @@ class Summary:
             "seconds": round(self.seconds, 3),
             "pictures_per_second": round(self.rate, 3),
             "interrupted": self.interrupted,
+            "acts": acts,
             "thresholds": {"review_at": self.policy.review_at, "flag_at": self.policy.flag_at},
             "model": {"name": self.manifest.package, "fingerprint": self.manifest.fingerprint},
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, assert_never
 
+from nsfwscan.acts import Act, ActionName, Outcome
 from nsfwscan.report.record import MODEL
 from nsfwscan.report.text import count, readable
 from nsfwscan.results import Decision, Failed, Scanned, ScanResult, Skipped, Verdict
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from nsfwscan.report.record import Json
 
-_MOST_FAILED = 20
+_MOST_FAILED = _MOST_ACTS = 20
 """A broken disk fails by the thousand; the table names the first and counts the rest."""
 _STYLES = {Decision.NSFW: "bold red", Decision.REVIEW: "yellow", Decision.SAFE: "green"}
 _PIPE_WIDTH = 100_000
@@ -37,6 +38,7 @@ class TableReporter:
         self._stream = stream
         self._decided: list[_Row] = []
         self._others: list[Failed | Skipped] = []
+        self._acts: list[Act] = []
 
     def add(self, result: ScanResult) -> None:
         """Keep one result for the table."""
@@ -54,9 +56,15 @@ class TableReporter:
             case _:
                 assert_never(result)
 
+    def act(self, act: Act) -> None:
+        """Keep an act that did not go as everybody expects, or would go; the rest is counted."""
+        quiet = act.outcome is Outcome.HELD_BACK or act.action is ActionName.NOTIFY
+        if not quiet and (act.outcome is not Outcome.DONE or act.detail):
+            self._acts.append(act)
+
     def end(self, _summary: dict[str, Json], /) -> None:
-        """Write the table; nothing when there is nothing to show."""
-        if not self._decided and not self._others:
+        """Write the tables; nothing when there is nothing to show."""
+        if not self._decided and not self._others and not self._acts:
             return
         text = io.TextIOWrapper(self._stream, encoding="utf-8", write_through=True)
         try:
@@ -89,6 +97,30 @@ class TableReporter:
                 )
             console.print(table)
         self._print_others(console)
+        self._print_acts(console)
+
+    def _print_acts(self, console: Console) -> None:
+        from rich.table import Table
+
+        if not self._acts:
+            return
+        table = Table(box=None, pad_edge=False)
+        table.add_column("action")
+        table.add_column("outcome")
+        table.add_column("picture", overflow="fold")
+        table.add_column("remark", overflow="fold")
+        dry = self._acts[0].outcome is Outcome.WOULD
+        shown = self._acts if dry else self._acts[:_MOST_ACTS]
+        for one in shown:
+            table.add_row(
+                one.action, one.outcome, _plain(readable(one.path)), _plain(readable(one.detail))
+            )
+        if self._decided or self._others:
+            console.print()
+        console.print(table)
+        more = len(self._acts) - len(shown)
+        if more:
+            console.print(f"and {count(more, 'more act')}: --format jsonl names all")
 
     def _print_others(self, console: Console) -> None:
         from rich.table import Table

@@ -14,6 +14,7 @@ import os
 import socket
 import sys
 import threading
+import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -99,6 +100,8 @@ class Events:
         An observer that is there already is replaced.
         """
         self.forget(root)
+        # It warns of folders that it came to twice, which happens when they move while it walks.
+        warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"watchdog\.")
         observer = Observer()
         try:
             # An observer does not follow a link, not even the one it is given.

@@ -7,12 +7,11 @@ psutil, which is imported when it is needed and never by a scan.
 from __future__ import annotations
 
 import contextlib
-import math
 import sys
 import time
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple, assert_never
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,10 +22,6 @@ _BATTERY_EVERY_S = 10.0
 _LOAD_EVERY_S = 5.0
 _CALM = 0.7
 """Others have to come down to this share of the limit before work goes on: no stop and go."""
-
-_WORKED = 0.2
-"""A stretch with more processor time than this share of it was work; decoders are not counted."""
-_LONGEST_REST_S = 60.0
 
 
 class When(StrEnum):
@@ -63,8 +58,6 @@ class Readings(NamedTuple):
     busy: Callable[[], tuple[float, float]]
     """Processor seconds since the start that others used, and all that there were."""
     clock: Callable[[], float]
-    own: Callable[[], float]
-    """Processor seconds that this process used."""
 
 
 class Pauses:
@@ -72,15 +65,12 @@ class Pauses:
 
     def __init__(self, options: PauseOptions, readings: Readings | None = None) -> None:
         self._options = options
-        clocks = (time.monotonic, time.process_time)
-        self._readings = readings or Readings(_on_battery, _busy, *clocks)
+        self._readings = readings or Readings(_on_battery, _busy, time.monotonic)
         self._battery = False
         self._battery_at = -_BATTERY_EVERY_S
         self._loaded = False
         self._load_at = self._readings.clock()
         self._before: tuple[float, float] | None = None
-        self._went_on = (self._readings.clock(), self._readings.own())
-        self._rests_until = -math.inf
 
     def pace(self) -> Pace:
         """Return how to go on: the stricter of battery and load."""
@@ -97,31 +87,9 @@ class Pauses:
         return pace
 
     def reason(self) -> str | None:
-        """Return why nothing should be done now, or None.
-
-        To be asked between two pieces of work: the time since it last answered None counts as the
-        work that `SLOW` lets a rest of the same length follow.
-        """
+        """Return why nothing should be done now, or None."""
         pace = self.pace()
-        now, own = self._readings.clock(), self._readings.own()
-        match pace.when:
-            case When.PAUSE:
-                self._went_on = (now, own)
-                return pace.reason
-            case When.SLOW:
-                since, used = self._went_on
-                # Waiting for something to do is rest enough.
-                if now >= self._rests_until and own - used > _WORKED * (now - since):
-                    self._rests_until = now + min(now - since, _LONGEST_REST_S)
-                if now < self._rests_until:
-                    self._went_on = (now, own)
-                    return f"half pace: {pace.reason}"
-            case When.RUN:
-                pass
-            case _:
-                assert_never(pace.when)
-        self._went_on = (now, own)
-        return None
+        return pace.reason if pace.when is When.PAUSE else None
 
     def _is_on_battery(self) -> bool:
         now = self._readings.clock()

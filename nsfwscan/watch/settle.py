@@ -17,16 +17,9 @@ from nsfwscan.results import FailReason
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-UNFINISHED: tuple[str, ...] = (
-    ".part",
-    ".crdownload",
-    ".tmp",
-    ".temp",
-    ".partial",
-    ".download",
-    ".opdownload",
+UNFINISHED = tuple(
+    ".part .crdownload .tmp .temp .partial .download .opdownload .filepart .aria2 .swp".split()
 )
-UNFINISHED += (".filepart", ".aria2", ".swp")
 """How browsers and other programs end the names of files that are not complete. They are renamed
 when they are."""
 

@@ -9,12 +9,15 @@ import contextlib
 import dataclasses
 import json
 import os
+import tempfile
 import time
 from dataclasses import dataclass
 
 _VERSION = 1
 _EVERY_S = 2.0
 """The least time between two writes: a burst of pictures is not worth a write each."""
+PART = ".status-"
+"""How files begin that are being written; a killed watcher may leave one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +95,10 @@ def read(path: str) -> Status | None:
 
 def _replace(path: str, text: str) -> None:
     """Write the file so that a reader sees the old or the new one, and only its owner may read."""
-    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-    # One name, which the holder of the lock alone writes: a kill leaves one such file, not many.
-    part = f"{path}.part"
+    folder = os.path.dirname(path)
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    descriptor, part = tempfile.mkstemp(dir=folder, prefix=PART)  # mode 0600
     try:
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with open(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
         os.replace(part, path)

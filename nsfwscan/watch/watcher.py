@@ -21,7 +21,7 @@ import random
 import stat
 import time
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, assert_never
 
 from nsfwscan.errors import LibraryError, ModelError, NsfwscanError
 from nsfwscan.images.discover import (
@@ -48,6 +48,7 @@ from nsfwscan.watch.absent import Absent
 from nsfwscan.watch.changes import Change, Event, Sink
 from nsfwscan.watch.events import Events, watched_inodes
 from nsfwscan.watch.inventory import NO_DIGEST, Entry, Inventory
+from nsfwscan.watch.manners import Pace, When
 from nsfwscan.watch.places import Places, Presence, is_below
 from nsfwscan.watch.settle import UNFINISHED, Settling, Waiting, is_unfinished, retry_delay_s
 
@@ -157,17 +158,17 @@ class Watcher:
         say: Callable[[str], None],
         warn: Callable[[str], None],
         beat: Callable[[WatchState], None] = lambda _state: None,
-        pause: Callable[[], str] = lambda: "",
+        pace: Callable[[], Pace] = lambda: Pace(When.RUN, ""),
     ) -> None:
         """Prepare; nothing is read or started yet.
 
-        `beat` is called every second or two, also in the middle of work; `pause` returns why
-        nothing should be scored now, or nothing.
+        `beat` is called every second or two, also in the middle of work; `pace` tells whether
+        pictures may be scored now.
         """
         self._workshop = workshop
         self._options = options
         self._sink = sink
-        self._say, self._warn, self._beat, self._pause = say, warn, beat, pause
+        self._say, self._warn, self._beat, self._pace = say, warn, beat, pace
         self._roots = tuple(dict.fromkeys(os.path.abspath(root) for root in roots))
         walk = options.scan.walk
         self._walk_options = walk
@@ -257,14 +258,13 @@ class Watcher:
         if now >= min(self._next_reconcile, self._next_poll):
             self._wanted["it was time"] = None
             self._schedule()
-        self._paused = self._pause()
         if self._walk is None and self._wanted:
             self._begin_walk()
         if self._walk is not None and len(self._ready) < self._batch_size():
             self._walk_on()
         self._take_due()
-        if self._ready and not self._paused and time.monotonic() >= self._not_before:
-            self._scan()
+        if self._ready and time.monotonic() >= self._not_before:
+            self._scan_at_pace()
         self._say_gone()
         self._tidy()
         self._report()
@@ -275,7 +275,7 @@ class Watcher:
         now = time.monotonic()
         when = [self._last_check + _CHECK_S, self._next_reconcile, self._next_poll]
         when += [due for due in (self._settling.next_due(), self._absent.next_due()) if due]
-        if self._ready and not self._paused:
+        if self._ready:
             when.append(self._not_before)
         seconds = min(when) - now
         if seconds > 0 and not self._stopping:
@@ -321,7 +321,7 @@ class Watcher:
         for passed in listing.passed:
             if isinstance(passed, Skipped):
                 self._skip(passed)
-        if not listing.partial:
+        if not listing.partial and listing.inode:  # else it could not be listed
             here = set(listing.names)
             for name in self._inventory.names(folder):
                 if name not in here:
@@ -413,10 +413,10 @@ class Watcher:
         until = time.monotonic() + _SLICE_S
         size = self._batch_size()
         for listing in walk.listings:
-            if any(one.path == listing.folder for one in listing.passed):
-                walk.closed.append(listing.folder)
-            elif not listing.partial:
+            if listing.inode:
                 walk.visited.add(listing.folder)
+            elif not any(_has_vanished(one) for one in listing.passed):
+                walk.closed.append(listing.folder)
             self._take(listing)
             if len(self._ready) >= size or time.monotonic() > until or self._stopping:
                 return
@@ -453,8 +453,12 @@ class Watcher:
         every = self._options.reconcile_minutes * 60
         # Not all the computers of a house at the same second.
         self._next_reconcile = now + every * random.uniform(0.8, 1.2)  # noqa: S311  no secret
-        poll_s = min(max(self._walk_s / _POLL_SHARE, _LEAST_POLL_S), every)
-        self._next_poll = now + poll_s if self._polls else math.inf
+        self._next_poll = now + self._poll_s if self._polls else math.inf
+
+    @property
+    def _poll_s(self) -> float:
+        every = self._options.reconcile_minutes * 60
+        return min(max(self._walk_s / _POLL_SHARE, _LEAST_POLL_S), every)
 
     @property
     def _polls(self) -> bool:
@@ -492,21 +496,38 @@ class Watcher:
         for path in due:
             self._miss(path)
 
+    def _scan_at_pace(self) -> None:
+        """Scan what is ready, if this is the time for it."""
+        pace = self._pace()
+        self._paused = pace.reason if pace.when is When.PAUSE else ""
+        began = time.monotonic()
+        match pace.when:
+            case When.PAUSE:
+                self._not_before = began + _CHECK_S
+            case When.SLOW:
+                self._scan()
+                now = time.monotonic()
+                self._not_before = max(self._not_before, now + (now - began))
+            case When.RUN:
+                self._scan()
+            case _:
+                assert_never(pace.when)
+
     def _scan(self) -> None:
-        """Scan what is ready, as one batch, and tell what came out."""
+        """Scan a batch, and tell what came out."""
         paths = list(self._ready)[: self._batch_size()]
         batch = {path: self._ready.pop(path) for path in paths}
         again = any(look.tries and not look.silent for look in batch.values())
         options = replace(self._scan_options, retry_failed=again)
-        scanner = self._workshop.scanner(options, self._library_failed)
-        self._scanner_stop = scanner.stop
-        if self._stopping:
-            scanner.stop()
         began, began_wall = time.monotonic(), time.time_ns()
         self._not_before = began + _BATCH_GAP_S
         left = dict(batch)
         self._library_works = True
         try:
+            scanner = self._workshop.scanner(options, self._library_failed)
+            self._scanner_stop = scanner.stop
+            if self._stopping:
+                scanner.stop()
             for result in scanner.scan_listings(_listings(batch)):
                 look = left.pop(result.path, None)
                 if look is not None:
@@ -537,11 +558,13 @@ class Watcher:
     def _judge(self, look: _Look, result: ScanResult, began_ns: int) -> None:
         """Make what a scan found out of one file into a change, if it is one."""
         path = result.path
-        key = self._key(path, loose=look.loose)
-        if key is None:
+        now = time.monotonic()
+        try:
+            found = os.stat(path, follow_symlinks=self._follow)
+        except OSError:
             self._miss(path)
             return
-        now = time.monotonic()
+        key = without_inode(pack_key(found)) if look.loose else pack_key(found)
         if key != look.key:  # it changed meanwhile: what was found out is of no use
             self._settling.note(path, key, now, 0.0 if look.loose else _still_s(key))
             return
@@ -560,6 +583,9 @@ class Watcher:
         self._inventory.put(path, Entry(key, sha256, unsafe))
         if before is not None and before.sha256 == sha256:
             return
+        if found.st_nlink > 1:
+            # The system tells of one name only, and others may be ours, too.
+            self._next_poll = min(self._next_poll, now + self._poll_s)
         self._count(result)
         came_from = self._absent.earlier_path(path, sha256) if before is None else ""
         if came_from:
@@ -595,14 +621,6 @@ class Watcher:
 
     def _batch_size(self) -> int:
         return int(min(max(self._rate * _BATCH_AIM_S, _LEAST_BATCH), _MOST_BATCH))
-
-    def _key(self, path: str, *, loose: bool) -> bytes | None:
-        try:
-            found = os.stat(path, follow_symlinks=self._follow)
-        except OSError:
-            return None
-        key = pack_key(found)
-        return without_inode(key) if loose else key
 
     # What is gone
 
@@ -856,6 +874,10 @@ def _still_s(key: bytes, now_ns: int | None = None) -> float:
     known = FileKey.unpack(key)
     now_ns = time.time_ns() if now_ns is None else now_ns
     return (now_ns - max(known.mtime_ns, known.ctime_ns)) / 1e9
+
+
+def _has_vanished(result: Skipped | Failed) -> bool:
+    return isinstance(result, Failed) and result.reason is FailReason.VANISHED
 
 
 def _is_there(path: str) -> bool:

@@ -1,0 +1,89 @@
+"""Running a program of the user's for a picture: arguments as they are, no shell, a time limit.
+
+In: the picture's record as one line of JSON on standard input. What can fail: no such program, an
+exit code other than 0, the time limit; each becomes a sentence with the last line the program said.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from typing import IO, TYPE_CHECKING
+
+from nsfwscan.acts import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from nsfwscan.journal import Json
+
+_TAIL_BYTES = 4096
+
+
+def run(
+    command: Sequence[str], path: str, record: Mapping[str, Json], time_limit_s: float
+) -> tuple[Outcome, str]:
+    """Run `command` for the picture at the absolute path `path`; return how it went.
+
+    `{path}` in an argument becomes the path, which begins with a separator and so never looks like
+    an option. Standard output of the program goes nowhere: ours carries data.
+    """
+    arguments = [command[0], *(one.replace("{path}", path) for one in command[1:])]
+    line = json.dumps(record).encode("ascii") + b"\n"
+    # Files and not pipes: a program that reads nothing, or that leaves a child behind which keeps
+    # its streams open, is then nothing to wait for.
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as said:
+        given.write(line)
+        given.seek(0)
+        try:
+            process = subprocess.Popen(
+                arguments,
+                stdin=given,
+                stdout=subprocess.DEVNULL,
+                stderr=said,
+                start_new_session=sys.platform != "win32",
+            )
+        except (OSError, ValueError) as error:
+            return Outcome.FAILED, f"{arguments[0]} cannot be started: {_reason(error)}"
+        try:
+            code = process.wait(time_limit_s)
+        except subprocess.TimeoutExpired:
+            _kill(process)
+            return (
+                Outcome.FAILED,
+                f"{arguments[0]} was ended after {time_limit_s:g} seconds{_last_line(said)}",
+            )
+        except BaseException:
+            _kill(process)
+            raise
+        if code != 0:
+            how = f"exit code {code}" if code > 0 else f"signal {-code}"
+            return Outcome.FAILED, f"{arguments[0]} ended with {how}{_last_line(said)}"
+    return Outcome.DONE, ""
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End the program and what it started."""
+    if sys.platform == "win32":
+        process.kill()
+    else:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _last_line(said: IO[bytes]) -> str:
+    size = said.seek(0, os.SEEK_END)
+    said.seek(max(0, size - _TAIL_BYTES))
+    lines = said.read().decode("utf-8", "backslashreplace").split("\n")
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return f": {last[:300]}" if last else ""
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -1,0 +1,166 @@
+"""Which quarantine a picture goes to, and where quarantines are.
+
+One for each volume, so that moving a picture is a rename: it is in the topmost folder above the
+picture, on the same volume, that this user may write to and in which no other user could put
+another folder in its place. On a stick that is its top, below a home usually the home itself. The
+place depends on the picture's path alone and not on what was scanned, so it is found again from the
+path. A list of places, kept beside the library, only saves the search and may be lost.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from typing import TYPE_CHECKING
+
+from nsfwscan import locations
+from nsfwscan.actions.vault import Vault, open_vault, unusable
+from nsfwscan.errors import ActionError, JournalError
+from nsfwscan.images.discover import QUARANTINE_NAME
+from nsfwscan.journal import Journal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+
+class Quarantines:
+    """All quarantines of this user, or the one that was chosen."""
+
+    def __init__(self, chosen: str | None, warn: Callable[[str], None]) -> None:
+        """With `chosen`, a folder, there is one quarantine, in it, whatever volume a picture is on.
+
+        `warn` is told what is odd but stops nothing.
+        """
+        self._chosen = None if chosen is None else os.path.abspath(os.path.expanduser(chosen))
+        self._warn = warn
+        self._places = Journal(locations.quarantines_file())
+        self._vaults: dict[str, Vault] = {}
+        self._by_folder: dict[str, Vault] = {}
+
+    def for_picture(self, path: str) -> Vault:
+        """Return the quarantine for a picture, which is made if need be. Raises `ActionError`.
+
+        `path` is absolute, without links in its folders.
+        """
+        folder = os.path.dirname(path)
+        vault = self._by_folder.get(folder)
+        if vault is None:
+            vault = self._by_folder[folder] = self._make(folder)
+        return vault
+
+    def existing(self, near: Iterable[str] = ()) -> list[Vault]:
+        """Return the quarantines that exist: the known ones, and those in or above `near`."""
+        if self._chosen is not None:
+            folders = [self._chosen]
+        else:
+            folders = self._known()
+            for path in (os.getcwd(), os.path.expanduser("~"), *near):
+                folders += above(os.path.realpath(path))
+        for folder in folders:
+            self._open(folder, create=False)
+        return list(self._vaults.values())
+
+    def missing(self) -> list[str]:
+        """Return the known quarantines that are not there now, say because a disk is unplugged."""
+        if self._chosen is not None:
+            return []
+        known = (os.path.join(folder, QUARANTINE_NAME) for folder in self._known())
+        return [path for path in known if not os.path.isdir(path)]
+
+    def _make(self, folder: str) -> Vault:
+        if self._chosen is not None:
+            try:
+                os.makedirs(self._chosen, exist_ok=True)
+                vault = self._open(self._chosen, create=True)
+            except OSError as error:
+                raise unusable(self._chosen, error) from error
+            if vault is None:
+                raise ActionError(
+                    f"{os.path.join(self._chosen, QUARANTINE_NAME)} is no folder of yours",
+                    hint="give --quarantine another folder",
+                )
+            return vault
+        problem: OSError | None = None
+        for candidate in candidates(folder):
+            try:
+                vault = self._open(candidate, create=True)
+            except OSError as error:  # a quota, or a mount that is read-only after all
+                problem = error
+            else:
+                if vault is not None:
+                    return vault
+        raise ActionError(
+            f"there is no place for a quarantine on the volume of {folder}"
+            + (f": {problem.strerror}" if problem else ""),
+            hint="give --quarantine a folder that can be written to",
+        )
+
+    def _open(self, folder: str, *, create: bool) -> Vault | None:
+        if folder not in self._vaults:
+            vault = open_vault(folder, self._warn, create=create)
+            if vault is None:
+                return None
+            self._vaults[folder] = vault
+            if create and self._chosen is None:
+                self._remember(folder)
+        return self._vaults[folder]
+
+    def _remember(self, folder: str) -> None:
+        try:
+            if folder not in self._known():
+                os.makedirs(os.path.dirname(self._places.path), exist_ok=True)
+                self._places.append({"folder": folder})
+        except (OSError, JournalError) as error:
+            self._warn(f"{error}; `nsfwscan quarantine` will need --quarantine {folder}")
+
+    def _known(self) -> list[str]:
+        try:
+            records = self._places.read().records
+        except JournalError as error:
+            self._warn(str(error))
+            return []
+        folders = (record.get("folder") for record in records)
+        return list(dict.fromkeys(one for one in folders if isinstance(one, str)))
+
+
+def own_paths() -> tuple[str, ...]:
+    """Return the quarantine folders that are known of. No folder of that name is ever scanned."""
+    known = Quarantines(None, lambda _sentence: None)._known()
+    return tuple(os.path.join(folder, QUARANTINE_NAME) for folder in known)
+
+
+def above(folder: str) -> Iterator[str]:
+    """Yield an absolute folder and all above it."""
+    while True:
+        yield folder
+        upper = os.path.dirname(folder)
+        if upper == folder:
+            return
+        folder = upper
+
+
+def candidates(folder: str) -> list[str]:
+    """Return the folders that may hold the quarantine for what is in `folder`, the best first."""
+    try:
+        device = os.stat(folder).st_dev
+        on_volume = []
+        for upper in above(folder):
+            found = os.stat(upper)
+            if found.st_dev != device:
+                break
+            if os.access(upper, os.W_OK | os.X_OK):
+                on_volume.append((_anybody_may_replace(found), upper))
+    except OSError as error:
+        raise unusable(folder, error) from error
+    on_volume.reverse()
+    on_volume.sort(key=lambda one: one[0])  # stable: the topmost stays first
+    return [upper for _, upper in on_volume]
+
+
+def _anybody_may_replace(found: os.stat_result) -> bool:
+    """Tell whether other users could rename a folder in this one and put theirs in its place."""
+    if sys.platform == "win32":
+        return False
+    open_to_all = bool(found.st_mode & stat.S_IWOTH) and not found.st_mode & stat.S_ISVTX
+    return open_to_all or found.st_uid not in {0, os.geteuid()}

@@ -1,0 +1,208 @@
+"""Rules: which decision about which picture leads to which action.
+
+They are data, written as `[[rule]]` in the configuration or as `--action NAME` on a command line:
+
+    [[rule]]
+    decision = "nsfw"               # or "review", or both in a list
+    folder = "~/Downloads"          # only below it; without it everywhere
+    action = "quarantine"
+
+In: parsed TOML, or the words of an option. Out: `Rule`s. What can fail: `ConfigError` that names
+the rule and the key, `UsageError` for an option.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, assert_never
+
+from nsfwscan.acts import ActionName
+from nsfwscan.errors import ConfigError, UsageError
+from nsfwscan.results import Decision
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+DEFAULT_TIME_LIMIT_S = 60.0
+
+
+class TagKind(StrEnum):
+    """Where a tag is put; never into the picture."""
+
+    SIDECAR = "sidecar"
+    XATTR = "xattr"
+
+
+MOVING = frozenset({ActionName.QUARANTINE, ActionName.TRASH, ActionName.COMMAND})
+"""Actions that may take pictures away, or do whatever a command does: the limit counts them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule. It holds for a picture that was scored, decided so, and lies below the folder."""
+
+    action: ActionName
+    decisions: frozenset[Decision] = frozenset({Decision.NSFW})
+    folder: str | None = None
+    """Absolute, with links followed; None for everywhere."""
+    to: str = ""
+    """`copy`: the folder, absolute."""
+    command: tuple[str, ...] = ()
+    """`command`: program and arguments; `{path}` stands for the picture's path."""
+    time_limit_s: float = DEFAULT_TIME_LIMIT_S
+    tag: TagKind = TagKind.SIDECAR
+    inside: str = field(init=False, default="")
+    """The folder with a separator behind it."""
+
+    def __post_init__(self) -> None:
+        if self.folder is not None:
+            object.__setattr__(self, "inside", os.path.join(self.folder, ""))
+
+    def covers(self, path: str, decision: Decision) -> bool:
+        """Tell whether the rule holds for a picture with an absolute path."""
+        return decision in self.decisions and path.startswith(self.inside)
+
+
+_WANTED = {ActionName.COPY: "to", ActionName.COMMAND: "command"}
+"""The key without which an action makes no sense."""
+_MEANT_FOR = {
+    "to": ActionName.COPY,
+    "command": ActionName.COMMAND,
+    "time-limit": ActionName.COMMAND,
+    "tag": ActionName.TAG,
+}
+_KEYS = ("decision", "folder", "action", *_MEANT_FOR)
+
+
+def load_rules(tables: object, where: str) -> tuple[Rule, ...]:
+    """Read the `[[rule]]` tables of a configuration, which `where` names.
+
+    Raises `ConfigError` that names the rule by its number, and the key.
+    """
+    if not isinstance(tables, list) or not all(isinstance(one, dict) for one in tables):
+        raise ConfigError(
+            f"{where}: rule is not a list of tables",
+            hint="write [[rule]], with two brackets, on a line of its own",
+        )
+    return tuple(_rule(one, f"{where}: [[rule]] {n}") for n, one in enumerate(tables, 1))
+
+
+def _rule(table: Mapping[str, Any], where: str) -> Rule:
+    def wrong(key: str, problem: str, hint: str) -> ConfigError:
+        return ConfigError(
+            f"{where} {key} = {json.dumps(table[key], default=str)}: {problem}", hint=hint
+        )
+
+    for key in table:
+        if key not in _KEYS:
+            raise ConfigError(
+                f"{where} has no key {key!r}", hint=f"known keys are {', '.join(sorted(_KEYS))}"
+            )
+    names = ", ".join(ActionName)
+    if "action" not in table:
+        raise ConfigError(f"{where} names no action", hint=f"known actions are {names}")
+    if table["action"] not in list(ActionName):
+        raise wrong("action", "it is no action", f"known actions are {names}")
+    action = ActionName(table["action"])
+    for key, meant_for in _MEANT_FOR.items():
+        if key in table and action is not meant_for:
+            raise wrong(key, f"{action} takes none", f"it belongs to {meant_for}")
+    for key in ("folder", "to"):
+        if key in table and not (isinstance(table[key], str) and table[key]):
+            raise wrong(key, "it must be the path of a folder", f'write {key} = "~/Downloads"')
+    needed = _WANTED.get(action)
+    if needed is not None and needed not in table:
+        raise ConfigError(f"{where} {action} needs {needed}", hint=_example(action))
+    command = table.get("command", [])
+    if not (isinstance(command, list) and all(isinstance(one, str) for one in command)) or (
+        "command" in table and not command
+    ):
+        raise wrong("command", "it must be a list of words", _example(ActionName.COMMAND))
+    limit = table.get("time-limit", DEFAULT_TIME_LIMIT_S)
+    if not isinstance(limit, int | float) or isinstance(limit, bool) or not 0 < limit <= 86_400:
+        raise wrong("time-limit", "it must be seconds, more than 0", "write time-limit = 60")
+    tag = table.get("tag", TagKind.SIDECAR)
+    if tag not in list(TagKind):
+        raise wrong("tag", "it is no place for a tag", f"known places are {', '.join(TagKind)}")
+    return Rule(
+        action,
+        _decisions(table, wrong) if "decision" in table else frozenset({Decision.NSFW}),
+        folder=_real(table["folder"]) if "folder" in table else None,
+        to=_real(table["to"]) if "to" in table else "",
+        command=tuple(command),
+        time_limit_s=float(limit),
+        tag=TagKind(tag),
+    )
+
+
+def _decisions(table: Mapping[str, Any], wrong: Any) -> frozenset[Decision]:
+    given = table["decision"]
+    words = given if isinstance(given, list) else [given]
+    # Nothing is done about safe pictures: a rule that is wrong about those would be wrong about
+    # nearly everything.
+    allowed = [Decision.NSFW, Decision.REVIEW]
+    if not words or any(one not in allowed for one in words):
+        raise wrong("decision", "no rule can be made of it", 'it is "nsfw", "review", or a list')
+    return frozenset(map(Decision, words))
+
+
+def rule_of(option: str) -> Rule:
+    """Read `NAME` or `NAME=VALUE`, as `--action` takes it. Raises `UsageError`."""
+    word, equals, value = option.partition("=")
+    if word not in list(ActionName):
+        raise UsageError(
+            f"{word!r} is no action", hint=f"known actions are {', '.join(ActionName)}"
+        )
+    action = ActionName(word)
+    match action:
+        case ActionName.COPY:
+            if value:
+                return Rule(action, to=_real(value))
+        case ActionName.COMMAND:
+            try:
+                words = tuple(shlex.split(value))
+            except ValueError as error:  # a quotation mark without its other half
+                raise UsageError(f"{option!r} is no command: {error}") from error
+            if words:
+                return Rule(action, command=words)
+        case ActionName.TAG:
+            if not equals or value in list(TagKind):
+                return Rule(action, tag=TagKind(value or TagKind.SIDECAR))
+            raise UsageError(
+                f"{value!r} is no place for a tag", hint=f"known places are {', '.join(TagKind)}"
+            )
+        case ActionName.QUARANTINE | ActionName.TRASH | ActionName.NOTIFY:
+            if not equals:
+                return Rule(action)
+            raise UsageError(f"{action} takes no value", hint=f"write --action {action}")
+        case _:
+            assert_never(action)
+    raise UsageError(f"{action} needs a value", hint=_example(action, option=True))
+
+
+def for_picture(rules: Iterable[Rule], path: str, decision: Decision) -> list[Rule]:
+    """Return the rules to follow for a picture with an absolute path, in order.
+
+    What may take it away comes last, and of quarantine and trash only the first one that holds.
+    """
+    found = [one for one in dict.fromkeys(rules) if one.covers(path, decision)]
+    away = [one for one in found if one.action in {ActionName.QUARANTINE, ActionName.TRASH}]
+    staying = [one for one in found if one not in away]
+    staying.sort(key=lambda one: one.action is ActionName.COMMAND)
+    return staying + away[:1]
+
+
+def _real(path: str) -> str:
+    return os.path.realpath(os.path.expanduser(path))
+
+
+def _example(action: ActionName, *, option: bool = False) -> str:
+    if action is ActionName.COPY:
+        return "write --action copy=FOLDER" if option else 'write to = "~/flagged"'
+    if option:
+        return "write --action command='PROGRAM {path}'"
+    return 'write command = ["PROGRAM", "{path}"]'

@@ -1,0 +1,103 @@
+"""The very file that was scored: opened, hashed, and held open until something was done about it.
+
+Between a scan and a deed a file may be saved anew, or another one may take its name. So a deed
+begins with the bytes: the file is opened once, without following a link, its SHA-256 must be the
+one that was scored, and its name must still lead to this same inode when the deed is done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from nsfwscan.images.discover import kind_of
+from nsfwscan.images.read import open_picture
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+CHUNK_BYTES = 1 << 20
+
+
+class Unwilling(Exception):
+    """The deed must not be done; `str(reason)` says why in one sentence without a full stop."""
+
+
+class ScoredFile:
+    """A file that is open and has been seen to hold what was scored. Close it after use."""
+
+    def __init__(self, path: str, sha256: bytes) -> None:
+        """Open and check the file. Raises `Unwilling` when it is another one, OSError as `open`.
+
+        `path` is made absolute, with all links in its folders followed; not the last name, because
+        an act on a link would leave the picture and take the link.
+        """
+        folder, name = os.path.split(os.path.abspath(path))
+        self.path = os.path.join(os.path.realpath(folder), name)
+        if stat.S_ISLNK(os.lstat(self.path).st_mode):
+            raise Unwilling("it is a symbolic link, and only the picture itself is acted on")
+        self.file = open_picture(self.path, follow=False)
+        try:
+            self.status = os.fstat(self.file)
+            self.sha256 = sha256
+            self._compare()
+            self.check()
+        except BaseException:
+            os.close(self.file)
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the file up."""
+        if self.file >= 0:
+            os.close(self.file)
+            self.file = -1
+
+    def _compare(self) -> None:
+        if not stat.S_ISREG(self.status.st_mode):
+            raise Unwilling(f"it turned into {kind_of(self.status.st_mode)}")
+        if digest(self.file) != self.sha256:
+            raise Unwilling("it is not what was scored any more")
+
+    def check(self) -> None:
+        """Raise `Unwilling` when the name leads elsewhere now, or the content was written to."""
+        if not os.path.samestat(os.lstat(self.path), self.status):
+            raise Unwilling("another file has taken its name since it was scored")
+        if not self.is_unchanged():
+            raise Unwilling("it is being written to")
+
+    def is_unchanged(self) -> bool:
+        """Tell whether nothing was written since the file was opened, wherever it is by now."""
+        now = os.fstat(self.file)  # a rename changes ctime, so that cannot be asked for
+        return (now.st_size, now.st_mtime_ns) == (self.status.st_size, self.status.st_mtime_ns)
+
+
+def digest(file: int) -> bytes:
+    """Return the SHA-256 of all that an open file holds. Raises OSError."""
+    sha256 = hashlib.sha256()
+    os.lseek(file, 0, os.SEEK_SET)
+    while data := os.read(file, CHUNK_BYTES):
+        sha256.update(data)
+    return sha256.digest()
+
+
+def digest_at(path: str) -> bytes:
+    """Return the SHA-256 of the regular file `path`, no link. Raises OSError."""
+    file = open_picture(path, follow=False)
+    try:
+        return digest(file)
+    finally:
+        os.close(file)

@@ -1,0 +1,121 @@
+"""Telling other programs about a picture without touching its bytes.
+
+`sidecar` writes `NAME.xmp` beside the picture, which darktable, digiKam and others read; one that
+another program wrote or changed is left alone, because no rewriting of it is sure to keep
+everything in it. `xattr` sets extended attributes: the picture's bytes stay, its time of the last
+change of the inode does not.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import uuid
+from typing import TYPE_CHECKING
+from xml.sax.saxutils import escape
+
+from nsfwscan.actions import moves
+from nsfwscan.actions.recovery import put_back
+from nsfwscan.actions.scored_file import Unwilling
+from nsfwscan.acts import Outcome
+
+if TYPE_CHECKING:
+    from nsfwscan.actions.ledger import Reason
+    from nsfwscan.actions.scored_file import ScoredFile
+
+_SIDECAR = """\
+<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
+<x:xmpmeta xmlns:x="adobe:ns:meta/" x:xmptk="nsfwscan">
+ <rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+  <rdf:Description rdf:about=""
+    xmlns:dc="http://purl.org/dc/elements/1.1/"
+    xmlns:nsfwscan="https://github.com/nsfwscan/nsfwscan/ns/1.0/"
+    nsfwscan:decision="{decision}"
+    nsfwscan:score="{score}"
+    nsfwscan:model="{model}"
+    nsfwscan:sha256="{sha256}">
+   <dc:subject>
+    <rdf:Bag>
+     <rdf:li>{decision}</rdf:li>
+    </rdf:Bag>
+   </dc:subject>
+  </rdf:Description>
+ </rdf:RDF>
+</x:xmpmeta>
+<?xpacket end="w"?>
+"""
+_OURS = re.compile(re.sub(r"\\\{\w+\\\}", '[^"<]*', re.escape(_SIDECAR)).encode())
+"""A sidecar that is to the byte as we write it; any program that saved it changed something."""
+
+
+def write_sidecar(picture: ScoredFile, reason: Reason) -> tuple[Outcome, str | None, str]:
+    """Write the sidecar of a picture; return how it went, where it is, remarks.
+
+    Raises `Unwilling`, OSError.
+    """
+    target = f"{picture.path}.xmp"
+    values = {
+        "decision": reason.decision,
+        "score": f"{reason.score:.4f}",
+        "model": escape(reason.model, {'"': "&quot;"}),
+        "sha256": picture.sha256.hex(),
+    }
+    content = _SIDECAR.format(**values).encode()
+    before = _read(target)
+    if before == content:
+        return Outcome.DONE, target, "it was there already"
+    if before is not None and not _OURS.fullmatch(before):
+        raise Unwilling(f"another program keeps its notes in {target}")
+    folder = os.path.dirname(target)
+    part = os.path.join(folder, f".nsfwscan-{uuid.uuid4().hex}")
+    _write(part, content)
+    try:
+        if before is not None:
+            _take_away(target, before, f"{part}-old")
+        moves.rename(part, target)
+    except FileExistsError:
+        raise Unwilling(f"another program has just written {target}") from None
+    finally:
+        if os.path.lexists(part):
+            os.unlink(part)
+    return Outcome.DONE, target, ""
+
+
+def _take_away(target: str, content: bytes, aside: str) -> None:
+    """Remove our old sidecar; whatever took its name in this very moment goes back."""
+    moves.rename(target, aside)
+    if _read(aside) != content:
+        put_back(aside, target)
+        raise FileExistsError
+    os.unlink(aside)
+
+
+def _read(path: str) -> bytes | None:
+    """Return what a file holds, None when there is none."""
+    try:
+        file = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | _BINARY)
+    except FileNotFoundError:
+        return None
+    with open(file, "rb") as stream:
+        return stream.read(1 << 20)
+
+
+_BINARY = getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+
+
+def _write(path: str, content: bytes) -> None:
+    with open(path, "xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def set_attributes(picture: ScoredFile, reason: Reason) -> tuple[Outcome, str | None, str]:
+    """Set extended attributes of the very file; return how it went. Raises OSError."""
+    if sys.platform != "linux":
+        return Outcome.FAILED, None, "extended attributes are only set on Linux"
+    values = {"decision": reason.decision, "score": f"{reason.score:.4f}", "model": reason.model}
+    for name, value in values.items():
+        os.setxattr(picture.file, f"user.nsfwscan.{name}", value.encode())
+    return Outcome.DONE, None, ""

@@ -1,0 +1,343 @@
+"""One quarantine folder: its layout, its lock, its journal, and pictures going in.
+
+    .nsfwscan-quarantine/     0700
+        journal.jsonl         every intent and every end of it; see `ledger`
+        lock                  held while something is moved
+        files/ID              the pictures, under names that say nothing
+
+A picture goes in like this: it is opened and hashed (`ScoredFile`), the intent is written and
+synced, the picture is renamed, and what was renamed is compared with what is open. If somebody put
+another file in its place in the moment between the last look and the rename, that one is put back.
+Where a rename cannot reach, the picture is copied, synced and read back, and its old name is first
+moved aside, looked at, and only then removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import sys
+import time
+import uuid
+from typing import TYPE_CHECKING, NamedTuple
+
+from nsfwscan.actions import folder_times, moves, recovery
+from nsfwscan.actions.ledger import Deed, Ledger, Reason, Step, intent, step
+from nsfwscan.actions.moves import Facts
+from nsfwscan.actions.scored_file import ScoredFile, Unwilling
+from nsfwscan.acts import Outcome
+from nsfwscan.errors import ActionError, JournalError
+from nsfwscan.images.discover import QUARANTINE_NAME
+from nsfwscan.journal import Journal, sync_folder, try_to_lock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from nsfwscan.journal import Json
+
+LOCK_NAME = "lock"
+FILES_NAME = "files"
+BATCH = 64
+"""Deeds that share their fsyncs: two for the journal, one or two for the folders."""
+_PATIENCE_S = 60.0
+"""A batch takes well under a second, unless large pictures are copied to another disk."""
+
+
+class Wanted(NamedTuple):
+    """A picture that is to go in."""
+
+    picture: ScoredFile
+    reason: Reason
+    again: bool = False
+    """Also if somebody restored it before."""
+
+
+class Moved(NamedTuple):
+    """What became of one picture."""
+
+    outcome: Outcome
+    target: str | None = None
+    detail: str = ""
+
+
+class Vault:
+    """One quarantine folder. Several processes may use it; one at a time moves something."""
+
+    def __init__(self, folder: str, warn: Callable[[str], None]) -> None:
+        """Name the folder, which must exist and be ours: see `open_vault`."""
+        self.folder = folder
+        self.warn = warn
+        self.journal = Journal(os.path.join(folder, "journal.jsonl"))
+        self._files = os.path.join(folder, FILES_NAME)
+        self._ledger = Ledger()
+        self._followed = -1
+        """Bytes of the journal that the ledger has followed."""
+
+    def file_of(self, number: str) -> str:
+        """Return where the picture of an entry is while it is held."""
+        return os.path.join(self._files, number)
+
+    def names(self) -> set[str]:
+        """Return all names among the pictures. Raises OSError."""
+        try:
+            return set(os.listdir(self._files))
+        except FileNotFoundError:
+            return set()
+
+    def peek(self) -> Ledger:
+        """Return the ledger without the lock, and without ending what was cut short."""
+        ledger = Ledger()
+        contents = self.journal.read()
+        ledger.take(contents.records)
+        ledger.damaged = contents.damaged
+        return ledger
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[Ledger]:
+        """Keep other processes out, end what an earlier one left half done, give the ledger.
+
+        Raises `ActionError` when another process is at it for a minute, `JournalError`.
+        """
+        try:
+            os.makedirs(self._files, 0o700, exist_ok=True)
+            flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
+            lock = os.open(
+                os.path.join(self.folder, LOCK_NAME), flags | getattr(os, "O_NOFOLLOW", 0), 0o600
+            )
+        except OSError as error:
+            raise unusable(self.folder, error) from error
+        try:
+            deadline = time.monotonic() + _PATIENCE_S
+            while not try_to_lock(lock):
+                if time.monotonic() >= deadline:
+                    raise ActionError(
+                        f"another process has been moving pictures in {self.folder} for "
+                        f"{_PATIENCE_S:.0f} seconds",
+                        hint="wait for it, and try again",
+                    )
+                time.sleep(0.02)
+            self._follow()
+            self._finish()
+            yield self._ledger
+        finally:
+            os.close(lock)
+
+    def write(self, *records: dict[str, Json]) -> None:
+        """Append to the journal and follow it; only with the lock held. Raises `JournalError`."""
+        self.journal.append(*records)
+        self._ledger.take(records)
+        self._followed = os.stat(self.journal.path).st_size
+
+    def _finish(self) -> None:
+        """End what was cut short. What cannot be ended now is said, and tried again next time."""
+        for entry in [one for one in self._ledger.entries.values() if one.under_way is not None]:
+            try:
+                record = recovery.finish(self, entry)
+            except OSError as error:
+                self.warn(
+                    f"a move of {entry.path} was cut short and cannot be ended now: "
+                    f"{error.strerror or error}; the picture is there or at "
+                    f"{self.file_of(entry.id)}"
+                )
+            else:
+                self.write(record)
+
+    def _follow(self) -> None:
+        """Bring the ledger up to date, which another process may have moved on."""
+        try:
+            size = os.stat(self.journal.path).st_size
+        except FileNotFoundError:
+            size = 0
+        if size != self._followed:
+            self._ledger = self.peek()
+            self._followed = size
+            if self._ledger.damaged:
+                lines = ", ".join(map(str, self._ledger.damaged))
+                self.warn(
+                    f"{self.journal.path} is damaged in line {lines}; "
+                    "`nsfwscan quarantine verify` tells whether a picture is concerned"
+                )
+
+    def take(self, wanted: Sequence[Wanted]) -> list[Moved]:
+        """Move pictures in, and say of each what became of it, in their order.
+
+        Raises `ActionError`, `JournalError`: then nothing was moved, or the next one to open the
+        quarantine will find out from the intents.
+        """
+        with self.locked() as ledger:
+            restored = ledger.restored
+            intents: list[dict[str, Json]] = []
+            numbers: list[str] = []
+            ends: list[Moved | None] = []
+            for picture, reason, again in wanted:
+                number = uuid.uuid4().hex
+                numbers.append(number)
+                if not again and picture.sha256.hex() in restored:
+                    ends.append(Moved(Outcome.LEFT, None, "it was restored from quarantine before"))
+                    continue
+                try:
+                    intents.append(self._intent(number, picture, reason))
+                except OSError as error:
+                    ends.append(_failed(error))
+                else:
+                    ends.append(None)
+            if intents:
+                self.write(*intents)
+            folders = folder_times.look(os.path.dirname(one.picture.path) for one in wanted)
+            moved: list[Moved] = []
+            records: list[dict[str, Json]] = []
+            for number, one, end in zip(numbers, wanted, ends, strict=True):
+                if end is None:
+                    end, record = self._try_to_move(number, one.picture)
+                    records += record
+                moved.append(end)
+            self.sync()
+            try:
+                self.write(*folder_times.records(folders), *records)
+            except JournalError as error:
+                # The pictures are in and their intents are on the disk: nothing is lost.
+                self.warn(f"{error}; the next use of the quarantine completes it")
+            return moved
+
+    def _intent(self, number: str, picture: ScoredFile, reason: Reason) -> dict[str, Json]:
+        folder_mode = stat.S_IMODE(os.stat(os.path.dirname(picture.path)).st_mode)
+        return intent(
+            number, picture.path, picture.sha256, picture.status, Facts.of(picture.file),
+            folder_mode, reason, time.time(),
+        )  # fmt: skip
+
+    def _try_to_move(self, number: str, picture: ScoredFile) -> tuple[Moved, list[dict[str, Json]]]:
+        """Move one picture; return what became of it, and the record that ends the intent."""
+        try:
+            missing = self._move(number, picture)
+        except Unwilling as reason:
+            moved = Moved(Outcome.LEFT, None, str(reason))
+            return moved, [{**step(number, Deed.QUARANTINE, Step.NOT_DONE), "why": moved.detail}]
+        except OSError as error:
+            return self.settle(number, error)
+        details = []
+        others = picture.status.st_nlink - 1
+        if others:
+            names = "one other name" if others == 1 else f"{others:,} other names"
+            details.append(f"{names} (hard links) still lead to it")
+        if missing:
+            details.append(f"the copy lacks: {', '.join(missing)}")
+        # Once more what the intent says, so that one damaged line of two loses no path.
+        record: dict[str, Json] = {
+            **step(number, Deed.QUARANTINE, Step.DONE),
+            "path": picture.path,
+            "sha256": picture.sha256.hex(),
+        }
+        return Moved(Outcome.DONE, self.file_of(number), "; ".join(details)), [record]
+
+    def settle(self, number: str, error: OSError) -> tuple[Moved, list[dict[str, Json]]]:
+        """Find out how far a deed got that ended with an error, and bring it to one end.
+
+        Returns what became of the picture, and the record that says so; none when the disk does
+        not even let that be found out, which is then left to the next use of the quarantine.
+        """
+        entry = self._ledger.entries[number]
+        why = error.strerror or str(error)
+        try:
+            record = recovery.finish(self, entry)
+        except OSError as second:
+            where = entry.restored_to if entry.under_way is Deed.RESTORE else entry.path
+            detail = f"{why}, then {second.strerror or second}: it is {where} or "
+            return Moved(Outcome.FAILED, None, f"{detail}{self.file_of(number)}"), []
+        if record["step"] == Step.DONE:
+            target = self.file_of(number)
+            if entry.under_way is Deed.RESTORE:
+                target = entry.restored_to
+            return Moved(Outcome.DONE, target, f"in spite of an error: {why}"), [record]
+        return Moved(Outcome.FAILED, None, why), [record]
+
+    def _move(self, number: str, picture: ScoredFile) -> tuple[str, ...]:
+        held = self.file_of(number)
+        picture.check()
+        try:
+            moves.rename(picture.path, held, private=True)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            return self._copy(number, picture)
+        # Between the check and the rename lies the only moment in which another file can be
+        # caught. It is put back, under another name if its own is taken by then.
+        if not os.path.samestat(os.lstat(held), picture.status):
+            recovery.put_back(held, picture.path)
+            raise Unwilling("another file had just taken its name; that one is where it was")
+        if not picture.is_unchanged():
+            recovery.put_back(held, picture.path)
+            raise Unwilling("it is being written to")
+        return ()
+
+    def _copy(self, number: str, picture: ScoredFile) -> tuple[str, ...]:
+        held, part = self.file_of(number), self.file_of(number) + recovery.PART
+        missing = moves.copy(picture.file, part, Facts.of(picture.file), picture.sha256)
+        moves.rename(part, held, private=True)
+        aside = recovery.aside(picture.path, number)
+        try:
+            sync_folder(self._files)
+            picture.check()
+            moves.rename(picture.path, aside)
+        except BaseException:
+            os.unlink(held)
+            raise
+        if os.path.samestat(os.lstat(aside), picture.status) and picture.is_unchanged():
+            os.unlink(aside)
+            return missing
+        recovery.put_back(aside, picture.path)
+        os.unlink(held)
+        raise Unwilling("it was replaced or written to while it was copied; it is where it was")
+
+    def sync(self) -> None:
+        """Wait until the renames in or out are on the disk, as far as it can say.
+
+        One folder is enough: a rename changes both of its folders in one transaction on every file
+        system that keeps a journal. Syncing the other ones took a hundred times as long where each
+        picture has a folder of its own.
+        """
+        # The renames are done; a disk that cannot sync a folder now changes nothing about it.
+        with contextlib.suppress(OSError):
+            sync_folder(self._files)
+
+
+def _failed(error: OSError) -> Moved:
+    return Moved(Outcome.FAILED, None, error.strerror or str(error))
+
+
+def unusable(folder: str, error: OSError) -> ActionError:
+    """Return the error that says that a quarantine cannot be used."""
+    return ActionError(
+        f"the quarantine {folder} cannot be used: {error.strerror or error}",
+        hint="give --quarantine a folder that can be written to",
+    )
+
+
+def open_vault(folder: str, warn: Callable[[str], None], *, create: bool) -> Vault | None:
+    """Return the quarantine in the folder `folder`, or None when there is none to be had there.
+
+    None also when what has its name belongs to somebody else or is no folder. Raises OSError when
+    it cannot be made.
+    """
+    path = os.path.join(folder, QUARANTINE_NAME)
+    if create:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path, 0o700)
+            sync_folder(folder)
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISDIR(found.st_mode):
+        return None
+    if sys.platform != "win32":
+        if found.st_uid != os.geteuid():
+            return None
+        if stat.S_IMODE(found.st_mode) != 0o700:
+            with contextlib.suppress(OSError):
+                os.chmod(path, 0o700)
+            if create and stat.S_IMODE(os.lstat(path).st_mode) & 0o077:
+                warn(f"{path} is on a file system without permissions: others may look into it")
+    return Vault(path, warn)

@@ -1,0 +1,115 @@
+"""`nsfwscan self-uninstall`: what nsfwscan wrote on this computer, and removing it."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nsfwscan.cli.tables import print_table
+from nsfwscan.errors import NsfwscanError, UsageError
+from nsfwscan.report.text import count, readable, size
+
+if TYPE_CHECKING:
+    from nsfwscan import uninstall
+
+
+def self_uninstall(
+    purge: Annotated[
+        bool,
+        typer.Option(
+            "--purge",
+            help="Remove all that is listed: models, cache, decisions, logs, configuration.",
+        ),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Show what nsfwscan has written on this computer, and remove it with `--purge`.
+
+    Without `--purge` nothing is changed. With it, exactly the listed files are removed, after a
+    question. Pictures are never touched, and neither is anything that nsfwscan did not write. A
+    quarantine that holds pictures stays, and so do copies and tags that it was told to make.
+
+    The program itself stays, because it cannot remove what runs: the last lines say how it was
+    installed and what removes it. Exits with 2 when the answer is no or something could not be
+    removed.
+    """
+    from nsfwscan import uninstall
+
+    if yes and not purge:
+        raise UsageError("--yes goes with --purge", hint="say both, or neither to see a list")
+    found = uninstall.find()
+    _print(found)
+    _print_kept(uninstall.kept())
+    if purge and any(one.files or one.folders or one.lines for one in found):
+        _purge(found, yes=yes)
+    elif not purge and found:
+        typer.echo("\n`nsfwscan self-uninstall --purge` removes what is listed.")
+    _tell_about_program()
+
+
+def _print(found: list[uninstall.Traces]) -> None:
+    if not found:
+        typer.echo("nsfwscan has written nothing for this user.")
+        return
+    rows = []
+    for one in found:
+        what = count(len(one.files), "file") if one.files else "empty"
+        rows.append((one.kind.value, one.place, what, size(one.bytes)))
+        rows += [("line for completion", path, line, "") for path, line in one.lines]
+    print_table(("what", "where", "how much", "size"), rows)
+    strangers = [path for one in found for path in one.strangers]
+    if strangers:
+        typer.echo("\nThese are not nsfwscan's, and stay:")
+        for path in strangers:
+            typer.echo(f"  {readable(path)}")
+
+
+def _print_kept(kept: list[uninstall.Kept]) -> None:
+    if kept:
+        typer.echo("\nThese quarantines stay, with all that is in them:")
+        for one in kept:
+            typer.echo(f"  {readable(one.place)}: {readable(one.why)}")
+        typer.echo(
+            "`nsfwscan quarantine restore --all` puts pictures back where they were, and "
+            "`nsfwscan quarantine delete --all` deletes them."
+        )
+
+
+def _purge(found: list[uninstall.Traces], *, yes: bool) -> None:
+    from nsfwscan import uninstall
+
+    if (hindrance := uninstall.hindrance()) is not None:
+        raise hindrance
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UsageError("this removes all that is listed", hint="say --yes")
+        try:
+            sure = typer.confirm("\nRemove all that is listed?", err=True)
+        except typer.Abort:  # typer makes exit code 1 of Ctrl-C here, and that means "flagged"
+            raise typer.Exit(130) from None
+        if not sure:
+            typer.echo("Nothing was removed.", err=True)
+            raise typer.Exit(2)
+    done = uninstall.remove(found)
+    typer.echo(f"\nRemoved {count(done.files, 'file')}, {size(done.bytes)}.")
+    for folder in done.kept:
+        typer.echo(f"{readable(folder)} stays: something else is in it.")
+    if done.failures:
+        path, reason = done.failures[0]
+        more = f", and {len(done.failures) - 1} more" if len(done.failures) > 1 else ""
+        raise NsfwscanError(
+            f"{path} could not be removed: {reason}{more}",
+            hint="see to that and run the command again; it shows what is left",
+        )
+
+
+def _tell_about_program() -> None:
+    from nsfwscan import installation
+
+    program = installation.find()
+    typer.echo(
+        f"\nThe program itself was installed {program.how} and is in {readable(program.where)}.\n"
+        f"To remove it: {readable(program.removal)}"
+    )

@@ -1,0 +1,30 @@
+"""`python -m bundle.model NAME|PATH FOLDER` prints where that model's package is.
+
+A model that is not installed is fetched into FOLDER. Runs in the environment that is frozen.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from nsfwscan import locations
+from nsfwscan.errors import ModelNotFound, NsfwscanError
+from nsfwscan.models import select
+from nsfwscan.models.store import ModelStore
+
+
+def main(name: str, folder: str) -> None:
+    """Print the folder of the package, every byte of it verified."""
+    try:
+        try:
+            found = ModelStore(locations.models_folder()).find(name)
+        except ModelNotFound:
+            found = select.resolve_model(ModelStore(folder), name)
+        found.verify()
+    except NsfwscanError as error:
+        sys.exit(f"{error}\n  {error.hint}")
+    print(found.folder)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

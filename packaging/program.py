@@ -1,0 +1,45 @@
+"""What the bundle's program runs first: one of its two roles, chosen before anything heavy."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def _main() -> None:
+    if sys.argv[1:] == ["--version"] and _print_version():
+        return
+    worker = sys.argv[1:2] == ["--decode-worker"]
+    try:
+        from nsfwscan import bundled
+
+        bundled.prepare(worker=worker)
+    except Exception as error:  # noqa: BLE001  a damaged archive of modules fails in any way it likes
+        if worker:
+            os._exit(78)
+        hint = getattr(error, "hint", "")
+        sentence = str(error) if hint else f"this copy of nsfwscan is damaged: {error}"
+        sys.stderr.write(f"nsfwscan: {sentence}\n  {hint or 'unpack the archive again'}\n")
+        sys.exit(2)
+    if worker:
+        from nsfwscan.images import decode_worker
+
+        decode_worker.main(sys.argv[2:])
+    else:
+        from nsfwscan.cli import main
+
+        main.run()
+
+
+def _print_version() -> bool:
+    """Print the version as fast as a program can; not where the output cannot be written."""
+    import nsfwscan
+
+    try:
+        os.write(1, f"nsfwscan {nsfwscan.__version__}\n".encode())
+    except OSError:
+        return False  # the command line knows how to say so
+    return True
+
+
+_main()

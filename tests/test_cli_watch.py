@@ -1,0 +1,405 @@
+"""`nsfwscan watch` as a process: signals, stops, limits, unplugged disks, idleness."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Paint
+from shell import PROGRAM, Call
+from sizes import AT_FULL_SIZE, trials
+from tiny_model import GREEN, RED
+from watch_fakes import tree
+
+pytestmark = [
+    pytest.mark.usefixtures("tiny"),
+    pytest.mark.skipif(sys.platform != "linux", reason="stops and limits are Linux's"),
+]
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+FAKES = f"""
+import sys; sys.path.append({HERE!r})
+import scan_fakes, nsfwscan.engine as engine, nsfwscan.session as session
+engine.DecodePool = lambda _workers: scan_fakes.FakePool()
+session.loader = lambda *_: scan_fakes.FakeClassifier
+"""
+"""Python that goes before: what a file holds says what becomes of it, as in `scan_fakes`."""
+
+
+class Watch:
+    """A watcher in a process, and the lines it has printed so far."""
+
+    def __init__(self, command: list[str]) -> None:
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+        )
+        self.records: list[dict[str, Any]] = []
+        self.said: list[str] = []
+        self._threads = [threading.Thread(target=one) for one in (self._read, self._hear)]
+        for one in self._threads:
+            one.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.records.append(json.loads(line))
+
+    def _hear(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.said.append(line.decode())
+
+    def until(self, true: Any, *, within_s: float = 30) -> float:
+        began = time.monotonic()
+        while not true():
+            assert self.process.poll() is None, self.said
+            assert time.monotonic() - began < within_s, (len(self.records), self.said)
+            time.sleep(0.02)
+        return time.monotonic() - began
+
+    @property
+    def tree(self) -> dict[str, str | None]:
+        """The tree as it was told."""
+        found: dict[str, str | None] = {}
+        for one in list(self.records):
+            if one["event"] == "moved":
+                found.pop(one["from"], None)
+            if one["event"] == "gone":
+                found.pop(one["path"], None)
+            else:
+                found[one["path"]] = one["sha256"]
+        return found
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.process.pid, number)
+        code = self.process.wait(timeout=30)
+        for one in self._threads:
+            one.join(10)
+        return code
+
+
+@contextlib.contextmanager
+def watching(
+    *arguments: str | Path, before: str = FAKES, wrap: tuple[str, ...] = ()
+) -> Iterator[Watch]:
+    """Start `nsfwscan watch --format jsonl` and leave nothing of it behind."""
+    program = PROGRAM
+    if before:
+        program = [sys.executable, "-c", f"{before}\nfrom nsfwscan.cli.main import run; run()"]
+    options = ["watch", "--format", "jsonl", "--offline", "--settle-ms", "150"]
+    options += ["--under-load", "run"]
+    watch = Watch([*wrap, *program, *options, *map(os.fspath, arguments)])
+    try:
+        watch.until(lambda: any(line.startswith("Watching") for line in watch.said))
+        yield watch
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(watch.process.pid, signal.SIGKILL)
+        watch.end()
+        for pipe in (watch.process.stdout, watch.process.stderr):
+            assert pipe is not None
+            pipe.close()
+
+
+def write(path: Path, content: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "root").mkdir()
+    return tmp_path / "root"
+
+
+# With real decoders and a real, if tiny, model
+
+
+def test_a_verdict_for_each_picture_with_the_real_thing(root: Path, paint: Paint) -> None:
+    paint(root / "red.png", RED)
+    with watching(root, before="") as watch:
+        watch.until(lambda: len(watch.records) == 1)
+        paint(root / "sub" / "green.jpg", GREEN)
+        watch.until(lambda: len(watch.records) == 2)
+        os.rename(root / "red.png", root / "sub" / "red.png")
+        watch.until(lambda: len(watch.records) == 3)
+        (root / "sub" / "green.jpg").unlink()
+        watch.until(lambda: len(watch.records) == 4)
+        assert watch.end() == 0
+    red, green, moved, gone = watch.records
+    assert (red["event"], red["decision"], red["status"]) == ("new", "nsfw", "scanned")
+    assert (green["event"], green["decision"]) == ("new", "safe")
+    assert (moved["event"], moved["from"]) == ("moved", str(root / "red.png"))
+    assert (moved["path"], moved["decision"]) == (str(root / "sub" / "red.png"), "nsfw")
+    assert (gone["event"], gone["status"], gone["decision"]) == ("gone", "gone", "safe")
+    assert set(gone) == set(red)
+
+
+def test_once_ends_and_knows(root: Path, paint: Paint, call: Call) -> None:
+    paint(root / "red.png", RED)
+    paint(root / "green.png", GREEN)
+    first = call("watch", "--once", "-q", root)
+    assert first.code == 0
+    (line,) = first.out.splitlines()
+    assert line.split()[2:] == ["new", "nsfw", "0.981", str(root / "red.png")]
+    again = call("watch", "--once", "--only", "all", root)
+    assert (again.code, again.out) == (0, "")
+    scan = call("scan", "--format", "jsonl", root)
+    assert set(scan.origins.values()) == {"cache"}
+
+
+@pytest.fixture
+def call(capfd: pytest.CaptureFixture[str]) -> Call:
+    return Call(capfd)
+
+
+def test_what_cannot_be_watched_is_refused(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "file.jpg").touch()
+    for path, words in (("nowhere", "does not exist"), ("file.jpg", "is no folder")):
+        done = call("watch", tmp_path / path)
+        assert (done.code, done.out) == (2, "")
+        assert words in done.err
+        assert len(done.err.splitlines()) == 2
+
+
+# L2
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_L2_a_signal_ends_it_with_0(root: Path, number: signal.Signals) -> None:
+    write(root / "a.jpg", b"content")
+    with watching(root) as watch:
+        watch.until(lambda: len(watch.records) == 1)
+        began = time.monotonic()
+        assert watch.end(number) == 0
+        assert time.monotonic() - began < 2
+    assert not [line for line in watch.said if "Traceback" in line]
+
+
+def test_L2_a_second_interrupt_ends_it_at_once(root: Path, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    slow = FAKES + (
+        "import time, nsfwscan.lanes as lanes\n"
+        f"def slow(*_, **__): open({os.fspath(mark)!r}, 'w').close(); time.sleep(60)\n"
+        "lanes.read_picture = slow\n"
+    )
+    write(root / "a.jpg", b"content")
+    with watching(root, before=slow) as watch:
+        watch.until(mark.exists)
+        os.kill(watch.process.pid, signal.SIGINT)
+        watch.until(lambda: any("Ctrl-C again" in line for line in watch.said))
+        os.kill(watch.process.pid, signal.SIGINT)
+        assert watch.process.wait(5) == 130
+
+
+def test_L2_SIGHUP_reads_the_configuration_again(root: Path, home: Path) -> None:
+    write(root / "a.jpg", b"\x99 for review")
+    with watching(root) as watch:
+        watch.until(lambda: len(watch.records) == 1)
+        assert watch.records[0]["decision"] == "review"
+        (home / "config.toml").write_text("[watch]\nflag-at = 'high'\n")
+        os.kill(watch.process.pid, signal.SIGHUP)
+        watch.until(lambda: any("the old settings stay" in line for line in watch.said))
+        (home / "config.toml").write_text("[watch]\nflag-at = 0.55\n")
+        os.kill(watch.process.pid, signal.SIGHUP)
+        watch.until(lambda: sum(line.startswith("Watching") for line in watch.said) == 2)
+        write(root / "b.jpg", b"\x99 for review, too")
+        watch.until(lambda: any(one["path"].endswith("b.jpg") for one in watch.records))
+        assert watch.records[-1]["decision"] == "nsfw"
+        assert watch.end() == 0
+
+
+def test_L2_kill_and_restart_loses_nothing(root: Path) -> None:
+    for at in range(50):
+        write(root / f"{at}.jpg", b"%d" % at)
+    with watching(root) as watch:
+        watch.until(lambda: len(watch.records) > 5)
+        watch.end(signal.SIGKILL)
+    write(root / "later.jpg", b"later")
+    with watching(root) as again:
+        again.until(lambda: any(one["path"].endswith("later.jpg") for one in again.records))
+        again.until(lambda: {**watch.tree, **again.tree} == tree(root))
+
+
+# W1
+
+
+@pytest.mark.timeout(900)
+def test_W1_stopped_while_files_appear(root: Path, capsys: Any) -> None:
+    folders, files = trials(100, 2000), trials(80, 100)
+    for at in range(folders // 2):  # half of them are watched already
+        (root / f"{at}").mkdir()
+    write(root / "first.jpg", b"first")
+    with watching(root) as watch:
+        watch.until(lambda: len(watch.records) == 1)
+        time.sleep(0.5)
+        os.kill(watch.process.pid, signal.SIGSTOP)
+        for at in range(folders):
+            (root / f"{at}").mkdir(exist_ok=True)
+            for number in range(files):
+                (root / f"{at}" / f"{number}.jpg").write_bytes(b"%d %d" % (at, number))
+        os.kill(watch.process.pid, signal.SIGCONT)
+        began = time.monotonic()
+        count = folders * files + 1
+        watch.until(lambda: len(watch.records) >= count, within_s=600)
+        took = time.monotonic() - began
+        assert watch.tree == tree(root)
+        assert len(watch.records) == count, "each is told once"
+        fresh = subprocess.run(
+            [sys.executable, "-c", f"{FAKES}\nfrom nsfwscan.cli.main import run; run()",
+             "scan", "--no-cache", "--offline", "-q", "--format", "jsonl", root],
+            capture_output=True, check=False,
+        )  # fmt: skip
+        scanned = [json.loads(line) for line in fresh.stdout.splitlines()]
+        assert {one["path"]: one["sha256"] for one in scanned} == watch.tree
+        with capsys.disabled():
+            print(f"\nW1: {count:,} files, all told {took:.1f} s after SIGCONT")
+    # No inference is part of it: the time is that of reading, hashing and remembering.
+    assert took < (30 if not AT_FULL_SIZE else 120)
+
+
+# W2
+
+
+def unshared(tmp_path: Path, setup: str) -> tuple[str, ...]:
+    """Return what to put before a command so that it runs as root of namespaces of its own."""
+    unshare = shutil.which("unshare")
+    wrap = (unshare or "false", "-Urm", "sh", "-c", f'{setup}; exec "$@"', "sh")
+    if (
+        unshare is None
+        or subprocess.run([*wrap, "true"], check=False, capture_output=True).returncode
+    ):
+        pytest.skip("no user namespaces here")
+    return wrap
+
+
+def test_W2_fewer_watches_than_folders_is_said_and_polled(root: Path, tmp_path: Path) -> None:
+    limit, folders = 100, trials(300, 3000)
+    for at in range(folders):
+        (root / f"{at}").mkdir()
+    wrap = unshared(tmp_path, f"echo {limit} > /proc/sys/user/max_inotify_watches")
+    with watching(root, wrap=wrap) as watch:
+        watch.until(lambda: any("directories watched" in line for line in watch.said))
+        said = next(line for line in watch.said if "directories watched" in line)
+        assert said == f"nsfwscan: degraded: {limit} of {folders + 1} directories watched\n"
+        for at in range(folders):
+            write(root / f"{at}" / "p.jpg", b"%d" % at)
+        took = watch.until(lambda: watch.tree == tree(root), within_s=30)
+        assert took < 15, "a poll interval, and the time to settle and to look"
+        assert len(watch.records) == folders
+
+
+# W6
+
+
+def test_W6_a_disk_that_is_unplugged_is_waited_for(root: Path, tmp_path: Path) -> None:
+    disk, usb = tmp_path / "disk", root / "usb"
+    disk.mkdir()
+    usb.mkdir()
+    for at in range(20):
+        write(disk / f"{at}.jpg", b"%d" % at)
+    write(root / "here.jpg", b"here")
+    wrap = unshared(tmp_path, f"mount --bind {disk} {usb}")
+    with watching(root, usb, wrap=wrap) as watch:
+
+        def in_there(*command: str | Path) -> None:
+            pid = str(watch.process.pid)
+            subprocess.run(
+                ["nsenter", "--preserve-credentials", "-U", "-m", "-t", pid, *command], check=True
+            )
+
+        watch.until(lambda: len(watch.records) == 21)
+        in_there("umount", "-l", usb)
+        watch.until(lambda: any("waiting for" in line for line in watch.said))
+        in_there("rm", root / "here.jpg")
+        watch.until(lambda: len(watch.records) == 22)
+        assert (watch.records[21]["event"], watch.records[21]["path"][-8:]) == ("gone", "here.jpg")
+        time.sleep(3)
+        assert len(watch.records) == 22
+        (disk / "0.jpg").unlink()
+        write(disk / "new.jpg", b"new")
+        in_there("mount", "--bind", disk, usb)
+        watch.until(lambda: len(watch.records) == 24)
+        last = {(one["event"], os.path.basename(one["path"])) for one in watch.records[22:]}
+        assert last == {("gone", "0.jpg"), ("new", "new.jpg")}
+        assert watch.end() == 0
+
+
+# L5
+
+
+def _cpu_s(pid: int) -> float:
+    """Return the processor time of a process and its threads."""
+    total = 0
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        total += int(Path(f"/proc/{pid}/task/{thread}/schedstat").read_text().split()[0])
+    return total / 1e9
+
+
+def _io(pid: int) -> dict[str, int]:
+    lines = Path(f"/proc/{pid}/io").read_text().splitlines()
+    return {name: int(value) for name, value in (line.split(": ") for line in lines)}
+
+
+def _rss_mb(pid: int) -> float:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    raise AssertionError
+
+
+@pytest.mark.timeout(500)
+def test_L5_idle_it_costs_next_to_nothing(root: Path, paint: Paint, capsys: Any) -> None:
+    picture = paint(root / "0" / "0.png", GREEN).read_bytes()
+    for at in range(1, trials(300, 20_000)):
+        # What follows the end of a PNG is read by nobody, but makes each content another one.
+        write(root / f"{at % 50}" / f"{at}.png", picture + b"%d" % at)
+    with watching("--unload-minutes", "0.05", root, before="") as watch:
+        pid = watch.process.pid
+        watch.until(lambda: len(watch.records) == trials(300, 20_000), within_s=300)
+        watch.until(lambda: not _children(pid), within_s=60)
+        time.sleep(4)  # the young files are read once more, and snapshots written
+        cpu, io, began = _cpu_s(pid), _io(pid), time.monotonic()
+        time.sleep(trials(10, 300))
+        share = (_cpu_s(pid) - cpu) / (time.monotonic() - began)
+        written = {name: _io(pid)[name] - io[name] for name in ("wchar", "write_bytes")}
+        rss = _rss_mb(pid)
+        with capsys.disabled():
+            print(f"\nL5: {share:.3%} of a core, {rss:.0f} MB, written: {written}")
+        assert share <= 0.001
+        assert rss <= 120
+        assert written == {"wchar": 0, "write_bytes": 0}
+        assert watch.end() == 0
+
+
+def _children(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split() + [
+        child
+        for thread in os.listdir(f"/proc/{pid}/task")
+        for child in Path(f"/proc/{pid}/task/{thread}/children").read_text().split()
+    ]
+
+
+def test_names_that_are_no_text_stand_whole_in_base64(root: Path) -> None:
+    with watching(root) as watch:
+        path = os.fsencode(root) + b"/\xff.jpg"
+        with open(path, "wb") as file:
+            file.write(b"content")
+        watch.until(lambda: len(watch.records) == 1)
+    assert watch.records[0]["path"].endswith("\\xff.jpg")
+    assert watch.records[0]["path_base64"]
+    assert watch.records[0]["sha256"] == hashlib.sha256(b"content").hexdigest()

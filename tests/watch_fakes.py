@@ -1,0 +1,182 @@
+"""A watcher in a thread, without processes and without a model, and what it told so far.
+
+What a file holds says what becomes of it, as in `scan_fakes`. What the watcher told is replayed
+into the tree as it sees it, which must become the tree as it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import threading
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import scan_fakes
+from scan_fakes import MANIFEST, POLICY, FakeClassifier
+
+from nsfwscan import locations
+from nsfwscan.engine import Engine
+from nsfwscan.library.rows import Scorer
+from nsfwscan.results import Failed, Scanned
+from nsfwscan.rulings import RulingBook
+from nsfwscan.scanner import ScanOptions
+from nsfwscan.session import Workshop
+from nsfwscan.watch.changes import Change, Event
+from nsfwscan.watch.watcher import Watcher, WatchOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from nsfwscan.library.cache import Library
+
+SCORER = Scorer(MANIFEST.fingerprint, 1)
+OPTIONS = WatchOptions(ScanOptions(jobs=2), settle_ms=150)
+
+
+class Told:
+    """A sink that replays changes: the tree as the watcher told it."""
+
+    def __init__(self) -> None:
+        self.changes: list[Change] = []
+        self.tree: dict[str, str | None] = {}
+        """Each picture to the hash of its content, None where there is none."""
+        self.batches = 0
+        self.wrong: list[str] = []
+
+    def change(self, change: Change) -> None:
+        self.changes.append(change)
+        known = change.path in self.tree
+        if change.event is Event.NEW and known:
+            self.wrong.append(f"new twice: {change}")
+        if change.event in {Event.CHANGED, Event.GONE} and not known:
+            self.wrong.append(f"not known: {change}")
+        if change.event is Event.MOVED and self.tree.pop(change.came_from, "") == "":
+            self.wrong.append(f"moved from nowhere: {change}")
+        if change.event is Event.GONE:
+            self.tree.pop(change.path, None)
+        elif isinstance(change.result, Scanned | Failed):
+            sha256 = change.result.sha256
+            self.tree[change.path] = sha256.hex() if sha256 else None
+        else:
+            self.tree.pop(change.path, None)
+
+    def batch_done(self) -> None:
+        self.batches += 1
+
+    def know(self, library: Library, root: Path) -> None:
+        """Begin with what the library knows, as a watcher does."""
+        for folder in library.folders_below(str(root)):
+            for name, known in library.folder(folder, SCORER).items():
+                if known.outcome is not None:
+                    self.tree[os.path.join(folder, name)] = known.sha256.hex()
+
+    @property
+    def lines(self) -> list[tuple[str, str]]:
+        """Event and name of each change."""
+        return [(one.event.value, os.path.basename(one.path)) for one in self.changes]
+
+
+class Watching:
+    """A watcher that runs in a thread."""
+
+    def __init__(self, watcher: Watcher, told: Told) -> None:
+        self.watcher = watcher
+        self.told = told
+        self.warnings: list[str] = []
+        self.remarks: list[str] = []
+        self.error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="test-watcher")
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self.watcher.run()
+        except BaseException as error:
+            self.error = error
+
+    def finish(self) -> None:
+        self.watcher.stop()
+        self._thread.join(60)
+        assert not self._thread.is_alive()
+        if self.error is not None:
+            raise self.error
+
+    def until(self, true: Callable[[], bool], *, within_s: float = 20) -> float:
+        """Wait until something is so; return for how long that took."""
+        began = time.monotonic()
+        while not true():
+            assert self._thread.is_alive(), f"the watcher ended: {self.error!r}"
+            if time.monotonic() - began > within_s:
+                raise AssertionError(
+                    f"not so: {self.watcher.state()}, {self.told.lines[-5:]} {self.remarks}"
+                )
+            time.sleep(0.01)
+        return time.monotonic() - began
+
+    def until_reconciled(self, *, within_s: float = 30) -> float:
+        """Wait for the end of a reconcile that ends after now."""
+        now = time.time()
+        return self.until(
+            lambda: (self.watcher.state().reconciled_at or 0) > now, within_s=within_s
+        )
+
+    def until_as(self, root: Path, *, within_s: float = 30) -> float:
+        """Wait until what was told is what is there."""
+        took = self.until(lambda: self.told.tree == tree(root), within_s=within_s)
+        assert self.told.wrong == []
+        return took
+
+
+def tree(root: Path) -> dict[str, str | None]:
+    """Return what a scan of `root` would have to find: each picture and the hash of its content."""
+    found: dict[str, str | None] = {}
+    for folder, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            path = os.path.join(folder, name)
+            if name.endswith(".jpg") and not name.startswith(".") and not os.path.islink(path):
+                with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+                    data = file.read()
+                    found[path] = hashlib.sha256(data).hexdigest() if data else None
+    return found
+
+
+@contextlib.contextmanager
+def watching(
+    *roots: Path,
+    library: Library | None = None,
+    options: WatchOptions = OPTIONS,
+    told: Told | None = None,
+    **changed: Any,
+) -> Iterator[Watching]:
+    """Watch `roots` while the block runs. `scan_fakes.install_pool` must have been called."""
+    told = told or Told()
+    options = replace(options, **changed)
+    with Engine(FakeClassifier, MANIFEST.input.geometry, jobs=2) as engine:
+        book = RulingBook(locations.rulings_file())
+        workshop = Workshop(MANIFEST, POLICY, engine, library, SCORER, book)
+        warnings: list[str] = []
+        remarks: list[str] = []
+        watcher = Watcher(
+            workshop, [str(root) for root in roots], options, told,
+            say=remarks.append, warn=warnings.append,
+        )  # fmt: skip
+        running = Watching(watcher, told)
+        running.warnings, running.remarks = warnings, remarks
+        running.start()
+        try:
+            yield running
+        finally:
+            running.finish()
+    assert not [one for one in threading.enumerate() if "otify" in type(one).__name__]
+
+
+def picture(path: Path, content: bytes) -> Path:
+    """Write a picture of this content in one go."""
+    return scan_fakes.write(path, content)
