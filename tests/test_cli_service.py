@@ -87,12 +87,18 @@ def test_from_install_to_uninstall(call: Call, tool: Tool, units: Path, pictures
         "reset-failed nsfwscan.service",
         "restart --no-block nsfwscan.service",
     ]
-    tool.says["is-active"] = "active\n"
     done = call("service", "status")
     assert done.code == 0
     assert "installed          yes" in done.out
-    tool.says["is-active"] = "inactive\n"
-    assert call("service", "status").code == 3
+    for state, running in (
+        ("inactive\nSubState=dead", False),
+        ("activating\nSubState=auto-restart", False),
+        ("activating\nSubState=start", True),
+        ("reloading\nSubState=reload", True),
+    ):
+        tool.says["show"] = f"ActiveState={state}\n"
+        assert call("service", "status").code == (0 if running else 3)
+    tool.says["show"] = ACTIVE
     for words in ("start", "stop"):
         assert call("service", words).code == 0
     assert tool.asked[-1] == "systemctl --user stop nsfwscan.service"

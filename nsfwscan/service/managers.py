@@ -155,8 +155,10 @@ class Systemd:
         installed = _content(self._path) is not None
         if not installed:
             return State(installed=False, running=False)
-        done = _run(["systemctl", "--user", "is-active", UNIT])
-        return State(installed, done.stdout.strip() in {"active", "reloading", "activating"})
+        found = self._show("ActiveState", "SubState")
+        # Waiting to be started again after a failure is "activating", too.
+        begins = found["ActiveState"] == "activating" and found["SubState"] != "auto-restart"
+        return State(installed, begins or found["ActiveState"] in {"active", "reloading"})
 
     def _check_installed(self) -> None:
         if _content(self._path) is None:
