@@ -286,6 +286,7 @@ sys.exit(main([name, *arguments]))
 """`python -m quantize`, but that the catalogue has other checksums."""
 
 
+@pytest.mark.timeout(600 if AT_FULL_SIZE else 120)
 @pytest.mark.parametrize(
     ("name", "size"),
     [("falconsai", "base" if AT_FULL_SIZE else "mini"), ("marqo", "tiny")],
