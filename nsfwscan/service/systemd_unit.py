@@ -28,8 +28,8 @@ ExecReload=kill -HUP $MAINPID
 StandardOutput=null
 Restart=on-failure
 RestartSec=30
-# It is ready once it has a model, which it may have to download first.
-TimeoutStartSec=infinity
+# The first start may have to fetch a model.
+TimeoutStartSec=15min
 TimeoutStopSec={stop}
 WatchdogSec={watchdog}
 # The processes that decode end when the watcher does, and it finishes its pictures with them.
