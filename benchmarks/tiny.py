@@ -25,13 +25,16 @@ from nsfwscan.models.manifest import (
 _EDGE = 32
 
 
-def write_package(folder: str) -> str:
-    """Write a package that calls every picture safe, and return its folder."""
-    graph = _graph()
+def write_package(folder: str, *, sees_red: bool = False) -> str:
+    """Write a package that calls every picture safe, and return its folder.
+
+    One that `sees_red` flags red pictures, has orange ones reviewed, and calls all others safe.
+    """
+    graph = _graph(sees_red=sees_red)
     manifest = ModelManifest(
-        name="tiny",
+        name="tiny-red" if sees_red else "tiny",
         version="1",
-        title="Every picture is safe",
+        title="Red pictures are flagged" if sees_red else "Every picture is safe",
         source="generated",
         revision="none",
         licence="Apache-2.0",
@@ -65,10 +68,15 @@ def write_package(folder: str) -> str:
     return package
 
 
-def _graph() -> bytes:
-    """Return a graph that maps the mean colour, times nothing, to the logits (4, 0)."""
-    weights = helper.make_tensor("weights", TensorProto.FLOAT, [3, 2], [0.0] * 6)
-    bias = helper.make_tensor("bias", TensorProto.FLOAT, [2], [4.0, 0.0])
+def _graph(*, sees_red: bool) -> bytes:
+    """Return a graph that maps the mean colour, as values of 0 to 1, to two logits.
+
+    They are (4, 0), or (0, 8 * (red - green - blue - 0.5)) for one that `sees_red`.
+    """
+    factors = [0.0, 8.0, 0.0, -8.0, 0.0, -8.0] if sees_red else [0.0] * 6
+    weights = helper.make_tensor("weights", TensorProto.FLOAT, [3, 2], factors)
+    offsets = [0.0, -4.0] if sees_red else [4.0, 0.0]
+    bias = helper.make_tensor("bias", TensorProto.FLOAT, [2], offsets)
     axes = helper.make_tensor("axes", TensorProto.INT64, [2], [1, 2])
     nodes = [
         helper.make_node("ReduceMean", ["pixels", "axes"], ["colour"], keepdims=0),

@@ -1,4 +1,4 @@
-"""`nsfwscan watch` as a process: signals, limits of the system, unplugged disks, idleness."""
+"""`nsfwscan watch` as a process: signals, stops, limits, unplugged disks, idleness."""
 
 from __future__ import annotations
 
@@ -100,6 +100,7 @@ def watching(
     if before:
         program = [sys.executable, "-c", f"{before}\nfrom nsfwscan.cli.main import run; run()"]
     options = ["watch", "--format", "jsonl", "--offline", "--settle-ms", "150"]
+    options += ["--under-load", "run"]
     watch = Watch([*wrap, *program, *options, *map(os.fspath, arguments)])
     try:
         watch.until(lambda: any(line.startswith("Watching") for line in watch.said))

@@ -1,3 +1,4 @@
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from quantize import int8
-from quantize.recipes import WeightRange
+from quantize import int8, recipes
+from quantize.calibrate import calibrate
+from quantize.graph import Graph
+from quantize.recipes import Recipe, Scales, WeightRange
 from quantize.session import Session
 
 
@@ -39,6 +42,41 @@ def test_full_range_weights_would_overflow() -> None:
     """The reason for the two other ranges."""
     rounded, _ = int8.round_weights(np.ones((2, 1), np.float32), WeightRange.FULL)
     assert 255 * int(rounded.sum()) > 32767
+
+
+def with_unsigned_weights(graph: Graph) -> Graph:
+    """Return `graph` with the same weights as uint8 around 128.
+
+    onnxruntime's kernel for those widens to 16 bits before it multiplies, so it cannot saturate.
+    """
+    weights = {**graph.weights, "middle.128": np.array(128, np.uint8)}
+    nodes = []
+    for node in graph.nodes:
+        if node.op == "MatMulIntegerToFloat" and node.inputs[1] in graph.weights:
+            name = node.inputs[1]
+            weights[name] = (graph.weights[name].astype(np.int16) + 128).astype(np.uint8)
+            inputs = (*node.inputs[:5], "middle.128", *node.inputs[6:])
+            node = dataclasses.replace(node, inputs=inputs)
+        nodes.append(node)
+    return dataclasses.replace(graph, nodes=tuple(nodes), weights=weights)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [one for one in recipes.load().recipes if one.candidate and one.scales is Scales.STATIC],
+    ids=lambda one: one.name,
+)
+def test_no_product_saturates_on_this_processor(recipe: Recipe, tmp_path: Path) -> None:
+    """Worth most on a processor without VNNI, where the fast kernel could."""
+    found, graph = small_vits.graph(small_vits.transformers(tmp_path / "checkpoint"))
+    stack = small_vits.pixels(found.shape.image, 8)
+    graph = int8.smooth(graph, recipe.smoothing)
+    made = int8.quantize(graph, recipe, calibrate(graph, list(stack))[recipe.clip])
+    fast, careful = (
+        small_vits.session(one, tmp_path / f"g{at}").run(stack, ["logits"])[0]
+        for at, one in enumerate((made, with_unsigned_weights(made)))
+    )
+    assert np.array_equal(fast, careful)
 
 
 def test_a_pair_of_ordinary_weights_keeps_more_than_seven_bits() -> None:

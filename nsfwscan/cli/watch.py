@@ -43,11 +43,13 @@ from nsfwscan.report.record import Recorder
 from nsfwscan.report.text import readable
 from nsfwscan.scanner import ScanOptions
 from nsfwscan.session import Settings, open_workshop
+from nsfwscan.watch.manners import PauseOptions, Pauses, When
 
 if TYPE_CHECKING:
     from nsfwscan.watch.watcher import Watcher
 
 WATCH_PANEL = "Watching"
+MANNERS_PANEL = "Manners"
 _EX_INTERRUPTED = 130
 
 
@@ -121,6 +123,35 @@ def watch(
     flag_at: FlagAt = None,
     review_at: ReviewAt = None,
     offline: Offline = False,
+    on_battery: Annotated[
+        When,
+        typer.Option(
+            "--on-battery",
+            metavar="run|slow|pause",
+            envvar="NSFWSCAN_ON_BATTERY",
+            rich_help_panel=MANNERS_PANEL,
+            help="On battery: go on, rest as long as each piece of work took, or wait.",
+        ),
+    ] = When.SLOW,
+    under_load: Annotated[
+        When,
+        typer.Option(
+            "--under-load",
+            metavar="run|slow|pause",
+            envvar="NSFWSCAN_UNDER_LOAD",
+            rich_help_panel=MANNERS_PANEL,
+            help="The same for when other programs keep the cores busy.",
+        ),
+    ] = When.SLOW,
+    log_paths: Annotated[
+        bool,
+        typer.Option(
+            "--log-paths/--no-log-paths",
+            envvar="NSFWSCAN_LOG_PATHS",
+            rich_help_panel=MANNERS_PANEL,
+            help="Whether the log, which `nsfwscan service logs` shows, names pictures.",
+        ),
+    ] = True,
     line_format: Annotated[
         LineFormat,
         typer.Option(
@@ -154,6 +185,7 @@ def watch(
         nsfwscan watch --format jsonl ~/Pictures
         nsfwscan watch --once ~/Pictures
     """
+    from nsfwscan.cli.watch_run import Companions
     from nsfwscan.watch.watcher import Watcher, WatchOptions
 
     scan = ScanOptions(
@@ -189,20 +221,34 @@ def watch(
     signals = _Signals(context, talk)
     with (
         signals.handled(),
+        Companions(talk, with_paths=log_paths, gentle=not once) as companions,
         open_workshop(
-            settings, [], say=talk.say, warn=talk.warn, progress=talk.download
+            settings, [], say=companions.say, warn=companions.warn, progress=talk.download
         ) as workshop,
     ):
         talk.end_bar()
         _check(paths, workshop.library.places() if workshop.library else {})
         recorder = Recorder(workshop.manifest)
         wanted = frozenset(only or DEFAULT_ONLY[line_format])
-        lines = ChangeLines(line_format, sys.stdout.buffer, recorder, wanted)
-        watcher = Watcher(workshop, paths, options, lines, say=talk.say, warn=talk.warn)
+        companions.follow(
+            ChangeLines(line_format, sys.stdout.buffer, recorder, wanted), workshop.manifest
+        )
+        watcher = Watcher(
+            workshop,
+            paths,
+            options,
+            companions,
+            say=companions.say,
+            warn=companions.warn,
+            beat=companions.beat,
+            pace=Pauses(PauseOptions(on_battery=on_battery, under_load=under_load)).pace,
+        )
         signals.watcher = watcher
         if not once:
-            talk.say(f"Watching {', '.join(paths)} with {workshop.manifest.package}.")
+            companions.say(f"Watching {', '.join(paths)} with {workshop.manifest.package}.")
         watcher.run()
+        if signals.reload:
+            companions.reloading()
     if signals.reload:
         raise RunAgain
 

@@ -241,13 +241,13 @@ class _Lines:
         for thread in self._threads:
             thread.start()
 
-    def next(self) -> dict[str, object]:
+    def next(self) -> dict[str, str]:
         """Return the next line, a JSON object. Raises `Unlike` when none comes."""
         try:
             line = self._lines.get(timeout=_PATIENCE_S)
         except queue.Empty:
             raise Unlike(f"no line within {_PATIENCE_S} s; {self.complaint()}") from None
-        found: dict[str, object] = json.loads(line)
+        found: dict[str, str] = json.loads(line)
         return found
 
     def rest(self) -> list[str]:
