@@ -282,7 +282,8 @@ def _configuration() -> Iterator[Traces]:
 def _completion() -> Iterator[Traces]:
     """Yield what `--install-completion` wrote.
 
-    zsh's start file keeps its lines: they serve the completions of other programs just as well.
+    zsh's start file keeps its lines: they serve the completions of other programs just as well. So
+    does PowerShell's profile, whose place only PowerShell can tell.
     """
     home = os.path.expanduser("~")
     bash = os.path.join(home, ".bash_completions", "nsfwscan.sh")
