@@ -458,9 +458,7 @@ class Soak:
             ]
 
         began = time.perf_counter()
-        if not self.watch.until(
-            _sometimes(lambda: not differ()), within_s=_CAUGHT_UP_WITHIN_S
-        ):
+        if not self.watch.until(_sometimes(lambda: not differ()), within_s=_CAUGHT_UP_WITHIN_S):
             self.wrong += sorted(differ())
         waited = time.perf_counter() - began
         time.sleep(max(0.0, _REST_S))
@@ -574,7 +572,9 @@ def soak(plan: Plan, scratch: str) -> int:
     root, home = os.path.join(scratch, "root"), os.path.join(scratch, "home")
     package = tiny.write_package(os.path.join(scratch, "model"), sees_red=True)
     tree = Tree(root, os.path.join(scratch, "outside"), plan.seed, plan.pictures)
-    print(f"{measure.machine()}; {plan.events:,} changes in {plan.rounds} rounds, seed {plan.seed}\n")
+    print(
+        f"{measure.machine()}; {plan.events:,} changes in {plan.rounds} rounds, seed {plan.seed}\n"
+    )
     options = ["--settle-ms", str(_SETTLE_MS)]
     with Watched([root], home=home, package=package, options=options) as watch:
         watch.until_watching()

@@ -35,6 +35,9 @@ CONTENTS = os.path.join("_internal", "nsfwscan", "contents.tsv")
 """The list of files. After a line with the CRC-32 of all that follows, a line a file: CRC-32, size
 in bytes, SHA-256, path, and the numbers of the lines (from 0) that hold the libraries it needs."""
 
+PACKAGE_INDEX = os.path.join("_internal", "nsfwscan", "package-index.txt")
+"""The address of the package index that pip asks by default, written down by the build."""
+
 _LIBRARY_PATHS = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LIBPATH")
 _CHUNK = 1 << 20
 
@@ -58,8 +61,8 @@ def prepare(*, worker: bool) -> None:
     """Set the process of a bundled program up; to be called before anything else is imported.
 
     A `worker` that would have to load a damaged library ends with the exit code `DAMAGED`; in any
-    other process loading it raises `BundleDamaged`. So does this function itself, when the program
-    or what Python was started from is damaged.
+    other process loading it raises `BundleDamaged`. So does this function itself, when a file is
+    missing or cut, or the program or what Python was started from is damaged.
     """
     bundle = folder()
     if bundle is None:
@@ -73,9 +76,22 @@ def prepare(*, worker: bool) -> None:
         else:
             os.environ[name] = before
     contents = Contents(bundle)
+    contents.check_sizes()
     if not worker:
         contents.check_start()
     _check_before_loading(contents, worker=worker)
+
+
+def package_index() -> str | None:
+    """Return the address of the index that pip would ask by default; None without a bundle."""
+    bundle = folder()
+    if bundle is None:
+        return None
+    try:
+        with open(os.path.join(bundle, PACKAGE_INDEX), encoding="utf-8") as file:
+            return file.read().strip()
+    except OSError:
+        return None
 
 
 def look_over(bundle: str) -> tuple[int, list[str]]:
@@ -110,6 +126,21 @@ class Contents:
             os.path.normcase(one.path): number for number, one in enumerate(self._entries)
         }
         self._seen: set[int] = set()
+
+    def check_sizes(self) -> None:
+        """Look whether all files are there and have their sizes, which takes 0.5 ms.
+
+        A library that is missing is not loaded, so nothing else would find out.
+        """
+        for one in self._entries:
+            path = os.path.join(self._bundle, one.path)
+            try:
+                size = os.stat(path).st_size
+            except OSError as error:
+                problem = f"{path} cannot be read: {error.strerror or error}"
+                raise refuse(self._bundle, problem) from error
+            if size != one.bytes:
+                raise refuse(self._bundle, f"{path} has {size} bytes and not {one.bytes}")
 
     def check_start(self) -> None:
         """Check the program and what Python was started from, as far as it is in files."""

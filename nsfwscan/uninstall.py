@@ -3,7 +3,7 @@
 In: the places that `locations` names, and the home folder, where shells keep completions. Out: one
 `Traces` for each kind of thing. `remove` deletes what those list and nothing else: every name is
 one that nsfwscan gives. Whatever else lies in the same folders is listed as a stranger and stays.
-Pictures are never among the traces, wherever they are.
+Pictures are never among the traces, wherever they are: a quarantine is only one when it is empty.
 """
 
 from __future__ import annotations
@@ -19,18 +19,23 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from nsfwscan import locations
+from nsfwscan.actions.quarantine import Quarantines
+from nsfwscan.actions.vault import FILES_NAME, LOCK_NAME
 from nsfwscan.errors import ModelError, NsfwscanError
 from nsfwscan.library.database import SIDE_FILES
 from nsfwscan.library.use_lock import UseLock
 from nsfwscan.models.manifest import LICENCE_NAME, MANIFEST_NAME
 from nsfwscan.models.package import open_package
 from nsfwscan.models.store import LOCK, PARTS, REPLACED, STAGING
+from nsfwscan.report.text import count
 from nsfwscan.service.managers import manager
 from nsfwscan.watch import instance
 from nsfwscan.watch.status import PART as STATUS_PART
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from nsfwscan.actions.vault import Vault
 
 
 class Kind(StrEnum):
@@ -40,6 +45,8 @@ class Kind(StrEnum):
     CACHE = "cache"
     CONFIGURATION = "configuration"
     STATE = "status and logs"
+    DECISIONS = "decisions"
+    QUARANTINE = "empty quarantine"
     COMPLETION = "shell completion"
 
 
@@ -63,6 +70,13 @@ class Traces(NamedTuple):
         return sum(map(_size, self.files))
 
 
+class Kept(NamedTuple):
+    """A quarantine that stays, whatever is asked for."""
+
+    place: str
+    why: str
+
+
 class Removal(NamedTuple):
     """What became of it."""
 
@@ -75,9 +89,18 @@ class Removal(NamedTuple):
 
 
 def find() -> list[Traces]:
-    """Return what is there. Opens manifests and completion scripts, changes nothing."""
-    found = [*_models(), *_cache(), *_state(), *_configuration(), *_completion()]
+    """Return what is there. Opens manifests, journals and completion scripts, changes nothing."""
+    found = [*_models(), *_cache(), *_decisions(), *_quarantines(), *_state(), *_configuration()]
+    found += _completion()
     return [one for one in found if one.files or one.folders or one.strangers or one.lines]
+
+
+def kept() -> list[Kept]:
+    """Return the quarantines that hold pictures, or may, or that cannot be looked into."""
+    quarantines = Quarantines(None, _nobody)
+    found = [Kept(path, "not there now, so it may hold pictures") for path in quarantines.missing()]
+    looked_at = [Kept(one.folder, _why_kept(one)) for one in quarantines.existing()]
+    return found + [one for one in looked_at if one.why]
 
 
 def hindrance() -> NsfwscanError | None:
@@ -94,7 +117,9 @@ def hindrance() -> NsfwscanError | None:
         )
     # Windows tells in another way: it refuses to remove what is open.
     library = os.path.realpath(locations.library_file())
-    for path in (f"{library}.lock", os.path.join(locations.models_folder(), LOCK)):
+    locks = [f"{library}.lock", os.path.join(locations.models_folder(), LOCK)]
+    vaults = Quarantines(None, _nobody).existing()
+    for path in (*locks, *(os.path.join(one.folder, LOCK_NAME) for one in vaults)):
         if _held(path):
             return NsfwscanError(
                 f"another nsfwscan is at work and holds {path}",
@@ -189,10 +214,52 @@ def _cache() -> Iterator[Traces]:
     yield Traces(Kind.CACHE, named, tuple(files), tuple(_own_parent(named)))
 
 
+def _decisions() -> Iterator[Traces]:
+    path = locations.rulings_file()
+    files = (path,) if os.path.lexists(path) else ()
+    yield Traces(Kind.DECISIONS, path, files, tuple(_own_parent(path)) if files else ())
+
+
+def _quarantines() -> Iterator[Traces]:
+    quarantines = Quarantines(None, _nobody)
+    places = locations.quarantines_file()
+    # The list of places leads to the pictures, and goes when there are none.
+    if os.path.lexists(places) and not kept():
+        yield Traces(Kind.QUARANTINE, places, (places,), tuple(_own_parent(places)))
+    for vault in quarantines.existing():
+        if _why_kept(vault):
+            continue
+        own = {os.path.basename(vault.journal.path), LOCK_NAME}
+        entries = _entries(vault.folder)
+        files = [one.path for one in entries if one.name in own]
+        inner = [one.path for one in entries if one.name == FILES_NAME]
+        strangers = [one.path for one in entries if one.name not in {*own, FILES_NAME}]
+        yield Traces(
+            Kind.QUARANTINE, vault.folder, tuple(files), (*inner, vault.folder), tuple(strangers)
+        )
+
+
+def _why_kept(vault: Vault) -> str:
+    """Return why a quarantine stays; empty when it is empty and nothing in it is unfinished."""
+    try:
+        pictures = len(vault.names())
+        unfinished = any(one.under_way for one in vault.peek().entries.values())
+    except (OSError, NsfwscanError) as error:
+        return f"cannot be looked into: {error}"
+    if pictures:
+        return f"holds {count(pictures, 'picture')}"
+    return "a move in it was cut short; `nsfwscan quarantine verify` ends it" if unfinished else ""
+
+
+def _nobody(_sentence: str) -> None:
+    """Warn nobody: what is odd about a quarantine shows in what becomes of it."""
+
+
 def _state() -> Iterator[Traces]:
     folder = locations.state_folder()
     status, log = locations.status_file(), locations.log_file()
-    files, strangers = [], []
+    files: list[str] = []
+    strangers: list[str] = []
     for entry in _entries(folder):
         rotated = re.fullmatch(re.escape(os.path.basename(log)) + r"\.\d+", entry.name)
         ours = entry.path in {status, log} or rotated or entry.name.startswith(STATUS_PART)
@@ -200,7 +267,8 @@ def _state() -> Iterator[Traces]:
             entry.path
         )
     # Some systems keep state, data and configuration in one folder; each knows its own there.
-    shared = folder in {os.path.dirname(locations.config_file())}
+    neighbours = (locations.config_file(), locations.models_folder(), locations.quarantines_file())
+    shared = folder in map(os.path.dirname, neighbours)
     folders = (folder,) if os.path.isdir(folder) and not os.path.islink(folder) else ()
     yield Traces(Kind.STATE, folder, tuple(files), folders, () if shared else tuple(strangers))
 

@@ -70,6 +70,8 @@ class LoopbackHub:
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
+        self.pages: dict[str, tuple[str, str]] = {}
+        """Path to (content type, text), as a package index lists its files."""
         self.faults = Faults()
         self.seen: list[Seen] = []
         self.closing = threading.Event()
@@ -137,6 +139,9 @@ class _Handler(BaseHTTPRequestHandler):
             digest = path.removeprefix("/storage/")
             known = {hashlib.sha256(one).hexdigest(): one for one in self.server.hub.files.values()}
             self.storage(known[digest], digest, headers)
+        elif path in self.server.hub.pages:
+            kind, text = self.server.hub.pages[path]
+            self.plain(200, {"content-type": kind}, text.encode())
         elif path in self.server.hub.files:
             digest = hashlib.sha256(self.server.hub.files[path]).hexdigest()
             self.plain(

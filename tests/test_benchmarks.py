@@ -8,7 +8,7 @@ from pathlib import Path
 import pictures
 import pytest
 
-from benchmarks import accuracy, photos, rescan, scan
+from benchmarks import accuracy, likeness, photos, rescan, rulings, scan
 from nsfwscan.models import catalogue
 from nsfwscan.models.store import ModelStore
 
@@ -73,6 +73,25 @@ def test_scans_of_unchanged_files(capsys: pytest.CaptureFixture[str]) -> None:
     assert re.search(r"^\| nsfwscan scan +\| +\d+\.\d\d ", printed, re.MULTILINE)
     for name in ("first scan, 2 files", "first scan, 200 files", "scan of 200 unchanged files"):
         assert re.search(rf"^\| {name} +\| +\d+ \|$", printed, re.MULTILINE), name
+
+
+def test_what_decisions_cost(capsys: pytest.CaptureFixture[str]) -> None:
+    rulings.main(["--files", "200", "--rounds", "1"])
+    printed = capsys.readouterr().out
+    for name in ("no decisions", "10,000 decisions", "500 decisions with --near"):
+        assert re.search(rf"^\| {name} +\| +\d+\.\d\d ", printed, re.MULTILINE), name
+
+
+def test_how_well_likenesses_tell_pictures_apart(
+    sources: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(likeness, "_PAGES", 4)
+    likeness.main(["--photographs", str(sources)])
+    printed = capsys.readouterr().out
+    for name in ("JPEG, quality 50", "resized to 25 %", "as AVIF", "2 % cut off each edge"):
+        assert len(re.findall(rf"^\| {name} +\|( +\d+ % \|)+", printed, re.MULTILINE)) == 2
+    assert re.search(r"^\| 3 pairs of photographs: taken for the same", printed, re.MULTILINE)
+    assert re.search(r"takes \d\.\d\d ms", printed)
 
 
 @pytest.mark.model

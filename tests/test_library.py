@@ -36,6 +36,7 @@ from nsfwscan.library import (
     database,
     rows,
 )
+from nsfwscan.likeness import UNKNOWN
 from nsfwscan.results import KEY_BYTES, FailReason, FileKey, ImageFacts, Scores
 
 OTHER = Scorer("77" * 32, 3)
@@ -303,13 +304,14 @@ def test_verify_deletes_rows_that_fail_and_only_those(tmp_path: Path) -> None:
     with open_library(tmp_path) as library:
         fill(library, 40)
         library.remember_model(SCORER.fingerprint, "m", ("a", "b"))
-        assert library.verify() == (40 + 40 + 1 + 1, 0, False)
+        assert library.verify() == (40 + 40 + 40 + 1 + 1, 0, False)
     with sqlite3.connect(library.path) as raw:
         raw.execute("UPDATE file SET sha256 = ? WHERE name = ?", (sha256_of(8), b"7.jpg"))
         raw.execute(
             "UPDATE outcome SET body = replace(body, 'JPEG', 'JPEX') WHERE sha256 = ?",
             (sha256_of(9),),
         )
+        raw.execute("UPDATE likeness SET bits = ? WHERE sha256 = ?", (bytes(8), sha256_of(10)))
         raw.execute("UPDATE snapshot SET checksum = checksum + 1")
         raw.execute("UPDATE model SET name = ?", (b"n",))
     raw.close()
@@ -317,8 +319,9 @@ def test_verify_deletes_rows_that_fail_and_only_those(tmp_path: Path) -> None:
         assert known_numbers(library, 40) == set(range(40)) - {7, 9}
         assert known_contents(library, 40) == set(range(40)) - {9}
         assert library.stats().models[0].name == ""
-        assert library.verify() == (82, 4, False)
-        assert library.verify() == (78, 0, False)
+        assert library.verify() == (122, 5, False)
+        assert library.likeness(sha256_of(10)) == UNKNOWN
+        assert library.verify() == (117, 0, False)
 
 
 def test_rows_filed_under_the_wrong_key_are_unknown(tmp_path: Path) -> None:

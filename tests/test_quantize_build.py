@@ -415,7 +415,13 @@ def test_models_build_installs_what_was_built(checkpoint: Path, home: Path) -> N
     assert done.stdout == ""
     (package,) = (one for one in (home / "models").iterdir() if not one.name.startswith("."))
     assert package.name.startswith("checkpoint-")
-    assert nsfwscan("selftest", "--model", "checkpoint").returncode == 0
+    done = nsfwscan("selftest", "--model", "checkpoint")
+    assert (done.returncode, done.stdout.count("0.0000\n")) == (0, 4), done.stdout
+    manifest = json.loads((package / "manifest.json").read_text())
+    manifest["probes"][2]["unsafe"] += 0.2 if manifest["probes"][2]["unsafe"] < 0.5 else -0.2
+    (package / "manifest.json").write_text(json.dumps(manifest))
+    done = nsfwscan("selftest", "--model", "checkpoint")
+    assert (done.returncode, "a score is off by 0.2000" in done.stdout) == (2, True), done.stdout
 
 
 def test_models_build_says_why_it_could_not(home: Path) -> None:

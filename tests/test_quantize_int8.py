@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from quantize import int8
-from quantize.recipes import WeightRange
+from benchmarks.vit_saturation import with_unsigned_weights
+from quantize import int8, recipes
+from quantize.calibrate import calibrate
+from quantize.recipes import Recipe, Scales, WeightRange
 from quantize.session import Session
 
 
@@ -39,6 +41,24 @@ def test_full_range_weights_would_overflow() -> None:
     """The reason for the two other ranges."""
     rounded, _ = int8.round_weights(np.ones((2, 1), np.float32), WeightRange.FULL)
     assert 255 * int(rounded.sum()) > 32767
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [one for one in recipes.load().recipes if one.candidate and one.scales is Scales.STATIC],
+    ids=lambda one: one.name,
+)
+def test_no_product_saturates_on_this_processor(recipe: Recipe, tmp_path: Path) -> None:
+    """Worth most on a processor without VNNI, where the fast kernel could."""
+    found, graph = small_vits.graph(small_vits.transformers(tmp_path / "checkpoint"))
+    stack = small_vits.pixels(found.shape.image, 8)
+    graph = int8.smooth(graph, recipe.smoothing)
+    made = int8.quantize(graph, recipe, calibrate(graph, list(stack))[recipe.clip])
+    fast, careful = (
+        small_vits.session(one, tmp_path / f"g{at}").run(stack, ["logits"])[0]
+        for at, one in enumerate((made, with_unsigned_weights(made)))
+    )
+    assert np.array_equal(fast, careful)
 
 
 def test_a_pair_of_ordinary_weights_keeps_more_than_seven_bits() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import importlib.metadata
 import json
 import os
 import pty
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,6 +29,8 @@ from sizes import trials
 from tiny_model import RED
 
 from nsfwscan import installation, locations, uninstall
+from nsfwscan.actions import quarantine as quarantines
+from nsfwscan.images.discover import QUARANTINE_NAME
 from nsfwscan.models.store import LOCK, PARTS, REPLACED, STAGING, ModelStore
 
 Tree = dict[str, bytes | str | None]
@@ -35,6 +40,20 @@ Tree = dict[str, bytes | str | None]
 def call(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Call:
     monkeypatch.setenv("COLUMNS", "400")
     return Call(capfd)
+
+
+@pytest.fixture(autouse=True)
+def nobody_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep quarantines of whoever runs the tests out of it.
+
+    They are looked for in and above two folders, and made in the topmost one that may be written,
+    which for root is the root of all.
+    """
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(quarantines, "above", lambda folder: [folder])
+    monkeypatch.setattr(quarantines, "candidates", lambda _folder: [os.path.expanduser("~")])
 
 
 @pytest.fixture
@@ -229,9 +248,11 @@ def test_answers(tiny: Path, person: Path, answer: bytes, code: int) -> None:
             os.write(ours, answer)
         # The terminal is not the process's own, so it sends no signal. One that comes before the
         # process has begun to read is only noticed by Python with the next.
-        while answer == b"\x03" and process.poll() is None:
+        deadline = time.monotonic() + 60
+        while answer == b"\x03" and process.poll() is None and time.monotonic() < deadline:
             process.send_signal(signal.SIGINT)
-            time.sleep(0.1)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(5)
         out, _ = process.communicate(timeout=30)
     finally:
         os.close(ours)
@@ -309,6 +330,79 @@ def test_a_full_disk_or_a_link_to_nowhere_is_no_traceback(call: Call, home: Path
     assert tree(home) == {"models": str(home / "gone")}
 
 
+# Quarantines and decisions
+
+
+@pytest.fixture
+def quarantine(call: Call, paint: Paint, person: Path) -> Path:
+    """A quarantine that holds one picture of somebody, who has also decided about another."""
+    tiny_model.write_package(locations.models_folder())
+    paint(person / "Pictures" / "red.png", RED)
+    other = paint(person / "Pictures" / "other.png", RED)
+    assert call("allow", other).code == 0
+    done = call("scan", "--action", "quarantine", "--yes", person / "Pictures")
+    assert done.code == 1, done.err
+    assert not (person / "Pictures" / "red.png").exists()
+    (found,) = person.rglob(QUARANTINE_NAME)
+    return found
+
+
+def test_a_quarantine_with_pictures_stays_whole_and_can_be_restored(
+    call: Call, quarantine: Path, person: Path
+) -> None:
+    held = tree(quarantine)
+    done = call("self-uninstall", "--purge", "-y")
+    assert (done.code, done.err) == (0, "")
+    assert f"  {quarantine}: holds 1 picture\n" in done.out
+    assert "`nsfwscan quarantine restore --all`" in done.out
+    assert tree(quarantine) == held
+    assert not os.path.exists(locations.rulings_file())
+    assert not os.path.exists(locations.models_folder())
+    # The list of places stays with it, so that it is found from anywhere.
+    assert os.path.exists(locations.quarantines_file())
+    assert call("quarantine", "restore", "--all").code == 0
+    assert (person / "Pictures" / "red.png").exists()
+
+    again = call("self-uninstall", "--purge", "-y")
+    assert (again.code, again.err) == (0, "")
+    left = {path for path, content in tree(person).items() if content is not None}
+    assert left == {"Pictures/red.png", "Pictures/other.png"}
+    assert not [one for one in tree(person) if "nsfwscan" in one]
+
+
+def test_a_quarantine_that_is_not_plugged_in_keeps_its_place(
+    call: Call, quarantine: Path, person: Path
+) -> None:
+    os.rename(quarantine, person / "unplugged")
+    done = call("self-uninstall", "--purge", "-y")
+    assert done.code == 0
+    assert f"  {quarantine}: not there now, so it may hold pictures\n" in done.out
+    assert os.path.exists(locations.quarantines_file())
+
+
+def test_a_quarantine_that_cannot_be_read_stays(call: Call, quarantine: Path, person: Path) -> None:
+    journal = quarantine / "journal.jsonl"
+    os.rename(journal, quarantine / "aside")
+    journal.mkdir()
+    shutil.rmtree(quarantine / "files")
+    before = tree(quarantine)
+    done = call("self-uninstall", "--purge", "-y")
+    assert done.code == 0
+    assert f"  {quarantine}: cannot be looked into: " in done.out
+    assert tree(quarantine) == before
+
+
+def test_nothing_is_removed_while_pictures_are_being_moved(
+    call: Call, quarantine: Path, person: Path
+) -> None:
+    with open(quarantine / "lock") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        done = call("self-uninstall", "--purge", "-y")
+    assert done.code == 2
+    assert f"holds {quarantine / 'lock'}" in done.err
+    assert os.path.exists(locations.rulings_file())
+
+
 # Whatever lies about
 
 
@@ -324,6 +418,8 @@ _OWN = [
     ".local/state/nsfwscan/watch.log",
     ".local/state/nsfwscan/watch.log.1",
     ".local/state/nsfwscan/watch-status.json",
+    ".local/state/nsfwscan/quarantines.jsonl",
+    ".local/share/nsfwscan/rulings.jsonl",
 ]
 _NAMES = st.sampled_from(
     ["model.onnx", "manifest.json", "LICENSE", "config.toml", "library.sqlite3", "a.jpg", "é", "\n",
@@ -375,7 +471,8 @@ def test_every_place_nsfwscan_names_is_looked_at(home: Path) -> None:
     # What came with the program goes with it; the units are the service manager's to remove.
     elsewhere = {"shipped_models_folder", "user_units_folder"}
     assert places - elsewhere == {
-        "config_file", "library_file", "log_file", "models_folder", "state_folder", "status_file",
+        "config_file", "library_file", "log_file", "models_folder", "quarantines_file",
+        "rulings_file", "state_folder", "status_file",
     }  # fmt: skip
 
 

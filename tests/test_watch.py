@@ -24,6 +24,7 @@ from nsfwscan.results import Failed, FailReason, Scanned
 from nsfwscan.watch import settle, watcher
 from nsfwscan.watch.changes import Event
 from nsfwscan.watch.events import Events
+from nsfwscan.watch.manners import Pace, When
 
 
 @pytest.fixture(autouse=True)
@@ -574,16 +575,20 @@ def test_the_engine_is_unloaded_when_idle_and_comes_back(
     assert pool.started == 2
 
 
-def test_nothing_is_scored_during_a_pause(root: Path, pool: FakePool) -> None:
-    reason = ["on battery"]
+def test_nothing_is_scored_during_a_pause(
+    root: Path, pool: FakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pace = [Pace(When.PAUSE, "on battery")]
+    monkeypatch.setattr(watcher, "_CHECK_S", 0.2)
     with watching(root) as running:
-        running.watcher._pause = lambda: reason[0]
+        running.watcher._pace = lambda: pace[0]
         picture(root / "a.jpg", b"content")
         running.until(lambda: running.watcher.state().paused == "on battery")
         time.sleep(0.5)
         assert pool.decoded == []
-        reason[0] = ""
+        pace[0] = Pace(When.SLOW, "others are busy")
         running.until_as(root)
+        assert running.watcher.state().paused == ""
 
 
 def test_stop_finishes_the_picture_in_hand(root: Path, library: Library, pool: FakePool) -> None:

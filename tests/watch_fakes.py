@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any
 import scan_fakes
 from scan_fakes import MANIFEST, POLICY, FakeClassifier
 
+from nsfwscan import locations
 from nsfwscan.engine import Engine
 from nsfwscan.library.rows import Scorer
 from nsfwscan.results import Failed, Scanned
+from nsfwscan.rulings import RulingBook
 from nsfwscan.scanner import ScanOptions
 from nsfwscan.session import Workshop
 from nsfwscan.watch.changes import Change, Event
@@ -157,7 +159,8 @@ def watching(
     told = told or Told()
     options = replace(options, **changed)
     with Engine(FakeClassifier, MANIFEST.input.geometry, jobs=2) as engine:
-        workshop = Workshop(MANIFEST, POLICY, engine, library, SCORER)
+        book = RulingBook(locations.rulings_file())
+        workshop = Workshop(MANIFEST, POLICY, engine, library, SCORER, book)
         warnings: list[str] = []
         remarks: list[str] = []
         watcher = Watcher(

@@ -6,7 +6,6 @@ beside it, and that is said; a folder that is gone is made again. Nothing is eve
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
@@ -66,14 +65,13 @@ class Restorer:
             self._vault.write(*(_record(one, Step.INTEND, targets[one.id]) for one in todo))
             folders = {os.path.dirname(target) for target in targets.values()}
             times = folder_times.look(folders)
-            results = {one.id: self._try(one, targets[one.id]) for one in todo}
-            for folder in folders:
-                with contextlib.suppress(OSError):
-                    sync_folder(folder)
-            self._vault.write(
-                *folder_times.records(times),
-                *(_end(one, Deed.RESTORE, results[one.id], targets[one.id]) for one in todo),
-            )
+            results: dict[str, Moved | None] = {}
+            records: list[dict[str, Json]] = []
+            for one in todo:
+                results[one.id], ends = self._try(one, targets[one.id])
+                records += ends
+            self._vault.sync()
+            self._vault.write(*folder_times.records(times), *records)
             folders -= {os.path.dirname(one.path) for one in ledger.held}
             ended = folder_times.give_back(ledger.folders, folders)
             if ended:
@@ -100,22 +98,28 @@ class Restorer:
             targets[one.id] = target
         return targets
 
-    def _try(self, entry: Entry, target: str) -> Moved | None:
-        """Move one picture out; None when the name was taken meanwhile."""
+    def _try(self, entry: Entry, target: str) -> tuple[Moved | None, list[dict[str, Json]]]:
+        """Move one picture out; return what became of it, and the record that ends the intent.
+
+        None when the name was taken meanwhile.
+        """
+        moved: Moved | None = None
         try:
             details = self._move(entry, target)
         except FileExistsError:
-            return None
+            pass
         except Unwilling:
             held = self._vault.file_of(entry.id)
-            return Moved(
+            moved = Moved(
                 Outcome.FAILED, None, f"its bytes in the quarantine are damaged: see {held}"
             )
         except OSError as error:
-            return Moved(Outcome.FAILED, None, error.strerror or str(error))
-        if target != entry.path:
-            details.insert(0, "its name is taken, so it is beside it")
-        return Moved(Outcome.DONE, target, "; ".join(details))
+            return self._vault.settle(entry.id, error)
+        else:
+            if target != entry.path:
+                details.insert(0, "its name is taken, so it is beside it")
+            moved = Moved(Outcome.DONE, target, "; ".join(details))
+        return moved, [_end(entry, Deed.RESTORE, moved, target)]
 
     def _move(self, entry: Entry, target: str) -> list[str]:
         held, folder = self._vault.file_of(entry.id), os.path.dirname(target)
@@ -164,10 +168,7 @@ def _freshen(entry: Entry, path: str) -> tuple[str, ...]:
         facts.mtime_ns,
     ):
         return ()
-    try:
-        file = open_picture(path, follow=False)
-    except OSError:
-        return ("times",)
+    file = open_picture(path, follow=False)
     try:
         return facts.give_to(file)
     finally:

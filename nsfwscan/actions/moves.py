@@ -161,22 +161,27 @@ class Facts:
         )
 
     def give_to(self, file: int) -> tuple[str, ...]:
-        """Give them to an open file; return the names of those it could not have."""
+        """Give them to an open file; return the names of those it cannot have.
+
+        Raises OSError when it could have them and the disk is full or broken.
+        """
         missing = []
         if sys.platform != "win32":
             try:  # before the mode: a new owner takes the set-user-id bit away
                 if (os.fstat(file).st_uid, os.fstat(file).st_gid) != self.owner:
                     os.fchown(file, *self.owner)
-            except OSError:
-                missing.append("owner")
+            except OSError as error:
+                missing.append(_excused("owner", error))
         for name, value in self.xattrs.items():
-            if not _set_xattr(file, name, value):
-                missing.append(name)
+            try:
+                _set_xattr(file, name, value)
+            except OSError as error:
+                missing.append(_excused(name, error))
         for what, give in (("mode", self._give_mode), ("times", self._give_times)):
             try:
                 give(file)
-            except OSError:
-                missing.append(what)
+            except OSError as error:
+                missing.append(_excused(what, error))
         return tuple(missing)
 
     def _give_mode(self, file: int) -> None:
@@ -192,19 +197,30 @@ def _xattrs(file: int) -> dict[str, bytes]:
     if sys.platform != "linux":
         return {}
     found = {}
-    with contextlib.suppress(OSError):  # a file system without them
-        for name in os.listxattr(file):
-            with contextlib.suppress(OSError):  # one that only root may read
-                found[name] = os.getxattr(file, name)
+    try:
+        names = os.listxattr(file)
+    except OSError as error:
+        if error.errno not in {errno.ENOTSUP, errno.EOPNOTSUPP}:
+            raise
+        return {}
+    for name in names:
+        try:
+            found[name] = os.getxattr(file, name)
+        except OSError:
+            if name.startswith("user."):  # others may be for root to read
+                raise
     return found
 
 
-def _set_xattr(file: int, name: str, value: bytes) -> bool:
+def _set_xattr(file: int, name: str, value: bytes) -> None:
     if sys.platform != "linux":
-        return False
-    try:
-        if name not in os.listxattr(file) or os.getxattr(file, name) != value:
-            os.setxattr(file, name, value)
-    except OSError:
-        return False
-    return True
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+    if name not in os.listxattr(file) or os.getxattr(file, name) != value:
+        os.setxattr(file, name, value)
+
+
+def _excused(name: str, error: OSError) -> str:
+    """Return the name of what a file system or a user cannot have. Raises any other error."""
+    if error.errno in {errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM, errno.EACCES}:
+        return name
+    raise error

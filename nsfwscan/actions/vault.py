@@ -33,10 +33,12 @@ from nsfwscan.images.discover import QUARANTINE_NAME
 from nsfwscan.journal import Journal, sync_folder, try_to_lock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from nsfwscan.journal import Json
 
+LOCK_NAME = "lock"
+FILES_NAME = "files"
 BATCH = 64
 """Deeds that share their fsyncs: two for the journal, one or two for the folders."""
 _PATIENCE_S = 60.0
@@ -48,6 +50,8 @@ class Wanted(NamedTuple):
 
     picture: ScoredFile
     reason: Reason
+    again: bool = False
+    """Also if somebody restored it before."""
 
 
 class Moved(NamedTuple):
@@ -66,7 +70,7 @@ class Vault:
         self.folder = folder
         self.warn = warn
         self.journal = Journal(os.path.join(folder, "journal.jsonl"))
-        self._files = os.path.join(folder, "files")
+        self._files = os.path.join(folder, FILES_NAME)
         self._ledger = Ledger()
         self._followed = -1
         """Bytes of the journal that the ledger has followed."""
@@ -100,7 +104,7 @@ class Vault:
             os.makedirs(self._files, 0o700, exist_ok=True)
             flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
             lock = os.open(
-                os.path.join(self.folder, "lock"), flags | getattr(os, "O_NOFOLLOW", 0), 0o600
+                os.path.join(self.folder, LOCK_NAME), flags | getattr(os, "O_NOFOLLOW", 0), 0o600
             )
         except OSError as error:
             raise unusable(self.folder, error) from error
@@ -156,22 +160,21 @@ class Vault:
                     "`nsfwscan quarantine verify` tells whether a picture is concerned"
                 )
 
-    def take(self, wanted: Sequence[Wanted], *, again: bool) -> list[Moved]:
+    def take(self, wanted: Sequence[Wanted]) -> list[Moved]:
         """Move pictures in, and say of each what became of it, in their order.
 
-        Without `again` a picture that somebody restored stays where it is. Raises `ActionError`,
-        `JournalError`: then nothing was moved, or the next one to open the quarantine will find out
-        from the intents.
+        Raises `ActionError`, `JournalError`: then nothing was moved, or the next one to open the
+        quarantine will find out from the intents.
         """
         with self.locked() as ledger:
-            restored = set() if again else ledger.restored
+            restored = ledger.restored
             intents: list[dict[str, Json]] = []
             numbers: list[str] = []
             ends: list[Moved | None] = []
-            for picture, reason in wanted:
+            for picture, reason, again in wanted:
                 number = uuid.uuid4().hex
                 numbers.append(number)
-                if picture.sha256.hex() in restored:
+                if not again and picture.sha256.hex() in restored:
                     ends.append(Moved(Outcome.LEFT, None, "it was restored from quarantine before"))
                     continue
                 try:
@@ -183,21 +186,16 @@ class Vault:
             if intents:
                 self.write(*intents)
             folders = folder_times.look(os.path.dirname(one.picture.path) for one in wanted)
-            moved = [
-                self._try_to_move(number, one.picture) if end is None else end
-                for number, one, end in zip(numbers, wanted, ends, strict=True)
-            ]
-            begun = [end is None for end in ends]
-            self._sync(folders)
-            records = folder_times.records(folders)
-            records += [
-                _end(number, one.picture, result)
-                for number, one, result, was in zip(numbers, wanted, moved, begun, strict=True)
-                if was
-            ]
+            moved: list[Moved] = []
+            records: list[dict[str, Json]] = []
+            for number, one, end in zip(numbers, wanted, ends, strict=True):
+                if end is None:
+                    end, record = self._try_to_move(number, one.picture)
+                    records += record
+                moved.append(end)
+            self.sync()
             try:
-                if records:
-                    self.write(*records)
+                self.write(*folder_times.records(folders), *records)
             except JournalError as error:
                 # The pictures are in and their intents are on the disk: nothing is lost.
                 self.warn(f"{error}; the next use of the quarantine completes it")
@@ -210,13 +208,15 @@ class Vault:
             folder_mode, reason, time.time(),
         )  # fmt: skip
 
-    def _try_to_move(self, number: str, picture: ScoredFile) -> Moved:
+    def _try_to_move(self, number: str, picture: ScoredFile) -> tuple[Moved, list[dict[str, Json]]]:
+        """Move one picture; return what became of it, and the record that ends the intent."""
         try:
             missing = self._move(number, picture)
         except Unwilling as reason:
-            return Moved(Outcome.LEFT, None, str(reason))
+            moved = Moved(Outcome.LEFT, None, str(reason))
+            return moved, [{**step(number, Deed.QUARANTINE, Step.NOT_DONE), "why": moved.detail}]
         except OSError as error:
-            return _failed(error)
+            return self.settle(number, error)
         details = []
         others = picture.status.st_nlink - 1
         if others:
@@ -224,7 +224,34 @@ class Vault:
             details.append(f"{names} (hard links) still lead to it")
         if missing:
             details.append(f"the copy lacks: {', '.join(missing)}")
-        return Moved(Outcome.DONE, self.file_of(number), "; ".join(details))
+        # Once more what the intent says, so that one damaged line of two loses no path.
+        record: dict[str, Json] = {
+            **step(number, Deed.QUARANTINE, Step.DONE),
+            "path": picture.path,
+            "sha256": picture.sha256.hex(),
+        }
+        return Moved(Outcome.DONE, self.file_of(number), "; ".join(details)), [record]
+
+    def settle(self, number: str, error: OSError) -> tuple[Moved, list[dict[str, Json]]]:
+        """Find out how far a deed got that ended with an error, and bring it to one end.
+
+        Returns what became of the picture, and the record that says so; none when the disk does
+        not even let that be found out, which is then left to the next use of the quarantine.
+        """
+        entry = self._ledger.entries[number]
+        why = error.strerror or str(error)
+        try:
+            record = recovery.finish(self, entry)
+        except OSError as second:
+            where = entry.restored_to if entry.under_way is Deed.RESTORE else entry.path
+            detail = f"{why}, then {second.strerror or second}: it is {where} or "
+            return Moved(Outcome.FAILED, None, f"{detail}{self.file_of(number)}"), []
+        if record["step"] == Step.DONE:
+            target = self.file_of(number)
+            if entry.under_way is Deed.RESTORE:
+                target = entry.restored_to
+            return Moved(Outcome.DONE, target, f"in spite of an error: {why}"), [record]
+        return Moved(Outcome.FAILED, None, why), [record]
 
     def _move(self, number: str, picture: ScoredFile) -> tuple[str, ...]:
         held = self.file_of(number)
@@ -264,22 +291,16 @@ class Vault:
         os.unlink(held)
         raise Unwilling("it was replaced or written to while it was copied; it is where it was")
 
-    def _sync(self, folders: Iterable[str]) -> None:
-        for folder in (self._files, *folders):
-            # The renames are done; a disk that cannot sync a folder now changes nothing about it.
-            with contextlib.suppress(OSError):
-                sync_folder(folder)
+    def sync(self) -> None:
+        """Wait until the renames in or out are on the disk, as far as it can say.
 
-
-def _end(number: str, picture: ScoredFile, moved: Moved) -> dict[str, Json]:
-    if moved.outcome is not Outcome.DONE:
-        return {**step(number, Deed.QUARANTINE, Step.NOT_DONE), "why": moved.detail}
-    # Once more, so that one damaged line of two loses no path.
-    return {
-        **step(number, Deed.QUARANTINE, Step.DONE),
-        "path": picture.path,
-        "sha256": picture.sha256.hex(),
-    }
+        One folder is enough: a rename changes both of its folders in one transaction on every file
+        system that keeps a journal. Syncing the other ones took a hundred times as long where each
+        picture has a folder of its own.
+        """
+        # The renames are done; a disk that cannot sync a folder now changes nothing about it.
+        with contextlib.suppress(OSError):
+            sync_folder(self._files)
 
 
 def _failed(error: OSError) -> Moved:

@@ -37,9 +37,9 @@ def main(arguments: list[str]) -> int:
         bundle = bundled.folder()
         if bundle is None:
             raise
-        damage = bundled.refuse(bundle)
-        complain(damage)
-        return damage.exit_code
+        damaged = bundled.refuse(bundle)
+        complain(damaged)
+        return damaged.exit_code
     return code
 
 

@@ -20,7 +20,7 @@ def self_uninstall(
         bool,
         typer.Option(
             "--purge",
-            help="Remove all that is listed: models, cache, logs, configuration, completion.",
+            help="Remove all that is listed: models, cache, decisions, logs, configuration.",
         ),
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
@@ -28,7 +28,8 @@ def self_uninstall(
     """Show what nsfwscan has written on this computer, and remove it with `--purge`.
 
     Without `--purge` nothing is changed. With it, exactly the listed files are removed, after a
-    question. Pictures are never touched, and neither is anything that nsfwscan did not write.
+    question. Pictures are never touched, and neither is anything that nsfwscan did not write. A
+    quarantine that holds pictures stays, and so do copies and tags that it was told to make.
 
     The program itself stays, because it cannot remove what runs: the last lines say how it was
     installed and what removes it. Exits with 2 when the answer is no or something could not be
@@ -40,6 +41,7 @@ def self_uninstall(
         raise UsageError("--yes goes with --purge", hint="say both, or neither to see a list")
     found = uninstall.find()
     _print(found)
+    _print_kept(uninstall.kept())
     if purge and any(one.files or one.folders or one.lines for one in found):
         _purge(found, yes=yes)
     elif not purge and found:
@@ -62,6 +64,17 @@ def _print(found: list[uninstall.Traces]) -> None:
         typer.echo("\nThese are not nsfwscan's, and stay:")
         for path in strangers:
             typer.echo(f"  {readable(path)}")
+
+
+def _print_kept(kept: list[uninstall.Kept]) -> None:
+    if kept:
+        typer.echo("\nThese quarantines stay, with all that is in them:")
+        for one in kept:
+            typer.echo(f"  {readable(one.place)}: {readable(one.why)}")
+        typer.echo(
+            "`nsfwscan quarantine restore --all` puts pictures back where they were, and "
+            "`nsfwscan quarantine delete --all` deletes them."
+        )
 
 
 def _purge(found: list[uninstall.Traces], *, yes: bool) -> None:

@@ -12,7 +12,9 @@ from nsfwscan.report.text import plain_json, readable
 from nsfwscan.results import Decision, Failed, Scanned, Skipped
 
 if TYPE_CHECKING:
+    from nsfwscan.acts import Act
     from nsfwscan.report.record import Recorder
+    from nsfwscan.results import ScanResult
     from nsfwscan.watch.changes import Change
 
 
@@ -54,6 +56,26 @@ class ChangeLines:
         self._stream.write(line.encode() + b"\n")
         self._stream.flush()
 
+    def act(self, act: Act) -> None:
+        """Write what was done about a picture. Raises what the stream raises."""
+        match self._form:
+            case LineFormat.LINES:
+                line = f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {act.action:<10}  {act.outcome:<9}  "
+                line += readable(act.path)
+                if act.detail:
+                    line += f"  ({readable(act.detail)})"
+            case LineFormat.JSONL:
+                record = {
+                    "event": "acted",
+                    **self._recorder.came_from(""),
+                    **self._recorder.act(act),
+                }
+                line = plain_json(json.dumps(record, ensure_ascii=False, allow_nan=False))
+            case _:
+                assert_never(self._form)
+        self._stream.write(line.encode() + b"\n")
+        self._stream.flush()
+
     def batch_done(self) -> None:
         """Do nothing: each line stands for itself."""
 
@@ -82,6 +104,8 @@ def _line(change: Change) -> str:
         case Scanned():
             # Cut and not rounded: 0.7999 is below 0.8 and must not look like it.
             what, score = result.verdict.decision.value, f"{result.verdict.score:.9f}"[:-6]
+        case Failed() if result.decision is not None:
+            what, score = result.decision.value, "-"
         case Failed() | Skipped():
             what, score = result.reason.value, ""
         case _:
@@ -90,6 +114,18 @@ def _line(change: Change) -> str:
     line += readable(change.path)
     if change.came_from:
         line += f"  (was {readable(change.came_from)})"
+    if _by_a_person(result):
+        line += "  (decided by a person)"
     if isinstance(result, Failed | Skipped) and result.detail:
         line += f"  ({readable(result.detail)})"
     return line
+
+
+def _by_a_person(result: ScanResult | None) -> bool:
+    match result:
+        case Scanned():
+            return result.verdict.ruling is not None
+        case Failed():
+            return result.ruling is not None
+        case _:
+            return False

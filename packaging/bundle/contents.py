@@ -14,6 +14,7 @@ import zlib
 from bundle.errors import BuildError
 
 CONTENTS = os.path.join("_internal", "nsfwscan", "contents.tsv")
+PACKAGE_INDEX = os.path.join("_internal", "nsfwscan", "package-index.txt")
 ELF = b"\x7fELF"
 LOADED_BY_NAME = {"onnxruntime_pybind11_state": "libonnxruntime_providers_shared"}
 """Libraries that another one opens itself when it is loaded, so that no loader knows of them."""
@@ -33,9 +34,9 @@ def write(folder: str) -> None:
     for path in numbers:
         with open(os.path.join(folder, path), "rb") as file:
             data = file.read()
-        needs = " ".join(str(numbers[one]) for one in _needs(folder, path, data, list(numbers)))
+        lines_of = " ".join(str(numbers[one]) for one in needs(folder, path, data, list(numbers)))
         sha256 = hashlib.sha256(data).hexdigest()
-        lines.append(f"{zlib.crc32(data):08x}\t{len(data)}\t{sha256}\t{path}\t{needs}\n")
+        lines.append(f"{zlib.crc32(data):08x}\t{len(data)}\t{sha256}\t{path}\t{lines_of}\n")
     body = "".join(lines).encode()
     os.makedirs(os.path.dirname(os.path.join(folder, CONTENTS)), exist_ok=True)
     with open(os.path.join(folder, CONTENTS), "wb") as out:
@@ -50,8 +51,9 @@ def libraries(path: str, folder: str) -> dict[str, str]:
     ldd = shutil.which("ldd")
     if ldd is None:
         raise BuildError("ldd is needed to check the bundle; it comes with the C library")
-    # As PyInstaller's bootloader sets it.
-    env = {**os.environ, "LD_LIBRARY_PATH": os.path.join(folder, "_internal")}
+    env = dict(os.environ)
+    if os.path.dirname(path) != folder:  # as PyInstaller's bootloader sets it, once it runs
+        env["LD_LIBRARY_PATH"] = os.path.join(folder, "_internal")
     done = subprocess.run([ldd, path], env=env, capture_output=True, text=True, check=False)
     found = {}
     for line in done.stdout.splitlines():
@@ -61,7 +63,7 @@ def libraries(path: str, folder: str) -> dict[str, str]:
     return found
 
 
-def _needs(folder: str, path: str, data: bytes, known: list[str]) -> list[str]:
+def needs(folder: str, path: str, data: bytes, known: list[str]) -> list[str]:
     """Return the files of the bundle that are loaded along with the native file `path`."""
     if not data.startswith(ELF):
         return []
@@ -78,3 +80,11 @@ def _needs(folder: str, path: str, data: bytes, known: list[str]) -> list[str]:
     return sorted(
         one for one in set(found) if one in known and one != path and "libpython" not in one
     )
+
+
+def loader(program: str) -> str:
+    """Return the path of the loader that a program of Linux is started by."""
+    ldd = shutil.which("ldd") or "ldd"
+    done = subprocess.run([ldd, program], capture_output=True, text=True, check=True)
+    lines = [line.split(" (")[0].strip() for line in done.stdout.splitlines()]
+    return next(line for line in lines if line.startswith("/"))

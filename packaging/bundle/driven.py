@@ -100,7 +100,7 @@ def wanted(holds: bool, otherwise: str, done: Done | None = None) -> None:
 
 def paint(path: str, seed: int) -> str:
     """Write a PNG file that no other seed gives, and return its path."""
-    choose = random.Random(seed)  # noqa: S311  colours, no secrets
+    choose = random.Random(seed)
     slopes = [choose.randrange(1, 5) for _ in range(3)]
     base = [choose.randrange(256) for _ in range(3)]
     rows = bytearray()

@@ -55,9 +55,18 @@ fi
 
 mkdir -p "$local/lib" "$local/bin"
 fresh=$local/lib/.nsfwscan-new-$$
-trap 'rm -rf -- "$fresh"' EXIT
+undo() {
+  # Only what was not there before: an earlier version goes on working.
+  if [ -f "$fresh/installed-files.txt" ]; then
+    while IFS= read -r path; do
+      grep -qsxF -- "$path" "$list" || rm -f -- "$path"
+    done <"$fresh/installed-files.txt"
+  fi
+  rm -rf -- "$fresh"
+}
+trap undo EXIT
 trap 'exit 130' INT TERM HUP
-cp -R -- "$here" "$fresh"
+cp -R -- "$here" "$fresh" || fail "the program cannot be copied to $local/lib; is the disk full?"
 "$fresh/nsfwscan" --version >/dev/null || fail 'the copied program does not run; is the disk full?'
 
 # Paths in menus are absolute. | cannot be part of a replacement below unless it is escaped.
@@ -65,10 +74,11 @@ escaped=$(printf '%s' "$target" | sed 's/[\\&|]/\\&/g')
 : >"$fresh/installed-files.txt"
 place() { # place SOURCE TARGET MODE: install a file, with paths changed to where the program is
   mkdir -p -- "$(dirname -- "$2")"
-  sed "s|/usr/lib/nsfwscan|$escaped|g" "$fresh/$1" >"$2.nsfwscan-new"
+  printf '%s\n' "$2" >>"$fresh/installed-files.txt"
+  sed "s|/usr/lib/nsfwscan|$escaped|g" "$fresh/$1" >"$2.nsfwscan-new" ||
+    { rm -f -- "$2.nsfwscan-new"; fail "$2 cannot be written; is the disk full?"; }
   chmod "$3" "$2.nsfwscan-new"
   mv -f -- "$2.nsfwscan-new" "$2"
-  printf '%s\n' "$2" >>"$fresh/installed-files.txt"
 }
 
 place share/applications/nsfwscan.desktop "$data/applications/nsfwscan.desktop" 644

@@ -12,28 +12,25 @@ import os
 import shutil
 import subprocess
 import sys
-from typing import TYPE_CHECKING
 
 from shipping.errors import ShippingError
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
-
-def tidy(folder: str, paths: Iterable[str]) -> None:
-    """Take search paths outside of the bundle from the ELF files among `paths`.
+def tidy(folder: str) -> None:
+    """Take search paths outside of the bundle in `folder` from the libraries of its Python.
 
     Raises `ShippingError` when patchelf is missing or refuses.
     """
-    for path in (os.path.join(folder, one) for one in paths):
-        if not is_elf(path):
-            continue
-        search = run("patchelf", "--print-rpath", path).strip()
-        if all(one.startswith("$ORIGIN") for one in search.split(":") if one):
-            continue
-        if os.stat(path).st_nlink > 1:  # a second name of a file that must not change
-            shutil.copy2(path, f"{path}.own")
-            os.replace(f"{path}.own", path)
+    for parent, _, names in os.walk(folder):
+        for path in (os.path.join(parent, name) for name in names):
+            of_python = os.path.basename(path).startswith("libpython") or "lib-dynload" in path
+            if of_python and not os.path.islink(path) and is_elf(path):
+                _tidy(path)
+
+
+def _tidy(path: str) -> None:
+    search = run("patchelf", "--print-rpath", path).strip()
+    if any(not one.startswith("$ORIGIN") for one in search.split(":") if one):
         # Removing it leaves the text in the file; setting another one first overwrites it.
         run("patchelf", "--set-rpath", "$ORIGIN", path)
         run("patchelf", "--remove-rpath", path)
@@ -55,3 +52,7 @@ def run(tool: str, *arguments: str) -> str:
     if done.returncode != 0:
         raise ShippingError(f"{tool} {' '.join(arguments)}: {done.stderr.strip()}")
     return done.stdout
+
+
+if __name__ == "__main__":
+    tidy(sys.argv[1])  # `packaging/build` runs this before it lists the checksums of the files

@@ -41,7 +41,7 @@ _TEXTS_LEFT_OUT = {"pillow-heif": ("GPL-2", "GPL-3", "LGPL-3")}
 """Wheels that only name licences whose texts have to come along; the texts are in `licences/`."""
 _LICENCE_NAMES = re.compile(r"(licen[cs]e|copying|notice|thirdpartynotices)", re.IGNORECASE)
 _PARTS_OF_THE_RUNTIME = re.compile(
-    r"(base_library\.zip|(python3\.\d+/)?lib-dynload/.*|libpython3.*|python3\d*\.dll|Python|"
+    r"(base_library\.zip|(python3\.\d+/)?(lib-dynload|encodings)/.*|libpython3.*|python3\d*\.dll|Python|"
     r"Python\.framework/.*|(vcruntime|msvcp|api-ms-win|ucrtbase).*\.dll)$"
 )
 
@@ -93,10 +93,6 @@ class Inventory:
 
     bundle: str
     parts: tuple[Part, ...]
-
-    def files_of(self, kind: Kind) -> list[str]:
-        """Return the paths of the files of all parts of a kind, relative to the bundle."""
-        return [path for part in self.parts if part.kind is kind for path in part.files]
 
 
 def frozen_modules(bundle: str) -> frozenset[str]:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from nsfwscan._version import __version__
-from shipping import elf, inventory, licences, manual, sbom
+from shipping import inventory, licences, manual, sbom
 from shipping.errors import ShippingError
 
 PACKAGING = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -62,8 +62,6 @@ def stage(bundle: str, into: str, epoch_s: int, *, linux: bool = True) -> str:
     os.makedirs(into, exist_ok=True)
     shutil.copytree(bundle, folder, symlinks=True, copy_function=_link)
     found = replace(found, bundle=folder)
-    if linux:
-        elf.tidy(folder, found.files_of(inventory.Kind.RUNTIME))
     _write(folder, licences.NAME, licences.render(found))
     _write(folder, sbom.NAME, sbom.render(found, epoch_s))
     for name in ("LICENSE", "README.md"):

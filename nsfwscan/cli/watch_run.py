@@ -1,0 +1,132 @@
+"""What accompanies a watcher of the command line: lock, log, status, service manager, priority."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+from typing import TYPE_CHECKING, Self
+
+from nsfwscan import locations
+from nsfwscan._version import __version__
+from nsfwscan.errors import NsfwscanError
+from nsfwscan.results import Decision, Failed, Scanned
+from nsfwscan.watch import logs, manners, sd_notify
+from nsfwscan.watch.instance import InstanceLock
+from nsfwscan.watch.logs import LoggedPath
+from nsfwscan.watch.status import Status, StatusFile
+
+if TYPE_CHECKING:
+    from nsfwscan.cli.talk import Talk
+    from nsfwscan.models.manifest import ModelManifest
+    from nsfwscan.watch.changes import Change, Sink
+    from nsfwscan.watch.watcher import WatchState
+
+_log = logging.getLogger(f"{logs.LOGGER}.run")
+
+
+class Companions:
+    """Stands between a watcher and the world; itself a sink that passes changes on."""
+
+    def __init__(self, talk: Talk, *, with_paths: bool, gentle: bool) -> None:
+        self._talk = talk
+        self._with_paths = with_paths
+        self._gentle = gentle
+        self._stack = contextlib.ExitStack()
+        self._status = StatusFile(locations.status_file())
+        self._sink: Sink | None = None
+        self._model = ""
+        self._ready = False
+        self._last: Status | None = None
+        self._told = ""
+        self._interval_s = sd_notify.watchdog_interval_s()
+        self._alive_at = 0.0
+
+    def __enter__(self) -> Self:
+        """Take the lock and open the log. Raises `AlreadyRunning`."""
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(InstanceLock(locations.watch_lock()))
+            stack.callback(sd_notify.stopping)
+            try:
+                handler = logs.open_log(locations.log_file(), with_paths=self._with_paths)
+            except NsfwscanError as error:  # a full disk is no reason not to watch
+                self._talk.warn(str(error))
+            else:
+                stack.callback(logs.close_log, handler)
+            self._stack = stack.pop_all()
+        if self._gentle:
+            manners.be_gentle()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        if self._last is not None:
+            self._status.write(self._last, now=True)
+        self._stack.close()
+
+    def follow(self, sink: Sink, manifest: ModelManifest) -> None:
+        """Pass changes on to `sink`."""
+        self._sink = sink
+        self._model = manifest.package
+
+    def say(self, sentence: str) -> None:
+        """Tell a person, and the log."""
+        _log.info("%s", sentence)
+        self._talk.say(sentence)
+
+    def warn(self, sentence: str) -> None:
+        """Tell a person, also a quiet one, and the log."""
+        _log.warning("%s", sentence)
+        self._talk.warn(sentence)
+
+    def change(self, change: Change) -> None:
+        """Pass a change on; the log only hears of what somebody should look at."""
+        result = change.result
+        if isinstance(result, Failed):
+            _log.info("%s %s: %s", change.event, LoggedPath(change.path), result.reason)
+        elif isinstance(result, Scanned) and result.verdict.decision is not Decision.SAFE:
+            decision = result.verdict.decision
+            _log.info("%s %s: %s", change.event, LoggedPath(change.path), decision)
+        if self._sink is not None:
+            self._sink.change(change)
+
+    def batch_done(self) -> None:
+        """Pass on that a batch is done."""
+        if self._sink is not None:
+            self._sink.batch_done()
+
+    def beat(self, state: WatchState) -> None:
+        """Make the state known to `nsfwscan status` and to the service manager."""
+        status = Status(
+            pid=os.getpid(),
+            running_since=state.since,
+            roots=state.roots,
+            watched=state.watched,
+            directories=state.folders,
+            queue=state.queue,
+            scanned=state.scanned,
+            flagged=state.flagged,
+            failed=state.failed,
+            last_reconcile=state.reconciled_at,
+            degraded=state.degraded,
+            paused=state.paused,
+            model=self._model,
+            version=__version__,
+        )
+        self._status.write(status)
+        self._last = status
+        if not self._ready:
+            self._ready = True
+            sd_notify.ready()
+        text = "; ".join((*state.degraded, f"{state.pictures} pictures, {state.flagged} flagged"))
+        if text != self._told:
+            self._told = text
+            sd_notify.status(text)
+        now = time.monotonic()
+        if self._interval_s is not None and now - self._alive_at >= self._interval_s / 2:
+            self._alive_at = now
+            sd_notify.watchdog()
+
+    def reloading(self) -> None:
+        """Say that the watcher begins again with another configuration."""
+        sd_notify.reloading()

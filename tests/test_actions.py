@@ -1,0 +1,496 @@
+"""Rules and the actor: who gets acted on, what is done, and when it stops to ask."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import time
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import pytest
+import quarantine_worker as worker
+from quarantine_worker import actor, scanned
+
+from nsfwscan.actions import notify
+from nsfwscan.actions.act import Limit
+from nsfwscan.actions.rules import Rule, TagKind, for_picture, load_rules, rule_of
+from nsfwscan.acts import Act, ActionName, Outcome
+from nsfwscan.errors import ConfigError, UsageError
+from nsfwscan.results import Decision, Failed, FailReason, ScanResult, Skipped, SkipReason
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="paths and modes")
+
+
+@pytest.fixture
+def q(tmp_path: Path) -> Path:
+    return tmp_path / "q"
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "pictures" / "caf\udce9 -rf.jpg"
+    path.parent.mkdir()
+    path.write_bytes(b"a picture")
+    return path
+
+
+def yes(_question: str) -> bool:
+    return True
+
+
+def no(_question: str) -> bool:
+    return False
+
+
+def act_on(q: Path, results: list[ScanResult], *rules: Rule, **options: Any) -> list[Act]:
+    confirm = options.pop("confirm", no)
+    among = options.pop("among", None)
+    mover = actor(q, *rules, **options)
+    for result in results:
+        mover.consider(result)
+    return list(mover.carry_out(confirm, among=among))
+
+
+def one(q: Path, picture: Path, rule: Rule, **options: Any) -> Act:
+    (act,) = act_on(q, [scanned(picture)], rule, **options)
+    return act
+
+
+# Rules
+
+
+def test_rules_of_a_configuration() -> None:
+    rules = load_rules(
+        [
+            {"action": "quarantine", "folder": "/tmp/x"},
+            {"decision": ["nsfw", "review"], "action": "copy", "to": "/tmp/y"},
+            {"action": "command", "command": ["logger", "{path}"], "time-limit": 5},
+            {"decision": "review", "action": "tag", "tag": "xattr"},
+        ],
+        "c.toml",
+    )
+    assert rules == (
+        Rule(ActionName.QUARANTINE, folder="/tmp/x"),
+        Rule(ActionName.COPY, frozenset({Decision.NSFW, Decision.REVIEW}), to="/tmp/y"),
+        Rule(ActionName.COMMAND, command=("logger", "{path}"), time_limit_s=5),
+        Rule(ActionName.TAG, frozenset({Decision.REVIEW}), tag=TagKind.XATTR),
+    )
+
+
+@pytest.mark.parametrize(
+    ("table", "problem"),
+    [
+        ({"action": "burn"}, 'action = "burn": it is no action'),
+        ({"action": ["quarantine"]}, "it is no action"),
+        ({}, "names no action"),
+        ({"action": "trash", "folders": "x"}, "has no key 'folders'"),
+        ({"action": "trash", "decision": "safe"}, 'decision = "safe": no rule can be made of it'),
+        ({"action": "trash", "decision": []}, "no rule can be made of it"),
+        ({"action": "trash", "folder": 7}, "folder = 7: it must be the path of a folder"),
+        ({"action": "trash", "folder": ""}, "it must be the path of a folder"),
+        ({"action": "trash", "to": "x"}, 'to = "x": trash takes none'),
+        ({"action": "copy"}, "copy needs to"),
+        ({"action": "command"}, "command needs command"),
+        ({"action": "command", "command": "rm -rf"}, "it must be a list of words"),
+        ({"action": "command", "command": []}, "it must be a list of words"),
+        ({"action": "command", "command": ["x"], "time-limit": 0}, "it must be seconds"),
+        ({"action": "command", "command": ["x"], "time-limit": True}, "it must be seconds"),
+        ({"action": "tag", "tag": "exif"}, "it is no place for a tag"),
+    ],
+)
+def test_a_mistake_in_a_rule_names_the_rule_and_the_key(
+    table: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_rules([{"action": "quarantine"}, table], "c.toml")
+    assert str(caught.value).startswith("c.toml: [[rule]] 2")
+    assert problem in str(caught.value)
+    assert caught.value.hint
+
+
+def test_one_pair_of_brackets_is_a_mistake() -> None:
+    with pytest.raises(ConfigError, match="not a list"):
+        load_rules({"action": "quarantine"}, "c.toml")
+
+
+@pytest.mark.parametrize(
+    ("option", "rule"),
+    [
+        ("quarantine", Rule(ActionName.QUARANTINE)),
+        ("copy=/tmp/a=b", Rule(ActionName.COPY, to="/tmp/a=b")),
+        ("tag", Rule(ActionName.TAG)),
+        ("tag=xattr", Rule(ActionName.TAG, tag=TagKind.XATTR)),
+        ("command=a 'b c' {path}", Rule(ActionName.COMMAND, command=("a", "b c", "{path}"))),
+    ],
+)
+def test_actions_of_the_command_line(option: str, rule: Rule) -> None:
+    assert rule_of(option) == rule
+
+
+@pytest.mark.parametrize(
+    "option", ["", "burn", "quarantine=x", "copy", "copy=", "command", "command='", "tag=exif"]
+)
+def test_a_mistake_in_an_action_is_explained(option: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        rule_of(option)
+    assert caught.value.hint or "No closing quotation" in str(caught.value)
+
+
+def test_a_folder_means_what_is_below_it_and_moves_come_last(tmp_path: Path) -> None:
+    inside = Rule(ActionName.QUARANTINE, folder="/a/b")
+    trash_it = Rule(ActionName.TRASH)
+    run = Rule(ActionName.COMMAND, command=("x",))
+    tag = Rule(ActionName.TAG)
+    rules = [inside, trash_it, run, tag, tag]
+    assert for_picture(rules, "/a/b/c.jpg", Decision.NSFW) == [tag, run, inside]
+    assert for_picture(rules, "/a/bc.jpg", Decision.NSFW) == [tag, run, trash_it]
+    assert for_picture(rules, "/a/b/c.jpg", Decision.REVIEW) == []
+
+
+# Who gets acted on
+
+
+def test_Q6_without_a_score_nothing_moves(q: Path, picture: Path) -> None:
+    warnings: list[str] = []
+    digest = hashlib.sha256(b"a picture").digest()
+    path = str(picture)
+    results: list[ScanResult] = [Failed(path, reason, "", digest) for reason in FailReason]
+    results += [Skipped(path, reason) for reason in SkipReason]
+    results += [scanned(path, digest, 0.3), scanned(path, digest, 0.6)]
+    for score in (float("nan"), float("inf"), -1.0, 2.0):
+        broken = scanned(path, digest)
+        results.append(
+            broken.__class__(
+                path, digest, broken.facts, broken.scores,
+                broken.verdict._replace(score=score), broken.origin,
+            )
+        )  # fmt: skip
+    assert act_on(q, results, Rule(ActionName.QUARANTINE), warn=warnings.append) == []
+    assert picture.read_bytes() == b"a picture"
+    assert len(warnings) == 4
+    assert not q.exists()
+
+
+def test_a_rule_for_review_moves_what_is_to_review(q: Path, picture: Path) -> None:
+    rule = Rule(ActionName.QUARANTINE, frozenset({Decision.REVIEW}))
+    assert act_on(q, [scanned(picture)], rule) == []
+    (act,) = act_on(q, [scanned(picture, score=0.6)], rule)
+    assert act.outcome == "done"
+
+
+def test_a_dry_run_touches_nothing(q: Path, picture: Path) -> None:
+    rules = [
+        Rule(ActionName.QUARANTINE),
+        Rule(ActionName.TAG),
+        Rule(ActionName.COPY, to=str(q)),
+        Rule(ActionName.COMMAND, command=("touch", str(q))),
+        Rule(ActionName.NOTIFY),
+    ]
+    acts = act_on(q, [scanned(picture)], *rules, dry_run=True, limit=Limit(0))
+    assert {act.outcome for act in acts} == {Outcome.WOULD}
+    assert len(acts) == 5
+    assert os.listdir(picture.parent) == [picture.name]
+    assert not q.exists()
+
+
+def test_relative_paths_and_links_in_folders_lead_to_the_picture(
+    q: Path, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(picture.parent.parent)
+    Path("way").symlink_to("pictures")
+    rule = Rule(ActionName.QUARANTINE, folder=str(picture.parent))
+    (act,) = act_on(q, [scanned(Path("way") / picture.name)], rule)
+    assert (act.outcome, act.path) == ("done", f"way/{picture.name}")
+
+
+# Q7: the limit
+
+
+def results_of(folder: Path, flagged: int, safe: int) -> list[ScanResult]:
+    folder.mkdir(exist_ok=True)
+    found: list[ScanResult] = []
+    for n in range(flagged):
+        (folder / f"{n}.jpg").write_bytes(b"%d" % n)
+        found.append(scanned(folder / f"{n}.jpg"))
+    return found + [scanned(folder / f"s{n}.jpg", b"", 0.1) for n in range(safe)]
+
+
+@pytest.mark.parametrize(
+    ("flagged", "safe", "stops"),
+    [(200, 4000, False), (201, 9000, True), (5, 95, False), (6, 94, True), (1, 0, True)],
+)
+def test_Q7_a_run_that_would_move_more_than_5_percent_or_200_files_stops_and_asks(
+    tmp_path: Path, q: Path, flagged: int, safe: int, stops: bool
+) -> None:
+    asked: list[str] = []
+
+    def confirm(question: str) -> bool:
+        asked.append(question)
+        return False
+
+    results = results_of(tmp_path / "p", flagged, safe)
+    acts = act_on(
+        q, results, Rule(ActionName.QUARANTINE), Rule(ActionName.TAG), limit=Limit(),
+        confirm=confirm,
+    )  # fmt: skip
+    assert bool(asked) == stops
+    wanted = {Outcome.HELD_BACK} if stops else {Outcome.DONE}
+    assert {act.outcome for act in acts} == wanted
+    assert len(acts) == 2 * flagged
+    left = len([name for name in os.listdir(tmp_path / "p") if name.endswith(".jpg")])
+    assert left == (flagged if stops else 0)
+    if stops:
+        assert f"{flagged} of {flagged + safe:,} pictures" in asked[0]
+        acts = act_on(q, results, Rule(ActionName.QUARANTINE), limit=Limit(), confirm=yes)
+        assert {act.outcome for act in acts} == {Outcome.DONE}
+
+
+def test_Q7_safe_pictures_that_were_only_counted_count(tmp_path: Path, q: Path) -> None:
+    results = results_of(tmp_path / "p", 5, 0)
+    acts = act_on(q, results, Rule(ActionName.QUARANTINE), limit=Limit(), among=100)
+    assert {act.outcome for act in acts} == {Outcome.DONE}
+
+
+def test_Q7_what_moves_nothing_has_no_limit(tmp_path: Path, q: Path) -> None:
+    acts = act_on(q, results_of(tmp_path / "p", 3, 0), Rule(ActionName.TAG), limit=Limit())
+    assert {act.outcome for act in acts} == {Outcome.DONE}
+
+
+def test_Q7_a_watcher_has_a_limit_for_a_day_that_outlives_a_restart(
+    tmp_path: Path, q: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = Limit(files=3, share=1.0, window_s=86_400)
+    results = results_of(tmp_path / "p", 5, 100)
+    mover = actor(q, limit=limit)
+
+    def outcome(result: ScanResult) -> str:
+        mover.consider(result)
+        (act,) = mover.carry_out(no, among=1000)
+        return act.outcome.value
+
+    assert [outcome(result) for result in results[:3]] == ["done"] * 3
+    assert outcome(results[3]) == "held-back"
+    mover = actor(q, limit=limit)
+    assert outcome(results[3]) == "held-back"
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 90_000)
+    assert outcome(results[3]) == "done"
+
+
+# Copies
+
+
+def test_a_copy_has_the_bytes_times_and_attributes_and_overwrites_nothing(
+    tmp_path: Path, q: Path, picture: Path
+) -> None:
+    target = tmp_path / "flagged" / "deep"
+    rule = Rule(ActionName.COPY, to=str(target))
+    os.setxattr(picture, "user.note", b"x")
+    before = worker.facts(picture)
+    act = one(q, picture, rule)
+    assert (act.outcome, act.target) == ("done", str(target / picture.name))
+    assert worker.facts(target / picture.name) == before == worker.facts(picture)
+    assert one(q, picture, rule).detail == "it was there already"
+    picture.write_bytes(b"another")
+    act = one(q, picture, rule)
+    assert act.target == str(target / picture.name).replace(".jpg", " (2).jpg")
+    assert {path.read_bytes() for path in target.iterdir()} == {b"a picture", b"another"}
+    assert one(q, target / picture.name, rule).outcome == "left"
+
+
+def test_a_copy_that_cannot_be_made_fails(q: Path, picture: Path) -> None:
+    act = one(q, picture, Rule(ActionName.COPY, to=str(picture / "no folder")))
+    assert (act.outcome, act.detail) == ("failed", "Not a directory")
+
+
+# Tags
+
+
+def test_a_sidecar_says_what_was_found_and_is_brought_up_to_date(q: Path, picture: Path) -> None:
+    rule = Rule(ActionName.TAG, frozenset({Decision.NSFW, Decision.REVIEW}))
+    before = worker.facts(picture)
+    act = one(q, picture, rule)
+    sidecar = Path(f"{picture}.xmp")
+    assert (act.outcome, act.target) == ("done", str(sidecar))
+    assert worker.facts(picture) == before
+    (description,) = ET.parse(sidecar).iter(
+        "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}Description"
+    )
+    space = "{https://github.com/nsfwscan/nsfwscan/ns/1.0/}"
+    assert description.get(f"{space}decision") == "nsfw"
+    assert description.get(f"{space}score") == "0.9700"
+    assert [item.text for item in description.iter() if item.tag.endswith("}li")] == ["nsfw"]
+    assert one(q, picture, rule).detail == "it was there already"
+    (act,) = act_on(q, [scanned(picture, score=0.6)], rule)
+    assert act.outcome == "done"
+    assert b'decision="review"' in sidecar.read_bytes()
+    assert sorted(os.listdir(picture.parent)) == sorted([picture.name, sidecar.name])
+
+
+@pytest.mark.parametrize("content", [b"", b"<x:xmpmeta/>", None])
+def test_another_programs_sidecar_is_left_alone(
+    q: Path, picture: Path, content: bytes | None
+) -> None:
+    sidecar = Path(f"{picture}.xmp")
+    if content is None:  # ours, to which darktable has added something
+        one(q, picture, Rule(ActionName.TAG))
+        content = sidecar.read_bytes().replace(b"</rdf:Bag>", b"<rdf:li>tree</rdf:li></rdf:Bag>")
+    sidecar.write_bytes(content)
+    act = one(q, picture, Rule(ActionName.TAG))
+    assert act.outcome == "left"
+    assert "another program" in act.detail
+    assert sidecar.read_bytes() == content
+    assert len(os.listdir(picture.parent)) == 2
+
+
+def test_extended_attributes(q: Path, picture: Path) -> None:
+    act = one(q, picture, Rule(ActionName.TAG, tag=TagKind.XATTR))
+    assert act.outcome == "done"
+    names = ("decision", "score", "model")
+    values = [os.getxattr(picture, f"user.nsfwscan.{name}") for name in names]
+    assert values == [b"nsfw", b"0.9700", b"tiny-1"]
+    assert picture.read_bytes() == b"a picture"
+
+
+# Commands
+
+
+def command(*words: str, time_limit_s: float = 60) -> Rule:
+    return Rule(ActionName.COMMAND, command=words, time_limit_s=time_limit_s)
+
+
+def test_a_command_gets_the_record_and_its_arguments_as_they_are(
+    q: Path, picture: Path, tmp_path: Path
+) -> None:
+    script = (
+        "import json, sys; json.dump([sys.argv[2:], json.load(sys.stdin)], open(sys.argv[1], 'w'));"
+        "print('this goes nowhere')"
+    )
+    said = tmp_path / "said"
+    rule = command(sys.executable, "-c", script, str(said), "$(touch x)", "at={path}")
+    act = one(q, picture, rule)
+    assert (act.outcome, act.detail) == ("done", "")
+    arguments, record = json.loads(said.read_text())
+    assert arguments == ["$(touch x)", f"at={picture}"]
+    assert record == {"path": str(picture)}
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (("/no/such/program",), "/no/such/program cannot be started: No such file or directory"),
+        (("a\0b",), "cannot be started: embedded null byte"),
+        (("false",), "false ended with exit code 1"),
+        (("sh", "-c", "echo one >&2; echo two >&2; exit 3"), "ended with exit code 3: two"),
+        (("sh", "-c", "kill -TERM $$"), "ended with signal 15"),
+    ],
+)
+def test_a_command_that_fails_is_told(
+    q: Path, picture: Path, words: tuple[str, ...], problem: str
+) -> None:
+    act = one(q, picture, command(*words))
+    assert act.outcome == "failed"
+    assert problem in act.detail
+
+
+def test_a_command_that_takes_too_long_is_ended_with_what_it_started(
+    q: Path, picture: Path, tmp_path: Path
+) -> None:
+    mark = tmp_path / "late"
+    begun = time.monotonic()
+    act = one(
+        q, picture, command("sh", "-c", f"(sleep 1; touch {mark}) & sleep 60", time_limit_s=0.3)
+    )
+    assert (act.outcome, act.detail) == ("failed", "sh was ended after 0.3 seconds")
+    assert time.monotonic() - begun < 20
+    time.sleep(1.2)
+    assert not mark.exists()
+
+
+def test_a_command_that_takes_the_picture_away_leaves_nothing_to_move(
+    q: Path, picture: Path
+) -> None:
+    acts = act_on(q, [scanned(picture)], command("rm", "{path}"), Rule(ActionName.QUARANTINE))
+    assert [(act.action.value, act.outcome.value) for act in acts] == [
+        ("command", "done"),
+        ("quarantine", "left"),
+    ]
+
+
+def test_no_action_is_taken_on_a_file_that_was_replaced(q: Path, picture: Path) -> None:
+    result = scanned(picture)
+    picture.write_bytes(b"other")
+    rules = [command("rm", "{path}"), Rule(ActionName.TAG), Rule(ActionName.TRASH)]
+    acts = act_on(q, [result], *rules)
+    assert {act.outcome.value for act in acts} == {"left"}
+    assert os.listdir(picture.parent) == [picture.name]
+
+
+# Trash and notifications
+
+
+def test_trash(q: Path, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    import send2trash.plat_other as implementation
+
+    monkeypatch.setattr(implementation, "HOMETRASH_B", os.fsencode(tmp_path / "data" / "Trash"))
+    monkeypatch.setattr("send2trash.send2trash", implementation.send2trash)
+    act = one(q, picture, Rule(ActionName.TRASH))
+    assert act.outcome == "done"
+    assert not picture.exists()
+    (trashed,) = (tmp_path / "data" / "Trash" / "files").iterdir()
+    assert trashed.read_bytes() == b"a picture"
+
+
+def test_a_trash_that_takes_nothing_is_told(
+    q: Path, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_path: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("send2trash.send2trash", full)
+    act = one(q, picture, Rule(ActionName.TRASH))
+    assert act.outcome == "failed"
+    assert act.detail == "the trash does not take it: No space left on device"
+    assert picture.exists()
+
+
+@pytest.fixture
+def desktop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Install a `notify-send` that writes down what it is given."""
+    program = tmp_path / "bin" / "notify-send"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nprintf "%s|" "$@" >> {tmp_path}/shown\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("DISPLAY", ":99")
+    return program
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="notify-send")
+def test_one_notification_for_all_that_names_none(tmp_path: Path, q: Path, desktop: Path) -> None:
+    acts = act_on(q, results_of(tmp_path / "p", 3, 0), Rule(ActionName.NOTIFY))
+    assert [act.outcome.value for act in acts] == ["done"] * 3
+    shown = (tmp_path / "shown").read_text()
+    assert shown == "--app-name=nsfwscan|--|nsfwscan|3 pictures were flagged.|"
+    desktop.write_text("#!/bin/sh\necho no bus >&2\nexit 1\n")
+    acts = act_on(q, results_of(tmp_path / "p", 1, 0), Rule(ActionName.NOTIFY))
+    assert [act.outcome.value for act in acts] == ["failed"]
+    assert acts[0].detail.endswith("notify-send: no bus")
+
+
+def test_without_a_desktop_there_is_no_notification(
+    tmp_path: Path, q: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "DBUS_SESSION_BUS_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+    said: list[str] = []
+    acts = act_on(q, results_of(tmp_path / "p", 2, 0), Rule(ActionName.NOTIFY), say=said.append)
+    assert [act.outcome.value for act in acts] == ["left"] * 2
+    assert said == ["No notification: there is no desktop to show a notification."]
+    assert notify.show("", "")[0] is Outcome.LEFT
