@@ -33,6 +33,7 @@ from nsfwscan.images.discover import (
     is_named_like_a_picture,
     join,
 )
+from nsfwscan.library.rows import FileRow
 from nsfwscan.results import (
     Decision,
     Failed,
@@ -61,6 +62,10 @@ if TYPE_CHECKING:
 _TRUSTED_S = 3.1
 """A file that has stood still for this long is trusted by its stat; see `lanes.is_racy`."""
 _MOST_SILENT_LOOKS = 5
+_NEVER = FileKey(0, 0, 0, 0)
+"""No file looks like this: a file located with it is read again by all who come across it."""
+_LOCATE_S = 1.0
+"""How much of what was told `kill -9` may take away; each time costs an fsync."""
 _GATHER_S = 0.05
 """Hints that come within this are looked at together."""
 _BATCH_GAP_S = 0.2
@@ -185,6 +190,9 @@ class Watcher:
         """Reasons for a reconcile that has not begun."""
         self._away: set[str] = set()
         self._forgotten: list[str] = []
+        self._located_at = -math.inf
+        self._young: list[FileRow] = []
+        """Files that were told and are too young for the scanner to locate them."""
         self._changed_folders: dict[str, None] = {}
         self._degraded: dict[str, str] = {}
         self._stopping = False
@@ -532,7 +540,10 @@ class Watcher:
                 look = left.pop(result.path, None)
                 if look is not None:
                     self._judge(look, result, began_wall)
+                if time.monotonic() - self._located_at >= _LOCATE_S:
+                    self._locate_young()
                 self._report()
+            self._locate_young()
         except ModelError:
             if not self._scanned:
                 raise
@@ -579,6 +590,8 @@ class Watcher:
             self._inventory.put(path, Entry(key, NO_DIGEST, math.nan))
             return
         sha256 = result.sha256 or NO_DIGEST
+        if young_s > 0 and not look.silent and result.sha256:
+            self._young.append(FileRow(path, _NEVER, result.sha256))
         unsafe = result.scores.unsafe if isinstance(result, Scanned) else math.nan
         self._inventory.put(path, Entry(key, sha256, unsafe))
         if before is not None and before.sha256 == sha256:
@@ -833,9 +846,25 @@ class Watcher:
 
     def _settle_accounts(self) -> None:
         """Leave the library as a scan would."""
+        self._locate_young()
         self._forget_gone()
         self._arrange()
         self._report()
+
+    def _locate_young(self) -> None:
+        """Let the library know of young files what they hold, and not that they are known.
+
+        Whoever begins with the library next, after SIGHUP or a kill, then reads them again and
+        tells of those that hold something else by then, and of no other.
+        """
+        self._located_at = time.monotonic()
+        rows, self._young = self._young, []
+        library = self._workshop.library
+        if library is not None and rows:
+            try:
+                library.write(rows, ())
+            except LibraryError as error:
+                self._library_failed(str(error))
 
     def _load(self, place: str) -> None:
         """Begin with what the library knows at and below `place`."""
