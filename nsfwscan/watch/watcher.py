@@ -47,7 +47,7 @@ from nsfwscan.results import (
 from nsfwscan.watch.absent import Absent
 from nsfwscan.watch.changes import Change, Event, Sink
 from nsfwscan.watch.events import Events, watched_inodes
-from nsfwscan.watch.inventory import NO_DIGEST, Entry, Inventory
+from nsfwscan.watch.inventory import NO_DIGEST, NO_PICTURE, Entry, Inventory
 from nsfwscan.watch.manners import Pace, When
 from nsfwscan.watch.places import Places, Presence, is_below
 from nsfwscan.watch.settle import UNFINISHED, Settling, Waiting, is_unfinished, retry_delay_s
@@ -72,6 +72,8 @@ _SLICE_S = 0.25
 """How long a reconcile may walk before others have their turn."""
 _CHECK_S = 2.0
 _LEAST_POLL_S = 5.0
+_OBSERVE_AGAIN_S = 60.0
+"""How often a root that could not be observed is tried again."""
 _POLL_SHARE = 0.01
 """Polling may take this share of the time."""
 _JUMP_S = 5.0
@@ -184,6 +186,8 @@ class Watcher:
         self._wanted: dict[str, None] = {}
         """Reasons for a reconcile that has not begun."""
         self._away: set[str] = set()
+        self._observed: set[str] = set()
+        self._observe_again_at = math.inf
         self._forgotten: list[str] = []
         self._changed_folders: dict[str, None] = {}
         self._degraded: dict[str, str] = {}
@@ -351,9 +355,11 @@ class Watcher:
 
     def _skip(self, skipped: Skipped) -> None:
         """Take note of what will not be opened: a picture that became a link, say."""
-        if self._inventory.get(skipped.path) is not None:
+        entry = self._inventory.get(skipped.path)
+        if entry is not None:
             self._drop(skipped.path)
-            self._sink.change(Change(Event.CHANGED, skipped.path, skipped))
+            if entry.sha256 != NO_PICTURE:
+                self._sink.change(Change(Event.CHANGED, skipped.path, skipped))
         self._settling.drop(skipped.path)
 
     def _miss(self, path: str, *, listed: bool = False) -> None:
@@ -576,8 +582,12 @@ class Watcher:
             self._settling.later(path, Waiting(key, now + young_s, silent=True, tries=tries))
         before = self._inventory.get(path)
         if isinstance(result, Skipped):
-            self._inventory.put(path, Entry(key, NO_DIGEST, math.nan))
+            self._inventory.put(path, Entry(key, NO_PICTURE, math.nan))
+            if before is not None and before.sha256 != NO_PICTURE:
+                self._sink.change(Change(Event.CHANGED, path, result))
             return
+        if before is not None and before.sha256 == NO_PICTURE:
+            before = None
         sha256 = result.sha256 or NO_DIGEST
         unsafe = result.scores.unsafe if isinstance(result, Scanned) else math.nan
         self._inventory.put(path, Entry(key, sha256, unsafe))
@@ -633,6 +643,10 @@ class Watcher:
             entry = self._inventory.get(path)
             if entry is None or _is_there(path):
                 self._absent.drop(path)
+                continue
+            if entry.sha256 == NO_PICTURE:
+                self._absent.drop(path)
+                self._inventory.drop(path)
                 continue
             place = self._places.holding(path)
             if self._walk is not None and place in self._walk.strange:
@@ -704,14 +718,20 @@ class Watcher:
         elif presence is Presence.OTHER and self._walk is None and self._reconciled_at:
             self._wanted[f"{root} is another folder now"] = None
             self._observe(root)
-        elif remounted or self._events.is_swamped(root):
+        elif remounted:
+            self._observe(root)
+        elif self._events.is_swamped(root):
             self._observe(root)
             self._wanted["changes came too fast"] = None
-        elif not self._options.poll and not self._events.observes(root):
+        elif root in self._observed and not self._events.observes(root):
             self._observe(root)
             self._wanted["the observer had ended"] = None
+        elif root not in self._observed and time.monotonic() >= self._observe_again_at:
+            self._observe(root)
 
     def _observe(self, root: str) -> None:
+        self._observed.discard(root)
+        self._observe_again_at = time.monotonic() + _OBSERVE_AGAIN_S
         if self._options.poll:
             return
         if self._places.is_silent(root):
@@ -721,9 +741,12 @@ class Watcher:
         self._degrade(f"silent {root}", "")
         problem = self._events.observe(root)
         self._degrade(f"events {root}", problem and f"{root} is polled: {problem}")
+        if not problem:
+            self._observed.add(root)
 
     def _wait_for(self, root: str) -> None:
         self._away.add(root)
+        self._observed.discard(root)
         self._events.forget(root)
         self._degrade(f"away {root}", f"waiting for {root}, which is not there")
 
