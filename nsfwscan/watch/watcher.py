@@ -15,6 +15,7 @@ file systems or the clock changed, and every hour in any case; whatever the hint
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import random
@@ -58,6 +59,8 @@ if TYPE_CHECKING:
     from nsfwscan.scanner import ScanOptions
     from nsfwscan.session import Workshop
 
+_log = logging.getLogger(__name__)
+_IN_TIME = "the schedule"
 _TRUSTED_S = 3.1
 """A file that has stood still for this long is trusted by its stat; see `lanes.is_racy`."""
 _MOST_SILENT_LOOKS = 5
@@ -260,7 +263,7 @@ class Watcher:
                 self._wanted[hints.lost] = None
             self._take_hints(hints.paths, hints.written)
         if now >= min(self._next_reconcile, self._next_poll):
-            self._wanted["it was time"] = None
+            self._wanted[_IN_TIME] = None
             self._schedule()
         if self._walk is None and self._wanted:
             self._begin_walk()
@@ -307,8 +310,9 @@ class Watcher:
             for listing in discover_some(root, wanted, self._walk_options):
                 self._take(listing)
                 self._report()
-        for path, root in paths.items():
-            if root not in self._away:
+        # Folders before what they held: of a tree that is gone, the first takes all along.
+        for path in sorted(paths):
+            if paths[path] not in self._away:
                 self._miss(path)
 
     def _take(self, listing: Listing) -> None:
@@ -446,9 +450,13 @@ class Watcher:
                 self._inventory.drop(path)  # and the library remembers it
         if walk.strange:
             self._remember_places()
-        now = time.monotonic()
-        self._walk_s = now - walk.began
+        self._walk_s = time.monotonic() - walk.began
         self._reconciled_at = time.time()
+        if walk.why != _IN_TIME:  # a watcher that polls would fill the log with it
+            _log.info(
+                "looked at %d folders in %.1f s, because of: %s",
+                len(walk.visited), self._walk_s, walk.why,
+            )  # fmt: skip
         unlisted = len(walk.closed)
         self._degrade("closed", f"{unlisted} folders cannot be listed" if unlisted else "")
         self._count_watches()
