@@ -292,7 +292,7 @@ def watch(
             ask = Confirm(talk, yes=False, may_ask=False)
             actor = actor_for(acting, workshop.manifest, talk)
             sink = acts = ActingSink(lines, actor, ask, companions.beat)
-        companions.follow(sink, workshop.manifest)
+        companions.follow(sink, workshop)
         watcher = Watcher(
             workshop,
             paths,
