@@ -82,6 +82,10 @@ _POLL_SHARE = 0.01
 _JUMP_S = 5.0
 _ABSENCE_S = 1.5
 """Beyond the settling time: how long a moved picture may take to turn up."""
+_ARRANGED = 10
+"""Folders whose snapshots are written at a time."""
+_LAST_ARRANGE_S = 2.0
+"""Whoever ends a watcher does not want to wait for long."""
 _RESTART_S = 30.0
 """How long to wait after decoders or library would not work."""
 _LAST_WAIT_S = 60.0
@@ -850,22 +854,29 @@ class Watcher:
         if engine.idle_s >= self._options.idle_unload_minutes * 60:
             if engine.loaded:
                 engine.unload()
-            if self._changed_folders:
-                self._arrange()
+            self._arrange(_SLICE_S)
 
-    def _arrange(self) -> None:
-        folders, self._changed_folders = list(self._changed_folders), {}
+    def _arrange(self, for_s: float) -> None:
+        """Rewrite what makes folders load fast, for so many seconds; a later scan does the rest."""
         library = self._workshop.library
-        if library is not None:
+        if library is None:
+            self._changed_folders.clear()
+        until = time.monotonic() + for_s
+        while self._changed_folders and time.monotonic() < until:
+            some = list(self._changed_folders)[:_ARRANGED]
+            for folder in some:
+                del self._changed_folders[folder]
             try:
-                library.snapshot(folders, self._workshop.scorer)
+                if library is not None:
+                    library.snapshot(some, self._workshop.scorer)
             except LibraryError as error:
                 self._library_failed(str(error))
+                self._changed_folders.clear()
 
     def _settle_accounts(self) -> None:
         """Leave the library as a scan would."""
         self._forget_gone()
-        self._arrange()
+        self._arrange(_LAST_ARRANGE_S)
         self._report()
 
     def _load(self, place: str) -> None:
