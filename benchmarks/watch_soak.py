@@ -107,12 +107,10 @@ class Tree:
     def finish(self) -> None:
         """Write to their end the files that are being written."""
         while self._open:
-            path, file, rest = self._open.pop()
+            _path, file, rest = self._open.pop()
             file.write(rest)
             file.close()
             self.changes += 1
-            # It may have been renamed or deleted meanwhile, or something else put in its place.
-            self._paths = [one for one in self._paths if one != path]
         self._recount()
 
     # One change, or a few that belong together
@@ -169,7 +167,7 @@ class Tree:
     def _write_slowly(self) -> None:
         """Begin to write a picture whose end comes some changes later."""
         if len(self._open) > 3:
-            path, file, rest = self._open.pop(0)
+            _path, file, rest = self._open.pop(0)
             file.write(rest)
             file.close()
             self.changes += 1
@@ -284,7 +282,7 @@ class Tree:
         ]
 
     def _recount(self) -> None:
-        """Read what is there: a slow writer's file may have been replaced, or copied half done."""
+        """Read what is there: account was kept of 10,000 changes, and one may be wrong."""
         self.files = {}
         for folder, _folders, names in os.walk(self.root):
             for name in names:
@@ -308,10 +306,13 @@ class Tree:
         del self.files[path]
 
     def _any(self) -> str:
-        """Return some picture; empty when there is none."""
-        while self._paths:
+        """Return some picture that is not being written; empty when there is none."""
+        writing = {path for path, _file, _rest in self._open}
+        while len(self._paths) > len(writing):
             at = self._choose.randrange(len(self._paths))
             path = self._paths[at]
+            if path in writing:
+                continue
             if path in self.files:
                 return path
             self._paths[at] = self._paths[-1]

@@ -20,6 +20,7 @@ from tiny_model import GREEN, RED
 from nsfwscan.cli.app import app
 
 HEAVY = {"numpy", "onnxruntime", "PIL", "httpx", "rich", "pydantic", "pathspec", "pillow_heif"}
+HEAVY |= {"psutil", "watchdog"}
 
 
 def commands() -> Iterator[tuple[tuple[str, ...], Any]]:
