@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from nsfwscan import locations
 from nsfwscan.cli import config
 from nsfwscan.cli.commands import RunAgain
 from nsfwscan.cli.options import (
@@ -115,10 +116,10 @@ def watch(
     idle_unload_minutes: Annotated[
         float,
         typer.Option(
-            "--idle-unload-minutes",
+            "--unload-minutes",
             metavar="MIN",
             min=0.0,
-            envvar="NSFWSCAN_IDLE_UNLOAD_MINUTES",
+            envvar="NSFWSCAN_UNLOAD_MINUTES",
             rich_help_panel=WATCH_PANEL,
             help="How long after the last picture the model is taken out of memory.",
         ),
@@ -239,6 +240,7 @@ def watch(
             any_name=any_name,
             symlinks=symlinks,
             one_file_system=one_file_system,
+            own=(locations.models_folder(), locations.state_folder()),
             max_bytes=bytes_of(max_size),
         ),
         jobs=jobs,
@@ -295,7 +297,7 @@ def watch(
             ask = Confirm(talk, yes=False, may_ask=False, way_on=_WAY_ON)
             actor = actor_for(acting, workshop.manifest, talk)
             sink = acts = ActingSink(lines, actor, ask, companions.beat)
-        companions.follow(sink, workshop.manifest)
+        companions.follow(sink, workshop)
         watcher = Watcher(
             workshop,
             paths,
