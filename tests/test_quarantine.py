@@ -263,6 +263,32 @@ def test_a_system_that_renames_no_open_file(
     assert path.read_bytes() == b"a picture"
 
 
+def test_several_processes_want_the_same_pictures(folder: Path, q: Path) -> None:
+    paths = [picture(folder / f"{n}.jpg", b"%d" % n) for n in range(300)]
+    script = (
+        f"import sys; sys.path.insert(0, {os.path.dirname(__file__)!r})\n"
+        "import hashlib, os, quarantine_worker as worker\n"
+        "mover = worker.actor(sys.argv[1])\n"
+        "for n in range(300):\n"
+        "    digest = hashlib.sha256(b'%d' % n).digest()\n"
+        "    mover.consider(worker.scanned(f'{sys.argv[2]}/{n}.jpg', digest))\n"
+        "acts = [act.outcome for act in mover.carry_out(lambda _question: False)]\n"
+        "print(acts.count('done'), acts.count('left'))"
+    )
+    command = [sys.executable, "-c", script, str(q), str(folder)]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    counts = []
+    for process in processes:
+        said, _ = process.communicate(timeout=100)
+        assert process.returncode == 0
+        counts.append([int(word) for word in said.split()])
+    assert sum(done for done, _ in counts) == 300
+    assert sum(left for _, left in counts) == 600
+    assert len(vault_in(q).peek().held) == 300
+    restore_all(q)
+    assert [path.read_bytes() for path in paths] == [b"%d" % n for n in range(300)]
+
+
 def test_one_picture_named_twice_is_moved_once(folder: Path, q: Path) -> None:
     path = picture(folder / "a.jpg")
     one, two = move_in(q, [path, path])
