@@ -368,7 +368,7 @@ def test_L5_idle_it_costs_next_to_nothing(root: Path, paint: Paint, capsys: Any)
     for at in range(1, trials(300, 20_000)):
         # What follows the end of a PNG is read by nobody, but makes each content another one.
         write(root / f"{at % 50}" / f"{at}.png", picture + b"%d" % at)
-    with watching("--idle-unload-minutes", "0.05", root, before="") as watch:
+    with watching("--unload-minutes", "0.05", root, before="") as watch:
         pid = watch.process.pid
         watch.until(lambda: len(watch.records) == trials(300, 20_000), within_s=300)
         watch.until(lambda: not _children(pid), within_s=60)

@@ -538,6 +538,6 @@ def test_two_processes_wait_for_each_other(
         ScoredFile(str(path), hashlib.sha256(b"a picture").digest()) as file,
         pytest.raises(ActionError, match="another process"),
     ):
-        vault_in(q).take([Wanted(file, REASON)], again=False)
+        vault_in(q).take([Wanted(file, REASON)])
     (act,) = move_in(q, [path])
     assert act.outcome == "done"

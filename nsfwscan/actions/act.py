@@ -23,7 +23,7 @@ from nsfwscan.actions.scored_file import ScoredFile, Unwilling
 from nsfwscan.actions.vault import BATCH, Moved, Vault, Wanted
 from nsfwscan.acts import Act, ActionName, Outcome
 from nsfwscan.errors import NsfwscanError
-from nsfwscan.results import Scanned, ScanResult
+from nsfwscan.results import Ruling, Scanned, ScanResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -257,12 +257,14 @@ class Actor:
                     acts.append(self._act(one, opened))
                 else:
                     stack.enter_context(opened)
-                    wanted.append(Wanted(opened, self._reason(one.result)))
+                    # Who denies a picture after having restored it has changed their mind.
+                    again = self._again or one.result.verdict.ruling is Ruling.DENIED
+                    wanted.append(Wanted(opened, self._reason(one.result), again))
                     ready.append(one)
             if not wanted:
                 return acts
             try:
-                results = vault.take(wanted, again=self._again)
+                results = vault.take(wanted)
             except NsfwscanError as error:
                 self._warn(str(error))
                 results = [Moved(Outcome.FAILED, None, str(error))] * len(wanted)

@@ -50,6 +50,8 @@ class Wanted(NamedTuple):
 
     picture: ScoredFile
     reason: Reason
+    again: bool = False
+    """Also if somebody restored it before."""
 
 
 class Moved(NamedTuple):
@@ -158,22 +160,21 @@ class Vault:
                     "`nsfwscan quarantine verify` tells whether a picture is concerned"
                 )
 
-    def take(self, wanted: Sequence[Wanted], *, again: bool) -> list[Moved]:
+    def take(self, wanted: Sequence[Wanted]) -> list[Moved]:
         """Move pictures in, and say of each what became of it, in their order.
 
-        Without `again` a picture that somebody restored stays where it is. Raises `ActionError`,
-        `JournalError`: then nothing was moved, or the next one to open the quarantine will find out
-        from the intents.
+        Raises `ActionError`, `JournalError`: then nothing was moved, or the next one to open the
+        quarantine will find out from the intents.
         """
         with self.locked() as ledger:
-            restored = set() if again else ledger.restored
+            restored = ledger.restored
             intents: list[dict[str, Json]] = []
             numbers: list[str] = []
             ends: list[Moved | None] = []
-            for picture, reason in wanted:
+            for picture, reason, again in wanted:
                 number = uuid.uuid4().hex
                 numbers.append(number)
-                if picture.sha256.hex() in restored:
+                if not again and picture.sha256.hex() in restored:
                     ends.append(Moved(Outcome.LEFT, None, "it was restored from quarantine before"))
                     continue
                 try:

@@ -264,6 +264,8 @@ class _Walk:
     def _enters(self, inside: str) -> bool:
         """Tell whether a walk would come to the folder `inside` of its root: `2024/may/`, say."""
         parts = inside.split("/")[:-1]
+        if QUARANTINE_NAME in parts:
+            return False
         if not self._options.hidden and any(part.startswith(".") for part in parts):
             return False
         above = ("/".join(parts[: depth + 1]) + "/" for depth in range(len(parts)))

@@ -25,6 +25,8 @@ NotifyAccess=main
 ExecReload=kill -HUP $MAINPID
 Restart=on-failure
 RestartSec=30
+# The first start may have to fetch a model.
+TimeoutStartSec=15min
 TimeoutStopSec={stop}
 WatchdogSec={watchdog}
 # The processes that decode end when the watcher does, and it finishes its pictures with them.

@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 from typing import TYPE_CHECKING
 
 from bundle import check, contents
@@ -77,6 +78,8 @@ def build(model: str, output: str, *, here: bool = False, pack: bool = True) -> 
         package = _printed([python, "-m", "bundle.model", model, os.path.join(scratch, "models")])
         version = _printed([python, "-c", "import nsfwscan; print(nsfwscan.__version__)"])
         made = _freeze(python, scratch)
+        if not here:  # only now, or some of it would be frozen, too
+            _run([python, "-m", "pip", "install", "-q", *_shipping_tools()])
         check.warnings(os.path.join(scratch, "work", "nsfwscan", "warn-nsfwscan.txt"))
         shutil.copytree(package, os.path.join(made, "models", os.path.basename(package)))
         _strip(made)
@@ -121,8 +124,15 @@ def _environment(scratch: str) -> str:
     folder = os.path.join(scratch, "venv")
     _run([sys.executable, "-m", "venv", folder])
     python = os.path.join(folder, "Scripts" if os.name == "nt" else "bin", "python")
-    _run([python, "-m", "pip", "install", "-q", f"{CHECKOUT}[heic,ship]", "pyinstaller>=6.10"])
+    _run([python, "-m", "pip", "install", "-q", f"{CHECKOUT}[heic]", "pyinstaller>=6.10"])
     return python
+
+
+def _shipping_tools() -> list[str]:
+    """Return what `packaging/shipping` needs besides the runtime."""
+    with open(os.path.join(CHECKOUT, "pyproject.toml"), "rb") as file:
+        extras = tomllib.load(file)["project"]["optional-dependencies"]
+    return [str(one) for one in extras["ship"]]
 
 
 def _freeze(python: str, scratch: str) -> str:

@@ -19,6 +19,7 @@ MAY_BE_MISSING = {
     "of another system": (
         r"_overlapped|_scproxy|_winapi|_winreg|winreg|msvcrt|nt|vms_lib|java(\..*)?|org(\..*)?|"
         r"jnius|_watchdog_fsevents|win32evtlog(util)?|psutil\._ps\w+|psutil\._psutil_\w+|"
+        r"win32com(\..*)?|pywintypes|pythoncom|Foundation|"
         r"fcntl|grp|pwd|posix|resource|termios|syslog|_posixsubprocess|_posixshmem"
     ),
     "of another Python": (
@@ -31,6 +32,7 @@ MAY_BE_MISSING = {
         r"IPython(\..*)?|ipywidgets|attr|linkify_it|chardet|colorama|threadpoolctl|yaml|"
         r"defusedxml|email_validator|numpy\._distributor_init_local"
     ),
+    "GNOME's library, which send2trash uses where a desktop has it for the system's Python": r"gi",
     "another transport of httpx": r"h2(\..*)?|sniffio|trio(\..*)?|anyio(\..*)?",
     "another engine of pathspec": r"re2|hyperscan",
     "left out on purpose, and only of use to concurrent.futures.process": r"multiprocessing\..*",

@@ -176,6 +176,7 @@ def _interrupt(bundle: Driven) -> str:
     os.killpg(child.pid, signal.SIGINT)
     code = child.wait(_PATIENCE_S)
     said = Done(code, "\n".join(lines.rest()), lines.complaint())
+    lines.close()
     wanted(code == 130, f"exit code {code}, not 130", said)
     wanted("Traceback" not in said.err, "a traceback", said)
     with contextlib.suppress(ProcessLookupError):
@@ -202,6 +203,40 @@ def _watch(bundle: Driven) -> str:
         if bundle.knows("status"):
             _until(lambda: folder in bundle.run("status", expect=None).out, "status knows nothing")
     return "a new picture was told"
+
+
+def _quarantine(bundle: Driven) -> str:
+    if not bundle.knows("quarantine"):
+        return "left out: no such command"
+    folder = os.path.join(bundle.home, "Downloads")
+    path = paint(os.path.join(folder, "flagged.png"), 3001)
+    with open(path, "rb") as file:
+        before = file.read()
+    # Without it the quarantine would be in the topmost folder of the volume: root's is /.
+    kept = ["--quarantine", os.path.join(bundle.home, "quarantine")]
+    act = ["scan", "--offline", "--flag-at", "0", "--action", "quarantine", "--yes", *kept, folder]
+    bundle.run(*act, "--dry-run", expect=1)
+    wanted(os.path.exists(path), "--dry-run moved a picture")
+    done = bundle.run(*act, expect=1)
+    wanted(not os.path.exists(path), "the picture was not moved", done)
+    listed = bundle.run("quarantine", "list", *kept)
+    wanted("flagged.png" in "".join(listed.out.split()), "it is not listed", listed)
+    bundle.run("quarantine", "verify", *kept)
+    done = bundle.run("quarantine", "restore", "--all", *kept)
+    wanted(os.path.exists(path), "it was not restored", done)
+    with open(path, "rb") as file:
+        wanted(file.read() == before, "its bytes are others now")
+    return "moved, listed, verified, restored"
+
+
+def _service(bundle: Driven) -> str:
+    if not bundle.knows("service"):
+        return "left out: no such command"
+    if sys.platform != "linux":
+        return "left out: only tried on Linux"
+    done = bundle.run("service", "install", "--print", bundle.home)
+    wanted(f'ExecStart="{bundle.program}"' in done.out, "the unit starts another program", done)
+    return "the unit starts this program"
 
 
 @contextlib.contextmanager
@@ -285,5 +320,7 @@ STEPS: dict[str, Callable[[Driven], str]] = {
     "wrong-input": _wrong,
     "interrupt": _interrupt,
     "watch": _watch,
+    "quarantine": _quarantine,
+    "service": _service,
 }
 """Name of a step to what it does; it returns what to say beside ok."""
