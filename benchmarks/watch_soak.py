@@ -40,7 +40,7 @@ _MEMORY_SLACK_MB = 6.0
 _MEMORY_SLACK = 0.05
 """Allocators keep what they got once; a leak of a few hundred bytes a change would show."""
 _FOLDERS = 40
-_CAUGHT_UP_WITHIN_S = 240.0
+_CAUGHT_UP_WITHIN_S = 150.0
 _REST_S = 4.5
 """Young files are looked at once more after three seconds; then nothing is under way."""
 _BROKEN = b"\xff\xd8\xff\xe0 no picture"
@@ -459,7 +459,9 @@ class Soak:
 
         began = time.perf_counter()
         if not self.watch.until(_sometimes(lambda: not differ()), within_s=_CAUGHT_UP_WITHIN_S):
-            self.wrong += sorted(differ())
+            found = sorted(differ())
+            print(f"{len(found)} differences, as {found[:3]}", file=sys.stderr)
+            self.wrong += found
         waited = time.perf_counter() - began
         time.sleep(max(0.0, _REST_S))
         folders = sum(1 for _ in os.walk(self.tree.root))

@@ -132,7 +132,7 @@ def test_a_restart_right_after_a_verdict_tells_nothing_twice(
     os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
     with watching(root, library=library, told=told) as running:
         running.until_as(root)
-        running.until_reconciled()
+        running.until(lambda: running.watcher.state().queue == 0)
     assert told.lines[2:] == [("changed", "a.jpg")]
     assert pool.decoded.count(b"stays") == 1, other
 
