@@ -1,4 +1,4 @@
-"""Weeks of a watcher in minutes: does it end with the truth, and hold no more than it began with?
+"""Weeks of a watcher in minutes: it must end with the truth, and hold no more than at first.
 
 `python -m benchmarks.watch_soak` makes 200,000 changes below a watched folder, as people and
 programs do: new pictures, rewrites, saves by way of another file, downloads, renames, moves,
@@ -62,7 +62,7 @@ class Tree:
         self.files: dict[str, str] = {}
         """Each picture to the hash of what it holds."""
         self.broken: set[str] = set()
-        """Hashes of files that are no pictures: the watcher hopes for 80 s that they become some."""
+        """Hashes of files that are no pictures: for 80 s the watcher hopes that they become some."""
         self._paths: list[str] = []
         self._folders: list[str] = []
         self._open: list[tuple[str, BinaryIO, bytes]] = []
