@@ -184,6 +184,17 @@ def test_a_wrong_sbom_is_refused() -> None:
         sbom.validate('{"bomFormat": "CycloneDX", "specVersion": "1.6", "components": [{}]}')
 
 
+def test_the_libraries_for_sboms_and_bundles_have_one_owner_each() -> None:
+    owners = {"cyclonedx": {"sbom.py"}, "packageurl": {"sbom.py"}, "PyInstaller": {"inventory.py"}}
+    for library, owner in owners.items():
+        importing = {
+            path.name
+            for path in (_PACKAGING / "shipping").glob("*.py")
+            if re.search(rf"^\s*(from|import) {library}\b", path.read_text(), flags=re.MULTILINE)
+        }
+        assert importing == owner
+
+
 # Equal input, equal bytes
 
 

@@ -39,6 +39,8 @@ class Limit:
     files: int = 200
     share: float = 0.05
     """Of the pictures that the run has a verdict for, 0 to 1."""
+    least: int = 0
+    """So many may be moved whatever share they are: a watcher of 15 pictures has nobody to ask."""
     window_s: float | None = None
     """None: the limit is for one run. Seconds: for all that was moved in the last so many."""
 
@@ -146,13 +148,14 @@ class Actor:
             since = time.time() - limit.window_s
             before = sum(number for at, number in self._history(limit.window_s) if at >= since)
         total = before + moving
-        if not moving or (total <= limit.files and total <= limit.share * among):
+        share_is_fine = total <= limit.share * among or total <= limit.least
+        if not moving or (total <= limit.files and share_is_fine):
             return ""
         share = f" ({total / among:.1%})" if among else ""
         when = "" if limit.window_s is None else f" within {limit.window_s / 3600:g} hours"
         return (
             f"This would move, or run a command on, {total:,} of {among:,} pictures{share}{when}. "
-            f"The limit is {limit.files:,} or {limit.share:.4g} of them."
+            f"The limit is {limit.files:,} or {limit.share * 100:g} % of them."
         )
 
     def _history(self, window_s: float) -> deque[tuple[float, int]]:

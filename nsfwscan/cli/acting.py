@@ -30,6 +30,7 @@ class ActOptions:
     rules: tuple[Rule, ...]
     limit_files: int
     limit_percent: float
+    limit_least: int = 0
     limit_window_s: float | None = None
     dry_run: bool = False
     again: bool = False
@@ -52,7 +53,12 @@ def actor_for(options: ActOptions, manifest: ModelManifest, talk: Talk) -> Actor
         warn=talk.warn,
         dry_run=options.dry_run,
         again=options.again,
-        limit=Limit(options.limit_files, options.limit_percent / 100, options.limit_window_s),
+        limit=Limit(
+            options.limit_files,
+            options.limit_percent / 100,
+            options.limit_least,
+            options.limit_window_s,
+        ),
     )
 
 
@@ -94,21 +100,22 @@ class ActingSink:
         self._lines.batch_done()
         state = self._state() if self._state is not None and self._waiting else None
         if state is not None and state.reconciled_at is not None:
-            self._act(state.pictures)
+            self._act(state)
 
     def beat(self, state: WatchState) -> None:
         """Pass the state on, and act on what came during the first look when that has ended."""
         self._beat(state)
         if self._waiting and state.reconciled_at is not None:
-            self._act(state.pictures)
+            self._act(state)
 
     def finish(self) -> None:
         """Act on what is left, when the watcher ended by itself."""
         if self._waiting and self._state is not None:
-            self._act(self._state().pictures)
+            self._act(self._state())
 
-    def _act(self, among: int) -> None:
+    def _act(self, state: WatchState) -> None:
         self._waiting = False
+        among = state.pictures + state.queue
         for act in self._actor.carry_out(self._confirm, among=among):
             self._lines.act(act)
             if self._state is not None:
@@ -123,13 +130,15 @@ class Confirm:
     yes: bool
     may_ask: bool
     """False when standard input is taken by something else."""
+    way_on: str = "--yes goes on, --dry-run shows what"
+    """What to tell somebody who cannot be asked."""
 
     def __call__(self, question: str) -> bool:
         """Return whether to go on. Raises `typer.Exit` with 130 at Ctrl-C."""
         if self.yes:
             return True
         if not (self.may_ask and sys.stdin.isatty()):
-            self.talk.warn(f"{question} Nothing was done; --yes goes on, --dry-run shows what.")
+            self.talk.warn(f"{question} Nothing was done; {self.way_on}.")
             return False
         # A scan's own handler lets Ctrl-C end it gently; here it means no.
         before = signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -60,6 +60,9 @@ WATCH_PANEL = "Watching"
 MANNERS_PANEL = "Manners"
 _EX_INTERRUPTED = 130
 _DAY_S = 86_400.0
+_UNASKED = 10
+"""Pictures that a watcher may move in a day, whatever share of all they are."""
+_WAY_ON = "`nsfwscan scan --action` makes up for it, --limit-files and --limit-percent allow more"
 
 
 def watch(
@@ -195,7 +198,8 @@ def watch(
             max=100,
             envvar="NSFWSCAN_LIMIT_PERCENT",
             rich_help_panel=ACTION_PANEL,
-            help="And no larger share than this of the pictures that are watched.",
+            help="And no larger share than this of the pictures that are watched, unless it is 10 "
+            "or fewer.",
         ),
     ] = 5.0,
     again: Again = False,
@@ -268,6 +272,7 @@ def watch(
             rules_of(action or (), configured),
             limit_files=limit_files,
             limit_percent=limit_percent,
+            limit_least=_UNASKED,
             limit_window_s=_DAY_S,
             dry_run=dry_run,
             again=again,
@@ -289,7 +294,7 @@ def watch(
         sink: Sink = lines
         acts: ActingSink | None = None
         if acting is not None:
-            ask = Confirm(talk, yes=False, may_ask=False)
+            ask = Confirm(talk, yes=False, may_ask=False, way_on=_WAY_ON)
             actor = actor_for(acting, workshop.manifest, talk)
             sink = acts = ActingSink(lines, actor, ask, companions.beat)
         companions.follow(sink, workshop)

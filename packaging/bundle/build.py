@@ -11,6 +11,7 @@ Uses the standard library alone, so any Python that can make a virtual environme
 from __future__ import annotations
 
 import argparse
+import glob
 import os
 import platform
 import shutil
@@ -82,6 +83,7 @@ def build(model: str, output: str, *, here: bool = False, pack: bool = True) -> 
             _run([python, "-m", "pip", "install", "-q", *_shipping_tools()])
         check.warnings(os.path.join(scratch, "work", "nsfwscan", "warn-nsfwscan.txt"))
         shutil.copytree(package, os.path.join(made, "models", os.path.basename(package)))
+        _forget_the_checkout(made)
         _strip(made)
         _let_it_find_its_libraries(python, made)
         if sys.platform == "linux":
@@ -179,6 +181,15 @@ def _note_the_package_index(python: str, made: str) -> None:
     )
     with open(os.path.join(made, contents.PACKAGE_INDEX), "w", encoding="utf-8") as file:
         file.write(known + "\n")
+
+
+def _forget_the_checkout(folder: str) -> None:
+    """Remove pip's note of the folder that the project was installed from.
+
+    It is a path of the computer that builds, and makes two builds differ for nothing.
+    """
+    for path in glob.glob(os.path.join(folder, "_internal", "*.dist-info", "direct_url.json")):
+        os.unlink(path)
 
 
 def _strip(folder: str) -> None:
