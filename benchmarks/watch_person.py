@@ -1,10 +1,10 @@
 """What people do to their pictures, done to a watched folder, scene by scene.
 
-`python -m benchmarks.watch_person` runs scene after scene, each with a watcher and a library of its
-own: a download, rsync, an untar, a tree moved about, a disk that is unplugged, a full disk, a
-watcher that is killed. Is each picture told once, and as it became? It prints a line for each and exits with 1 when one is not as it must be:
-each picture has one verdict, for its final content; what is gone or moved is said to be; and what
-is only away is not forgotten.
+`python -m benchmarks.watch_person` plays scenes, each with a watcher and a library of its own: a
+download, rsync, an untar, a tree moved about, a disk that is unplugged, a full disk, a watcher that
+is killed. It prints a line for each and exits with 1 when one is not as it must be: each picture
+has one verdict, for its final content; what is gone or moved is said to be; and what is only away
+is not forgotten.
 
 Photographs are fetched as by `benchmarks.photos`; `--small` draws small pictures instead.
 """
