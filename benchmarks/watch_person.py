@@ -1,10 +1,10 @@
-"""What people do to their pictures, done to a watched folder: is each told once, and as it became?
+"""What people do to their pictures, done to a watched folder, scene by scene.
 
-`python -m benchmarks.watch_person` runs scene after scene, each with a watcher and a library of its
-own: a download, rsync, an untar, a tree moved about, a disk that is unplugged, a full disk, a
-watcher that is killed. It prints a line for each and exits with 1 when one is not as it must be:
-each picture has one verdict, for its final content; what is gone or moved is said to be; and what
-is only away is not forgotten.
+`python -m benchmarks.watch_person` plays scenes, each with a watcher and a library of its own: a
+download, rsync, an untar, a tree moved about, a disk that is unplugged, a full disk, a watcher that
+is killed. It prints a line for each and exits with 1 when one is not as it must be: each picture
+has one verdict, for its final content; what is gone or moved is said to be; and what is only away
+is not forgotten.
 
 Photographs are fetched as by `benchmarks.photos`; `--small` draws small pictures instead.
 """
@@ -36,17 +36,17 @@ _KINDS = 40
 _WITHIN_S = 120.0
 _LINGER_S = 3.5
 """How long after the last line another one could still come: settling, and what has moved."""
-_SAVED_S = 5.5
-"""How long before `kill -9` something was told that need not be remembered: files younger than three
-seconds are not located in the library, and it saves once a second."""
+_SAVED_S = 4.0
+"""What was told this long before `kill -9` may be told again: a scan of small pictures saves once a
+second, and the kill comes in the middle of one."""
 _DISK_MB = 48
 
 
-class SkipScene(Exception):  # noqa: N818  it is no error
+class SkipScene(Exception):
     """The machine lacks something; `str` says what."""
 
 
-class Wrong(Exception):  # noqa: N818  it is what the scene found
+class Wrong(Exception):
     """Something is not as it must be; `str` says what."""
 
 
@@ -162,7 +162,7 @@ def ended(watch: Watched) -> None:
 
 
 def download(stage: Stage) -> str:
-    """A browser reserves a name and writes beside it; another one, and a program that does not."""
+    """Download as two browsers do, and as a program that writes in place and stalls."""
     data = [stage.source.next() for _ in range(3)]
     with stage.watch() as watch:
         watch.until_watching()
@@ -187,7 +187,7 @@ def download(stage: Stage) -> str:
 
 
 def rsync(stage: Stage) -> str:
-    """Photographs come by rsync, twice."""
+    """Copy photographs with rsync, three times."""
     if not shutil.which("rsync"):
         raise SkipScene("rsync is not installed")
     origin = os.path.join(stage.scratch, "card")
@@ -214,7 +214,7 @@ def rsync(stage: Stage) -> str:
 
 
 def untar(stage: Stage) -> str:
-    """An archive is unpacked."""
+    """Unpack an archive."""
     if not shutil.which("tar"):
         raise SkipScene("tar is not installed")
     origin, archive = os.path.join(stage.scratch, "origin"), f"{stage.scratch}/all.tar"
@@ -231,7 +231,7 @@ def untar(stage: Stage) -> str:
 
 
 def moves(stage: Stage) -> str:
-    """A whole tree is moved in, renamed, and moved out."""
+    """Move a whole tree in, rename it, and move it out."""
     count = stage.count // 4
     outside = os.path.join(stage.scratch, "outside")
     stage.fill(outside, count)
@@ -252,7 +252,7 @@ def moves(stage: Stage) -> str:
 
 
 def unplugged(stage: Stage) -> str:
-    """A disk inside the watched folder is unmounted, changed elsewhere, and mounted again."""
+    """Unmount a disk inside the watched folder, change it elsewhere, and mount it again."""
     image = os.path.join(stage.scratch, "disk.img")
     stick, elsewhere = (os.path.join(stage.scratch, name) for name in ("Pictures/usb", "elsewhere"))
     for folder in (stick, elsewhere):
@@ -294,7 +294,7 @@ def unplugged(stage: Stage) -> str:
 
 
 def full_disk(stage: Stage) -> str:
-    """There is no room for pictures, and then none for the library."""
+    """Leave no room for pictures, and then none for the library."""
     home = os.path.join(stage.scratch, "home")
     for folder in (home, stage.root):
         os.makedirs(folder)
@@ -335,7 +335,7 @@ def full_disk(stage: Stage) -> str:
 
 
 def killed(stage: Stage) -> str:
-    """The watcher is killed while it works, and started again after more has changed."""
+    """Kill the watcher while it works, change more, and start it again."""
     count = stage.count // 4
     old = stage.fill("old", count)
     with stage.watch() as watch:
@@ -373,7 +373,7 @@ def killed(stage: Stage) -> str:
 
 
 def restarted(stage: Stage) -> str:
-    """The watcher is ended and started again, and told to begin anew, right after pictures came."""
+    """Let the watcher begin anew, by SIGHUP and by an end, right after pictures came."""
     count = 20
     with stage.watch() as watch:
         watch.until_watching()
