@@ -60,11 +60,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("bundle", help="the folder that `packaging/build` made")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--without-peers", action="store_true")
+    parser.add_argument(
+        "--environments", metavar="FOLDER", help="keep what is installed there for the next run"
+    )
     given = parser.parse_args(arguments)
     picture = photos.gather(photos.GATHERED)[0]
     with tempfile.TemporaryDirectory() as scratch:
         model = os.path.join(given.bundle, "models", os.listdir(f"{given.bundle}/models")[0])
-        ways = _ways(os.path.abspath(given.bundle), model, picture, scratch, given.without_peers)
+        kept = os.path.abspath(given.environments or scratch)
+        ways = _ways(os.path.abspath(given.bundle), model, picture, kept, given.without_peers)
         print(measure.machine(), end="\n\n")
         env = measure.environment(os.path.join(scratch, "home"))
         del env["PYTHONPATH"]  # each environment has its own
@@ -174,6 +178,8 @@ def _archive(bundle: str, model: str) -> str:
 
 def _install(folder: str, requirements: list[str]) -> str:
     """Make a virtual environment with these and without pip, which no program needs to run."""
+    if os.path.isdir(folder):
+        return folder
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     pip = [os.path.join(folder, "bin", "python"), "-m", "pip", "-q"]
     subprocess.run([*pip, "install", *requirements], check=True, stderr=subprocess.DEVNULL)
