@@ -125,7 +125,7 @@ class Trial:
 
     def measure(self, sizes: Sizes) -> tuple[list[Latencies], Idle]:
         """Run it all. Raises SystemExit when a picture gets no line."""
-        options = ["--settle-ms", str(self._settle_ms), "--idle-unload-minutes", "1000"]
+        options = ["--settle-ms", str(self._settle_ms), "--unload-minutes", "1000"]
         with (
             Watched([self._root], home=self._home, package=self._package, options=options) as watch,
             _bare(self._root) as bare,

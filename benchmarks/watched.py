@@ -41,6 +41,7 @@ class Line(NamedTuple):
 
     @property
     def path(self) -> str:
+        """The path of the record."""
         return str(self.record["path"])
 
 

@@ -83,6 +83,4 @@ def user_units_folder() -> str:
 
 def quarantines_file() -> str:
     """Return the path of the list of quarantine folders; it need not exist."""
-    return _below_home("quarantines.jsonl") or os.path.join(
-        platformdirs.user_state_dir(_APP, appauthor=False), "quarantines.jsonl"
-    )
+    return os.path.join(state_folder(), "quarantines.jsonl")

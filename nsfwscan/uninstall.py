@@ -136,14 +136,18 @@ def remove(found: Iterable[Traces]) -> Removal:
     found = list(found)
     removed, freed = 0, 0
     failures: list[tuple[str, str]] = []
-    for path, line in (one for traces in found for one in traces.lines):
-        with _noting(failures, path):
-            _take_out(path, line)
-    for path in (one for traces in found for one in traces.files):
-        size = _size(path)
-        with _noting(failures, path):
-            os.unlink(path)
-            removed, freed = removed + 1, freed + size
+    for traces in found:
+        before = len(failures)
+        for path, line in traces.lines:
+            with _noting(failures, path):
+                _take_out(path, line)
+        if len(failures) > before:
+            continue  # a line that is still there would complain of a file that is not
+        for path in traces.files:
+            size = _size(path)
+            with _noting(failures, path):
+                os.unlink(path)
+                removed, freed = removed + 1, freed + size
     kept = []
     # Kinds share folders on some systems, so folders come after all files, the deepest first.
     for folder in sorted({one for traces in found for one in traces.folders}, key=len)[::-1]:
@@ -282,7 +286,8 @@ def _configuration() -> Iterator[Traces]:
 def _completion() -> Iterator[Traces]:
     """Yield what `--install-completion` wrote.
 
-    zsh's start file keeps its lines: they serve the completions of other programs just as well.
+    zsh's start file keeps its lines: they serve the completions of other programs just as well. So
+    does PowerShell's profile, whose place only PowerShell can tell.
     """
     home = os.path.expanduser("~")
     bash = os.path.join(home, ".bash_completions", "nsfwscan.sh")

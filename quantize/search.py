@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from quantize.pictures import Picture
     from quantize.verify import Agreement
 
-_ROUNDS = 9
+_ROUNDS = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Candidate:
     shortcomings: tuple[str, ...]
     """What of the gate it misses."""
     milliseconds: float
-    """One picture, one thread, median; NaN when nothing was timed."""
+    """One picture, one thread, at best; NaN when nothing was timed."""
 
 
 @dataclass(frozen=True, slots=True)

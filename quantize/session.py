@@ -11,7 +11,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
-import numpy as np
 import onnxruntime
 
 from nsfwscan import cores
@@ -26,9 +25,9 @@ if TYPE_CHECKING:
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
-_HOPELESS = 1.4
+_HOPELESS = 1.2
 """A session that is this much slower than the fastest runs only the first rounds of a race."""
-_FIRST_ROUNDS = 3
+_FIRST_ROUNDS = 2
 
 _ERRORS_ONLY = 3
 """onnxruntime's level. Below it, every free axis of a graph brings a line about lenient merging."""
@@ -76,24 +75,24 @@ def on_all_cores(work: Callable[[_In], _Out], items: Iterable[_In]) -> list[_Out
 def race(
     sessions: Mapping[str, Session], pixels: Array, outputs: Sequence[str], *, rounds: int
 ) -> dict[str, float]:
-    """Time sessions side by side and return each one's median, in seconds.
+    """Time sessions side by side and return each one's best time, in seconds.
 
-    They take turns, so that a busy moment of the machine meets all of them. What cannot win is not
-    timed to the end: judged by its best time, which a busy moment does not spoil.
+    They take turns, so that a busy moment of the machine meets all of them; it can only make a run
+    longer, so the best one says most. What cannot win is not timed to the end.
     """
-    taken: dict[str, list[float]] = {name: [] for name in sessions}
+    best = dict.fromkeys(sessions, float("inf"))
     running = dict(sessions)
     for session in running.values():
         session.run(pixels, outputs)
     for number in range(rounds):
         if number == _FIRST_ROUNDS:
-            bound = _HOPELESS * min(map(min, taken.values()))
-            running = {name: one for name, one in running.items() if min(taken[name]) <= bound}
+            bound = _HOPELESS * min(best.values())
+            running = {name: one for name, one in running.items() if best[name] <= bound}
         for name, session in running.items():
             begun = time.perf_counter()
             session.run(pixels, outputs)
-            taken[name].append(time.perf_counter() - begun)
-    return {name: float(np.median(times)) for name, times in taken.items()}
+            best[name] = min(best[name], time.perf_counter() - begun)
+    return best
 
 
 def optimise(source: str, target: str) -> None:

@@ -263,7 +263,7 @@ def test_Q7_what_moves_nothing_has_no_limit(tmp_path: Path, q: Path) -> None:
 def test_Q7_a_watcher_has_a_limit_for_a_day_that_outlives_a_restart(
     tmp_path: Path, q: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limit = Limit(files=3, share=1.0, window_s=86_400)
+    limit = Limit(files=3, share=0.0, least=3, window_s=86_400)
     results = results_of(tmp_path / "p", 5, 100)
     mover = actor(q, limit=limit)
 

@@ -556,7 +556,7 @@ def test_a_new_threshold_costs_no_inference(
 ) -> None:
     first = call("scan", "-f", "jsonl", pictures)
     assert set(first.origins.values()) == {"model"}
-    monkeypatch.setattr("nsfwscan.lanes.Lanes._score", _must_not_be_called)
+    monkeypatch.setattr("nsfwscan.engine.Engine.score", _must_not_be_called)
     second = call("scan", "-f", "jsonl", "--flag-at", "0.6", pictures)
     assert set(second.origins.values()) == {"cache"}
     assert second.verdicts == {"red.png": "nsfw", "orange.png": "nsfw", "green.png": "safe"}

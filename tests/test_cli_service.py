@@ -16,12 +16,14 @@ from test_watch_status import STATUS
 
 from nsfwscan import locations
 from nsfwscan.service import managers
+from nsfwscan.service.launchd_agent import LABEL
 from nsfwscan.service.managers import Launchd, Scheduler
 from nsfwscan.service.spec import ServiceSpec
 from nsfwscan.watch.instance import InstanceLock
 from nsfwscan.watch.status import StatusFile
 
 SPEC = ServiceSpec(("/opt/nsfwscan", "watch", "--", "/pictures"))
+ACTIVE = "ActiveState=active\nSubState=running\nExecMainStatus=0\n"
 
 
 @pytest.fixture
@@ -74,32 +76,93 @@ def pictures(tmp_path: Path) -> Path:
 
 def test_from_install_to_uninstall(call: Call, tool: Tool, units: Path, pictures: Path) -> None:
     unit = units / "nsfwscan.service"
+    tool.says["show"] = ACTIVE
     done = call("service", "install", pictures)
     assert (done.code, done.out) == (0, "")
     assert "and started" in done.err
     assert str(pictures) in unit.read_text()
-    assert [line.split(" ", 2)[2] for line in tool.asked] == [
+    assert [line.split(" ", 2)[2] for line in tool.asked[:-1]] == [
         "daemon-reload",
         "enable nsfwscan.service",
-        "restart nsfwscan.service",
+        "reset-failed nsfwscan.service",
+        "restart --no-block nsfwscan.service",
     ]
-    tool.says["is-active"] = "active\n"
     done = call("service", "status")
     assert done.code == 0
     assert "installed          yes" in done.out
-    tool.says["is-active"] = "inactive\n"
-    assert call("service", "status").code == 3
+    for state, running in (
+        ("inactive\nSubState=dead", False),
+        ("activating\nSubState=auto-restart", False),
+        ("activating\nSubState=start", True),
+        ("reloading\nSubState=reload", True),
+    ):
+        tool.says["show"] = f"ActiveState={state}\n"
+        assert call("service", "status").code == (0 if running else 3)
+    tool.says["show"] = ACTIVE
     for words in ("start", "stop"):
         assert call("service", words).code == 0
     assert tool.asked[-1] == "systemctl --user stop nsfwscan.service"
+    wanted = units / "default.target.wants" / "nsfwscan.service"
+    wanted.parent.mkdir()
+    wanted.symlink_to(unit)
+    tool.fails["disable"] = "Failed to connect to bus"  # then the link goes all the same
     assert call("service", "uninstall").code == 0
     assert not unit.exists()
+    assert not wanted.is_symlink()
     assert call("service", "status").code == 3
     for words in ("start", "stop", "uninstall"):
         done = call("service", words)
         assert done.code == 2
         assert "no service is installed" in done.err
         assert "nsfwscan service install" in done.err
+
+
+def test_a_watcher_that_ends_at_once_is_told(
+    call: Call, tool: Tool, units: Path, pictures: Path
+) -> None:
+    tool.says["show"] = "ActiveState=activating\nSubState=auto-restart\nExecMainStatus=2\n"
+    done = call("service", "install", pictures)
+    assert done.code == 2
+    assert "ended at once, with exit code 2" in done.err
+    assert "journalctl --user -u nsfwscan" in done.err
+    assert (units / "nsfwscan.service").exists()
+
+
+def test_a_start_that_takes_long_is_not_waited_for(
+    call: Call, tool: Tool, units: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(managers, "_START_S", 0.3)
+    tool.says["show"] = "ActiveState=activating\nSubState=start\nExecMainStatus=0\nJob=7\n"
+    assert call("service", "install", pictures).code == 0
+    assert sum("show" in line for line in tool.asked) > 1
+    assert (units / "nsfwscan.service").exists()
+
+
+@pytest.mark.usefixtures("units", "tool")
+def test_options_of_the_watcher_are_its_own(call: Call, pictures: Path) -> None:
+    done = call(
+        "service",
+        "install",
+        "--print",
+        "--settle-ms",
+        "500",
+        pictures,
+        "-e",
+        "a b%",
+        "--exclude=$x",
+        "--poll",
+    )
+    assert done.code == 0
+    words = '"--settle-ms=500" "--exclude=a b%%" "--exclude=$$x" "--poll" "--" "'
+    assert f'"watch" {words}{pictures}"\n' in done.out
+    for wrong, sentence in (
+        (["--sttle-ms", "5"], "No such option: --sttle-ms"),
+        (["--settle-ms", "soon"], "--settle-ms"),
+        (["--once"], "leave out --once"),
+    ):
+        done = call("service", "install", "--print", pictures, *wrong)
+        assert (done.code, done.out) == (2, "")
+        assert sentence in done.err
 
 
 def test_print_writes_nothing(call: Call, tool: Tool, units: Path, pictures: Path) -> None:
@@ -173,9 +236,13 @@ def test_launchd(tool: Tool, tmp_path: Path) -> None:
     launchd.install(SPEC)
     path, text = launchd.written(SPEC)
     assert Path(path).read_text() == text
-    assert tool.asked == [f"launchctl bootstrap gui/{os.getuid()} {path}"]
+    assert tool.asked == []
+    tool.fails["print"] = "Could not find service"
+    launchd.start()
+    assert tool.asked[-1] == f"launchctl bootstrap gui/{os.getuid()} {path}"
     launchd.install(SPEC)
-    assert [line.split()[1] for line in tool.asked[1:]] == ["bootout", "bootstrap"]
+    assert tool.asked[-1] == f"launchctl bootout gui/{os.getuid()}/{LABEL}"
+    tool.fails.clear()
     tool.says["print"] = "\tstate = running\n"
     assert launchd.state() == (True, True)
     launchd.start()
@@ -187,10 +254,11 @@ def test_launchd(tool: Tool, tmp_path: Path) -> None:
     with pytest.raises(managers.ServiceError, match="was not written by"):
         launchd.install(SPEC)
     Path(path).unlink()
-    tool.fails["bootstrap"] = "Bootstrap failed: 5: Input/output error"
+    launchd.install(SPEC)
+    tool.fails = {"print": "no", "bootstrap": "Bootstrap failed: 5: Input/output error"}
     with pytest.raises(managers.ServiceError, match="Bootstrap failed"):
-        launchd.install(SPEC)
-    assert not os.path.exists(path)
+        launchd.start()
+    assert os.path.exists(path)
 
 
 def test_the_task_scheduler(tool: Tool) -> None:

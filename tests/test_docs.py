@@ -85,8 +85,10 @@ def test_the_python_example_runs(
     assert "safe" in shown[1]
 
 
-def test_the_configuration_example_is_accepted(tiny: Path, home: Path, tmp_path: Path) -> None:
-    (example,) = _blocks("toml")
+@pytest.mark.parametrize("example", _blocks("toml"))
+def test_the_configuration_examples_are_accepted(
+    tiny: Path, home: Path, tmp_path: Path, example: str
+) -> None:
     (home / "config.toml").write_text(example)
     assert main(["scan", "--quiet", str(tmp_path)]) == 0
 

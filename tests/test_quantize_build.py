@@ -286,6 +286,7 @@ sys.exit(main([name, *arguments]))
 """`python -m quantize`, but that the catalogue has other checksums."""
 
 
+@pytest.mark.timeout(600 if AT_FULL_SIZE else 120)
 @pytest.mark.parametrize(
     ("name", "size"),
     [("falconsai", "base" if AT_FULL_SIZE else "mini"), ("marqo", "tiny")],
@@ -293,7 +294,11 @@ sys.exit(main([name, *arguments]))
 def test_the_one_command_stays_below_a_minute_and_two_gigabytes(
     name: str, size: str, tmp_path: Path, home: Path
 ) -> None:
-    """Download, search and package, in a process of its own; real size with TESTS_AT_FULL_SIZE."""
+    """Download, search and package, in a process of its own; real size with TESTS_AT_FULL_SIZE.
+
+    The minute is one of processor time: other work on the computer does not spoil it, and where
+    there is none, two cores are done sooner.
+    """
     folder = published(name, tmp_path / "published", size)
     entry = catalogue.load()[name]
     assert entry.checkpoint is not None
@@ -306,6 +311,8 @@ def test_the_one_command_stays_below_a_minute_and_two_gigabytes(
     for at, one in enumerate(small_vits.pixels(entry.input.geometry.crop_width, 16)):
         Image.fromarray(one).save(seen / f"{at:02}.png")
     output = tmp_path / "package"
+    resource = pytest.importorskip("resource", reason="Windows does not count this")
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with loopback_hub.running() as hub:
         files = [dataclasses.astuple(one) for one in put(hub, entry.checkpoint, folder)]
         shutil.rmtree(folder)
@@ -318,10 +325,12 @@ def test_the_one_command_stays_below_a_minute_and_two_gigabytes(
             env={**os.environ, "HF_ENDPOINT": hub.endpoint},
         )
     assert done.returncode == 0, done.stderr
-    print(done.stdout, done.stderr)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    worked = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    print(done.stdout, done.stderr, f"{worked:.1f} s of processor time", sep="\n")
     took = re.search(r"took ([0-9.]+) s, ([0-9]+) MB at the peak", done.stderr)
     assert took is not None
-    assert float(took[1]) < 60
+    assert worked < 60
     assert float(took[2]) < 2000
     scanned = nsfwscan("scan", str(seen), "--model", str(output), "--exit-zero")
     assert scanned.returncode == 0, scanned.stderr

@@ -1,4 +1,3 @@
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from benchmarks.vit_saturation import with_unsigned_weights
 from quantize import int8, recipes
 from quantize.calibrate import calibrate
-from quantize.graph import Graph
 from quantize.recipes import Recipe, Scales, WeightRange
 from quantize.session import Session
 
@@ -42,23 +41,6 @@ def test_full_range_weights_would_overflow() -> None:
     """The reason for the two other ranges."""
     rounded, _ = int8.round_weights(np.ones((2, 1), np.float32), WeightRange.FULL)
     assert 255 * int(rounded.sum()) > 32767
-
-
-def with_unsigned_weights(graph: Graph) -> Graph:
-    """Return `graph` with the same weights as uint8 around 128.
-
-    onnxruntime's kernel for those widens to 16 bits before it multiplies, so it cannot saturate.
-    """
-    weights = {**graph.weights, "middle.128": np.array(128, np.uint8)}
-    nodes = []
-    for node in graph.nodes:
-        if node.op == "MatMulIntegerToFloat" and node.inputs[1] in graph.weights:
-            name = node.inputs[1]
-            weights[name] = (graph.weights[name].astype(np.int16) + 128).astype(np.uint8)
-            inputs = (*node.inputs[:5], "middle.128", *node.inputs[6:])
-            node = dataclasses.replace(node, inputs=inputs)
-        nodes.append(node)
-    return dataclasses.replace(graph, nodes=tuple(nodes), weights=weights)
 
 
 @pytest.mark.parametrize(

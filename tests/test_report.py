@@ -16,6 +16,7 @@ import json
 import math
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ import tiny_model
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nsfwscan.acts import Act, ActionName, ActTally, Outcome
 from nsfwscan.policy import Policy, overrule
 from nsfwscan.report.formats import (
     Format,
@@ -98,22 +100,45 @@ def ruled_grid() -> list[ScanResult]:
     return [*results, scanned("/model/0.9.jpg", 0.9), Failed("/bad/cut.jpg", FailReason.TRUNCATED)]
 
 
-def summary(results: list[ScanResult], *, interrupted: bool = False, seconds: float = 4) -> Summary:
+def acts_grid() -> list[Act]:
+    """Return every action with every outcome, and a name that is no text."""
+    acts = [
+        Act(f"/{action}/{outcome}.jpg", action, outcome, "/to/x" if outcome == "done" else None)
+        for action in ActionName
+        for outcome in Outcome
+    ]
+    detail = "no [red]\x1b room"
+    return [*acts, Act(f"/{NAMES[3]}", ActionName.TAG, Outcome.FAILED, None, detail)]
+
+
+def summary(
+    results: list[ScanResult],
+    *,
+    interrupted: bool = False,
+    seconds: float = 4,
+    acts: Sequence[Act] = (),
+) -> Summary:
     """Return the summary of these results."""
+    counts = ActTally()
+    for act in acts:
+        counts.count(act)
     tally = ScanTally()
     for result in results:
         tally.count(result)
     tally.walk.hidden, tally.walk.excluded, tally.walk.other_names = 1, 22, 3333
-    return Summary(tally, MANIFEST, Policy(REVIEW_AT, FLAG_AT), seconds, interrupted)
+    policy = Policy(REVIEW_AT, FLAG_AT)
+    return Summary(tally, MANIFEST, policy, seconds, interrupted, counts)
 
 
-def report(form: Format, results: list[ScanResult]) -> bytes:
-    """Return what a format makes of results."""
+def report(form: Format, results: list[ScanResult], acts: Sequence[Act] = ()) -> bytes:
+    """Return what a format makes of results, and of what was done about them."""
     stream = io.BytesIO()
     writer = reporter_for(form, stream, Recorder(MANIFEST))
     for result in results:
         writer.add(result)
-    writer.end(summary(results).record())
+    for act in acts:
+        writer.act(act)
+    writer.end(summary(results, acts=acts).record())
     return stream.getvalue()
 
 
@@ -122,6 +147,10 @@ def golden_files(folder: Path) -> dict[Path, bytes]:
     files = {}
     for name, results in (("report", grid()), ("ruled", ruled_grid())):
         files |= {folder / f"{name}.{form}": report(form, results) for form in Format}
+    one = [scanned("/a.jpg", 0.9)]
+    files |= {folder / f"acted.{form}": report(form, one, acts_grid()) for form in Format}
+    acted = summary(one, acts=acts_grid()).paragraph()
+    files[folder / "acted.txt"] = (acted + "\n").encode()
     files[folder / "summary.txt"] = (summary(grid()).paragraph() + "\n").encode()
     files[folder / "ruled.txt"] = (summary(ruled_grid()).paragraph() + "\n").encode()
     return files
@@ -137,9 +166,10 @@ def write_golden_files(folder: Path) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *(f"{kind}.{form}" for kind in ("report", "ruled") for form in Format),
+        *(f"{kind}.{form}" for kind in ("report", "ruled", "acted") for form in Format),
         "summary.txt",
         "ruled.txt",
+        "acted.txt",
     ],
 )
 def test_golden(name: str) -> None:

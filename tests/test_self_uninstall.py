@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import importlib.metadata
 import json
@@ -323,7 +324,30 @@ def test_what_cannot_be_removed_is_named_and_the_rest_goes(
     assert (tiny / "model.onnx").exists()
 
 
-def test_a_full_disk_or_a_link_to_nowhere_is_no_traceback(call: Call, home: Path) -> None:
+def test_a_full_disk_costs_no_line_of_a_start_file(
+    call: Call, person: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = person / ".bash_completions" / "nsfwscan.sh"
+    script.parent.mkdir()
+    script.write_text("_NSFWSCAN_COMPLETE")
+    (person / ".bashrc").write_text(f"source '{script}'\nmine\n")
+
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        done = call("self-uninstall", "--purge", "-y")
+    assert done.code == 2
+    assert ".bashrc could not be removed: No space left on device" in done.err
+    assert (person / ".bashrc").read_text() == f"source '{script}'\nmine\n"
+    assert sorted(os.listdir(person)) == [".bash_completions", ".bashrc"]
+    assert script.exists()  # or the line would complain at every start
+    assert call("self-uninstall", "--purge", "-y").code == 0
+    assert (person / ".bashrc").read_text() == "mine\n"
+
+
+def test_links_to_nowhere_are_no_traceback(call: Call, home: Path) -> None:
     os.symlink(home / "nowhere", home / "config.toml")
     os.symlink(home / "gone", home / "models")
     assert call("self-uninstall", "--purge", "-y").code == 0

@@ -40,7 +40,8 @@ def test_the_command_is_this_program_with_absolute_folders(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("NSFWSCAN_HOME")
+    for name in spec_module._PLACES:
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", "/home/someone")
     found = spec_for(("Pictures", "~/Downloads", "-x"), config="own.toml")
     *command, last = found.command
@@ -56,14 +57,36 @@ def test_the_command_is_this_program_with_absolute_folders(
     assert last == str(tmp_path / "-x")
     assert found.environment == ()
     monkeypatch.setenv("NSFWSCAN_HOME", "portable")
-    assert spec_for((), config=None).environment == (("NSFWSCAN_HOME", str(tmp_path / "portable")),)
+    monkeypatch.setenv("XDG_STATE_HOME", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/big/cache")
+    found = spec_for(("a",), config=None, options=("--settle-ms=5", "--poll"))
+    assert found.environment == (
+        ("NSFWSCAN_HOME", str(tmp_path / "portable")),
+        ("XDG_CACHE_HOME", "/big/cache"),
+    )
+    assert found.command[len(program()) :] == (
+        "watch",
+        "--settle-ms=5",
+        "--poll",
+        "--",
+        str(tmp_path / "a"),
+    )
 
 
 def test_a_bundle_starts_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert program() == (sys.executable, "-m", "nsfwscan")
+    assert program() == (sys.executable, "-P", "-m", "nsfwscan")
     monkeypatch.setattr(sys, "frozen", True, raising=False)
     monkeypatch.setattr(sys, "executable", "/opt/nsfwscan/nsfwscan")
     assert program() == ("/opt/nsfwscan/nsfwscan",)
+
+
+def test_a_folder_of_the_same_name_is_not_the_program(tmp_path: Path) -> None:
+    (tmp_path / "nsfwscan").mkdir()
+    (tmp_path / "nsfwscan" / "__main__.py").write_text("print('somebody else')")
+    done = subprocess.run(
+        [*program(), "--version"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("nsfwscan ")
 
 
 def test_no_window_on_windows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -187,7 +210,7 @@ def test_launchd_reads_back_what_was_meant() -> None:
 
 
 def xml(spec: ServiceSpec) -> str:
-    data = task(spec)
+    data = task(spec, r"HOME\some & one")
     assert data[:2] in {b"\xff\xfe", b"\xfe\xff"}, "schtasks wants UTF-16 with its mark"
     return data.decode("utf-16").split("?>", 1)[1]
 
@@ -225,6 +248,8 @@ def test_the_task_fits_its_schema_and_reads_back() -> None:
     schema = xmlschema.XMLSchema(str(_SCHEMA))
     schema.validate(xml(spec))
     found = schema.to_dict(xml(spec))
+    (trigger,) = found["Triggers"]["LogonTrigger"]
+    assert trigger["UserId"] == found["Principals"]["Principal"]["UserId"] == r"HOME\some & one"
     (action,) = found["Actions"]["Exec"]
     assert action["Command"] == SPEC.command[0]
     wanted = [word.replace("\n", " ").replace("\t", " ") for word in SPEC.command[1:]]

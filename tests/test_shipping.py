@@ -184,6 +184,17 @@ def test_a_wrong_sbom_is_refused() -> None:
         sbom.validate('{"bomFormat": "CycloneDX", "specVersion": "1.6", "components": [{}]}')
 
 
+def test_the_libraries_for_sboms_and_bundles_have_one_owner_each() -> None:
+    owners = {"cyclonedx": {"sbom.py"}, "packageurl": {"sbom.py"}, "PyInstaller": {"inventory.py"}}
+    for library, owner in owners.items():
+        importing = {
+            path.name
+            for path in (_PACKAGING / "shipping").glob("*.py")
+            if re.search(rf"^\s*(from|import) {library}\b", path.read_text(), flags=re.MULTILINE)
+        }
+        assert importing == owner
+
+
 # Equal input, equal bytes
 
 
@@ -300,8 +311,18 @@ def test_ship(
         "nsfwscan-V-linux-x86_64.sbom.cdx.json", "nsfwscan-V-linux-x86_64.tar.xz",
         "nsfwscan_V_amd64.deb",
     }  # fmt: skip
+    readme = (_PACKAGING.parent / "README.md").read_text()
+    assert all(f"`{name.replace(__version__, 'V')}`" in readme for name in one)
     assert run(tool("sha256sum"), "-c", "SHA256SUMS", cwd=tmp_path / "one").returncode == 0
     assert "SHA256SUMS" in capsys.readouterr().out
+
+
+def test_every_script_of_packaging_is_in_the_readme() -> None:
+    readme = (_PACKAGING.parent / "README.md").read_text()
+    for path in _PACKAGING.rglob("*"):
+        if path.is_file() and os.access(path, os.X_OK) and path.parent.name != "linux":
+            name = path.relative_to(_PACKAGING.parent).as_posix()
+            assert name in readme, name
 
 
 def test_times_come_from_the_variable_or_the_last_commit(monkeypatch: pytest.MonkeyPatch) -> None:

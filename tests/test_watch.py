@@ -20,7 +20,7 @@ from watch_fakes import Told, picture, tree, watching
 
 from nsfwscan.errors import LibraryUnavailable, NsfwscanError
 from nsfwscan.library import Library
-from nsfwscan.results import Failed, FailReason, Scanned
+from nsfwscan.results import Failed, FailReason, FileKey, Scanned
 from nsfwscan.watch import settle, watcher
 from nsfwscan.watch.changes import Event
 from nsfwscan.watch.events import Events
@@ -106,13 +106,35 @@ def test_a_young_file_is_located_later_without_a_second_event(
     with watching(root, library=library) as running:
         path = picture(root / "a.jpg", b"young")
         running.until_as(root)
-        folder = library.folder(str(root), watch_fakes.SCORER)
-        assert "a.jpg" not in folder
-        running.until(lambda: "a.jpg" in library.folder(str(root), watch_fakes.SCORER), within_s=8)
+
+        def located() -> bool:
+            known = library.folder(str(root), watch_fakes.SCORER)
+            return "a.jpg" in known and known["a.jpg"].key == FileKey.of(os.stat(path))
+
+        assert not located()
+        running.until(located, within_s=8)
         # Same size, same times but the inode's: only reading it again tells.
         running.until(lambda: running.watcher.state().queue == 0)
     assert running.told.lines == [("new", path.name)]
     assert pool.decoded == [b"young"]
+
+
+def test_a_restart_right_after_a_verdict_tells_nothing_twice(
+    root: Path, library: Library, pool: FakePool
+) -> None:
+    told = watch_fakes.Told()
+    path, other = picture(root / "a.jpg", b"as it was"), picture(root / "b.jpg", b"stays")
+    with watching(root, library=library, told=told) as running:
+        running.until_as(root)
+    assert len(told.changes) == 2
+    found = path.stat()
+    path.write_bytes(b"otherwise")  # as long, and soon as old
+    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
+    with watching(root, library=library, told=told) as running:
+        running.until_as(root)
+        running.until(lambda: running.watcher.state().queue == 0)
+    assert told.lines[2:] == [("changed", "a.jpg")]
+    assert pool.decoded.count(b"stays") == 1, other
 
 
 def test_a_burst_makes_few_scans_and_few_transactions(
@@ -270,9 +292,16 @@ def _keep_times(path: Path, final: bytes) -> None:
     shutil.copy2(source, path)
 
 
-@pytest.mark.parametrize("known", [False, True])
 @pytest.mark.parametrize(
-    "save", [_rename_over, _download, _truncate_and_write, _stall, _keep_times]
+    ("save", "known"),
+    [
+        (_rename_over, True),
+        (_rename_over, False),
+        (_download, False),
+        (_truncate_and_write, True),
+        (_stall, False),
+        (_keep_times, True),
+    ],
 )
 def test_W4_one_verdict_for_the_final_content_and_none_for_a_part(
     root: Path, library: Library, save, known: bool

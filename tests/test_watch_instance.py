@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from sizes import trials
 
 from nsfwscan.errors import AlreadyRunning, NsfwscanError
+from nsfwscan.watch import instance
 from nsfwscan.watch.instance import InstanceLock, is_held
 
 _STARTS = trials(30, 1000)
@@ -94,6 +96,22 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(NsfwscanError, match="file/lock cannot be opened"):
         InstanceLock(str(tmp_path / "file" / "lock")).acquire()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="locks are part of every file system there")
+def test_a_file_system_without_locks_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(_descriptor: int, _kind: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(instance.fcntl, "flock", flock)
+    lock = InstanceLock(str(tmp_path / "lock"))
+    with pytest.raises(NsfwscanError, match="lock cannot be locked: No locks available") as refused:
+        lock.acquire()
+    assert "NSFWSCAN_HOME" in refused.value.hint
+    lock.release()
+    assert not is_held(str(tmp_path / "lock"))
 
 
 def test_L1_of_many_that_start_at_once_one_runs(tmp_path: Path) -> None:

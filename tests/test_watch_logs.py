@@ -64,6 +64,45 @@ def test_without_paths_lines_still_belong_together(
     assert fourth.endswith("the library ~/.cache/x cannot be written")
 
 
+def test_without_paths_an_error_does_not_name_its_file_either(
+    path: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("HOME", "/home/ann")
+    monkeypatch.setenv("USERPROFILE", "/home/ann")
+    handler = open_log(path, with_paths=False)
+    try:
+        os.stat("/no/holiday.jpg")
+    except OSError as error:
+        log.warning("it failed: %s", error)
+        log.exception("it failed: %s", LoggedPath("/no/holiday.jpg"))
+    try:
+        int("holiday.jpg")
+    except ValueError:
+        log.exception("odd")
+    log.info("watching /home/anna/x, /home/ann, and '/home/ann'")
+    close_log(handler)
+    text = Path(path).read_text()
+    assert "holiday" not in text
+    assert text.count("No such file or directory") == 2
+    *_, odd, last = lines(path)
+    assert odd.endswith("odd (ValueError)")
+    assert last.endswith("watching /home/anna/x, ~, and '~'")
+    # Whoever else listens hears everything.
+    assert "holiday.jpg" in caplog.text
+    assert "Traceback" in caplog.text
+
+
+def test_a_home_at_the_root_is_no_part_of_every_path(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/")
+    monkeypatch.setenv("USERPROFILE", "/")
+    handler = open_log(path, with_paths=False)
+    log.info("the library /var/x")
+    close_log(handler)
+    assert lines(path)[0].endswith("the library /var/x")
+
+
 def test_it_never_grows_beyond_four_files(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "_BYTES", 2000)
     handler = open_log(path, with_paths=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import stat
 from pathlib import Path
@@ -94,4 +95,16 @@ def test_a_place_that_cannot_be_written_is_no_trouble(tmp_path: Path, clock: Clo
 def test_what_cannot_be_understood_is_no_status(tmp_path: Path, text: str) -> None:
     path = tmp_path / "status.json"
     path.write_text(text, "latin-1")
+    assert read(str(path)) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("queue", "3"), ("scanned", None), ("running_since", "now"), ("paused", 1), ("roots", 7)],
+)
+def test_a_status_of_the_wrong_kind_is_none(tmp_path: Path, name: str, value: object) -> None:
+    path = tmp_path / "status.json"
+    StatusFile(str(path)).write(STATUS)
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps({**document, name: value}))
     assert read(str(path)) is None

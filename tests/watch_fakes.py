@@ -160,9 +160,9 @@ def watching(
     options = replace(options, **changed)
     with Engine(FakeClassifier, MANIFEST.input.geometry, jobs=2) as engine:
         book = RulingBook(locations.rulings_file())
-        workshop = Workshop(MANIFEST, POLICY, engine, library, SCORER, book)
         warnings: list[str] = []
         remarks: list[str] = []
+        workshop = Workshop(MANIFEST, POLICY, engine, library, SCORER, book, warnings.append)
         watcher = Watcher(
             workshop, [str(root) for root in roots], options, told,
             say=remarks.append, warn=warnings.append,

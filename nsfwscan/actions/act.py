@@ -23,7 +23,7 @@ from nsfwscan.actions.scored_file import ScoredFile, Unwilling
 from nsfwscan.actions.vault import BATCH, Moved, Vault, Wanted
 from nsfwscan.acts import Act, ActionName, Outcome
 from nsfwscan.errors import NsfwscanError
-from nsfwscan.results import Scanned, ScanResult
+from nsfwscan.results import Ruling, Scanned, ScanResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -39,6 +39,8 @@ class Limit:
     files: int = 200
     share: float = 0.05
     """Of the pictures that the run has a verdict for, 0 to 1."""
+    least: int = 0
+    """So many may be moved whatever share they are: a watcher of 15 pictures has nobody to ask."""
     window_s: float | None = None
     """None: the limit is for one run. Seconds: for all that was moved in the last so many."""
 
@@ -116,7 +118,9 @@ class Actor:
         targets, self._targets = self._targets, []
         considered, self._considered = self._considered, 0
         moving = sum(any(rule.action in MOVING for rule in one.rules) for one in targets)
-        question = self._question(moving, considered if among is None else among)
+        runs = any(rule.action is ActionName.COMMAND for one in targets for rule in one.rules)
+        what = "move, or run a command on," if runs else "move"
+        question = self._question(what, moving, considered if among is None else among)
         if question and self._dry_run:
             self._say(f"{question} A run that is not dry stops here and asks.")
         elif question and not confirm(question):
@@ -138,7 +142,7 @@ class Actor:
 
     # The limit
 
-    def _question(self, moving: int, among: int) -> str:
+    def _question(self, what: str, moving: int, among: int) -> str:
         """Return what to ask before so many are moved; empty when it is within the limit."""
         limit = self._limit
         before = 0
@@ -146,13 +150,14 @@ class Actor:
             since = time.time() - limit.window_s
             before = sum(number for at, number in self._history(limit.window_s) if at >= since)
         total = before + moving
-        if not moving or (total <= limit.files and total <= limit.share * among):
+        share_is_fine = total <= limit.share * among or total <= limit.least
+        if not moving or (total <= limit.files and share_is_fine):
             return ""
         share = f" ({total / among:.1%})" if among else ""
         when = "" if limit.window_s is None else f" within {limit.window_s / 3600:g} hours"
         return (
-            f"This would move, or run a command on, {total:,} of {among:,} pictures{share}{when}. "
-            f"The limit is {limit.files:,} or {limit.share:.4g} of them."
+            f"This would {what} {total:,} of {among:,} pictures{share}{when}. "
+            f"The limit is {limit.files:,} or {limit.share * 100:g} % of them."
         )
 
     def _history(self, window_s: float) -> deque[tuple[float, int]]:
@@ -257,12 +262,14 @@ class Actor:
                     acts.append(self._act(one, opened))
                 else:
                     stack.enter_context(opened)
-                    wanted.append(Wanted(opened, self._reason(one.result)))
+                    # Who denies a picture after having restored it has changed their mind.
+                    again = self._again or one.result.verdict.ruling is Ruling.DENIED
+                    wanted.append(Wanted(opened, self._reason(one.result), again))
                     ready.append(one)
             if not wanted:
                 return acts
             try:
-                results = vault.take(wanted, again=self._again)
+                results = vault.take(wanted)
             except NsfwscanError as error:
                 self._warn(str(error))
                 results = [Moved(Outcome.FAILED, None, str(error))] * len(wanted)

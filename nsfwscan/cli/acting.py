@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -13,33 +15,37 @@ from nsfwscan.actions.quarantine import Quarantines
 from nsfwscan.actions.rules import Rule, rule_of
 from nsfwscan.cli.talk import Talk
 from nsfwscan.report.record import Recorder
-from nsfwscan.session import Session
+
+if TYPE_CHECKING:
+    from nsfwscan.cli.watch_lines import ChangeLines
+    from nsfwscan.models.manifest import ModelManifest
+    from nsfwscan.watch.changes import Change
+    from nsfwscan.watch.watcher import Watcher, WatchState
 
 
 @dataclass(frozen=True, slots=True)
 class ActOptions:
-    """What the command line says about actions."""
+    """What is to be done about pictures, and how far it may go."""
 
-    actions: tuple[str, ...] = ()
-    """As `--action` takes them: `NAME` or `NAME=VALUE`."""
+    rules: tuple[Rule, ...]
+    limit_files: int
+    limit_percent: float
+    limit_least: int = 0
+    limit_window_s: float | None = None
     dry_run: bool = False
-    yes: bool = False
     again: bool = False
-    limit_files: int = 200
-    limit_percent: float = 5.0
     quarantine: str | None = None
 
 
-def rules_of(options: ActOptions, configured: tuple[Rule, ...]) -> tuple[Rule, ...]:
-    """Return the rules to follow, those of the command line first. Raises `UsageError`."""
-    return tuple(map(rule_of, options.actions)) + configured
+def rules_of(actions: Iterable[str], configured: tuple[Rule, ...]) -> tuple[Rule, ...]:
+    """Return the rules to follow, those of `--action` first. Raises `UsageError`."""
+    return tuple(map(rule_of, actions)) + configured
 
 
-def actor_for(options: ActOptions, rules: tuple[Rule, ...], session: Session, talk: Talk) -> Actor:
-    """Return what follows `rules` with the results of a session."""
-    manifest = session.manifest
+def actor_for(options: ActOptions, manifest: ModelManifest, talk: Talk) -> Actor:
+    """Return what follows rules with the results of a model."""
     return Actor(
-        rules,
+        options.rules,
         record=Recorder(manifest).record,
         model=f"{manifest.package} {manifest.fingerprint[:12]}",
         quarantines=Quarantines(options.quarantine, talk.warn),
@@ -47,8 +53,73 @@ def actor_for(options: ActOptions, rules: tuple[Rule, ...], session: Session, ta
         warn=talk.warn,
         dry_run=options.dry_run,
         again=options.again,
-        limit=Limit(options.limit_files, options.limit_percent / 100),
+        limit=Limit(
+            options.limit_files,
+            options.limit_percent / 100,
+            options.limit_least,
+            options.limit_window_s,
+        ),
     )
+
+
+class ActingSink:
+    """Stands between a watcher and its lines: passes changes on, and acts on them.
+
+    Not before everything has been looked at once: until then nobody knows how many pictures there
+    are, and what share of them would be moved.
+    """
+
+    def __init__(
+        self,
+        lines: ChangeLines,
+        actor: Actor,
+        confirm: Confirm,
+        beat: Callable[[WatchState], None],
+    ) -> None:
+        """`beat` is told every second or two how the watcher is, also while it acts."""
+        self._lines = lines
+        self._actor = actor
+        self._confirm = confirm
+        self._beat = beat
+        self._waiting = False
+        self._state: Callable[[], WatchState] | None = None
+
+    def watch(self, watcher: Watcher) -> None:
+        """Take the watcher that is asked how many pictures there are."""
+        self._state = watcher.state
+
+    def change(self, change: Change) -> None:
+        """Pass a change on, and remember it."""
+        self._lines.change(change)
+        if change.result is not None:
+            self._actor.consider(change.result)
+            self._waiting = True
+
+    def batch_done(self) -> None:
+        """Act on what came, once there was a first look at everything."""
+        self._lines.batch_done()
+        state = self._state() if self._state is not None and self._waiting else None
+        if state is not None and state.reconciled_at is not None:
+            self._act(state)
+
+    def beat(self, state: WatchState) -> None:
+        """Pass the state on, and act on what came during the first look when that has ended."""
+        self._beat(state)
+        if self._waiting and state.reconciled_at is not None:
+            self._act(state)
+
+    def finish(self) -> None:
+        """Act on what is left, when the watcher ended by itself."""
+        if self._waiting and self._state is not None:
+            self._act(self._state())
+
+    def _act(self, state: WatchState) -> None:
+        self._waiting = False
+        among = state.pictures + state.queue
+        for act in self._actor.carry_out(self._confirm, among=among):
+            self._lines.act(act)
+            if self._state is not None:
+                self._beat(self._state())
 
 
 @dataclass(slots=True)
@@ -59,13 +130,15 @@ class Confirm:
     yes: bool
     may_ask: bool
     """False when standard input is taken by something else."""
+    way_on: str = "--yes goes on, --dry-run shows what"
+    """What to tell somebody who cannot be asked."""
 
     def __call__(self, question: str) -> bool:
         """Return whether to go on. Raises `typer.Exit` with 130 at Ctrl-C."""
         if self.yes:
             return True
         if not (self.may_ask and sys.stdin.isatty()):
-            self.talk.warn(f"{question} Nothing was done; --yes goes on, --dry-run shows what.")
+            self.talk.warn(f"{question} Nothing was done; {self.way_on}.")
             return False
         # A scan's own handler lets Ctrl-C end it gently; here it means no.
         before = signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -40,6 +40,12 @@ class Configuration:
     rules: tuple[Rule, ...] = ()
 
 
+def rules_in(context: typer.Context, *, ignored: bool) -> tuple[Rule, ...]:
+    """Return the rules of the configuration that was read for a command; none when `ignored`."""
+    found = context.obj
+    return found.rules if isinstance(found, Configuration) and not ignored else ()
+
+
 def read(context: typer.Context, given: str | None) -> Configuration:
     """Read the configuration file.
 

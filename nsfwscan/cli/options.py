@@ -99,6 +99,67 @@ Threads = Annotated[
         "time are faster, or several when single files are given, fewer than there are cores.",
     ),
 ]
+Actions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--action",
+        "-a",
+        metavar="ACTION",
+        rich_help_panel=ACTION_PANEL,
+        help="Do this about flagged pictures, once all are scanned: `quarantine` (move; "
+        "`nsfwscan quarantine restore` undoes it), `trash`, `copy=DIR`, `tag` (an XMP sidecar) "
+        "or `tag=xattr`, `command='PROGRAM {path}'` (without a shell; gets the record as JSON "
+        "on standard input), `notify`. May be given several times. `[[rule]]` tables in the "
+        "configuration do the same for good, for single folders, and for review.",
+    ),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        rich_help_panel=ACTION_PANEL,
+        help="Only say what would be done.",
+    ),
+]
+LimitFiles = Annotated[
+    int,
+    typer.Option(
+        "--limit-files",
+        metavar="N",
+        min=0,
+        envvar="NSFWSCAN_LIMIT_FILES",
+        rich_help_panel=ACTION_PANEL,
+        help="Ask before a run moves, or runs a command on, more pictures than this.",
+    ),
+]
+LimitPercent = Annotated[
+    float,
+    typer.Option(
+        "--limit-percent",
+        metavar="P",
+        min=0,
+        max=100,
+        envvar="NSFWSCAN_LIMIT_PERCENT",
+        rich_help_panel=ACTION_PANEL,
+        help="Ask also before it does so with more than this share of the pictures scanned.",
+    ),
+]
+Again = Annotated[
+    bool,
+    typer.Option(
+        "--again",
+        rich_help_panel=ACTION_PANEL,
+        help="Quarantine also pictures that were restored from there before.",
+    ),
+]
+NoRules = Annotated[
+    bool,
+    typer.Option(
+        "--no-rules",
+        rich_help_panel=ACTION_PANEL,
+        help="Ignore the rules of the configuration.",
+    ),
+]
 QuarantineFolder = Annotated[
     str | None,
     typer.Option(
@@ -107,8 +168,8 @@ QuarantineFolder = Annotated[
         envvar="NSFWSCAN_QUARANTINE",
         rich_help_panel=ACTION_PANEL,
         help="Keep the quarantine in DIR, for pictures of all volumes. Without it each volume has "
-        "one, `.nsfwscan-quarantine`, in the topmost folder above the picture that you may write "
-        "to.",
+        "one, `.nsfwscan-quarantine`, in the topmost folder above the picture that is yours, or "
+        "that you may write to.",
     ),
 ]
 Jobs = Annotated[

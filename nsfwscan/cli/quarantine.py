@@ -234,7 +234,8 @@ def _spellings(path: str) -> tuple[str, ...]:
     """Return a path as given, absolute, and with links followed as the journal has it."""
     absolute = os.path.abspath(os.path.expanduser(path))
     folder, name = os.path.split(absolute)
-    return path, absolute, os.path.join(os.path.realpath(folder), name)
+    spellings = path, absolute, os.path.join(os.path.realpath(folder), name)
+    return (*spellings, os.path.realpath(absolute)) if os.path.isdir(absolute) else spellings
 
 
 def _tell(one: GivenBack, talk: Talk, done: int, failed: int) -> tuple[int, int]:

@@ -6,20 +6,26 @@ from typing import Annotated
 
 import typer
 
-from nsfwscan.cli.config import Configuration
+from nsfwscan.cli.config import rules_in
 from nsfwscan.cli.options import (
     ACTION_PANEL,
     MEMORY_PANEL,
     OUTPUT_PANEL,
     WALK_PANEL,
+    Actions,
+    Again,
     AnyName,
+    DryRun,
     Exclude,
     FlagAt,
     Hidden,
     Include,
     Jobs,
+    LimitFiles,
+    LimitPercent,
     MaxSize,
     ModelName,
+    NoRules,
     Offline,
     OneFileSystem,
     ProviderName,
@@ -123,28 +129,8 @@ def scan(
             help="Exit with 0 also when something was flagged (1) or could not be read (3).",
         ),
     ] = False,
-    action: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--action",
-            "-a",
-            metavar="ACTION",
-            rich_help_panel=ACTION_PANEL,
-            help="Do this about flagged pictures, once all are scanned: `quarantine` (move; "
-            "`nsfwscan quarantine restore` undoes it), `trash`, `copy=DIR`, `tag` (an XMP sidecar) "
-            "or `tag=xattr`, `command='PROGRAM {path}'` (without a shell; gets the record as JSON "
-            "on standard input), `notify`. May be given several times. `[[rule]]` tables in the "
-            "configuration do the same for good, for single folders, and for review.",
-        ),
-    ] = None,
-    dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run",
-            rich_help_panel=ACTION_PANEL,
-            help="Only say what would be done.",
-        ),
-    ] = False,
+    action: Actions = None,
+    dry_run: DryRun = False,
     yes: Annotated[
         bool,
         typer.Option(
@@ -154,45 +140,10 @@ def scan(
             help="Do not ask when a run is over the limit.",
         ),
     ] = False,
-    limit_files: Annotated[
-        int,
-        typer.Option(
-            "--limit-files",
-            metavar="N",
-            min=0,
-            envvar="NSFWSCAN_LIMIT_FILES",
-            rich_help_panel=ACTION_PANEL,
-            help="Ask before a run moves, or runs a command on, more pictures than this.",
-        ),
-    ] = 200,
-    limit_percent: Annotated[
-        float,
-        typer.Option(
-            "--limit-percent",
-            metavar="P",
-            min=0,
-            max=100,
-            envvar="NSFWSCAN_LIMIT_PERCENT",
-            rich_help_panel=ACTION_PANEL,
-            help="Ask also before it does so with more than this share of the pictures scanned.",
-        ),
-    ] = 5.0,
-    again: Annotated[
-        bool,
-        typer.Option(
-            "--again",
-            rich_help_panel=ACTION_PANEL,
-            help="Quarantine also pictures that were restored from there before.",
-        ),
-    ] = False,
-    no_rules: Annotated[
-        bool,
-        typer.Option(
-            "--no-rules",
-            rich_help_panel=ACTION_PANEL,
-            help="Ignore the rules of the configuration.",
-        ),
-    ] = False,
+    limit_files: LimitFiles = 200,
+    limit_percent: LimitPercent = 5.0,
+    again: Again = False,
+    no_rules: NoRules = False,
     quarantine: QuarantineFolder = None,
     no_cache: Annotated[
         bool,
@@ -272,17 +223,19 @@ def scan(
         ),
     )
     talk = Talk(quiet=quiet)
-    configured = () if no_rules or not isinstance(context.obj, Configuration) else context.obj.rules
+    configured = rules_in(context, ignored=no_rules)
+    acting: ActOptions | None = None
     if action or configured:
         from nsfwscan.cli.acting import ActOptions, Confirm, actor_for, rules_of
 
         acting = ActOptions(
-            tuple(action or ()), dry_run, yes, again, limit_files, limit_percent, quarantine
+            rules_of(action or (), configured),
+            limit_files=limit_files,
+            limit_percent=limit_percent,
+            dry_run=dry_run,
+            again=again,
+            quarantine=quarantine,
         )
-        rules = rules_of(acting, configured)
-        ask = Confirm(talk, yes=yes, may_ask=files_from != "-")
-    else:
-        acting = None
     listed = None if files_from is None else PathList(files_from, null=null)
     with (
         # First of all, so that nobody waits for a scan whose results have no place to go.
@@ -299,7 +252,8 @@ def scan(
         reporter = reporter_for(output_format, stream, Recorder(session.manifest))
         acts = None
         if acting is not None:
-            acts = Acting(actor_for(acting, rules, session, talk), ask)
+            ask = Confirm(talk, yes=yes, may_ask=files_from != "-")
+            acts = Acting(actor_for(acting, session.manifest, talk), ask)
         summary = Run(session, talk, reporter, wanted, listed, acts).go(given)
     talk.say(summary.paragraph())
     raise typer.Exit(exit_code(summary, exit_zero=exit_zero))

@@ -7,14 +7,15 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from typing import Annotated, BinaryIO
+from typing import Annotated, Any, BinaryIO
 
 import typer
+from typer.core import TyperOption
 
 from nsfwscan import locations
 from nsfwscan.cli.commands import Command, Group
 from nsfwscan.cli.tables import print_table
-from nsfwscan.errors import ServiceError
+from nsfwscan.errors import ServiceError, UsageError
 from nsfwscan.images.discover import check_roots
 from nsfwscan.report.text import readable
 from nsfwscan.service.managers import manager
@@ -34,11 +35,16 @@ _NOT_RUNNING = 3
 _LOOK_S = 0.5
 
 
-@app.command(cls=Command)
+@app.command(cls=Command, context_settings={"ignore_unknown_options": True})
 def install(
     context: typer.Context,
-    paths: Annotated[
-        list[str], typer.Argument(metavar="PATH", help="Folders to watch.", show_default=False)
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PATH",
+            help="Folders to watch, and options of `nsfwscan watch`.",
+            show_default=False,
+        ),
     ],
     only_print: Annotated[
         bool, typer.Option("--print", help="Only print what would be written, and where to.")
@@ -49,14 +55,21 @@ def install(
 ) -> None:
     """Watch these folders from now on, whenever you are logged in.
 
-    How it watches is set in the configuration file, below `[watch]`, which the service reads at
-    each start: `settle-ms = 500` there stands for `nsfwscan watch --settle-ms 500`. To install
-    again with other folders replaces the service. One that nsfwscan did not write is left alone.
+    All options of `nsfwscan watch` may be given, too, and become part of the service. What is set
+    in the configuration file, below `[watch]`, can be changed later: the service reads it at each
+    start. To install again with other folders replaces the service. One that nsfwscan did not write
+    is left alone.
+
+    For example:
+
+        nsfwscan service install ~/Pictures ~/Downloads
+        nsfwscan service install ~/Pictures --exclude '*.tmp' --print
     """
+    paths, options = _for_watch(context, words)
     check_roots(os.path.expanduser(path) for path in paths)
     found = manager()
-    root = context.find_root()
-    spec = spec_for(tuple(paths), config=root.params.get("config_file"))
+    config = context.find_root().params.get("config_file")
+    spec = spec_for(paths, config=config, options=options)
     where, text = found.written(spec)
     if only_print:
         typer.echo(f"{readable(where)}:", err=True)
@@ -71,6 +84,31 @@ def install(
         + " `nsfwscan status` tells what it does.",
         err=True,
     )
+
+
+def _for_watch(context: typer.Context, words: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Take apart what `nsfwscan watch` would be given, as that command does: paths and options.
+
+    typer's own errors are raised for what it would not understand.
+    """
+    group: Any = context.find_root().command  # typer's commands are of no public type
+    command = group.commands["watch"]
+    watch = command.make_context("install", list(words), parent=context.parent)
+    if watch.params.get("once"):
+        raise UsageError("a service that ends after one look is none", hint="leave out --once")
+    given, _, order = command.make_parser(watch).parse_args(list(words))
+    options: list[str] = []
+    for parameter in dict.fromkeys(order):
+        if not isinstance(parameter, TyperOption):
+            continue
+        value = given[parameter.name]
+        name, other = ([*names][-1:] for names in (parameter.opts[:1], parameter.secondary_opts))
+        if parameter.is_flag:
+            options += name if value else other
+        else:
+            many = value if parameter.multiple else [value]
+            options += [f"{name[0]}={one}" for one in many]
+    return tuple(given["paths"]), tuple(options)
 
 
 @app.command(cls=Command)

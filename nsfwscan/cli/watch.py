@@ -12,11 +12,16 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from nsfwscan import locations
 from nsfwscan.cli import config
 from nsfwscan.cli.commands import RunAgain
 from nsfwscan.cli.options import (
+    ACTION_PANEL,
     OUTPUT_PANEL,
+    Actions,
+    Again,
     AnyName,
+    DryRun,
     Exclude,
     FlagAt,
     Hidden,
@@ -24,9 +29,11 @@ from nsfwscan.cli.options import (
     Jobs,
     MaxSize,
     ModelName,
+    NoRules,
     Offline,
     OneFileSystem,
     ProviderName,
+    QuarantineFolder,
     Quiet,
     ReviewAt,
     SymlinksChoice,
@@ -46,11 +53,16 @@ from nsfwscan.session import Settings, open_workshop
 from nsfwscan.watch.manners import PauseOptions, Pauses, When
 
 if TYPE_CHECKING:
+    from nsfwscan.watch.changes import Sink
     from nsfwscan.watch.watcher import Watcher
 
 WATCH_PANEL = "Watching"
 MANNERS_PANEL = "Manners"
 _EX_INTERRUPTED = 130
+_DAY_S = 86_400.0
+_UNASKED = 10
+"""Pictures that a watcher may move in a day, whatever share of all they are."""
+_WAY_ON = "`nsfwscan scan --action` makes up for it, --limit-files and --limit-percent allow more"
 
 
 def watch(
@@ -104,10 +116,10 @@ def watch(
     idle_unload_minutes: Annotated[
         float,
         typer.Option(
-            "--idle-unload-minutes",
+            "--unload-minutes",
             metavar="MIN",
             min=0.0,
-            envvar="NSFWSCAN_IDLE_UNLOAD_MINUTES",
+            envvar="NSFWSCAN_UNLOAD_MINUTES",
             rich_help_panel=WATCH_PANEL,
             help="How long after the last picture the model is taken out of memory.",
         ),
@@ -164,6 +176,35 @@ def watch(
         ),
     ] = LineFormat.LINES,
     only: OnlyThese = None,
+    action: Actions = None,
+    dry_run: DryRun = False,
+    limit_files: Annotated[
+        int,
+        typer.Option(
+            "--limit-files",
+            metavar="N",
+            min=0,
+            envvar="NSFWSCAN_LIMIT_FILES",
+            rich_help_panel=ACTION_PANEL,
+            help="Move, or run a command on, no more pictures than this within 24 hours.",
+        ),
+    ] = 200,
+    limit_percent: Annotated[
+        float,
+        typer.Option(
+            "--limit-percent",
+            metavar="P",
+            min=0,
+            max=100,
+            envvar="NSFWSCAN_LIMIT_PERCENT",
+            rich_help_panel=ACTION_PANEL,
+            help="And no larger share than this of the pictures that are watched, unless it is 10 "
+            "or fewer.",
+        ),
+    ] = 5.0,
+    again: Again = False,
+    no_rules: NoRules = False,
+    quarantine: QuarantineFolder = None,
     quiet: Quiet = False,
     jobs: Jobs = 0,
     threads: Threads = 0,
@@ -175,6 +216,9 @@ def watch(
     change gives one line, once: `new`, `changed`, `moved` or `gone`, with the verdict. Lines
     without findings are left out unless `--only all` or `--format jsonl` is given. What is known
     outlives a restart, and a folder that vanishes, as with a disk that is unplugged, is waited for.
+
+    Actions are taken about pictures that it tells of, after the first look at everything. Over the
+    limit nothing is done, and that is said; `nsfwscan scan --action` makes up for it.
 
     Ctrl-C and SIGTERM end it with exit code 0 after the pictures in hand; a second Ctrl-C ends it
     at once. SIGHUP reads the configuration again.
@@ -196,6 +240,7 @@ def watch(
             any_name=any_name,
             symlinks=symlinks,
             one_file_system=one_file_system,
+            own=(locations.models_folder(), locations.state_folder()),
             max_bytes=bytes_of(max_size),
         ),
         jobs=jobs,
@@ -218,6 +263,21 @@ def watch(
         once=once,
     )
     talk = Talk(quiet=quiet)
+    configured = config.rules_in(context, ignored=no_rules)
+    acting: ActOptions | None = None
+    if action or configured:
+        from nsfwscan.cli.acting import ActingSink, ActOptions, Confirm, actor_for, rules_of
+
+        acting = ActOptions(
+            rules_of(action or (), configured),
+            limit_files=limit_files,
+            limit_percent=limit_percent,
+            limit_least=_UNASKED,
+            limit_window_s=_DAY_S,
+            dry_run=dry_run,
+            again=again,
+            quarantine=quarantine,
+        )
     signals = _Signals(context, talk)
     with (
         signals.handled(),
@@ -230,9 +290,14 @@ def watch(
         _check(paths, workshop.library.places() if workshop.library else {})
         recorder = Recorder(workshop.manifest)
         wanted = frozenset(only or DEFAULT_ONLY[line_format])
-        companions.follow(
-            ChangeLines(line_format, sys.stdout.buffer, recorder, wanted), workshop.manifest
-        )
+        lines = ChangeLines(line_format, sys.stdout.buffer, recorder, wanted)
+        sink: Sink = lines
+        acts: ActingSink | None = None
+        if acting is not None:
+            ask = Confirm(talk, yes=False, may_ask=False, way_on=_WAY_ON)
+            actor = actor_for(acting, workshop.manifest, talk)
+            sink = acts = ActingSink(lines, actor, ask, companions.beat)
+        companions.follow(sink, workshop)
         watcher = Watcher(
             workshop,
             paths,
@@ -240,13 +305,17 @@ def watch(
             companions,
             say=companions.say,
             warn=companions.warn,
-            beat=companions.beat,
+            beat=companions.beat if acts is None else acts.beat,
             pace=Pauses(PauseOptions(on_battery=on_battery, under_load=under_load)).pace,
         )
+        if acts is not None:
+            acts.watch(watcher)
         signals.watcher = watcher
         if not once:
             companions.say(f"Watching {', '.join(paths)} with {workshop.manifest.package}.")
         watcher.run()
+        if acts is not None and once:
+            acts.finish()
         if signals.reload:
             companions.reloading()
     if signals.reload:

@@ -12,6 +12,7 @@ from nsfwscan.report.text import plain_json, readable
 from nsfwscan.results import Decision, Failed, Scanned, Skipped
 
 if TYPE_CHECKING:
+    from nsfwscan.acts import Act
     from nsfwscan.report.record import Recorder
     from nsfwscan.results import ScanResult
     from nsfwscan.watch.changes import Change
@@ -50,6 +51,26 @@ class ChangeLines:
                 line = _line(change)
             case LineFormat.JSONL:
                 line = self._json(change)
+            case _:
+                assert_never(self._form)
+        self._stream.write(line.encode() + b"\n")
+        self._stream.flush()
+
+    def act(self, act: Act) -> None:
+        """Write what was done about a picture. Raises what the stream raises."""
+        match self._form:
+            case LineFormat.LINES:
+                line = f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {act.action:<10}  {act.outcome:<9}  "
+                line += readable(act.path)
+                if act.detail:
+                    line += f"  ({readable(act.detail)})"
+            case LineFormat.JSONL:
+                record = {
+                    "event": "acted",
+                    **self._recorder.came_from(""),
+                    **self._recorder.act(act),
+                }
+                line = plain_json(json.dumps(record, ensure_ascii=False, allow_nan=False))
             case _:
                 assert_never(self._form)
         self._stream.write(line.encode() + b"\n")

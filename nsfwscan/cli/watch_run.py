@@ -19,7 +19,7 @@ from nsfwscan.watch.status import Status, StatusFile
 
 if TYPE_CHECKING:
     from nsfwscan.cli.talk import Talk
-    from nsfwscan.models.manifest import ModelManifest
+    from nsfwscan.session import Workshop
     from nsfwscan.watch.changes import Change, Sink
     from nsfwscan.watch.watcher import WatchState
 
@@ -37,6 +37,7 @@ class Companions:
         self._status = StatusFile(locations.status_file())
         self._sink: Sink | None = None
         self._model = ""
+        self._forgetful: tuple[str, ...] = ()
         self._ready = False
         self._last: Status | None = None
         self._told = ""
@@ -64,10 +65,12 @@ class Companions:
             self._status.write(self._last, now=True)
         self._stack.close()
 
-    def follow(self, sink: Sink, manifest: ModelManifest) -> None:
-        """Pass changes on to `sink`."""
+    def follow(self, sink: Sink, workshop: Workshop) -> None:
+        """Pass changes of what `workshop` finds out on to `sink`."""
         self._sink = sink
-        self._model = manifest.package
+        self._model = workshop.manifest.package
+        if workshop.library is None:
+            self._forgetful = ("the library could not be opened: nothing outlives this watcher",)
 
     def say(self, sentence: str) -> None:
         """Tell a person, and the log."""
@@ -97,6 +100,7 @@ class Companions:
 
     def beat(self, state: WatchState) -> None:
         """Make the state known to `nsfwscan status` and to the service manager."""
+        degraded = (*state.degraded, *self._forgetful)
         status = Status(
             pid=os.getpid(),
             running_since=state.since,
@@ -108,7 +112,7 @@ class Companions:
             flagged=state.flagged,
             failed=state.failed,
             last_reconcile=state.reconciled_at,
-            degraded=state.degraded,
+            degraded=degraded,
             paused=state.paused,
             model=self._model,
             version=__version__,
@@ -118,7 +122,7 @@ class Companions:
         if not self._ready:
             self._ready = True
             sd_notify.ready()
-        text = "; ".join((*state.degraded, f"{state.pictures} pictures, {state.flagged} flagged"))
+        text = "; ".join((*degraded, f"{state.pictures} pictures, {state.flagged} flagged"))
         if text != self._told:
             self._told = text
             sd_notify.status(text)

@@ -53,6 +53,8 @@ class WalkOptions:
     """Look inside every file, whatever its name ends with."""
     symlinks: Symlinks = Symlinks.SKIP
     one_file_system: bool = False
+    own: tuple[str, ...] = ()
+    """Folders of this program, which are not entered: models, logs."""
     max_bytes: int = DEFAULT_MAX_BYTES
 
 
@@ -200,6 +202,7 @@ class _Walk:
         self._include = _matcher(options.include)
         self._exclude = _matcher(options.exclude)
         self._seen: set[tuple[int, int]] = set()
+        self._own = frozenset(map(_number_of, options.own)) - {None}
         self._files: Listing | None = None
         self._follow = options.symlinks is Symlinks.FOLLOW
 
@@ -245,7 +248,7 @@ class _Walk:
         """List these names of `folder`, which is at or below `root`, and the folders among them."""
         inside = folder[len(root) :].strip(os.sep)
         inside = f"{inside}/" if inside else ""
-        if not self._enters(inside):
+        if not self._enters(inside) or (self._own and self._is_own(root, folder)):
             return
         try:
             device, found = os.stat(root).st_dev, os.stat(folder)
@@ -261,9 +264,19 @@ class _Walk:
         for name in subfolders:
             yield from self._tree(join(folder, name), device, f"{inside}{name}/")
 
+    def _is_own(self, root: str, folder: str) -> bool:
+        while True:
+            if _number_of(folder) in self._own:
+                return True
+            if len(folder) <= len(root):
+                return False
+            folder = os.path.dirname(folder)
+
     def _enters(self, inside: str) -> bool:
         """Tell whether a walk would come to the folder `inside` of its root: `2024/may/`, say."""
         parts = inside.split("/")[:-1]
+        if QUARANTINE_NAME in parts:
+            return False
         if not self._options.hidden and any(part.startswith(".") for part in parts):
             return False
         above = ("/".join(parts[: depth + 1]) + "/" for depth in range(len(parts)))
@@ -282,7 +295,8 @@ class _Walk:
                     skipped = Skipped(folder, SkipReason.OTHER_FILE_SYSTEM)
                     yield Listing(folder, passed=[skipped])
                     continue
-                if (found.st_dev, found.st_ino) in self._seen:
+                number = found.st_dev, found.st_ino
+                if number in self._seen or number in self._own:
                     continue
                 self._seen.add((found.st_dev, found.st_ino))
                 with os.scandir(folder) as entries:
@@ -382,6 +396,14 @@ def kind_of(mode: int) -> str:
         stat.S_IFDIR: "a folder",
     }
     return kinds.get(stat.S_IFMT(mode), "not a regular file")
+
+
+def _number_of(folder: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(folder)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _matcher(patterns: tuple[str, ...]) -> _Matcher | None:

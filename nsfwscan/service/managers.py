@@ -7,11 +7,13 @@ are only replaced and removed when they are ours.
 from __future__ import annotations
 
 import contextlib
+import getpass
 import os
 import plistlib
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 
 _PATIENCE_S = 90
 """Stopping waits for the pictures in hand."""
+_START_S = 10.0
+"""How long to look whether a start succeeds. A model that has to be downloaded takes longer."""
+_LOOK_S = 0.1
 _BY_HAND = "start `nsfwscan watch` in another way, for example from the autostart of your session"
 
 
@@ -116,14 +121,29 @@ class Systemd:
         # Without a manager that answers there is nothing to stop, and the file goes all the same.
         with contextlib.suppress(ServiceError):
             self._systemctl("disable", "--now", UNIT)
+        with contextlib.suppress(FileNotFoundError):  # what `enable` made
+            os.unlink(os.path.join(os.path.dirname(self._path), "default.target.wants", UNIT))
         os.unlink(self._path)
         with contextlib.suppress(ServiceError):
             self._systemctl("daemon-reload")
 
     def start(self) -> None:
-        """Start or restart the unit; returns when the watcher is ready."""
+        """Start or restart the unit; returns when it is ready, or takes long but did not fail."""
         self._check_installed()
-        self._systemctl("restart", UNIT)
+        with contextlib.suppress(ServiceError):  # nothing has failed yet
+            self._systemctl("reset-failed", UNIT)
+        self._systemctl("restart", "--no-block", UNIT)
+        until = time.monotonic() + _START_S
+        while time.monotonic() < until:
+            found = self._show("ActiveState", "SubState", "ExecMainStatus", "Job")
+            if found["ActiveState"] == "failed" or found["SubState"] == "auto-restart":
+                raise ServiceError(
+                    f"the watcher ended at once, with exit code {found['ExecMainStatus']}",
+                    hint="`journalctl --user -u nsfwscan -n 20` tells why",
+                )
+            if found["ActiveState"] == "active" and found["Job"] in {"", "0"}:
+                return
+            time.sleep(_LOOK_S)
 
     def stop(self) -> None:
         """Stop the unit."""
@@ -135,12 +155,20 @@ class Systemd:
         installed = _content(self._path) is not None
         if not installed:
             return State(installed=False, running=False)
-        done = _run(["systemctl", "--user", "is-active", UNIT])
-        return State(installed, done.stdout.strip() in {"active", "reloading", "activating"})
+        found = self._show("ActiveState", "SubState")
+        # Waiting to be started again after a failure is "activating", too.
+        begins = found["ActiveState"] == "activating" and found["SubState"] != "auto-restart"
+        return State(installed, begins or found["ActiveState"] in {"active", "reloading"})
 
     def _check_installed(self) -> None:
         if _content(self._path) is None:
             raise _not_installed()
+
+    def _show(self, *names: str) -> dict[str, str]:
+        """Return properties of the unit; what systemd does not tell is empty."""
+        done = _run(["systemctl", "--user", "show", UNIT, f"--property={','.join(names)}"])
+        found = (line.partition("=") for line in done.stdout.splitlines())
+        return {**dict.fromkeys(names, ""), **{name: value for name, _, value in found}}
 
     def _systemctl(self, *arguments: str) -> None:
         done = _run(["systemctl", "--user", *arguments])
@@ -176,17 +204,12 @@ class Launchd:
         return self._path, agent(spec).decode()
 
     def install(self, spec: ServiceSpec) -> None:
-        """Write the property list and hand it to launchd, which starts it."""
+        """Write the property list, which launchd reads at the next login, or at `start`."""
         if _content(self._path) is not None:
             self._check_ours()
-            with contextlib.suppress(ServiceError):
+            with contextlib.suppress(ServiceError):  # it knows the one before
                 self._launchctl("bootout", f"{self._domain}/{LABEL}")
         _replace(self._path, agent(spec))
-        try:
-            self._launchctl("bootstrap", self._domain, self._path)
-        except ServiceError:
-            os.unlink(self._path)
-            raise
 
     def uninstall(self) -> None:
         """Take the agent from launchd and remove its file."""
@@ -198,7 +221,10 @@ class Launchd:
     def start(self) -> None:
         """Start or restart the agent."""
         self._check_ours()
-        self._launchctl("kickstart", "-k", f"{self._domain}/{LABEL}")
+        if self._print().returncode == 0:
+            self._launchctl("kickstart", "-k", f"{self._domain}/{LABEL}")
+        else:
+            self._launchctl("bootstrap", self._domain, self._path)
 
     def stop(self) -> None:
         """Ask the agent to end; launchd leaves it so until the next login."""
@@ -209,8 +235,10 @@ class Launchd:
         """Ask whether the agent has a process."""
         if _content(self._path) is None:
             return State(installed=False, running=False)
-        done = _run(["launchctl", "print", f"{self._domain}/{LABEL}"])
-        return State(installed=True, running="state = running" in done.stdout)
+        return State(installed=True, running="state = running" in self._print().stdout)
+
+    def _print(self) -> subprocess.CompletedProcess[str]:
+        return _run(["launchctl", "print", f"{self._domain}/{LABEL}"])
 
     def _check_ours(self) -> None:
         content = _content(self._path)
@@ -238,9 +266,15 @@ class Scheduler:
 
     name: str = "the task scheduler"
 
+    @property
+    def _user(self) -> str:
+        domain = os.environ.get("USERDOMAIN", "")
+        name = os.environ.get("USERNAME") or getpass.getuser()
+        return f"{domain}\\{name}" if domain else name
+
     def written(self, spec: ServiceSpec) -> tuple[str, str]:
         """Return the task's name and its definition."""
-        return f"the scheduled task {TASK}", task(spec).decode("utf-16")
+        return f"the scheduled task {TASK}", task(spec, self._user).decode("utf-16")
 
     def install(self, spec: ServiceSpec) -> None:
         """Register the task."""
@@ -248,7 +282,7 @@ class Scheduler:
             self._check_ours()
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "task.xml")
-            _replace(path, task(spec))
+            _replace(path, task(spec, self._user))
             self._schtasks("/Create", "/TN", TASK, "/XML", path, "/F")
 
     def uninstall(self) -> None:
@@ -297,7 +331,12 @@ class Scheduler:
 def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(
-            list(command), capture_output=True, text=True, timeout=_PATIENCE_S, check=False
+            list(command),
+            capture_output=True,
+            text=True,
+            errors="replace",  # Windows' tools speak another code page than Python expects
+            timeout=_PATIENCE_S,
+            check=False,
         )
     except FileNotFoundError as error:
         raise ServiceError(f"there is no {command[0]} on this system", hint=_BY_HAND) from error

@@ -7,14 +7,23 @@ import sys
 from dataclasses import dataclass
 
 NAME = "nsfwscan"
+_PLACES = (
+    "NSFWSCAN_HOME",
+    "XDG_CACHE_HOME",
+    "XDG_CONFIG_HOME",
+    "XDG_DATA_HOME",
+    "XDG_STATE_HOME",
+)
+"""Where nsfwscan keeps its files. A shell may set what the service manager does not know."""
 DESCRIPTION = "nsfwscan: look at new pictures"
 STOP_S = 60
 """How long a picture in hand may take to finish; its decoder has 30 seconds."""
 WATCHDOG_S = 300
 """After such a silence systemd takes the watcher for stuck. A reconcile of a slow disk takes long,
 but the watcher says so meanwhile."""
-MEMORY = "2G"
-"""A model and two decoders at their limits."""
+MEMORY_HIGH, MEMORY_MAX = "2G", "4G"
+"""A model and two decoders at their limits: more slows the watcher down. What needs twice that does
+not come to its senses any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,18 +35,24 @@ class ServiceSpec:
     environment: tuple[tuple[str, str], ...] = ()
 
 
-def spec_for(paths: tuple[str, ...], *, config: str | None) -> ServiceSpec:
+def spec_for(
+    paths: tuple[str, ...], *, config: str | None, options: tuple[str, ...] = ()
+) -> ServiceSpec:
     """Return the watcher of `paths`, which become absolute, run by the program that runs now.
 
-    `config` names a configuration file other than the usual one.
+    `config` names a configuration file other than the usual one; `options` are for `watch`.
     """
-    options = ("--config", os.path.abspath(config)) if config else ()
-    folders = tuple(os.path.abspath(os.path.expanduser(path)) for path in paths)
+    general = ("--config", _absolute(config)) if config else ()
     # `--`: a folder may be named like an option.
-    arguments = (*options, "watch", "--", *folders)
-    home = os.environ.get("NSFWSCAN_HOME", "")
-    environment = (("NSFWSCAN_HOME", os.path.abspath(os.path.expanduser(home))),) if home else ()
+    arguments = (*general, "watch", *options, "--", *map(_absolute, paths))
+    environment = tuple(
+        (name, _absolute(os.environ[name])) for name in _PLACES if os.environ.get(name)
+    )
     return ServiceSpec((*program(), *arguments), environment)
+
+
+def _absolute(path: str) -> str:
+    return os.path.abspath(os.path.expanduser(path))
 
 
 def program() -> tuple[str, ...]:
@@ -48,5 +63,6 @@ def program() -> tuple[str, ...]:
     if sys.platform == "win32":  # the other one opens a black window at each logon
         windowless = os.path.join(os.path.dirname(python), "pythonw.exe")
         python = windowless if os.path.exists(windowless) else python
+    # -P: a service starts in the user's home, and a folder `nsfwscan` there is not the program.
     # -I would be safer still, but hides packages that were installed for one user only.
-    return (python, "-m", "nsfwscan")
+    return (python, "-P", "-m", "nsfwscan")

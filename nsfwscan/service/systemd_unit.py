@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from nsfwscan.service.spec import DESCRIPTION, MEMORY, STOP_S, WATCHDOG_S
+from nsfwscan.service.spec import DESCRIPTION, MEMORY_HIGH, MEMORY_MAX, STOP_S, WATCHDOG_S
 
 if TYPE_CHECKING:
     from nsfwscan.service.spec import ServiceSpec
@@ -23,8 +23,13 @@ Type=notify
 NotifyAccess=main
 {environment}ExecStart={command}
 ExecReload=kill -HUP $MAINPID
+# Its lines name pictures, and a journal is read by others and kept for long. The watcher has a log
+# of its own.
+StandardOutput=null
 Restart=on-failure
 RestartSec=30
+# The first start may have to fetch a model.
+TimeoutStartSec=15min
 TimeoutStopSec={stop}
 WatchdogSec={watchdog}
 # The processes that decode end when the watcher does, and it finishes its pictures with them.
@@ -32,7 +37,12 @@ KillMode=mixed
 Nice=10
 IOSchedulingClass=best-effort
 IOSchedulingPriority=7
-MemoryHigh={memory}
+MemoryHigh={memory_high}
+MemoryMax={memory_max}
+# A decoder that runs out of memory costs its picture, not the watcher.
+OOMPolicy=continue
+# A dump of its memory would hold pictures.
+LimitCORE=0
 UMask=0077
 # What needs a mount namespace (ProtectSystem= and the like) is left out: systems that forbid those
 # to users would not start the service at all, and pictures may lie anywhere.
@@ -64,7 +74,8 @@ def unit(spec: ServiceSpec) -> str:
         command=" ".join(_quoted(word, dollar=True) for word in spec.command),
         stop=STOP_S,
         watchdog=WATCHDOG_S,
-        memory=MEMORY,
+        memory_high=MEMORY_HIGH,
+        memory_max=MEMORY_MAX,
     )
 
 

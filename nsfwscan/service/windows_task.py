@@ -24,10 +24,12 @@ _TEXT = """\
   <Triggers>
     <LogonTrigger>
       <Enabled>true</Enabled>
+      <UserId>{user}</UserId>
     </LogonTrigger>
   </Triggers>
   <Principals>
     <Principal id="Author">
+      <UserId>{user}</UserId>
       <LogonType>InteractiveToken</LogonType>
       <RunLevel>LeastPrivilege</RunLevel>
     </Principal>
@@ -54,11 +56,12 @@ _TEXT = """\
 """
 
 
-def task(spec: ServiceSpec) -> bytes:
-    """Return the definition of a task that runs `spec` when its user logs on, in UTF-16.
+def task(spec: ServiceSpec, user: str) -> bytes:
+    """Return the definition of a task that runs `spec` when `user` logs on, in UTF-16.
 
-    A task has no environment of its own. `cmd` sets it where there is something to set; the price
-    is a window at logon.
+    `user` is a domain, a backslash and a name: only administrators may start something at the logon
+    of everybody. A task has no environment of its own; `cmd` sets it where there is something to
+    set, and the price is a window at logon.
     """
     command, *arguments = spec.command
     line = subprocess.list2cmdline(arguments)
@@ -68,6 +71,7 @@ def task(spec: ServiceSpec) -> bytes:
         command = "cmd.exe"
     text = _TEXT.format(
         author=AUTHOR,
+        user=escape(user),
         description=DESCRIPTION,
         command=escape(command),
         arguments=escape(line),

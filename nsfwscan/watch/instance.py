@@ -36,16 +36,21 @@ class InstanceLock:
 
     def acquire(self) -> None:
         """Take the lock. Raises `AlreadyRunning`, or `NsfwscanError` when there can be no lock."""
-        deadline = time.monotonic() + _PATIENCE_S
         self._descriptor = _open(self._path)
-        while not _lock(self._descriptor, exclusive=True):
-            if time.monotonic() >= deadline:
-                self.release()
-                raise AlreadyRunning(
-                    "another watcher is running for the same library",
-                    hint="`nsfwscan status` tells what it does",
-                )
-            time.sleep(_PAUSE_S)
+        try:
+            taken = _insist(self._descriptor)
+        except OSError as error:
+            self.release()
+            raise NsfwscanError(
+                f"{self._path} cannot be locked: {error.strerror}",
+                hint="some network file systems have no locks; set NSFWSCAN_HOME to a local folder",
+            ) from error
+        if not taken:
+            self.release()
+            raise AlreadyRunning(
+                "another watcher is running for the same library",
+                hint="`nsfwscan status` tells what it does",
+            )
 
     def release(self) -> None:
         """Give the lock up. The file stays: removing it would let two processes lock two files."""
@@ -90,6 +95,16 @@ def _open(path: str) -> int:
             f"the lock {path} cannot be opened: {error.strerror}",
             hint="make its folder writable, or set NSFWSCAN_HOME to a folder that is",
         ) from error
+
+
+def _insist(descriptor: int) -> bool:
+    """Try to lock for a moment, as `_lock` does."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while not _lock(descriptor, exclusive=True):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_PAUSE_S)
+    return True
 
 
 def _lock(descriptor: int, *, exclusive: bool) -> bool:

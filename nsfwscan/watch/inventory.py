@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 NO_DIGEST = bytes(SHA256_BYTES)
 """Stands for the content of a file that could not be read."""
+NO_PICTURE = b"\xff" * SHA256_BYTES
+"""Stands for the content of a file that is no picture: known, so that it is not read each time, and
+never spoken of."""
 _MERGE_ABOVE = 64
 
 

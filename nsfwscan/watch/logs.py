@@ -8,11 +8,13 @@ A log call hands a path over as `LoggedPath`; whether its name is written is dec
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import io
 import logging
 import logging.handlers
 import os
+import re
 import secrets
 
 from nsfwscan.errors import NsfwscanError
@@ -36,7 +38,7 @@ class LoggedPath:
         return readable(self.path)
 
 
-class _WithoutPaths(logging.Filter):
+class _WithoutPaths(logging.Formatter):
     """Puts a mark in the place of each path.
 
     The same picture has the same mark as long as the process runs, so that lines can be told to
@@ -44,22 +46,36 @@ class _WithoutPaths(logging.Filter):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(_FORMAT)
         self._key = secrets.token_bytes(16)
-        self._home = os.path.expanduser("~")
+        home = os.path.expanduser("~").rstrip("/\\")
+        # Whole names only: /home/ann is not the beginning of /home/anna.
+        self._home = re.compile(rf"{re.escape(home)}(?![^/\\\s:;,'\"])") if home else None
 
-    def filter(self, record: logging.LogRecord) -> bool:
+    def format(self, record: logging.LogRecord) -> str:
+        record = copy.copy(record)  # other handlers have their own view of it
         if isinstance(record.args, tuple):
             record.args = tuple(self._hidden(one) for one in record.args)
+        if isinstance(record.exc_info, tuple):
+            # A traceback ends with the error's own words, which name the file it is about.
+            record.msg = f"{record.getMessage()} ({_plain(record.exc_info[1])})"
+            record.args = record.exc_info = record.exc_text = None
         # Messages of other parts may name folders: at least not whose they are.
-        record.msg, record.args = record.getMessage().replace(self._home, "~"), None
-        return True
+        line = super().format(record)
+        return self._home.sub("~", line) if self._home else line
 
     def _hidden(self, argument: object) -> object:
+        if isinstance(argument, OSError):  # its words name its file
+            return _plain(argument)
         if not isinstance(argument, LoggedPath):
             return argument
         path = os.fsencode(argument.path)
         return f"<{hashlib.blake2b(path, key=self._key, digest_size=4).hexdigest()}>"
+
+
+def _plain(error: BaseException | None) -> str:
+    reason = error.strerror if isinstance(error, OSError) else None
+    return reason or type(error).__name__
 
 
 class _Handler(logging.handlers.RotatingFileHandler):
@@ -96,9 +112,7 @@ def open_log(path: str, *, with_paths: bool) -> logging.Handler:
             f"the log {path} cannot be written: {error.strerror}",
             hint="make its folder writable, or set NSFWSCAN_HOME to a folder that is",
         ) from error
-    handler.setFormatter(logging.Formatter(_FORMAT))
-    if not with_paths:
-        handler.addFilter(_WithoutPaths())
+    handler.setFormatter(logging.Formatter(_FORMAT) if with_paths else _WithoutPaths())
     logger = logging.getLogger(LOGGER)
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)

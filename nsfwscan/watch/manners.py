@@ -142,11 +142,19 @@ def _on_battery() -> bool:
 def _busy() -> tuple[float, float]:
     """Read the processor's clocks.
 
-    What `be_gentle` lowered counts as nice where systems tell, so that the watcher never steps
-    back from itself.
+    The watcher must not step back from itself. On Linux, what `be_gentle` lowered counts as nice
+    and is left out; elsewhere nobody tells, and what this process and its decoders used is taken
+    off.
     """
     import psutil
 
     times = psutil.cpu_times()._asdict()
     total = sum(times.values()) - times.get("guest", 0.0) - times.get("guest_nice", 0.0)
-    return times["user"] + times["system"] + times.get("steal", 0.0), total
+    used = times["user"] + times["system"] + times.get("steal", 0.0)
+    if sys.platform != "linux":
+        process = psutil.Process()
+        for one in (process, *process.children(recursive=True)):
+            with contextlib.suppress(psutil.Error, OSError):
+                own = one.cpu_times()
+                used -= own.user + own.system
+    return used, total

@@ -77,10 +77,20 @@ def read(path: str) -> Status | None:
             document = json.load(file)
         if document.pop("v") != _VERSION:
             return None
-        document |= {name: tuple(document[name]) for name in ("roots", "degraded")}
-        return Status(**document)
+        document |= {name: tuple(map(str, document[name])) for name in ("roots", "degraded")}
+        status = Status(**document)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+    numbers = [status.pid, status.watched, status.directories, status.queue]
+    numbers += [status.scanned, status.flagged, status.failed]
+    times = (status.running_since, status.last_reconcile or 0.0)
+    texts = (status.paused, status.model, status.version)
+    sound = (
+        all(type(one) is int for one in numbers)
+        and all(type(one) in {int, float} for one in times)
+        and all(type(one) is str for one in texts)
+    )
+    return status if sound else None
 
 
 def _replace(path: str, text: str) -> None:

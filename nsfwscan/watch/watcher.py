@@ -15,6 +15,7 @@ file systems or the clock changed, and every hour in any case; whatever the hint
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import random
@@ -33,6 +34,7 @@ from nsfwscan.images.discover import (
     is_named_like_a_picture,
     join,
 )
+from nsfwscan.library.rows import FileRow
 from nsfwscan.results import (
     Decision,
     Failed,
@@ -47,7 +49,7 @@ from nsfwscan.results import (
 from nsfwscan.watch.absent import Absent
 from nsfwscan.watch.changes import Change, Event, Sink
 from nsfwscan.watch.events import Events, watched_inodes
-from nsfwscan.watch.inventory import NO_DIGEST, Entry, Inventory
+from nsfwscan.watch.inventory import NO_DIGEST, NO_PICTURE, Entry, Inventory
 from nsfwscan.watch.manners import Pace, When
 from nsfwscan.watch.places import Places, Presence, is_below
 from nsfwscan.watch.settle import UNFINISHED, Settling, Waiting, is_unfinished, retry_delay_s
@@ -58,9 +60,15 @@ if TYPE_CHECKING:
     from nsfwscan.scanner import ScanOptions
     from nsfwscan.session import Workshop
 
+_log = logging.getLogger(__name__)
+_IN_TIME = "the schedule"
 _TRUSTED_S = 3.1
 """A file that has stood still for this long is trusted by its stat; see `lanes.is_racy`."""
 _MOST_SILENT_LOOKS = 5
+_NEVER = FileKey(0, 0, 0, 0)
+"""No file looks like this: a file located with it is read again by all who come across it."""
+_LOCATE_S = 1.0
+"""How much of what was told `kill -9` may take away; each time costs an fsync."""
 _GATHER_S = 0.05
 """Hints that come within this are looked at together."""
 _BATCH_GAP_S = 0.2
@@ -72,11 +80,17 @@ _SLICE_S = 0.25
 """How long a reconcile may walk before others have their turn."""
 _CHECK_S = 2.0
 _LEAST_POLL_S = 5.0
+_OBSERVE_AGAIN_S = 60.0
+"""How often a root that could not be observed is tried again."""
 _POLL_SHARE = 0.01
 """Polling may take this share of the time."""
 _JUMP_S = 5.0
 _ABSENCE_S = 1.5
 """Beyond the settling time: how long a moved picture may take to turn up."""
+_ARRANGED = 10
+"""Folders whose snapshots are written at a time."""
+_LAST_ARRANGE_S = 2.0
+"""Whoever ends a watcher does not want to wait for long."""
 _RESTART_S = 30.0
 """How long to wait after decoders or library would not work."""
 _LAST_WAIT_S = 60.0
@@ -184,7 +198,12 @@ class Watcher:
         self._wanted: dict[str, None] = {}
         """Reasons for a reconcile that has not begun."""
         self._away: set[str] = set()
+        self._observed: set[str] = set()
+        self._observe_again_at = math.inf
         self._forgotten: list[str] = []
+        self._located_at = -math.inf
+        self._young: list[FileRow] = []
+        """Files that were told and are too young for the scanner to locate them."""
         self._changed_folders: dict[str, None] = {}
         self._degraded: dict[str, str] = {}
         self._stopping = False
@@ -256,7 +275,7 @@ class Watcher:
                 self._wanted[hints.lost] = None
             self._take_hints(hints.paths, hints.written)
         if now >= min(self._next_reconcile, self._next_poll):
-            self._wanted["it was time"] = None
+            self._wanted[_IN_TIME] = None
             self._schedule()
         if self._walk is None and self._wanted:
             self._begin_walk()
@@ -303,8 +322,9 @@ class Watcher:
             for listing in discover_some(root, wanted, self._walk_options):
                 self._take(listing)
                 self._report()
-        for path, root in paths.items():
-            if root not in self._away:
+        # Folders before what they held: of a tree that is gone, the first takes all along.
+        for path in sorted(paths):
+            if paths[path] not in self._away:
                 self._miss(path)
 
     def _take(self, listing: Listing) -> None:
@@ -351,9 +371,11 @@ class Watcher:
 
     def _skip(self, skipped: Skipped) -> None:
         """Take note of what will not be opened: a picture that became a link, say."""
-        if self._inventory.get(skipped.path) is not None:
+        entry = self._inventory.get(skipped.path)
+        if entry is not None:
             self._drop(skipped.path)
-            self._sink.change(Change(Event.CHANGED, skipped.path, skipped))
+            if entry.sha256 != NO_PICTURE:
+                self._sink.change(Change(Event.CHANGED, skipped.path, skipped))
         self._settling.drop(skipped.path)
 
     def _miss(self, path: str, *, listed: bool = False) -> None:
@@ -440,9 +462,13 @@ class Watcher:
                 self._inventory.drop(path)  # and the library remembers it
         if walk.strange:
             self._remember_places()
-        now = time.monotonic()
-        self._walk_s = now - walk.began
+        self._walk_s = time.monotonic() - walk.began
         self._reconciled_at = time.time()
+        if walk.why != _IN_TIME:  # a watcher that polls would fill the log with it
+            _log.info(
+                "looked at %d folders in %.1f s, because of: %s",
+                len(walk.visited), self._walk_s, walk.why,
+            )  # fmt: skip
         unlisted = len(walk.closed)
         self._degrade("closed", f"{unlisted} folders cannot be listed" if unlisted else "")
         self._count_watches()
@@ -532,7 +558,10 @@ class Watcher:
                 look = left.pop(result.path, None)
                 if look is not None:
                     self._judge(look, result, began_wall)
+                if time.monotonic() - self._located_at >= _LOCATE_S:
+                    self._locate_young()
                 self._report()
+            self._locate_young()
         except ModelError:
             if not self._scanned:
                 raise
@@ -576,9 +605,15 @@ class Watcher:
             self._settling.later(path, Waiting(key, now + young_s, silent=True, tries=tries))
         before = self._inventory.get(path)
         if isinstance(result, Skipped):
-            self._inventory.put(path, Entry(key, NO_DIGEST, math.nan))
+            self._inventory.put(path, Entry(key, NO_PICTURE, math.nan))
+            if before is not None and before.sha256 != NO_PICTURE:
+                self._sink.change(Change(Event.CHANGED, path, result))
             return
+        if before is not None and before.sha256 == NO_PICTURE:
+            before = None
         sha256 = result.sha256 or NO_DIGEST
+        if young_s > 0 and not look.silent and result.sha256:
+            self._young.append(FileRow(path, _NEVER, result.sha256))
         unsafe = result.scores.unsafe if isinstance(result, Scanned) else math.nan
         self._inventory.put(path, Entry(key, sha256, unsafe))
         if before is not None and before.sha256 == sha256:
@@ -633,6 +668,10 @@ class Watcher:
             entry = self._inventory.get(path)
             if entry is None or _is_there(path):
                 self._absent.drop(path)
+                continue
+            if entry.sha256 == NO_PICTURE:
+                self._absent.drop(path)
+                self._inventory.drop(path)
                 continue
             place = self._places.holding(path)
             if self._walk is not None and place in self._walk.strange:
@@ -704,14 +743,20 @@ class Watcher:
         elif presence is Presence.OTHER and self._walk is None and self._reconciled_at:
             self._wanted[f"{root} is another folder now"] = None
             self._observe(root)
-        elif remounted or self._events.is_swamped(root):
+        elif remounted:
+            self._observe(root)
+        elif self._events.is_swamped(root):
             self._observe(root)
             self._wanted["changes came too fast"] = None
-        elif not self._options.poll and not self._events.observes(root):
+        elif root in self._observed and not self._events.observes(root):
             self._observe(root)
             self._wanted["the observer had ended"] = None
+        elif root not in self._observed and time.monotonic() >= self._observe_again_at:
+            self._observe(root)
 
     def _observe(self, root: str) -> None:
+        self._observed.discard(root)
+        self._observe_again_at = time.monotonic() + _OBSERVE_AGAIN_S
         if self._options.poll:
             return
         if self._places.is_silent(root):
@@ -721,9 +766,12 @@ class Watcher:
         self._degrade(f"silent {root}", "")
         problem = self._events.observe(root)
         self._degrade(f"events {root}", problem and f"{root} is polled: {problem}")
+        if not problem:
+            self._observed.add(root)
 
     def _wait_for(self, root: str) -> None:
         self._away.add(root)
+        self._observed.discard(root)
         self._events.forget(root)
         self._degrade(f"away {root}", f"waiting for {root}, which is not there")
 
@@ -819,23 +867,46 @@ class Watcher:
         if engine.idle_s >= self._options.idle_unload_minutes * 60:
             if engine.loaded:
                 engine.unload()
-            if self._changed_folders:
-                self._arrange()
+            self._arrange(_SLICE_S)
 
-    def _arrange(self) -> None:
-        folders, self._changed_folders = list(self._changed_folders), {}
+    def _arrange(self, for_s: float) -> None:
+        """Rewrite what makes folders load fast, for so many seconds; a later scan does the rest."""
         library = self._workshop.library
-        if library is not None:
+        if library is None:
+            self._changed_folders.clear()
+        until = time.monotonic() + for_s
+        while self._changed_folders and time.monotonic() < until:
+            some = list(self._changed_folders)[:_ARRANGED]
+            for folder in some:
+                del self._changed_folders[folder]
             try:
-                library.snapshot(folders, self._workshop.scorer)
+                if library is not None:
+                    library.snapshot(some, self._workshop.scorer)
             except LibraryError as error:
                 self._library_failed(str(error))
+                self._changed_folders.clear()
 
     def _settle_accounts(self) -> None:
         """Leave the library as a scan would."""
+        self._locate_young()
         self._forget_gone()
-        self._arrange()
+        self._arrange(_LAST_ARRANGE_S)
         self._report()
+
+    def _locate_young(self) -> None:
+        """Let the library know of young files what they hold, and not that they are known.
+
+        Whoever begins with the library next, after SIGHUP or a kill, then reads them again and
+        tells of those that hold something else by then, and of no other.
+        """
+        self._located_at = time.monotonic()
+        rows, self._young = self._young, []
+        library = self._workshop.library
+        if library is not None and rows:
+            try:
+                library.write(rows, ())
+            except LibraryError as error:
+                self._library_failed(str(error))
 
     def _load(self, place: str) -> None:
         """Begin with what the library knows at and below `place`."""

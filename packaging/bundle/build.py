@@ -11,12 +11,14 @@ Uses the standard library alone, so any Python that can make a virtual environme
 from __future__ import annotations
 
 import argparse
+import glob
 import os
 import platform
 import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 from typing import TYPE_CHECKING
 
 from bundle import check, contents
@@ -77,8 +79,11 @@ def build(model: str, output: str, *, here: bool = False, pack: bool = True) -> 
         package = _printed([python, "-m", "bundle.model", model, os.path.join(scratch, "models")])
         version = _printed([python, "-c", "import nsfwscan; print(nsfwscan.__version__)"])
         made = _freeze(python, scratch)
+        if not here:  # only now, or some of it would be frozen, too
+            _run([python, "-m", "pip", "install", "-q", *_shipping_tools()])
         check.warnings(os.path.join(scratch, "work", "nsfwscan", "warn-nsfwscan.txt"))
         shutil.copytree(package, os.path.join(made, "models", os.path.basename(package)))
+        _forget_the_checkout(made)
         _strip(made)
         _let_it_find_its_libraries(python, made)
         if sys.platform == "linux":
@@ -121,8 +126,15 @@ def _environment(scratch: str) -> str:
     folder = os.path.join(scratch, "venv")
     _run([sys.executable, "-m", "venv", folder])
     python = os.path.join(folder, "Scripts" if os.name == "nt" else "bin", "python")
-    _run([python, "-m", "pip", "install", "-q", f"{CHECKOUT}[heic,ship]", "pyinstaller>=6.10"])
+    _run([python, "-m", "pip", "install", "-q", f"{CHECKOUT}[heic]", "pyinstaller>=6.10"])
     return python
+
+
+def _shipping_tools() -> list[str]:
+    """Return what `packaging/shipping` needs besides the runtime."""
+    with open(os.path.join(CHECKOUT, "pyproject.toml"), "rb") as file:
+        extras = tomllib.load(file)["project"]["optional-dependencies"]
+    return [str(one) for one in extras["ship"]]
 
 
 def _freeze(python: str, scratch: str) -> str:
@@ -169,6 +181,15 @@ def _note_the_package_index(python: str, made: str) -> None:
     )
     with open(os.path.join(made, contents.PACKAGE_INDEX), "w", encoding="utf-8") as file:
         file.write(known + "\n")
+
+
+def _forget_the_checkout(folder: str) -> None:
+    """Remove pip's note of the folder that the project was installed from.
+
+    It is a path of the computer that builds, and makes two builds differ for nothing.
+    """
+    for path in glob.glob(os.path.join(folder, "_internal", "*.dist-info", "direct_url.json")):
+        os.unlink(path)
 
 
 def _strip(folder: str) -> None:

@@ -85,7 +85,7 @@ def _architecture(folder: str) -> str:
 
 
 def _lay_out(folder: str, root: str, epoch_s: int) -> None:
-    os.chmod(root, 0o755)
+    os.chmod(root, 0o755)  # a scratch folder is for nobody else to see, and / is for all
     home = os.path.join(root, _HOME)
     shutil.copytree(folder, home, symlinks=True)
     for name, place in _MOVED.items():

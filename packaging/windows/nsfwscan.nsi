@@ -1,6 +1,6 @@
 ; Installer for Windows, for one user or for all. Made with NSIS 3, on any system:
 ;   makensis -DBUNDLE=dist/nsfwscan-0.1.0-windows-x86_64 -DVERSION=0.1.0 packaging/windows/nsfwscan.nsi
-; Not yet run on Windows: it was compiled, and its files listed, on Linux only.
+; Not yet run on Windows: it was compiled on Linux and run in Wine (packaging/windows/check).
 ;
 ; It copies the bundle, adds it to PATH, adds "Scan with nsfwscan" to the menus of folders and
 ; pictures, and an entry to the list of installed programs. Uninstalling takes exactly that away.
@@ -15,7 +15,8 @@
   !define OUTPUT "nsfwscan-${VERSION}-windows-x86_64-setup.exe"
 !endif
 
-Unicode true
+; The bundle is for 64 bits, and so is the installer.
+Target amd64-unicode
 ManifestDPIAware true
 SetCompressor /SOLID lzma
 RequestExecutionLevel user
