@@ -136,7 +136,7 @@ def test_Q7_over_the_limit_nobody_can_be_asked_so_nothing_moves(
 ) -> None:
     done = call("scan", "-a", "quarantine", "--limit-percent", "1", pictures)
     assert done.code == 2
-    assert "would move, or run a command on, 1 of 30 pictures (3.3%)" in done.err
+    assert "would move 1 of 30 pictures (3.3%)" in done.err
     assert "--yes goes on" in done.err
     assert "Quarantine: 1 held back." in done.err
     assert (pictures / "red.png").exists()

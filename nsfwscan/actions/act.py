@@ -118,7 +118,9 @@ class Actor:
         targets, self._targets = self._targets, []
         considered, self._considered = self._considered, 0
         moving = sum(any(rule.action in MOVING for rule in one.rules) for one in targets)
-        question = self._question(moving, considered if among is None else among)
+        runs = any(rule.action is ActionName.COMMAND for one in targets for rule in one.rules)
+        what = "move, or run a command on," if runs else "move"
+        question = self._question(what, moving, considered if among is None else among)
         if question and self._dry_run:
             self._say(f"{question} A run that is not dry stops here and asks.")
         elif question and not confirm(question):
@@ -140,7 +142,7 @@ class Actor:
 
     # The limit
 
-    def _question(self, moving: int, among: int) -> str:
+    def _question(self, what: str, moving: int, among: int) -> str:
         """Return what to ask before so many are moved; empty when it is within the limit."""
         limit = self._limit
         before = 0
@@ -154,7 +156,7 @@ class Actor:
         share = f" ({total / among:.1%})" if among else ""
         when = "" if limit.window_s is None else f" within {limit.window_s / 3600:g} hours"
         return (
-            f"This would move, or run a command on, {total:,} of {among:,} pictures{share}{when}. "
+            f"This would {what} {total:,} of {among:,} pictures{share}{when}. "
             f"The limit is {limit.files:,} or {limit.share * 100:g} % of them."
         )
 

@@ -1,10 +1,10 @@
 """Which quarantine a picture goes to, and where quarantines are.
 
 One for each volume, so that moving a picture is a rename: it is in the topmost folder above the
-picture, on the same volume, that this user may write to and in which no other user could put
-another folder in its place. On a stick that is its top, below a home usually the home itself. The
-place depends on the picture's path alone and not on what was scanned, so it is found again from the
-path. A list of places, kept beside the library, only saves the search and may be lost.
+picture, on the same volume, that belongs to this user; or else that this user may write to, best
+where no other user could put another folder in its place. On a stick that is its top, below a home
+the home itself. The place depends on the picture's path alone and not on what was scanned, so it is
+found again from the path. A list of places only saves the search and may be lost.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def candidates(folder: str) -> list[str]:
             if found.st_dev != device:
                 break
             if os.access(upper, os.W_OK | os.X_OK):
-                on_volume.append((_anybody_may_replace(found), upper))
+                on_volume.append((_rank(found), upper))
     except OSError as error:
         raise unusable(folder, error) from error
     on_volume.reverse()
@@ -158,9 +158,13 @@ def candidates(folder: str) -> list[str]:
     return [upper for _, upper in on_volume]
 
 
-def _anybody_may_replace(found: os.stat_result) -> bool:
-    """Tell whether other users could rename a folder in this one and put theirs in its place."""
+def _rank(found: os.stat_result) -> int:
+    """Return how well a folder serves, 0 the best: ours, the system's, or one others rule over."""
     if sys.platform == "win32":
-        return False
-    open_to_all = bool(found.st_mode & stat.S_IWOTH) and not found.st_mode & stat.S_ISVTX
-    return open_to_all or found.st_uid not in {0, os.geteuid()}
+        return 0
+    # In such a folder others can rename the quarantine and put theirs in its place.
+    if found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
+        return 2
+    if found.st_uid == os.geteuid():
+        return 0
+    return 1 if found.st_uid == 0 else 2

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import sys
 from typing import TYPE_CHECKING
 
 from nsfwscan.images.discover import kind_of
@@ -39,15 +40,9 @@ class ScoredFile:
         self.path = os.path.join(os.path.realpath(folder), name)
         if stat.S_ISLNK(os.lstat(self.path).st_mode):
             raise Unwilling("it is a symbolic link, and only the picture itself is acted on")
-        self.file = open_picture(self.path, follow=False)
-        try:
-            self.status = os.fstat(self.file)
-            self.sha256 = sha256
-            self._compare()
-            self.check()
-        except BaseException:
-            os.close(self.file)
-            raise
+        self.sha256 = sha256
+        self.file = -1
+        self._open()
 
     def __enter__(self) -> Self:
         return self
@@ -72,17 +67,45 @@ class ScoredFile:
         if digest(self.file) != self.sha256:
             raise Unwilling("it is not what was scored any more")
 
+    def let_go(self) -> None:
+        """Get ready for a rename: Windows renames no file that is open."""
+        if sys.platform == "win32":
+            self.close()
+
+    def take_up(self) -> None:
+        """Open the file again after `let_go`, and check it as at first."""
+        if self.file < 0:
+            self._open()
+
     def check(self) -> None:
         """Raise `Unwilling` when the name leads elsewhere now, or the content was written to."""
-        if not os.path.samestat(os.lstat(self.path), self.status):
+        try:
+            found = os.lstat(self.path)
+        except FileNotFoundError:
+            raise Unwilling("it is gone") from None
+        if not os.path.samestat(found, self.status):
             raise Unwilling("another file has taken its name since it was scored")
-        if not self.is_unchanged():
+        if not self.is_whole(found):
             raise Unwilling("it is being written to")
 
-    def is_unchanged(self) -> bool:
-        """Tell whether nothing was written since the file was opened, wherever it is by now."""
-        now = os.fstat(self.file)  # a rename changes ctime, so that cannot be asked for
-        return (now.st_size, now.st_mtime_ns) == (self.status.st_size, self.status.st_mtime_ns)
+    def is_at(self, path: str) -> bool:
+        """Tell whether `path` leads to this very file. Raises OSError."""
+        return os.path.samestat(os.lstat(path), self.status)
+
+    def is_whole(self, found: os.stat_result) -> bool:
+        """Tell whether nothing was written since the file was opened; `found` is how it is now."""
+        # A rename changes ctime, so that cannot be compared.
+        return (found.st_size, found.st_mtime_ns) == (self.status.st_size, self.status.st_mtime_ns)
+
+    def _open(self) -> None:
+        self.file = open_picture(self.path, follow=False)
+        try:
+            self.status = os.fstat(self.file)
+            self._compare()
+            self.check()
+        except BaseException:
+            self.close()
+            raise
 
 
 def digest(file: int) -> bytes:

@@ -20,6 +20,7 @@ def put_in_trash(picture: ScoredFile) -> tuple[Outcome, str]:
     import send2trash  # only when something is to be trashed
 
     picture.check()
+    picture.let_go()
     try:
         send2trash.send2trash(picture.path)
     except OSError as error:

@@ -256,6 +256,7 @@ class Vault:
     def _move(self, number: str, picture: ScoredFile) -> tuple[str, ...]:
         held = self.file_of(number)
         picture.check()
+        picture.let_go()
         try:
             moves.rename(picture.path, held, private=True)
         except OSError as error:
@@ -264,27 +265,29 @@ class Vault:
             return self._copy(number, picture)
         # Between the check and the rename lies the only moment in which another file can be
         # caught. It is put back, under another name if its own is taken by then.
-        if not os.path.samestat(os.lstat(held), picture.status):
+        if not picture.is_at(held):
             recovery.put_back(held, picture.path)
             raise Unwilling("another file had just taken its name; that one is where it was")
-        if not picture.is_unchanged():
+        if not picture.is_whole(os.lstat(held)):
             recovery.put_back(held, picture.path)
             raise Unwilling("it is being written to")
         return ()
 
     def _copy(self, number: str, picture: ScoredFile) -> tuple[str, ...]:
         held, part = self.file_of(number), self.file_of(number) + recovery.PART
+        picture.take_up()
         missing = moves.copy(picture.file, part, Facts.of(picture.file), picture.sha256)
         moves.rename(part, held, private=True)
         aside = recovery.aside(picture.path, number)
         try:
             sync_folder(self._files)
             picture.check()
+            picture.let_go()
             moves.rename(picture.path, aside)
         except BaseException:
             os.unlink(held)
             raise
-        if os.path.samestat(os.lstat(aside), picture.status) and picture.is_unchanged():
+        if picture.is_at(aside) and picture.is_whole(os.lstat(aside)):
             os.unlink(aside)
             return missing
         recovery.put_back(aside, picture.path)

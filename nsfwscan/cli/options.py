@@ -168,8 +168,8 @@ QuarantineFolder = Annotated[
         envvar="NSFWSCAN_QUARANTINE",
         rich_help_panel=ACTION_PANEL,
         help="Keep the quarantine in DIR, for pictures of all volumes. Without it each volume has "
-        "one, `.nsfwscan-quarantine`, in the topmost folder above the picture that you may write "
-        "to.",
+        "one, `.nsfwscan-quarantine`, in the topmost folder above the picture that is yours, or "
+        "that you may write to.",
     ),
 ]
 Jobs = Annotated[
