@@ -640,7 +640,7 @@ class Watcher:
     def _withhold(self, path: str) -> None:
         """Let the library know no more of a file than was told; its scan located what was not."""
         entry = self._inventory.get(path)
-        if entry is None or entry.sha256 == NO_DIGEST:
+        if entry is None or entry.sha256 in {NO_DIGEST, NO_PICTURE}:
             self._forgotten.append(path)
         else:
             self._untold.append(FileRow(path, _NEVER, entry.sha256))
