@@ -60,11 +60,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("bundle", help="the folder that `packaging/build` made")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--without-peers", action="store_true")
+    parser.add_argument(
+        "--environments", metavar="FOLDER", help="keep what is installed there for the next run"
+    )
     given = parser.parse_args(arguments)
     picture = photos.gather(photos.GATHERED)[0]
     with tempfile.TemporaryDirectory() as scratch:
         model = os.path.join(given.bundle, "models", os.listdir(f"{given.bundle}/models")[0])
-        ways = _ways(os.path.abspath(given.bundle), model, picture, scratch, given.without_peers)
+        kept = os.path.abspath(given.environments or scratch)
+        ways = _ways(os.path.abspath(given.bundle), model, picture, kept, given.without_peers)
         print(measure.machine(), end="\n\n")
         env = measure.environment(os.path.join(scratch, "home"))
         del env["PYTHONPATH"]  # each environment has its own
@@ -116,37 +120,39 @@ def _ways_table(ways: list[_Way], env: dict[str, str], rounds: int) -> str:
         for command in filter(None, (way.version, way.verdict)):
             measure.run(command, env)
     starts = measure.interleaved(
-        rounds, {way.name: partial(_seconds, way.version, env) for way in ways}
+        rounds, {way.name: partial(measure.run, way.version, env) for way in ways}
     )
     judging = {way.name: way.verdict for way in ways if way.verdict}
     verdicts = measure.interleaved(
-        rounds, {name: partial(_seconds, command, env) for name, command in judging.items()}
+        rounds, {name: partial(measure.run, command, env) for name, command in judging.items()}
     )
     rows = []
     for way in ways:
-        judged = way.name in judging
-        peak = measure.peak_memory_mb(way.verdict, env, (0,)) if way.verdict else float("nan")
-        rows.append(
-            (
-                way.name,
-                f"{_size_mb(way.folder):.0f}" if way.folder else "",
-                f"{measure.median(starts[way.name]) * 1e3:.0f}",
-                f"{measure.median(verdicts[way.name]):.2f}" if judged else "",
-                f"{peak:.0f}" if judged else "",
-            )
-        )
-    return measure.table(("what", "MB on disk", "start, ms", "one picture, s", "peak MB"), rows)
+        start, start_core = _both(starts[way.name])
+        row = [way.name, f"{_size_mb(way.folder):.0f}" if way.folder else ""]
+        row += [f"{start * 1e3:.0f}", f"{start_core * 1e3:.0f}"]
+        if way.verdict:
+            clock, core = _both(verdicts[way.name])
+            peak = measure.peak_memory_mb(way.verdict, env, (0,))
+            row += [f"{clock:.2f}", f"{core:.2f}", f"{peak:.0f}"]
+        else:
+            row += [""] * 3
+        rows.append(row)
+    header = ["what", "MB on disk", "start, ms", "core ms"]
+    return measure.table([*header, "one picture, s", "core s", "peak MB"], rows)
 
 
-def _seconds(command: list[str], env: dict[str, str]) -> float:
-    return measure.run(command, env).seconds
+def _both(runs: Sequence[measure.Run]) -> tuple[float, float]:
+    """Return the medians of seconds by the clock and of processor time."""
+    clock = measure.median([one.seconds for one in runs])
+    return clock, measure.median([one.core_seconds for one in runs])
 
 
 def _imports_table(python: str, env: dict[str, str], rounds: int) -> str:
     """Time what is imported, lazily and eagerly, as `-X importtime` tells and by the clock."""
-    seconds = measure.interleaved(
+    runs = measure.interleaved(
         rounds,
-        {name: partial(_seconds, [python, "-c", code], env) for name, code in _IMPORTS.items()},
+        {name: partial(measure.run, [python, "-c", code], env) for name, code in _IMPORTS.items()},
     )
     rows = []
     for name, code in _IMPORTS.items():
@@ -154,9 +160,10 @@ def _imports_table(python: str, env: dict[str, str], rounds: int) -> str:
         own = [int(us) for us in re.findall(r"import time:\s+(\d+) \|", told)]
         rows.append(
             (name, str(len(own)), f"{sum(own) / 1e3:.0f}",
-             f"{measure.median(seconds[name]) * 1e3:.0f}")
+             *(f"{one * 1e3:.0f}" for one in _both(runs[name])))
         )  # fmt: skip
-    return measure.table(("imported", "modules", "importtime, ms", "whole process, ms"), rows)
+    header = ("imported", "modules", "importtime, ms", "whole process, ms", "core ms")
+    return measure.table(header, rows)
 
 
 def _archive(bundle: str, model: str) -> str:
@@ -174,6 +181,8 @@ def _archive(bundle: str, model: str) -> str:
 
 def _install(folder: str, requirements: list[str]) -> str:
     """Make a virtual environment with these and without pip, which no program needs to run."""
+    if os.path.isdir(folder):
+        return folder
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     pip = [os.path.join(folder, "bin", "python"), "-m", "pip", "-q"]
     subprocess.run([*pip, "install", *requirements], check=True, stderr=subprocess.DEVNULL)
