@@ -15,6 +15,7 @@ from nsfwscan.errors import UsageError
 from nsfwscan.images import discover as module
 from nsfwscan.images.discover import (
     PICTURE_ENDINGS,
+    QUARANTINE_NAME,
     UNREAD_ENDINGS,
     Listing,
     Symlinks,
@@ -23,6 +24,7 @@ from nsfwscan.images.discover import (
     check_roots,
     count_files,
     discover,
+    discover_some,
     is_named_like_a_picture,
     join,
     printable,
@@ -410,3 +412,23 @@ _part = st.text(st.characters(exclude_characters="/\\\0", codec="utf-8"), min_si
 def test_joining_is_that_of_the_standard_library(folder: str, name: str) -> None:
     for start in (folder, f"/{folder}", "/"):
         assert join(start, name) == os.path.join(start, name)
+
+
+def test_a_quarantine_is_left_out_however_one_comes_to_it(tree: Path) -> None:
+    inside = tree / "sub" / QUARANTINE_NAME / "files"
+    inside.mkdir(parents=True)
+    (inside / "x.jpg").write_bytes(b"x")
+    (tree / "sub" / "y.jpg").write_bytes(b"y")
+    options = WalkOptions(hidden=True, any_name=True)
+    tally = WalkTally()
+    listings = list(discover([str(tree)], options, tally))
+    assert [name for one in listings for name in one.names] == ["y.jpg"]
+    assert tally.hidden == 0
+    (listing,) = discover([str(inside)], options, WalkTally())
+    assert listing.passed == [
+        Skipped(str(inside), SkipReason.QUARANTINED, "a quarantine is never scanned")
+    ]
+    assert list(discover_some(str(tree), {str(inside): ["x.jpg"]}, options)) == []
+    (tree / "way").symlink_to(inside)
+    with pytest.raises(UsageError, match="never scanned"):
+        check_roots([str(tree / "way")])

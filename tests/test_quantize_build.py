@@ -425,8 +425,10 @@ def test_models_build_installs_what_was_built(checkpoint: Path, home: Path) -> N
     (package,) = (one for one in (home / "models").iterdir() if not one.name.startswith("."))
     assert package.name.startswith("checkpoint-")
     done = nsfwscan("selftest", "--model", "checkpoint")
-    assert (done.returncode, done.stdout.count("0.0000\n")) == (0, 4), done.stdout
+    equal = [line for line in done.stdout.splitlines() if line.split()[-1:] == ["0.0000"]]
+    assert (done.returncode, len(equal)) == (0, 4), done.stdout
     manifest = json.loads((package / "manifest.json").read_text())
+    del manifest["checksum"]  # which an edit on purpose leaves out
     manifest["probes"][2]["unsafe"] += 0.2 if manifest["probes"][2]["unsafe"] < 0.5 else -0.2
     (package / "manifest.json").write_text(json.dumps(manifest))
     done = nsfwscan("selftest", "--model", "checkpoint")

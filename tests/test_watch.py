@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import scan_fakes
@@ -338,6 +339,46 @@ def test_W4_a_fresh_picture_that_cannot_be_decoded_is_tried_again_and_then_told_
     result = running.told.changes[1].result
     assert isinstance(result, Failed)
     assert result.reason is FailReason.CORRUPT
+
+
+def test_what_was_located_and_not_told_is_told_after_a_restart(
+    root: Path, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settle, "_RETRY_S", (0.2, 60.0))
+    monkeypatch.setattr("nsfwscan.lanes._RACY_NS", 10**8)  # located before it is believed
+    told = watch_fakes.Told()
+    picture(root / "broken.jpg", b"broken")
+    told_first = picture(root / "known.jpg", b"told")
+    with watching(root, library=library, told=told) as running:
+        running.until(lambda: told.lines == [("new", "known.jpg")])
+        told_first.write_bytes(b"broken, too")
+        time.sleep(1.0)
+        assert told.lines == [("new", "known.jpg")]
+    monkeypatch.setattr(settle, "_RETRY_S", ())
+    with watching(root, library=library, told=told) as running:
+        running.until_as(root)
+    assert sorted(told.lines[1:]) == [("changed", "known.jpg"), ("new", "broken.jpg")]
+
+
+def test_what_was_located_and_vanished_untold_is_not_said_to_be_gone(
+    root: Path, library: Library, pool: FakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nsfwscan.lanes._RACY_NS", 0)
+    told = watch_fakes.Told()
+    path = picture(root / "a.jpg", b"passes by")
+    judge = watcher.Watcher._judge
+
+    def vanishes(self: watcher.Watcher, *arguments: Any) -> None:
+        path.unlink(missing_ok=True)
+        judge(self, *arguments)
+
+    monkeypatch.setattr(watcher.Watcher, "_judge", vanishes)
+    with watching(root, library=library, told=told) as running:
+        running.until(lambda: not path.exists())
+    with watching(root, library=library, told=told) as running:
+        running.until_reconciled()
+        time.sleep(2)
+    assert told.changes == []
 
 
 def test_a_failure_of_an_old_file_is_believed_at_once(root: Path) -> None:

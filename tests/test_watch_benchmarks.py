@@ -1,4 +1,4 @@
-"""The benchmarks of the watcher run at a tiny size; what they find out is judged, their times not."""
+"""The benchmarks of the watcher run at a tiny size: what they find is judged, their times not."""
 
 from __future__ import annotations
 

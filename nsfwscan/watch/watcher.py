@@ -201,6 +201,8 @@ class Watcher:
         self._observed: set[str] = set()
         self._observe_again_at = math.inf
         self._forgotten: list[str] = []
+        self._untold: list[FileRow] = []
+        """What was told of files of which the scanner has located something else since."""
         self._located_at = -math.inf
         self._young: list[FileRow] = []
         """Files that were told and are too young for the scanner to locate them."""
@@ -561,6 +563,8 @@ class Watcher:
                 if time.monotonic() - self._located_at >= _LOCATE_S:
                     self._locate_young()
                 self._report()
+            self._young += self._untold  # not before: only now the scan has saved all of its own
+            self._untold = []
             self._locate_young()
         except ModelError:
             if not self._scanned:
@@ -591,13 +595,16 @@ class Watcher:
         try:
             found = os.stat(path, follow_symlinks=self._follow)
         except OSError:
+            self._withhold(path)
             self._miss(path)
             return
         key = without_inode(pack_key(found)) if look.loose else pack_key(found)
         if key != look.key:  # it changed meanwhile: what was found out is of no use
+            self._withhold(path)
             self._settling.note(path, key, now, 0.0 if look.loose else _still_s(key))
             return
         if isinstance(result, Failed) and self._hopes(look, result):
+            self._withhold(path)
             return
         young_s = _TRUSTED_S - _still_s(key, began_ns)
         if 0 < young_s < 2 * _TRUSTED_S and look.tries < _MOST_SILENT_LOOKS:
@@ -629,6 +636,14 @@ class Watcher:
         else:
             event = Event.NEW if before is None else Event.CHANGED
         self._sink.change(Change(event, path, result, came_from))
+
+    def _withhold(self, path: str) -> None:
+        """Let the library know no more of a file than was told; its scan located what was not."""
+        entry = self._inventory.get(path)
+        if entry is None or entry.sha256 in {NO_DIGEST, NO_PICTURE}:
+            self._forgotten.append(path)
+        else:
+            self._untold.append(FileRow(path, _NEVER, entry.sha256))
 
     def _hopes(self, look: _Look, failed: Failed) -> bool:
         """Try a failed picture again later, if there is hope; tell whether there is."""
