@@ -34,6 +34,7 @@ FEW = (
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(900),  # the first test that runs waits for the build
     pytest.mark.skipif(sys.platform != "linux", reason="a bundle was only tried on Linux"),
     pytest.mark.skipif(
         any(shutil.which(tool) is None for tool in ("objdump", "objcopy", "ldd")),
@@ -86,7 +87,6 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-@pytest.mark.timeout(700)
 def test_the_bundle_does_what_a_person_wants_of_it(
     built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
