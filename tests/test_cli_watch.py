@@ -254,29 +254,32 @@ def test_W1_stopped_while_files_appear(root: Path, tiny: Path, tmp_path: Path, c
             (root / f"{at}").mkdir(exist_ok=True)
             for number in range(files):
                 (root / f"{at}" / f"{number}.jpg").write_bytes(b"%d %d" % (at, number))
+        cpu_s = _cpu_s(watch.process.pid)
         os.kill(watch.process.pid, signal.SIGCONT)
         began = time.monotonic()
         count = folders * files + 1
         watch.until(lambda: len(watch.records) >= count, within_s=600)
         took = time.monotonic() - began
+        cpu_s = _cpu_s(watch.process.pid) - cpu_s
         assert watch.tree == tree(root)
         assert len(watch.records) == count, "each is told once"
     # A scan of the same from nothing, which reads, hashes and remembers as much.
-    began = time.monotonic()
+    began, fresh_cpu_s = time.monotonic(), _children_cpu_s()
     fresh = subprocess.run(
         [sys.executable, "-c", f"{FAKES}\nfrom nsfwscan.cli.main import run; run()",
          "scan", "--offline", "-q", "--format", "jsonl", root],
         capture_output=True, check=False, env={**os.environ, "NSFWSCAN_HOME": str(other_home)},
     )  # fmt: skip
-    fresh_s = time.monotonic() - began
+    fresh_s, fresh_cpu_s = time.monotonic() - began, _children_cpu_s() - fresh_cpu_s
     scanned = [json.loads(line) for line in fresh.stdout.splitlines()]
     assert {one["path"]: one["sha256"] for one in scanned} == watch.tree
     with capsys.disabled():
         print(
-            f"\nW1: {count:,} files, all told {took:.1f} s after SIGCONT; a fresh scan of them "
-            f"takes {fresh_s:.1f} s"
+            f"\nW1: {count:,} files, all told {took:.1f} s after SIGCONT ({cpu_s:.1f} s of "
+            f"processor time); a fresh scan of them takes {fresh_s:.1f} s ({fresh_cpu_s:.1f} s)"
         )
-    assert took < fresh_s + 30
+    # By the processor's clock: a watcher has a low priority, and other programs may be at work.
+    assert cpu_s < fresh_cpu_s + 30
 
 
 # W2
@@ -355,6 +358,14 @@ def _cpu_s(pid: int) -> float:
     for thread in os.listdir(f"/proc/{pid}/task"):
         total += int(Path(f"/proc/{pid}/task/{thread}/schedstat").read_text().split()[0])
     return total / 1e9
+
+
+def _children_cpu_s() -> float:
+    """Return the processor time of all processes that this one started and that have ended."""
+    import resource  # not on Windows
+
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _io(pid: int) -> dict[str, int]:
