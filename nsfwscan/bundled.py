@@ -39,6 +39,8 @@ PACKAGE_INDEX = os.path.join("_internal", "nsfwscan", "package-index.txt")
 """The address of the package index that pip asks by default, written down by the build."""
 
 _LIBRARY_PATHS = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LIBPATH")
+_LOADED_FIRST = ("base_library", "libpython", "python3", "libz.", "zlib.", "_struct.")
+"""What Python is started from, beside the program: nobody can be asked before these are loaded."""
 _CHUNK = 1 << 20
 
 
@@ -146,7 +148,7 @@ class Contents:
         """Check the program and what Python was started from, as far as it is in files."""
         for number, one in enumerate(self._entries):
             name = one.path.rpartition("/")[2]
-            if "/" not in one.path or name.startswith(("base_library", "libpython", "python3")):
+            if "/" not in one.path or name.startswith(_LOADED_FIRST):
                 self._check(number)
 
     def check_library(self, path: str) -> None:

@@ -97,8 +97,8 @@ def _try(
     shutil.rmtree(home, ignore_errors=True)
     os.mkdir(home)
     driven = Driven(copy, home)
-    scan = driven.run("scan", "--offline", "--format", "jsonl", SAMPLES, expect=None)
-    selftest = driven.run("selftest", "--offline", expect=None)
+    scan = driven.end("scan", "--offline", "--format", "jsonl", SAMPLES)
+    selftest = driven.end("selftest", "--offline")
     shutil.rmtree(copy)
     return scan, selftest
 
@@ -109,6 +109,7 @@ def _judge(scan: Done, selftest: Done, *, may_crash: bool) -> None:
         wanted(scan.out.count('"status": "scanned"') == len(os.listdir(SAMPLES)), "missed", scan)
         wanted(selftest.code == 2, f"selftest ends with {selftest.code}", selftest)
     for done in (scan, selftest):
+        wanted(may_crash or "Traceback" not in done.err + done.out, "a traceback", done)
         if done.code and not (may_crash and (done.code < 0 or done.code == _NO_LOADER)):
             wanted(done.code in {2, _BOOTLOADER}, f"exit code {done.code}", done)
             wanted(bool(done.err.strip()), f"exit code {done.code} and not a word", done)

@@ -54,6 +54,14 @@ class Driven:
 
     def run(self, *arguments: str, expect: int | None = 0, **more: str) -> Done:
         """Run a command to its end. Raises `Unlike` for another exit code, or a traceback."""
+        result = self.end(*arguments, **more)
+        if expect is not None:
+            wanted(result.code == expect, f"exit code {result.code}, not {expect}", result)
+        wanted("Traceback" not in result.err + result.out, "a traceback", result)
+        return result
+
+    def end(self, *arguments: str, **more: str) -> Done:
+        """Run a command to its end, whatever that is."""
         try:
             done = subprocess.run(
                 [self.program, *arguments],
@@ -65,15 +73,11 @@ class Driven:
             )
         except OSError as error:  # the system refuses the program
             done = subprocess.CompletedProcess([], -1, b"", str(error).encode())
-        result = Done(
+        return Done(
             done.returncode,
             done.stdout.decode("utf-8", "replace"),
             done.stderr.decode("utf-8", "replace"),
         )
-        if expect is not None:
-            wanted(result.code == expect, f"exit code {result.code}, not {expect}", result)
-        wanted("Traceback" not in result.err + result.out, "a traceback", result)
-        return result
 
     def start(self, *arguments: str, **more: str) -> subprocess.Popen[bytes]:
         """Start a command in a process group of its own, with pipes from it."""
