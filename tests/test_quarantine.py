@@ -215,11 +215,13 @@ def test_Q3_swapped_by_another_process_all_the_time_only_what_was_scored_is_move
     path, good = folder / "a.jpg", b"scored " * 100
     digest = hashlib.sha256(good).digest()
     script = (
-        "import os, sys\npath = sys.argv[1]\nn = 0\n"
+        "import os, sys, time\npath = sys.argv[1]\nn = 0\n"
         "print('ready', flush=True)\nwhile True:\n    n += 1\n"
         "    for text in (b'scored ' * 100, b'precious %d' % n):\n"
         "        open(path + '.new', 'wb').write(text)\n"
         "        os.replace(path + '.new', path)\n"
+        # Without a pause now and then nothing would ever be at rest for as long as a move takes.
+        "        time.sleep(n % 7 * 0.004)\n"
     )
     with subprocess.Popen(
         [sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE
