@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from typing import Annotated, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 from typer.core import TyperOption
@@ -18,9 +18,11 @@ from nsfwscan.cli.tables import print_table
 from nsfwscan.errors import ServiceError, UsageError
 from nsfwscan.images.discover import check_roots
 from nsfwscan.report.text import readable
-from nsfwscan.service.managers import manager
 from nsfwscan.service.spec import spec_for
 from nsfwscan.watch import instance
+
+if TYPE_CHECKING:
+    from nsfwscan.service.managers import Manager
 
 app = typer.Typer(
     cls=Group,
@@ -67,7 +69,7 @@ def install(
     """
     paths, options = _for_watch(context, words)
     check_roots(os.path.expanduser(path) for path in paths)
-    found = manager()
+    found = _manager()
     config = context.find_root().params.get("config_file")
     spec = spec_for(paths, config=config, options=options)
     where, text = found.written(spec)
@@ -114,21 +116,21 @@ def _for_watch(context: typer.Context, words: list[str]) -> tuple[tuple[str, ...
 @app.command(cls=Command)
 def uninstall() -> None:
     """Stop the service and remove it. Pictures, scores and quarantine stay as they are."""
-    manager().uninstall()
+    _manager().uninstall()
     typer.echo("The service is removed.", err=True)
 
 
 @app.command(cls=Command)
 def start() -> None:
     """Start the service, or start it anew when it runs."""
-    manager().start()
+    _manager().start()
     typer.echo("The service is started. `nsfwscan status` tells what it does.", err=True)
 
 
 @app.command(cls=Command)
 def stop() -> None:
     """Stop the service until the next login; the pictures in hand are finished first."""
-    manager().stop()
+    _manager().stop()
     typer.echo("The service is stopped.", err=True)
 
 
@@ -138,7 +140,7 @@ def status() -> None:
 
     Exits with 0 when it runs and with 3 when it does not.
     """
-    found = manager()
+    found = _manager()
     state = found.state()
     # Any watcher holds the lock, also one that was started by hand.
     watching = instance.is_held(locations.watch_lock())
@@ -177,6 +179,12 @@ def logs(
             f"the log {readable(path)} cannot be read: {error.strerror}",
             hint="a watcher writes it: `nsfwscan service start`, or `nsfwscan watch`",
         ) from error
+
+
+def _manager() -> Manager:
+    from nsfwscan.service.managers import manager  # every command would wait for these generators
+
+    return manager()
 
 
 def _added(path: str, file: BinaryIO) -> Iterator[bytes]:

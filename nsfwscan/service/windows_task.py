@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import subprocess
 from typing import TYPE_CHECKING
-from xml.sax.saxutils import escape
 
 from nsfwscan.service.spec import DESCRIPTION
 
@@ -71,9 +71,14 @@ def task(spec: ServiceSpec, user: str) -> bytes:
         command = "cmd.exe"
     text = _TEXT.format(
         author=AUTHOR,
-        user=escape(user),
+        user=_escaped(user),
         description=DESCRIPTION,
-        command=escape(command),
-        arguments=escape(line),
+        command=_escaped(command),
+        arguments=_escaped(line),
     )
     return text.encode("utf-16")
+
+
+def _escaped(text: str) -> str:
+    """Escape text for XML. `xml.sax.saxutils` would import half of `urllib` for this."""
+    return html.escape(text, quote=False)

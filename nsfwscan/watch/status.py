@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import tempfile
 import time
 from dataclasses import dataclass
 
@@ -95,6 +94,8 @@ def read(path: str) -> Status | None:
 
 def _replace(path: str, text: str) -> None:
     """Write the file so that a reader sees the old or the new one, and only its owner may read."""
+    import tempfile  # only a watcher writes, and every command would wait for it
+
     folder = os.path.dirname(path)
     os.makedirs(folder, mode=0o700, exist_ok=True)
     descriptor, part = tempfile.mkstemp(dir=folder, prefix=PART)  # mode 0600
