@@ -282,6 +282,33 @@ def test_W1_stopped_while_files_appear(root: Path, tiny: Path, tmp_path: Path, c
     assert cpu_s < fresh_cpu_s + 30
 
 
+def test_W1_a_folder_renamed_while_the_queue_overflows_is_still_watched(
+    root: Path, tiny: Path
+) -> None:
+    """The watch goes with the folder, and who missed the renaming hears of it by its old name."""
+    write(root / "old" / "first.jpg", b"first")
+    flood = [write(root / name, b"flood") for name in ("a.jpg", "b.jpg")]
+    with watching(root) as watch:
+        watch.until(lambda: len(watch.records) == 3)
+        time.sleep(0.5)
+        os.kill(watch.process.pid, signal.SIGSTOP)
+        with open("/proc/sys/fs/inotify/max_queued_events", encoding="ascii") as file:
+            most = int(file.read())
+        for number in range(most // 2 + 500):  # alike neighbours would be merged into one
+            os.utime(flood[0], ns=(number, number))
+            os.utime(flood[1], ns=(number, number))
+        os.rename(root / "old", root / "new")
+        os.kill(watch.process.pid, signal.SIGCONT)
+        watch.until(lambda: any(one["event"] == "moved" for one in watch.records))
+        deadline = time.monotonic() + 30
+        at = 0
+        while not any("/new/late" in one["path"] for one in watch.records):
+            assert time.monotonic() < deadline, "written into the renamed folder, and never told"
+            write(root / "new" / f"late {at}.jpg", b"late %d" % at)
+            at += 1
+            time.sleep(1)
+
+
 # W2
 
 

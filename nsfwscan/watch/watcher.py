@@ -85,6 +85,8 @@ _OBSERVE_AGAIN_S = 60.0
 _POLL_SHARE = 0.01
 """Polling may take this share of the time."""
 _JUMP_S = 5.0
+_CALM_S = 5.0
+"""How long after hints were lost everything is looked at once more, by new observers."""
 _ABSENCE_S = 1.5
 """Beyond the settling time: how long a moved picture may take to turn up."""
 _ARRANGED = 10
@@ -224,6 +226,8 @@ class Watcher:
         self._paused = ""
         self._library_works = True
         self._settled_since = math.inf
+        self._lost_at = math.inf
+        """When hints were lost last, until they are observed anew."""
 
     # From outside, also from signal handlers
 
@@ -275,6 +279,7 @@ class Watcher:
             hints = self._events.take()
             if hints.lost:
                 self._wanted[hints.lost] = None
+                self._lost_at = now
             self._take_hints(hints.paths, hints.written)
         if now >= min(self._next_reconcile, self._next_poll):
             self._wanted[_IN_TIME] = None
@@ -741,8 +746,22 @@ class Watcher:
             self._check_root(root, remounted=remounted)
         if remounted:
             self._wanted["something was mounted or unmounted"] = None
+        if now >= self._lost_at + _CALM_S:
+            self._observe_anew()
         if now >= self._count_watches_at:
             self._count_watches()
+
+    def _observe_anew(self) -> None:
+        """Begin to observe anew, some time after hints were lost, and look at everything again.
+
+        Folders that moved while the queue overflowed and watchdog put its watches in order may go
+        on being reported by names they no longer have. In a soak one folder of thousands was.
+        """
+        self._lost_at = math.inf
+        for root in self._roots:
+            if root not in self._away:
+                self._observe(root)
+        self._wanted["changes had been lost a moment ago"] = None
 
     def _check_root(self, root: str, *, remounted: bool) -> None:
         presence = self._places.presence(root)
