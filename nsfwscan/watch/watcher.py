@@ -85,8 +85,10 @@ _OBSERVE_AGAIN_S = 60.0
 _POLL_SHARE = 0.01
 """Polling may take this share of the time."""
 _JUMP_S = 5.0
-_CALM_S = 5.0
-"""How long after hints were lost everything is looked at once more, by new observers."""
+_DOUBT_S = 5.0
+_DOUBT_SHARE = 0.05
+"""How long after hints came into doubt new observers begin, and the share of the time that looking
+at everything may take then."""
 _ABSENCE_S = 1.5
 """Beyond the settling time: how long a moved picture may take to turn up."""
 _ARRANGED = 10
@@ -226,8 +228,8 @@ class Watcher:
         self._paused = ""
         self._library_works = True
         self._settled_since = math.inf
-        self._lost_at = math.inf
-        """When hints were lost last, until they are observed anew."""
+        self._doubt_at = math.inf
+        """When hints were first in doubt, since the observers began."""
 
     # From outside, also from signal handlers
 
@@ -279,7 +281,7 @@ class Watcher:
             hints = self._events.take()
             if hints.lost:
                 self._wanted[hints.lost] = None
-                self._lost_at = now
+                self._doubt_at = min(self._doubt_at, now)
             self._take_hints(hints.paths, hints.written)
         if now >= min(self._next_reconcile, self._next_poll):
             self._wanted[_IN_TIME] = None
@@ -326,6 +328,10 @@ class Watcher:
                 folder, name = os.path.split(path)
                 by_root.setdefault(root, {}).setdefault(folder, set()).add(name)
         for root, wanted in by_root.items():
+            if not all(
+                map(os.path.isdir, wanted)
+            ):  # deleted; or moved, and watched by its old name
+                self._doubt_at = min(self._doubt_at, now)
             for listing in discover_some(root, wanted, self._walk_options):
                 self._take(listing)
                 self._report()
@@ -746,22 +752,22 @@ class Watcher:
             self._check_root(root, remounted=remounted)
         if remounted:
             self._wanted["something was mounted or unmounted"] = None
-        if now >= self._lost_at + _CALM_S:
+        if now >= self._doubt_at + _DOUBT_S + self._walk_s / _DOUBT_SHARE:
             self._observe_anew()
         if now >= self._count_watches_at:
             self._count_watches()
 
     def _observe_anew(self) -> None:
-        """Begin to observe anew, some time after hints were lost, and look at everything again.
+        """Begin to observe anew and look at everything, a while after hints came that are in doubt.
 
-        Folders that moved while the queue overflowed and watchdog put its watches in order may go
-        on being reported by names they no longer have. In a soak one folder of thousands was.
+        Folders that move while watchdog sets its watches, at the start or after an overflow, may go
+        on being reported by names they no longer have. A soak found pictures in such folders.
         """
-        self._lost_at = math.inf
+        self._doubt_at = math.inf
         for root in self._roots:
             if root not in self._away:
                 self._observe(root)
-        self._wanted["changes had been lost a moment ago"] = None
+        self._wanted["changes had been lost, or came from folders that are not there"] = None
 
     def _check_root(self, root: str, *, remounted: bool) -> None:
         presence = self._places.presence(root)
