@@ -12,14 +12,14 @@ import io
 import logging
 import os
 import threading
-from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from nsfwscan import cores, locations
-from nsfwscan.engine import worst
-from nsfwscan.errors import DecodeError, UsageError
-from nsfwscan.images.decode_pool import DecodePool
+from nsfwscan.engine import Engine
+from nsfwscan.errors import DecodeError, ModelUnusable, NsfwscanError, UsageError
 from nsfwscan.images.discover import DEFAULT_MAX_BYTES, check_roots
 from nsfwscan.images.read import read_picture
+from nsfwscan.library.rows import Unscorable
 from nsfwscan.likeness import DEFAULT_WITHIN, MOST_WITHIN
 from nsfwscan.models import select
 from nsfwscan.models.store import ModelStore
@@ -32,7 +32,7 @@ from nsfwscan.session import Settings, loader, open_session, policy_of
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
 
-    from nsfwscan.models.classifier import Classifier
+    from nsfwscan.models.manifest import ModelManifest
     from nsfwscan.results import Failed, ScanResult
 
 _log = logging.getLogger("nsfwscan")
@@ -115,13 +115,20 @@ def classify(
     rulings = _rulings()
     settings = Settings(model=model, flag_at=flag_at, review_at=review_at, offline=offline)
     path, data = _bytes_of(picture)
-    engine = _engine(model, offline=offline)
-    policy = policy_of(settings, engine.classifier.manifest)
-    decoded = engine.pool.decode(data, engine.classifier.manifest.input.geometry)
-    scores = worst(engine.classifier.classify(decoded.pixels, decoded.frames))
+    loaded = _loaded(model, offline=offline)
+    policy = policy_of(settings, loaded.manifest)
+    try:
+        outcome, likeness = loaded.engine.score(data)
+    except NsfwscanError:
+        _let_go(model, offline=offline)  # what could not be loaded may be mended by the next call
+        raise
+    if isinstance(outcome, Unscorable):
+        if outcome.reason is FailReason.BAD_OUTPUT:
+            raise ModelUnusable(outcome.detail, hint="run `nsfwscan selftest`")
+        raise DecodeError(outcome.reason, outcome.detail)
     sha256 = hashlib.sha256(data).digest()
-    verdict = rulings.judge(policy.judge(scores), sha256, decoded.likeness)
-    return Scanned(path, sha256, decoded.facts, scores, verdict, Origin.MODEL)
+    verdict = rulings.judge(policy.judge(outcome.scores), sha256, likeness)
+    return Scanned(path, sha256, outcome.facts, outcome.scores, verdict, Origin.MODEL)
 
 
 def allow(
@@ -188,46 +195,51 @@ def _rulings() -> Rulings:
     return _books.setdefault(path, RulingBook(path)).current(_log.warning)
 
 
-class _Engine:
-    """A loaded model and a decode process, kept for the next call of `classify`."""
+class _Loaded(NamedTuple):
+    """A model and what scores with it, kept for the next call of `classify`."""
 
-    def __init__(self, model: str, *, offline: bool) -> None:
-        settings = Settings(model=model, offline=offline)
-        store = ModelStore(locations.models_folder(), offline=offline, say=_log.info)
-        found = select.resolve_model(store, model)
-        # One picture at a time: all cores may work on it.
-        load = loader(found, settings, cores.available(), _log.warning)
-        self.pool = DecodePool(1)
-        self.pool.start()  # before the model, so that both start side by side
-        try:
-            self.classifier: Classifier = load()
-        except BaseException:
-            self.pool.close()
-            raise
+    manifest: ModelManifest
+    engine: Engine
 
 
-_MOST_ENGINES = 2
+_MOST_LOADED = 2
 """Models kept loaded, of a few hundred megabytes each: one in use, one to compare with."""
-_engines: dict[tuple[str, bool], _Engine] = {}
-_engines_lock = threading.Lock()
+_kept: dict[tuple[str, bool], _Loaded] = {}
+_kept_lock = threading.Lock()
 
 
-def _engine(model: str, *, offline: bool) -> _Engine:
-    """Return a loaded model, the one of an earlier call if it can be."""
-    with _engines_lock:
-        engine = _engines.pop((model, offline), None) or _Engine(model, offline=offline)
-        _engines[model, offline] = engine  # the last is the one used last
-        while len(_engines) > _MOST_ENGINES:
-            _engines.pop(next(iter(_engines))).pool.close()
-        return engine
+def _loaded(model: str, *, offline: bool) -> _Loaded:
+    """Return a model that is ready to score, the one of an earlier call if it can be."""
+    with _kept_lock:
+        loaded = _kept.pop((model, offline), None) or _load(model, offline=offline)
+        _kept[model, offline] = loaded  # the last is the one used last
+        while len(_kept) > _MOST_LOADED:
+            _kept.pop(next(iter(_kept))).engine.close()
+        return loaded
+
+
+def _load(model: str, *, offline: bool) -> _Loaded:
+    settings = Settings(model=model, offline=offline)
+    store = ModelStore(locations.models_folder(), offline=offline, say=_log.info)
+    found = select.resolve_model(store, model)
+    # One picture at a time: all cores may work on it.
+    load = loader(found, settings, cores.available(), _log.warning)
+    return _Loaded(found.manifest, Engine(load, found.manifest.input.geometry, jobs=1))
+
+
+def _let_go(model: str, *, offline: bool) -> None:
+    with _kept_lock:
+        loaded = _kept.pop((model, offline), None)
+    if loaded is not None:
+        loaded.engine.close()
 
 
 @atexit.register
 def _close_engines() -> None:
     """End the decode processes of `classify` and forget its models."""
-    with _engines_lock:
-        while _engines:
-            _engines.popitem()[1].pool.close()
+    with _kept_lock:
+        while _kept:
+            _kept.popitem()[1].engine.close()
 
 
 def _bytes_of(picture: bytes | Path | PillowImage) -> tuple[str, bytes]:

@@ -16,7 +16,7 @@ from conftest import Paint
 from PIL import Image
 
 import nsfwscan
-from nsfwscan import api
+from nsfwscan import api, engine
 from nsfwscan.errors import DecodeError, ModelError, ModelUnusable, UsageError
 from nsfwscan.results import Decision, Failed, FailReason, Origin, Scanned
 
@@ -139,14 +139,14 @@ def test_sixteen_bits_of_grey_are_not_taken_for_white(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    real = api.DecodePool.decode
+    real = engine.DecodePool.decode
 
-    def decode(self: api.DecodePool, data: bytes, geometry: object) -> object:
+    def decode(self: engine.DecodePool, data: bytes, geometry: object) -> object:
         decoded = real(self, data, geometry)  # type: ignore[arg-type] # handed on
         seen.append(decoded.pixels[0])
         return decoded
 
-    monkeypatch.setattr(api.DecodePool, "decode", decode)
+    monkeypatch.setattr(engine.DecodePool, "decode", decode)
     for mode in ("I", "I;16", "I;16B"):
         image = Image.new("I", (8, 8), 128 * 257)
         nsfwscan.classify(image if mode == "I" else image.convert(mode), offline=True)
@@ -217,9 +217,9 @@ def test_classify_works_from_many_threads(tiny: Path) -> None:
 def test_a_model_that_cannot_be_loaded_leaves_no_process(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pools: list[api.DecodePool] = []
+    pools: list[engine.DecodePool] = []
 
-    class Watched(api.DecodePool):
+    class Watched(engine.DecodePool):
         def __init__(self, workers: int) -> None:
             super().__init__(workers)
             pools.append(self)
@@ -227,11 +227,11 @@ def test_a_model_that_cannot_be_loaded_leaves_no_process(
     def refuse() -> None:
         raise ModelUnusable("no such operator")
 
-    monkeypatch.setattr(api, "DecodePool", Watched)
+    monkeypatch.setattr(engine, "DecodePool", Watched)
     monkeypatch.setattr(api, "loader", lambda *_: refuse)
     for _ in range(2):
         with pytest.raises(ModelUnusable):
-            nsfwscan.classify(b"x", offline=True)
+            nsfwscan.classify(encoded(red()), offline=True)
     assert len(pools) == 2
     assert not any(slot.is_running() for pool in pools for slot in pool._slots)
 

@@ -15,7 +15,7 @@ from conftest import Paint
 from shell import Call, start
 from tiny_model import GREEN, ORANGE, RED
 
-from nsfwscan.cli import acting
+from nsfwscan.cli import ask
 from nsfwscan.images.discover import QUARANTINE_NAME
 
 pytestmark = [
@@ -156,11 +156,11 @@ def test_Q7_a_person_is_asked(
     def confirm(question: str, **_options: object) -> bool:
         asked.append(question)
         if not answer:
-            raise acting.typer.Abort
+            raise ask.typer.Abort
         return answer == "y"
 
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
-    monkeypatch.setattr(acting.typer, "confirm", confirm)
+    monkeypatch.setattr(ask.typer, "confirm", confirm)
     done = call("scan", "-a", "quarantine", "--limit-files", "0", pictures)
     assert done.code == {"y": 1, "n": 2, "": 130}[answer]
     assert (pictures / "red.png").exists() == (answer != "y")

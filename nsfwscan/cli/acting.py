@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import typer
-
 from nsfwscan.actions.act import Actor, Limit
 from nsfwscan.actions.quarantine import Quarantines
 from nsfwscan.actions.rules import Rule, rule_of
+from nsfwscan.cli.ask import is_sure
 from nsfwscan.cli.talk import Talk
 from nsfwscan.report.record import Recorder
 
@@ -143,9 +142,7 @@ class Confirm:
         # A scan's own handler lets Ctrl-C end it gently; here it means no.
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
-            sure = typer.confirm(f"{question} Go on?", err=True)
-        except typer.Abort:
-            raise typer.Exit(130) from None
+            sure = is_sure(f"{question} Go on?")
         finally:
             signal.signal(signal.SIGINT, before)
         if not sure:

@@ -10,10 +10,10 @@ from typing import Annotated
 import typer
 
 from nsfwscan import locations
+from nsfwscan.cli.ask import insist
 from nsfwscan.cli.commands import Command, Group
 from nsfwscan.cli.tables import print_table
 from nsfwscan.cli.talk import Talk
-from nsfwscan.errors import UsageError
 from nsfwscan.library.cache import Library
 from nsfwscan.library.rows import Scored, Unscorable
 from nsfwscan.report.text import count, plain_json, readable, size, utf8
@@ -101,16 +101,12 @@ def clear(
     Asks first. Exits with 2 when the answer is no.
     """
     if not yes:
-        if not sys.stdin.isatty():
-            raise UsageError("this deletes all remembered scores", hint="say --yes")
         where = readable(locations.library_file())
-        try:
-            sure = typer.confirm(f"Delete all remembered scores in {where}?", err=True)
-        except typer.Abort:  # typer makes exit code 1 of Ctrl-C here, and that means "flagged"
-            raise typer.Exit(130) from None
-        if not sure:
-            typer.echo("Nothing was deleted.", err=True)
-            raise typer.Exit(2)
+        insist(
+            f"Delete all remembered scores in {where}?",
+            what="this deletes all remembered scores",
+            otherwise="Nothing was deleted.",
+        )
     with _open() as library:
         library.clear()
     typer.echo("Everything is forgotten.")

@@ -7,12 +7,12 @@ import sys
 from nsfwscan import bundled
 from nsfwscan._version import __version__
 from nsfwscan.cli import streams
+from nsfwscan.cli.codes import INTERRUPTED
 from nsfwscan.errors import NsfwscanError
 from nsfwscan.report.text import readable
 
 _EX_PIPE = 141
 """What a shell reports of a program that SIGPIPE ended: the reader had seen enough."""
-_EX_INTERRUPTED = 130
 
 
 def run() -> None:
@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> int:
     except streams.ReaderGone:
         return _EX_PIPE
     except KeyboardInterrupt:
-        return _EX_INTERRUPTED
+        return INTERRUPTED
     except ImportError:
         bundle = bundled.folder()
         if bundle is None:

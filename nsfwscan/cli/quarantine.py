@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from enum import StrEnum
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, assert_never
 
 import typer
 
+from nsfwscan.cli.ask import insist
 from nsfwscan.cli.commands import Command, Group
 from nsfwscan.cli.options import QuarantineFolder
 from nsfwscan.cli.tables import print_table
@@ -143,7 +143,11 @@ def delete(
     wanted = _wanted(paths, quarantine, talk, every=every)
     number = sum(len(entries) for _, entries in wanted)
     if not yes and number:
-        _ask(f"Delete {count(number, 'picture')} for good?")
+        insist(
+            f"Delete {count(number, 'picture')} for good?",
+            what="this deletes pictures for good",
+            otherwise="Nothing was deleted.",
+        )
     deleted = failed = 0
     for vault, entries in wanted:
         for one in delete_from(vault, entries):
@@ -249,18 +253,6 @@ def _tell(one: GivenBack, talk: Talk, done: int, failed: int) -> tuple[int, int]
         return done + 1, failed
     talk.warn(f"{one.entry.path or one.entry.id}: {moved.detail}")
     return done, failed + 1
-
-
-def _ask(question: str) -> None:
-    if not sys.stdin.isatty():
-        raise UsageError("this deletes pictures for good", hint="say --yes")
-    try:
-        sure = typer.confirm(question, err=True)
-    except typer.Abort:  # typer makes exit code 1 of Ctrl-C here, and that means "flagged"
-        raise typer.Exit(130) from None
-    if not sure:
-        typer.echo("Nothing was deleted.", err=True)
-        raise typer.Exit(2)
 
 
 def _time(at: float) -> str:

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from nsfwscan import likeness, locations
+from nsfwscan.cli.ask import insist
 from nsfwscan.cli.commands import Command, Group
 from nsfwscan.cli.options import Quiet
 from nsfwscan.cli.tables import print_table
@@ -305,12 +306,6 @@ def _book() -> RulingBook:
 
 def _ask(question: str) -> None:
     """Go on only when the answer is yes; exit with 2 when it is no."""
-    if not sys.stdin.isatty():
-        raise UsageError(f"nobody is there to answer: {question}", hint="say --yes")
-    try:
-        sure = typer.confirm(question, err=True)
-    except typer.Abort:  # typer makes exit code 1 of Ctrl-C here, and that means "flagged"
-        raise typer.Exit(130) from None
-    if not sure:
-        typer.echo("Nothing was changed.", err=True)
-        raise typer.Exit(2)
+    insist(
+        question, what=f"nobody is there to answer: {question}", otherwise="Nothing was changed."
+    )

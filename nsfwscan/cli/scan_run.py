@@ -18,6 +18,7 @@ from typing import Annotated, BinaryIO, Protocol, assert_never
 import typer
 
 from nsfwscan.acts import Act, ActTally, Outcome
+from nsfwscan.cli.codes import INTERRUPTED
 from nsfwscan.cli.options import OUTPUT_PANEL
 from nsfwscan.cli.streams import DataFile, unwritable
 from nsfwscan.cli.talk import STARTED, Counter, Talk, flagged
@@ -63,13 +64,11 @@ OnlyThese = Annotated[
     ),
 ]
 
-_EX_INTERRUPTED = 130
-
 
 def exit_code(summary: Summary, *, exit_zero: bool) -> int:
     """Return what the command exits with: 130 interrupted, 2 not done, 1 flagged, 3 unread, 0."""
     if summary.interrupted:
-        return _EX_INTERRUPTED
+        return INTERRUPTED
     if summary.acts.of(Outcome.FAILED) or summary.acts.of(Outcome.HELD_BACK):
         return 2
     if exit_zero:
@@ -179,7 +178,7 @@ class Run:
         def interrupt(_number: int, _frame: FrameType | None) -> None:
             if self._interrupted:
                 self._scanner.abandon()
-                os._exit(_EX_INTERRUPTED)  # threads are at work; nothing else ends them at once
+                os._exit(INTERRUPTED)  # threads are at work; nothing else ends them at once
             self._interrupted = True
             self._scanner.stop()
             if not self._talk.quiet:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nsfwscan.cli.ask import insist
 from nsfwscan.cli.tables import print_table
 from nsfwscan.errors import NsfwscanError, UsageError
 from nsfwscan.report.text import count, readable, size
@@ -83,15 +83,11 @@ def _purge(found: list[uninstall.Traces], *, yes: bool) -> None:
     if (hindrance := uninstall.hindrance()) is not None:
         raise hindrance
     if not yes:
-        if not sys.stdin.isatty():
-            raise UsageError("this removes all that is listed", hint="say --yes")
-        try:
-            sure = typer.confirm("\nRemove all that is listed?", err=True)
-        except typer.Abort:  # typer makes exit code 1 of Ctrl-C here, and that means "flagged"
-            raise typer.Exit(130) from None
-        if not sure:
-            typer.echo("Nothing was removed.", err=True)
-            raise typer.Exit(2)
+        insist(
+            "\nRemove all that is listed?",
+            what="this removes all that is listed",
+            otherwise="Nothing was removed.",
+        )
     done = uninstall.remove(found)
     typer.echo(f"\nRemoved {count(done.files, 'file')}, {size(done.bytes)}.")
     for folder in done.kept:

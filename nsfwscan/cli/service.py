@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperOption
 
 from nsfwscan import locations
+from nsfwscan.cli.codes import NOT_RUNNING
 from nsfwscan.cli.commands import Command, Group
 from nsfwscan.cli.tables import print_table
 from nsfwscan.errors import ServiceError, UsageError
@@ -32,8 +33,6 @@ app = typer.Typer(
     "scheduled task. Nothing of it needs an administrator.",
 )
 
-_NOT_RUNNING = 3
-"""What `systemctl status` exits with for a service that does not run."""
 _LOOK_S = 0.5
 
 
@@ -153,7 +152,7 @@ def status() -> None:
             ("a watcher at work", "yes" if watching else "no"),
         ],
     )
-    raise typer.Exit(0 if state.running or (state.installed and watching) else _NOT_RUNNING)
+    raise typer.Exit(0 if state.running or (state.installed and watching) else NOT_RUNNING)
 
 
 @app.command(cls=Command)

@@ -11,15 +11,13 @@ from typing import Annotated, assert_never
 import typer
 
 from nsfwscan import locations
+from nsfwscan.cli.codes import NOT_RUNNING
 from nsfwscan.cli.options import TableFormat
 from nsfwscan.cli.tables import print_table
 from nsfwscan.report.text import count, duration, plain_json, utf8
 from nsfwscan.watch import instance
 from nsfwscan.watch import status as watch_status
 from nsfwscan.watch.status import Status
-
-_NOT_RUNNING = 3
-"""What `systemctl status` exits with for a service that does not run."""
 
 
 def status(
@@ -42,7 +40,7 @@ def status(
             typer.echo(_json(found, running=running))
         case _:
             assert_never(output_format)
-    raise typer.Exit(0 if running else _NOT_RUNNING)
+    raise typer.Exit(0 if running else NOT_RUNNING)
 
 
 def _rows(found: Status | None, *, running: bool) -> Iterator[tuple[str, str]]:

@@ -14,6 +14,7 @@ import typer
 
 from nsfwscan import locations
 from nsfwscan.cli import config
+from nsfwscan.cli.codes import INTERRUPTED
 from nsfwscan.cli.commands import RunAgain
 from nsfwscan.cli.options import (
     ACTION_PANEL,
@@ -58,7 +59,6 @@ if TYPE_CHECKING:
 
 WATCH_PANEL = "Watching"
 MANNERS_PANEL = "Manners"
-_EX_INTERRUPTED = 130
 _DAY_S = 86_400.0
 _UNASKED = 10
 """Pictures that a watcher may move in a day, whatever share of all they are."""
@@ -365,7 +365,7 @@ class _Signals:
             raise KeyboardInterrupt
         if self._interrupted and number == signal.SIGINT:
             self.watcher.abandon()
-            os._exit(_EX_INTERRUPTED)  # threads are at work; nothing else ends them at once
+            os._exit(INTERRUPTED)  # threads are at work; nothing else ends them at once
         self._interrupted = True
         self.reload = False
         self.watcher.stop()

@@ -1,0 +1,32 @@
+"""Asking a person at the terminal before something that cannot easily be taken back."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from nsfwscan.cli.codes import COULD_NOT, INTERRUPTED
+from nsfwscan.errors import UsageError
+
+
+def is_sure(question: str) -> bool:
+    """Return the answer. Raises `typer.Exit` with 130 at Ctrl-C."""
+    try:
+        return typer.confirm(question, err=True)
+    except typer.Abort:  # typer makes exit code 1 of Ctrl-C here, and that means "flagged"
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def insist(question: str, *, what: str, otherwise: str) -> None:
+    """Return only when the answer is yes.
+
+    `what` says in a clause what is asked about, for a shell in which nobody can answer;
+    `otherwise` is said when the answer is no. Raises `typer.Exit` with 2 for no and with 130 at
+    Ctrl-C, and `UsageError` when nobody is there.
+    """
+    if not sys.stdin.isatty():
+        raise UsageError(what, hint="say --yes")
+    if not is_sure(question):
+        typer.echo(otherwise, err=True)
+        raise typer.Exit(COULD_NOT)
