@@ -3,7 +3,8 @@
 A bundle is a folder: the program, `_internal` with all that it loads, `models`. Nobody's package
 manager looks after it, so it looks after itself: `CONTENTS` lists every file with its checksums,
 and a native library whose bytes are not the listed ones is never loaded, because what a loader does
-with a damaged file ranges from a message to a crash without one.
+with a damaged file ranges from a message to a crash without one. On Linux the program is a launcher
+(`packaging/bundle/launcher.c`) that looks at what Python itself is started from.
 
 In: that list. Out: `BundleDamaged`, which names the file. CRC-32 is enough against accidents and
 costs 0.4 ms a MB; `look_over` compares SHA-256. Nothing here protects from somebody who may write
@@ -35,6 +36,18 @@ CONTENTS = os.path.join("_internal", "nsfwscan", "contents.tsv")
 """The list of files. After a line with the CRC-32 of all that follows, a line a file: CRC-32, size
 in bytes, SHA-256, path, and the numbers of the lines (from 0) that hold the libraries it needs."""
 
+LAUNCHER, LAUNCHED = "nsfwscan", "nsfwscan-main"
+"""In a bundle for Linux, the program that people start, and the one with Python in it."""
+
+CHECKED = "_NSFWSCAN_CHECKED"
+"""The variable in which the launcher leaves the number of the process that it has checked."""
+
+HINT = (
+    "unpack the archive again, or install the package again; what nsfwscan remembers lies "
+    "elsewhere and is kept"
+)
+"""What to do about a damaged bundle."""
+
 PACKAGE_INDEX = os.path.join("_internal", "nsfwscan", "package-index.txt")
 """The address of the package index that pip asks by default, written down by the build."""
 
@@ -59,6 +72,17 @@ def folder() -> str | None:
     return os.path.dirname(os.path.abspath(sys.executable))
 
 
+def program() -> str:
+    """Return the path of the program that people start, of the bundle this one runs from."""
+    return sys.executable.removesuffix(LAUNCHED.removeprefix(LAUNCHER))
+
+
+def starts_python(path: str) -> bool:
+    """Tell whether a file of a bundle, by its path in it, is read before a line of Python runs."""
+    inner = path.replace(os.sep, "/")
+    return "/" not in inner or inner.rpartition("/")[2].startswith(_LOADED_FIRST)
+
+
 def prepare(*, worker: bool) -> None:
     """Set the process of a bundled program up; to be called before anything else is imported.
 
@@ -79,7 +103,8 @@ def prepare(*, worker: bool) -> None:
             os.environ[name] = before
     contents = Contents(bundle)
     contents.check_sizes()
-    if not worker:
+    launched = os.environ.pop(CHECKED, "") == str(os.getpid())
+    if not worker and not launched:
         contents.check_start()
     _check_before_loading(contents, worker=worker)
 
@@ -113,8 +138,7 @@ def refuse(bundle: str, problem: str = "") -> BundleDamaged:
     problems = [problem] if problem else look_over(bundle)[1]
     return BundleDamaged(
         f"this copy of nsfwscan is damaged: {problems[0] if problems else 'a file of it has gone'}",
-        hint="unpack the archive again, or install the package again; what nsfwscan remembers "
-        "lies elsewhere and is kept",
+        hint=HINT,
     )
 
 
@@ -147,8 +171,7 @@ class Contents:
     def check_start(self) -> None:
         """Check the program and what Python was started from, as far as it is in files."""
         for number, one in enumerate(self._entries):
-            name = one.path.rpartition("/")[2]
-            if "/" not in one.path or name.startswith(_LOADED_FIRST):
+            if starts_python(one.path):
                 self._check(number)
 
     def check_library(self, path: str) -> None:
@@ -205,7 +228,8 @@ def _read(bundle: str) -> list[_Entry]:
         if head.decode() != f"{zlib.crc32(body):08x}":
             raise refuse(bundle, f"{path} is not as it was packed")
     except (OSError, ValueError) as error:
-        raise refuse(bundle, f"{path} cannot be read: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise refuse(bundle, f"{path} cannot be read: {reason}") from error
     entries = []
     for line in body.decode().splitlines():
         crc32, size, sha256, name, needs = line.split("\t")

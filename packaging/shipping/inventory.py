@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from packaging.requirements import Requirement
 
 from nsfwscan._version import __version__
+from nsfwscan.bundled import LAUNCHED, LAUNCHER
 from nsfwscan.models.manifest import LICENCE_NAME, MANIFEST_NAME
 from nsfwscan.models.package import open_package
 from shipping.errors import ShippingError
@@ -30,6 +31,8 @@ from shipping.errors import ShippingError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+PROGRAMS = frozenset({LAUNCHER, LAUNCHED, "nsfwscan.exe"})
+"""What a bundle has to start: on Linux the first, which starts the second; the third on Windows."""
 INTERNAL = "_internal"
 """Where PyInstaller puts everything but the program."""
 
@@ -99,7 +102,7 @@ def frozen_modules(bundle: str) -> frozenset[str]:
     """Return the full names of the modules that PyInstaller put into the program."""
     from PyInstaller.archive.readers import CArchiveReader
 
-    program = program_of(bundle)
+    program = frozen_program_of(bundle)
     try:
         archive = CArchiveReader(program)
         names = set(archive.open_embedded_archive("PYZ.pyz").toc)
@@ -115,6 +118,12 @@ def program_of(bundle: str) -> str:
         if os.path.isfile(path):
             return path
     raise ShippingError(f"{bundle} is not a bundle: there is no program called nsfwscan in it")
+
+
+def frozen_program_of(bundle: str) -> str:
+    """Return the path of the program that has Python in it. Raises `ShippingError`."""
+    behind_launcher = os.path.join(bundle, LAUNCHED)
+    return behind_launcher if os.path.isfile(behind_launcher) else program_of(bundle)
 
 
 def save(inventory: Inventory, path: str) -> None:
@@ -196,11 +205,7 @@ class _Owners:
 
     def claim_file(self, path: str) -> bool:
         inner = path.removeprefix(f"{INTERNAL}/")
-        if (
-            path in {"nsfwscan", "nsfwscan.exe"}
-            or path.startswith(_ADDED)
-            or inner.startswith("nsfwscan/")
-        ):
+        if path in PROGRAMS or path.startswith(_ADDED) or inner.startswith("nsfwscan/"):
             self.program.append(path)
             return True
         if owner := self._of_file.get(inner):

@@ -25,7 +25,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 from packageurl import PackageURL
 
 from shipping.errors import ShippingError
-from shipping.inventory import Kind
+from shipping.inventory import PROGRAMS, Kind
 
 if TYPE_CHECKING:
     from shipping.inventory import Inventory, Part
@@ -118,7 +118,7 @@ def _inner(document: dict[str, Any], within: str) -> Component:
 def _is_binary(path: str) -> bool:
     name = os.path.basename(path)
     return (
-        path in {"nsfwscan", "nsfwscan.exe"}
+        path in PROGRAMS
         or name.endswith((".so", ".dll", ".dylib", ".pyd", ".onnx", ".exe"))
         or ".so." in name
     )
