@@ -52,7 +52,10 @@ PACKAGE_INDEX = os.path.join("_internal", "nsfwscan", "package-index.txt")
 """The address of the package index that pip asks by default, written down by the build."""
 
 _LIBRARY_PATHS = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LIBPATH")
-_LOADED_FIRST = ("base_library", "libpython", "python3", "libz.", "zlib.", "_struct.")
+_LOADED_FIRST = (
+    *("base_library", "libpython", "python3", "libz."),
+    *("zlib.", "_struct.", "_typing."),  # modules that the bootloader imports, or this file
+)
 """What Python is started from, beside the program: nobody can be asked before these are loaded."""
 _CHUNK = 1 << 20
 

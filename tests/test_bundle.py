@@ -1,7 +1,7 @@
 """A real bundle: built once from this environment, and driven as a person would.
 
 Building takes half a minute. At full size it comes from a clean environment, and every file of it
-is damaged in turn, which takes an hour.
+is damaged in turn, which takes some minutes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "packaging" / "build"
 FEW = (
     "libavif", "libscipy_openblas", "onnxruntime_pybind11_state", "base_library.zip", "model.onnx",
-    "libpython", "zlib.cpython",
+    "libpython", "zlib.cpython", "_typing.cpython",
 )  # fmt: skip
 
 pytestmark = [
@@ -103,7 +103,7 @@ def test_a_damaged_file_is_named(
     if not sizes.AT_FULL_SIZE:
         files = [name for name in files if any(part in name for part in FEW)]
         assert len(files) >= len(FEW)
-    kinds = tuple(damage.DAMAGES) if sizes.AT_FULL_SIZE else ("flipped",)
+    kinds = tuple(damage.DAMAGES) if sizes.AT_FULL_SIZE else ("cut", "flipped")
     wrong = damage.run(str(built), str(tmp_path), files, kinds)
     assert wrong == [], capsys.readouterr().out
 

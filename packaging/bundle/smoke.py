@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--damage",
         action="store_true",
-        help="damage each file that is loaded in turn instead, in a copy; takes half an hour",
+        help="damage each file that is loaded in turn instead, in a copy; takes some minutes",
     )
     parser.add_argument("--damage-only", nargs="+", metavar="PART", help="of files named like that")
     given = parser.parse_args(arguments)
