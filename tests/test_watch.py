@@ -649,7 +649,7 @@ def test_nothing_is_scored_during_a_pause(
     root: Path, pool: FakePool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pace = [Pace(When.PAUSE, "on battery")]
-    monkeypatch.setattr(watcher, "_CHECK_S", 0.2)
+    monkeypatch.setattr(watcher, "CHECK_S", 0.2)
     with watching(root) as running:
         running.watcher._pace = lambda: pace[0]
         picture(root / "a.jpg", b"content")

@@ -24,7 +24,7 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple, assert_never
 
-from nsfwscan.errors import LibraryError, ModelError, NsfwscanError
+from nsfwscan.errors import ModelError, NsfwscanError
 from nsfwscan.images.discover import (
     Listing,
     Symlinks,
@@ -34,7 +34,6 @@ from nsfwscan.images.discover import (
     is_named_like_a_picture,
     join,
 )
-from nsfwscan.library.rows import FileRow
 from nsfwscan.results import (
     Decision,
     Failed,
@@ -48,9 +47,12 @@ from nsfwscan.results import (
 )
 from nsfwscan.watch.absent import Absent
 from nsfwscan.watch.changes import Change, Event, Sink
-from nsfwscan.watch.events import Events, watched_inodes
+from nsfwscan.watch.conditions import Conditions
+from nsfwscan.watch.events import Events
 from nsfwscan.watch.inventory import NO_DIGEST, NO_PICTURE, Entry, Inventory
+from nsfwscan.watch.ledger import Ledger
 from nsfwscan.watch.manners import Pace, When
+from nsfwscan.watch.observation import CHECK_S, Observation
 from nsfwscan.watch.places import Places, Presence, is_below
 from nsfwscan.watch.settle import UNFINISHED, Settling, Waiting, is_unfinished, retry_delay_s
 
@@ -65,10 +67,6 @@ _IN_TIME = "the schedule"
 _TRUSTED_S = 3.1
 """A file that has stood still for this long is trusted by its stat; see `lanes.is_racy`."""
 _MOST_SILENT_LOOKS = 5
-_NEVER = FileKey(0, 0, 0, 0)
-"""No file looks like this: a file located with it is read again by all who come across it."""
-_LOCATE_S = 1.0
-"""How much of what was told `kill -9` may take away; each time costs an fsync."""
 _GATHER_S = 0.05
 """Hints that come within this are looked at together."""
 _BATCH_GAP_S = 0.2
@@ -78,21 +76,11 @@ _BATCH_AIM_S = 2.0
 _LEAST_BATCH, _MOST_BATCH = 64, 4096
 _SLICE_S = 0.25
 """How long a reconcile may walk before others have their turn."""
-_CHECK_S = 2.0
 _LEAST_POLL_S = 5.0
-_OBSERVE_AGAIN_S = 60.0
-"""How often a root that could not be observed is tried again."""
 _POLL_SHARE = 0.01
 """Polling may take this share of the time."""
-_JUMP_S = 5.0
-_DOUBT_S = 5.0
-_DOUBT_SHARE = 0.05
-"""How long after hints came into doubt new observers begin, and the share of the time that looking
-at everything may take then."""
 _ABSENCE_S = 1.5
 """Beyond the settling time: how long a moved picture may take to turn up."""
-_ARRANGED = 10
-"""Folders whose snapshots are written at a time."""
 _LAST_ARRANGE_S = 2.0
 """Whoever ends a watcher does not want to wait for long."""
 _RESTART_S = 30.0
@@ -186,7 +174,7 @@ class Watcher:
         self._workshop = workshop
         self._options = options
         self._sink = sink
-        self._say, self._warn, self._beat, self._pace = say, warn, beat, pace
+        self._beat, self._pace = beat, pace
         self._roots = tuple(dict.fromkeys(os.path.abspath(root) for root in roots))
         walk = options.scan.walk
         self._walk_options = walk
@@ -196,40 +184,28 @@ class Watcher:
         self._inventory = Inventory()
         self._settling = Settling(options.settle_ms / 1000)
         self._absent = Absent(options.settle_ms / 1000 + _ABSENCE_S)
-        self._places = Places(self._roots, self._remembered_places())
+        self._conditions = Conditions(say, warn)
+        self._ledger = Ledger(workshop, self._conditions)
+        self._places = Places(self._roots, self._ledger.places())
+        self._observation = Observation(
+            self._roots, self._events, self._places, self._conditions, without_events=options.poll
+        )
         self._ready: dict[str, _Look] = {}
         self._walk: _Walk | None = None
         self._wanted: dict[str, None] = {}
         """Reasons for a reconcile that has not begun."""
-        self._away: set[str] = set()
-        self._observed: set[str] = set()
-        self._observe_again_at = math.inf
-        self._forgotten: list[str] = []
-        self._untold: list[FileRow] = []
-        """What was told of files of which the scanner has located something else since."""
-        self._located_at = -math.inf
-        self._young: list[FileRow] = []
-        """Files that were told and are too young for the scanner to locate them."""
-        self._changed_folders: dict[str, None] = {}
-        self._degraded: dict[str, str] = {}
         self._stopping = False
         self._scanner_stop: Callable[[], None] = lambda: None
         self._since = time.time()
-        self._clock_offset = time.time() - time.monotonic()
-        self._last_beat = self._last_check = self._last_gather = self._last_batch = -math.inf
+        self._last_beat = self._last_gather = -math.inf
         self._not_before = -math.inf
         self._next_reconcile = self._next_poll = math.inf
-        self._count_watches_at = math.inf
         self._walk_s = 0.0
         self._rate = 0.0
         self._reconciled_at: float | None = None
-        self._watched = 0
         self._scanned = self._flagged = self._failed = 0
         self._paused = ""
-        self._library_works = True
         self._settled_since = math.inf
-        self._doubt_at = math.inf
-        """When hints were first in doubt, since the observers began."""
 
     # From outside, also from signal handlers
 
@@ -259,29 +235,27 @@ class Watcher:
                 self._sleep()
         finally:
             self._events.close()
-            self._settle_accounts()
+            self._ledger.close(_LAST_ARRANGE_S)
+            self._report()
 
     def _begin(self) -> None:
         for root in self._roots:
             if self._places.presence(root) is not Presence.OTHER:
-                self._load(root)  # else the reconcile does
-            if self._places.presence(root) is Presence.AWAY:
-                self._wait_for(root)
-            else:
-                self._observe(root)
+                self._ledger.load(self._inventory, root)  # else the reconcile does
+        self._observation.begin()
         self._wanted["the start"] = None
         self._schedule()
 
     def _turn(self) -> None:
         now = time.monotonic()
-        if now - self._last_check >= _CHECK_S:
+        if now - self._observation.checked_at >= CHECK_S:
             self._check(now)
         if now - self._last_gather >= _GATHER_S:
             self._last_gather = now
             hints = self._events.take()
             if hints.lost:
                 self._wanted[hints.lost] = None
-                self._doubt_at = min(self._doubt_at, now)
+                self._observation.doubt(now)
             self._take_hints(hints.paths, hints.written)
         if now >= min(self._next_reconcile, self._next_poll):
             self._wanted[_IN_TIME] = None
@@ -301,7 +275,7 @@ class Watcher:
         if self._walk is not None and len(self._ready) < self._batch_size():
             return
         now = time.monotonic()
-        when = [self._last_check + _CHECK_S, self._next_reconcile, self._next_poll]
+        when = [self._observation.checked_at + CHECK_S, self._next_reconcile, self._next_poll]
         when += [due for due in (self._settling.next_due(), self._absent.next_due()) if due]
         if self._ready:
             when.append(self._not_before)
@@ -324,20 +298,18 @@ class Watcher:
                 self._settling.closed(path, now)
         by_root: dict[str, dict[str, set[str]]] = {}
         for path, root in paths.items():
-            if path != root and root not in self._away:
+            if path != root and root not in self._observation.away:
                 folder, name = os.path.split(path)
                 by_root.setdefault(root, {}).setdefault(folder, set()).add(name)
         for root, wanted in by_root.items():
-            if not all(
-                map(os.path.isdir, wanted)
-            ):  # deleted; or moved, and watched by its old name
-                self._doubt_at = min(self._doubt_at, now)
+            if not all(map(os.path.isdir, wanted)):
+                self._observation.doubt(now)  # deleted; or moved, and watched by its old name
             for listing in discover_some(root, wanted, self._walk_options):
                 self._take(listing)
                 self._report()
         # Folders before what they held: of a tree that is gone, the first takes all along.
         for path in sorted(paths):
-            if paths[path] not in self._away:
+            if paths[path] not in self._observation.away:
                 self._miss(path)
 
     def _take(self, listing: Listing) -> None:
@@ -345,7 +317,7 @@ class Watcher:
         folder = listing.folder
         if not listing.partial and listing.inode:
             if folder not in self._inventory.inodes:
-                self._count_watches_at = min(self._count_watches_at, time.monotonic() + _CHECK_S)
+                self._observation.count_soon()
             self._inventory.inodes[folder] = listing.inode
             if self._inventory.is_unchanged(listing) and not listing.passed:
                 return
@@ -434,7 +406,7 @@ class Watcher:
                 if presence is Presence.OTHER:
                     strange.add(place)
                     self._inventory.forget_below(place)
-                    self._load(place)
+                    self._ledger.load(self._inventory, place)
                 if place == root and presence is not Presence.AWAY:
                     present.append(root)
         listings = discover(present, self._walk_options, WalkTally())
@@ -474,7 +446,7 @@ class Watcher:
                 self._absent.drop(path)
                 self._inventory.drop(path)  # and the library remembers it
         if walk.strange:
-            self._remember_places()
+            self._ledger.remember_places(self._places.identities)
         self._walk_s = time.monotonic() - walk.began
         self._reconciled_at = time.time()
         if walk.why != _IN_TIME:  # a watcher that polls would fill the log with it
@@ -483,7 +455,7 @@ class Watcher:
                 len(walk.visited), self._walk_s, walk.why,
             )  # fmt: skip
         unlisted = len(walk.closed)
-        self._degrade("closed", f"{unlisted} folders cannot be listed" if unlisted else "")
+        self._conditions.note("closed", f"{unlisted} folders cannot be listed" if unlisted else "")
         self._count_watches()
         self._schedule()
 
@@ -492,18 +464,12 @@ class Watcher:
         every = self._options.reconcile_minutes * 60
         # Not all the computers of a house at the same second.
         self._next_reconcile = now + every * random.uniform(0.8, 1.2)  # noqa: S311  no secret
-        self._next_poll = now + self._poll_s if self._polls else math.inf
+        self._next_poll = now + self._poll_s if self._observation.must_poll else math.inf
 
     @property
     def _poll_s(self) -> float:
         every = self._options.reconcile_minutes * 60
         return min(max(self._walk_s / _POLL_SHARE, _LEAST_POLL_S), every)
-
-    @property
-    def _polls(self) -> bool:
-        return self._options.poll or any(
-            not key.startswith(("away", "closed", "library", "score")) for key in self._degraded
-        )
 
     # Scanning
 
@@ -542,7 +508,7 @@ class Watcher:
         began = time.monotonic()
         match pace.when:
             case When.PAUSE:
-                self._not_before = began + _CHECK_S
+                self._not_before = began + CHECK_S
             case When.SLOW:
                 self._scan()
                 now = time.monotonic()
@@ -561,9 +527,9 @@ class Watcher:
         began, began_wall = time.monotonic(), time.time_ns()
         self._not_before = began + _BATCH_GAP_S
         left = dict(batch)
-        self._library_works = True
+        self._ledger.begin_batch()
         try:
-            scanner = self._workshop.scanner(options, self._library_failed)
+            scanner = self._workshop.scanner(options, self._ledger.failed)
             self._scanner_stop = scanner.stop
             if self._stopping:
                 scanner.stop()
@@ -571,12 +537,9 @@ class Watcher:
                 look = left.pop(result.path, None)
                 if look is not None:
                     self._judge(look, result, began_wall)
-                if time.monotonic() - self._located_at >= _LOCATE_S:
-                    self._locate_young()
+                self._ledger.locate_in_time()
                 self._report()
-            self._young += self._untold  # not before: only now the scan has saved all of its own
-            self._untold = []
-            self._locate_young()
+            self._ledger.end_batch()  # not before: only now the scan has saved all of its own
         except ModelError:
             if not self._scanned:
                 raise
@@ -584,9 +547,8 @@ class Watcher:
         except NsfwscanError as error:
             self._cannot_score(left, str(error))
         else:
-            self._degrade("score", "")
-            if self._library_works:
-                self._degrade("library", "")
+            self._conditions.note("score", "")
+            self._ledger.note_works()
             if not self._stopping:
                 for path in left:
                     self._miss(path)
@@ -594,9 +556,8 @@ class Watcher:
             self._scanner_stop = lambda: None
         took = time.monotonic() - began
         self._rate = len(batch) / max(took, 0.001)
-        for path in batch:
-            self._changed_folders[os.path.dirname(path)] = None
-        self._forget_gone()
+        self._ledger.note_changed(map(os.path.dirname, batch))
+        self._ledger.forget_gone()
         self._sink.batch_done()
 
     def _judge(self, look: _Look, result: ScanResult, began_ns: int) -> None:
@@ -631,7 +592,7 @@ class Watcher:
             before = None
         sha256 = result.sha256 or NO_DIGEST
         if young_s > 0 and not look.silent and result.sha256:
-            self._young.append(FileRow(path, _NEVER, result.sha256))
+            self._ledger.note_young(path, result.sha256)
         unsafe = result.scores.unsafe if isinstance(result, Scanned) else math.nan
         self._inventory.put(path, Entry(key, sha256, unsafe))
         if before is not None and before.sha256 == sha256:
@@ -651,10 +612,8 @@ class Watcher:
     def _withhold(self, path: str) -> None:
         """Let the library know no more of a file than was told; its scan located what was not."""
         entry = self._inventory.get(path)
-        if entry is None or entry.sha256 in {NO_DIGEST, NO_PICTURE}:
-            self._forgotten.append(path)
-        else:
-            self._untold.append(FileRow(path, _NEVER, entry.sha256))
+        told = entry.sha256 if entry is not None else NO_DIGEST
+        self._ledger.withhold(path, None if told in {NO_DIGEST, NO_PICTURE} else told)
 
     def _hopes(self, look: _Look, failed: Failed) -> bool:
         """Try a failed picture again later, if there is hope; tell whether there is."""
@@ -676,7 +635,7 @@ class Watcher:
         """Put back what was not scored, and start afresh a little later."""
         self._workshop.engine.unload()
         self._not_before = time.monotonic() + _RESTART_S
-        self._degrade("score", f"pictures cannot be scored: {why}")
+        self._conditions.note("score", f"pictures cannot be scored: {why}")
         for path, look in left.items():
             self._ready.setdefault(path, look)
 
@@ -724,132 +683,26 @@ class Watcher:
     def _drop(self, path: str) -> None:
         self._inventory.drop(path)
         self._absent.drop(path)
-        self._forgotten.append(path)
+        self._ledger.forget(path)
 
-    def _forget_gone(self) -> None:
-        library, self._forgotten = self._workshop.library, self._forgotten
-        paths, self._forgotten = self._forgotten, []
-        if library is not None and paths:
-            try:
-                library.forget(paths)
-            except LibraryError as error:
-                self._library_failed(str(error))
-
-    # The state of things
+    # How it is
 
     def _check(self, now: float) -> None:
-        """Look for what breaks the flow of hints without a word."""
-        gap_s = now - self._last_check
-        self._last_check = now
-        offset = time.time() - time.monotonic()
-        if abs(offset - self._clock_offset) > _JUMP_S:
-            self._wanted["the computer slept, or its clock was set"] = None
-        elif _CHECK_S * 10 < gap_s < math.inf and self._last_beat < now - _CHECK_S * 10:
-            self._wanted["the process had been stopped"] = None
-        self._clock_offset = offset
-        remounted = self._places.look()
-        for root in self._roots:
-            self._check_root(root, remounted=remounted)
-        if remounted:
-            self._wanted["something was mounted or unmounted"] = None
-        if now >= self._doubt_at + _DOUBT_S + self._walk_s / _DOUBT_SHARE:
-            self._observe_anew()
-        if now >= self._count_watches_at:
+        """Look whether hints still flow, and whether all there is is watched."""
+        reasons = self._observation.check(
+            now,
+            last_beat=self._last_beat,
+            walk_s=self._walk_s,
+            may_change=self._walk is None and self._reconciled_at is not None,
+        )
+        self._wanted.update(dict.fromkeys(reasons))
+        if self._observation.is_time_to_count(now):
             self._count_watches()
 
-    def _observe_anew(self) -> None:
-        """Begin to observe anew and look at everything, a while after hints came that are in doubt.
-
-        Folders that move while watchdog sets its watches, at the start or after an overflow, may go
-        on being reported by names they no longer have. A soak found pictures in such folders.
-        """
-        self._doubt_at = math.inf
-        for root in self._roots:
-            if root not in self._away:
-                self._observe(root)
-        self._wanted["changes had been lost, or came from folders that are not there"] = None
-
-    def _check_root(self, root: str, *, remounted: bool) -> None:
-        presence = self._places.presence(root)
-        if presence is Presence.AWAY:
-            if root not in self._away:
-                self._wait_for(root)
-            return
-        if root in self._away:
-            self._away.discard(root)
-            self._degrade(f"away {root}", "")
-            self._wanted[f"{root} is back"] = None
-            self._observe(root)
-        elif presence is Presence.OTHER and self._walk is None and self._reconciled_at:
-            self._wanted[f"{root} is another folder now"] = None
-            self._observe(root)
-        elif remounted:
-            self._observe(root)
-        elif self._events.is_swamped(root):
-            self._observe(root)
-            self._wanted["changes came too fast"] = None
-        elif root in self._observed and not self._events.observes(root):
-            self._observe(root)
-            self._wanted["the observer had ended"] = None
-        elif root not in self._observed and time.monotonic() >= self._observe_again_at:
-            self._observe(root)
-
-    def _observe(self, root: str) -> None:
-        self._observed.discard(root)
-        self._observe_again_at = time.monotonic() + _OBSERVE_AGAIN_S
-        if self._options.poll:
-            return
-        if self._places.is_silent(root):
-            self._events.forget(root)
-            self._degrade(f"silent {root}", f"{root} is polled: its file system reports no changes")
-            return
-        self._degrade(f"silent {root}", "")
-        problem = self._events.observe(root)
-        self._degrade(f"events {root}", problem and f"{root} is polled: {problem}")
-        if not problem:
-            self._observed.add(root)
-
-    def _wait_for(self, root: str) -> None:
-        self._away.add(root)
-        self._observed.discard(root)
-        self._events.forget(root)
-        self._degrade(f"away {root}", f"waiting for {root}, which is not there")
-
     def _count_watches(self) -> None:
-        """Find out whether every folder is watched: when watches run out, nobody says so."""
-        self._count_watches_at = math.inf
-        if self._options.poll:
-            return
-        watched = watched_inodes()
-        folders = self._inventory.inodes
-        if watched is None:
-            self._watched = len(folders)
-            return
-        known = set(watched)
-        count = sum(inode in known for inode in folders.values())
-        if not count:  # a file system that shows other numbers; then all that is left is to count
-            count = min(len(watched), len(folders))
-        self._watched = count
-        few = count < len(folders) and not any(key.startswith("silent") for key in self._degraded)
-        self._degrade("watches", f"{count} of {len(folders)} directories watched" if few else "")
-        if self._polls and self._next_poll == math.inf:
+        self._observation.count(self._inventory.inodes)
+        if self._observation.must_poll and self._next_poll == math.inf:
             self._schedule()
-
-    def _degrade(self, key: str, reason: str) -> None:
-        """Note why the watcher cannot do as it should, or that this is over."""
-        before = self._degraded.get(key, "")
-        if reason:
-            self._degraded[key] = reason
-            if not before:
-                self._warn(f"degraded: {reason}")
-        elif before:
-            del self._degraded[key]
-            self._say(f"no longer so: {before}")
-
-    def _library_failed(self, sentence: str) -> None:
-        """Go on from memory; the next batch tries the library again."""
-        self._library_works = False
-        self._degrade("library", sentence)
 
     def _report(self) -> None:
         now = time.monotonic()
@@ -863,7 +716,7 @@ class Watcher:
         return WatchState(
             self._since,
             self._roots,
-            self._watched,
+            self._observation.watched,
             len(self._inventory.inodes),
             len(self._inventory),
             len(self._settling) + len(self._ready) + len(self._absent),
@@ -871,7 +724,7 @@ class Watcher:
             self._flagged,
             self._failed,
             self._reconciled_at,
-            tuple(self._degraded.values()),
+            self._conditions.reasons,
             self._paused,
             self._workshop.engine.loaded,
         )
@@ -894,12 +747,9 @@ class Watcher:
         self._settled_since = min(self._settled_since, now)
         return now - self._settled_since > _LAST_WAIT_S
 
-    # The library
-
     def _tidy(self) -> None:
         """Do what can wait until there is nothing else to do."""
-        if self._forgotten:
-            self._forget_gone()
+        if self._ledger.forget_gone():
             self._sink.batch_done()
         if self._walk is not None or self._ready:
             return
@@ -907,74 +757,7 @@ class Watcher:
         if engine.idle_s >= self._options.idle_unload_minutes * 60:
             if engine.loaded:
                 engine.unload()
-            self._arrange(_SLICE_S)
-
-    def _arrange(self, for_s: float) -> None:
-        """Rewrite what makes folders load fast, for so many seconds; a later scan does the rest."""
-        library = self._workshop.library
-        if library is None:
-            self._changed_folders.clear()
-        until = time.monotonic() + for_s
-        while self._changed_folders and time.monotonic() < until:
-            some = list(self._changed_folders)[:_ARRANGED]
-            for folder in some:
-                del self._changed_folders[folder]
-            try:
-                if library is not None:
-                    library.snapshot(some, self._workshop.scorer)
-            except LibraryError as error:
-                self._library_failed(str(error))
-                self._changed_folders.clear()
-
-    def _settle_accounts(self) -> None:
-        """Leave the library as a scan would."""
-        self._locate_young()
-        self._forget_gone()
-        self._arrange(_LAST_ARRANGE_S)
-        self._report()
-
-    def _locate_young(self) -> None:
-        """Let the library know of young files what they hold, and not that they are known.
-
-        Whoever begins with the library next, after SIGHUP or a kill, then reads them again and
-        tells of those that hold something else by then, and of no other.
-        """
-        self._located_at = time.monotonic()
-        rows, self._young = self._young, []
-        library = self._workshop.library
-        if library is not None and rows:
-            try:
-                library.write(rows, ())
-            except LibraryError as error:
-                self._library_failed(str(error))
-
-    def _load(self, place: str) -> None:
-        """Begin with what the library knows at and below `place`."""
-        library = self._workshop.library
-        if library is None:
-            return
-        try:
-            for folder in library.folders_below(place):
-                self._inventory.load(folder, library.folder(folder, self._workshop.scorer))
-        except LibraryError as error:
-            self._library_failed(str(error))
-
-    def _remembered_places(self) -> dict[str, str]:
-        library = self._workshop.library
-        if library is None:
-            return {}
-        try:
-            return library.places()
-        except LibraryError:
-            return {}  # the first reconcile will say what is wrong
-
-    def _remember_places(self) -> None:
-        library = self._workshop.library
-        if library is not None:
-            try:
-                library.remember_places(self._places.identities)
-            except LibraryError as error:
-                self._library_failed(str(error))
+            self._ledger.arrange(_SLICE_S)
 
     def _root_of(self, path: str) -> str:
         return max((one for one in self._roots if is_below(path, one)), key=len, default="")

@@ -1,0 +1,172 @@
+"""What the library is told of what the watcher found, and what it remembers for the next one.
+
+In: paths, contents and places, from the watcher. Out: the library as a scan would leave it. A
+library that does not work becomes a condition, never an exception: the watcher goes on from memory,
+and its next scan tries the library again.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING
+
+from nsfwscan.errors import LibraryError
+from nsfwscan.library.rows import FileRow
+from nsfwscan.results import FileKey
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from nsfwscan.session import Workshop
+    from nsfwscan.watch.conditions import Conditions
+    from nsfwscan.watch.inventory import Inventory
+
+_NEVER = FileKey(0, 0, 0, 0)
+"""No file looks like this: a file located with it is read again by all who come across it."""
+_LOCATE_S = 1.0
+"""How much of what was told `kill -9` may take away; each time costs an fsync."""
+_ARRANGED = 10
+"""Folders whose snapshots are written at a time."""
+
+
+class Ledger:
+    """Writes to the library of a workshop what its scans do not."""
+
+    def __init__(self, workshop: Workshop, conditions: Conditions) -> None:
+        self._workshop, self._conditions = workshop, conditions
+        self._works = True
+        self._forgotten: list[str] = []
+        self._untold: list[FileRow] = []
+        """What was told of files of which the scanner has located something else since."""
+        self._young: list[FileRow] = []
+        """Files that were told and are too young for the scanner to locate them."""
+        self._located_at = -math.inf
+        self._changed_folders: dict[str, None] = {}
+
+    def failed(self, sentence: str) -> None:
+        """Take note that the library does not work."""
+        self._works = False
+        self._conditions.note("library", sentence)
+
+    # What it remembers
+
+    def load(self, inventory: Inventory, place: str) -> None:
+        """Enter into `inventory` what the library knows at and below `place`."""
+        library = self._workshop.library
+        if library is None:
+            return
+        try:
+            for folder in library.folders_below(place):
+                inventory.load(folder, library.folder(folder, self._workshop.scorer))
+        except LibraryError as error:
+            self.failed(str(error))
+
+    def places(self) -> dict[str, str]:
+        """Return the identities of places that an earlier watcher left."""
+        library = self._workshop.library
+        try:
+            return library.places() if library is not None else {}
+        except LibraryError:
+            return {}  # the first reconcile will say what is wrong
+
+    def remember_places(self, identities: dict[str, str]) -> None:
+        """Leave the identities of places to later watchers."""
+        library = self._workshop.library
+        if library is not None:
+            try:
+                library.remember_places(identities)
+            except LibraryError as error:
+                self.failed(str(error))
+
+    # What was told
+
+    def note_young(self, path: str, sha256: bytes) -> None:
+        """Let what was told of a file be located soon, without the key it has now."""
+        self._young.append(FileRow(path, _NEVER, sha256))
+
+    def withhold(self, path: str, told: bytes | None) -> None:
+        """Let the library know no more of a file than was `told`; its scan located what was not."""
+        if told is None:
+            self.forget(path)
+        else:
+            self._untold.append(FileRow(path, _NEVER, told))
+
+    def begin_batch(self) -> None:
+        """Try the library again: a scan begins."""
+        self._works = True
+
+    def locate_in_time(self) -> None:
+        """Locate what was told, every second of a scan."""
+        if time.monotonic() - self._located_at >= _LOCATE_S:
+            self._locate_young()
+
+    def end_batch(self) -> None:
+        """Locate the rest of a scan, which has saved all of its own by now."""
+        self._young += self._untold
+        self._untold = []
+        self._locate_young()
+
+    def note_works(self) -> None:
+        """Say that the library works, if it did since the batch began."""
+        if self._works:
+            self._conditions.note("library", "")
+
+    def _locate_young(self) -> None:
+        """Let the library know of young files what they hold, and not that they are known.
+
+        Whoever begins with the library next, after SIGHUP or a kill, then reads them again and
+        tells of those that hold something else by then, and of no other.
+        """
+        self._located_at = time.monotonic()
+        rows, self._young = self._young, []
+        library = self._workshop.library
+        if library is not None and rows:
+            try:
+                library.write(rows, ())
+            except LibraryError as error:
+                self.failed(str(error))
+
+    # What is gone, and the order of things
+
+    def forget(self, path: str) -> None:
+        """Note that there is no picture at `path` any more."""
+        self._forgotten.append(path)
+
+    def forget_gone(self) -> bool:
+        """Let the library forget what was noted; tell whether there was anything."""
+        library = self._workshop.library
+        paths, self._forgotten = self._forgotten, []
+        if library is not None and paths:
+            try:
+                library.forget(paths)
+            except LibraryError as error:
+                self.failed(str(error))
+        return bool(paths)
+
+    def note_changed(self, folders: Iterable[str]) -> None:
+        """Note folders whose snapshots are no longer true."""
+        self._changed_folders.update(dict.fromkeys(folders))
+
+    def arrange(self, for_s: float) -> None:
+        """Rewrite what makes folders load fast, for so many seconds; a later scan does the rest."""
+        library = self._workshop.library
+        if library is None:
+            self._changed_folders.clear()
+        until = time.monotonic() + for_s
+        while self._changed_folders and time.monotonic() < until:
+            some = list(self._changed_folders)[:_ARRANGED]
+            for folder in some:
+                del self._changed_folders[folder]
+            try:
+                if library is not None:
+                    library.snapshot(some, self._workshop.scorer)
+            except LibraryError as error:
+                self.failed(str(error))
+                self._changed_folders.clear()
+
+    def close(self, for_s: float) -> None:
+        """Leave the library as a scan would, within about so many seconds."""
+        self._locate_young()
+        self.forget_gone()
+        self.arrange(for_s)
