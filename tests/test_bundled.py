@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 import tiny_model
 from bundle import contents
+from conftest import Paint
 from shell import Call
+from tiny_model import RED
 
 from nsfwscan import bundled, locations
 from nsfwscan.errors import BundleDamaged, ModelError, NsfwscanError
@@ -188,6 +190,21 @@ def test_doctor_and_selftest_name_the_damaged_file(bundle: Path, capfd) -> None:
         done = call(command)
         assert done.code == 2
         assert "openblas.so" in "".join((done.out + done.err).split())
+
+
+def test_a_damaged_model_of_the_bundle_is_named(
+    bundle: Path, capfd: pytest.CaptureFixture[str], paint: Paint, tmp_path: Path
+) -> None:
+    """The error is that no model can be had; that one came along and is damaged explains it."""
+    call = Call(capfd)
+    command = ("scan", "--offline", "--model", "falconsai", paint(tmp_path / "one.png", RED))
+    assert "damaged" not in call(*command).err
+    flip(bundle / "models/one/model.onnx")
+    done = call(*command)
+    assert done.code == 2
+    assert "is damaged" in done.err
+    assert "model.onnx is not as it was packed" in done.err
+    assert bundled.HINT in done.err
 
 
 def test_the_address_of_the_package_index(bundle: Path) -> None:

@@ -8,7 +8,7 @@ from nsfwscan import bundled
 from nsfwscan._version import __version__
 from nsfwscan.cli import streams
 from nsfwscan.cli.codes import INTERRUPTED
-from nsfwscan.errors import NsfwscanError
+from nsfwscan.errors import ModelError, NsfwscanError
 from nsfwscan.report.text import readable
 
 _EX_PIPE = 141
@@ -27,8 +27,9 @@ def main(arguments: list[str]) -> int:
         code = _run(arguments)
         sys.stdout.flush()  # a full disk may show itself only now
     except NsfwscanError as error:
-        complain(error)
-        return error.exit_code
+        cause = _cause(error)
+        complain(cause)
+        return cause.exit_code
     except streams.ReaderGone:
         return _EX_PIPE
     except KeyboardInterrupt:
@@ -41,6 +42,15 @@ def main(arguments: list[str]) -> int:
         complain(damaged)
         return damaged.exit_code
     return code
+
+
+def _cause(error: NsfwscanError) -> NsfwscanError:
+    """Return what to say: of an error about a model, that the bundle it came in is damaged."""
+    bundle = bundled.folder()
+    if bundle is None or not isinstance(error, ModelError):
+        return error
+    _, problems = bundled.look_over(bundle)
+    return bundled.refuse(bundle, problems[0]) if problems else error
 
 
 def complain(error: NsfwscanError) -> None:
