@@ -17,11 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_model
 from conftest import Paint
 from shell import PROGRAM, Call
 from sizes import trials
 from tiny_model import GREEN, RED
 from watch_fakes import tree
+
+from nsfwscan import locations
 
 pytestmark = [
     pytest.mark.usefixtures("tiny"),
@@ -174,6 +177,17 @@ def test_what_cannot_be_watched_is_refused(call: Call, tmp_path: Path) -> None:
         assert (done.code, done.out) == (2, "")
         assert words in done.err
         assert len(done.err.splitlines()) == 2
+
+
+def test_the_log_says_why_a_watcher_ended(call: Call, root: Path, tmp_path: Path) -> None:
+    """Of a service nobody sees what it said on stderr."""
+    package = Path(tiny_model.write_package(str(tmp_path / "models")))
+    (package / "model.onnx").write_bytes(b"no graph")
+    done = call("watch", "--once", "--model", package, root)
+    assert done.code == 2
+    (last,) = Path(locations.log_file()).read_text().splitlines()[-1:]
+    assert "ERROR the watcher ends: " in last
+    assert "model.onnx" in last
 
 
 # L2

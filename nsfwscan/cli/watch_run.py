@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 from nsfwscan import locations
 from nsfwscan._version import __version__
 from nsfwscan.errors import NsfwscanError
+from nsfwscan.report.text import count
 from nsfwscan.results import Decision, Failed, Scanned
 from nsfwscan.watch import logs, manners, sd_notify
 from nsfwscan.watch.instance import InstanceLock
@@ -60,7 +61,9 @@ class Companions:
             manners.be_gentle()
         return self
 
-    def __exit__(self, *_exception: object) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        if isinstance(error, NsfwscanError):
+            _log.error("the watcher ends: %s", error)  # nobody may be at the terminal
         if self._last is not None:
             self._status.write(self._last, now=True)
         self._stack.close()
@@ -122,7 +125,8 @@ class Companions:
         if not self._ready:
             self._ready = True
             sd_notify.ready()
-        text = "; ".join((*degraded, f"{state.pictures} pictures, {state.flagged} flagged"))
+        counted = f"{count(state.pictures, 'picture')}, {state.flagged:,} flagged"
+        text = "; ".join((*degraded, counted))
         if text != self._told:
             self._told = text
             sd_notify.status(text)
