@@ -31,13 +31,17 @@ from nsfwscan.models.package import open_package
 OrtClassifier(open_package(sys.argv[1]), threads=1, warn=print)
 print(time.perf_counter() - begun)
 """
+_NAMED = "import nsfwscan.cli.app; from nsfwscan.cli.lazy import Commands; Commands()['{}']"
 _IMPORTS = {
     "nothing (`python -c pass`)": "pass",
     "the package (`import nsfwscan`)": "import nsfwscan",
-    "every command": "import nsfwscan.cli.app",
+    "no command yet": "import nsfwscan.cli.app",
+    "`status`": _NAMED.format("status"),
+    "`scan`": _NAMED.format("scan"),
+    "every command, as `--help` does": f"{_NAMED.format('scan')}; list(Commands().values())",
     "every command and all they ever import": (
-        "import nsfwscan.cli.app, nsfwscan.models.classifier, nsfwscan.images.decode, httpx, "
-        "rich.console, pathspec, watchdog.observers, sqlite3"
+        f"{_NAMED.format('scan')}; list(Commands().values()); import nsfwscan.models.classifier, "
+        "nsfwscan.images.decode, httpx, rich.console, pathspec, watchdog.observers, sqlite3"
     ),
 }
 

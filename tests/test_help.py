@@ -201,6 +201,21 @@ def test_version_imports_nothing_heavy() -> None:
     assert imported("--version") & HEAVY == set()
 
 
+@pytest.mark.parametrize("words", [["rulings", "path"], ["cache", "path"], ["status"]])
+def test_a_command_does_not_import_the_others(words: list[str]) -> None:
+    script = (
+        "import sys; from nsfwscan.cli.main import main; main(sys.argv[1:]);"
+        "print('imported', *sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *words], capture_output=True, text=True, check=True
+    )
+    loaded = set(done.stdout.splitlines()[-1].split())
+    commands = {f"nsfwscan.cli.{name}" for name in ("rulings", "cache", "status", "watch", "scan")}
+    assert loaded & commands == {f"nsfwscan.cli.{words[0]}"}
+    assert "nsfwscan.scanner" not in loaded
+
+
 def test_a_scan_from_the_cache_imports_nothing_heavy(
     call: Call, tiny: Path, tmp_path: Path, paint: Paint
 ) -> None:

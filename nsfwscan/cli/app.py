@@ -1,4 +1,4 @@
-"""The command tree. Each command has a file of its own and imports what it needs when it runs."""
+"""The command tree. Each command has a file of its own, which `lazy` imports when it is named."""
 
 from __future__ import annotations
 
@@ -7,28 +7,15 @@ from typing import Annotated
 import typer
 
 from nsfwscan._version import __version__
-from nsfwscan.cli import (
-    cache,
-    config,
-    doctor,
-    models,
-    quarantine,
-    rulings,
-    scan,
-    self_uninstall,
-    selftest,
-    service,
-    status,
-    watch,
-)
-from nsfwscan.cli.commands import Command, Group
+from nsfwscan.cli import config
+from nsfwscan.cli.lazy import MARKUP, Root
 
 app = typer.Typer(
     name="nsfwscan",
-    cls=Group,
+    cls=Root,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
+    rich_markup_mode=MARKUP,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=(
         "Exit codes: 0 nothing flagged; 1 something flagged; 2 could not run; 3 finished, but some "
@@ -80,18 +67,3 @@ def nsfwscan(
     if context.invoked_subcommand != "doctor":
         context.obj = config.read(context, config_file)
         context.default_map = context.obj.defaults
-
-
-app.command("scan", cls=Command)(scan.scan)
-app.command("watch", cls=Command)(watch.watch)
-app.command("allow", cls=Command)(rulings.allow)
-app.command("deny", cls=Command)(rulings.deny)
-app.add_typer(rulings.app, name="rulings")
-app.add_typer(models.app, name="models")
-app.add_typer(cache.app, name="cache")
-app.command("status", cls=Command)(status.status)
-app.add_typer(service.app, name="service")
-app.add_typer(quarantine.app, name="quarantine")
-app.command("doctor", cls=Command)(doctor.doctor)
-app.command("selftest", cls=Command)(selftest.selftest)
-app.command("self-uninstall", cls=Command)(self_uninstall.self_uninstall)

@@ -1,0 +1,85 @@
+"""Commands that are imported when somebody asks for them.
+
+A start pays for typer and for the command that was named, not for a dozen others: most of those
+import the scanner. Only help and completion, which list all commands, import all.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import typer
+from typer.main import get_command_from_info, get_group_from_info
+from typer.models import CommandInfo, TyperInfo
+
+from nsfwscan.cli.commands import Command, Group
+
+MARKUP: Final = "markdown"
+_PLACES = {
+    "scan": "scan:scan",
+    "watch": "watch:watch",
+    "allow": "rulings:allow",
+    "deny": "rulings:deny",
+    "rulings": "rulings:app",
+    "models": "models:app",
+    "cache": "cache:app",
+    "status": "status:status",
+    "service": "service:app",
+    "quarantine": "quarantine:app",
+    "doctor": "doctor:doctor",
+    "selftest": "selftest:selftest",
+    "self-uninstall": "self_uninstall:self_uninstall",
+}
+"""Each command, in the order of the help: its module in this package, and its function or group."""
+
+
+class Commands(Mapping[str, Any]):
+    """Name to command; typer's commands are of no public type."""
+
+    def __init__(self) -> None:
+        self._ready: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        """Return a command, imported now if it was not yet."""
+        command = self._ready.get(name)
+        if command is None:
+            command = self._ready[name] = _load(name, _PLACES[name])
+        return command
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_PLACES)
+
+    def __len__(self) -> int:
+        return len(_PLACES)
+
+
+class Root(Group):
+    """The group of all commands."""
+
+    def __init__(self, **attributes: Any) -> None:
+        """`attributes` are those of typer's group; its commands are these."""
+        super().__init__(**attributes)
+        setattr(self, "commands", Commands())  # noqa: B010  typer types it as a dictionary
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  typer's signature
+        """Return the names, without importing the commands."""
+        return list(_PLACES)
+
+
+def _load(name: str, place: str) -> Any:
+    module, _, attribute = place.partition(":")
+    found = getattr(importlib.import_module(f"nsfwscan.cli.{module}"), attribute)
+    if isinstance(found, typer.Typer):
+        return get_group_from_info(
+            TyperInfo(found, name=name),
+            pretty_exceptions_short=False,
+            suggest_commands=True,
+            rich_markup_mode=MARKUP,
+        )
+    return get_command_from_info(
+        CommandInfo(name, cls=Command, callback=found),
+        pretty_exceptions_short=False,
+        rich_markup_mode=MARKUP,
+    )
