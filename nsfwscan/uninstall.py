@@ -13,8 +13,6 @@ import errno
 import os
 import re
 import stat
-import sys
-import tempfile
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -31,6 +29,7 @@ from nsfwscan.report.text import count
 from nsfwscan.service.managers import manager
 from nsfwscan.watch import instance
 from nsfwscan.watch.status import PART as STATUS_PART
+from nsfwscan.whole_file import replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -357,19 +356,7 @@ def _take_out(path: str, line: str) -> None:
         mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
     wanted = os.fsencode(line)
     after = b"".join(one for one in before.splitlines(True) if one.rstrip(b"\r\n") != wanted)
-    descriptor, scratch = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".nsfwscan-")
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(after)
-            file.flush()
-            os.fsync(file.fileno())
-        if sys.platform != "win32":
-            os.chmod(scratch, mode)
-        os.replace(scratch, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(scratch)
-        raise
+    replace_file(path, after, mode=mode, sync=True)
 
 
 def _size(path: str) -> int:

@@ -23,6 +23,7 @@ from nsfwscan.report.text import readable
 from nsfwscan.service.launchd_agent import LABEL, agent
 from nsfwscan.service.systemd_unit import MARK, UNIT, unit
 from nsfwscan.service.windows_task import AUTHOR, TASK, task
+from nsfwscan.whole_file import replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -364,10 +365,7 @@ def _content(path: str) -> bytes | None:
 def _replace(path: str, content: bytes) -> None:
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        part = f"{path}.{os.getpid()}.part"
-        with open(part, "wb") as file:
-            file.write(content)
-        os.replace(part, path)
+        replace_file(path, content, mode=0o644)
     except OSError as error:
         raise ServiceError(
             f"{path} cannot be written: {error.strerror}", hint="look at its folder's permissions"

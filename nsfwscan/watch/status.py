@@ -12,6 +12,8 @@ import os
 import time
 from dataclasses import dataclass
 
+from nsfwscan.whole_file import replace_file
+
 _VERSION = 1
 _EVERY_S = 2.0
 """The least time between two writes: a burst of pictures is not worth a write each."""
@@ -65,7 +67,9 @@ class StatusFile:
             return
         self._written_at = at
         with contextlib.suppress(OSError):
-            _replace(self._path, json.dumps({"v": _VERSION, **dataclasses.asdict(status)}))
+            text = json.dumps({"v": _VERSION, **dataclasses.asdict(status)})
+            os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
+            replace_file(self._path, text.encode(), prefix=PART)
             self._written = status
 
 
@@ -90,20 +94,3 @@ def read(path: str) -> Status | None:
         and all(type(one) is str for one in texts)
     )
     return status if sound else None
-
-
-def _replace(path: str, text: str) -> None:
-    """Write the file so that a reader sees the old or the new one, and only its owner may read."""
-    import tempfile  # only a watcher writes, and every command would wait for it
-
-    folder = os.path.dirname(path)
-    os.makedirs(folder, mode=0o700, exist_ok=True)
-    descriptor, part = tempfile.mkstemp(dir=folder, prefix=PART)  # mode 0600
-    try:
-        with open(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(part, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(part)
-        raise
