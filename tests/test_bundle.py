@@ -60,7 +60,7 @@ def write_model(folder: Path, nsfwscan: Run) -> Path:
     files = {**described.files, "LICENSE": Artefact(sha256(licence).hexdigest(), len(licence))}
     whole = dataclasses.replace(described, probes=measured, files=files)
     (package / "manifest.json").write_text(whole.dump())
-    return package
+    return package.rename(folder / "a package of mine")  # what it is called stands inside
 
 
 @pytest.fixture(scope="module")

@@ -78,13 +78,14 @@ def build(model: str, output: str, *, here: bool = False, pack: bool = True) -> 
     with tempfile.TemporaryDirectory(prefix="nsfwscan-build-") as scratch:
         python = sys.executable if here else _environment(scratch)
         _say("Finding the model")
-        package = _printed([python, "-m", "bundle.model", model, os.path.join(scratch, "models")])
+        found = _printed([python, "-m", "bundle.model", model, os.path.join(scratch, "models")])
+        package, _, package_name = found.partition("\t")
         version = _printed([python, "-c", "import nsfwscan; print(nsfwscan.__version__)"])
         made = _freeze(python, scratch)
         if not here:  # only now, or some of it would be frozen, too
             _run([python, "-m", "pip", "install", "-q", *_shipping_tools()])
         check.warnings(os.path.join(scratch, "work", "nsfwscan", "warn-nsfwscan.txt"))
-        shutil.copytree(package, os.path.join(made, "models", os.path.basename(package)))
+        shutil.copytree(package, os.path.join(made, "models", package_name))
         _forget_the_checkout(made)
         _strip(made)
         _let_it_find_its_libraries(python, made)

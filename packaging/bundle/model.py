@@ -1,6 +1,7 @@
-"""`python -m bundle.model NAME|PATH FOLDER` prints where that model's package is.
+"""`python -m bundle.model NAME|PATH FOLDER` prints where that model's package is, and its name.
 
-A model that is not installed is fetched into FOLDER. Runs in the environment that is frozen.
+The two stand on one line, with a tab between them. A model that is not installed is fetched into
+FOLDER. Runs in the environment that is frozen.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from nsfwscan.models.store import ModelStore
 
 
 def main(name: str, folder: str) -> None:
-    """Print the folder of the package, every byte of it verified."""
+    """Print the folder and the name of the package, every byte of it verified."""
     try:
         try:
             found = ModelStore(locations.models_folder()).find(name)
@@ -23,7 +24,7 @@ def main(name: str, folder: str) -> None:
         found.verify()
     except NsfwscanError as error:
         sys.exit(f"{error}\n  {error.hint}")
-    print(found.folder)
+    print(found.folder, found.manifest.package, sep="\t")
 
 
 if __name__ == "__main__":
