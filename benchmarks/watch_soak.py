@@ -43,6 +43,8 @@ _FOLDERS = 40
 _CAUGHT_UP_WITHIN_S = 150.0
 _REST_S = 4.5
 """Young files are looked at once more after three seconds; then nothing is under way."""
+_HEALED_WITHIN_S = 60.0
+"""How soon folders that watchdog missed have to be watched."""
 _BROKEN = b"\xff\xd8\xff\xe0 no picture"
 _MOST_SHOWN = 20
 
@@ -467,6 +469,10 @@ class Soak:
         waited = time.perf_counter() - began
         time.sleep(max(0.0, _REST_S))
         folders = sum(1 for _ in os.walk(self.tree.root))
+        self.watch.until(
+            _sometimes(lambda: watched.held(self.watch.pid).watches == folders),
+            within_s=_HEALED_WITHIN_S,
+        )
         sample = Sample(
             self.tree.changes,
             time.perf_counter() - self.began,

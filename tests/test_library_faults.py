@@ -235,7 +235,7 @@ def test_c3_damage_gives_no_wrong_answer_and_is_said_once(
         fill(library, COUNT)
     whole = source.read_bytes()
     full = 3000 if damage is flip_a_bit else 1000
-    trials = at_size(100 if damage is flip_a_bit else 30, full)
+    trials = at_size(60 if damage is flip_a_bit else 20, full)
     results = []
     for trial in range(trials):
         content = bytearray(whole)

@@ -62,7 +62,7 @@ def test_C1_no_kill_loses_more_than_a_batch_or_leaves_a_wrong_row(
     chance = random.Random(seed)
     kills = rounds = 0
     most_lost = 0
-    wanted = trials(50, 1000)
+    wanted = trials(30, 1000)
     while kills < wanted:
         output, killed = _scan_for(chance.uniform(0.05, _LONGEST_S), tree)
         emitted = _complete_lines(output)

@@ -25,6 +25,9 @@ CHECK_S = 2.0
 """How often to check."""
 _OBSERVE_AGAIN_S = 60.0
 """How often a root that could not be observed is tried again."""
+_FEW_AGAIN_S, _FEW_AGAIN_MOST_S = 10.0, 640.0
+"""How long after new observers began because there were fewer watches than folders it may be done
+again: longer each time, because when watches have run out it changes nothing."""
 _JUMP_S = 5.0
 _LONG_SILENCE_S = 20.0
 _DOUBT_S = 5.0
@@ -57,6 +60,7 @@ class Observation:
         self._count_at = math.inf
         self._doubt_at = math.inf
         """When hints were first in doubt, since the observers began."""
+        self._few_again_at, self._few_wait_s = -math.inf, _FEW_AGAIN_S
         self._clock_offset = time.time() - time.monotonic()
         self.checked_at = -math.inf
 
@@ -135,7 +139,7 @@ class Observation:
             self._observe(root)
 
     def _observe_anew(self) -> str:
-        """Begin to observe anew, a while after hints came that are in doubt; return why.
+        """Begin to observe anew, a while after hints came into doubt; return why.
 
         Folders that move while watchdog sets its watches, at the start or after an overflow, may go
         on being reported by names they no longer have. A soak found pictures in such folders.
@@ -144,7 +148,14 @@ class Observation:
         for root in self._roots:
             if root not in self.away:
                 self._observe(root)
-        return "changes had been lost, or came from folders that are not there"
+        return "changes had been lost, or folders were not watched, or by names they no longer have"
+
+    def _doubt_few(self, now: float) -> None:
+        """Begin anew soon: watchdog may miss a folder made while it begins to watch another."""
+        if now >= self._few_again_at:
+            self._few_again_at = now + self._few_wait_s
+            self._few_wait_s = min(2 * self._few_wait_s, _FEW_AGAIN_MOST_S)
+            self.doubt(now)
 
     def _observe(self, root: str) -> None:
         self._observed.discard(root)
@@ -186,6 +197,10 @@ class Observation:
             count = min(len(inodes), len(folders))
         self.watched = count
         few = count < len(folders) and not self._conditions.any_of("silent")
+        if few:
+            self._doubt_few(time.monotonic())
+        else:
+            self._few_again_at, self._few_wait_s = -math.inf, _FEW_AGAIN_S
         self._conditions.note(
             "watches", f"{count} of {len(folders)} directories watched" if few else ""
         )

@@ -1,0 +1,84 @@
+"""How the watcher finds out that hints have ended, with events and places that only pretend."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from nsfwscan.watch import observation
+from nsfwscan.watch.conditions import Conditions
+from nsfwscan.watch.events import Events
+from nsfwscan.watch.observation import Observation
+from nsfwscan.watch.places import Places
+
+
+class FakeEvents:
+    """Counts how often it was asked to observe."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+
+    def observe(self, _root: str) -> str:
+        self.begun += 1
+        return ""
+
+    def forget(self, _root: str) -> None: ...
+
+    def observes(self, _root: str) -> bool:
+        return True
+
+    def is_swamped(self, _root: str) -> bool:
+        return False
+
+
+class Clock:
+    """Time that passes when a test says so."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr(observation.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(observation.time, "time", lambda: self.now + 1e9)
+
+
+def test_folders_that_are_not_watched_make_it_begin_anew_ever_more_rarely(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, events, said = Clock(monkeypatch), FakeEvents(), list[str]()
+    conditions = Conditions(said.append, said.append)
+    places = Places([str(tmp_path)], {})
+    places.accept(str(tmp_path))
+    looked_after = Observation(
+        [str(tmp_path)], cast(Events, events), places, conditions, without_events=False
+    )
+    looked_after.begin()
+    inode = os.stat(tmp_path).st_ino
+    monkeypatch.setattr(observation, "watched_inodes", lambda: [inode])
+    folders = {str(tmp_path): inode, str(tmp_path / "missed"): inode + 1}
+    begun = []
+    for _ in range(1800):  # an hour
+        clock.now += observation.CHECK_S
+        before = events.begun
+        for why in looked_after.check(clock.now, last_beat=clock.now, walk_s=0.01, may_change=True):
+            assert "not watched" in why
+        if events.begun > before:
+            begun.append(clock.now - 1000.0)
+        looked_after.count(folders)  # as after each look at everything
+    assert conditions.reasons == ("1 of 2 directories watched",)
+    assert looked_after.must_poll
+    assert begun[0] < 10
+    assert 5 < len(begun) < 14
+    # Once all are watched it is over, and the next time counts as the first.
+    monkeypatch.setattr(observation, "watched_inodes", lambda: [inode, inode + 1])
+    looked_after.count(folders)
+    assert conditions.reasons == ()
+    assert said[-1] == "no longer so: 1 of 2 directories watched"
+    assert not looked_after.must_poll
+    monkeypatch.setattr(observation, "watched_inodes", lambda: [inode])
+    looked_after.count(folders)
+    clock.now += 8.0
+    before = events.begun
+    assert list(looked_after.check(clock.now, last_beat=clock.now, walk_s=0.01, may_change=True))
+    assert events.begun == before + 1
