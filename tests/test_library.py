@@ -324,6 +324,25 @@ def test_verify_deletes_rows_that_fail_and_only_those(tmp_path: Path) -> None:
         assert library.verify() == (117, 0, False)
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE outcome SET scorer = '' WHERE sha256 = (SELECT min(sha256) FROM outcome)",
+        "UPDATE file SET name = 'x' WHERE name = (SELECT min(name) FROM file)",
+    ],
+)
+def test_verify_deletes_a_row_whose_key_became_a_text(tmp_path: Path, damage: str) -> None:
+    """It is read as bytes like any other, and no text equals bytes. A flipped bit did this."""
+    with open_library(tmp_path) as library:
+        fill(library, 40)
+    with sqlite3.connect(library.path) as raw:
+        assert raw.execute(damage).rowcount == 1
+    raw.close()
+    with open_library(tmp_path) as library:
+        assert library.verify().deleted == 1
+        assert library.verify().deleted == 0
+
+
 def test_rows_filed_under_the_wrong_key_are_unknown(tmp_path: Path) -> None:
     """C3: a checksum covers what the numbers of its key stand for."""
     with open_library(tmp_path) as library:

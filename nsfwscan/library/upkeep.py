@@ -166,21 +166,36 @@ def verify(database: Database) -> Verified:
 
     def check(connection: sqlite3.Connection) -> Verified:
         checked = deleted = 0
-        for find, delete in (
-            (_bad_files, "DELETE FROM file WHERE folder = ? AND name = ?"),
-            (_bad_outcomes, "DELETE FROM outcome WHERE sha256 = ? AND scorer = ?"),
-            (_bad_likenesses, "DELETE FROM likeness WHERE sha256 = ?"),
-            (_bad_snapshots, "DELETE FROM snapshot WHERE folder = ? AND scorer = ?"),
-            (_bad_models, "DELETE FROM model WHERE fingerprint = ?"),
-            (_bad_places, "DELETE FROM place WHERE path = ?"),
+        for find, table, keys in (
+            (_bad_files, "file", ("folder", "name")),
+            (_bad_outcomes, "outcome", ("sha256", "scorer")),
+            (_bad_likenesses, "likeness", ("sha256",)),
+            (_bad_snapshots, "snapshot", ("folder", "scorer")),
+            (_bad_models, "model", ("fingerprint",)),
+            (_bad_places, "place", ("path",)),
         ):
-            count, keys = find(connection)
-            connection.executemany(delete, keys)
+            count, bad = find(connection)
+            _delete(connection, table, [f"{key} = ?" for key in keys], bad)
+            if bad:
+                # Damage can make a text or nothing of a key, which no value that was read equals.
+                _, left = find(connection)
+                alike = [f"CAST({key} AS BLOB) IS CAST(? AS BLOB)" for key in keys]
+                _delete(connection, table, alike, left)
             checked += count
-            deleted += len(keys)
+            deleted += len(bad)
         return Verified(checked, deleted, set_aside=False)
 
     return database.write(check)
+
+
+def _delete(
+    connection: sqlite3.Connection,
+    table: str,
+    conditions: Sequence[str],
+    keys: Iterable[tuple[Any, ...]],
+) -> None:
+    query = f"DELETE FROM {table} WHERE {' AND '.join(conditions)}"  # noqa: S608  our own names
+    connection.executemany(query, keys)
 
 
 def clear(database: Database) -> None:
