@@ -1,7 +1,7 @@
 """How much of a large test the normal run does.
 
 `TESTS_AT_FULL_SIZE=1 python -m pytest` does all of it: 1,000 kills, 100,000 mutants, every corpus
-file. That takes half an hour.
+file. That takes far longer.
 """
 
 from __future__ import annotations
