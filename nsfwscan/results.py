@@ -184,6 +184,8 @@ class ImageFacts(NamedTuple):
     height: int
     frames: int
     """How many frames the file holds; 1 for a still picture."""
+    missing: str = ""
+    """What of the file cannot be shown although the rest can, for a person; empty when nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from nsfwscan.likeness import NONE
 if TYPE_CHECKING:
     from nsfwscan.results import ImageFacts
 
-DECODER_VERSION = 1
+DECODER_VERSION = 2
 """Part of the key under which scores are kept: raise it when any picture's pixels may change."""
 
 MAX_SAMPLED_FRAMES = 16
@@ -23,7 +23,8 @@ class Decoded:
 
     facts: ImageFacts
     frames: int
-    """How many frames were sampled, 1 to `MAX_SAMPLED_FRAMES`; `facts.frames` is how many exist."""
+    """How many views were sampled, 1 to `MAX_SAMPLED_FRAMES`. `facts.frames` is how many frames the
+    file holds; where viewers show one in several ways, each is a view."""
     pixels: bytes
     """(frames, crop_height, crop_width, 3) uint8 RGB in C order."""
     likeness: int = NONE

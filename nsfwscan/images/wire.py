@@ -22,7 +22,7 @@ GO = b"\1"
 _REQUEST = struct.Struct("<IQ?BBHHHH")
 _ANSWER = struct.Struct("<IB?I")
 _NEED = struct.Struct("<Q")
-_FACTS = struct.Struct("<8sIIIHQ")
+_FACTS = struct.Struct("<8sIIIHQH")
 REQUEST_BYTES = _REQUEST.size
 ANSWER_BYTES = _ANSWER.size
 
@@ -105,7 +105,8 @@ class Answer(NamedTuple):
 def longest_answer(geometry: Geometry) -> int:
     """Return how many bytes the body of an answer can have."""
     frame = geometry.crop_width * geometry.crop_height * 3
-    return max(_FACTS.size + MAX_SAMPLED_FRAMES * frame, 8 * _MAX_DETAIL)
+    text = 8 * _MAX_DETAIL
+    return text + _FACTS.size + MAX_SAMPLED_FRAMES * frame
 
 
 def pack_need(memory: int) -> bytes:
@@ -116,6 +117,7 @@ def pack_need(memory: int) -> bytes:
 def pack_decoded(decoded: Decoded) -> bytes:
     """Return the body of a `DECODED` answer."""
     facts = decoded.facts
+    missing = facts.missing[:_MAX_DETAIL].encode(errors="replace")
     head = _FACTS.pack(
         facts.format.encode(),
         facts.width,
@@ -123,20 +125,22 @@ def pack_decoded(decoded: Decoded) -> bytes:
         facts.frames,
         decoded.frames,
         decoded.likeness,
+        len(missing),
     )
-    return head + decoded.pixels
+    return head + missing + decoded.pixels
 
 
 def unpack_decoded(body: bytes, geometry: Geometry) -> Decoded:
     """Read the body of a `DECODED` answer to a request with this geometry."""
     if len(body) < _FACTS.size:
         raise Garbled
-    name, width, height, existing, frames, likeness = _FACTS.unpack_from(body)
-    pixels = body[_FACTS.size :]
+    name, width, height, existing, frames, likeness, said = _FACTS.unpack_from(body)
+    missing = body[_FACTS.size : _FACTS.size + said]
+    pixels = body[_FACTS.size + said :]
     expected = frames * geometry.crop_width * geometry.crop_height * 3
-    if not 1 <= frames <= min(existing, MAX_SAMPLED_FRAMES) or len(pixels) != expected:
+    if not (existing >= 1 and 1 <= frames <= MAX_SAMPLED_FRAMES and len(pixels) == expected):
         raise Garbled
-    facts = ImageFacts(_text(name.rstrip(b"\0")), width, height, existing)
+    facts = ImageFacts(_text(name.rstrip(b"\0")), width, height, existing, _text(missing))
     return Decoded(facts, frames, pixels, likeness)
 
 

@@ -16,7 +16,7 @@ import sys
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from nsfwscan.library.rows import (
     SHA256_BYTES,
@@ -190,6 +190,14 @@ class FolderView(Mapping[str, Known]):
         body = self._others.get(index)
         return None if body is None else decode_outcome(body)
 
+    def _fits(self, outcome: Outcome | None) -> TypeGuard[Scored]:
+        """Tell whether an outcome is one of the many that are kept in columns."""
+        return (
+            isinstance(outcome, Scored)
+            and len(outcome.scores.probabilities) == self._labels
+            and not outcome.facts.missing
+        )
+
     def _take_outcomes(self, bodies: Iterable[bytes | None]) -> None:
         outcomes = [None if body is None else decode_outcome(body) for body in bodies]
         self._labels = max(
@@ -199,7 +207,7 @@ class FolderView(Mapping[str, Known]):
         record = _record(self._labels)
         details = []
         for index, outcome in enumerate(outcomes):
-            if isinstance(outcome, Scored) and len(outcome.scores.probabilities) == self._labels:
+            if self._fits(outcome):
                 facts = outcome.facts
                 if facts.format not in self._formats:
                     self._formats.append(facts.format)
@@ -207,7 +215,7 @@ class FolderView(Mapping[str, Known]):
                 details.append(
                     record.pack(
                         self._formats.index(facts.format) + 1,
-                        *facts[1:],
+                        *facts[1:4],
                         *outcome.scores.probabilities,
                     )
                 )

@@ -95,6 +95,8 @@ def encode_outcome(outcome: Outcome) -> bytes:
             "probabilities": outcome.scores.probabilities,
             **outcome.facts._asdict(),
         }
+        if not outcome.facts.missing:
+            del document["missing"]
     else:
         document = {"failed": outcome.reason, "detail": outcome.detail}
     return json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
@@ -109,6 +111,7 @@ def decode_outcome(body: bytes) -> Outcome | None:
     try:
         if "failed" in document:
             return Unscorable(FailReason(document["failed"]), document["detail"])
+        document.setdefault("missing", "")
         facts = ImageFacts(*(document[field] for field in ImageFacts._fields))
         return Scored(facts, Scores(tuple(document["probabilities"]), document["unsafe"]))
     except (KeyError, ValueError):

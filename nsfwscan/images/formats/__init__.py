@@ -1,0 +1,1 @@
+"""One module a picture format: what of a file a viewer shows, as loaded Pillow images."""
