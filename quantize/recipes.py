@@ -5,9 +5,11 @@ from __future__ import annotations
 import functools
 import importlib.resources
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any
+
+from nsfwscan.errors import UsageError
 
 
 class Scales(StrEnum):
@@ -96,6 +98,12 @@ def load() -> Recipes:
 
 
 def _recipe(table: dict[str, Any]) -> Recipe:
+    # Left in silence, a misspelt field would mean its default.
+    if strangers := set(table) - {field.name for field in fields(Recipe)}:
+        name = table.get("name")
+        raise UsageError(
+            f"recipes.toml: the recipe {name} has the unknown field {min(strangers)!r}"
+        )
     return Recipe(
         name=table["name"],
         scales=Scales(table["scales"]),
