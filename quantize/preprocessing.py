@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 PREPROCESSOR_NAME = "preprocessor_config.json"
 
-_STRETCHING = {
+_STRETCHING = (
     "ViTImageProcessor",
     "ViTImageProcessorFast",
     "ViTImageProcessorPil",
     "ViTFeatureExtractor",
-}
+)
 """Names of one class over the years: stretch, rescale, normalise, and nothing else."""
 _RESAMPLE = {2: Resample.BILINEAR, 3: Resample.BICUBIC}  # Pillow's numbers
 _TIMM_RESIZE = {"center": Resize.SHORTEST_EDGE, "squash": Resize.STRETCH}
@@ -88,15 +88,16 @@ def timm(read: Config, image: int) -> Preprocessing | None:
 
     Raises `ModelUnusable` or `ModelTampered` as `transformers` does.
     """
-    said = all(name in read for name in ("mean", "std", "interpolation", "crop_pct"))
-    preprocessing = _timm(read, image) if said else None
+    wanted = ("mean", "std", "interpolation", "crop_pct", "crop_mode")
+    given = [read.get(name) for name in wanted]
+    preprocessing = None if None in given else _timm(read, image)
     read.off("label_offset", "state_dict")
     read.done("timm_pretrained")
     return preprocessing
 
 
 def _timm(read: Config, image: int) -> Preprocessing:
-    mode = read.get("crop_mode", "center")
+    mode = read.get("crop_mode")
     if mode not in _TIMM_RESIZE:
         raise ModelUnusable(f"{read.path}: crop_mode {str(mode)[:20]!r} is not known")
     crop = read.number("crop_pct", 0.5, 1.0)

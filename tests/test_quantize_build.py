@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from sizes import AT_FULL_SIZE
 from test_quantize_tensors import malformed
 
 from benchmarks import vit_fixture
+from nsfwscan.errors import UsageError
 from nsfwscan.models import catalogue
 from nsfwscan.models.catalogue import HubFile, HubSource
 from nsfwscan.models.classifier import OrtClassifier
@@ -122,6 +124,73 @@ def test_an_existing_folder_is_left_alone(checkpoint: Path, tmp_path: Path) -> N
     (output / "mine").write_text("x")
     assert main([str(checkpoint), "-o", str(output)]) == 2
     assert [one.name for one in output.iterdir()] == ["mine"]
+
+
+def test_what_lies_beside_the_package_is_left_alone(checkpoint: Path, tmp_path: Path) -> None:
+    beside = tmp_path / "package.partial"
+    beside.mkdir()
+    (beside / "mine").write_text("x")
+    before = set(os.listdir(tmp_path))
+    for output in (f"{tmp_path}/package/", f"{tmp_path}/new/folder"):
+        assert main([str(checkpoint), "-o", output, "--recipe", "float"]) == 0
+        assert open_package(output).manifest.recipe == "float"
+    assert set(os.listdir(tmp_path)) == before | {"package", "new"}
+    assert os.listdir(tmp_path / "new") == ["folder"]
+    assert (beside / "mine").read_text() == "x"
+
+
+@pytest.mark.parametrize("output", ["file/package", "dangling"])
+def test_a_place_that_cannot_take_a_package_is_refused_at_once(
+    output: str, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "dangling").symlink_to(tmp_path / "absent")
+    assert main([str(checkpoint), "-o", str(tmp_path / output)]) == 2
+    said = capsys.readouterr().err
+    assert str(tmp_path / output) in said
+    assert "scores move" not in said  # nothing was built
+
+
+def test_a_misspelt_field_of_a_recipe_is_refused() -> None:
+    from quantize import recipes
+
+    table = {"name": "mine", "scales": "dynamic"}
+    assert recipes.recipe(table).smoothing == 0
+    with pytest.raises(UsageError, match=r"mine.*'smoothng'"):
+        recipes.recipe({**table, "smoothng": 0.5})
+    for name in ("name", "scales"):
+        with pytest.raises(UsageError, match=name):
+            recipes.recipe({key: one for key, one in table.items() if key != name})
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signals there")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
+def test_a_build_that_is_told_to_end_leaves_nothing(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoint"
+    vit_fixture.make(str(folder), size="tiny", image=224)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    # Whatever started the tests may ignore these signals.
+    code = (
+        "import os, signal, sys\n"
+        f"signal.signal(signal.{name}, signal.SIG_DFL)\n"
+        "os.execv(sys.executable, [sys.executable, '-m', 'quantize', *sys.argv[1:]])"
+    )
+    builder = subprocess.Popen(
+        [sys.executable, "-c", code, str(folder), "-o", str(tmp_path / "package")],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(scratch)},
+    )
+    assert builder.stderr is not None
+    with builder.stderr as said:
+        assert "unsafe: nsfw" in said.readline()  # it has begun
+        assert os.listdir(scratch)
+        builder.send_signal(getattr(signal, name))
+        assert "Traceback" not in said.read()
+    assert builder.wait(60) == 130
+    assert os.listdir(scratch) == []
+    assert sorted(os.listdir(tmp_path)) == ["checkpoint", "scratch"]
 
 
 def test_below_the_bar_nothing_is_written_unless_asked(

@@ -192,7 +192,10 @@ def build(
         options.append("--accept-worse")
     talk = Talk(quiet=quiet)
     store = ModelStore(locations.models_folder(), say=talk.say)
-    with tempfile.TemporaryDirectory(prefix="nsfwscan-build-") as scratch:
+    with (
+        models_build.interrupted_by_every_signal(),
+        tempfile.TemporaryDirectory(prefix="nsfwscan-build-") as scratch,
+    ):
         package = os.path.join(scratch, "package")
         words = ["--for-models-build", "-o", package, *options, "--", source]
         if models_build.run(words, scratch, offline=offline, quiet=quiet):

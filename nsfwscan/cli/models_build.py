@@ -19,34 +19,35 @@ _PATIENCE = 10.0
 def run(arguments: Sequence[str], scratch: str, *, offline: bool, quiet: bool) -> int:
     """Run `python -m quantize` and return its exit code. Its temporary files lie in `scratch`.
 
-    When this process is told to end (Ctrl-C, SIGTERM, or a terminal that closes), the builder ends
-    first, and `KeyboardInterrupt` is raised.
+    When this process is interrupted, the builder ends first.
     """
     environment = {**os.environ, "TMPDIR": scratch}
     if offline:
         environment["HF_HUB_OFFLINE"] = "1"
-    with _interrupted_by_every_signal():
-        # A process of its own: what builds models is no part of what scans.
-        builder = subprocess.Popen(
-            [sys.executable, "-P", "-m", "quantize", *arguments],
-            env=environment,
-            stdout=subprocess.DEVNULL if quiet else 2,  # a report for people, not data
-        )
-        try:
-            return builder.wait()
-        except BaseException:
-            builder.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                builder.wait(_PATIENCE)
-            raise
-        finally:
-            builder.kill()
-            builder.wait()
+    # A process of its own: what builds models is no part of what scans.
+    builder = subprocess.Popen(
+        [sys.executable, "-P", "-m", "quantize", *arguments],
+        env=environment,
+        stdout=subprocess.DEVNULL if quiet else 2,  # a report for people, not data
+    )
+    try:
+        return builder.wait()
+    except BaseException:
+        builder.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            builder.wait(_PATIENCE)
+        raise
+    finally:
+        builder.kill()
+        builder.wait()
 
 
 @contextlib.contextmanager
-def _interrupted_by_every_signal() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP do what Ctrl-C does, unless they are ignored, as under nohup."""
+def interrupted_by_every_signal() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP raise `KeyboardInterrupt`, unless they are ignored, as under nohup.
+
+    So temporary files are deleted however the program is told to end.
+    """
     before = {}
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)  # Windows has no SIGHUP
