@@ -86,6 +86,8 @@ def build(
     result. Nothing is left at `request.output` then.
     """
     package.check_room(request.output)
+    if not request.licence.isprintable():
+        raise UsageError(f"--licence {request.licence!r:.80} is not an SPDX expression")
     if request.wanted_fpr is not None and not request.labelled:
         raise UsageError("--wanted-fpr needs labelled pictures", hint="add --labelled DIR")
     found = source.find(request.name, request.revision, request.checksums or {})
@@ -180,7 +182,7 @@ class _Build:
         if chosen is None:
             raise ModelUnusable(
                 f"{self._folder} does not say how pictures are to be prepared",
-                hint="config.json needs pretrained_cfg with mean, std and interpolation",
+                hint="config.json needs pretrained_cfg with mean, std, interpolation and crop_pct",
             )
         return chosen
 
@@ -219,12 +221,13 @@ class _Build:
                 output=_named(entry.output, extras),
             )
         digest = source.sha256(*tensors.weight_files(self._folder))
-        base = os.path.basename(os.path.abspath(self._request.name)).lower()
+        base = os.path.basename(os.path.abspath(self._request.name))
+        shown = "".join(one if one.isprintable() else "?" for one in base)
         hub = self._found.hub
         return ModelManifest(
-            name=_BAD_IN_NAMES.sub("-", base).strip("-._")[:60] or "model",
+            name=_BAD_IN_NAMES.sub("-", base.lower()).strip("-._")[:60] or "model",
             version=digest[:8],
-            title=f"{os.path.basename(os.path.abspath(self._request.name))}, built",
+            title=f"{shown}, built",
             source=hub.repo if hub is not None else "a local checkpoint",
             revision=hub.revision if hub is not None else digest,
             licence=self._request.licence or "NOASSERTION",
@@ -251,7 +254,10 @@ class _Build:
 
     def _say_labels(self, output: OutputSpec, reason: str) -> None:
         safe = [one for one in output.labels if one not in output.unsafe_labels]
-        text = f"unsafe: {', '.join(output.unsafe_labels)}; safe: {', '.join(safe)}. {reason}"
+        text = (
+            f"unsafe: {known_labels.shown(output.unsafe_labels)}; "
+            f"safe: {known_labels.shown(safe)}. {reason}"
+        )
         if output.kind is OutputKind.INDEPENDENT_LOGITS:
             text += " Any number of labels may hold; the likeliest unsafe one is the score."
         self._say(text)
@@ -309,7 +315,7 @@ class _Build:
             path = os.path.join(self._folder, name)
             if os.path.isfile(path):
                 with open(path, encoding="utf-8", errors="replace") as stream:
-                    return stream.read()
+                    return stream.read() or _NO_LICENCE
         return _NO_LICENCE
 
     def _add_introspection(self, graph: Graph, folder: str) -> None:

@@ -17,6 +17,8 @@ from nsfwscan.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+_SHOWN = 20
+"""Labels in a message."""
 _BETWEEN_WORDS = re.compile(r"[\s_-]+")
 
 
@@ -85,10 +87,16 @@ def choose(labels: Sequence[str], wanted: Sequence[str]) -> Choice:
     raise _unclear(labels, "these labels are not a set whose meaning is known")
 
 
+def shown(labels: Sequence[str]) -> str:
+    """Return labels for a message, not too many of them."""
+    more = f" and {len(labels) - _SHOWN} more" if len(labels) > _SHOWN else ""
+    return ", ".join(labels[:_SHOWN]) + more
+
+
 def _unclear(labels: Sequence[str], why: str) -> UsageError:
     numbered = all(re.fullmatch(r"(?i)(label|class)[ _-]?\d+", one) for one in labels)
     return UsageError(
-        f"which of the labels {', '.join(labels)} mean that a picture is not safe? ({why})",
+        f"which of the labels {shown(labels)} mean that a picture is not safe? ({why})",
         hint="say so with --unsafe-label LABEL, once for each"
         + ("; the model's card says what the numbers stand for" if numbered else ""),
     )

@@ -71,7 +71,9 @@ def read_transformers(taken: Taken, s: VitShape) -> VitWeights:
                 taken.linear(f"{name}.output.dense", h, mlp),
             )
         )
-    taken.forget("vit.pooler.")  # older files carry one; image classification does not use it
+    # Files of other tasks carry these; image classification does not use them.
+    taken.forget("vit.pooler.")
+    taken.forget("vit.embeddings.mask_token")
     return VitWeights(
         taken.get("vit.embeddings.patch_embeddings.projection.weight", h, 3, s.patch, s.patch),
         taken.get("vit.embeddings.patch_embeddings.projection.bias", h),

@@ -71,7 +71,10 @@ def transformers(folder: str, image: int) -> Preprocessing:
     if (square := read.get("default_to_square")) is not None:
         read.only("default_to_square", True, default=square)
     size = read.get("size")
-    edges = list(size.values()) if isinstance(size, dict) and _is_size(size) else [size]
+    edges = [size]
+    if isinstance(size, dict):  # of edges, most of which may be null
+        given = {name: edge for name, edge in size.items() if edge is not None}
+        edges = list(given.values()) if set(given) == {"height", "width"} else [given]
     if any(type(edge) is not int or edge != image for edge in edges):
         raise ModelTampered(f"{path}: size is {str(size)[:60]}, the network takes {image}")
     resample = read.get("resample", 2)
@@ -88,17 +91,16 @@ def timm(read: Config, image: int) -> Preprocessing | None:
 
     Raises `ModelUnusable` or `ModelTampered` as `transformers` does.
     """
-    wanted = ("mean", "std", "interpolation", "crop_pct", "crop_mode")
-    given = [read.get(name) for name in wanted]
-    preprocessing = None if None in given else _timm(read, image)
+    given = [read.get(name) for name in ("mean", "std", "interpolation", "crop_pct")]
+    mode = read.get("crop_mode", "center")
+    preprocessing = None if None in given else _timm(read, image, mode)
     read.off("label_offset", "state_dict")
     read.done("timm_pretrained")
     return preprocessing
 
 
-def _timm(read: Config, image: int) -> Preprocessing:
-    mode = read.get("crop_mode")
-    if mode not in _TIMM_RESIZE:
+def _timm(read: Config, image: int, mode: object) -> Preprocessing:
+    if not isinstance(mode, str) or mode not in _TIMM_RESIZE:
         raise ModelUnusable(f"{read.path}: crop_mode {str(mode)[:20]!r} is not known")
     crop = read.number("crop_pct", 0.5, 1.0)
     try:
@@ -118,7 +120,3 @@ def _timm(read: Config, image: int) -> Preprocessing:
 def _square(resize: Resize, edge: int, resample: Resample) -> Geometry:
     """Return the geometry of a square picture that is not cropped after resizing."""
     return Geometry(resize, edge, edge, resample, edge, edge)
-
-
-def _is_size(value: dict[str, object]) -> bool:
-    return set(value) == {"height", "width"}

@@ -42,9 +42,13 @@ def find(name: str, revision: str, checksums: Mapping[str, str]) -> Source:
     `revision` and `checksums` (file name to sha256) pin a repository that is not in the catalogue.
     Raises `ModelNotFound` or `UsageError`.
     """
+    entry = catalogue.load().get(name)
+    if (revision or checksums) and (os.path.isdir(name) or entry is not None):
+        raise UsageError(
+            f"--revision and --sha256 pin a hub repository; {name} is not one", hint="leave them out"
+        )
     if os.path.isdir(name):
         return Source(None, name, None)
-    entry = catalogue.load().get(name)
     if entry is not None:
         if entry.checkpoint is None:
             raise ModelNotFound(

@@ -107,6 +107,9 @@ def test_timm_naming_and_introspection(tmp_path: Path) -> None:
         (["--wanted-fpr", "0.1"], "needs labelled pictures"),
         (["--unsafe-label", "porn"], "which of the labels"),
         (["--pictures", "absent"], "no files"),
+        (["--revision", "0" * 40], "--revision and --sha256 pin a hub repository"),
+        (["--sha256", f"model.safetensors={'0' * 64}"], "pin a hub repository"),
+        (["--licence", "\x1b[31m"], "is not an SPDX expression"),
     ],
 )
 def test_a_request_that_makes_no_sense_is_refused(
@@ -116,6 +119,25 @@ def test_a_request_that_makes_no_sense_is_refused(
     assert main([str(checkpoint), "-o", str(output), *more]) == 2
     assert word in capsys.readouterr().err
     assert not output.exists()
+
+
+def test_an_odd_name_and_an_empty_licence_still_make_a_package(tmp_path: Path) -> None:
+    folder = small_vits.transformers(tmp_path / "Mini\u200bViT \u00fc")
+    (folder / "LICENSE").write_text("")
+    output = tmp_path / "package"
+    assert main([str(folder), "-o", str(output), "--recipe", "float"]) == 0
+    manifest = open_package(str(output)).manifest
+    assert (manifest.name, manifest.title) == ("mini-vit", "Mini?ViT \u00fc, built")
+    assert "did not say" in (output / "LICENSE").read_text()
+
+
+def test_tensors_that_only_other_tasks_use_are_left_out(checkpoint: Path, tmp_path: Path) -> None:
+    weights = checkpoint / "model.safetensors"
+    more = ("vit.pooler.dense.weight", "vit.embeddings.mask_token")
+    tensors = load_file(str(weights))
+    save_file({**tensors, **dict.fromkeys(more, np.ones(3, np.float32))}, str(weights))
+    output = tmp_path / "package"
+    assert main([str(checkpoint), "-o", str(output), "--recipe", "float"]) == 0
 
 
 def test_an_existing_folder_is_left_alone(checkpoint: Path, tmp_path: Path) -> None:

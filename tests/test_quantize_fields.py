@@ -166,6 +166,7 @@ def test_a_field_that_repeats_what_holds_anyway_is_taken(places: dict[str, Place
         {"default_to_square": None},
         {"default_to_square": True},
         {"size": 32},
+        {"size": {"height": 32, "width": 32, "shortest_edge": None}},
         {"image_processor_type": None, "feature_extractor_type": "ViTFeatureExtractor"},
         {"image_processor_type": "ViTImageProcessorFast", "crop_size": None, "device": None},
     ):
