@@ -8,6 +8,7 @@ import shlex
 import signal
 import sys
 import time
+import traceback
 from typing import TYPE_CHECKING
 
 from nsfwscan.errors import NsfwscanError
@@ -50,16 +51,19 @@ def main(arguments: list[str]) -> int:
         )
         built = build.build(request, os.environ, _say, _Progress())
     except NsfwscanError as error:
-        print(f"quantize: {error}", file=sys.stderr)
+        _say(f"quantize: {error}")
         if error.hint:
-            print(f"  {error.hint}", file=sys.stderr)
+            _say(f"  {error.hint}")
         return error.exit_code
+    except OSError as error:
+        _say(f"quantize: {error}")
+        return 2
     except ModuleNotFoundError as error:
         extra = _MISSING.get((error.name or "").partition(".")[0])
         if extra is None:
             raise
-        print(f"quantize: {error.name} is not installed", file=sys.stderr)
-        print(f"  python -m pip install 'nsfwscan[{extra}]'", file=sys.stderr)
+        _say(f"quantize: {error.name} is not installed")
+        _say(f"  python -m pip install 'nsfwscan[{extra}]'")
         return 2
     _print_result(built)
     if not options.for_models_build:
@@ -93,7 +97,9 @@ def _print_result(built: Built) -> None:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    # Names of files and labels come from outside, and may hold what a terminal obeys.
+    plain = "".join(one if one.isprintable() else "?" for one in text)
+    print(plain, file=sys.stderr, flush=True)
 
 
 class _Progress:
@@ -158,6 +164,9 @@ def _run() -> int:
         return main(sys.argv[1:])
     except KeyboardInterrupt:
         return 130
+    except Exception:  # noqa: BLE001 - a bug, for which Python exits with 1: "flagged" elsewhere
+        traceback.print_exc()
+        return 70
 
 
 if __name__ == "__main__":

@@ -140,7 +140,7 @@ def _open_transformers(folder: str, read: Config) -> Checkpoint:
     if (found := read.get("model_type")) != "vit":
         raise ModelUnusable(
             f"{read.path} describes a {str(found)[:40]!r}, not a 'vit'",
-            hint="the front end `--frontend optimum` may know the architecture",
+            hint="`python -m quantize --frontend optimum` may know the architecture",
         )
     wanted = ["ViTForImageClassification"]
     read.only("architectures", wanted, default=wanted)
@@ -193,7 +193,7 @@ def _open_timm(folder: str, read: Config) -> Checkpoint:
     if match is None:
         raise ModelUnusable(
             f"{read.path}: the architecture {architecture[:60]!r} is not a plain timm ViT",
-            hint="the front end `--frontend optimum` may know the architecture",
+            hint="`python -m quantize --frontend optimum` may know the architecture",
         )
     read.only("global_pool", "token", default="token")
     hidden, layers, heads = _TIMM_SIZES[match[1]]
@@ -202,7 +202,7 @@ def _open_timm(folder: str, read: Config) -> Checkpoint:
     arguments = read.get("model_args") or {}
     known = {"img_size": image, "num_classes": classes}
     if not isinstance(arguments, dict) or not arguments.items() <= known.items():
-        raise ModelUnusable(f"{read.path}: model_args {str(arguments)[:80]} are not understood")
+        raise ModelUnusable(f"{read.path}: model_args {arguments!r:.80} are not understood")
     names = _timm_labels(read, inner)
     shape = VitShape(
         image=image,
@@ -230,7 +230,7 @@ def _timm_input(read: Config, otherwise: int | None = None) -> tuple[Config, int
     inner = Config(f"{read.path}: pretrained_cfg", pretrained)
     given = inner.get("input_size", [3, otherwise, otherwise])
     if not (isinstance(given, list) and len(given) == 3 and given[0] == 3 and given[1] == given[2]):
-        raise ModelTampered(f"{read.path}: input_size is {str(given)[:40]}, not [3, N, N]")
+        raise ModelTampered(f"{read.path}: input_size is {given!r:.40}, not [3, N, N]")
     return inner, inner.checked("input_size", given[1], *_EDGE)
 
 

@@ -48,7 +48,7 @@ class Config:
         for name in names:
             if found := self.get(name):
                 raise ModelUnusable(
-                    f"{self.path}: {name} is {str(found)[:60]}, which is not supported",
+                    f"{self.path}: {name} is {found!r:.60}, which is not supported",
                     hint="without it the scores would be other ones than the publisher's",
                 )
 
@@ -60,7 +60,7 @@ class Config:
         """Return `value`, which is called `name`, if it is a whole number in that range."""
         if type(value) is not int or not low <= value <= high:
             raise ModelTampered(
-                f"{self.path}: {name} is {str(value)[:40]}, not a whole number {low} to {high}"
+                f"{self.path}: {name} is {value!r:.40}, not a whole number {low} to {high}"
             )
         return value
 
@@ -72,7 +72,7 @@ class Config:
         """Return three numbers from 0 to 10, one for each channel, or raise `ModelTampered`."""
         value = self.get(name)
         if not isinstance(value, list) or len(value) != 3:
-            raise ModelTampered(f"{self.path}: {name} is {str(value)[:40]}, not three numbers")
+            raise ModelTampered(f"{self.path}: {name} is {value!r:.40}, not three numbers")
         red, green, blue = (self._number(name, one, 0, 10) for one in value)
         if "std" in name and min(red, green, blue) <= 0:
             raise ModelTampered(f"{self.path}: {name} holds a zero")
@@ -90,7 +90,7 @@ class Config:
     def _number(self, name: str, value: object, low: float, high: float) -> float:
         if type(value) not in (int, float) or not low <= value <= high:  # type: ignore[operator]
             raise ModelTampered(
-                f"{self.path}: {name} is {str(value)[:40]}, not a number from {low:g} to {high:g}"
+                f"{self.path}: {name} is {value!r:.40}, not a number from {low:g} to {high:g}"
             )
         return float(value)  # type: ignore[arg-type]
 

@@ -74,7 +74,7 @@ def choose(labels: Sequence[str], wanted: Sequence[str]) -> Choice:
     for family in families():
         if sorted(family.labels) != sorted(normal.values()):
             continue
-        reason = f"They mean what they mean in {family.source}."
+        reason = f"Same labels as {family.source}."
         if family.debatable:
             rest = [
                 one for one in labels if normal[one] in set(family.unsafe) - {*family.debatable}

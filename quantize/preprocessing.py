@@ -76,10 +76,10 @@ def transformers(folder: str, image: int) -> Preprocessing:
         given = {name: edge for name, edge in size.items() if edge is not None}
         edges = list(given.values()) if set(given) == {"height", "width"} else [given]
     if any(type(edge) is not int or edge != image for edge in edges):
-        raise ModelTampered(f"{path}: size is {str(size)[:60]}, the network takes {image}")
+        raise ModelTampered(f"{path}: size is {size!r:.60}, the network takes {image}")
     resample = read.get("resample", 2)
     if type(resample) is not int or resample not in _RESAMPLE:
-        raise ModelUnusable(f"{path}: resample {str(resample)[:20]} is neither 2 nor 3")
+        raise ModelUnusable(f"{path}: resample {resample!r:.20} is neither 2 nor 3")
     scale = read.number("rescale_factor", 1e-6, 10, default=1 / 255)
     norm = Normalisation(scale, read.triple("image_mean"), read.triple("image_std"))
     read.done("preprocessor")

@@ -45,7 +45,8 @@ def find(name: str, revision: str, checksums: Mapping[str, str]) -> Source:
     entry = catalogue.load().get(name)
     if (revision or checksums) and (os.path.isdir(name) or entry is not None):
         raise UsageError(
-            f"--revision and --sha256 pin a hub repository; {name} is not one", hint="leave them out"
+            f"--revision and --sha256 pin a hub repository; {name} is not one",
+            hint="leave them out",
         )
     if os.path.isdir(name):
         return Source(None, name, None)

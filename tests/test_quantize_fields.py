@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nsfwscan.errors import ModelTampered, ModelUnusable
-from quantize.checkpoint import Checkpoint, open_checkpoint
+from nsfwscan.models.manifest import OutputKind
+from quantize.checkpoint import Checkpoint, describe, open_checkpoint
 from quantize.config import harmless
 
 
@@ -80,6 +81,31 @@ def test_any_field_that_is_not_known_is_refused_by_name(
     with pytest.raises(ModelUnusable) as caught:
         place.opened_with({name: value})
     assert repr(name[:80]) in str(caught.value)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=40),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner),
+    max_leaves=6,
+)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(deadline=None, max_examples=50)  # files are written
+@given(value=JSON, data=st.data())
+def test_any_value_of_a_field_is_taken_or_refused_with_a_sentence(
+    places: dict[str, Place], kind: str, value: object, data: st.DataObject
+) -> None:
+    place = places[kind]
+    known = sorted({*place.good, *harmless(kind), *HANDLED, *OFF.get(kind, ())})
+    name = data.draw(st.sampled_from(known))
+    refused = ""
+    try:
+        place.opened_with({name: value})
+    except (ModelTampered, ModelUnusable) as error:
+        refused = str(error)
+    assert refused == "" or str(place.folder) in refused
+    assert refused.isprintable()
 
 
 @pytest.mark.parametrize(
@@ -225,3 +251,25 @@ def test_without_the_file_nothing_says_how_pictures_are_prepared(tmp_path: Path)
     with pytest.raises(ModelTampered, match=r"preprocessor_config\.json") as caught:
         open_checkpoint(str(folder))
     assert "how pictures are prepared" in caught.value.hint
+
+
+def test_of_another_architecture_the_input_and_output_are_checked_all_the_same(
+    tmp_path: Path,
+) -> None:
+    folder = small_vits.transformers(tmp_path / "checkpoint")
+    path = folder / "config.json"
+    swin = {**json.loads(path.read_text()), "model_type": "swin", "depths": [2, 2]}
+    path.write_text(json.dumps(swin))
+    assert describe(str(folder)).kind is OutputKind.LOGITS
+    path.write_text(json.dumps({**swin, "problem_type": "multi_label_classification"}))
+    assert describe(str(folder)).kind is OutputKind.INDEPENDENT_LOGITS
+    for field in ({"auto_map": {"a": "b"}}, {"quantization_config": {"bits": 4}}):
+        path.write_text(json.dumps({**swin, **field}))
+        with pytest.raises(ModelUnusable, match=next(iter(field))):
+            describe(str(folder))
+    path.write_text(json.dumps(swin))
+    preprocessor = folder / "preprocessor_config.json"
+    said = json.loads(preprocessor.read_text())
+    preprocessor.write_text(json.dumps({**said, "do_grayscale": True}))
+    with pytest.raises(ModelUnusable, match="do_grayscale"):
+        describe(str(folder))
