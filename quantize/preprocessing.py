@@ -67,9 +67,8 @@ def transformers(folder: str, image: int) -> Preprocessing:
     for switch in ("do_resize", "do_rescale", "do_normalize"):
         read.only(switch, True, default=True)
     read.off("do_center_crop", "do_pad", "do_flip_channel_order", "do_grayscale")
-    # True or null; false would keep the proportions.
-    if (square := read.get("default_to_square")) is not None:
-        read.only("default_to_square", True, default=square)
+    if read.get("default_to_square") is not None:  # false would keep the proportions
+        read.only("default_to_square", True, default=True)
     size = read.get("size")
     edges = [size]
     if isinstance(size, dict):  # of edges, most of which may be null

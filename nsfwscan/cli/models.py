@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
-import sys
 from typing import Annotated, Any, assert_never
 
 import typer
@@ -175,16 +173,7 @@ def build(
 
     from nsfwscan.cli import models_build
 
-    if getattr(sys, "frozen", False):
-        raise UsageError(
-            "this bundle cannot build models",
-            hint="build it with an installed nsfwscan and `nsfwscan models add` it here",
-        )
-    if importlib.util.find_spec("onnx") is None:
-        raise UsageError(
-            "building a model needs onnx, which is not installed",
-            hint="python -m pip install 'nsfwscan[quantize]'",
-        )
+    models_build.check()
     given = {"--pictures": pictures, "--labelled": labelled, "--recipe": recipe}
     options = [word for flag, value in given.items() if value for word in (flag, value)]
     options += [f"--unsafe-label={label}" for label in unsafe_label or ()]

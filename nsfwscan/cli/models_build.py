@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+from nsfwscan.errors import UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _PATIENCE = 10.0
 """Seconds in which the builder may delete its files; a run of onnxruntime cannot be broken off."""
+
+
+def check() -> None:
+    """Raise `UsageError` when this installation cannot build models."""
+    if getattr(sys, "frozen", False):
+        raise UsageError(
+            "this bundle cannot build models",
+            hint="build it with an installed nsfwscan and `nsfwscan models add` it here",
+        )
+    if importlib.util.find_spec("onnx") is None:
+        raise UsageError(
+            "building a model needs onnx, which is not installed",
+            hint="python -m pip install 'nsfwscan[quantize]'",
+        )
 
 
 def run(arguments: Sequence[str], scratch: str, *, offline: bool, quiet: bool) -> int:
