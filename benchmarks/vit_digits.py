@@ -101,9 +101,9 @@ def main() -> None:
             path = os.path.join(options.save, "test.npz")
             np.savez_compressed(path, pixels=pixels[test][..., 0], shown=shown[test])
         found = checkpoint.open_checkpoint(folder)
-        assert found.preprocessing is not None
-        with found.weights() as weights:
-            graph = vit_graph.build(found.shape, weights, found.preprocessing.normalisation)
+        assert found.meaning.preprocessing is not None
+        weights = found.weights()
+        graph = vit_graph.build(found.shape, weights, found.meaning.preprocessing.normalisation)
     reference = accuracy(graph, pixels[test], shown[test])
     print(f"float: {reference:.2%} of {test.sum()} test digits")
     for recipe in recipes.load().recipes:

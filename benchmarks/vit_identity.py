@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks import vit_fixture
-from quantize import checkpoint, int8, onnx_file, pictures, recipes, vit_graph
+from quantize import checkpoint, int8, onnx_file, pictures, recipes, tensors, vit_graph
 from quantize.calibrate import calibrate
 from quantize.session import Session
 
@@ -45,11 +45,11 @@ def graphs(shape: str, names: Sequence[str], folder: str) -> Iterator[tuple[Reci
     source = os.path.join(folder, "checkpoint")
     vit_fixture.make(source, size=size, image=image, naming=naming)
     found = checkpoint.open_checkpoint(source)
-    assert found.preprocessing is not None
-    with found.weights() as weights:
-        plain = vit_graph.build(found.shape, weights, found.preprocessing.normalisation)
-    os.unlink(os.path.join(source, checkpoint.WEIGHTS_NAME))
-    stack = _pictures(found.preprocessing.geometry)
+    assert found.meaning.preprocessing is not None
+    weights = found.weights()
+    plain = vit_graph.build(found.shape, weights, found.meaning.preprocessing.normalisation)
+    os.unlink(os.path.join(source, tensors.WEIGHTS_NAME))
+    stack = _pictures(found.meaning.preprocessing.geometry)
     smoothed: dict[float, tuple[Graph, int8.Rounded]] = {0.0: (plain, int8.Rounded())}
     for recipe in recipes.load().recipes:
         if recipe.name not in names:

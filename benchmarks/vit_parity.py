@@ -39,9 +39,9 @@ def _logits(graph: Graph, pixels: NDArray[np.uint8]) -> NDArray[Any]:
 
 def _direct(folder: str) -> tuple[checkpoint.Checkpoint, Graph]:
     found = checkpoint.open_checkpoint(folder)
-    assert found.preprocessing is not None
-    with found.weights() as weights:
-        graph = vit_graph.build(found.shape, weights, found.preprocessing.normalisation)
+    assert found.meaning.preprocessing is not None
+    weights = found.weights()
+    graph = vit_graph.build(found.shape, weights, found.meaning.preprocessing.normalisation)
     return found, graph
 
 
@@ -73,7 +73,7 @@ def _transformers(folder: str) -> None:
         rows = [model(_values(one[np.newaxis])).logits.numpy() for one in pixels]
     _say("direct against transformers, ViT-B/16-224", direct, np.concatenate(rows))
     exported = optimum_export.export(folder, None)
-    _say("direct against optimum's export", direct, _logits(exported.graph, pixels))
+    _say("direct against optimum's export", direct, _logits(exported, pixels))
     _pipeline(folder, graph, sys.argv[1:])
 
 
@@ -82,7 +82,7 @@ def _pipeline(folder: str, graph: Graph, paths: list[str]) -> None:
     from transformers import pipeline
 
     found = checkpoint.open_checkpoint(folder)
-    assert found.preprocessing is not None
+    assert found.meaning.preprocessing is not None
     if not paths:
         print("no picture files named: the comparison with transformers.pipeline is left out")
         return
@@ -91,7 +91,7 @@ def _pipeline(folder: str, graph: Graph, paths: list[str]) -> None:
     for path in paths:
         with open(path, "rb") as stream:
             data = stream.read()
-        decoded = decode(data, found.preprocessing.geometry, full=True)
+        decoded = decode(data, found.meaning.preprocessing.geometry, full=True)
         edge = found.shape.image
         pixels = np.frombuffer(decoded.pixels, np.uint8).reshape(-1, edge, edge, 3)[:1]
         row = _logits(graph, pixels)[0].astype(np.float64)

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
+import signal
 import sys
 import time
+import traceback
 from typing import TYPE_CHECKING
 
 from nsfwscan.errors import NsfwscanError
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from quantize.build import Built
 
 _EXTRAS = {
-    "quantize": ("onnx", "safetensors"),
+    "quantize": ("onnx",),
     "export": ("optimum", "timm", "torch", "torchvision", "transformers"),
 }
 """Extra to the modules it brings."""
@@ -46,25 +51,31 @@ def main(arguments: list[str]) -> int:
         )
         built = build.build(request, os.environ, _say, _Progress())
     except NsfwscanError as error:
-        print(f"quantize: {error}", file=sys.stderr)
+        _say(f"quantize: {error}")
         if error.hint:
-            print(f"  {error.hint}", file=sys.stderr)
+            _say(f"  {error.hint}")
         return error.exit_code
+    except OSError as error:
+        _say(f"quantize: {error}")
+        return 2
     except ModuleNotFoundError as error:
         extra = _MISSING.get((error.name or "").partition(".")[0])
         if extra is None:
             raise
-        print(f"quantize: {error.name} is not installed", file=sys.stderr)
-        print(f"  python -m pip install 'nsfwscan[{extra}]'", file=sys.stderr)
+        _say(f"quantize: {error.name} is not installed")
+        _say(f"  python -m pip install 'nsfwscan[{extra}]'")
         return 2
-    _print_result(built, options.output)
+    _print_result(built)
+    if not options.for_models_build:
+        print(f"\n{built.manifest.package} is in {options.output}; install it with")
+        print(f"  nsfwscan models add {shlex.quote(options.output)}")
     memory = _peak_memory_mb()
     took = f"{time.monotonic() - begun:.1f} s"
     _say(f"took {took}" + (f", {memory:.0f} MB at the peak" if memory else ""))
     return 0
 
 
-def _print_result(built: Built, output: str) -> None:
+def _print_result(built: Built) -> None:
     from quantize import package
 
     rows = package.table(built.outcome)
@@ -83,12 +94,12 @@ def _print_result(built: Built, output: str) -> None:
         )
     if built.manifest.notes:
         print(f"note: {built.manifest.notes}")
-    print(f"\n{built.manifest.package} is in {output}; install it with")
-    print(f"  nsfwscan models add {output}")
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    # Names of files and labels come from outside, and may hold what a terminal obeys.
+    plain = "".join(one if one.isprintable() else "?" for one in text)
+    print(plain, file=sys.stderr, flush=True)
 
 
 class _Progress:
@@ -131,9 +142,32 @@ def _parser() -> argparse.ArgumentParser:
     add("--unsafe-label", action="append", default=[], metavar="LABEL", help="may be repeated")
     add("--licence", default="", metavar="SPDX", help="of a checkpoint outside the catalogue")
     add("--revision", default="", metavar="HEX", help="pin OWNER/REPO to this commit")
+    add("--for-models-build", action="store_true", help=argparse.SUPPRESS)  # it installs the result
     add("--sha256", action="append", default=[], metavar="NAME=HEX", help="pin a file of it")
     return parser
 
 
+def _run() -> int:
+    """Run the command, and leave no temporary files when it is told to end."""
+    numbers = [getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP")]
+    endings = [one for one in numbers if one is not None]  # Windows has no SIGHUP
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        for one in endings:
+            signal.signal(one, signal.SIG_IGN)  # what is deleted now shall be deleted whole
+        raise KeyboardInterrupt
+
+    for one in endings:
+        if signal.getsignal(one) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(one, end)
+    try:
+        return main(sys.argv[1:])
+    except KeyboardInterrupt:
+        return 130
+    except Exception:  # noqa: BLE001 - a bug, for which Python exits with 1: "flagged" elsewhere
+        traceback.print_exc()
+        return 70
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(_run())

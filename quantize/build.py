@@ -24,8 +24,9 @@ from nsfwscan.models.manifest import (
     Thresholds,
 )
 from quantize import checkpoint as checkpoints
-from quantize import onnx_file, package, pictures, recipes, source, verify, vit_graph
-from quantize.checkpoint import Checkpoint, Preprocessing
+from quantize import labels as known_labels
+from quantize import onnx_file, package, pictures, recipes, source, tensors, verify, vit_graph
+from quantize.preprocessing import Preprocessing
 from quantize.search import Candidate, Evidence, Outcome, search
 from quantize.vit_graph import Normalisation
 
@@ -33,9 +34,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from nsfwscan.models.download import Progress
+    from quantize.checkpoint import Meaning
     from quantize.graph import Graph
 
-_UNSAFE_WORDS = ("nsfw", "unsafe", "explicit", "porn")
 _BAD_IN_NAMES = re.compile(r"[^a-z0-9._-]+")
 _NO_LICENCE = "The publisher of this checkpoint did not say under which licence it stands.\n"
 
@@ -84,11 +85,15 @@ def build(
     Raises a `NsfwscanError` for everything that is wrong with the request, the checkpoint or the
     result. Nothing is left at `request.output` then.
     """
-    if os.path.exists(request.output):
-        raise UsageError(f"{request.output} exists already", hint="name a folder that does not")
+    package.check_room(request.output)
+    if not request.licence.isprintable():
+        raise UsageError(f"--licence {request.licence!r:.80} is not an SPDX expression")
     if request.wanted_fpr is not None and not request.labelled:
         raise UsageError("--wanted-fpr needs labelled pictures", hint="add --labelled DIR")
     found = source.find(request.name, request.revision, request.checksums or {})
+    if found.entry is not None and request.unsafe_labels:
+        unsafe = ", ".join(found.entry.output.unsafe_labels)
+        raise UsageError(f"--unsafe-label is not for {request.name}: {unsafe} counts there already")
     with tempfile.TemporaryDirectory(prefix="nsfwscan-quantize-") as scratch:
         folder = found.folder
         if found.hub is not None:
@@ -149,18 +154,16 @@ class _Build:
         if (self._request.frontend or usual) == "optimum":
             from quantize import optimum_export  # needs torch, which the direct way does not
 
-            exported = optimum_export.export(self._folder, self._draft_input())
-            draft = self._draft(exported.labels, exported.preprocessing, extras=False)
-            return exported.graph, None, draft
+            draft = self._draft(checkpoints.describe(self._folder), extras=False)
+            return optimum_export.export(self._folder, self._draft_input()), None, draft
         checkpoint = checkpoints.open_checkpoint(self._folder)
-        preprocessing = self._preprocessing(checkpoint)
-        norm = preprocessing.normalisation
+        draft = self._draft(checkpoint.meaning, extras=True)
+        norm = self._preprocessing(checkpoint.meaning).normalisation
+        weights = checkpoint.weights()
+        graph = vit_graph.build(checkpoint.shape, weights, norm)
         introspection = None
-        with checkpoint.weights() as weights:
-            graph = vit_graph.build(checkpoint.shape, weights, norm)
-            if self._request.introspect:
-                introspection = vit_graph.build(checkpoint.shape, weights, norm, introspect=True)
-        draft = self._draft(checkpoint.labels, preprocessing, extras=True)
+        if self._request.introspect:
+            introspection = vit_graph.build(checkpoint.shape, weights, norm, introspect=True)
         return graph, introspection, draft
 
     def _draft_input(self) -> Preprocessing | None:
@@ -170,43 +173,42 @@ class _Build:
         spec = entry.input
         return Preprocessing(spec.geometry, Normalisation(spec.scale, spec.mean, spec.std))
 
-    def _preprocessing(self, checkpoint: Checkpoint) -> Preprocessing:
+    def _preprocessing(self, meaning: Meaning) -> Preprocessing:
         """Prefer the catalogue, which is the word of people who looked; they must agree."""
-        known, said = self._draft_input(), checkpoint.preprocessing
-        if known is not None and said is not None and known.geometry != said.geometry:
-            raise ModelUnusable(
-                f"the checkpoint's preprocessing {said.geometry} is not the catalogue's "
-                f"{known.geometry}"
-            )
+        known, said = self._draft_input(), meaning.preprocessing
+        if known is not None and said is not None and not known.agrees(said):
+            raise ModelUnusable(f"the checkpoint's {said} is not the catalogue's {known}")
         chosen = known or said
         if chosen is None:
             raise ModelUnusable(
                 f"{self._folder} does not say how pictures are to be prepared",
-                hint="config.json needs pretrained_cfg with mean, std and interpolation",
+                hint="config.json needs pretrained_cfg with mean, std, interpolation and crop_pct",
             )
         return chosen
 
-    def _draft(
-        self, labels: tuple[str, ...], preprocessing: Preprocessing, *, extras: bool
-    ) -> ModelManifest:
+    def _draft(self, meaning: Meaning, *, extras: bool) -> ModelManifest:
+        """Return the manifest but for files, recipe and what is measured."""
         pixels = InputSpec(
             name=vit_graph.PIXELS,
             dtype=DType.UINT8,
             layout=Layout.NHWC,
             channel_order=ChannelOrder.RGB,
-            geometry=preprocessing.geometry,
+            geometry=self._preprocessing(meaning).geometry,
             scale=1.0,
             mean=(0.0, 0.0, 0.0),
             std=(1.0, 1.0, 1.0),
         )
-        # Replaced when the files are there; a manifest without them is none.
+        # Replaced when the files are there; a manifest without them is not one.
         files = {MODEL_NAME: Artefact("0" * 64, 1)}
         entry = self._found.entry
         if entry is not None:
-            if labels and labels != entry.output.labels:
+            said = (meaning.labels or entry.output.labels, meaning.kind)
+            if said != (entry.output.labels, entry.output.kind):
                 raise ModelUnusable(
-                    f"the checkpoint has the labels {labels}, the catalogue {entry.output.labels}"
+                    f"the checkpoint has {said[1]} for {', '.join(said[0])}; the catalogue has "
+                    f"{entry.output.kind} for {', '.join(entry.output.labels)}"
                 )
+            self._say_labels(entry.output, "The catalogue says so.")
             hub = entry.checkpoint
             revision = hub.revision if hub is not None else entry.revision
             return replace(
@@ -218,37 +220,47 @@ class _Build:
                 input=pixels,
                 output=_named(entry.output, extras),
             )
-        digest = source.sha256(os.path.join(self._folder, checkpoints.WEIGHTS_NAME))
-        base = os.path.basename(os.path.abspath(self._request.name)).lower()
+        digest = source.sha256(*tensors.weight_files(self._folder))
+        base = os.path.basename(os.path.abspath(self._request.name))
+        shown = "".join(one if one.isprintable() else "?" for one in base)
         hub = self._found.hub
         return ModelManifest(
-            name=_BAD_IN_NAMES.sub("-", base).strip("-._")[:60] or "model",
+            name=_BAD_IN_NAMES.sub("-", base.lower()).strip("-._")[:60] or "model",
             version=digest[:8],
-            title=f"{os.path.basename(os.path.abspath(self._request.name))}, built",
+            title=f"{shown}, built",
             source=hub.repo if hub is not None else "a local checkpoint",
             revision=hub.revision if hub is not None else digest,
             licence=self._request.licence or "NOASSERTION",
             files=files,
             input=pixels,
-            output=_named(self._local_output(labels), extras),
+            output=_named(self._local_output(meaning), extras),
             thresholds=Thresholds(0.5, 0.9, "Defaults for any model, not measured for this one."),
             recipe="none",
         )
 
-    def _local_output(self, labels: tuple[str, ...]) -> OutputSpec:
+    def _local_output(self, meaning: Meaning) -> OutputSpec:
+        labels = meaning.labels
         if not labels:
             raise ModelUnusable(
                 f"{self._folder} does not name its labels",
                 hint="add label_names to its config.json, in the order of the classes",
             )
-        wanted = self._request.unsafe_labels
-        unsafe = wanted or tuple(one for one in labels if one.lower() in _UNSAFE_WORDS)
-        if not set(unsafe) <= set(labels) or not 0 < len(unsafe) < len(labels):
-            raise UsageError(
-                f"which of the labels {', '.join(labels)} mean that a picture is not safe?",
-                hint="say so with --unsafe-label, once for each",
-            )
-        return OutputSpec(vit_graph.LOGITS, OutputKind.LOGITS, labels, unsafe, Reduction.SUM)
+        chosen = known_labels.choose(labels, self._request.unsafe_labels)
+        independent = meaning.kind is OutputKind.INDEPENDENT_LOGITS
+        reduction = Reduction.MAX if independent else Reduction.SUM
+        output = OutputSpec(vit_graph.LOGITS, meaning.kind, labels, chosen.unsafe, reduction)
+        self._say_labels(output, chosen.reason)
+        return output
+
+    def _say_labels(self, output: OutputSpec, reason: str) -> None:
+        safe = [one for one in output.labels if one not in output.unsafe_labels]
+        text = (
+            f"unsafe: {known_labels.shown(output.unsafe_labels)}; "
+            f"safe: {known_labels.shown(safe)}. {reason}"
+        )
+        if output.kind is OutputKind.INDEPENDENT_LOGITS:
+            text += " Any number of labels may hold; the likeliest unsafe one is the score."
+        self._say(text)
 
     def _evidence(self, draft: ModelManifest) -> Evidence:
         geometry = draft.input.geometry
@@ -303,7 +315,7 @@ class _Build:
             path = os.path.join(self._folder, name)
             if os.path.isfile(path):
                 with open(path, encoding="utf-8", errors="replace") as stream:
-                    return stream.read()
+                    return stream.read() or _NO_LICENCE
         return _NO_LICENCE
 
     def _add_introspection(self, graph: Graph, folder: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,36 +17,26 @@ import numpy as np
 from nsfwscan.errors import ModelUnusable
 from quantize import checkpoint, onnx_file, session
 from quantize.graph import Builder, Graph, Node, Value
+from quantize.tensors import open_weights
 from quantize.vit_graph import LOGITS, PIXELS
 
 if TYPE_CHECKING:
-    from quantize.checkpoint import Preprocessing
+    from quantize.preprocessing import Preprocessing
     from quantize.vit_graph import Normalisation
 
 _FILE = "model.onnx"
 
 
-@dataclass(frozen=True, slots=True)
-class Exported:
-    """What optimum made of a checkpoint."""
-
-    graph: Graph
-    labels: tuple[str, ...]
-    preprocessing: Preprocessing
-
-
-def export(folder: str, known: Preprocessing | None) -> Exported:
+def export(folder: str, known: Preprocessing | None) -> Graph:
     """Export the checkpoint in `folder`, whose files stay on this machine.
 
     `known` is the preprocessing where the catalogue has it; otherwise `preprocessor_config.json`
     must say. Raises `ModelUnusable` when optimum cannot export the architecture, and
     `ModuleNotFoundError` when it is not installed.
     """
-    # A pickle in the folder would be loaded when there are no safetensors.
-    if not os.path.isfile(os.path.join(folder, checkpoint.WEIGHTS_NAME)):
-        raise ModelUnusable(f"{folder} has no {checkpoint.WEIGHTS_NAME}")
+    open_weights(folder)  # a pickle in the folder would be loaded when there are no safetensors
     os.environ["HF_HUB_OFFLINE"] = "1"  # before the import: what is not in the folder is not wanted
-    labels, image, said = checkpoint.describe(folder)
+    meaning = checkpoint.describe(folder)
     with tempfile.TemporaryDirectory() as scratch:
         try:
             _export(folder, scratch)
@@ -57,10 +47,10 @@ def export(folder: str, known: Preprocessing | None) -> Exported:
         cleaned = os.path.join(scratch, "cleaned.onnx")
         session.optimise(os.path.join(scratch, _FILE), cleaned)
         graph = onnx_file.read(cleaned)
-    preprocessing = known or said
+    preprocessing = known or meaning.preprocessing
     if preprocessing is None:
         raise ModelUnusable(f"{folder} does not say how pictures are to be prepared")
-    return Exported(_with_pixels(graph, preprocessing.normalisation, image), labels, preprocessing)
+    return _with_pixels(graph, preprocessing.normalisation, meaning.image)
 
 
 def _export(folder: str, target: str) -> None:

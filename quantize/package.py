@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import os
+import secrets
 import shutil
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
@@ -49,20 +50,40 @@ def write(
 
     `draft` is the manifest but for files, recipe, agreement and probes. What another program could
     see is complete: the folder gets its name when everything is in it. Raises `UsageError` when
-    the folder exists, `ModelUnusable` when the scanner's own classifier refuses the result.
+    the folder exists or cannot be written, `ModelUnusable` when the scanner's own classifier
+    refuses the result.
     """
-    if os.path.exists(folder):
-        raise UsageError(f"{folder} exists already", hint="name a folder that does not")
-    partial = f"{folder}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    os.makedirs(partial)
+    folder = check_room(folder)
+    # A name that nothing else has: whatever lies beside the package is not ours to delete.
+    partial = f"{folder}.{secrets.token_hex(4)}.partial"
     try:
-        manifest = _fill(partial, draft, outcome, licence, notes)
-        os.rename(partial, folder)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+        os.makedirs(partial)
+        try:
+            manifest = _fill(partial, draft, outcome, licence, notes)
+            os.rename(partial, folder)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be written: {error.strerror or error}") from error
     return manifest
+
+
+def check_room(folder: str) -> str:
+    """Return the absolute path of the package's folder-to-be.
+
+    Raises `UsageError` when it exists or cannot be made, which is better known before a long
+    build than after it.
+    """
+    folder = os.path.abspath(folder)
+    if os.path.lexists(folder):
+        raise UsageError(f"{folder} exists already", hint="name a folder that does not")
+    above = os.path.dirname(folder)
+    while not os.path.lexists(above):
+        above = os.path.dirname(above)
+    if not os.path.isdir(above) or not os.access(above, os.W_OK | os.X_OK):
+        raise UsageError(f"{folder} cannot be made: {above} is not a folder that can be written")
+    return folder
 
 
 def _fill(

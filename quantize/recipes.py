@@ -5,9 +5,14 @@ from __future__ import annotations
 import functools
 import importlib.resources
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from nsfwscan.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Scales(StrEnum):
@@ -92,17 +97,29 @@ def load() -> Recipes:
     """Read `recipes.toml`."""
     text = (importlib.resources.files(__package__) / "recipes.toml").read_text("utf-8")
     document = tomllib.loads(text)
-    return Recipes(Gate(**document["gate"]), tuple(_recipe(table) for table in document["recipe"]))
+    return Recipes(Gate(**document["gate"]), tuple(recipe(table) for table in document["recipe"]))
 
 
-def _recipe(table: dict[str, Any]) -> Recipe:
-    return Recipe(
-        name=table["name"],
-        scales=Scales(table["scales"]),
-        weights=WeightRange(table.get("weights", "pairs")),
-        clip=Clip(table.get("clip", "min-max")),
-        attention=Attention(table.get("attention", "float")),
-        smoothing=table.get("smoothing", 0.0),
-        keep_float=tuple(table.get("keep_float", ())),
-        candidate=table.get("candidate", True),
-    )
+def recipe(table: dict[str, Any]) -> Recipe:
+    """Read one recipe. Raises `UsageError` for a field that is missing, unknown or not understood.
+
+    Passed over in silence, a misspelt field would mean its default.
+    """
+    where = f"recipes.toml: the recipe {table.get('name')}"
+    known = {field.name for field in fields(Recipe)}
+    if strangers := set(table) - known:
+        raise UsageError(f"{where} has the unknown field {min(strangers)!r}")
+    if missing := {"name", "scales"} - set(table):
+        raise UsageError(f"{where} has no {min(missing)}")
+    kinds: dict[str, Callable[[Any], Any]] = {
+        "scales": Scales,
+        "weights": WeightRange,
+        "clip": Clip,
+        "attention": Attention,
+        "keep_float": tuple,
+    }
+    try:
+        read = {name: kind(table[name]) for name, kind in kinds.items() if name in table}
+    except ValueError as error:
+        raise UsageError(f"{where}: {error}") from error
+    return Recipe(**{**table, **read})

@@ -12,7 +12,9 @@ from nsfwscan.errors import ModelNotFound, ModelTampered, UsageError
 from nsfwscan.models import catalogue
 from nsfwscan.models.catalogue import CatalogueEntry, HubFile, HubSource
 from nsfwscan.models.download import Hub, Progress, network_is_forbidden, refuse_offline
-from quantize.checkpoint import CONFIG_NAME, PREPROCESSOR_NAME, WEIGHTS_NAME
+from quantize.checkpoint import CONFIG_NAME
+from quantize.preprocessing import PREPROCESSOR_NAME
+from quantize.tensors import WEIGHTS_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,9 +42,14 @@ def find(name: str, revision: str, checksums: Mapping[str, str]) -> Source:
     `revision` and `checksums` (file name to sha256) pin a repository that is not in the catalogue.
     Raises `ModelNotFound` or `UsageError`.
     """
+    entry = catalogue.load().get(name)
+    if (revision or checksums) and (os.path.isdir(name) or entry is not None):
+        raise UsageError(
+            f"--revision and --sha256 pin a hub repository; {name} is not one",
+            hint="leave them out",
+        )
     if os.path.isdir(name):
         return Source(None, name, None)
-    entry = catalogue.load().get(name)
     if entry is not None:
         if entry.checkpoint is None:
             raise ModelNotFound(
@@ -80,15 +87,19 @@ def check(source: HubSource, folder: str) -> None:
             )
 
 
-def sha256(path: str) -> str:
-    """Return the sha256 of a file, in hex. Raises `ModelTampered` when it cannot be read."""
+def sha256(*paths: str) -> str:
+    """Return the sha256 of one file, or of several one after the other, in hex.
+
+    Raises `ModelTampered` when one cannot be read.
+    """
     digest = hashlib.sha256()
-    try:
-        with open(path, "rb") as stream:
-            while chunk := stream.read(_CHUNK):
-                digest.update(chunk)
-    except OSError as error:
-        raise ModelTampered(f"{path} cannot be read: {error.strerror}") from error
+    for path in paths:
+        try:
+            with open(path, "rb") as stream:
+                while chunk := stream.read(_CHUNK):
+                    digest.update(chunk)
+        except OSError as error:
+            raise ModelTampered(f"{path} cannot be read: {error.strerror}") from error
     return digest.hexdigest()
 
 

@@ -1,86 +1,204 @@
-"""The tensors of a safetensors file. The one module that knows safetensors.
+"""The tensors of a checkpoint's safetensors files.
 
-The header is checked here first, field by field: the library (0.8) accepts a name that stands
-twice and a file without tensors, and what another reader would see then is anybody's guess.
+The header is checked field by field, more strictly than the format's own library does (0.8 accepts
+a name that stands twice and a file without tensors), and the bytes are then read from where it says
+they are. Format: https://github.com/huggingface/safetensors, "Format". A pickle is never read.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import struct
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import safetensors
 
-from nsfwscan.errors import ModelTampered
+from nsfwscan.errors import ModelTampered, ModelUnusable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from quantize.graph import Array
+
+WEIGHTS_NAME = "model.safetensors"
+INDEX_NAME = "model.safetensors.index.json"
 
 _LENGTH = struct.Struct("<Q")
 _MAX_HEADER_BYTES = 10 << 20
 """ViT-large needs 40 KB."""
 _MAX_TENSORS = 100_000
-_BYTES_OF = {"F64": 8, "F32": 4, "F16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1}
-_FLOATS = ("F32", "F16", "F64")
+_BYTES_OF = {
+    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0"), 1),
+    **dict.fromkeys(("U16", "I16", "F16", "BF16"), 2),
+    **dict.fromkeys(("U32", "I32", "F32"), 4),
+    **dict.fromkeys(("U64", "I64", "F64", "C64"), 8),
+}
+_READ_AS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+_SHARD = re.compile(r"[\w.-]+\.safetensors\Z")
+_OTHER_WEIGHTS = re.compile(
+    r".*\.(bin|pt|pth|ckpt|pkl|h5|msgpack|onnx|npz|gguf|safetensors|index\.json)\Z"
+)
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """What the header says of one tensor."""
+    """What the header says of one tensor, and where its bytes are."""
 
     dtype: str
     shape: tuple[int, ...]
+    path: str
+    offset: int
+    """Of the first byte, from the start of the file."""
 
 
 class Tensors:
-    """The tensors of an open file; see `open_tensors`."""
+    """The tensors of one or more files. `path` names them in errors."""
 
-    def __init__(self, path: str, infos: Mapping[str, TensorInfo], library: Any) -> None:
+    def __init__(self, path: str, infos: Mapping[str, TensorInfo]) -> None:
         self.path = path
         self.infos = infos
-        self._library = library
 
     def get(self, name: str, shape: tuple[int, ...]) -> Array:
         """Return a float32 array of exactly `shape`.
 
-        Raises `ModelTampered`, naming the tensor, when it is missing, of another shape or type, or
-        holds a number that is not finite.
+        Half precision and bfloat16 widen exactly. Raises `ModelTampered`, naming the tensor, when
+        it is missing, of another shape or type, or holds a number that is not finite.
         """
         info = self.infos.get(name)
         if info is None:
-            raise ModelTampered(f"{self.path} has no tensor {name!r}")
+            raise ModelTampered(f"{self.path} has no tensor {name!r}", hint=self._renamed(name))
         if info.shape != shape:
             raise ModelTampered(
-                f"{self.path}: tensor {name!r} has the shape {info.shape}, not {shape}"
+                f"{info.path}: tensor {name!r} has the shape {info.shape}, not {shape}"
             )
-        if info.dtype not in _FLOATS:
-            raise ModelTampered(f"{self.path}: tensor {name!r} holds {info.dtype}, not floats")
-        value: Array = self._library.get_tensor(name).astype(np.float32, copy=False)
+        if info.dtype not in _READ_AS:
+            raise ModelTampered(
+                f"{info.path}: tensor {name!r} holds {info.dtype}, not one of {', '.join(_READ_AS)}"
+            )
+        value = _read(info)
         if not np.isfinite(value).all():
-            raise ModelTampered(f"{self.path}: tensor {name!r} holds numbers that are not finite")
+            raise ModelTampered(f"{info.path}: tensor {name!r} holds numbers that are not finite")
         return value
 
+    def _renamed(self, name: str) -> str:
+        """Return a hint when a tensor has the wanted name in front of or behind another part."""
+        alike = [one for one in self.infos if one.endswith(f".{name}") or name.endswith(f".{one}")]
+        return f"{min(alike)!r} may be it under another name" if alike else ""
 
-@contextmanager
-def open_tensors(path: str) -> Iterator[Tensors]:
+
+def weight_files(folder: str) -> tuple[str, ...]:
+    """Return the paths of the files that hold the checkpoint's weights: one, or the index's shards.
+
+    Raises `ModelUnusable` when there are only weights of another kind, `ModelTampered` when there
+    are none or the index is malformed.
+    """
+    single, index = os.path.join(folder, WEIGHTS_NAME), os.path.join(folder, INDEX_NAME)
+    if os.path.lexists(single):
+        return (single,)
+    if os.path.lexists(index):
+        return tuple(os.path.join(folder, name) for name in sorted(set(_index(index).values())))
+    try:
+        others = sorted(one for one in os.listdir(folder) if _OTHER_WEIGHTS.match(one))
+    except OSError as error:
+        raise ModelTampered(f"{folder} cannot be read: {error.strerror}") from error
+    if others:
+        why = "only safetensors files are read"
+        if others[0].endswith(_PICKLES):
+            why = "it is a pickle, which can run any program when it is opened"
+        raise ModelUnusable(
+            f"{folder} has no {WEIGHTS_NAME}; {others[0]} is not read: {why}",
+            hint=f"look for {WEIGHTS_NAME} at the publisher's",
+        )
+    raise ModelTampered(
+        f"{single} cannot be read: No such file or directory",
+        hint="a checkpoint folder needs this file",
+    )
+
+
+def open_weights(folder: str) -> Tensors:
+    """Open the weights of the checkpoint in `folder`, be they in one file or in several.
+
+    Raises as `weight_files` and `open_tensors` do, and `ModelTampered` when the files do not hold
+    exactly what the index says.
+    """
+    files = weight_files(folder)
+    if files == (os.path.join(folder, WEIGHTS_NAME),):
+        return open_tensors(files[0])
+    index = os.path.join(folder, INDEX_NAME)
+    said = _index(index)
+    infos: dict[str, TensorInfo] = {}
+    for path in files:
+        held = open_tensors(path).infos
+        shard = os.path.basename(path)
+        listed = {name for name, file in said.items() if file == shard}
+        if listed != set(held):
+            name = min(listed ^ set(held))
+            raise ModelTampered(f"{index}: {shard} and the index do not agree on tensor {name!r}")
+        infos.update(held)
+    return Tensors(index, infos)
+
+
+def open_tensors(path: str) -> Tensors:
     """Open a safetensors file.
 
     Raises `ModelTampered` when its header is malformed in any way.
     """
-    infos = _read_header(path)
+    return Tensors(path, _read_header(path))
+
+
+def unfetched(path: str, first: bytes) -> ModelTampered | None:
+    """Return an error when a file with these first bytes only stands for the one that was meant."""
+    if first.startswith(b"version https://git-lfs"):
+        return ModelTampered(
+            f"{path} is a Git LFS pointer, not the file itself",
+            hint="run `git lfs pull` in the repository it was cloned from",
+        )
+    if first.lstrip()[:9].lower().startswith((b"<!doctype", b"<html")):
+        return ModelTampered(
+            f"{path} is a web page, not the file itself",
+            hint="fetch it again; the page may ask for a login",
+        )
+    return None
+
+
+def _read(info: TensorInfo) -> Array:
     try:
-        with safetensors.safe_open(path, framework="numpy") as library:
-            yield Tensors(path, infos, library)
-    except (safetensors.SafetensorError, OSError) as error:
-        raise ModelTampered(f"{path} is not a sound safetensors file: {error}") from error
+        with open(info.path, "rb") as stream:
+            stream.seek(info.offset)
+            raw = np.fromfile(stream, _READ_AS[info.dtype], prod(info.shape)).reshape(info.shape)
+    except (OSError, ValueError) as error:  # ValueError: it has become shorter
+        raise ModelTampered(f"{info.path} cannot be read: {error}") from error
+    if info.dtype == "BF16":  # the upper half of a float32
+        return (raw.astype(np.uint32) << 16).view(np.float32)
+    with np.errstate(over="ignore"):  # of float64; the caller refuses what is not finite
+        return raw.astype(np.float32, copy=False)
+
+
+def _index(path: str) -> dict[str, str]:
+    """Return the file of each tensor."""
+    try:
+        with open(path, "rb") as stream:
+            text = stream.read(_MAX_HEADER_BYTES + 1)
+    except OSError as error:
+        raise ModelTampered(f"{path} cannot be read: {error.strerror}") from error
+    if other := unfetched(path, text):
+        raise other
+    try:
+        document = json.loads(text[:_MAX_HEADER_BYTES], object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise ModelTampered(f"{path} is not valid JSON: {error}") from error
+    files = document.get("weight_map") if isinstance(document, dict) else None
+    if not isinstance(files, dict) or not files:
+        raise ModelTampered(f"{path} has no weight_map from tensors to files")
+    for name, file in files.items():
+        if not isinstance(file, str) or not _SHARD.match(file):
+            raise ModelTampered(f"{path}: {name[:80]!r} is in {str(file)[:80]!r}, not a file here")
+    return files
 
 
 def _read_header(path: str) -> dict[str, TensorInfo]:
@@ -88,6 +206,9 @@ def _read_header(path: str) -> dict[str, TensorInfo]:
         with open(path, "rb") as stream:
             size = os.fstat(stream.fileno()).st_size
             first = stream.read(_LENGTH.size)
+            if other := _stranger(path, first + stream.read(64)):
+                raise other
+            stream.seek(_LENGTH.size)
             if len(first) != _LENGTH.size:
                 raise _broken(path, "it is too short to have a header")
             (length,) = _LENGTH.unpack(first)
@@ -101,15 +222,16 @@ def _read_header(path: str) -> dict[str, TensorInfo]:
     except (ValueError, RecursionError) as error:
         raise _broken(path, f"its header is not sound JSON ({error})") from error
     if not isinstance(header, dict):
-        raise _broken(path, "its header is no table")
+        raise _broken(path, "its header is not a table")
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
-        raise _broken(path, "its metadata is no table of texts")
+        raise _broken(path, "its metadata is not a table of texts")
     if not 0 < len(header) <= _MAX_TENSORS:
         raise _broken(path, f"it holds {len(header)} tensors")
     infos, spans = {}, []
     for name, entry in header.items():
-        infos[name], span = _entry(path, name, entry)
+        info, span = _entry(path, name, entry)
+        infos[name] = replace(info, offset=_LENGTH.size + length + info.offset)
         spans.append(span)
     end = 0
     for begin, stop in sorted(spans):
@@ -134,7 +256,7 @@ def _entry(path: str, name: str, entry: object) -> tuple[TensorInfo, tuple[int, 
     begin, stop = offsets
     if stop - begin != prod(shape) * _BYTES_OF[dtype]:
         raise _broken(path, f"tensor {name!r} has another length than its shape")
-    return TensorInfo(dtype, tuple(shape)), (begin, stop)
+    return TensorInfo(dtype, tuple(shape), path, begin), (begin, stop)
 
 
 def _whole_numbers(value: object) -> bool:
@@ -146,6 +268,17 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(table) != len(pairs):
         raise ValueError("a name stands twice")
     return table
+
+
+def _stranger(path: str, first: bytes) -> ModelTampered | ModelUnusable | None:
+    """Return an error that names what lies here under the name of a safetensors file."""
+    pickles = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+    if first.startswith(pickles) and first[8:9] != b"{":
+        return ModelUnusable(
+            f"{path} is what torch.save writes: a pickle, which can run any program when opened",
+            hint="look for a real safetensors file at the publisher's",
+        )
+    return unfetched(path, first)
 
 
 def _broken(path: str, why: str) -> ModelTampered:

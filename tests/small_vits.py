@@ -45,10 +45,10 @@ def session(graph: Graph, folder: Path, threads: int = 1) -> Session:
 def graph(folder: Path, *, introspect: bool = False) -> tuple[Checkpoint, Graph]:
     """Return the float graph of a checkpoint."""
     found = open_checkpoint(str(folder))
-    assert found.preprocessing is not None
-    norm = found.preprocessing.normalisation
-    with found.weights() as weights:
-        return found, vit_graph.build(found.shape, weights, norm, introspect=introspect)
+    assert found.meaning.preprocessing is not None
+    norm = found.meaning.preprocessing.normalisation
+    weights = found.weights()
+    return found, vit_graph.build(found.shape, weights, norm, introspect=introspect)
 
 
 def pixels(image: int, count: int, seed: int = 0) -> NDArray[np.uint8]:

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from sizes import AT_FULL_SIZE
 from test_quantize_tensors import malformed
 
 from benchmarks import vit_fixture
+from nsfwscan.errors import UsageError
 from nsfwscan.models import catalogue
 from nsfwscan.models.catalogue import HubFile, HubSource
 from nsfwscan.models.classifier import OrtClassifier
@@ -105,6 +107,9 @@ def test_timm_naming_and_introspection(tmp_path: Path) -> None:
         (["--wanted-fpr", "0.1"], "needs labelled pictures"),
         (["--unsafe-label", "porn"], "which of the labels"),
         (["--pictures", "absent"], "no files"),
+        (["--revision", "0" * 40], "--revision and --sha256 pin a hub repository"),
+        (["--sha256", f"model.safetensors={'0' * 64}"], "pin a hub repository"),
+        (["--licence", "\x1b[31m"], "is not an SPDX expression"),
     ],
 )
 def test_a_request_that_makes_no_sense_is_refused(
@@ -116,12 +121,98 @@ def test_a_request_that_makes_no_sense_is_refused(
     assert not output.exists()
 
 
+def test_an_odd_name_and_an_empty_licence_still_make_a_package(tmp_path: Path) -> None:
+    folder = small_vits.transformers(tmp_path / "Mini\u200bViT \u00fc")
+    (folder / "LICENSE").write_text("")
+    output = tmp_path / "package"
+    assert main([str(folder), "-o", str(output), "--recipe", "float"]) == 0
+    manifest = open_package(str(output)).manifest
+    assert (manifest.name, manifest.title) == ("mini-vit", "Mini?ViT \u00fc, built")
+    assert "did not say" in (output / "LICENSE").read_text()
+
+
+def test_tensors_that_only_other_tasks_use_are_left_out(checkpoint: Path, tmp_path: Path) -> None:
+    weights = checkpoint / "model.safetensors"
+    more = ("vit.pooler.dense.weight", "vit.embeddings.mask_token")
+    tensors = load_file(str(weights))
+    save_file({**tensors, **dict.fromkeys(more, np.ones(3, np.float32))}, str(weights))
+    output = tmp_path / "package"
+    assert main([str(checkpoint), "-o", str(output), "--recipe", "float"]) == 0
+
+
 def test_an_existing_folder_is_left_alone(checkpoint: Path, tmp_path: Path) -> None:
     output = tmp_path / "package"
     output.mkdir()
     (output / "mine").write_text("x")
     assert main([str(checkpoint), "-o", str(output)]) == 2
     assert [one.name for one in output.iterdir()] == ["mine"]
+
+
+def test_what_lies_beside_the_package_is_left_alone(checkpoint: Path, tmp_path: Path) -> None:
+    beside = tmp_path / "package.partial"
+    beside.mkdir()
+    (beside / "mine").write_text("x")
+    before = set(os.listdir(tmp_path))
+    for output in (f"{tmp_path}/package/", f"{tmp_path}/new/folder"):
+        assert main([str(checkpoint), "-o", output, "--recipe", "float"]) == 0
+        assert open_package(output).manifest.recipe == "float"
+    assert set(os.listdir(tmp_path)) == before | {"package", "new"}
+    assert os.listdir(tmp_path / "new") == ["folder"]
+    assert (beside / "mine").read_text() == "x"
+
+
+@pytest.mark.parametrize("output", ["file/package", "dangling"])
+def test_a_place_that_cannot_take_a_package_is_refused_at_once(
+    output: str, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "dangling").symlink_to(tmp_path / "absent")
+    assert main([str(checkpoint), "-o", str(tmp_path / output)]) == 2
+    said = capsys.readouterr().err
+    assert str(tmp_path / output) in said
+    assert "scores move" not in said  # nothing was built
+
+
+def test_a_misspelt_field_of_a_recipe_is_refused() -> None:
+    from quantize import recipes
+
+    table = {"name": "mine", "scales": "dynamic"}
+    assert recipes.recipe(table).smoothing == 0
+    with pytest.raises(UsageError, match=r"mine.*'smoothng'"):
+        recipes.recipe({**table, "smoothng": 0.5})
+    for name in ("name", "scales"):
+        with pytest.raises(UsageError, match=name):
+            recipes.recipe({key: one for key, one in table.items() if key != name})
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signals there")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
+def test_a_build_that_is_told_to_end_leaves_nothing(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoint"
+    vit_fixture.make(str(folder), size="tiny", image=224)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    # Whatever started the tests may ignore these signals.
+    code = (
+        "import os, signal, sys\n"
+        f"signal.signal(signal.{name}, signal.SIG_DFL)\n"
+        "os.execv(sys.executable, [sys.executable, '-m', 'quantize', *sys.argv[1:]])"
+    )
+    builder = subprocess.Popen(
+        [sys.executable, "-c", code, str(folder), "-o", str(tmp_path / "package")],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(scratch)},
+    )
+    assert builder.stderr is not None
+    with builder.stderr as said:
+        assert "unsafe: nsfw" in said.readline()  # it has begun
+        assert os.listdir(scratch)
+        builder.send_signal(getattr(signal, name))
+        assert "Traceback" not in said.read()
+    assert builder.wait(60) == 130
+    assert os.listdir(scratch) == []
+    assert sorted(os.listdir(tmp_path)) == ["checkpoint", "scratch"]
 
 
 def test_below_the_bar_nothing_is_written_unless_asked(
@@ -355,9 +446,7 @@ def test_offline_nothing_is_fetched(
     assert "the network is not to be used" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("module", "extra"), [("onnx", "quantize"), ("safetensors", "quantize"), ("optimum", "export")]
-)
+@pytest.mark.parametrize(("module", "extra"), [("onnx", "quantize"), ("optimum", "export")])
 def test_a_missing_extra_is_named(
     module: str, extra: str, checkpoint: Path, tmp_path: Path
 ) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
-import sys
 from typing import Annotated, Any, assert_never
 
 import typer
@@ -103,8 +101,8 @@ def add(
     a network, fetch the file that `nsfwscan models show NAME` tells on another one.
     """
     talk = Talk(quiet=quiet)
-    model = ModelStore(locations.models_folder(), say=talk.say).add(path, replace=replace)
-    talk.say(f"{model.manifest.package} is installed in {model.folder}.")
+    store = ModelStore(locations.models_folder(), say=talk.say)
+    _say_installed(talk, store, store.add(path, replace=replace))
 
 
 @app.command(cls=Command)
@@ -142,6 +140,15 @@ def build(
             help="Quantize in this way instead of the fastest one that is accurate enough.",
         ),
     ] = None,
+    unsafe_label: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--unsafe-label",
+            metavar="LABEL",
+            help="A label that means that a picture is not safe; may be repeated. Needed when the "
+            "meaning of the checkpoint's labels is not known.",
+        ),
+    ] = None,
     accept_worse: Annotated[
         bool,
         typer.Option(
@@ -162,43 +169,44 @@ def build(
     float model; the fastest that agrees with it well enough is installed. `python -m quantize` does
     the same with more options and without installing.
     """
-    import subprocess
     import tempfile
 
-    if getattr(sys, "frozen", False):
-        raise UsageError(
-            "this bundle cannot build models",
-            hint="build it with an installed nsfwscan and `nsfwscan models add` it here",
-        )
-    for module in ("onnx", "safetensors"):
-        if importlib.util.find_spec(module) is None:
-            raise UsageError(
-                f"building a model needs {module}, which is not installed",
-                hint="python -m pip install 'nsfwscan[quantize]'",
-            )
+    from nsfwscan.cli import models_build
+
+    models_build.check()
     given = {"--pictures": pictures, "--labelled": labelled, "--recipe": recipe}
     options = [word for flag, value in given.items() if value for word in (flag, value)]
+    options += [f"--unsafe-label={label}" for label in unsafe_label or ()]
     if accept_worse:
         options.append("--accept-worse")
     talk = Talk(quiet=quiet)
-    with tempfile.TemporaryDirectory(prefix="nsfwscan-build-") as scratch:
+    store = ModelStore(locations.models_folder(), say=talk.say)
+    with (
+        models_build.interrupted_by_every_signal(),
+        tempfile.TemporaryDirectory(prefix="nsfwscan-build-") as scratch,
+    ):
         package = os.path.join(scratch, "package")
-        environment = {**os.environ, "HF_HUB_OFFLINE": "1"} if offline else None
-        # A process of its own: what builds models is no part of what scans.
-        done = subprocess.run(
-            [sys.executable, "-P", "-m", "quantize", "-o", package, *options, "--", source],
-            env=environment,
-            stdout=subprocess.DEVNULL if quiet else 2,  # a report for people, not data
-            check=False,
-        )
-        if done.returncode:
+        words = ["--for-models-build", "-o", package, *options, "--", source]
+        if models_build.run(words, scratch, offline=offline, quiet=quiet):
             raise ModelError(
                 f"the model could not be built from {source}",
                 hint="the reason stands above",
             )
-        store = ModelStore(locations.models_folder(), say=talk.say)
         model = store.add(package, replace=replace)
-    talk.say(f"{model.manifest.package} is installed in {model.folder}.")
+    _say_installed(talk, store, model)
+
+
+def _say_installed(talk: Talk, store: ModelStore, model: InstalledModel) -> None:
+    """Say where the model is, how to use it, and what is used without saying anything."""
+    manifest, best = model.manifest, store.best()
+    found = store.find(manifest.name).manifest.package
+    name = manifest.name if found == manifest.package else manifest.package
+    talk.say(f"{manifest.package} is installed in {model.folder}.")
+    talk.say(f"Use it with --model {name}.")
+    if best is not None:
+        same = best.manifest.package == manifest.package
+        which = "the same model" if same else best.manifest.package
+        talk.say(f"--model auto, the default, uses {which}.")
 
 
 @app.command(cls=Command)

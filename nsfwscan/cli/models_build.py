@@ -1,0 +1,77 @@
+"""The process that builds a model for `nsfwscan models build`, and its end in every case."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from nsfwscan.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+_PATIENCE = 10.0
+"""Seconds in which the builder may delete its files; a run of onnxruntime cannot be broken off."""
+
+
+def check() -> None:
+    """Raise `UsageError` when this installation cannot build models."""
+    if getattr(sys, "frozen", False):
+        raise UsageError(
+            "this bundle cannot build models",
+            hint="build it with an installed nsfwscan and `nsfwscan models add` it here",
+        )
+    if importlib.util.find_spec("onnx") is None:
+        raise UsageError(
+            "building a model needs onnx, which is not installed",
+            hint="python -m pip install 'nsfwscan[quantize]'",
+        )
+
+
+def run(arguments: Sequence[str], scratch: str, *, offline: bool, quiet: bool) -> int:
+    """Run `python -m quantize` and return its exit code. Its temporary files lie in `scratch`.
+
+    When this process is interrupted, the builder ends first.
+    """
+    environment = {**os.environ, "TMPDIR": scratch}
+    if offline:
+        environment["HF_HUB_OFFLINE"] = "1"
+    # A process of its own: what builds models is no part of what scans.
+    builder = subprocess.Popen(
+        [sys.executable, "-P", "-m", "quantize", *arguments],
+        env=environment,
+        stdout=subprocess.DEVNULL if quiet else 2,  # a report for people, not data
+    )
+    try:
+        return builder.wait()
+    except BaseException:
+        builder.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            builder.wait(_PATIENCE)
+        raise
+    finally:
+        builder.kill()
+        builder.wait()
+
+
+@contextlib.contextmanager
+def interrupted_by_every_signal() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP raise `KeyboardInterrupt`, unless they are ignored, as under nohup.
+
+    So temporary files are deleted however the program is told to end.
+    """
+    before = {}
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            before[number] = signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
