@@ -172,7 +172,8 @@ def _chunks(content: bytes) -> Iterator[_Chunk]:
 
 def _header(chunk: _Chunk) -> Header:
     if chunk.name != b"IHDR":
-        reason = FailReason.UNSUPPORTED if chunk.critical() else FailReason.CORRUPT
+        foreign = chunk.critical() and chunk.name not in (b"PLTE", b"IDAT", b"IEND")
+        reason = FailReason.UNSUPPORTED if foreign else FailReason.CORRUPT
         name = chunk.name.decode("ascii", "replace")
         raise DecodeError(reason, f"the first chunk is {name}, not IHDR")
     if not chunk.whole:
@@ -357,8 +358,8 @@ def _profile(data: memoryview) -> bytes:
 class _Frames:
     """Reads the frames of an animation (PNG, third edition, 4.9 and 11.3.2).
 
-    Sequence numbers are not looked at: they would tell only that a writer erred, and some players
-    show such frames.
+    All frames count that any player might show. So sequence numbers are ignored, as some players
+    ignore them, and after a damaged frame come the others.
     """
 
     def __init__(self, png: Png, before: list[_Chunk]) -> None:
@@ -366,48 +367,29 @@ class _Frames:
         self.before = before
 
     def read(self, after: _Chunk | None, chunks: Iterator[_Chunk], announced: int) -> None:
-        """Collect frames up to the first that makes no sense, and say if any are missing."""
+        """Collect the frames, and say if there are fewer than announced."""
         png = self.png
-        if self.before:
-            header = png.header
-            first = self._control(self.before[0])
-            if len(self.before) > 1 or first is None:
-                png.missing = "the animation is damaged"
-                return
-            if first.box != (0, 0, header.width, header.height):
-                png.missing = "the animation is damaged"
-                return
-            first.data = png.data
-            png.frames.append(first)
-            png.still_is_frame = True
-        while after is not None:
-            if not self._take(after):
-                break
+        canvas = (0, 0, png.header.width, png.header.height)
+        for chunk in self.before:
+            control = self._control(chunk)
+            if control is not None and control.box == canvas and not png.frames:
+                control.data = png.data
+                png.frames.append(control)
+                png.still_is_frame = True
+        current = None
+        while after is not None and (after.name == b"IDAT" or not after.critical()):
+            if after.name == b"fcTL":
+                current = self._control(after)
+            elif after.name == b"fdAT" and current is not None:
+                if not current.data:
+                    png.frames.append(current)
+                current.data.append(after.data[4:])
             try:
                 after = next(chunks, None)
             except DecodeError:
                 break
-        if png.frames and not png.frames[-1].data:
-            png.frames.pop()
         if len(png.frames) < announced:
             png.missing = f"{announced - len(png.frames)} of {announced} frames"
-
-    def _take(self, chunk: _Chunk) -> bool:
-        """Take one chunk behind the still picture; return False where the animation ends."""
-        frames = self.png.frames
-        if chunk.name == b"fcTL":
-            control = self._control(chunk)
-            if control is None or (frames and not frames[-1].data):
-                return False
-            frames.append(control)
-        elif chunk.name == b"fdAT":
-            # Behind the still picture's own data, an fcTL must come first.
-            if not frames or frames[-1].data is self.png.data or len(chunk.data) < 4:
-                return False
-            frames[-1].data.append(chunk.data[4:])
-        elif chunk.name == b"IEND":
-            return False
-        return not chunk.critical() or chunk.name == b"IDAT"
 
     def _control(self, chunk: _Chunk) -> Animated | None:
         """Read an fcTL chunk; None if it is damaged or its frame does not fit on the canvas."""
