@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import zlib
 from typing import TYPE_CHECKING
 
-from PIL import Image
+from PIL import Image, ImageFile
 
 from nsfwscan.errors import DecodeError
 from nsfwscan.images.formats.png_chunks import (
@@ -60,7 +61,11 @@ _ADAM7 = (
 _MISSING_SHARE = 16
 """A picture counts if less than one part in so many is missing."""
 
-_PIECE_BYTES = 4096
+_PIECE_BYTES = 65536
+_STEP_BYTES = 4096
+
+_MARK = bytes(37 * at % 251 for at in range(251))
+"""Nothing that a row is likely to be."""
 
 _MAX_FILTER = 4
 _REPEAT_ROW_ABOVE = b"\2"
@@ -72,53 +77,77 @@ def load(header: Header, data: Sequence[memoryview]) -> tuple[Image.Image, str]:
 
     Raises `DecodeError` if more than a small part is missing.
     """
-    stream = data[0] if len(data) == 1 else b"".join(data)
-    image = _decode(header, stream)
+    return _load(header, data, _MODES[header.kind, header.depth][1])
+
+
+def load_low_bytes(header: Header, data: Sequence[memoryview]) -> Image.Image:
+    """Decode the low bytes of RGB of 16 bits, of which `load` gives the high ones."""
+    return _load(header, data, _LOW_BYTES)[0]
+
+
+def _load(header: Header, data: Sequence[memoryview], packing: str) -> tuple[Image.Image, str]:
+    image = _decoded(header, data, packing)
     if image is not None:
         return image, ""
-    stream, missing = _repaired(header, stream)
-    image = _decode(header, stream)
+    repaired, missing = _repaired(header, b"".join(data))
+    image = _decoded(header, [memoryview(repaired)], packing)
     if image is None:
         raise DecodeError(FailReason.CORRUPT, "the image data is damaged")
     return image, missing
 
 
-def load_low_bytes(header: Header, data: Sequence[memoryview]) -> Image.Image:
-    """Decode the low bytes of RGB of 16 bits, of which `load` gives the high ones."""
-    stream = b"".join(data)
-    image = _decode(header, stream, _LOW_BYTES)
-    if image is None:
-        image = _decode(header, _repaired(header, stream)[0], _LOW_BYTES)
-    if image is None:
-        raise DecodeError(FailReason.CORRUPT, "the image data is damaged")
-    return image
+class _Raster(ImageFile.ImageFile):
+    """Lets Pillow decode rows that it reads from the parts of a stream, without copying them."""
+
+    def __init__(self, header: Header, data: Sequence[memoryview], packing: str) -> None:
+        self._header = header
+        self._packing = packing
+        self._parts = (
+            part[at : at + _PIECE_BYTES]
+            for part in data
+            for at in range(0, len(part), _PIECE_BYTES)
+        )
+        super().__init__(io.BytesIO())
+
+    def _open(self) -> None:
+        header = self._header
+        self._mode = _MODES[header.kind, header.depth][0]
+        self._size = header.width, header.height
+        arguments = self._packing, int(header.interlaced)
+        self.tile = [ImageFile._Tile("zip", (0, 0, *self._size), 0, arguments)]
+
+    def load_read(self, _: int) -> bytes | memoryview:
+        """Return the next piece, none of which is empty; empty at the end."""
+        return next(self._parts, b"")
 
 
-def _decode(header: Header, stream: bytes | memoryview, packing: str = "") -> Image.Image | None:
+def _decoded(header: Header, data: Sequence[memoryview], packing: str) -> Image.Image | None:
     """Decode a zlib stream; None if it is damaged or ends before the last row.
 
     Pillow does not complain of a stream that is whole but too short. So the row that is the last to
     be written is marked beforehand.
     """
-    mode, usual = _MODES[header.kind, header.depth]
-    image = Image.new(mode, (header.width, header.height))
+    image = _Raster(header, data, packing)
+    blank = Image.new(image.mode, image.size, None)
     # Of an interlaced picture, the last pass writes the odd rows.
     last = header.height - (2 if header.interlaced and header.height % 2 else 1)
     box = (0, max(0, last), header.width, max(0, last) + 1)
-    size = len(image.crop(box).tobytes())
-    marked = Image.frombytes(mode, (header.width, 1), bytes(37 * at % 251 for at in range(size)))
-    image.paste(marked, box)
+    size = len(blank.crop(box).tobytes())
+    pattern = (_MARK * (size // len(_MARK) + 1))[:size]
+    mark = Image.frombytes(image.mode, (header.width, 1), pattern)
+    blank.paste(mark, box)
+    image.im = blank.im
     try:
-        image.frombytes(stream, "zip", (packing or usual, int(header.interlaced)))
-    except ValueError:
+        image.load()
+    except OSError:
         return None
-    if last < 0 or image.crop(box).tobytes() == marked.tobytes():
-        rows = _Rows(header, stream)
+    if last < 0 or image.crop(box).tobytes() == mark.tobytes():
+        rows = _Rows(header, b"".join(data))
         return image if rows.good_bytes == rows.all_bytes else None
     return image
 
 
-def _repaired(header: Header, stream: bytes | memoryview) -> tuple[bytes, str]:
+def _repaired(header: Header, stream: bytes) -> tuple[bytes, str]:
     """Return a good stream of the rows that can be read, the last one repeated to the end.
 
     Also returns what is missing. Raises `DecodeError` if that is more than a small part.
@@ -142,7 +171,7 @@ def _repaired(header: Header, stream: bytes | memoryview) -> tuple[bytes, str]:
 class _Rows:
     """The inflated rows of a stream, each with its filter byte, and how many of them are good."""
 
-    def __init__(self, header: Header, stream: bytes | memoryview) -> None:
+    def __init__(self, header: Header, stream: bytes) -> None:
         self.lengths = list(_row_lengths(header))
         self.all_bytes = sum(length * count for length, count in self.lengths)
         self.damaged = False
@@ -159,14 +188,14 @@ class _Rows:
             at += length * count
         return bytes(out)
 
-    def _inflated(self, stream: bytes | memoryview) -> bytearray:
+    def _inflated(self, stream: bytes) -> bytearray:
         """Inflate up to the end, the size of the picture or the damage, whichever comes first."""
         out = bytearray()
         inflating = zlib.decompressobj()
-        for at in range(0, len(stream), _PIECE_BYTES):
+        for at in range(0, len(stream), _STEP_BYTES):
             if inflating.eof or len(out) >= self.all_bytes:
                 break
-            piece = stream[at : at + _PIECE_BYTES]
+            piece = stream[at : at + _STEP_BYTES]
             before = inflating.copy()
             try:
                 out += inflating.decompress(piece, self.all_bytes - len(out))
