@@ -37,8 +37,8 @@ _SPAN_16 = (0.0, 65535.0)
 """In PNG, white is 65535 however dark the picture is."""
 
 _BYTES_PER_PIXEL = 9
-_BYTES_PER_PIXEL_KEYED = 18
-"""With a transparent colour of 16 bits, whose halves are compared one after the other."""
+_BYTES_PER_PIXEL_COPIED = 18
+"""Where copies are needed: for a transparent colour of 16 bits, and for a second way."""
 _BYTES_PER_PIXEL_ANIMATED = 20
 """The canvas, what it is restored to, a frame, its copy with alpha, and the copy that is shown."""
 
@@ -62,21 +62,24 @@ class _PngPicture(Picture):
         self.facts = ImageFacts("PNG", header.width, header.height, frames)
         self.views = frames * len(png.ways)
         self.memory = bytes_per_pixel * header.width * header.height
-        self.memory += sum(len(part) for part in png.data)
         self.missing = png.missing
+        self._decoded: tuple[bytes, Image.Image] | None = None
 
     def _still(self, way: Way) -> Frame:
         """Decode the picture that viewers show which know nothing of animations."""
         png = self.png
-        image, missing = _image(png, png.header, png.data, way)
-        self.missing = self.missing or missing
-        return _frame(image, png, way.colour)
+        if self._decoded is None or self._decoded[0] != way.transparency:
+            image, missing = _image(png, png.header, png.data, way.transparency)
+            self.missing = self.missing or missing
+            self._decoded = way.transparency, image
+        return _frame(self._decoded[1], png, way.colour)
 
 
 class _StillPng(_PngPicture):
     def __init__(self, png: Png) -> None:
-        keyed = png.header.depth == 16 and any(way.transparency for way in png.ways)
-        super().__init__(png, 1, _BYTES_PER_PIXEL_KEYED if keyed else _BYTES_PER_PIXEL)
+        keyed = png.header.depth == 16 and png.ways[0].transparency
+        copied = keyed or len(png.ways) > 1
+        super().__init__(png, 1, _BYTES_PER_PIXEL_COPIED if copied else _BYTES_PER_PIXEL)
 
     def show(self, view: int) -> Frame:
         """Decode the picture."""
@@ -91,37 +94,42 @@ class _AnimatedPng(_PngPicture):
     def __init__(self, png: Png) -> None:
         self._apart = 0 if png.still_is_frame else 1
         super().__init__(png, len(png.frames) + self._apart, _BYTES_PER_PIXEL_ANIMATED)
-        self._canvases = [_Canvas(png, way) for way in png.ways]
+        self._canvases = {way.transparency: _Canvas(png, way.transparency) for way in png.ways}
 
     def show(self, view: int) -> Frame:
         """Compose the frame of this number; a still picture that is no frame comes first."""
-        frame, way = divmod(view, len(self.png.ways))
+        frame, number = divmod(view, len(self.png.ways))
+        way = self.png.ways[number]
         if frame < self._apart:
-            return self._still(self.png.ways[way])
-        canvas = self._canvases[way]
-        canvas.advance(frame - self._apart)
+            return self._still(way)
+        canvas = self._canvases[way.transparency]
+        canvas.draw(frame - self._apart)
         self.missing = self.missing or canvas.missing
-        return _frame(canvas.image.copy(), self.png, self.png.ways[way].colour)
+        return _frame(canvas.image.copy(), self.png, way.colour)
 
     def skip(self, view: int) -> None:
         """Compose a frame that is not sampled."""
-        frame, way = divmod(view, len(self.png.ways))
+        frame, number = divmod(view, len(self.png.ways))
         if frame >= self._apart:
-            self._canvases[way].advance(frame - self._apart)
+            self._canvases[self.png.ways[number].transparency].draw(frame - self._apart)
 
 
 class _Canvas:
     """What an animation has drawn so far (PNG, third edition, 11.3.2.2)."""
 
-    def __init__(self, png: Png, way: Way) -> None:
+    def __init__(self, png: Png, transparency: bytes) -> None:
         self.png = png
-        self.way = way
+        self.transparency = transparency
         self.missing = ""
         self.image = Image.new("RGBA", (png.header.width, png.header.height))
+        self._drawn = -1
         self._restore: tuple[Image.Image, tuple[int, int, int, int]] | None = None
 
-    def advance(self, frame: int) -> None:
-        """Draw the frame that follows the last one drawn."""
+    def draw(self, frame: int) -> None:
+        """Draw a frame, the next one or once more the last one drawn."""
+        if frame == self._drawn:
+            return
+        self._drawn = frame
         if self._restore is not None:
             self.image.paste(*self._restore)
         control = self.png.frames[frame]
@@ -129,7 +137,7 @@ class _Canvas:
         left, top, right, bottom = box
         size = right - left, bottom - top
         header = self.png.header._replace(width=size[0], height=size[1])
-        drawn, missing = _image(self.png, header, control.data, self.way)
+        drawn, missing = _image(self.png, header, control.data, self.transparency)
         self.missing = self.missing or missing
         drawn = drawn.convert("RGBA")
         self._restore = None
@@ -151,8 +159,8 @@ def _frame(image: Image.Image, png: Png, colour: Colour) -> Frame:
     grey = png.header.kind in (GREY, GREY_ALPHA)
     if grey and colour.profile[16:20] == b"RGB ":
         frame.to_srgb = partial(_grey_to_srgb, colour.profile)
-    elif grey and colour.profile and image.mode == "RGBA":
-        frame.image = image.convert("LA")
+    elif grey and colour.profile and image.has_transparency_data:
+        frame.image = image.convert("LA")  # the profile is one of grey
     elif colour.space is not None:
         _convert(frame, colour.space, png.header)
     return frame
@@ -191,7 +199,7 @@ def _convert(frame: Frame, space: ColourSpace, header: Header) -> None:
 def _grey_to_srgb(profile: bytes, image: Image.Image) -> Image.Image:
     """Convert grey that has a profile of RGB, as browsers do: through RGB."""
     if image.mode == "I;16":
-        image = image.convert("I").point([value // 257 for value in range(65536)], "L")
+        image = image.convert("I").point(_to_8_bits(), "L")
     image = image.convert("RGB")
     transform = _transform(profile)
     return image if transform is None else transform.apply(image)
@@ -210,14 +218,14 @@ def _transform(profile: bytes) -> ImageCms.ImageCmsTransform | None:
 
 
 def _image(
-    png: Png, header: Header, data: Sequence[memoryview], way: Way
+    png: Png, header: Header, data: Sequence[memoryview], transparency: bytes
 ) -> tuple[Image.Image, str]:
     """Decode the rows of one raster, with its palette and its transparency."""
     image, missing = load(header, data)
     if header.kind == PALETTE:
-        _set_palette(image, png.palette, way.transparency)
-    elif way.transparency:
-        wanted = _key(header, way.transparency)
+        _set_palette(image, png.palette, transparency)
+    elif transparency:
+        wanted = _key(header, transparency)
         if header.depth < 16:
             image.info["transparency"] = wanted[0] if header.kind == GREY else wanted
         elif header.kind == GREY:
@@ -258,8 +266,12 @@ def _with_alpha_16(image: Image.Image, key: int) -> Image.Image:
     wide = image.convert("I")
     alphas = [255] * 65536
     alphas[key] = 0
-    grey = wide.point([(value + 128) // 257 for value in range(65536)], "L")
+    grey = wide.point(_to_8_bits(), "L")
     return Image.merge("LA", (grey, wide.point(alphas, "L")))
+
+
+def _to_8_bits() -> list[int]:
+    return [(value + 128) // 257 for value in range(65536)]
 
 
 def _equal_to(image: Image.Image, colour: Sequence[int]) -> Image.Image:

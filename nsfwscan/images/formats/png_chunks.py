@@ -47,6 +47,9 @@ _MAX_LENGTH = 2**31 - 1
 _MAX_CHUNKS = 1_000_000
 """libpng writes 8 kB a chunk. Reading a million empty ones takes a second."""
 
+_MAX_PROFILES = 4
+"""How many iCCP chunks are inflated to find a good one."""
+
 _GAMMA_TOLERANCE = 0.01
 """Relative difference from 1 / 2.2 up to which gAMA says sRGB; it moves no level by more than 1."""
 
@@ -203,6 +206,7 @@ class _Metadata:
         self._found: dict[bytes, bytes] = {}
         self._strict_transparency: bytes | None = None
         self._strict_profile = b""
+        self._profiles = 0
 
     def read(self, chunks: Iterator[_Chunk]) -> _Chunk:
         """Read up to the first chunk of image data, and return that."""
@@ -273,7 +277,7 @@ class _Metadata:
             fits_strictly = fits and length * 3 <= len(self._palette or b"")
         elif kind in (GREY, RGB):
             wanted = 2 * _SAMPLES[kind]
-            fits, fits_strictly = length >= wanted, length == wanted
+            fits, fits_strictly = wanted <= length <= 256, length == wanted
         else:
             return
         if fits and chunk.good():
@@ -283,8 +287,9 @@ class _Metadata:
                 self._strict_transparency = data
 
     def _take_profile(self, chunk: _Chunk) -> None:
-        if not chunk.good():
+        if self._profiles == _MAX_PROFILES or not chunk.good():
             return
+        self._profiles += 1
         profile = _profile(chunk.data)
         # In Chromium a useless one takes the place of any other.
         self._found.setdefault(b"iCCP", profile)
@@ -377,7 +382,7 @@ class _Frames:
                 png.frames.append(control)
                 png.still_is_frame = True
         current = None
-        while after is not None and (after.name == b"IDAT" or not after.critical()):
+        while after is not None and after.name != b"IEND":
             if after.name == b"fcTL":
                 current = self._control(after)
             elif after.name == b"fdAT" and current is not None:

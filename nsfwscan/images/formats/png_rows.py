@@ -139,7 +139,9 @@ def _decoded(header: Header, data: Sequence[memoryview], packing: str) -> Image.
     image.im = blank.im
     try:
         image.load()
-    except OSError:
+    except OSError as error:
+        if "memory" in str(error):
+            raise
         return None
     if last < 0 or image.crop(box).tobytes() == mark.tobytes():
         rows = _Rows(header, b"".join(data))
