@@ -25,7 +25,7 @@ from nsfwscan.images.formats import jpeg, png
 from nsfwscan.images.formats.picture import MAX_PIXELS
 from nsfwscan.images.render import centre, likeness_of, render
 from nsfwscan.images.sniff import HEAD_BYTES, READABLE, sniff
-from nsfwscan.likeness import NONE
+from nsfwscan.likeness import NONE, UNKNOWN
 from nsfwscan.results import FailReason
 
 if TYPE_CHECKING:
@@ -83,11 +83,14 @@ def decode(
         with contextlib.closing(_open(name, content, geometry, full)) as picture:
             if before_pixels is not None:
                 before_pixels(picture.memory)
-            frames, alike = list[bytes](), NONE
+            still = picture.facts.frames == 1
+            frames, alike = list[bytes](), UNKNOWN if still else NONE
             for frame in _sampled(picture):
                 small = render(frame, geometry)
                 frames.append(centre(small, geometry).tobytes())
-                if picture.views == 1:  # one frame of an animation says nothing of the others
+                if alike == UNKNOWN:
+                    # One frame of an animation says nothing of the others; of the ways in which
+                    # viewers show a still picture, the first is the usual one.
                     alike = likeness_of(small)
             facts = picture.facts._replace(missing=picture.missing)
             return Decoded(facts, len(frames), b"".join(frames), alike)
