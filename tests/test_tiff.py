@@ -587,6 +587,19 @@ def test_old_style_jpeg_is_read_from_its_one_stream() -> None:
     assert seen(data) <= TOLERANCE
 
 
+@pytest.mark.parametrize(("kind", "ways"), [(2, [True]), (0, [True, False])])
+def test_a_colour_map_can_have_transparency_beside_it(kind: int, ways: list[bool]) -> None:
+    small = pictures.photo(WIDTH, HEIGHT).quantize(64)
+    colours = np.zeros((256, 3), np.uint16)
+    colours[:64] = np.reshape(small.getpalette() or [], (-1, 3))[:64]
+    tags = RGB_TAGS | {258: shorts(8, 8), 262: shorts(3), 277: shorts(2), 338: shorts(kind)}
+    tags[320] = shorts(*(colours * 257).T.ravel().tolist())
+    data = tiff((tags, [stacked(np.asarray(small), ALPHA).tobytes()]))
+    opaque = colours[np.asarray(small)]
+    for view, transparent in zip(frames(decode(data, WHOLE)), ways, strict=True):
+        assert difference(view, over_white(opaque, ALPHA) if transparent else opaque) < TOLERANCE
+
+
 # Pages, orientation, profiles
 
 
@@ -711,6 +724,16 @@ def test_compressions_that_are_not_read_are_unsupported(compression: int) -> Non
     error = refusal(data)
     assert error.reason is FailReason.UNSUPPORTED
     assert str(compression) in error.detail
+
+
+def test_tags_that_do_not_matter_may_be_broken() -> None:
+    nowhere = (UNDEFINED, b"12345")
+    odd = dict.fromkeys((274, 330, 347, 529, 530, 532, 34675, 305, 65000), nowhere)
+    data = bytearray(tiff((RGB_TAGS | odd, [PIXELS])))
+    for tag in odd:
+        at = data.index(struct.pack("<HHI", tag, UNDEFINED, 5))
+        struct.pack_into("<I", data, at + 8, 1 << 31)
+    assert seen(bytes(data)) == 0
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ numbers are those of TIFF 6.0.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -57,7 +58,7 @@ _RAW_TAGS = (33422, 50706, 50740)
 
 _MAX_SAMPLES = 16
 _MAX_SEGMENTS = 1 << 20
-_CUT_BYTES = 4 * MEGA
+_CUT_BYTES = 65_536
 _MAX_PROFILE_BYTES = 4 * MEGA
 
 
@@ -127,13 +128,12 @@ class Layout:
 def refuse_raw(file: TiffFile) -> None:
     """Raise `DecodeError` for a camera's raw file, in which the first page is a small preview."""
     first = file.directory(file.directories[0])
-    nested = first.integers(330, 8)  # SubIFDs
-    found = [first]
-    for at in (*file.directories[1:8], *nested):
-        try:
+    found, elsewhere = [first], file.directories[1:8]
+    with contextlib.suppress(DecodeError):
+        elsewhere.extend(first.integers(330, 8))  # SubIFDs
+    for at in elsewhere:
+        with contextlib.suppress(DecodeError):
             found.append(file.directory(at))
-        except DecodeError:
-            continue
     for one in found:
         if (
             any(tag in one for tag in _RAW_TAGS)
@@ -174,7 +174,9 @@ def read_layout(file: TiffFile, directory: Directory) -> Layout:
     samples, bits, sample_format = _samples(directory)
     colours = _COLOURS[photometric]
     alpha = _alpha(directory, samples - colours)
-    planar = samples > 1 and directory.integer(284, 1) == 2
+    planes = directory.integer(284, 1)
+    if planes not in (1, 2):
+        raise DecodeError(FailReason.CORRUPT, f"planar configuration {planes}")
     tiled = 322 in directory
     if tiled:
         segment_width, segment_height = directory.integer(322, 0), directory.integer(323, 0)
@@ -184,7 +186,7 @@ def read_layout(file: TiffFile, directory: Directory) -> Layout:
     else:
         segment_width = width
         segment_height = min(height, directory.integer(278, height) or height)
-    subsampling = directory.integers(530, 2) or (2, 2)
+    subsampling, luma, reference = _ycbcr(directory if photometric == YCBCR else None)
     layout = Layout(
         order=file.order,
         width=width,
@@ -195,7 +197,7 @@ def read_layout(file: TiffFile, directory: Directory) -> Layout:
         samples=samples,
         colours=colours,
         alpha=alpha,
-        planar=planar,
+        planar=samples > 1 and planes == 2,
         compression=compression,
         predictor=directory.integer(317, 1) if compression in _PREDICTED else 1,
         fill_order=directory.integer(266, 1),
@@ -203,14 +205,14 @@ def read_layout(file: TiffFile, directory: Directory) -> Layout:
         segment_width=segment_width,
         segment_height=segment_height,
         segments=[],
-        subsampling=(subsampling[0], subsampling[-1]) if photometric == YCBCR else (1, 1),
-        luma=directory.numbers(529, 3) or (0.299, 0.587, 0.114),
-        reference=directory.numbers(532, 6) or (0.0, 255.0, 128.0, 255.0, 128.0, 255.0),
+        subsampling=subsampling,
+        luma=luma,
+        reference=reference,
         colour_map=_colour_map(directory, bits) if photometric == PALETTE else (),
         orientation=_orientation(directory),
         profile=_profile(directory),
-        jpeg_tables=directory.data(347, 65_536),
-        fax_options=directory.integer(293 if compression == 4 else 292, 0),
+        jpeg_tables=directory.data(347, 65_536) if compression == JPEG else b"",
+        fax_options=_fax_options(directory, compression),
     )
     _check(layout, directory)
     if compression != OLD_JPEG:
@@ -260,6 +262,31 @@ def _alpha(directory: Directory, extra: int) -> int | None:
     return kind
 
 
+def _ycbcr(
+    directory: Directory | None,
+) -> tuple[tuple[int, int], tuple[float, ...], tuple[float, ...]]:
+    """Return how YCbCr is subsampled, its coefficients, and its black and white.
+
+    None stands for a page of other colours, in which these tags mean nothing.
+    """
+    luma, reference = (0.299, 0.587, 0.114), (0.0, 255.0, 128.0, 255.0, 128.0, 255.0)
+    if directory is None:
+        return (1, 1), luma, reference
+    found = directory.integers(530, 2) or (2, 2)
+    return (
+        (found[0], found[-1]),
+        directory.numbers(529, 3) or luma,
+        directory.numbers(532, 6) or reference,
+    )
+
+
+def _fax_options(directory: Directory, compression: int) -> int:
+    """Return T4Options or T6Options."""
+    if compression not in FAX:
+        return 0
+    return directory.integer(293 if compression == 4 else 292, 0)
+
+
 def _orientation(directory: Directory) -> int:
     found = _quiet(directory, 274)
     return found if 1 <= found <= 8 else 1
@@ -297,11 +324,9 @@ def _may_be_compressed(layout: Layout) -> bool:
         return False
     if layout.compression == OLD_JPEG:
         return photometric == YCBCR and samples == 3
-    if photometric == RGB:
-        return samples <= 4
-    if photometric == YCBCR:
-        return samples == 3 and not layout.planar
-    return photometric in (BLACK_IS_ZERO, CMYK) and samples == colours
+    if samples != colours or photometric not in (BLACK_IS_ZERO, RGB, CMYK, YCBCR):
+        return False
+    return not (photometric == YCBCR and layout.planar)
 
 
 def _check_colours(layout: Layout, directory: Directory) -> None:

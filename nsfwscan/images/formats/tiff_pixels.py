@@ -9,6 +9,7 @@ the bytes of a row were grey pixels, and `tiff_samples` makes colours of them.
 from __future__ import annotations
 
 import io
+import itertools
 import struct
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 _SHORT, _LONG, _UNDEFINED = 3, 4, 7
 
+_HEADER_BYTES = 8
+
 _Tags: TypeAlias = "dict[int, tuple[int, Sequence[int] | bytes]]"
 """Type and numbers of each tag; the numbers of an UNDEFINED are bytes."""
 
@@ -40,8 +43,8 @@ _BATCH_BYTES = 32 * MEGA
 _PIECE_BYTES = 2 * MEGA
 """What is turned into samples at once: numpy takes many times as much."""
 
-_MAX_SEGMENT_BYTES = 256 * MEGA
-"""Of a strip or tile that goes to numpy, uncompressed: it can only be had whole."""
+_MAX_SEGMENT_BYTES = 64 * MEGA
+"""Of a strip or tile that goes to numpy, uncompressed: it can only be had whole, as one picture."""
 
 
 def fits_pillow(layout: Layout) -> bool:
@@ -152,12 +155,16 @@ def by_libtiff(content: bytes, at: int, layout: Layout) -> Image.Image:
     order = layout.order
     if struct.unpack_from(f"{order}H", content, 2)[0] != 42:
         raise DecodeError(FailReason.UNSUPPORTED, "old-style JPEG in BigTIFF is not read")
-    return _loaded(content[:4] + struct.pack(f"{order}I", at) + content[8:], layout)
+    data = content[:4] + struct.pack(f"{order}I", at) + content[_HEADER_BYTES:]
+    return _loaded(io.BytesIO(data), layout)
 
 
 def _batches(layout: Layout) -> Iterator[range]:
     """Give the numbers of the segments that are decoded together: whole rows of one plane."""
     across, per_plane = layout.across, layout.across * layout.down
+    if layout.compression == tiff.NONE and fits_pillow(layout):
+        yield range(per_plane)  # Pillow reads what is not compressed bit by bit
+        return
     together = across * max(1, _BATCH_BYTES // (layout.segment_bytes * across))
     for plane in range(0, len(layout.segments), per_plane):
         for first in range(plane, plane + per_plane, together):
@@ -222,25 +229,66 @@ def _decoded(
 ) -> Image.Image:
     """Decode some segments as a page of this size with these tags: strips unless tags say tiles."""
     segments = _raw(content, layout, numbers)
-    offsets, at = [], 8
-    for segment in segments:
-        offsets.append(at)
-        at += len(segment)
+    lengths = [len(segment) for segment in segments]
+    if layout.compression == tiff.NONE:  # they stay where they are
+        offsets = [at for at, _ in layout.segments[numbers.start : numbers.stop]]
+        start = len(content) + len(content) % 2
+    else:
+        offsets = list(itertools.accumulate(lengths, initial=_HEADER_BYTES))
+        start = offsets.pop()
+        start += start % 2
     strips = 322 not in tags
     tags = {
         256: (_LONG, [size[0]]),
         257: (_LONG, [size[1]]),
         259: (_SHORT, [layout.compression]),
         273 if strips else 324: (_LONG, offsets),
-        279 if strips else 325: (_LONG, [len(segment) for segment in segments]),
+        279 if strips else 325: (_LONG, lengths),
         **({278: (_LONG, [layout.segment_height])} if strips else {}),
         **({347: (_UNDEFINED, layout.jpeg_tables)} if layout.jpeg_tables else {}),
         **tags,
     }
-    order, start = layout.order, at + at % 2
-    head = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, start)
+    order = layout.order
+    header = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, start)
     directory = _directory(tags, order, start)
-    return _loaded(b"".join((head, *segments, bytes(at % 2), directory)), layout)
+    if layout.compression == tiff.NONE:
+        return _loaded(_Patched(header, content, start, directory), layout)
+    pad = bytes(start - _HEADER_BYTES - sum(lengths))
+    return _loaded(io.BytesIO(b"".join((header, *segments, pad, directory))), layout)
+
+
+class _Patched(io.BytesIO):
+    """A file with another header and with a directory behind its end; the rest is not copied."""
+
+    def __init__(self, header: bytes, content: bytes, start: int, directory: bytes) -> None:
+        super().__init__()
+        self._header, self._content = header, content
+        self._start, self._directory = start, directory
+        self._at = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read at most so many bytes; less where two parts meet."""
+        at, end = self._at, self._start + len(self._directory)
+        if size is not None and size >= 0:
+            end = min(end, at + size)
+        if at < len(self._header):
+            found = self._header[at:end]
+        elif at < self._start:
+            found = self._content[at : min(end, self._start)]
+        else:
+            found = self._directory[at - self._start : max(0, end - self._start)]
+        self._at += len(found)
+        return found
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Go to a place, as `io.IOBase.seek`."""
+        base = {io.SEEK_CUR: self._at, io.SEEK_END: self._start + len(self._directory)}
+        self._at = base.get(whence, 0) + offset
+        return self._at
+
+    def tell(self) -> int:
+        """Return the place."""
+        return self._at
 
 
 def _directory(tags: _Tags, order: str, start: int) -> bytes:
@@ -259,9 +307,9 @@ def _directory(tags: _Tags, order: str, start: int) -> bytes:
     return table + bytes(4) + body
 
 
-def _loaded(data: bytes, layout: Layout) -> Image.Image:
+def _loaded(file: io.BytesIO, layout: Layout) -> Image.Image:
     """Decode the first page of a TIFF file with Pillow."""
-    image = TiffImageFile(io.BytesIO(data))
+    image = TiffImageFile(file)
     try:
         image.load()
     except OSError as error:
