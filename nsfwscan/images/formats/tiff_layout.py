@@ -177,6 +177,9 @@ def read_layout(file: TiffFile, directory: Directory) -> Layout:
     planes = directory.integer(284, 1)
     if planes not in (1, 2):
         raise DecodeError(FailReason.CORRUPT, f"planar configuration {planes}")
+    if planes == 2 and (bits < 8 or compression == PACKBITS):
+        # libvips reads less than a byte as a byte; runs that cross rows are read in two ways.
+        raise _unsupported("such samples or compression in planes")
     tiled = 322 in directory
     if tiled:
         segment_width, segment_height = directory.integer(322, 0), directory.integer(323, 0)
@@ -244,16 +247,16 @@ def _samples(directory: Directory) -> tuple[int, int, int]:
 
 
 def _alpha(directory: Directory, extra: int) -> int | None:
-    """Return what the first sample after the colours means. Viewers know no other one."""
+    """Return what the sample after the colours means. Of several, viewers take different ones."""
     if extra < 0:
         raise _unsupported("fewer samples than its colours need")
+    if extra > 1:
+        raise _unsupported(f"{extra} extra samples")
     kinds = directory.integers(338, _MAX_SAMPLES)
     if len(kinds) > extra:
         raise _unsupported("more extra samples than samples")
     if not extra:
         return None
-    if any(kinds[1:]):
-        raise _unsupported("several kinds of extra samples")
     kind = kinds[0] if kinds else UNSPECIFIED
     if kind == 999:  # what Corel Draw 10 wrote; libtiff knows it
         kind = UNASSOCIATED
@@ -344,6 +347,8 @@ def _check_colours(layout: Layout, directory: Directory) -> None:
     if photometric not in _MAY_HAVE_MORE and layout.alpha is not None:
         # For libvips and ImageMagick they are transparency, whatever they say of themselves.
         raise _unsupported("extra samples after such colours")
+    if layout.alpha is not None and bits not in (8, 16):
+        raise _unsupported(f"transparency of {bits} bits")
     if layout.planar and layout.colours == 1 and layout.alpha is not None:
         # ImageMagick takes the plane of transparency for a colour.
         raise _unsupported("grey and transparency in planes")
@@ -393,33 +398,42 @@ def _segments(file: TiffFile, directory: Directory, layout: Layout) -> list[tupl
     count = layout.across * layout.down * (layout.samples if layout.planar else 1)
     if count > _MAX_SEGMENTS:
         raise _unsupported(f"{count} strips or tiles")
-    offsets = directory.integers(324 if layout.tiled else 273, count)
-    lengths = directory.integers(325 if layout.tiled else 279, count)
-    if len(offsets) < count:
-        raise DecodeError(FailReason.CORRUPT, f"{len(offsets)} of {count} strips or tiles")
-    if layout.compression == NONE:
-        row = row_bytes(layout)
-        needed = [
-            -(-segment_rows(layout, number) // layout.subsampling[1]) * row
-            for number in range(count)
-        ]
-        if 1 < len(lengths) == count and any(
-            0 < length < need for length, need in zip(lengths, needed, strict=True)
-        ):
-            raise DecodeError(FailReason.CORRUPT, "strips or tiles that are too short")
-        lengths = tuple(needed)
-    elif len(lengths) < count:
-        if count > 1:
-            raise DecodeError(FailReason.CORRUPT, "strips or tiles without their lengths")
-        lengths = (len(file.content) - offsets[0],)
+    at_tag, length_tag = (324, 325) if layout.tiled else (273, 279)
+    told = directory.count(at_tag)
+    # In planes, readers disagree on which of too many belong to the second one.
+    if told < count or (layout.planar and told > count):
+        raise DecodeError(FailReason.CORRUPT, f"{told} strips or tiles and not {count}")
+    if directory.count(length_tag) not in (0, told):
+        raise DecodeError(FailReason.CORRUPT, "strips or tiles without their lengths")
+    offsets, lengths = directory.integers(at_tag, count), directory.integers(length_tag, count)
     size = len(file.content)
-    if any(offset + length > size for offset, length in zip(offsets, lengths, strict=True)):
+    if layout.compression == NONE:
+        lengths = _needed(layout, lengths)
+    elif not lengths and count == 1:
+        lengths = (size - offsets[0],)
+    elif not lengths:
+        raise DecodeError(FailReason.CORRUPT, "strips or tiles without their lengths")
+    segments = list(zip(offsets, lengths, strict=True))
+    if any(offset + length > size for offset, length in segments):
         raise DecodeError(FailReason.TRUNCATED, "the file ends before its pixels do")
-    if any(offset <= 0 or length <= 0 for offset, length in zip(offsets, lengths, strict=True)):
+    if any(offset <= 0 or length <= 0 for offset, length in segments):
         raise DecodeError(FailReason.CORRUPT, "strips or tiles that are empty")
     if layout.compression != NONE and sum(lengths) > size:
         raise DecodeError(FailReason.CORRUPT, "strips or tiles that overlap")
-    return list(zip(offsets, lengths, strict=True))
+    return segments
+
+
+def _needed(layout: Layout, told: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the lengths that uncompressed segments must have, whatever longer ones are told.
+
+    A single one may be told to be shorter; libtiff does not believe that either.
+    """
+    row, block = row_bytes(layout), layout.subsampling[1]
+    count = layout.across * layout.down * (layout.samples if layout.planar else 1)
+    needed = tuple(-(-segment_rows(layout, at) // block) * row for at in range(count))
+    if count > 1 and any(0 < one < need for one, need in zip(told, needed, strict=False)):
+        raise DecodeError(FailReason.CORRUPT, "strips or tiles that are too short")
+    return needed
 
 
 def _cut(layout: Layout) -> Layout:

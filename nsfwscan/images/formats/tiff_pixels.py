@@ -53,7 +53,7 @@ def fits_pillow(layout: Layout) -> bool:
         return False
     if layout.compression in tiff.FAX or layout.compression == tiff.JPEG:
         return True
-    if layout.fill_order == 2 or layout.samples > layout.colours + 1:
+    if layout.fill_order == 2:
         return False
     match layout.photometric, layout.samples:
         case (tiff.WHITE_IS_ZERO, 1):
@@ -122,7 +122,7 @@ def by_numpy(content: bytes, layout: Layout, *, alpha: bool, white: float) -> Im
     wanted = layout.colours + (1 if alpha else 0)
     for first, x, y, data in _pieces(content, layout):
         if first >= wanted:
-            break  # only samples that no viewer shows are left
+            break  # what is left is a sample that is not shown
         levels = tiff_samples.levels(data, layout, first, wanted, white)
         for plane, level in zip(planes[first:], levels, strict=False):
             shown = level[: layout.height - y, : layout.width - x]

@@ -64,9 +64,21 @@ class Directory:
         return struct.unpack(f"{self._file.order}{count}{code}", self._value(tag, entry, count))
 
     def integer(self, tag: int, default: int) -> int:
-        """Return the first integer of a tag."""
-        found = self.integers(tag, 1)
-        return found[0] if found else default
+        """Return the one integer of a tag, or `default` where the tag is missing.
+
+        Raises `DecodeError` for a tag of several values, too: readers disagree on which counts.
+        """
+        entry = self._entries.get(tag)
+        if entry is None:
+            return default
+        if entry.values != 1:
+            raise DecodeError(FailReason.CORRUPT, f"tag {tag} has {entry.values} values")
+        return self.integers(tag, 1)[0]
+
+    def count(self, tag: int) -> int:
+        """Return how many values a tag says it has; 0 where it is missing."""
+        entry = self._entries.get(tag)
+        return 0 if entry is None else entry.values
 
     def numbers(self, tag: int, count: int) -> tuple[float, ...]:
         """Return `count` rationals, floats or integers, or none where the tag is missing."""
