@@ -33,7 +33,7 @@ from tiff_writer import LONG, RATIONAL, UNDEFINED, shorts, tiff
 from nsfwscan.errors import DecodeError
 from nsfwscan.geometry import Geometry, Resample, Resize
 from nsfwscan.images.decode import decode
-from nsfwscan.images.formats import tiff_layout, tiff_pixels, tiff_tags
+from nsfwscan.images.formats import tiff_pixels, tiff_segments, tiff_tags
 from nsfwscan.results import FailReason
 
 if TYPE_CHECKING:
@@ -439,7 +439,7 @@ def test_pages_that_are_read_in_several_pieces_are_the_same(
 ) -> None:
     monkeypatch.setattr(tiff_pixels, "_BATCH_BYTES", 1)
     monkeypatch.setattr(tiff_pixels, "_PIECE_BYTES", 1)
-    monkeypatch.setattr(tiff_layout, "_CUT_BYTES", 300)
+    monkeypatch.setattr(tiff_segments, "_CUT_BYTES", 300)
     whole = (
         Cell(f"{one.name}, one strip", *one_strip(one))
         for one in layouts()
@@ -662,7 +662,7 @@ def test_a_later_page_that_cannot_be_shown_is_said_to_be_missing() -> None:
     odd[0][259] = shorts(34712)
     decoded = decode(tiff(grey_page(4, 4, 10), odd), WHOLE)
     assert [one.max() for one in frames(decoded)] == [10]
-    assert "34712" in decoded.facts.missing
+    assert "JPEG 2000" in decoded.facts.missing
 
 
 def test_no_later_page_stands_in_for_a_first_one_that_cannot_be_shown() -> None:
@@ -718,9 +718,7 @@ def test_white_of_16_bits_is_65535_however_dark_the_picture_is() -> None:
 @pytest.mark.parametrize("compression", [32766, 32809, 34676, 34677, 34712, 34887, 50001, 50002])
 def test_compressions_that_are_not_read_are_unsupported(compression: int) -> None:
     data = tiff((RGB_TAGS | {259: shorts(compression)}, [PIXELS]))
-    error = refusal(data)
-    assert error.reason is FailReason.UNSUPPORTED
-    assert str(compression) in error.detail
+    assert refusal(data).reason is FailReason.UNSUPPORTED
 
 
 def test_tags_that_do_not_matter_may_be_broken() -> None:

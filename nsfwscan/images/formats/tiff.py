@@ -12,6 +12,8 @@ from nsfwscan.errors import DecodeError
 from nsfwscan.images.formats import tiff_layout as tiff
 from nsfwscan.images.formats import tiff_pixels
 from nsfwscan.images.formats.picture import BYTES_PER_PIXEL, Frame, Picture
+from nsfwscan.images.formats.tiff_raw import refuse_raw
+from nsfwscan.images.formats.tiff_segments import located
 from nsfwscan.images.formats.tiff_tags import TiffFile
 from nsfwscan.results import ImageFacts
 
@@ -34,7 +36,7 @@ class _Way(NamedTuple):
 class _TiffPicture(Picture):
     def __init__(self, file: TiffFile) -> None:
         self._file = file
-        tiff.refuse_raw(file)
+        refuse_raw(file)
         first = self._layout(0)
         pages = len(file.directories)
         self.facts = ImageFacts("TIFF", first.width, first.height, pages)
@@ -72,11 +74,12 @@ class _TiffPicture(Picture):
             raise
 
     def _shown(self, page: int, way: int) -> Frame:
-        content = self._file.content
-        layout = self._layout(page)
+        content, at = self._file.content, self._file.directories[page]
+        directory = self._file.directory(at)
+        layout = tiff.read_layout(self._file, directory)
         if layout.compression == tiff.OLD_JPEG:
-            at = self._file.directories[page]
             return Frame(tiff_pixels.by_libtiff(content, at, layout), layout.profile)
+        layout = located(self._file, directory, layout)
         alpha, white = _ways(layout)[way]
         if tiff_pixels.fits_pillow(layout):
             image = tiff_pixels.by_pillow(content, layout, alpha=alpha)

@@ -1,4 +1,4 @@
-"""What one page of a TIFF is made of: sizes, samples, and where its strips or tiles are.
+"""What one page of a TIFF is made of: sizes, samples, and what they mean.
 
 `read_layout` knows the layouts that every viewer shows alike, and refuses all others. Section
 numbers are those of TIFF 6.0.
@@ -6,8 +6,7 @@ numbers are those of TIFF 6.0.
 
 from __future__ import annotations
 
-import contextlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from nsfwscan.errors import DecodeError
@@ -47,24 +46,37 @@ _COLOURS = {
 }
 """How many samples of a pixel are its colour."""
 
+_PHOTOMETRICS = {
+    4: "a transparency mask for a picture",
+    9: "ICC L*a*b*, which viewers show as CIE L*a*b*,",
+    10: "ITU L*a*b*",
+    32844: "LogL",
+    32845: "LogLuv",
+}
+_COMPRESSIONS = {
+    32766: "NeXT compression",
+    32809: "ThunderScan compression",
+    34676: "LogLuv compression",
+    34677: "LogLuv compression",
+    34712: "JPEG 2000 compression",
+    34887: "LERC compression",
+    34892: "lossy JPEG compression of raw data",
+    34933: "PNG compression",
+    50001: "WebP compression",
+    50002: "JPEG XL compression",
+    52546: "JPEG XL compression",
+}
+"""Names for messages, of what is not read."""
+
 _MAY_HAVE_MORE = (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE)
 
-_RAW_PHOTOMETRICS = (32803, 34892)
-"""A colour filter array; linear raw. TIFF/EP and DNG."""
-_RAW_COMPRESSIONS = (32767, 32769, 32770, 34713, 65000, 65535)
-"""Sony, Epson, Samsung, Nikon, Kodak, Pentax."""
-_RAW_TAGS = (33422, 50706, 50740)
-"""CFAPattern, DNGVersion, DNGPrivateData."""
-
 _MAX_SAMPLES = 16
-_MAX_SEGMENTS = 1 << 20
-_CUT_BYTES = 65_536
 _MAX_PROFILE_BYTES = 4 * MEGA
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """One page, checked: each segment lies within the file and all of them are there."""
+    """One page, checked."""
 
     order: str
     """`<` or `>`."""
@@ -79,7 +91,7 @@ class Layout:
     colours: int
     """The first of them, which are its colour."""
     alpha: int | None
-    """ExtraSamples of the first one after the colour; None where there is no such sample."""
+    """ExtraSamples: what the one sample after the colour means; None where there is none."""
     planar: bool
     """Whether each segment holds one sample of its pixels and not all of them."""
     compression: int
@@ -89,8 +101,6 @@ class Layout:
     segment_width: int
     """Pixels."""
     segment_height: int
-    segments: list[tuple[int, int]]
-    """Offset and length in bytes, row by row, and plane by plane."""
     subsampling: tuple[int, int]
     """Pixels across and down that share a value of Cb and of Cr (section 21)."""
     luma: tuple[float, ...]
@@ -103,6 +113,8 @@ class Layout:
     profile: bytes
     jpeg_tables: bytes
     fax_options: int
+    segments: list[tuple[int, int]] = field(default_factory=list)
+    """Offset and length in bytes, row by row, and plane by plane; see `tiff_segments`."""
 
     @property
     def across(self) -> int:
@@ -125,31 +137,6 @@ class Layout:
         return 1 if self.planar else self.samples
 
 
-def refuse_raw(file: TiffFile) -> None:
-    """Raise `DecodeError` for a camera's raw file, in which the first page is a small preview."""
-    first = file.directory(file.directories[0])
-    found, elsewhere = [first], file.directories[1:8]
-    with contextlib.suppress(DecodeError):
-        elsewhere.extend(first.integers(330, 8))  # SubIFDs
-    for at in elsewhere:
-        with contextlib.suppress(DecodeError):
-            found.append(file.directory(at))
-    for one in found:
-        if (
-            any(tag in one for tag in _RAW_TAGS)
-            or _quiet(one, 262) in _RAW_PHOTOMETRICS
-            or _quiet(one, 259) in _RAW_COMPRESSIONS
-        ):
-            raise _unsupported("a camera raw file")
-
-
-def _quiet(directory: Directory, tag: int) -> int:
-    try:
-        return directory.integer(tag, 0)
-    except DecodeError:
-        return 0
-
-
 def read_layout(file: TiffFile, directory: Directory) -> Layout:
     """Check everything that decides what a page shows.
 
@@ -162,12 +149,12 @@ def read_layout(file: TiffFile, directory: Directory) -> Layout:
     check_pixels(width, height, MAX_PIXELS)
     compression = directory.integer(259, NONE)
     if compression not in (NONE, OLD_JPEG, JPEG, *LOSSLESS, *FAX):
-        raise _unsupported(f"compression {compression}")
+        raise _unsupported(_COMPRESSIONS.get(compression, f"compression {compression}"))
     photometric = directory.integer(262, -1)
     if photometric == -1:
         raise _unsupported("no photometric interpretation")
     if photometric not in _COLOURS:
-        raise _unsupported(f"photometric interpretation {photometric}")
+        raise _unsupported(_PHOTOMETRICS.get(photometric, f"photometric {photometric}"))
     for tag in (346, 433, 32995, 32996, 32997):  # Indexed, Decode, Matteing, DataType, ImageDepth
         if tag in directory and not (tag == 32997 and directory.integer(tag, 1) == 1):
             raise _unsupported(f"tag {tag}")
@@ -207,7 +194,6 @@ def read_layout(file: TiffFile, directory: Directory) -> Layout:
         tiled=tiled,
         segment_width=segment_width,
         segment_height=segment_height,
-        segments=[],
         subsampling=subsampling,
         luma=luma,
         reference=reference,
@@ -218,9 +204,7 @@ def read_layout(file: TiffFile, directory: Directory) -> Layout:
         fax_options=_fax_options(directory, compression),
     )
     _check(layout, directory)
-    if compression != OLD_JPEG:
-        layout.segments.extend(_segments(file, directory, layout))
-    return _cut(layout)
+    return layout
 
 
 def _unsupported(what: str) -> DecodeError:
@@ -238,7 +222,8 @@ def _samples(directory: Directory) -> tuple[int, int, int]:
         raise _unsupported("samples of different kinds")
     bits, sample_format = all_bits[0], formats[0]
     if sample_format not in (UNSIGNED, FLOAT):
-        raise _unsupported(f"sample format {sample_format}")
+        kind = "signed integers" if sample_format == 2 else f"sample format {sample_format}"
+        raise _unsupported(f"{kind}, which viewers show differently,")
     if not 1 <= bits <= 16 and not (bits == 32 and sample_format == FLOAT):
         raise _unsupported(f"{bits}-bit samples, which viewers show differently,")
     if sample_format == FLOAT and bits != 32:
@@ -272,15 +257,16 @@ def _ycbcr(
 
     None stands for a page of other colours, in which these tags mean nothing.
     """
-    luma, reference = (0.299, 0.587, 0.114), (0.0, 255.0, 128.0, 255.0, 128.0, 255.0)
+    luma: tuple[float, ...] = (0.299, 0.587, 0.114)
+    reference = (0.0, 255.0, 128.0, 255.0, 128.0, 255.0)
     if directory is None:
         return (1, 1), luma, reference
     found = directory.integers(530, 2) or (2, 2)
-    return (
-        (found[0], found[-1]),
-        directory.numbers(529, 3) or luma,
-        directory.numbers(532, 6) or reference,
-    )
+    across, down = found[0], found[-1]
+    if across not in (1, 2, 4) or down not in (1, 2, 4):
+        raise DecodeError(FailReason.CORRUPT, f"YCbCr subsampled {across} x {down}")
+    luma = directory.numbers(529, 3) or luma
+    return (across, down), luma, directory.numbers(532, 6) or reference
 
 
 def _fax_options(directory: Directory, compression: int) -> int:
@@ -291,7 +277,7 @@ def _fax_options(directory: Directory, compression: int) -> int:
 
 
 def _orientation(directory: Directory) -> int:
-    found = _quiet(directory, 274)
+    found = directory.lenient(274)
     return found if 1 <= found <= 8 else 1
 
 
@@ -356,8 +342,6 @@ def _check_colours(layout: Layout, directory: Directory) -> None:
 
 def _check_ycbcr(layout: Layout) -> None:
     across, down = layout.subsampling
-    if across not in (1, 2, 4) or down not in (1, 2, 4):
-        raise DecodeError(FailReason.CORRUPT, f"YCbCr subsampled {across} x {down}")
     if layout.bits != 8 or layout.samples != 3:
         raise _unsupported("YCbCr of other than 3 x 8 bits")
     if layout.planar:
@@ -391,60 +375,3 @@ def _colour_map(directory: Directory, bits: int) -> tuple[int, ...]:
     """Return the colour map in 16 bits. As in libtiff, one without a larger value has 8 bits."""
     found = directory.integers(320, 3 << bits)
     return tuple(value * 257 for value in found) if found and max(found) < 256 else found
-
-
-def _segments(file: TiffFile, directory: Directory, layout: Layout) -> list[tuple[int, int]]:
-    """Return where each strip or tile is. All of them must be whole."""
-    count = layout.across * layout.down * (layout.samples if layout.planar else 1)
-    if count > _MAX_SEGMENTS:
-        raise _unsupported(f"{count} strips or tiles")
-    at_tag, length_tag = (324, 325) if layout.tiled else (273, 279)
-    told = directory.count(at_tag)
-    # In planes, readers disagree on which of too many belong to the second one.
-    if told < count or (layout.planar and told > count):
-        raise DecodeError(FailReason.CORRUPT, f"{told} strips or tiles and not {count}")
-    if directory.count(length_tag) not in (0, told):
-        raise DecodeError(FailReason.CORRUPT, "strips or tiles without their lengths")
-    offsets, lengths = directory.integers(at_tag, count), directory.integers(length_tag, count)
-    size = len(file.content)
-    if layout.compression == NONE:
-        lengths = _needed(layout, lengths)
-    elif not lengths and count == 1:
-        lengths = (size - offsets[0],)
-    elif not lengths:
-        raise DecodeError(FailReason.CORRUPT, "strips or tiles without their lengths")
-    segments = list(zip(offsets, lengths, strict=True))
-    if any(offset + length > size for offset, length in segments):
-        raise DecodeError(FailReason.TRUNCATED, "the file ends before its pixels do")
-    if any(offset <= 0 or length <= 0 for offset, length in segments):
-        raise DecodeError(FailReason.CORRUPT, "strips or tiles that are empty")
-    if layout.compression != NONE and sum(lengths) > size:
-        raise DecodeError(FailReason.CORRUPT, "strips or tiles that overlap")
-    return segments
-
-
-def _needed(layout: Layout, told: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the lengths that uncompressed segments must have, whatever longer ones are told.
-
-    A single one may be told to be shorter; libtiff does not believe that either.
-    """
-    row, block = row_bytes(layout), layout.subsampling[1]
-    count = layout.across * layout.down * (layout.samples if layout.planar else 1)
-    needed = tuple(-(-segment_rows(layout, at) // block) * row for at in range(count))
-    if count > 1 and any(0 < one < need for one, need in zip(told, needed, strict=False)):
-        raise DecodeError(FailReason.CORRUPT, "strips or tiles that are too short")
-    return needed
-
-
-def _cut(layout: Layout) -> Layout:
-    """Cut a strip that is a whole plane into shorter ones, where nothing has to be unpacked."""
-    row, block = row_bytes(layout), layout.subsampling[1]
-    rows = max(1, _CUT_BYTES // row) * block
-    if layout.compression != NONE or layout.tiled or layout.down > 1 or rows >= layout.height:
-        return layout
-    segments = [
-        (offset + first // block * row, -(-min(rows, layout.height - first) // block) * row)
-        for offset, _ in layout.segments
-        for first in range(0, layout.height, rows)
-    ]
-    return replace(layout, segment_height=rows, segments=segments)

@@ -75,6 +75,13 @@ class Directory:
             raise DecodeError(FailReason.CORRUPT, f"tag {tag} has {entry.values} values")
         return self.integers(tag, 1)[0]
 
+    def lenient(self, tag: int) -> int:
+        """Return the one integer of a tag; 0 where it is missing or broken."""
+        try:
+            return self.integer(tag, 0)
+        except DecodeError:
+            return 0
+
     def count(self, tag: int) -> int:
         """Return how many values a tag says it has; 0 where it is missing."""
         entry = self._entries.get(tag)
