@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from nsfwscan.images.formats.tiff_layout import Layout
     from nsfwscan.images.formats.tiff_tags import Directory, TiffFile
 
-_MAX_SEGMENTS = 1 << 18
+_MAX_SEGMENTS = 1 << 16
 
 _CUT_BYTES = 65_536
 """Pillow reads uncompressed strips of this size without large copies."""
