@@ -68,7 +68,8 @@ _COMPRESSIONS = {
 }
 """Names for messages, of what is not read."""
 
-_MAY_HAVE_MORE = (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE)
+_MAY_HAVE_MORE = (BLACK_IS_ZERO, RGB, PALETTE)
+"""Photometrics with which an extra sample is read. After others, viewers do not agree on it."""
 
 _MAX_SAMPLES = 16
 _MAX_PROFILE_BYTES = 4 * MEGA
@@ -331,7 +332,6 @@ def _check_colours(layout: Layout, directory: Directory) -> None:
     if photometric in (CMYK, CIELAB) and bits not in (8, 16):
         raise _unsupported(f"such colours in {bits} bits")
     if photometric not in _MAY_HAVE_MORE and layout.alpha is not None:
-        # For libvips and ImageMagick they are transparency, whatever they say of themselves.
         raise _unsupported("extra samples after such colours")
     if layout.alpha is not None and bits not in (8, 16):
         raise _unsupported(f"transparency of {bits} bits")
