@@ -13,7 +13,7 @@ READABLE = frozenset({"JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF
 """The formats that the decoder reads. HEIF needs the optional extra `heic`."""
 
 # In the order they are tried. TIFF's magic is also that of most camera raw files (CR2, NEF, ARW,
-# DNG): those are tried as TIFF, which finds the preview that many of them hold, or refuses.
+# DNG): the decoder refuses those when their tags say so.
 _MAGIC = (
     (b"\xff\xd8\xff", "JPEG"),
     (b"\x89PNG\r\n\x1a\n", "PNG"),
@@ -22,7 +22,7 @@ _MAGIC = (
     (b"II*\0\x10\0\0\0CR", "RAW"),  # Canon CR2: its first page is a bare JPEG stream
     (b"II*\0", "TIFF"),
     (b"MM\0*", "TIFF"),
-    (b"II+\0\x08\0\0\0", "TIFF"),  # BigTIFF
+    (b"II+\0\x08\0\0\0", "TIFF"),  # BigTIFF, whose offsets have eight bytes
     (b"MM\0+\0\x08\0\0", "TIFF"),
     (b"\xff\x0a", "JXL"),
     (b"\0\0\0\x0cJXL \r\n\x87\n", "JXL"),
