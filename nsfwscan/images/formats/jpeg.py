@@ -28,8 +28,6 @@ from nsfwscan.images.formats.picture import (
 from nsfwscan.results import FailReason
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from nsfwscan.geometry import Geometry
 
 _MAX_STORED_PIXELS = 400 * MEGA
