@@ -19,16 +19,16 @@ _BARE = (0x01, 0xD8)
 _PROGRESSIVE = (0xC2, 0xCA)
 _READ = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)
 _NOT_READ = {
-    0xC3: "lossless",
-    0xC5: "hierarchical",
-    0xC6: "hierarchical",
-    0xC7: "hierarchical",
-    0xCB: "lossless",
-    0xCD: "hierarchical",
-    0xCE: "hierarchical",
-    0xCF: "hierarchical",
-    0xDE: "hierarchical",
-    0xF7: "JPEG-LS",
+    0xC3: "a lossless JPEG",
+    0xC5: "a hierarchical JPEG",
+    0xC6: "a hierarchical JPEG",
+    0xC7: "a hierarchical JPEG",
+    0xCB: "a lossless JPEG",
+    0xCD: "a hierarchical JPEG",
+    0xCE: "a hierarchical JPEG",
+    0xCF: "a hierarchical JPEG",
+    0xDE: "a hierarchical JPEG",
+    0xF7: "a JPEG-LS picture",
 }
 """Frame types that neither browsers nor libjpeg read."""
 
@@ -92,7 +92,7 @@ class Structure:
         if self._frame is None:
             return ""
         if self._frame.marker in _NOT_READ:
-            return f"a {_NOT_READ[self._frame.marker]} JPEG is not read"
+            return f"{_NOT_READ[self._frame.marker]} is not read"
         bits, rows, components = self._dimensions()
         if bits != 8:
             return f"a JPEG of {bits} bits is not read"

@@ -16,6 +16,9 @@ _BYTES_PER_PIXEL = 18
 _EXIF_PREFIX = b"Exif\0\0"
 """Some writers put what JPEG needs before EXIF data here as well."""
 
+_HAS_ALPHA = 0x10
+"""In the flags of the VP8X chunk."""
+
 
 class _WebpPicture(PillowPicture[WebPImageFile]):
     """Its frames, in two ways where viewers differ.
@@ -34,9 +37,10 @@ class _WebpPicture(PillowPicture[WebPImageFile]):
         self.views = self.facts.frames * len(self._ways)
         # Of lossless pixels the headers only hint at transparency, and viewers differ where the
         # hint is wrong.
-        self._called_opaque = image.rawmode == "RGBX" and b"VP8L" in content
+        denied = content[12:16] == b"VP8X" and not content[20] & _HAS_ALPHA
+        self._called_opaque = b"VP8L" in content and (denied or image.rawmode == "RGBX")
         if self._called_opaque:
-            image.rawmode = image._mode = "RGBA"  # noqa: SLF001 - nothing is loaded yet
+            image.rawmode = image._mode = "RGBA"
 
     def show(self, view: int) -> Frame:
         """Decode one frame, in one of its ways."""
@@ -45,7 +49,7 @@ class _WebpPicture(PillowPicture[WebPImageFile]):
         self.image.load()
         if not self._called_opaque:
             return Frame(self.image, *self._ways[way])
-        if self.image.getextrema()[3] != (255, 255):
+        if self.image.getchannel("A").getextrema() != (255, 255):
             raise DecodeError(
                 FailReason.UNSUPPORTED, "its pixels have transparency that its header denies"
             )
