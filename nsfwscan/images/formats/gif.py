@@ -78,6 +78,8 @@ class _GifPicture(Picture):
         _, _, right, bottom = images[0].box
         self._canvas_size = max(width, right), max(height, bottom)
         self._screen = (width, height) if width and height else self._canvas_size
+        if not all(self._canvas_size):
+            raise DecodeError(FailReason.CORRUPT, "neither the screen nor a frame has an area")
         check_pixels(*self._canvas_size, MAX_PIXELS)
         for image in images:
             check_pixels(*image.size, MAX_PIXELS)
