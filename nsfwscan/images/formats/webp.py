@@ -16,8 +16,9 @@ _BYTES_PER_PIXEL = 18
 _EXIF_PREFIX = b"Exif\0\0"
 """Some writers put what JPEG needs before EXIF data here as well."""
 
-_HAS_ALPHA = 0x10
-"""In the flags of the VP8X chunk."""
+_FLAGS = 20
+"""Where the flags of the VP8X chunk stand, which is the first if there is one."""
+_ANIMATED, _HAS_ALPHA = 0x02, 0x10
 
 
 class _WebpPicture(PillowPicture[WebPImageFile]):
@@ -32,13 +33,14 @@ class _WebpPicture(PillowPicture[WebPImageFile]):
         profile: bytes = image.info.get("icc_profile") or b""
         exif: bytes = image.info.get("exif") or b""
         orientation = orientation_of(exif.removeprefix(_EXIF_PREFIX))
-        in_chromium = b"" if self.facts.frames > 1 else profile
+        flags = content[_FLAGS] if content[12:16] == b"VP8X" else _HAS_ALPHA
+        in_chromium = b"" if flags & _ANIMATED else profile
         self._ways = list(dict.fromkeys(((profile, orientation), (in_chromium, 1))))
         self.views = self.facts.frames * len(self._ways)
         # Of lossless pixels the headers only hint at transparency, and viewers differ where the
         # hint is wrong.
-        denied = content[12:16] == b"VP8X" and not content[20] & _HAS_ALPHA
-        self._called_opaque = b"VP8L" in content and (denied or image.rawmode == "RGBX")
+        opaque = image.rawmode == "RGBX" or not flags & _HAS_ALPHA
+        self._called_opaque = opaque and b"VP8L" in content
         if self._called_opaque:
             image.rawmode = image._mode = "RGBA"
 
