@@ -284,6 +284,13 @@ def test_a_file_of_which_more_is_missing_is_truncated(share: float, restart: int
     assert shown.refusal(data[: int(len(data) * share)]) is FailReason.TRUNCATED
 
 
+@pytest.mark.parametrize("filler", [b"\0", b"\xff"])
+def test_padding_is_no_data(filler: bytes) -> None:
+    data = encoded()
+    half = len(data) // 2
+    assert shown.refusal(data[:half] + filler * half) is FailReason.TRUNCATED
+
+
 def test_a_progressive_file_is_shown_when_its_first_pass_is_whole() -> None:
     data = encoded(progressive=True)
     scans = [at for at in range(len(data)) if data[at : at + 2] == b"\xff\xda"]

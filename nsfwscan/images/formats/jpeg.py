@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from typing import TYPE_CHECKING
 
 from PIL import ImageChops
@@ -98,6 +97,8 @@ class _JpegPicture(PillowPicture[JpegImageFile]):
 
         Those rows depend on what the data is continued with, and no others do.
         """
+        import random  # rare, and not free to load
+
         noise = random.Random(0).randbytes(256).replace(b"\xff", b"")  # noqa: S311
         markers = (bytes((0xFF, 0xD0 + (restart + at) % 8)) for at in range(8))
         continued = usable + noise + b"".join(marker + noise for marker in markers)

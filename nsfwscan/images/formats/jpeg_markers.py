@@ -32,6 +32,9 @@ _NOT_READ = {
 }
 """Frame types that neither browsers nor libjpeg read."""
 
+_LEAST_PADDING = 64
+"""Zeros at the end that are no pixels any more."""
+
 _EXIF = b"Exif\0"
 """Browsers do not look at the sixth byte, which should be a NUL as well."""
 _EXIF_BYTES = 6
@@ -140,10 +143,15 @@ class Structure:
         return len(shown) >= self._dimensions()[2] > 0
 
     def usable(self) -> bytes:
-        """Return the file without a last segment that is cut, or half a marker."""
+        """Return the file without a last segment that is cut, half a marker, or padding.
+
+        Downloads that were broken off often have their full length, the rest of it zeros.
+        """
         if self._found and self._found[-1].end > len(self._content):
             return self._content[: self._found[-1].start]
-        return self._content.rstrip(b"\xff")
+        bare = self._content.rstrip(b"\0\xff")
+        padded = len(self._content) - len(bare) >= _LEAST_PADDING
+        return bare if padded else self._content.rstrip(b"\xff")
 
     def next_restart(self) -> int:
         """Return the number of the restart marker that would come next, 0 to 7."""
