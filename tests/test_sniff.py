@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import struct
 import subprocess
 import sys
 
@@ -48,6 +49,24 @@ def test_brands(head: bytes, name: str | None) -> None:
     assert sniff(head) == name
 
 
+def icon(kind: int, *, count: int = 1, offset: int = 22) -> bytes:
+    entry = struct.pack("<4BHHII", 16, 16, 0, 0, 1, 32, 1000, offset)
+    return struct.pack("<3H", 0, kind, count) + entry
+
+
+def targa(
+    kind: int,
+    bits: int,
+    *,
+    width: int = 64,
+    descriptor: int = 0,
+    colours: int = 0,
+    entry_bits: int = 0,
+) -> bytes:
+    mapped = (colours > 0, kind, 0, colours, entry_bits)
+    return struct.pack("<BBBHHB4HBB", 0, *mapped, 0, 0, width, 48, bits, descriptor) + bytes(100)
+
+
 @pytest.mark.parametrize(
     ("head", "name"),
     [
@@ -55,6 +74,29 @@ def test_brands(head: bytes, name: str | None) -> None:
         (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG2000"),
         (b"8BPS\0\1", "PSD"),
         (b"\0\0\1\0\1\0", "ICO"),
+        (icon(1), "ICO"),
+        (icon(2), "CUR"),
+        (icon(2, count=0), None),
+        (icon(2, offset=3), None),
+        (targa(2, 24), "TGA"),
+        (targa(10, 32, descriptor=0x28), "TGA"),
+        (targa(3, 8), "TGA"),
+        (targa(1, 8, colours=256, entry_bits=24), "TGA"),
+        (targa(2, 24, width=0), None),
+        (targa(2, 25), None),
+        (targa(4, 24), None),
+        (targa(2, 24, descriptor=0xC0), None),
+        (bytes(512), None),
+        (b"P6\n640 480\n255\n", "PNM"),
+        (b"P1\n# written by hand\n2 2\n0 1 1 0\n", "PNM"),
+        (b"P7\nWIDTH 64\nHEIGHT 48\n", "PNM"),
+        (b"Pf\n64 48\n-1.0\n", "PNM"),
+        (b"P3 is how this text begins", None),
+        (b"P5: 3 apples", None),
+        (b'<svg xmlns="http://www.w3.org/2000/svg">', "SVG"),
+        (b'\xef\xbb\xbf<?xml version="1.0" standalone="no"?>\n<!-- a -->\n<svg\n', "SVG"),
+        (b'<?xml version="1.0"?><html><body/></html>', None),
+        (b"\x8aMNG\r\n\x1a\n", "MNG"),
         (b"II*\0\x10\0\0\0CR\2\0", "RAW"),
         (b"MM\0*\0\0\0\x08", "TIFF"),
         (b"%!PS-Adobe-3.0 EPSF-3.0", "EPS"),
@@ -63,7 +105,7 @@ def test_brands(head: bytes, name: str | None) -> None:
         (b"BM is how this text begins", None),
         (b"#!/bin/sh\n", None),
         (b"%PDF-1.7", None),
-        (b"<svg xmlns", None),
+        (b"<svgs are pictures", None),
         (b"RIFF\0\0\0\0WAVEfmt ", None),
         (b"\n\xff\xd8\xff\xe0", None),
     ],

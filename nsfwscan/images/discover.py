@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 PICTURE_ENDINGS = frozenset(
-    {"jpg", "jpeg", "jpe", "jfif", "png", "apng", "webp", "gif", "bmp", "dib"}
-    | {"tif", "tiff", "avif", "avifs", "heic", "heics", "heif", "hif"}
+    {"jpg", "jpeg", "jpe", "jfif", "jfi", "jif", "pjpeg", "pjp", "jps", "mpo"}
+    | {"png", "apng", "webp", "gif", "bmp", "dib", "tif", "tiff", "btf", "tf8"}
+    | {"avif", "avifs", "heic", "heics", "heif", "heifs", "hif"}
 )
 """Endings, lower case, of the formats that can be read. What is inside decides later."""
 UNREAD_ENDINGS = frozenset({"jxl", "jp2", "j2k", "jpf", "psd"})

@@ -6,7 +6,9 @@ to choose the one codec that may look at the bytes.
 
 from __future__ import annotations
 
-HEAD_BYTES = 64
+import re
+
+HEAD_BYTES = 512
 """How many leading bytes `sniff` looks at; fewer are fine."""
 
 READABLE = frozenset({"JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF"})
@@ -29,8 +31,6 @@ _MAGIC = (
     (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG2000"),
     (b"\xff\x4f\xff\x51", "JPEG2000"),
     (b"8BPS", "PSD"),
-    (b"\0\0\x01\0", "ICO"),
-    (b"\0\0\x02\0", "CUR"),
     (b"icns", "ICNS"),
     (b"FUJIFILMCCD-RAW", "RAW"),
     (b"IIRO", "RAW"),  # Olympus
@@ -44,7 +44,21 @@ _MAGIC = (
     (b"II\xbc\x01", "JPEGXR"),
     (b"%!PS", "EPS"),
     (b"\xc5\xd0\xd3\xc6", "EPS"),
+    (b"\x8aMNG\r\n\x1a\n", "MNG"),
+    (b"\x8bJNG\r\n\x1a\n", "JNG"),
+    (b"BPG\xfb", "BPG"),
+    (b"FLIF", "FLIF"),
+    (b"\xd7\xcd\xc6\x9a", "WMF"),
+    (b"\x59\xa6\x6a\x95", "SUN"),
+    (b"/* XPM */", "XPM"),
 )
+
+# A letter and a digit are weak magic: two numbers must follow, or a comment on a line of its own.
+_PNM = re.compile(rb"(?:P[1-6]|P[Ff])\s+(?:#.*\s+)*(?:\d+\s+\d+\s|#)|P7\s*\n(?:#.*\n)*WIDTH \d")
+_SVG = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<(?:\?xml|!--|!DOCTYPE svg)[\s[][^\0]*?)?<svg[\s>:]")
+_ICONS = {b"\0\0\x01\0": "ICO", b"\0\0\x02\0": "CUR"}
+# Kinds of TGA, run-length encoded ones as well: whether they have a palette, and their bits.
+_TARGA_BITS = {1: (1, (8, 16)), 2: (0, (15, 16, 24, 32)), 3: (0, (8, 16))}
 
 # ISO base media brands: https://mp4ra.org/registered-types/brands
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
@@ -54,7 +68,7 @@ _HEIF_BRANDS = frozenset(
 
 
 def sniff(head: bytes) -> str | None:
-    """Tell the format from the first bytes of a file, of which at most `HEAD_BYTES` count.
+    """Name the format from the first bytes of a file, of which at most `HEAD_BYTES` count.
 
     Returns a member of `READABLE`, the name of a picture format that is recognised but not read
     (such as `JXL`, `PSD` or `RAW`), or None for content that is no picture known here.
@@ -69,7 +83,13 @@ def sniff(head: bytes) -> str | None:
         return _by_brand(head)
     if head[:2] == b"BM" and _is_bitmap(head):
         return "BMP"
-    return None
+    if head[:4] in _ICONS and _is_icon(head):
+        return _ICONS[head[:4]]
+    if _PNM.match(head):
+        return "PNM"
+    if _SVG.match(head):
+        return "SVG"
+    return "TGA" if _is_targa(head) else None
 
 
 def _by_brand(head: bytes) -> str | None:
@@ -97,3 +117,28 @@ def _by_brand(head: bytes) -> str | None:
 def _is_bitmap(head: bytes) -> bool:
     """Two letters are weak magic (a text may begin with "BM"): the header's own size must fit."""
     return int.from_bytes(head[14:18], "little") in (12, 16, 40, 52, 56, 64, 108, 124)
+
+
+def _is_icon(head: bytes) -> bool:
+    """Return True if the directory makes sense; TGA pictures begin with the same four bytes."""
+    pictures = int.from_bytes(head[4:6], "little")
+    offset = int.from_bytes(head[18:22], "little")
+    return pictures > 0 and (len(head) < 22 or (head[9] == 0 and offset >= 6 + 16 * pictures))
+
+
+def _is_targa(head: bytes) -> bool:
+    """Return True if all fields of a TGA header make sense: it has no magic."""
+    if len(head) < 18 or head[2] & 7 not in _TARGA_BITS or head[2] & ~0xB:
+        return False
+    mapped, depths = _TARGA_BITS[head[2] & 7]
+    width, height = int.from_bytes(head[12:14], "little"), int.from_bytes(head[14:16], "little")
+    colours, entry_bits = int.from_bytes(head[5:7], "little"), head[7]
+    has_colours = 0 < colours <= 256 and entry_bits in (15, 16, 24, 32)
+    return (
+        head[1] == mapped
+        and (has_colours if mapped else not any(head[3:8]))
+        and head[16] in depths
+        and width > 0 < height
+        and not head[17] & 0xC0
+        and head[17] & 15 in (0, 1, 8)
+    )
