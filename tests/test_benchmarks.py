@@ -8,7 +8,7 @@ from pathlib import Path
 import pictures
 import pytest
 
-from benchmarks import accuracy, likeness, photos, rescan, rulings, scan
+from benchmarks import accuracy, likeness, photos, rescan, rulings, scan, shown
 from nsfwscan.models import catalogue
 from nsfwscan.models.store import ModelStore
 
@@ -124,3 +124,33 @@ def test_accuracy_fails_when_a_score_is_off(
         accuracy.main(["--photographs", str(sources), "--crops", "0"])
     assert ended.value.code == 1
     assert "0.002000" in capsys.readouterr().out
+
+
+def test_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture = pictures.photo(200, 150)
+    (tmp_path / "good.png").write_bytes(pictures.encode(picture, "PNG"))
+    (tmp_path / "cut.png").write_bytes(pictures.encode(picture, "PNG")[:200])
+    (tmp_path / "note.txt").write_text("no picture")
+    with pytest.raises(SystemExit) as ended:
+        shown.main([str(tmp_path), "--browser", "0"])
+    assert ended.value.code == 0
+    told = capsys.readouterr().out
+    assert "2 files of readable formats" in told
+    assert re.search(r"PNG +\| +libvips \| +1 \| +0", told)
+    assert "PNG truncated: cut.png" in told
+
+
+def test_shown_fails_when_a_file_differs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "good.png").write_bytes(pictures.encode(pictures.photo(200, 150), "PNG"))
+    monkeypatch.setattr(shown._Vips, "picture", lambda *_: pictures.photo(224, 224, seed=3))
+    with pytest.raises(SystemExit) as ended:
+        shown.main([str(tmp_path), "--browser", "0"])
+    assert ended.value.code == 1
+    assert "not as libvips shows it" in capsys.readouterr().out
+
+
+def test_shown_makes_files_itself() -> None:
+    made = list(shown.generated(16))
+    assert {name.split()[0] for name, _ in made} == set(shown.READABLE)

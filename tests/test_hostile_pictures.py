@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Self
 import pictures
 import pytest
 import sizes
+from corpora import CORPORA
 from PIL import Image
 
 from nsfwscan.errors import DecodeError
@@ -32,10 +33,6 @@ if TYPE_CHECKING:
 
 STRETCH = Geometry(Resize.STRETCH, 256, 256, Resample.BILINEAR, 224, 224)
 SMALL = Geometry(Resize.SHORTEST_EDGE, 24, 24, Resample.BICUBIC, 24, 24)
-CORPORA = os.environ.get(
-    "NSFWSCAN_TEST_CORPORA",
-    os.path.join(os.path.dirname(__file__), "..", "..", "shared", "corpora"),
-)
 MUTANTS = sizes.trials(4_000, 100_000)
 TRUNCATIONS = min(MUTANTS, 100_000)
 
