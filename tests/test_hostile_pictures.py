@@ -60,7 +60,8 @@ def outcome(decode_: Callable[[bytes, Geometry], Decoded], data: bytes) -> FailR
         return error.reason
     assert decoded.facts.format in READABLE
     assert decoded.facts.width > 0 < decoded.facts.height
-    assert 1 <= decoded.frames <= min(16, decoded.facts.frames)
+    assert 1 <= decoded.frames <= 16
+    assert decoded.facts.frames >= 1
     assert len(decoded.pixels) == decoded.frames * SMALL.crop_width * SMALL.crop_height * 3
     return decoded.facts.format
 

@@ -1,18 +1,98 @@
-"""AVIF, still and moving."""
+"""AVIF, still and moving.
+
+A file may hold a still picture and a sequence, of which a viewer takes one, and a clean aperture
+that some viewers obey: all of them are views. EXIF and XMP do not turn an AVIF; `irot` and `imir`
+do (ISO/IEC 23000-22, 7.3.6.7).
+"""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from PIL import AvifImagePlugin
 
-from nsfwscan.images.formats.picture import Picture, PillowPicture, open_with
+from nsfwscan.images.formats import av1
+from nsfwscan.images.formats.bmff import Bmff, broken, nclx, peak_nits
+from nsfwscan.images.formats.coding import coding_of
+from nsfwscan.images.formats.picture import MAX_PIXELS, Picture, check_pixels, open_with
+from nsfwscan.images.formats.remade import with_alpha_size
+from nsfwscan.images.formats.transforms import as_browsers, in_order
+from nsfwscan.images.formats.views import Colour, Source, ViewsPicture, what_viewers_show
 
-_BYTES_PER_PIXEL = 12
-"""The codec keeps whole frames of its own."""
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nsfwscan.images.formats.bmff import Box, Extent
 
 
 def open_avif(content: bytes) -> Picture:
     """Read the header."""
+    file = Bmff(content)
+    if coding_of(file) == "HEIF":
+        from nsfwscan.images.formats.heif import heif_picture
+
+        return heif_picture(file)
+    return avif_picture(file)
+
+
+def avif_picture(file: Bmff) -> Picture:
+    """Open the sequence, the still picture, or both where they are not the same."""
     # Whole pictures run in parallel; threads of the codec would only take cores from them.
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+    sources = []
+    still, sequence = file.primary, file.sequence
+    with file.truncation_named():
+        if sequence is not None and sequence.kind == b"av01":
+            content = file.with_brand(b"avis", b"avif") if still else file.data
+            sources.append(_source(file, content, sequence.properties, sequence.samples))
+        if not sources or (still is not None and not _is_first_frame(file)):
+            sources.append(_still(file))
+    return ViewsPicture("AVIF", file, sources, len(sources[0].frames))
+
+
+def _still(file: Bmff) -> Source:
+    content = file.data
+    brands = file.brands()
+    if brands[0] != b"avif" or b"avis" in brands:
+        content = file.with_brand(b"avif", b"avis")
+    if file.meta is None or file.primary is None:
+        raise broken("no picture")
+    content = with_alpha_size(file, content)
+    first = next(iter(file.meta.coded_parts(file.meta.primary)), file.primary)
+    properties = file.primary.properties
+    inherited = [one for one in first.properties if one.kind in (b"colr", b"clli")]
+    return _source(file, content, [*properties, *inherited], first.extents)
+
+
+def _source(
+    file: Bmff, content: bytes, properties: Sequence[Box], extents: Sequence[Extent]
+) -> Source:
     image = open_with(AvifImagePlugin.AvifImageFile, content)
-    return PillowPicture("AVIF", image, bytes_per_pixel=_BYTES_PER_PIXEL)
+    check_pixels(*image.size, MAX_PIXELS)
+    points = nclx(file.data, properties)
+    if points is None:
+        points = av1.colour_points(file.bytes_of(extents, av1.HEAD_BYTES))
+    colour = Colour(*points, peak_nits(file.data, properties))
+    shown = what_viewers_show(
+        as_browsers(file.data, properties, image.size), in_order(file.data, properties, image.size)
+    )
+    return Source(image, range(image.n_frames), lambda _: colour, shown)
+
+
+def _is_first_frame(file: Bmff) -> bool:
+    """Return True if the still picture is the sequence's first frame, shown in the same way."""
+    still, sequence = file.primary, file.sequence
+    if file.meta is None or still is None or sequence is None:
+        return False
+    alpha = file.meta.items.get(file.meta.alpha_of(file.meta.primary) or 0)
+    other = next((track for track in file.tracks if track.auxiliary), None)
+    if (alpha is None) != (other is None):
+        return False
+    if alpha is not None and other is not None and alpha.extents != other.samples[:1]:
+        return False
+    kinds = (b"clap", b"colr", b"imir", b"irot")
+    here, there = (
+        [file.data[box.start : box.end] for box in properties if box.kind in kinds]
+        for properties in (still.properties, sequence.properties)
+    )
+    return still.extents == sequence.samples[:1] and here == there

@@ -1,24 +1,137 @@
-"""HEIC and HEIF, by the optional extra `heic`. The one module that knows pillow-heif."""
+"""HEIC and HEIF, by the optional extra `heic`. The one module that knows pillow-heif.
+
+The codec applies crop, turns and mirrors in their order, and EXIF does not turn a HEIC. Every
+picture at the top of the file counts: some viewers show them as pages.
+"""
 
 from __future__ import annotations
 
+import struct
+import sys
+from typing import TYPE_CHECKING
+
 from nsfwscan.errors import DecodeError
-from nsfwscan.images.formats.picture import Picture, PillowPicture, open_with
+from nsfwscan.images.decoded import MAX_SAMPLED_FRAMES, spread
+from nsfwscan.images.formats.bmff import Bmff, size_of
+from nsfwscan.images.formats.coding import coding_of
+from nsfwscan.images.formats.picture import MAX_PIXELS, Picture, check_pixels, open_with
+from nsfwscan.images.formats.remade import Part, box, with_picture, without_apertures
+from nsfwscan.images.formats.transforms import cuts
+from nsfwscan.images.formats.views import Colour, Source, ViewsPicture
 from nsfwscan.results import FailReason
 
-_BYTES_PER_PIXEL = 12
-"""The codec keeps whole frames of its own."""
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from nsfwscan.images.formats.bmff import Track
+
+_VIDEO_BRANDS = (b"isom", b"mp41", b"mp42", b"msf1")
+"""libheif refuses files of these brands that hold no track."""
+
+_KEPT = (b"clap", b"clli", b"colr", b"hvcC", b"imir", b"irot")
+"""What a sample entry says that an item can say."""
+
+_BT709_KIN = (1, 6, 14, 15)
+_SRGB = 13
 
 
 def open_heif(content: bytes) -> Picture:
     """Read the header. Raises `DecodeError` where pillow-heif is not installed."""
+    file = Bmff(content)
+    if coding_of(file) == "AVIF":
+        from nsfwscan.images.formats.avif import avif_picture
+
+        return avif_picture(file)
+    return heif_picture(file)
+
+
+def heif_picture(file: Bmff) -> Picture:
+    """Open the pictures at the top of the file, and its sequence."""
     try:
         import pillow_heif
     except ImportError:
-        raise DecodeError(
-            FailReason.UNSUPPORTED,
-            "HEIC pictures need the optional extra: pip install 'nsfwscan[heic]'",
-        ) from None
+        raise DecodeError(FailReason.UNSUPPORTED, hint()) from None
     pillow_heif.options.DECODE_THREADS = 1  # whole pictures run in parallel
-    image = open_with(pillow_heif.HeifImageFile, content)
-    return PillowPicture("HEIF", image, bytes_per_pixel=_BYTES_PER_PIXEL)
+    sources: list[Source] = []
+    sequence = file.sequence
+    with file.truncation_named():
+        if file.primary is not None:
+            plain = _plain(file)
+            sources.append(_source(plain))
+            sources += _uncropped(plain, sources[0])
+        if sequence is not None and sequence.kind in (b"hvc1", b"hev1"):
+            sources += _frames(file, sequence)
+    if not sources:
+        raise DecodeError(FailReason.UNSUPPORTED, "no frame of the sequence stands alone")
+    stills = len(sources[0].frames) if file.primary is not None else 0
+    moving = len(sequence.samples) if sequence is not None else 0
+    picture = ViewsPicture("HEIF", file, sources, stills + moving)
+    if sequence is not None:
+        lost = len(sequence.samples) - len(sequence.alone)
+        if lost or sequence.kind not in (b"hvc1", b"hev1"):
+            picture.missing = f"{lost or len(sequence.samples)} frames of its sequence"
+    return picture
+
+
+def hint() -> str:
+    """Say what to do where pillow-heif is missing."""
+    program = f'"{sys.executable}"' if " " in sys.executable else sys.executable
+    return f"HEIC pictures need pillow-heif: {program} -m pip install pillow-heif"
+
+
+def _plain(file: Bmff) -> Bmff:
+    """Return a file whose brands promise still pictures only, and that holds nothing else."""
+    if file.moov is None and not any(brand in _VIDEO_BRANDS for brand in file.brands()):
+        return file
+    changed = bytearray(file.with_brand(b"heic", b"hevc", b"hevx", *_VIDEO_BRANDS))
+    if file.moov is not None:
+        changed[file.moov.start + 4 : file.moov.start + 8] = b"free"
+    return Bmff(bytes(changed))
+
+
+def _source(file: Bmff) -> Source:
+    import pillow_heif
+
+    image = open_with(pillow_heif.HeifImageFile, file.data)
+    check_pixels(*image.size, MAX_PIXELS)
+    if not image.info.get("primary"):  # it is left out, not refused, where libheif cannot read it
+        raise DecodeError(FailReason.UNSUPPORTED, "the main picture of the file is not read")
+    return Source(image, range(image.n_frames), _colour)
+
+
+def _uncropped(file: Bmff, source: Source) -> list[Source]:
+    """Give the whole raster of the main picture, where a clean aperture leaves out much of it."""
+    import pillow_heif
+
+    properties = file.primary.properties if file.primary else []
+    size = size_of(file.data, properties)
+    if size is None or not cuts(file.data, properties, size):
+        return []
+    image = open_with(pillow_heif.HeifImageFile, without_apertures(file, size))
+    check_pixels(*image.size, MAX_PIXELS)
+    return [Source(image, [source.image.tell()], _colour)]
+
+
+def _frames(file: Bmff, track: Track) -> list[Source]:
+    """Give the frames of a sequence that stand alone, each as a still picture."""
+    import pillow_heif
+
+    sources = []
+    size = box(b"ispe", struct.pack(">III", 0, *track.size))
+    properties = [file.data[one.start : one.end] for one in track.properties if one.kind in _KEPT]
+    for at in spread(len(track.alone), MAX_SAMPLED_FRAMES - 2):
+        sample = track.samples[track.alone[at]]
+        part = Part(b"hvc1", [sample], [size, *properties])
+        content = _plain(Bmff(with_picture(file, part))).data
+        sources.append(Source(open_with(pillow_heif.HeifImageFile, content), [0], _colour))
+    return sources
+
+
+def _colour(image: Image.Image) -> Colour:
+    points = image.info.get("nclx_profile") or {}
+    light = image.info.get("content_light_level") or {}
+    curve = int(points.get("transfer_characteristics", 2))
+    if curve in _BT709_KIN:  # viewers of HEIC take video's curve for sRGB's
+        curve = _SRGB
+    peak = int(light.get("max_content_light_level", 0))
+    return Colour(int(points.get("color_primaries", 2)), curve, peak)
