@@ -309,15 +309,17 @@ class Bmff:
         found = [*parts, *(alpha for alpha in alphas if alpha is not None)]
         return [item for item in dict.fromkeys(found) if item in self.meta.items]
 
-    def is_short(self) -> bool:
-        """Return True if the file ends before the bytes of its pictures do."""
-        extents = [sample for track in self.tracks for sample in track.samples[:1]]
+    def short_parts(self) -> tuple[int, int]:
+        """Return how many parts of the picture lie beyond the end of the file, and of how many."""
+        parts = [track.samples[:1] for track in self.tracks]
         if self.meta is not None:
-            for number in self.needed(self.meta.primary):
-                extents += self.meta.items[number].extents
-        return self.cut or any(
-            one.method == 0 and one.offset + one.length > len(self.data) for one in extents
-        )
+            needed = self.needed(self.meta.primary)
+            parts += [self.meta.items[number].extents for number in needed]
+        beyond = [
+            any(one.method == 0 and one.offset + one.length > len(self.data) for one in extents)
+            for extents in parts
+        ]
+        return sum(beyond), len(beyond)
 
     def truncated(self) -> DecodeError:
         """Return the error for a file that is short."""
@@ -332,7 +334,7 @@ class Bmff:
             raise
         except Exception as error:
             other = isinstance(error, DecodeError) and error.reason is not FailReason.CORRUPT
-            if other or "memory" in str(error) or not self.is_short():
+            if other or "memory" in str(error) or not (self.cut or self.short_parts()[0]):
                 raise
             raise self.truncated() from error
 

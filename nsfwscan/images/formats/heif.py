@@ -15,7 +15,13 @@ from nsfwscan.images.decoded import MAX_SAMPLED_FRAMES, spread
 from nsfwscan.images.formats.bmff import Bmff, size_of
 from nsfwscan.images.formats.coding import coding_of
 from nsfwscan.images.formats.picture import MAX_PIXELS, Picture, check_pixels, open_with
-from nsfwscan.images.formats.remade import Part, box, with_picture, without_apertures
+from nsfwscan.images.formats.remade import (
+    Part,
+    box,
+    with_alpha_size,
+    with_picture,
+    without_apertures,
+)
 from nsfwscan.images.formats.transforms import cuts
 from nsfwscan.images.formats.views import Colour, Source, ViewsPicture
 from nsfwscan.results import FailReason
@@ -30,9 +36,6 @@ _VIDEO_BRANDS = (b"isom", b"mp41", b"mp42", b"msf1")
 
 _KEPT = (b"clap", b"clli", b"colr", b"hvcC", b"imir", b"irot")
 """What a sample entry says that an item can say."""
-
-_BT709_KIN = (1, 6, 14, 15)
-_SRGB = 13
 
 
 def open_heif(content: bytes) -> Picture:
@@ -69,7 +72,8 @@ def heif_picture(file: Bmff) -> Picture:
     if sequence is not None:
         lost = len(sequence.samples) - len(sequence.alone)
         if lost or sequence.kind not in (b"hvc1", b"hev1"):
-            picture.missing = f"{lost or len(sequence.samples)} frames of its sequence"
+            moving = f"{lost or len(sequence.samples)} frames of its sequence"
+            picture.missing = ", ".join(filter(None, (picture.missing, moving)))
     return picture
 
 
@@ -80,7 +84,10 @@ def hint() -> str:
 
 
 def _plain(file: Bmff) -> Bmff:
-    """Return a file whose brands promise still pictures only, and that holds nothing else."""
+    """Return a file that libheif takes for still pictures only, with all sizes given."""
+    with_sizes = with_alpha_size(file, file.data)
+    if with_sizes is not file.data:
+        file = Bmff(with_sizes)
     if file.moov is None and not any(brand in _VIDEO_BRANDS for brand in file.brands()):
         return file
     changed = bytearray(file.with_brand(b"heic", b"hevc", b"hevx", *_VIDEO_BRANDS))
@@ -131,7 +138,5 @@ def _colour(image: Image.Image) -> Colour:
     points = image.info.get("nclx_profile") or {}
     light = image.info.get("content_light_level") or {}
     curve = int(points.get("transfer_characteristics", 2))
-    if curve in _BT709_KIN:  # viewers of HEIC take video's curve for sRGB's
-        curve = _SRGB
     peak = int(light.get("max_content_light_level", 0))
     return Colour(int(points.get("color_primaries", 2)), curve, peak)

@@ -96,10 +96,10 @@ def _cropped(data: bytes, box: Box, edges: Edges, corners: str) -> Edges:
     if box.end - box.body < 32:
         return edges
     fields = [
-        int.from_bytes(data[at : at + 4], "big", signed=at >= box.body + 16)
+        int.from_bytes(data[at : at + 4], "big", signed=True)
         for at in range(box.body, box.body + 32, 4)
     ]
-    if not all(fields[1::2]):
+    if min(*fields[:4], *fields[5::2]) <= 0:  # sizes and denominators
         return edges
     turned = _SIDES[corners[:2]] % 2 == 0
     sizes = [edges[2] - edges[0], edges[3] - edges[1]]

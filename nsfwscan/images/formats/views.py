@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
     from nsfwscan.images.formats.bmff import Bmff
 
+_UNSPECIFIED = 2
+_SRGB_PRIMARIES, _SRGB_CURVE = 1, 13
+_SHOWN_AS_SRGB = (_UNSPECIFIED, 1, 6, 14, 15)
+"""Chromium shows the curve of BT.709 and its kin in an AVIF as sRGB's, unlike in a PNG."""
+
 _BYTES_PER_PIXEL = 12
 """The codecs keep whole frames of their own."""
 
@@ -31,10 +36,10 @@ class Colour(NamedTuple):
     """0 where the file is silent."""
 
     def to_srgb(self) -> Callable[[Image.Image], Image.Image] | None:
-        """Return the conversion, None for sRGB. What is not specified is taken for sRGB's."""
+        """Return the conversion, None for sRGB."""
         space = transfer.of_code_points(
-            1 if self.primaries == 2 else self.primaries,
-            13 if self.transfer == 2 else self.transfer,
+            _SRGB_PRIMARIES if self.primaries == _UNSPECIFIED else self.primaries,
+            _SRGB_CURVE if self.transfer in _SHOWN_AS_SRGB else self.transfer,
             self.peak_nits or transfer.DEFAULT_PEAK_NITS,
         )
         return None if space is None else space.to_srgb
@@ -70,6 +75,9 @@ class ViewsPicture(Picture):
         area = max(source.image.width * source.image.height for source in sources)
         # While a source is decoded, the last frame of the one before is still there.
         self.memory = (_BYTES_PER_PIXEL + (4 if len(sources) > 1 else 0)) * area
+        short, parts = file.short_parts()
+        if short:  # libheif leaves tiles empty that it does not get
+            self.missing = f"{short} of {parts} parts of the picture, beyond the end of the file"
         self._views = _plan(sources)
         self.views = len(self._views)
 
