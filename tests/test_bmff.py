@@ -19,7 +19,7 @@ from PIL import Image, ImageChops, ImageOps, ImageStat
 from nsfwscan.errors import DecodeError
 from nsfwscan.geometry import Geometry, Resample, Resize
 from nsfwscan.images.decode import decode
-from nsfwscan.images.formats import transfer
+from nsfwscan.images.formats import heif, heif_grid, transfer
 from nsfwscan.images.formats.bmff import Bmff
 from nsfwscan.results import FailReason
 
@@ -380,6 +380,48 @@ def test_other_codings_are_named(kind: bytes, name: str) -> None:
 def test_the_minimized_form_is_named() -> None:
     data = box(b"ftyp", b"mif3avif") + box(b"mini", bytes(40))
     assert reason(data) is FailReason.UNSUPPORTED
+
+
+# Large grids
+
+
+@pytest.mark.parametrize("size", [(640, 384), (600, 330), (384, 900)])
+@pytest.mark.parametrize("turns", [None, 1, 2])
+def test_a_grid_that_is_too_large_at_once_is_decoded_row_by_row(
+    size: tuple[int, int], turns: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edges = (size[0] // 2, 0, size[0], size[1])
+    added = [crop(size, edges)] + ([] if turns is None else [irot(turns), imir(1)])
+    data = edited(files.heic(size=size, tile_size=128), added, of=1)
+    source = files.source(size=size)
+    expected = [
+        transformed(source, ("clap", "irot", "imir"), turns, 1 if turns else None, some)
+        for some in (edges, None)
+    ]
+    assert outcome(data, expected) == "right"
+    monkeypatch.setattr(heif, "MAX_PIXELS", 100_000)
+    assert outcome(data, expected) == "right"
+
+
+def test_a_grid_takes_the_memory_of_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    data = files.heic(size=(640, 384), tile_size=128)
+    monkeypatch.setattr(heif, "MAX_PIXELS", 100_000)
+    monkeypatch.setattr(heif_grid, "REDUCED_PIXELS", 50_000)
+    decode(data, SMALL, before_pixels=asked.append)
+    assert asked == [12 * 640 * 128 + 8 * 50_000]
+
+
+def test_a_picture_beyond_the_limit_is_refused_from_its_header() -> None:
+    grid = files.heic(size=(640, 384), tile_size=128)
+    for side, least in ((20_000, "400 MP"), (65_535, "4295 MP")):
+        at = grid.index(struct.pack(">HH", 640, 384))
+        data = grid[:at] + struct.pack(">HH", side, side) + grid[at + 4 :]
+        at = data.index(struct.pack(">II", 640, 384))
+        data = data[:at] + struct.pack(">II", side, side) + data[at + 8 :]
+        with pytest.raises(DecodeError, match=least) as caught:
+            decode(data, SMALL)
+        assert caught.value.reason is FailReason.TOO_MANY_PIXELS
 
 
 # Short and hostile files

@@ -289,16 +289,17 @@ class Bmff:
                 changed[place : place + 4] = new
         return bytes(changed)
 
-    def bytes_of(self, extents: Iterable[Extent], limit: int) -> bytes:
-        """Return the first `limit` bytes of an item or a sample, as far as the file has them."""
-        found = b""
+    def bytes_of(self, extents: Iterable[Extent], limit: int | None = None) -> bytes:
+        """Return the bytes of an item or a sample, the first `limit` of them, where they are."""
+        found, room = [], len(self.data) if limit is None else limit
         for method, offset, length in extents:
             start, end = offset, len(self.data)
             if method == 1 and self.meta is not None and self.meta.idat is not None:
                 start, end = offset + self.meta.idat.body, self.meta.idat.end
-            end = min(end, start + (length or end), start + limit - len(found))
-            found += self.data[start:end]
-        return found
+            part = self.data[start : min(end, start + (length or end), start + room)]
+            found.append(part)
+            room -= len(part)
+        return b"".join(found)
 
     def needed(self, number: int) -> list[int]:
         """Return the items whose bytes a picture needs: its parts and their alpha."""
@@ -320,6 +321,16 @@ class Bmff:
             for extents in parts
         ]
         return sum(beyond), len(beyond)
+
+    def shortage(self) -> str:
+        """Say what of the picture lies beyond the end of the file; empty where nothing does.
+
+        libheif leaves such tiles of a grid empty.
+        """
+        short, parts = self.short_parts()
+        return (
+            f"{short} of {parts} parts of the picture, beyond the end of the file" if short else ""
+        )
 
     def truncated(self) -> DecodeError:
         """Return the error for a file that is short."""

@@ -18,8 +18,8 @@ from nsfwscan.images.formats.picture import MAX_PIXELS, Picture, check_pixels, o
 from nsfwscan.images.formats.remade import (
     Part,
     box,
+    picture_of,
     with_alpha_size,
-    with_picture,
     without_apertures,
 )
 from nsfwscan.images.formats.transforms import cuts
@@ -55,6 +55,11 @@ def heif_picture(file: Bmff) -> Picture:
     except ImportError:
         raise DecodeError(FailReason.UNSUPPORTED, hint()) from None
     pillow_heif.options.DECODE_THREADS = 1  # whole pictures run in parallel
+    from nsfwscan.images.formats.heif_grid import GridPicture, large_grid
+
+    grid = large_grid(file, MAX_PIXELS)
+    if grid is not None:
+        return GridPicture(file, grid)
     sources: list[Source] = []
     sequence = file.sequence
     with file.truncation_named():
@@ -72,8 +77,8 @@ def heif_picture(file: Bmff) -> Picture:
     if sequence is not None:
         lost = len(sequence.samples) - len(sequence.alone)
         if lost or sequence.kind not in (b"hvc1", b"hev1"):
-            moving = f"{lost or len(sequence.samples)} frames of its sequence"
-            picture.missing = ", ".join(filter(None, (picture.missing, moving)))
+            told = f"{lost or len(sequence.samples)} frames of its sequence"
+            picture.missing = f"{picture.missing}, {told}" if picture.missing else told
     return picture
 
 
@@ -103,7 +108,7 @@ def _source(file: Bmff) -> Source:
     check_pixels(*image.size, MAX_PIXELS)
     if not image.info.get("primary"):  # it is left out, not refused, where libheif cannot read it
         raise DecodeError(FailReason.UNSUPPORTED, "the main picture of the file is not read")
-    return Source(image, range(image.n_frames), _colour)
+    return Source(image, range(image.n_frames), colour_of)
 
 
 def _uncropped(file: Bmff, source: Source) -> list[Source]:
@@ -116,7 +121,7 @@ def _uncropped(file: Bmff, source: Source) -> list[Source]:
         return []
     image = open_with(pillow_heif.HeifImageFile, without_apertures(file, size))
     check_pixels(*image.size, MAX_PIXELS)
-    return [Source(image, [source.image.tell()], _colour)]
+    return [Source(image, [source.image.tell()], colour_of)]
 
 
 def _frames(file: Bmff, track: Track) -> list[Source]:
@@ -128,13 +133,14 @@ def _frames(file: Bmff, track: Track) -> list[Source]:
     properties = [file.data[one.start : one.end] for one in track.properties if one.kind in _KEPT]
     for at in spread(len(track.alone), MAX_SAMPLED_FRAMES - 2):
         sample = track.samples[track.alone[at]]
-        part = Part(b"hvc1", [sample], [size, *properties])
-        content = _plain(Bmff(with_picture(file, part))).data
-        sources.append(Source(open_with(pillow_heif.HeifImageFile, content), [0], _colour))
+        part = Part(b"hvc1", file.bytes_of([sample]), [size, *properties])
+        content = picture_of(part)
+        sources.append(Source(open_with(pillow_heif.HeifImageFile, content), [0], colour_of))
     return sources
 
 
-def _colour(image: Image.Image) -> Colour:
+def colour_of(image: Image.Image) -> Colour:
+    """Return what the codec says of the samples."""
     points = image.info.get("nclx_profile") or {}
     light = image.info.get("content_light_level") or {}
     curve = int(points.get("transfer_characteristics", 2))

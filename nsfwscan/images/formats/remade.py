@@ -1,7 +1,4 @@
-"""Files remade so that a codec shows a part that it would pass over or refuse.
-
-Nothing in the file moves: a new `meta` is appended, and what it stands in for becomes `free`.
-"""
+"""Files remade so that a codec shows a part that it would pass over or refuse."""
 
 from __future__ import annotations
 
@@ -12,19 +9,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from nsfwscan.images.formats.bmff import Bmff, Extent
+    from nsfwscan.images.formats.bmff import Bmff
 
 _HANDLER = bytes(8) + b"pict" + bytes(13)
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """An item of the new file."""
+    """An item of a new file."""
 
     kind: bytes
-    extents: Sequence[Extent]
+    data: bytes
     properties: Sequence[bytes]
-    """Whole boxes; all of them are essential."""
+    """Whole boxes."""
 
 
 def box(kind: bytes, *content: bytes) -> bytes:
@@ -33,27 +30,52 @@ def box(kind: bytes, *content: bytes) -> bytes:
     return struct.pack(">I4s", 8 + len(body), kind) + body
 
 
-def with_picture(file: Bmff, part: Part) -> bytes:
-    """Return the file with `part` as its only picture."""
-    extents = b"".join(struct.pack(">QQ", one.offset, one.length) for one in part.extents)
-    location = struct.pack(
-        ">IHHHHHH", 1 << 24, 0x8800, 1, 1, part.extents[0].method, 0, len(part.extents)
+def picture_of(main: Part, inputs: Sequence[Part] = ()) -> bytes:
+    """Return a HEIC of one picture, which may be derived from others."""
+    parts = [main, *inputs]
+    known: dict[bytes, int] = {}
+    for one in parts:
+        for each in one.properties:
+            known.setdefault(each, len(known) + 1)
+    links = b"".join(
+        struct.pack(
+            f">HB{len(one.properties)}H",
+            number,
+            len(one.properties),
+            *(0x8000 | known[each] for each in one.properties),
+        )
+        for number, one in enumerate(parts, 1)
     )
-    numbers = bytes(0x80 | at + 1 for at in range(len(part.properties)))
-    meta = box(
-        b"meta",
-        bytes(4),
-        box(b"hdlr", _HANDLER),
-        box(b"pitm", bytes(4), b"\0\1"),
-        box(b"iloc", location, extents),
-        box(b"iinf", bytes(4), b"\0\1", box(b"infe", b"\2\0\0\0\0\1\0\0", part.kind, b"\0")),
-        box(
-            b"iprp",
-            box(b"ipco", *part.properties),
-            box(b"ipma", struct.pack(">IIHB", 0, 1, 1, len(numbers)), numbers),
-        ),
+    entries = b"".join(
+        box(b"infe", struct.pack(">BxxBHH", 2, number > 1, number, 0), one.kind, b"\0")
+        for number, one in enumerate(parts, 1)  # inputs are hidden
     )
-    return _with_meta(file, meta)
+    numbers = range(2, len(parts) + 1)
+    derived = box(b"dimg", struct.pack(f">HH{len(numbers)}H", 1, len(numbers), *numbers))
+    head = box(b"ftyp", b"heic", bytes(4), b"heicmif1")
+
+    def meta(start: int) -> bytes:
+        places = []
+        for number, one in enumerate(parts, 1):
+            places.append(struct.pack(">HHHII", number, 0, 1, start, len(one.data)))
+            start += len(one.data)
+        return box(
+            b"meta",
+            bytes(4),
+            box(b"hdlr", _HANDLER),
+            box(b"pitm", bytes(4), b"\0\1"),
+            box(b"iloc", bytes(4), struct.pack(">HH", 0x4400, len(parts)), *places),
+            box(b"iinf", bytes(4), struct.pack(">H", len(parts)), entries),
+            box(b"iref", bytes(4), derived) if inputs else b"",
+            box(
+                b"iprp",
+                box(b"ipco", *known),
+                box(b"ipma", struct.pack(">II", 1, len(parts)), links),
+            ),
+        )
+
+    start = len(head) + len(meta(0)) + 8
+    return head + meta(start) + box(b"mdat", *(one.data for one in parts))
 
 
 def with_alpha_size(file: Bmff, content: bytes) -> bytes:
@@ -97,11 +119,11 @@ def without_apertures(file: Bmff, size: tuple[int, int]) -> bytes:
 
 
 def _with_meta(file: Bmff, meta: bytes, content: bytes | None = None) -> bytes:
-    """Append a `meta`; those that were there, and tracks, become `free`."""
+    """Append a `meta`; the one that was there becomes `free`, so that nothing moves."""
     last = file.top[-1]
     changed = bytearray((file.data if content is None else content)[: last.end])
     for one in file.top:
-        if one.kind in (b"meta", b"moov"):
+        if one.kind == b"meta":
             changed[one.start + 4 : one.start + 8] = b"free"
     if not any(changed[last.start : last.start + 4]):  # "to the end of the file"
         changed[last.start : last.start + 4] = struct.pack(">I", last.end - last.start)

@@ -75,9 +75,7 @@ class ViewsPicture(Picture):
         area = max(source.image.width * source.image.height for source in sources)
         # While a source is decoded, the last frame of the one before is still there.
         self.memory = (_BYTES_PER_PIXEL + (4 if len(sources) > 1 else 0)) * area
-        short, parts = file.short_parts()
-        if short:  # libheif leaves tiles empty that it does not get
-            self.missing = f"{short} of {parts} parts of the picture, beyond the end of the file"
+        self.missing = file.shortage()
         self._views = _plan(sources)
         self.views = len(self._views)
 
