@@ -189,6 +189,7 @@ def sequence_of(heic: bytes, size: tuple[int, int], samples: int = 1) -> bytes:
     entry = bytes(7) + b"\1" + bytes(16) + struct.pack(">HH", *size) + bytes(50)
     assert len(entry) == 78
     full = bytes(4)
+    head = box(b"tkhd", bytes(12) + struct.pack(">I", 1) + bytes(68))
 
     def moov(offset: int) -> bytes:
         table = b"".join(
@@ -203,7 +204,10 @@ def sequence_of(heic: bytes, size: tuple[int, int], samples: int = 1) -> bytes:
                 box(b"stss", full + struct.pack(">II", 1, 1)),
             )
         )
-        return box(b"moov", box(b"trak", box(b"mdia", box(b"minf", box(b"stbl", table)))))
+        return box(
+            b"moov",
+            box(b"trak", head + box(b"mdia", box(b"minf", box(b"stbl", table)))),
+        )
 
     ftyp = box(b"ftyp", b"hevc" + bytes(4) + b"msf1hevc")
     offset = len(ftyp) + len(moov(0)) + 8

@@ -335,7 +335,7 @@ def test_frames_of_an_hevc_sequence_are_shown_and_those_that_are_not_are_told(ma
     data = data[:8] + major + data[12:]
     decoded = decode(data, SMALL)
     assert decoded.facts.frames == 5
-    assert decoded.facts.missing == "4 frames of its sequence"
+    assert decoded.facts.missing == "4 of 5 frames of its sequence"
     assert outcome(data, [files.source()]) == "right"
 
 

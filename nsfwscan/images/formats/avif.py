@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from PIL import AvifImagePlugin
 
 from nsfwscan.images.formats import av1
-from nsfwscan.images.formats.bmff import Bmff, broken, nclx, peak_nits
+from nsfwscan.images.formats.bmff import Bmff, nclx, peak_nits
+from nsfwscan.images.formats.boxes import broken
 from nsfwscan.images.formats.coding import coding_of
 from nsfwscan.images.formats.picture import MAX_PIXELS, Picture, check_pixels, open_with
 from nsfwscan.images.formats.remade import with_alpha_size
@@ -22,7 +23,7 @@ from nsfwscan.images.formats.views import Colour, Source, ViewsPicture, what_vie
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from nsfwscan.images.formats.bmff import Box, Extent
+    from nsfwscan.images.formats.boxes import Box, Extent
 
 
 def open_avif(content: bytes) -> Picture:
@@ -44,7 +45,7 @@ def avif_picture(file: Bmff) -> Picture:
     with file.truncation_named():
         if sequence is not None and sequence.kind == b"av01":
             content = file.with_brand(b"avis", b"avif") if still else file.data
-            sources.append(_source(file, content, sequence.properties, sequence.samples))
+            sources.append(_source(file, content, sequence.properties, [sequence.first]))
         if not sources or (still is not None and not _is_first_frame(file)):
             sources.append(_still(file))
     return ViewsPicture("AVIF", file, sources, len(sources[0].frames))
@@ -88,11 +89,11 @@ def _is_first_frame(file: Bmff) -> bool:
     other = next((track for track in file.tracks if track.auxiliary), None)
     if (alpha is None) != (other is None):
         return False
-    if alpha is not None and other is not None and alpha.extents != other.samples[:1]:
+    if alpha is not None and other is not None and alpha.extents != [other.first]:
         return False
     kinds = (b"clap", b"colr", b"imir", b"irot")
     here, there = (
         [file.data[box.start : box.end] for box in properties if box.kind in kinds]
         for properties in (still.properties, sequence.properties)
     )
-    return still.extents == sequence.samples[:1] and here == there
+    return still.extents == [sequence.first] and here == there

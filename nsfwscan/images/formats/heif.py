@@ -22,6 +22,7 @@ from nsfwscan.images.formats.remade import (
     with_alpha_size,
     without_apertures,
 )
+from nsfwscan.images.formats.tracks import HEVC, samples_of
 from nsfwscan.images.formats.transforms import cuts
 from nsfwscan.images.formats.views import Colour, Source, ViewsPicture
 from nsfwscan.results import FailReason
@@ -29,7 +30,7 @@ from nsfwscan.results import FailReason
 if TYPE_CHECKING:
     from PIL import Image
 
-    from nsfwscan.images.formats.bmff import Track
+    from nsfwscan.images.formats.tracks import Track
 
 _VIDEO_BRANDS = (b"isom", b"mp41", b"mp42", b"msf1")
 """libheif refuses files of these brands that hold no track."""
@@ -61,24 +62,22 @@ def heif_picture(file: Bmff) -> Picture:
     if grid is not None:
         return GridPicture(file, grid)
     sources: list[Source] = []
-    sequence = file.sequence
+    stills = moving = lost = 0
     with file.truncation_named():
         if file.primary is not None:
             plain = _plain(file)
             sources.append(_source(plain))
             sources += _uncropped(plain, sources[0])
-        if sequence is not None and sequence.kind in (b"hvc1", b"hev1"):
-            sources += _frames(file, sequence)
+            stills = len(sources[0].frames)
+        if file.sequence is not None:
+            frames, moving, lost = _frames(file, file.sequence)
+            sources += frames
     if not sources:
         raise DecodeError(FailReason.UNSUPPORTED, "no frame of the sequence stands alone")
-    stills = len(sources[0].frames) if file.primary is not None else 0
-    moving = len(sequence.samples) if sequence is not None else 0
     picture = ViewsPicture("HEIF", file, sources, stills + moving)
-    if sequence is not None:
-        lost = len(sequence.samples) - len(sequence.alone)
-        if lost or sequence.kind not in (b"hvc1", b"hev1"):
-            told = f"{lost or len(sequence.samples)} frames of its sequence"
-            picture.missing = f"{picture.missing}, {told}" if picture.missing else told
+    if lost:
+        told = f"{lost} of {moving} frames of its sequence"
+        picture.missing = f"{picture.missing}, {told}" if picture.missing else told
     return picture
 
 
@@ -124,19 +123,25 @@ def _uncropped(file: Bmff, source: Source) -> list[Source]:
     return [Source(image, [source.image.tell()], colour_of)]
 
 
-def _frames(file: Bmff, track: Track) -> list[Source]:
-    """Give the frames of a sequence that stand alone, each as a still picture."""
+def _frames(file: Bmff, track: Track) -> tuple[list[Source], int, int]:
+    """Give the frames of a sequence that stand alone, each as a still picture.
+
+    Return also how many frames there are, and how many cannot be shown.
+    """
     import pillow_heif
 
+    samples, alone = samples_of(file.data, track.table)
+    if track.kind not in HEVC:
+        return [], len(samples), len(samples)
     sources = []
     size = box(b"ispe", struct.pack(">III", 0, *track.size))
     properties = [file.data[one.start : one.end] for one in track.properties if one.kind in _KEPT]
-    for at in spread(len(track.alone), MAX_SAMPLED_FRAMES - 2):
-        sample = track.samples[track.alone[at]]
-        part = Part(b"hvc1", file.bytes_of([sample]), [size, *properties])
-        content = picture_of(part)
-        sources.append(Source(open_with(pillow_heif.HeifImageFile, content), [0], colour_of))
-    return sources
+    for at in spread(len(alone), MAX_SAMPLED_FRAMES - 2):
+        part = Part(b"hvc1", file.bytes_of([samples[alone[at]]]), [size, *properties])
+        image = open_with(pillow_heif.HeifImageFile, picture_of(part))
+        check_pixels(*image.size, MAX_PIXELS)
+        sources.append(Source(image, [0], colour_of))
+    return sources, len(samples), len(samples) - len(alone)
 
 
 def colour_of(image: Image.Image) -> Colour:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from nsfwscan.images.formats.bmff import Box
+    from nsfwscan.images.formats.boxes import Box
 
 Edges = tuple[int, int, int, int]
 """Left, top, right and bottom in pixels; the last two are outside."""
