@@ -17,7 +17,7 @@ from nsfwscan.images.formats.boxes import broken
 from nsfwscan.images.formats.coding import coding_of
 from nsfwscan.images.formats.picture import MAX_PIXELS, Picture, check_pixels, open_with
 from nsfwscan.images.formats.remade import with_alpha_size
-from nsfwscan.images.formats.transforms import as_browsers, in_order
+from nsfwscan.images.formats.transforms import in_order, in_usual_order
 from nsfwscan.images.formats.views import Colour, Source, ViewsPicture, what_viewers_show
 
 if TYPE_CHECKING:
@@ -75,7 +75,9 @@ def _source(
         points = av1.colour_points(file.bytes_of(extents, av1.HEAD_BYTES))
     colour = Colour(*points, peak_nits(file.data, properties))
     shown = what_viewers_show(
-        as_browsers(file.data, properties, image.size), in_order(file.data, properties, image.size)
+        in_usual_order(file.data, properties, image.size, crop=False),
+        in_usual_order(file.data, properties, image.size, crop=True),
+        in_order(file.data, properties, image.size),
     )
     return Source(image, range(image.n_frames), lambda _: colour, shown)
 

@@ -28,7 +28,7 @@ from nsfwscan.images.formats.views import Colour, Source, ViewsPicture
 from nsfwscan.results import FailReason
 
 if TYPE_CHECKING:
-    from PIL import Image
+    from PIL import Image, ImageFile
 
     from nsfwscan.images.formats.tracks import Track
 
@@ -101,24 +101,21 @@ def _plain(file: Bmff) -> Bmff:
 
 
 def _source(file: Bmff) -> Source:
-    import pillow_heif
-
-    image = open_with(pillow_heif.HeifImageFile, file.data)
+    image = opened(file.data)
     check_pixels(*image.size, MAX_PIXELS)
     if not image.info.get("primary"):  # it is left out, not refused, where libheif cannot read it
         raise DecodeError(FailReason.UNSUPPORTED, "the main picture of the file is not read")
-    return Source(image, range(image.n_frames), colour_of)
+    frames: int = getattr(image, "n_frames", 1)
+    return Source(image, range(frames), colour_of)
 
 
 def _uncropped(file: Bmff, source: Source) -> list[Source]:
     """Give the whole raster of the main picture, where a clean aperture leaves out much of it."""
-    import pillow_heif
-
     properties = file.primary.properties if file.primary else []
     size = size_of(file.data, properties)
     if size is None or not cuts(file.data, properties, size):
         return []
-    image = open_with(pillow_heif.HeifImageFile, without_apertures(file, size))
+    image = opened(without_apertures(file, size))
     check_pixels(*image.size, MAX_PIXELS)
     return [Source(image, [source.image.tell()], colour_of)]
 
@@ -128,8 +125,6 @@ def _frames(file: Bmff, track: Track) -> tuple[list[Source], int, int]:
 
     Return also how many frames there are, and how many cannot be shown.
     """
-    import pillow_heif
-
     samples, alone = samples_of(file.data, track.table)
     if track.kind not in HEVC:
         return [], len(samples), len(samples)
@@ -138,10 +133,18 @@ def _frames(file: Bmff, track: Track) -> tuple[list[Source], int, int]:
     properties = [file.data[one.start : one.end] for one in track.properties if one.kind in _KEPT]
     for at in spread(len(alone), MAX_SAMPLED_FRAMES - 2):
         part = Part(b"hvc1", file.bytes_of([samples[alone[at]]]), [size, *properties])
-        image = open_with(pillow_heif.HeifImageFile, picture_of(part))
+        image = opened(picture_of(part))
         check_pixels(*image.size, MAX_PIXELS)
         sources.append(Source(image, [0], colour_of))
     return sources, len(samples), len(samples) - len(alone)
+
+
+def opened(content: bytes) -> ImageFile.ImageFile:
+    """Read the header of a HEIC."""
+    import pillow_heif
+
+    found: ImageFile.ImageFile = open_with(pillow_heif.HeifImageFile, content)
+    return found
 
 
 def colour_of(image: Image.Image) -> Colour:

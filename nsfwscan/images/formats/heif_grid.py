@@ -9,13 +9,12 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
-import pillow_heif
 from PIL import Image
 
 from nsfwscan.images.formats.bmff import size_of
 from nsfwscan.images.formats.boxes import broken
-from nsfwscan.images.formats.heif import colour_of
-from nsfwscan.images.formats.picture import MEGA, Frame, Picture, check_pixels, open_with
+from nsfwscan.images.formats.heif import colour_of, opened
+from nsfwscan.images.formats.picture import MEGA, Frame, Picture, check_pixels
 from nsfwscan.images.formats.remade import Part, box, picture_of
 from nsfwscan.images.formats.transforms import in_order
 from nsfwscan.images.formats.views import what_viewers_show
@@ -109,7 +108,7 @@ class GridPicture(Picture):
         width, height = (-(-edge // self._factor) for edge in self._grid.size)
         whole: Frame | None = None
         for row in range(-(-self._grid.size[1] // self._grid.tile[1])):
-            with open_with(pillow_heif.HeifImageFile, self._row(row)) as image:
+            with opened(self._row(row)) as image:
                 part = image.reduce(self._factor)
                 if whole is None:
                     profile = image.info.get("icc_profile") or b""

@@ -1,8 +1,8 @@
 """Which part of a raster is shown, and how it is turned, by the properties of ISO/IEC 23008-12.
 
 `clap` crops (6.5.9), `irot` turns (6.5.10), `imir` mirrors (6.5.12), in the order of association.
-Readers differ. Browsers take AVIF's as if turned first and mirrored then, and show the whole
-raster; libheif and what is built on it follow the order, and crop.
+Readers differ. For browsers an AVIF is cropped, turned and mirrored, in this order always, and they
+crop only what begins at the top left; libheif and what is built on it follow the file's order.
 """
 
 from __future__ import annotations
@@ -58,11 +58,13 @@ def in_order(data: bytes, properties: Iterable[Box], size: tuple[int, int]) -> S
     return Shown(edges, _ORIENTATIONS[corners])
 
 
-def as_browsers(data: bytes, properties: Iterable[Box], size: tuple[int, int]) -> Shown:
-    """Take the first turn and then the first mirror, of the whole raster."""
+def in_usual_order(
+    data: bytes, properties: Iterable[Box], size: tuple[int, int], *, crop: bool
+) -> Shown:
+    """Crop (or not), turn and mirror, the first of each, whatever their order."""
     found = {box.kind: box for box in reversed(list(properties))}
-    ordered = [found[kind] for kind in (b"irot", b"imir") if kind in found]
-    return in_order(data, ordered, size)
+    kinds = (b"clap", b"irot", b"imir") if crop else (b"irot", b"imir")
+    return in_order(data, [found[kind] for kind in kinds if kind in found], size)
 
 
 def differs(one: Shown, other: Shown) -> bool:
