@@ -61,7 +61,12 @@ def nclx(primaries: int, transfer: int, matrix: int = 6) -> bytes:
 
 
 def edited(
-    data: bytes, add: Sequence[bytes] = (), *, drop: Sequence[bytes] = (), of: int | None = None
+    data: bytes,
+    add: Sequence[bytes] = (),
+    *,
+    drop: Sequence[bytes] = (),
+    of: int | None = None,
+    essential: bool = False,
 ) -> bytes:
     """Add properties to an item (the main picture's, and its alpha's alike) and drop others.
 
@@ -80,7 +85,7 @@ def edited(
             links = [link for link in links if known[(link & 0x7FFF) - 1][0] not in drop]
             transforms = (b"irot", b"imir", b"clap")
             for number, (kind, _) in list(enumerate(known, 1))[fresh:]:
-                links.append(number | (0x8000 if kind in transforms else 0))
+                links.append(number | (0x8000 if essential or kind in transforms else 0))
         lines.append(struct.pack(f">HB{len(links)}H", item, len(links), *links))
     table = box(b"ipma", struct.pack(">II", 1, len(lines)) + b"".join(lines))
     stored = box(b"iprp", box(b"ipco", b"".join(box(*one) for one in known)) + table)

@@ -381,6 +381,31 @@ def test_other_codings_are_named(kind: bytes, name: str) -> None:
         assert caught.value.reason is FailReason.UNSUPPORTED
 
 
+def test_properties_that_must_be_known_and_are_not_are_unsupported() -> None:
+    for base in (files.avif(), files.heic()):
+        data = edited(base, [box(b"zzzz", bytes(8))], essential=True)
+        assert reason(data) is FailReason.UNSUPPORTED
+        assert outcome(edited(base, [box(b"zzzz", bytes(8))]), [files.source()]) == "right"
+
+
+@pytest.mark.parametrize("kind", [b"ispe", b"av1C", b"hvcC"])
+def test_a_picture_without_what_its_codec_needs_is_corrupt(kind: bytes) -> None:
+    for base in (files.avif(), files.heic()):
+        if kind in base:
+            assert reason(edited(base, drop=[kind])) is FailReason.CORRUPT
+
+
+@pytest.mark.parametrize("junk", [b"", b"\xff" * 40, b"junk" * 9, bytes(50), bytes(7)])
+def test_bytes_after_the_boxes_do_not_matter(junk: bytes) -> None:
+    for mode in ("RGB", "RGBA"):
+        source = over_white(files.source("RGBA")) if mode == "RGBA" else files.source()
+        for base in (files.avif(mode), files.heic(mode)):
+            for data in (base, edited(base, drop=[b"ispe"], of=2)):
+                at = data.index(b"mdat") - 4
+                assert outcome(data + junk, [source]) == "right"
+                assert outcome(data[:at] + bytes(4) + data[at + 4 :] + junk, [source]) == "right"
+
+
 def test_the_minimized_form_is_named() -> None:
     data = box(b"ftyp", b"mif3avif") + box(b"mini", bytes(40))
     assert reason(data) is FailReason.UNSUPPORTED

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from PIL import AvifImagePlugin
 
+from nsfwscan.errors import DecodeError
 from nsfwscan.images.formats import av1
 from nsfwscan.images.formats.bmff import Bmff, nclx, peak_nits
 from nsfwscan.images.formats.boxes import broken
@@ -19,6 +20,7 @@ from nsfwscan.images.formats.picture import MAX_PIXELS, Picture, check_pixels, o
 from nsfwscan.images.formats.remade import with_alpha_size
 from nsfwscan.images.formats.transforms import in_order, in_usual_order
 from nsfwscan.images.formats.views import Colour, Source, ViewsPicture, what_viewers_show
+from nsfwscan.results import FailReason
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,7 +70,15 @@ def _still(file: Bmff) -> Source:
 def _source(
     file: Bmff, content: bytes, properties: Sequence[Box], extents: Sequence[Extent]
 ) -> Source:
-    image = open_with(AvifImagePlugin.AvifImageFile, content)
+    try:
+        image = open_with(AvifImagePlugin.AvifImageFile, content)
+    except RuntimeError as error:
+        if "Missing or empty image item" not in str(error) or not file.bytes_of(extents, 1):
+            raise
+        # It is there: libavif passes over items with properties that it has to know and does not.
+        raise DecodeError(
+            FailReason.UNSUPPORTED, "the picture is derived in an unknown way"
+        ) from error
     check_pixels(*image.size, MAX_PIXELS)
     points = nclx(file.data, properties)
     if points is None:

@@ -103,8 +103,8 @@ def _plain(file: Bmff) -> Bmff:
 def _source(file: Bmff) -> Source:
     image = opened(file.data)
     check_pixels(*image.size, MAX_PIXELS)
-    if not image.info.get("primary"):  # it is left out, not refused, where libheif cannot read it
-        raise DecodeError(FailReason.UNSUPPORTED, "the main picture of the file is not read")
+    if not image.info.get("primary"):  # pillow-heif leaves out what libheif cannot open
+        raise DecodeError(FailReason.CORRUPT, "the main picture of the file cannot be opened")
     frames: int = getattr(image, "n_frames", 1)
     return Source(image, range(frames), colour_of)
 
@@ -143,7 +143,12 @@ def opened(content: bytes) -> ImageFile.ImageFile:
     """Read the header of a HEIC."""
     import pillow_heif
 
-    found: ImageFile.ImageFile = open_with(pillow_heif.HeifImageFile, content)
+    try:
+        found: ImageFile.ImageFile = open_with(pillow_heif.HeifImageFile, content)
+    except DecodeError as error:
+        if error.detail != "not identified by this driver":  # there was nothing that opened
+            raise
+        raise DecodeError(error.reason, "the main picture of the file cannot be opened") from error
     return found
 
 

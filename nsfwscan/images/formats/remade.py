@@ -125,6 +125,7 @@ def _with_meta(file: Bmff, meta: bytes, content: bytes | None = None) -> bytes:
     for one in file.top:
         if one.kind == b"meta":
             changed[one.start + 4 : one.start + 8] = b"free"
-    if not any(changed[last.start : last.start + 4]):  # "to the end of the file"
-        changed[last.start : last.start + 4] = struct.pack(">I", last.end - last.start)
+    # The last box may reach to the end of the file, or beyond it.
+    at, size = (last.start, 4) if last.body - last.start == 8 else (last.start + 8, 8)
+    changed[at : at + size] = (last.end - last.start).to_bytes(size, "big")
     return bytes(changed) + meta
