@@ -233,6 +233,18 @@ def heic(mode: str = "RGB", size: tuple[int, int] = (160, 120), **options: objec
 
 
 @functools.cache
+def premultiplied_heic(size: tuple[int, int] = (160, 120)) -> bytes:
+    """Encode the source picture with its alpha as HEIC whose colours are multiplied by it."""
+    import pillow_heif
+
+    held, file = io.BytesIO(), pillow_heif.HeifFile()
+    file.add_frombytes("RGBa", size, source("RGBA", size).convert("RGBa").tobytes())
+    file.save(held, quality=95, chroma=444)
+    assert b"prem" in held.getvalue()
+    return held.getvalue()
+
+
+@functools.cache
 def deep(format_: str, bits: int, size: tuple[int, int] = (160, 120)) -> bytes:
     """Encode the source picture with 10 or 12 bits a sample."""
     picture = source("RGB", size)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from nsfwscan.images.formats.boxes import Box, Extent
+    from nsfwscan.images.formats.tracks import Track
 
 
 def open_avif(content: bytes) -> Picture:
@@ -42,15 +43,27 @@ def avif_picture(file: Bmff) -> Picture:
     """Open the sequence, the still picture, or both where they are not the same."""
     # Whole pictures run in parallel; threads of the codec would only take cores from them.
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
-    sources = []
-    still, sequence = file.primary, file.sequence
+    sources, lost = [], ""
+    sequence = file.sequence
     with file.truncation_named():
         if sequence is not None and sequence.kind == b"av01":
-            content = file.with_brand(b"avis", b"avif") if still else file.data
-            sources.append(_source(file, content, sequence.properties, [sequence.first]))
-        if not sources or (still is not None and not _is_first_frame(file)):
+            try:
+                sources.append(_sequence(file, sequence))
+            except (RuntimeError, SyntaxError, ValueError, DecodeError) as error:
+                too_large = getattr(error, "reason", None) is FailReason.TOO_MANY_PIXELS
+                if file.primary is None or too_large:
+                    raise
+                lost = f"its sequence: {error}"
+        if not sources or (file.primary is not None and not _is_first_frame(file)):
             sources.append(_still(file))
-    return ViewsPicture("AVIF", file, sources, len(sources[0].frames))
+    picture = ViewsPicture("AVIF", file, sources, len(sources[0].frames))
+    picture.missing = picture.missing or lost
+    return picture
+
+
+def _sequence(file: Bmff, track: Track) -> Source:
+    content = file.with_brand(b"avis", b"avif") if file.primary is not None else file.data
+    return _source(file, content, track.properties, [track.first])
 
 
 def _still(file: Bmff) -> Source:
