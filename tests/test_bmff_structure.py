@@ -90,6 +90,14 @@ def test_every_picture_at_the_top_of_a_heic_is_shown() -> None:
     assert outcome(data, frames_of(3)) == "right"
 
 
+def test_another_picture_in_an_avif_is_shown_too() -> None:
+    data = files.avif("RGBA").replace(b"auxl", b"cdsc")  # alpha becomes a picture of its own
+    decoded = decode(data, SMALL)
+    assert (decoded.facts.frames, decoded.frames) == (2, 2)
+    alpha = files.source("RGBA").getchannel("A")
+    assert outcome(data, [files.source("RGBA").convert("RGB"), alpha]) == "right"
+
+
 def test_thumbnails_are_not_shown() -> None:
     data = pictures.encode(files.source(size=(400, 300)), "HEIF", thumbnails=[64, 128])
     assert decode(data, SMALL).facts.frames == 1

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 from PIL import AvifImagePlugin
 
 from nsfwscan.errors import DecodeError
+from nsfwscan.images.decoded import MAX_SAMPLED_FRAMES
 from nsfwscan.images.formats import av1
 from nsfwscan.images.formats.bmff import Bmff, nclx, peak_nits
 from nsfwscan.images.formats.boxes import broken
 from nsfwscan.images.formats.coding import coding_of
 from nsfwscan.images.formats.picture import MAX_PIXELS, Picture, check_pixels, open_with
-from nsfwscan.images.formats.remade import with_alpha_size
+from nsfwscan.images.formats.remade import with_alpha_sizes
 from nsfwscan.images.formats.transforms import in_order, in_usual_order
 from nsfwscan.images.formats.views import Colour, Source, ViewsPicture, what_viewers_show
 from nsfwscan.results import FailReason
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
     from nsfwscan.images.formats.boxes import Box, Extent
     from nsfwscan.images.formats.tracks import Track
+
+
+_MOST_OTHERS = MAX_SAMPLED_FRAMES - 4
 
 
 def open_avif(content: bytes) -> Picture:
@@ -56,7 +60,11 @@ def avif_picture(file: Bmff) -> Picture:
                 lost = f"its sequence: {error}"
         if not sources or (file.primary is not None and not _is_first_frame(file)):
             sources.append(_still(file))
-    picture = ViewsPicture("AVIF", file, sources, len(sources[0].frames))
+        others = [] if file.meta is None else file.meta.others()
+        # Some viewers show them as pages.
+        sources += [_still(file.with_primary(number)) for number in others[:_MOST_OTHERS]]
+    frames = len(sources[0].frames) + len(others)
+    picture = ViewsPicture("AVIF", file, sources, frames)
     picture.missing = picture.missing or lost
     return picture
 
@@ -73,7 +81,7 @@ def _still(file: Bmff) -> Source:
         content = file.with_brand(b"avif", b"avis")
     if file.meta is None or file.primary is None:
         raise broken("no picture")
-    content = with_alpha_size(file, content)
+    content = with_alpha_sizes(file, content)
     first = next(iter(file.meta.coded_parts(file.meta.primary)), file.primary)
     properties = file.primary.properties
     inherited = [one for one in first.properties if one.kind in (b"colr", b"clli")]
@@ -116,7 +124,7 @@ def _is_first_frame(file: Bmff) -> bool:
         return False
     if alpha is not None and other is not None and alpha.extents != [other.first]:
         return False
-    kinds = (b"clap", b"colr", b"imir", b"irot")
+    kinds = (b"a1op", b"clap", b"colr", b"imir", b"irot", b"lsel")
     here, there = (
         [file.data[box.start : box.end] for box in properties if box.kind in kinds]
         for properties in (still.properties, sequence.properties)

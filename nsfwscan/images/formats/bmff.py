@@ -61,8 +61,9 @@ class Meta:
         known = {b"iinf": self._iinf, b"iloc": self._iloc, b"iref": self._iref, b"iprp": self._iprp}
         parts = {child.kind: child for child in reversed(self.children)}  # the first one counts
         self.idat = parts.get(b"idat")
-        if b"pitm" in parts:
-            cursor = Cursor(data, parts[b"pitm"])
+        self.pitm = parts.get(b"pitm")
+        if self.pitm is not None:
+            cursor = Cursor(data, self.pitm)
             version, _ = cursor.version()
             self.primary = cursor.number(2 if version == 0 else 4)
         for kind, read in known.items():  # in this order: items come first
@@ -74,13 +75,15 @@ class Meta:
         """Return all properties as whole boxes."""
         return [self._data[one.start : one.end] for one in self._properties]
 
-    def is_alone(self, item: int) -> bool:
-        """Return True if no other picture stands beside an item, but those attached to it."""
-        parts = set(self.parts_of(item)) | self._attached
-        return all(
-            other.hidden or number in parts or not (other.kind in READ or other.kind in DERIVED)
-            for number, other in self.items.items()
-        )
+    def others(self) -> list[int]:
+        """Return the pictures beside the main one that stand for themselves and are not hidden."""
+        inputs = {part for parts in self._inputs.values() for part in parts}
+        parts = inputs | self._attached | {self.primary}
+        return [
+            number
+            for number, item in self.items.items()
+            if number not in parts and not item.hidden and item.kind in (b"grid", *READ)
+        ]
 
     def coded_parts(self, item: int) -> list[Item]:
         """Return the pictures that an item is made of and that are made of no others."""
@@ -233,6 +236,16 @@ class Bmff:
         """Return the major brand and the compatible ones."""
         _, _, body, end = self.ftyp
         return [self.data[at : at + 4] for at in (body, *range(body + 8, end - 3, 4))]
+
+    def with_primary(self, number: int) -> Bmff:
+        """Return the file with another item as its main picture."""
+        box = None if self.meta is None else self.meta.pitm
+        if box is None:
+            raise broken("no main picture")
+        changed = bytearray(self.data)
+        place = box.body + 4
+        changed[place : box.end] = number.to_bytes(box.end - place, "big")
+        return Bmff(bytes(changed))
 
     def with_brand(self, new: bytes, *old: bytes) -> bytes:
         """Return the file with `new` as its major brand and in the place of `old` ones."""

@@ -19,7 +19,7 @@ from nsfwscan.images.formats.remade import (
     Part,
     box,
     picture_of,
-    with_alpha_size,
+    with_alpha_sizes,
     without_apertures,
 )
 from nsfwscan.images.formats.tracks import HEVC, samples_of
@@ -89,7 +89,7 @@ def hint() -> str:
 
 def _plain(file: Bmff) -> Bmff:
     """Return a file that libheif takes for still pictures only, with all sizes given."""
-    with_sizes = with_alpha_size(file, file.data)
+    with_sizes = with_alpha_sizes(file, file.data)
     if with_sizes is not file.data:
         file = Bmff(with_sizes)
     if file.moov is None and not any(brand in _VIDEO_BRANDS for brand in file.brands()):

@@ -67,7 +67,7 @@ def large_grid(file: Bmff, limit: int) -> Grid | None:
     even = tile is not None and all(edge % 8 == 0 and edge > 0 for edge in tile)
     fits = tile is not None and tile[0] * columns >= width and tile[1] * (head[2] + 1) >= height
     whole = len(tiles) == columns * (head[2] + 1) and meta.alpha_of(meta.primary) is None
-    whole = whole and meta.is_alone(meta.primary) and not file.tracks
+    whole = whole and not meta.others() and not file.tracks
     if tile is None or len(sizes) != 1 or not (even and fits and whole):
         return None
     check_pixels(width, height, MAX_GRID_PIXELS)

@@ -78,25 +78,25 @@ def picture_of(main: Part, inputs: Sequence[Part] = ()) -> bytes:
     return head + meta(start) + box(b"mdat", *(one.data for one in parts))
 
 
-def with_alpha_size(file: Bmff, content: bytes) -> bytes:
-    """Give an alpha item without a size (`ispe`) that of its picture, as browsers do.
+def with_alpha_sizes(file: Bmff, content: bytes) -> bytes:
+    """Give alpha items without a size (`ispe`) that of their pictures.
 
     `content` is the file, or a copy of it with other brands.
     """
-    meta, primary = file.meta, file.primary
-    alpha = meta.items.get(meta.alpha_of(meta.primary) or 0) if meta is not None else None
-    if meta is None or primary is None or alpha is None:
+    meta = file.meta
+    if meta is None:
         return content
-    if any(one.kind == b"ispe" for one in alpha.properties):
+    sizes: dict[int, int] = {}
+    for number, item in meta.items.items():
+        alpha = meta.alpha_of(number)
+        if alpha is not None and all(one.kind != b"ispe" for one in meta.items[alpha].properties):
+            pairs = zip(item.links, item.properties, strict=True)
+            sizes.update((alpha, link) for link, one in pairs if one.kind == b"ispe")
+    if not sizes:
         return content
-    size = [
-        link
-        for link, one in zip(primary.links, primary.properties, strict=True)
-        if one.kind == b"ispe"
-    ]
     entries = []
     for number, item in sorted(meta.items.items()):
-        links = (size[:1] if item is alpha else []) + item.links
+        links = ([sizes[number]] if number in sizes else []) + item.links
         if links:
             entries.append(struct.pack(f">IB{len(links)}H", number, len(links), *links))
     association = struct.pack(">II", 1 << 24 | 1, len(entries)) + b"".join(entries)
