@@ -79,7 +79,7 @@ def test_frames_of_an_hevc_sequence_are_shown_and_those_that_are_not_are_told(ma
     data = data[:8] + major + data[12:]
     decoded = decode(data, SMALL)
     assert decoded.facts.frames == 5
-    assert decoded.facts.missing == "4 of 5 frames of its sequence"
+    assert decoded.facts.missing == "4 of 5 frames of its sequence are not read"
     assert outcome(data, [files.source()]) == "right"
 
 
@@ -96,6 +96,14 @@ def test_another_picture_in_an_avif_is_shown_too() -> None:
     assert (decoded.facts.frames, decoded.frames) == (2, 2)
     alpha = files.source("RGBA").getchannel("A")
     assert outcome(data, [files.source("RGBA").convert("RGB"), alpha]) == "right"
+
+
+def test_a_broken_picture_beside_the_main_one_is_told() -> None:
+    data = files.avif("RGBA").replace(b"auxl", b"cdsc")
+    broken = edited(data, drop=[b"av1C"], of=2)
+    decoded = decode(broken, SMALL)
+    assert decoded.facts.missing == "a picture beside the main one is not read"
+    assert outcome(broken, [files.source("RGBA").convert("RGB")]) == "right"
 
 
 def test_thumbnails_are_not_shown() -> None:

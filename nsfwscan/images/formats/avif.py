@@ -7,6 +7,7 @@ do (ISO/IEC 23000-22, 7.3.6.7).
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from PIL import AvifImagePlugin
@@ -24,7 +25,7 @@ from nsfwscan.images.formats.views import Colour, Source, ViewsPicture, what_vie
 from nsfwscan.results import FailReason
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from nsfwscan.images.formats.boxes import Box, Extent
     from nsfwscan.images.formats.tracks import Track
@@ -44,32 +45,50 @@ def open_avif(content: bytes) -> Picture:
 
 
 def avif_picture(file: Bmff) -> Picture:
-    """Open the sequence, the still picture, or both where they are not the same."""
+    """Open the sequence and the still picture (one where they are the same), and pages."""
     # Whole pictures run in parallel; threads of the codec would only take cores from them.
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
-    sources, lost = [], ""
-    sequence = file.sequence
+    sequence, still, others = file.sequence, file.primary, []
+    sources: list[Source] = []
+    problems: list[Exception] = []
+    lost = []
     with file.truncation_named():
-        if sequence is not None and sequence.kind == b"av01":
-            try:
-                sources.append(_sequence(file, sequence))
-            except (RuntimeError, SyntaxError, ValueError, DecodeError) as error:
-                too_large = getattr(error, "reason", None) is FailReason.TOO_MANY_PIXELS
-                if file.primary is None or too_large:
-                    raise
-                lost = f"its sequence: {error}"
-        if not sources or (file.primary is not None and not _is_first_frame(file)):
-            sources.append(_still(file))
-        others = [] if file.meta is None else file.meta.others()
-        # Some viewers show them as pages.
-        sources += [_still(file.with_primary(number)) for number in others[:_MOST_OTHERS]]
+        if sequence is not None and not _opened(
+            sources, problems, partial(_sequence, file, sequence)
+        ):
+            lost.append("its sequence is not read")
+        same = bool(sources) and _is_first_frame(file)
+        if still is not None and not same and not _opened(sources, problems, partial(_still, file)):
+            lost.append("its still picture is not read")
+        if not sources:
+            raise problems[0] if problems else broken("no picture")
+        if file.meta is not None:
+            others = file.meta.others()
+        pages = [partial(_still, file.with_primary(number)) for number in others[:_MOST_OTHERS]]
+        tried = [_opened(sources, problems, page) for page in pages]
+        if not all(tried):
+            lost.append("a picture beside the main one is not read")
     frames = len(sources[0].frames) + len(others)
     picture = ViewsPicture("AVIF", file, sources, frames)
-    picture.missing = picture.missing or lost
+    picture.missing = "; ".join(lost) or picture.missing
     return picture
 
 
+def _opened(sources: list[Source], problems: list[Exception], build: Callable[[], Source]) -> bool:
+    """Add a source to the others, or its problem where it has one. Return True if it opened."""
+    try:
+        sources.append(build())
+    except (RuntimeError, SyntaxError, ValueError, DecodeError) as error:
+        if isinstance(error, DecodeError) and error.reason is FailReason.TOO_MANY_PIXELS:
+            raise
+        problems.append(error)
+        return False
+    return True
+
+
 def _sequence(file: Bmff, track: Track) -> Source:
+    if track.kind != b"av01":
+        raise broken("a sequence of another coding")
     content = file.with_brand(b"avis", b"avif") if file.primary is not None else file.data
     return _source(file, content, track.properties, [track.first])
 

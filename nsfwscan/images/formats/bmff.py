@@ -297,9 +297,7 @@ class Bmff:
         libheif leaves such tiles of a grid empty.
         """
         short, parts = self.short_parts()
-        return (
-            f"{short} of {parts} parts of the picture, beyond the end of the file" if short else ""
-        )
+        return f"{short} of {parts} parts of the picture are missing" if short else ""
 
     def truncated(self) -> DecodeError:
         """Return the error for a file that is short."""

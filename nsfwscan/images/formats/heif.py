@@ -76,8 +76,8 @@ def heif_picture(file: Bmff) -> Picture:
         raise DecodeError(FailReason.UNSUPPORTED, "no frame of the sequence stands alone")
     picture = ViewsPicture("HEIF", file, sources, stills + moving)
     if lost:
-        told = f"{lost} of {moving} frames of its sequence"
-        picture.missing = f"{picture.missing}, {told}" if picture.missing else told
+        told = f"{lost} of {moving} frames of its sequence are not read"
+        picture.missing = f"{picture.missing}; {told}" if picture.missing else told
     return picture
 
 

@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from nsfwscan.images.formats.bmff import Bmff, Item
 
 MAX_GRID_PIXELS = 256 * MEGA
-"""A 200 MP sensor has 199.8 million. Time runs out before memory: a second of processor time
-decodes 16 to 40 million."""
+"""A 200 MP sensor has 199.8 million. On a slow machine the time runs out first, not the memory."""
 
 REDUCED_PIXELS = 16 * MEGA
 """What is left of a picture is 16 times what a model takes, or more."""
