@@ -396,11 +396,22 @@ def test_d9_a_twelve_bit_jpeg_is_unsupported_not_corrupt() -> None:
     assert reason(bytes(data)) is FailReason.UNSUPPORTED
 
 
-def test_d9_heif_without_its_extra_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("interpreter", "command"),
+    [
+        ("/opt/venv/bin/python", "/opt/venv/bin/python -m pip install pillow-heif"),
+        ("/my venv/bin/python", '"/my venv/bin/python" -m pip install pillow-heif'),
+    ],
+)
+def test_heic_without_its_codec_names_the_command_that_installs_it(
+    interpreter: str, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    with pytest.raises(DecodeError, match=r"pip install 'nsfwscan\[heic\]'") as caught:
+    monkeypatch.setattr(sys, "executable", interpreter)
+    with pytest.raises(DecodeError) as caught:
         decode(pictures.seeds()["HEIF"], STRETCH)
     assert caught.value.reason is FailReason.UNSUPPORTED
+    assert caught.value.detail == f"HEIC pictures need pillow-heif: {command}"
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from PIL import Image
 
 # The formats of nearly all pictures; the other codecs are loaded by the first file that asks.
 from nsfwscan.errors import DecodeError
-from nsfwscan.images.decoded import DECODER_VERSION, MAX_SAMPLED_FRAMES, Decoded
+from nsfwscan.images.decoded import DECODER_VERSION, Decoded, spread
 from nsfwscan.images.formats import jpeg, png
 from nsfwscan.images.formats.picture import MAX_PIXELS
 from nsfwscan.images.render import centre, likeness_of, render
@@ -186,11 +186,3 @@ def _check_pace(seconds: float, done: int, frames: int) -> None:
             FailReason.DECODER_TIMEOUT,
             f"an animation of {frames} frames, of which {done} took {seconds:.0f} second",
         )
-
-
-def spread(frames: int) -> list[int]:
-    """Choose the frames to look at, at most `MAX_SAMPLED_FRAMES`, the first and last among them."""
-    if frames <= MAX_SAMPLED_FRAMES:
-        return list(range(frames))
-    gaps = MAX_SAMPLED_FRAMES - 1
-    return [round(at * (frames - 1) / gaps) for at in range(MAX_SAMPLED_FRAMES)]

@@ -29,3 +29,11 @@ class Decoded:
     """(frames, crop_height, crop_width, 3) uint8 RGB in C order."""
     likeness: int = NONE
     """What `nsfwscan.likeness` makes of the whole picture; an animation has none."""
+
+
+def spread(frames: int, most: int = MAX_SAMPLED_FRAMES) -> list[int]:
+    """Choose at most `most` frames (2 or more), the first and the last among them."""
+    if frames <= most:
+        return list(range(frames))
+    gaps = most - 1
+    return [round(at * (frames - 1) / gaps) for at in range(most)]

@@ -62,9 +62,12 @@ _TARGA_BITS = {1: (1, (8, 16)), 2: (0, (15, 16, 24, 32)), 3: (0, (8, 16))}
 
 # ISO base media brands: https://mp4ra.org/registered-types/brands
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
-_HEIF_BRANDS = frozenset(
-    {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
-)
+_GENERIC_BRANDS = frozenset({b"mif1", b"mif2", b"mif3", b"msf1", b"miaf", b"1pic"})
+_HEIF_BRANDS = _GENERIC_BRANDS | {
+    *(b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"),
+    *(b"avci", b"avcs", b"evbi", b"evbs", b"evmi", b"evms", b"j2ki", b"j2is"),  # other codings,
+    *(b"jpeg", b"jpgs", b"unif", b"vvic", b"vvis"),  # which the decoder names
+}
 
 
 def sniff(head: bytes) -> str | None:
@@ -103,10 +106,10 @@ def _by_brand(head: bytes) -> str | None:
         return "JXL"
     if major in _AVIF_BRANDS:
         return "AVIF"
-    if major in _HEIF_BRANDS - {b"mif1", b"msf1"}:
+    if major in _HEIF_BRANDS - _GENERIC_BRANDS:
         return "HEIF"
-    # `mif1` and `msf1` only say "an image (sequence) is inside"; other majors, such as `MiHB` or
-    # `miaf`, appear as well. The coding stands among the compatible brands.
+    # `mif1` and `msf1` only say "an image (sequence) is inside"; other majors, such as `MiHB`,
+    # appear as well. The coding stands among the compatible brands, and the decoder looks inside.
     if compatible & _AVIF_BRANDS:
         return "AVIF"
     if major in _HEIF_BRANDS or compatible & _HEIF_BRANDS:
