@@ -113,7 +113,7 @@ def restore(
     If the name is taken by now, a picture is put beside it, as `NAME (restored).jpg`, and that is
     said; a folder that is gone is made again. Nothing is overwritten. A picture that was restored
     is not moved to quarantine again, unless a scan says `--again`. Exits with 2 when one could not
-    be restored.
+    be restored, or is damaged.
     """
     from nsfwscan.actions.giveback import Restorer
 
@@ -247,6 +247,9 @@ def _tell(one: GivenBack, talk: Talk, done: int, failed: int) -> tuple[int, int]
     from nsfwscan.acts import Outcome
 
     moved = one.moved
+    if one.damaged:
+        talk.warn(f"{moved.target}: {moved.detail}")
+        return done + 1, failed + 1
     if moved.outcome is Outcome.DONE:
         if moved.detail:
             talk.say(f"{moved.target or one.entry.path}: {moved.detail}")
