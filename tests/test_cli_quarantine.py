@@ -225,7 +225,7 @@ def test_restore_and_delete_know_what_is_meant(
     assert (tmp_path / "a" / "b" / "2.png").exists()
     monkeypatch.chdir(tmp_path / "ab")
     done = call("quarantine", "delete", "3.png")
-    assert (done.code, "say --yes" in done.err) == (2, True)
+    assert (done.code, "add --yes" in done.err) == (2, True)
     done = call("quarantine", "delete", "--yes", "3.png")
     assert (done.code, done.out) == (0, "Deleted 1 picture.\n")
     assert call("quarantine", "list").out == ""

@@ -720,7 +720,7 @@ def test_the_topmost_folder_that_is_ours_holds_the_quarantine(
     assert [one.folder for one in again.existing()] == [found.folder]
     # What is not a folder of ours does not serve.
     shutil.rmtree(found.folder)
-    assert again.missing() == [found.folder]
+    assert [one.path for one in again.away()] == [found.folder]
     Path(found.folder).symlink_to("/tmp")
     assert Quarantines(None, warnings.append).for_picture(str(deep / "x.jpg")).folder == str(
         folder / "a" / QUARANTINE_NAME

@@ -227,14 +227,14 @@ def test_it_asks_a_person_and_nobody_else(call: Call, tiny: Path, nsfwscan: RunP
     before = tree(tiny)
     done = nsfwscan("self-uninstall", "--purge")
     assert done.returncode == 2
-    assert b"say --yes" in done.stderr
+    assert b"add --yes" in done.stderr
     wrong = call("self-uninstall", "--yes")
     assert wrong.code == 2
     assert "--purge" in wrong.err
     assert tree(tiny) == before
 
 
-@pytest.mark.parametrize(("answer", "code"), [(b"n\n", 2), (b"y\n", 0), (b"\x03", 130)])
+@pytest.mark.parametrize(("answer", "code"), [(b"n\n", 5), (b"y\n", 0), (b"\x03", 130)])
 def test_answers(tiny: Path, person: Path, answer: bytes, code: int) -> None:
     tiny_model.write_package(locations.models_folder())
     ours, theirs = pty.openpty()

@@ -98,7 +98,8 @@ class Vault:
     def locked(self) -> Iterator[Ledger]:
         """Keep other processes out, end what an earlier one left half done, give the ledger.
 
-        Raises `ActionError` when another process is at it for a minute, `JournalError`.
+        Raises `ActionError` when another process is at it for a minute or the folder cannot be
+        used, `JournalError`.
         """
         try:
             os.makedirs(self._files, 0o700, exist_ok=True)
@@ -109,20 +110,26 @@ class Vault:
         except OSError as error:
             raise unusable(self.folder, error) from error
         try:
-            deadline = time.monotonic() + _PATIENCE_S
-            while not try_to_lock(lock):
-                if time.monotonic() >= deadline:
-                    raise ActionError(
-                        f"another process has been moving pictures in {self.folder} for "
-                        f"{_PATIENCE_S:.0f} seconds",
-                        hint="wait for it, and try again",
-                    )
-                time.sleep(0.02)
-            self._follow()
-            self._finish()
+            try:
+                self._wait_for(lock)
+                self._follow()
+                self._finish()
+            except OSError as error:
+                raise unusable(self.folder, error) from error
             yield self._ledger
         finally:
             os.close(lock)
+
+    def _wait_for(self, lock: int) -> None:
+        deadline = time.monotonic() + _PATIENCE_S
+        while not try_to_lock(lock):
+            if time.monotonic() >= deadline:
+                raise ActionError(
+                    f"another process has been moving pictures in {self.folder} for "
+                    f"{_PATIENCE_S:.0f} seconds",
+                    hint="wait for it, and try again",
+                )
+            time.sleep(0.02)
 
     def write(self, *records: dict[str, Json]) -> None:
         """Append to the journal and follow it; only with the lock held. Raises `JournalError`."""
@@ -321,26 +328,37 @@ def unusable(folder: str, error: OSError) -> ActionError:
 def open_vault(folder: str, warn: Callable[[str], None], *, create: bool) -> Vault | None:
     """Return the quarantine in the folder `folder`, or None when there is none to be had there.
 
-    None also when what has its name belongs to somebody else or is no folder. Raises OSError when
-    it cannot be made.
+    `look_at` says why there is none. Raises OSError when it cannot be made.
     """
     path = os.path.join(folder, QUARANTINE_NAME)
     if create:
         with contextlib.suppress(FileExistsError):
             os.mkdir(path, 0o700)
             sync_folder(folder)
+    if look_at(path) is not None:
+        return None
+    if sys.platform != "win32" and stat.S_IMODE(os.lstat(path).st_mode) != 0o700:
+        with contextlib.suppress(OSError):
+            os.chmod(path, 0o700)
+        if create and stat.S_IMODE(os.lstat(path).st_mode) & 0o077:
+            warn(f"{path} is on a file system without permissions: others may look into it")
+    return Vault(path, warn)
+
+
+def look_at(path: str) -> str | None:
+    """Return None for a quarantine of ours, "" when nothing is there, else why it is no use.
+
+    The one place that knows what an error of looking at a quarantine means: its disk may be
+    unplugged, or the program behind a FUSE mount dead.
+    """
     try:
         found = os.lstat(path)
     except FileNotFoundError:
-        return None
+        return ""
+    except OSError as error:
+        return f"it cannot be looked at: {error.strerror or error}"
     if not stat.S_ISDIR(found.st_mode):
-        return None
-    if sys.platform != "win32":
-        if found.st_uid != os.geteuid():
-            return None
-        if stat.S_IMODE(found.st_mode) != 0o700:
-            with contextlib.suppress(OSError):
-                os.chmod(path, 0o700)
-            if create and stat.S_IMODE(os.lstat(path).st_mode) & 0o077:
-                warn(f"{path} is on a file system without permissions: others may look into it")
-    return Vault(path, warn)
+        return "it is no folder"
+    if sys.platform != "win32" and found.st_uid != os.geteuid():
+        return "it belongs to another user"
+    return None

@@ -279,7 +279,7 @@ def repair(yes: Yes = False) -> None:
     safe. Often a line still tells which picture it was about, so that you can decide again. The
     lines stay in the file.
 
-    Exits with 2 when the answer is no.
+    Exits with 5 when the answer is no.
     """
     book = _book()
     contents = book.read()
@@ -305,7 +305,5 @@ def _book() -> RulingBook:
 
 
 def _ask(question: str) -> None:
-    """Go on only when the answer is yes; exit with 2 when it is no."""
-    insist(
-        question, what=f"nobody is there to answer: {question}", otherwise="Nothing was changed."
-    )
+    """Go on only when the answer is yes; exit with 5 when it is no."""
+    insist(question, what=f"this needs an answer: {question}", otherwise="Nothing was changed.")
