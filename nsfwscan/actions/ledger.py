@@ -73,6 +73,8 @@ class Entry:
     decision: str = ""
     score: float | None = None
     model: str = ""
+    by: str = ""
+    """What moved it, `scan` or `watch`; empty in journals of earlier versions."""
     state: State = State.NOT_HELD
     under_way: Deed | None = None
     """A deed of which only the intent is known."""
@@ -143,6 +145,7 @@ def _after(entry: Entry, record: Mapping[str, Any]) -> Entry:
         decision=record["decision"],
         score=record["score"],
         model=record["model"],
+        by=record.get("by", ""),
     )  # fmt: skip
 
 
@@ -153,6 +156,7 @@ class Reason:
     decision: str
     score: float
     model: str
+    by: str = ""
 
 
 def intent(
@@ -178,6 +182,7 @@ def intent(
         "decision": reason.decision,
         "score": reason.score,
         "model": reason.model,
+        "by": reason.by,
     }
 
 

@@ -63,6 +63,23 @@ class Quarantines:
             vault = self._by_folder[folder] = self._make(folder)
         return vault
 
+    def peek_for_picture(self, path: str) -> Vault | None:
+        """Return the quarantine that `for_picture` would return, if it is there; makes nothing.
+
+        Raises `ActionError` when there is no place for one.
+        """
+        if self._chosen is not None:
+            place = os.path.join(self._chosen, QUARANTINE_NAME)
+            if why := look_at(place):
+                raise ActionError(f"the quarantine {place} cannot be used: {why}")
+            return self._open(self._chosen, create=False)
+        folder = os.path.dirname(path)
+        for candidate in candidates(folder):
+            why = look_at(os.path.join(candidate, QUARANTINE_NAME))
+            if not why:  # ours, or to be made
+                return self._open(candidate, create=False)
+        raise _no_place(folder, None)
+
     def existing(self, near: Iterable[str] = ()) -> list[Vault]:
         """Return the quarantines that exist: the known ones, and those in or above `near`.
 
@@ -109,11 +126,7 @@ class Quarantines:
             else:
                 if vault is not None:
                     return vault
-        raise ActionError(
-            f"there is no place for a quarantine on the volume of {folder}"
-            + (f": {problem.strerror}" if problem else ""),
-            hint="give --quarantine a folder that can be written to",
-        )
+        raise _no_place(folder, problem)
 
     def _open(self, folder: str, *, create: bool) -> Vault | None:
         if folder not in self._vaults:
@@ -121,7 +134,7 @@ class Quarantines:
             if vault is None:
                 return None
             self._vaults[folder] = vault
-            if create and self._chosen is None:
+            if create:
                 self._remember(folder)
         return self._vaults[folder]
 
@@ -147,6 +160,14 @@ def own_paths() -> tuple[str, ...]:
     """Return the quarantine folders that are known of. No folder of that name is ever scanned."""
     known = Quarantines(None, lambda _sentence: None)._known()
     return tuple(os.path.join(folder, QUARANTINE_NAME) for folder in known)
+
+
+def _no_place(folder: str, problem: OSError | None) -> ActionError:
+    return ActionError(
+        f"there is no place for a quarantine on the volume of {folder}"
+        + (f": {problem.strerror}" if problem else ""),
+        hint="give --quarantine a folder that can be written to",
+    )
 
 
 def _working_folder() -> str:

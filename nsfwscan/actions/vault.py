@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 LOCK_NAME = "lock"
 FILES_NAME = "files"
+RESTORED_BEFORE = "it was restored from quarantine before"
 BATCH = 64
 """Deeds that share their fsyncs: two for the journal, one or two for the folders."""
 _PATIENCE_S = 60.0
@@ -182,7 +183,7 @@ class Vault:
                 number = uuid.uuid4().hex
                 numbers.append(number)
                 if not again and picture.sha256.hex() in restored:
-                    ends.append(Moved(Outcome.LEFT, None, "it was restored from quarantine before"))
+                    ends.append(Moved(Outcome.LEFT, None, RESTORED_BEFORE))
                     continue
                 try:
                     intents.append(self._intent(number, picture, reason))
@@ -206,7 +207,29 @@ class Vault:
             except JournalError as error:
                 # The pictures are in and their intents are on the disk: nothing is lost.
                 self.warn(f"{error}; the next use of the quarantine completes it")
+            for at, (number, one) in enumerate(zip(numbers, wanted, strict=True)):
+                if moved[at].outcome is Outcome.DONE and one.picture.status.st_nlink > 1:
+                    detail = "; ".join(filter(None, (moved[at].detail, self._links(number, one))))
+                    moved[at] = moved[at]._replace(detail=detail)
             return moved
+
+    def _links(self, number: str, one: Wanted) -> str:
+        """Say how many names outside the quarantine still lead to a picture that was moved in."""
+        picture = one.picture
+        try:
+            if picture.file < 0:  # Windows, where it had to be closed
+                outside = os.lstat(self.file_of(number)).st_nlink
+            else:
+                outside = os.fstat(picture.file).st_nlink
+            for held in self._ledger.held:
+                if held.inode == picture.status.st_ino:  # a copy has an inode of its own
+                    outside -= os.lstat(self.file_of(held.id)).st_ino == held.inode
+        except OSError:
+            return ""
+        if outside <= 0:
+            return ""
+        many = "other hard link still leads" if outside == 1 else "other hard links still lead"
+        return f"{outside:,} {many} to it"
 
     def _intent(self, number: str, picture: ScoredFile, reason: Reason) -> dict[str, Json]:
         folder_mode = stat.S_IMODE(os.stat(os.path.dirname(picture.path)).st_mode)
@@ -224,20 +247,14 @@ class Vault:
             return moved, [{**step(number, Deed.QUARANTINE, Step.NOT_DONE), "why": moved.detail}]
         except OSError as error:
             return self.settle(number, error)
-        details = []
-        others = picture.status.st_nlink - 1
-        if others:
-            names = "one other name" if others == 1 else f"{others:,} other names"
-            details.append(f"{names} (hard links) still lead to it")
-        if missing:
-            details.append(f"the copy lacks: {', '.join(missing)}")
+        detail = f"the copy lacks: {', '.join(missing)}" if missing else ""
         # Once more what the intent says, so that one damaged line of two loses no path.
         record: dict[str, Json] = {
             **step(number, Deed.QUARANTINE, Step.DONE),
             "path": picture.path,
             "sha256": picture.sha256.hex(),
         }
-        return Moved(Outcome.DONE, self.file_of(number), "; ".join(details)), [record]
+        return Moved(Outcome.DONE, self.file_of(number), detail), [record]
 
     def settle(self, number: str, error: OSError) -> tuple[Moved, list[dict[str, Json]]]:
         """Find out how far a deed got that ended with an error, and bring it to one end.

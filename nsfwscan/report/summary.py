@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -25,11 +26,27 @@ _CALLED = {
 }
 _ENDS = {
     Outcome.DONE: "done",
-    Outcome.WOULD: "would be tried (dry run)",
+    Outcome.WOULD: "would be done (dry run)",
     Outcome.LEFT: "left as they are",
     Outcome.HELD_BACK: "held back",
     Outcome.FAILED: "failed",
 }
+
+
+_MOVES = {ActionName.QUARANTINE, ActionName.TRASH}
+
+
+def _end(action: ActionName, outcome: Outcome) -> str:
+    if action in _MOVES and outcome is Outcome.DONE:
+        return "moved"
+    if action in _MOVES and outcome is Outcome.WOULD:
+        return "would be moved (dry run)"
+    return _ENDS[outcome]
+
+
+def _with_tilde(path: str) -> str:
+    home = os.path.join(os.path.expanduser("~"), "")
+    return f"~/{path[len(home) :]}" if len(home) > 1 and path.startswith(home) else path
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +113,18 @@ class Summary:
         parts = []
         for action in ActionName:
             ends = [
-                f"{number:,} {_ENDS[outcome]}"
+                f"{number:,} {_end(action, outcome)}"
                 for outcome in Outcome
                 if (number := self.acts.numbers[action, outcome])
             ]
             if ends:
                 parts.append(f"{_CALLED[action]}: {', '.join(ends)}. ")
+        if self.acts.quarantines:
+            places = ", ".join(
+                f"{number:,} in {_with_tilde(path)}"
+                for path, number in self.acts.quarantines.items()
+            )
+            parts.append(f"Moved pictures: {places}; undo: nsfwscan quarantine restore --all. ")
         return "".join(parts)
 
     def record(self) -> dict[str, Json]:

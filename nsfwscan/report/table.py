@@ -62,8 +62,17 @@ class TableReporter:
         if not quiet and (act.outcome is not Outcome.DONE or act.detail):
             self._acts.append(act)
 
+    def show(self) -> None:
+        """Write the tables so far; the end writes what comes after."""
+        self._write()
+        self._stream.flush()
+        self._decided, self._others, self._acts = [], [], []
+
     def end(self, _summary: dict[str, Json], /) -> None:
         """Write the tables; nothing when there is nothing to show."""
+        self._write()
+
+    def _write(self) -> None:
         if not self._decided and not self._others and not self._acts:
             return
         text = io.TextIOWrapper(self._stream, encoding="utf-8", write_through=True)

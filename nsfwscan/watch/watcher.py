@@ -34,6 +34,7 @@ from nsfwscan.images.discover import (
     is_named_like_a_picture,
     join,
 )
+from nsfwscan.report.text import count
 from nsfwscan.results import (
     Decision,
     Failed,
@@ -81,6 +82,8 @@ _POLL_SHARE = 0.01
 """Polling may take this share of the time."""
 _ABSENCE_S = 1.5
 """Beyond the settling time: how long a moved picture may take to turn up."""
+_COPIED_S = 60.0
+"""How long before its original is missed a copy on another disk may have been written."""
 _LAST_ARRANGE_S = 2.0
 """Whoever ends a watcher does not want to wait for long."""
 _RESTART_S = 30.0
@@ -116,11 +119,14 @@ class WatchState(NamedTuple):
     """Folders below the roots that the system watches for us."""
     folders: int
     pictures: int
+    """Files that are known or wait to be looked at, each counted once."""
     queue: int
     scanned: int
     flagged: int
     failed: int
     reconciled_at: float | None
+    complete: bool
+    """Whether everything has been looked at, and scanned, at least once."""
     degraded: tuple[str, ...]
     paused: str
     loaded: bool
@@ -203,6 +209,7 @@ class Watcher:
         self._walk_s = 0.0
         self._rate = 0.0
         self._reconciled_at: float | None = None
+        self._complete = False
         self._scanned = self._flagged = self._failed = 0
         self._paused = ""
         self._settled_since = math.inf
@@ -455,7 +462,9 @@ class Watcher:
                 len(walk.visited), self._walk_s, walk.why,
             )  # fmt: skip
         unlisted = len(walk.closed)
-        self._conditions.note("closed", f"{unlisted} folders cannot be listed" if unlisted else "")
+        self._conditions.note(
+            "closed", f"{count(unlisted, 'folder')} cannot be listed" if unlisted else ""
+        )
         self._count_watches()
         self._schedule()
 
@@ -600,14 +609,35 @@ class Watcher:
         if found.st_nlink > 1:
             # The system tells of one name only, and others may be ours, too.
             self._next_poll = min(self._next_poll, now + self._poll_s)
-        self._count(result)
-        came_from = self._absent.earlier_path(path, sha256) if before is None else ""
+        came_from = ""
+        if before is None:
+            came_from = self._absent.earlier_path(
+                path, sha256, lambda one, since: self._may_be_from(one, since, look)
+            )
         if came_from:
-            self._drop(came_from)
+            self._drop(came_from)  # counted under its earlier path
             event = Event.MOVED
         else:
+            self._count(result)
             event = Event.NEW if before is None else Event.CHANGED
         self._sink.change(Change(event, path, result, came_from))
+
+    def _may_be_from(self, earlier: str, since: float, look: _Look) -> bool:
+        """Return True if the file `look` is about may be the one that was at `earlier`.
+
+        Equal content is not enough: it may be another copy that has been there for long. A rename
+        keeps the inode; a move to another disk makes a file that is about as new as the loss of
+        the old one, which was missed at `since`.
+        """
+        entry = self._inventory.get(earlier)
+        if entry is None:
+            return False
+        before, now = FileKey.unpack(entry.key), FileKey.unpack(look.key)
+        if look.loose:  # no inode numbers to rely on
+            return before.mtime_ns == now.mtime_ns
+        if before.inode == now.inode:
+            return True
+        return _still_s(look.key) <= time.monotonic() - since + _COPIED_S
 
     def _withhold(self, path: str) -> None:
         """Let the library know no more of a file than was told; its scan located what was not."""
@@ -718,16 +748,28 @@ class Watcher:
             self._roots,
             self._observation.watched,
             len(self._inventory.inodes),
-            len(self._inventory),
+            len(self._inventory) + self._unknown(),
             len(self._settling) + len(self._ready) + len(self._absent),
             self._scanned,
             self._flagged,
             self._failed,
             self._reconciled_at,
+            self._is_complete(),
             self._conditions.reasons,
             self._paused,
             self._workshop.engine.loaded,
         )
+
+    def _unknown(self) -> int:
+        """Return how many paths wait that are not in the inventory."""
+        waiting = {*self._ready, *self._settling.unjudged()}
+        return sum(self._inventory.get(path) is None for path in waiting)
+
+    def _is_complete(self) -> bool:
+        """Return True once there was a first look at everything, and what it found is scanned."""
+        if self._reconciled_at is not None and self._walk is None and not self._ready:
+            self._complete = True
+        return self._complete
 
     def _count(self, result: ScanResult) -> None:
         if isinstance(result, Failed):
