@@ -101,6 +101,51 @@ def test_what_is_known_outlives_the_watcher(root: Path, library: Library, pool: 
     assert len(pool.decoded) == 6
 
 
+def test_another_old_copy_of_a_deleted_picture_has_not_moved(
+    root: Path, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watcher, "_COPIED_S", 0.0)
+    first = picture(root / "a" / "x.jpg", b"same")
+    with watching(root, library=library) as running:
+        running.until_as(root)
+    first.unlink()
+    picture(root / "b" / "y.jpg", b"same")
+    time.sleep(1.5)  # it was there for long before the watcher looked
+    told = Told()
+    told.know(library, root)
+    with watching(root, library=library, told=told) as running:
+        running.until_as(root)
+    assert sorted(told.lines) == [("gone", "x.jpg"), ("new", "y.jpg")]
+
+
+def test_a_picture_that_moved_while_no_watcher_ran_has_moved_among_equal_ones(
+    root: Path, library: Library
+) -> None:
+    for name in ("a", "b"):
+        picture(root / name / f"{name}.jpg", b"same")
+    with watching(root, library=library) as running:
+        running.until_as(root)
+    (root / "a" / "a.jpg").unlink()
+    (root / "c").mkdir()
+    (root / "b" / "b.jpg").rename(root / "c" / "a.jpg")
+    told = Told()
+    told.know(library, root)
+    with watching(root, library=library, told=told) as running:
+        running.until_as(root)
+    moved = [one for one in told.changes if one.event is Event.MOVED]
+    assert [one.path for one in moved] == [str(root / "c" / "a.jpg")]
+
+
+def test_the_state_counts_each_picture_once(root: Path, library: Library) -> None:
+    picture(root / "a.jpg", b"content")
+    with watching(root, library=library) as running:
+        running.until(lambda: len(running.told.changes) == 1)
+        (root / "a.jpg").rename(root / "b.jpg")
+        running.until(lambda: len(running.told.changes) == 2)
+        state = running.watcher.state()
+        assert (state.scanned, state.pictures, state.complete) == (1, 1, True)
+
+
 def test_a_young_file_is_located_later_without_a_second_event(
     root: Path, library: Library, pool: FakePool
 ) -> None:

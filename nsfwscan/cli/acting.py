@@ -12,6 +12,7 @@ from nsfwscan.actions.act import Actor
 from nsfwscan.actions.limit import Limit
 from nsfwscan.actions.quarantine import Quarantines
 from nsfwscan.actions.rules import Rule, rule_of
+from nsfwscan.acts import ActTally
 from nsfwscan.cli.ask import is_sure
 from nsfwscan.cli.talk import Talk
 from nsfwscan.report.record import Recorder
@@ -81,6 +82,7 @@ class ActingSink:
         self._actor = actor
         self._confirm = confirm
         self._beat = beat
+        self.tally = ActTally()
         self._waiting = False
         self._state: Callable[[], WatchState] | None = None
 
@@ -116,6 +118,7 @@ class ActingSink:
     def _act(self, state: WatchState) -> None:
         self._waiting = False
         for act in self._actor.carry_out(self._confirm, among=state.pictures):
+            self.tally.count(act)
             self._lines.act(act)
             if self._state is not None:
                 self._beat(self._state())

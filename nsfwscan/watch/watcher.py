@@ -127,6 +127,9 @@ class WatchState(NamedTuple):
     reconciled_at: float | None
     complete: bool
     """Whether everything has been looked at, and scanned, at least once."""
+    unread: int
+    """Folders that the last look at everything could not list, roots that were not there, and
+    pictures that have no verdict yet."""
     degraded: tuple[str, ...]
     paused: str
     loaded: bool
@@ -200,7 +203,7 @@ class Watcher:
         self._walk: _Walk | None = None
         self._wanted: dict[str, None] = {}
         """Reasons for a reconcile that has not begun."""
-        self._stopping = False
+        self._stopping = self._is_scanning = False
         self._scanner_stop: Callable[[], None] = lambda: None
         self._since = time.time()
         self._last_beat = self._last_gather = -math.inf
@@ -210,6 +213,7 @@ class Watcher:
         self._rate = 0.0
         self._reconciled_at: float | None = None
         self._complete = False
+        self._unlisted = 0
         self._scanned = self._flagged = self._failed = 0
         self._paused = ""
         self._settled_since = math.inf
@@ -226,6 +230,11 @@ class Watcher:
         """Kill the processes that decode; the caller is about to exit without tidying up."""
         self._workshop.engine.abandon()
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether pictures are being looked at, or wait for it."""
+        return self._walk is not None or bool(self._ready) or self._is_scanning
+
     # The loop
 
     def run(self) -> None:
@@ -238,6 +247,9 @@ class Watcher:
             while not self._stopping:
                 self._turn()
                 if self._options.once and self._is_done():
+                    left = self._unjudged()
+                    reason = f"{count(left, 'picture')} did not settle and got no verdict"
+                    self._conditions.note("unsettled", reason if left else "")
                     break
                 self._sleep()
         finally:
@@ -457,14 +469,12 @@ class Watcher:
         self._walk_s = time.monotonic() - walk.began
         self._reconciled_at = time.time()
         if walk.why != _IN_TIME:  # a watcher that polls would fill the log with it
-            _log.info(
-                "looked at %d folders in %.1f s, because of: %s",
-                len(walk.visited), self._walk_s, walk.why,
-            )  # fmt: skip
-        unlisted = len(walk.closed)
-        self._conditions.note(
-            "closed", f"{count(unlisted, 'folder')} cannot be listed" if unlisted else ""
-        )
+            folders = count(len(walk.visited), "folder")
+            _log.info("looked at %s in %.1f s, because of: %s", folders, self._walk_s, walk.why)
+        closed = len(walk.closed)
+        self._unlisted = closed + len(self._roots) - len(walk.roots)
+        reason = f"{count(closed, 'folder')} cannot be listed" if closed else ""
+        self._conditions.note("closed", reason)
         self._count_watches()
         self._schedule()
 
@@ -542,6 +552,7 @@ class Watcher:
             self._scanner_stop = scanner.stop
             if self._stopping:
                 scanner.stop()
+            self._is_scanning = True
             for result in scanner.scan_listings(_listings(batch)):
                 look = left.pop(result.path, None)
                 if look is not None:
@@ -563,6 +574,7 @@ class Watcher:
                     self._miss(path)
         finally:
             self._scanner_stop = lambda: None
+            self._is_scanning = False
         took = time.monotonic() - began
         self._rate = len(batch) / max(took, 0.001)
         self._ledger.note_changed(map(os.path.dirname, batch))
@@ -755,6 +767,7 @@ class Watcher:
             self._failed,
             self._reconciled_at,
             self._is_complete(),
+            self._unlisted + self._unjudged(),
             self._conditions.reasons,
             self._paused,
             self._workshop.engine.loaded,
@@ -764,6 +777,9 @@ class Watcher:
         """Return how many paths wait that are not in the inventory."""
         waiting = {*self._ready, *self._settling.unjudged()}
         return sum(self._inventory.get(path) is None for path in waiting)
+
+    def _unjudged(self) -> int:
+        return len({*self._ready, *self._settling.unjudged()})
 
     def _is_complete(self) -> bool:
         """Return True once there was a first look at everything, and what it found is scanned."""
