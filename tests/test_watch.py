@@ -192,7 +192,7 @@ def test_a_burst_makes_few_scans_and_few_transactions(
         Library, "write", lambda self, *rows: (writes.append(len(rows[0])), real(self, *rows))[1]
     )
     with watching(root, library=library) as running:
-        running.until_reconciled()
+        running.until_first_look()
         for at in range(1000):
             picture(root / f"{at}.jpg", b"%d" % at)
         running.until_as(root)
@@ -288,7 +288,7 @@ def _move_in(root: Path) -> None:
 @pytest.mark.parametrize("arrive", [_make_and_write, _untar, _copy, _move_in])
 def test_W3_of_trees_that_appear_at_once_nothing_is_missed(root: Path, arrive) -> None:
     with watching(root) as running:
-        running.until_reconciled()
+        running.until_first_look()
         arrive(root)
         running.until_as(root, within_s=trials(30, 100))
         assert running.watcher.state().degraded == ()
@@ -357,7 +357,7 @@ def test_W4_one_verdict_for_the_final_content_and_none_for_a_part(
     if known:
         picture(path, b"\x00 before")
     with watching(root, library=library) as running:
-        running.until_reconciled()
+        running.until_first_look()
         running.until_as(root)
         before = len(running.told.changes)
         save(path, final)
@@ -421,7 +421,7 @@ def test_what_was_located_and_vanished_untold_is_not_said_to_be_gone(
     with watching(root, library=library, told=told) as running:
         running.until(lambda: not path.exists())
     with watching(root, library=library, told=told) as running:
-        running.until_reconciled()
+        running.until_first_look()
         time.sleep(2)
     assert told.changes == []
 
@@ -550,7 +550,7 @@ def test_W6_a_folder_that_cannot_be_listed_loses_nothing(
 
 def test_lost_hints_are_made_up_for(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with watching(root) as running:
-        running.until_reconciled()
+        running.until_first_look()
         deaf(monkeypatch)
         picture(root / "sub" / "a.jpg", b"unheard")
         time.sleep(0.5)
@@ -564,7 +564,7 @@ def test_more_hints_than_are_kept_make_a_reconcile(
 ) -> None:
     monkeypatch.setattr("nsfwscan.watch.events._MOST_HINTS", 20)
     with watching(root) as running:
-        running.until_reconciled()
+        running.until_first_look()
         for at in range(200):
             picture(root / f"{at}.jpg", b"%d" % at)
         running.until_as(root)
@@ -574,7 +574,7 @@ def test_a_dead_observer_is_replaced(
     root: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
 ) -> None:
     with watching(root) as running:
-        running.until_reconciled()
+        running.until_first_look()
         events = running.watcher._events
         observer = events._observers[str(root)]
         observer.stop()
@@ -592,7 +592,7 @@ def test_L2_a_clock_that_jumps_makes_a_reconcile(
 ) -> None:
     real, offset = time.time, 0
     with watching(root) as running:
-        running.until_reconciled()
+        running.until_first_look()
         deaf(monkeypatch)
         monkeypatch.setattr(watcher.time, "time", lambda: real() + offset)
         for turn, offset in enumerate((86_400, -86_400)):  # noqa: B007  the clock reads it
@@ -609,7 +609,7 @@ def test_polling_finds_what_nobody_reports(
     if not poll:  # as on a network file system
         monkeypatch.setattr(watcher.Places, "is_silent", lambda *_: True)
     with watching(root, poll=poll) as running:
-        running.until_reconciled()
+        running.until_first_look()
         picture(root / "a.jpg", b"unheard")
         running.until_as(root, within_s=5)
         assert bool(running.watcher.state().degraded) is not poll

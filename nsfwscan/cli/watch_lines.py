@@ -119,18 +119,22 @@ def _line(change: Change) -> str:
     line += readable(change.path)
     if change.came_from:
         line += f"  (was {readable(change.came_from)})"
-    if _by_a_person(result):
-        line += "  (decided by a person)"
+    line += _by_a_person(result)
     if isinstance(result, Failed | Skipped) and result.detail:
         line += f"  ({readable(result.detail)})"
     return line
 
 
-def _by_a_person(result: ScanResult | None) -> bool:
+def _by_a_person(result: ScanResult | None) -> str:
+    """Say that a person decided, and about which picture."""
     match result:
-        case Scanned():
-            return result.verdict.ruling is not None
-        case Failed():
-            return result.ruling is not None
+        case Scanned() if result.verdict.ruling is not None:
+            near = result.verdict.near
+            if near is None:
+                return "  (decided by a person)"
+            of = readable(near.path) or near.sha256.hex()[:12]
+            return f"  (decided by a person, of one like it: {of})"
+        case Failed() if result.ruling is not None:
+            return "  (decided by a person)"
         case _:
-            return False
+            return ""

@@ -94,14 +94,14 @@ class TableReporter:
             table.add_column("decision")
             table.add_column("score", justify="right")
             if ruled:
-                table.add_column("decided by")
+                table.add_column("decided by", overflow="fold")
             table.add_column("picture", overflow="fold")
             for one in sorted(self._decided, key=_by_score):
                 style = _STYLES[one.decision]
                 table.add_row(
                     f"[{style}]{one.decision}[/{style}]",
                     "-" if one.score is None else _cut(one.score),
-                    *([one.by] if ruled else []),
+                    *([_plain(readable(one.by))] if ruled else []),
                     _plain(readable(one.path)),
                 )
             console.print(table)
@@ -157,7 +157,7 @@ def _decided_by(verdict: Verdict) -> str:
         return MODEL
     if verdict.near is None:
         return "a person"
-    return f"a person, of one like it ({verdict.near.sha256.hex()[:12]})"
+    return f"a person, of one like it ({verdict.near.path or verdict.near.sha256.hex()[:12]})"
 
 
 def _by_score(row: _Row) -> tuple[float, str]:
