@@ -12,6 +12,7 @@ append; `read` passes it over. Any other line that is not whole is kept, reporte
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import stat
@@ -221,15 +222,26 @@ def _repair(file: int) -> int:
 
 def _write(file: int, data: bytes) -> None:
     os.lseek(file, 0, os.SEEK_END)
+    write_all(file, data)
+
+
+def write_all(file: int, data: bytes) -> None:
+    """Write all of `data`. Raises OSError, also for a file system that takes nothing any more."""
     rest = memoryview(data)
     while rest:
-        rest = rest[os.write(file, rest) :]
+        written = os.write(file, rest)
+        if not written:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        rest = rest[written:]
 
 
 def _read_all(file: int) -> bytes:
+    """Read what the file holds now: it may grow, by a program that takes no lock."""
+    left = os.fstat(file).st_size
     parts = []
-    while part := os.read(file, 1 << 20):
+    while left > 0 and (part := os.read(file, min(left, 1 << 20))):
         parts.append(part)
+        left -= len(part)
     return b"".join(parts)
 
 

@@ -24,10 +24,11 @@ from sizes import trials
 from nsfwscan.actions import moves, recovery, vault
 from nsfwscan.actions.giveback import delete, verify
 from nsfwscan.actions.quarantine import Quarantines, candidates, own_paths
-from nsfwscan.actions.scored_file import ScoredFile
+from nsfwscan.actions.scored_file import ScoredFile, Unwilling, digest
 from nsfwscan.actions.vault import Wanted
 from nsfwscan.errors import ActionError, JournalError
 from nsfwscan.images.discover import QUARANTINE_NAME
+from nsfwscan.journal import write_all
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="owners, modes, links")
 
@@ -584,6 +585,43 @@ def test_a_journal_with_a_path_that_can_be_no_picture_raises_nothing(
     (one,) = restore_all(q)
     assert one.moved.outcome.value == "failed"
     assert "where it was is not known" in one.moved.detail
+
+
+def test_reading_a_file_to_which_somebody_writes_for_ever_ends(
+    folder: Path, q: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = picture(folder / "a.jpg", b"0" * 100)
+    real, reads = os.read, 0
+
+    def read(file: int, most: int) -> bytes:
+        nonlocal reads
+        reads += 1
+        assert reads < 100
+        return real(file, most) or b"1" * 1000
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "read", read)
+        file = os.open(path, os.O_RDONLY)
+        try:
+            known = hashlib.sha256(b"0" * 100).digest()
+            assert digest(file) != known
+            with pytest.raises(Unwilling):
+                moves.copy(file, str(folder / "copy"), moves.Facts.of(file), known)
+        finally:
+            os.close(file)
+    assert os.listdir(folder) == ["a.jpg"]
+
+
+def test_a_file_system_that_takes_no_more_bytes_is_an_error(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "write", lambda *_: 0)
+    file = os.open(folder, os.O_RDONLY)
+    try:
+        with pytest.raises(OSError, match="Input/output error"):
+            write_all(file, b"x")
+    finally:
+        os.close(file)
 
 
 def test_what_somebody_restored_is_not_moved_again(folder: Path, q: Path) -> None:

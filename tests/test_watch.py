@@ -677,6 +677,40 @@ def test_decoders_that_do_not_start_are_tried_again(
     assert any("too many processes" in one for one in running.warnings)
 
 
+def test_once_ends_where_decoders_do_not_start(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_given: object, **_more: object) -> None:
+        raise NsfwscanError("no decoder starts")
+
+    monkeypatch.setattr("nsfwscan.session.Workshop.scanner", broken)
+    picture(root / "a.jpg", b"content")
+    with watching(root, once=True) as running:
+        running._thread.join(20)
+        assert not running._thread.is_alive()
+        assert running.watcher.state().unread == 1
+
+
+def test_once_ends_in_a_tree_that_never_rests(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watcher, "_LAST_WAIT_S", 1.0)
+    done = threading.Event()
+
+    def write() -> None:
+        number = 0
+        while not done.is_set():
+            picture(root / f"{number % 50}.jpg", b"%d" % number)
+            number += 1
+            time.sleep(0.01)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        with watching(root, once=True) as running:
+            running._thread.join(30)
+            assert not running._thread.is_alive()
+    finally:
+        done.set()
+        writer.join()
+
+
 def test_the_engine_is_unloaded_when_idle_and_comes_back(
     root: Path, library: Library, pool: FakePool
 ) -> None:

@@ -89,7 +89,7 @@ _LAST_ARRANGE_S = 2.0
 _RESTART_S = 30.0
 """How long to wait after decoders or library would not work."""
 _LAST_WAIT_S = 60.0
-"""How long `once` waits for files that do not settle."""
+"""How long `once` waits, after its first complete look, for files that do not settle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +216,7 @@ class Watcher:
         self._unlisted = 0
         self._scanned = self._flagged = self._failed = 0
         self._paused = ""
-        self._settled_since = math.inf
+        self._complete_at = math.inf
 
     # From outside, also from signal handlers
 
@@ -680,6 +680,8 @@ class Watcher:
         self._conditions.note("score", f"pictures cannot be scored: {why}")
         for path, look in left.items():
             self._ready.setdefault(path, look)
+        if self._options.once:
+            self._stopping = True  # there is no later
 
     def _batch_size(self) -> int:
         return int(min(max(self._rate * _BATCH_AIM_S, _LEAST_BATCH), _MOST_BATCH))
@@ -795,15 +797,18 @@ class Watcher:
             self._flagged += result.verdict.decision is Decision.NSFW
 
     def _is_done(self) -> bool:
-        """Tell whether all there is has been told, for `once`."""
-        if self._walk is not None or self._wanted or self._ready:
-            self._settled_since = math.inf
-            return False
-        if not (len(self._settling) or len(self._absent)):
-            return True
+        """Return True when all there is has been told, for `once`.
+
+        A tree that goes on changing has had its look when that was complete for the first time,
+        and some time to settle.
+        """
         now = time.monotonic()
-        self._settled_since = min(self._settled_since, now)
-        return now - self._settled_since > _LAST_WAIT_S
+        if self._is_complete():
+            self._complete_at = min(self._complete_at, now)
+        if now - self._complete_at > _LAST_WAIT_S:
+            return True
+        busy = self._walk is not None or self._wanted or self._ready
+        return not (busy or len(self._settling) or len(self._absent))
 
     def _tidy(self) -> None:
         """Do what can wait until there is nothing else to do."""
@@ -849,7 +854,10 @@ def _can_be_listed(folder: str, place: str) -> bool:
             with os.scandir(folder):
                 return True
         except (FileNotFoundError, NotADirectoryError):
-            folder = os.path.dirname(folder)
+            upper = os.path.dirname(folder)
+            if upper == folder:
+                return False
+            folder = upper
         except OSError:
             return False
     return False
