@@ -320,6 +320,11 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
             return sorted(entries, key=lambda entry: entry.name)
     except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError as error:
+        raise NsfwscanError(
+            f"{folder} cannot be listed, so what is in it is not known: {error.strerror or error}",
+            hint="make it readable, or run this as its owner",
+        ) from error
 
 
 @contextlib.contextmanager

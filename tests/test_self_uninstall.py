@@ -574,3 +574,20 @@ def test_the_store_still_clears_away_its_own(home: Path) -> None:
     with pytest.raises(Exception, match="no model"):
         ModelStore(str(home / "models")).remove("nothing")
     assert not leftover.exists()
+
+
+def test_a_folder_that_cannot_be_listed_is_said_and_nothing_is_removed(
+    call: Call, tiny: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.scandir
+
+    def refuse(path: str) -> object:
+        if path == str(home / "models"):
+            raise PermissionError(13, "Permission denied", path)
+        return real(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", refuse)
+        done = call("self-uninstall", "--purge", "--yes")
+    assert (done.code, "models cannot be listed" in done.err) == (2, True)
+    assert tiny.is_dir()

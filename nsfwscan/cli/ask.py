@@ -15,6 +15,7 @@ def is_sure(question: str) -> bool:
     try:
         return typer.confirm(question, err=True)
     except typer.Abort:  # typer makes exit code 1 of Ctrl-C here, and that means "flagged"
+        typer.echo(err=True)  # the terminal has written ^C behind the question
         raise typer.Exit(INTERRUPTED) from None
 
 

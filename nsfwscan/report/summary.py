@@ -36,14 +36,6 @@ _ENDS = {
 _MOVES = {ActionName.QUARANTINE, ActionName.TRASH}
 
 
-def _end(action: ActionName, outcome: Outcome) -> str:
-    if action in _MOVES and outcome is Outcome.DONE:
-        return "moved"
-    if action in _MOVES and outcome is Outcome.WOULD:
-        return "would be moved (dry run)"
-    return _ENDS[outcome]
-
-
 def _with_tilde(path: str) -> str:
     home = os.path.join(os.path.expanduser("~"), "")
     return f"~/{path[len(home) :]}" if len(home) > 1 and path.startswith(home) else path
@@ -113,19 +105,25 @@ class Summary:
         parts = []
         for action in ActionName:
             ends = [
-                f"{number:,} {_end(action, outcome)}"
+                self._end(action, outcome, number)
                 for outcome in Outcome
                 if (number := self.acts.numbers[action, outcome])
             ]
             if ends:
                 parts.append(f"{_CALLED[action]}: {', '.join(ends)}. ")
         if self.acts.quarantines:
-            places = ", ".join(
-                f"{number:,} in {_with_tilde(path)}"
-                for path, number in self.acts.quarantines.items()
-            )
-            parts.append(f"Moved pictures: {places}; undo: nsfwscan quarantine restore --all. ")
+            parts.append("Undo: nsfwscan quarantine restore --all. ")
         return "".join(parts)
+
+    def _end(self, action: ActionName, outcome: Outcome, number: int) -> str:
+        if action in _MOVES and outcome is Outcome.WOULD:
+            return f"{number:,} would be moved (dry run)"
+        if action not in _MOVES or outcome is not Outcome.DONE:
+            return f"{number:,} {_ENDS[outcome]}"
+        if action is not ActionName.QUARANTINE or not self.acts.quarantines:
+            return f"{number:,} moved"
+        places = self.acts.quarantines.items()
+        return ", ".join(f"{some:,} moved to {_with_tilde(path)}" for path, some in places)
 
     def record(self) -> dict[str, Json]:
         """Return the same as a record."""
