@@ -559,6 +559,8 @@ def test_a_damaged_picture_comes_back_and_is_named_as_damaged(
     assert "damaged" in results[str(bad)].moved.detail
     assert bad.read_bytes() == damage
     assert vault_in(q).names() == set()
+    (again,) = move_in(q, [bad])
+    assert (again.outcome, again.detail) == ("left", "it was restored from quarantine before")
 
 
 def test_a_picture_that_is_gone_from_the_quarantine_is_not_called_restored(

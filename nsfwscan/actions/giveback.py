@@ -173,7 +173,10 @@ class Restorer:
         if missing:
             details.append(f"it lacks: {', '.join(missing)}")
         moved = Moved(Outcome.DONE, target, "; ".join(details))
-        return GivenBack(entry, moved, damaged), [_end(entry, Deed.RESTORE, moved, target)]
+        end = _end(entry, Deed.RESTORE, moved, target)
+        if damaged:
+            end["sha256"] = found.hex()
+        return GivenBack(entry, moved, damaged), [end]
 
     def _move(self, entry: Entry, held: str, target: str, sha256: bytes) -> tuple[str, ...]:
         """Bring the picture to `target`; return what it lacks there. `sha256` is what it holds."""

@@ -20,7 +20,6 @@ def absolute(path: str) -> str:
         return os.path.abspath(os.path.expanduser(path))
     except OSError as error:  # from getcwd
         raise UsageError(
-            f"{readable(path)} cannot be found: the working folder is gone "
-            f"({error.strerror or error})",
-            hint="change to another folder, or give an absolute path",
+            f"the current folder does not exist any more, so {readable(path)} leads nowhere",
+            hint="change to one that does, or give an absolute path",
         ) from error
