@@ -93,6 +93,9 @@ def test_rules_of_a_configuration() -> None:
         ({"action": "trash", "decision": []}, "no rule can be made of it"),
         ({"action": "trash", "folder": 7}, "folder = 7: it must be the path of a folder"),
         ({"action": "trash", "folder": ""}, "it must be the path of a folder"),
+        ({"action": "trash", "folder": "a\0b"}, "it must be the path of a folder"),
+        ({"action": "copy", "to": "a\0b"}, "it must be the path of a folder"),
+        ({"action": "command", "command": ["x", "a\0b"]}, "it must be a list of words"),
         ({"action": "trash", "to": "x"}, 'to = "x": trash takes none'),
         ({"action": "copy"}, "copy needs to"),
         ({"action": "command"}, "command needs command"),
@@ -133,12 +136,33 @@ def test_actions_of_the_command_line(option: str, rule: Rule) -> None:
 
 
 @pytest.mark.parametrize(
-    "option", ["", "burn", "quarantine=x", "copy", "copy=", "command", "command='", "tag=exif"]
+    "option",
+    [
+        "",
+        "burn",
+        "quarantine=x",
+        "copy",
+        "copy=",
+        "command",
+        "command='",
+        "tag=exif",
+        "copy=a\0b",
+        "command=x a\0b",
+    ],
 )
 def test_a_mistake_in_an_action_is_explained(option: str) -> None:
     with pytest.raises(UsageError) as caught:
         rule_of(option)
     assert caught.value.hint or "No closing quotation" in str(caught.value)
+
+
+def test_a_relative_folder_needs_a_current_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    def getcwd() -> str:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+    monkeypatch.setattr(os, "getcwd", getcwd)
+    with pytest.raises(UsageError, match="the current folder does not exist any more"):
+        rule_of("copy=flagged")
 
 
 def test_a_folder_means_what_is_below_it_and_moves_come_last(tmp_path: Path) -> None:

@@ -215,6 +215,16 @@ def test_a_wrong_action_is_explained_before_anything_is_scanned(
     assert len(done.err.splitlines()) == 2
 
 
+@pytest.mark.parametrize("place", ["", "a\0b"])
+@pytest.mark.parametrize("command", [("scan",), ("watch", "--once")])
+def test_a_quarantine_that_can_be_no_folder_is_refused_in_a_sentence(
+    call: Call, pictures: Path, command: tuple[str, ...], place: str
+) -> None:
+    done = call(*command, "-a", "quarantine", "--quarantine", place, pictures)
+    assert (done.code, done.out, len(done.err.splitlines())) == (2, "", 2)
+    assert (pictures / "red.png").exists()
+
+
 def test_a_quarantine_is_never_scanned(call: Call, pictures: Path, tmp_path: Path) -> None:
     done = call("scan", "-q", "-a", "quarantine", "--quarantine", pictures, pictures)
     assert done.code == 1

@@ -14,6 +14,7 @@ from nsfwscan.actions.quarantine import Quarantines
 from nsfwscan.actions.rules import Rule, rule_of
 from nsfwscan.acts import ActTally
 from nsfwscan.cli.ask import is_sure
+from nsfwscan.cli.paths import absolute
 from nsfwscan.cli.talk import Talk
 from nsfwscan.report.record import Recorder
 
@@ -44,12 +45,13 @@ def rules_of(actions: Iterable[str], configured: tuple[Rule, ...]) -> tuple[Rule
 
 
 def actor_for(options: ActOptions, manifest: ModelManifest, talk: Talk) -> Actor:
-    """Return what follows rules with the results of a model."""
+    """Return what follows rules with the results of a model. Raises `UsageError`."""
+    quarantine = None if options.quarantine is None else absolute(options.quarantine)
     return Actor(
         options.rules,
         record=Recorder(manifest).record,
         model=f"{manifest.package} {manifest.fingerprint[:12]}",
-        quarantines=Quarantines(options.quarantine, talk.warn),
+        quarantines=Quarantines(quarantine, talk.warn),
         say=talk.say,
         warn=talk.warn,
         dry_run=options.dry_run,
