@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -50,10 +51,15 @@ class ActTally:
     """Counts of the acts of one run."""
 
     numbers: Counter[tuple[ActionName, Outcome]] = field(default_factory=Counter)
+    quarantines: Counter[str] = field(default_factory=Counter)
+    """How many pictures went to which quarantine folder."""
 
     def count(self, act: Act) -> None:
         """Count one act."""
         self.numbers[act.action, act.outcome] += 1
+        done = act.outcome is Outcome.DONE and act.action is ActionName.QUARANTINE
+        if done and act.target is not None:  # QUARANTINE/files/ID
+            self.quarantines[os.path.dirname(os.path.dirname(act.target))] += 1
 
     def of(self, outcome: Outcome) -> int:
         """Return how many acts ended so."""

@@ -12,6 +12,7 @@ append; `read` passes it over. Any other line that is not whole is kept, reporte
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import stat
@@ -22,9 +23,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nsfwscan.errors import JournalError
+from nsfwscan.whole_file import replace_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 if sys.platform == "win32":
     import msvcrt
@@ -35,6 +37,8 @@ Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | 
 
 _HEAD = b'{"crc32":"%08x","record":'
 _HEAD_BYTES = len(_HEAD % 0)
+_MOST_REPLACED = 10
+"""How often another process may replace the file, to compact it, while its lock is waited for."""
 _PATIENCE_S = 30.0
 """An append takes milliseconds. Who holds the lock for this long has been stopped."""
 _FLAGS = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
@@ -98,33 +102,51 @@ class Journal:
             return JournalContents([], ())
         except OSError as error:
             raise self._failure("read", error) from error
-        *lines, last = data.split(b"\n")
-        # An editor took the last newline away, or damage put another byte in its place. The first
-        # is a record; the second is reported, for what stands there was promised to somebody.
-        if _is_whole(last) or _is_whole(last[:-1]):
-            lines.append(last)
-        records, damaged = [], []
-        for number, line in enumerate(lines, 1):
-            record = _record(line)
-            if record is None:
-                damaged.append(number)
-            else:
-                records.append(record)
-        return JournalContents(records, tuple(damaged))
+        return _parse(data)
+
+    def compact(self, keep: Callable[[list[dict[str, Any]]], Sequence[Mapping[str, Json]]]) -> bool:
+        """Rewrite the file whole with what `keep` makes of its records; return True if it was.
+
+        A file with damaged lines is left as it is, and so is one that cannot be replaced: nothing
+        is lost then.
+        """
+        try:
+            with self._opened(os.O_RDWR) as file:
+                _repair(file)
+                os.lseek(file, 0, os.SEEK_SET)
+                contents = _parse(_read_all(file))
+                if contents.damaged:
+                    return False
+                lines = b"".join(map(_line, keep(contents.records)))
+                replace_file(self.path, lines, mode=0o600, sync=True)
+        except (OSError, JournalError):
+            return False
+        return True
 
     @contextlib.contextmanager
     def _opened(self, flags: int) -> Iterator[int]:
         """Open the file and hold its lock. Readers take it too: none sees half an append."""
-        file = os.open(self.path, flags | _FLAGS, 0o600)
+        for left in reversed(range(_MOST_REPLACED)):
+            file = os.open(self.path, flags | _FLAGS, 0o600)
+            try:
+                if not stat.S_ISREG(os.fstat(file).st_mode):
+                    raise JournalError(
+                        f"{self.path} is not a regular file", hint="move away what is there"
+                    )
+                self._lock(file)
+                # In the end it is a file system whose numbers cannot be relied on.
+                if self._is_current(file) or not left:
+                    yield file
+                    return
+            finally:
+                os.close(file)  # gives the lock up
+
+    def _is_current(self, file: int) -> bool:
+        """Return False if the file was replaced while its lock was waited for."""
         try:
-            if not stat.S_ISREG(os.fstat(file).st_mode):
-                raise JournalError(
-                    f"{self.path} is not a regular file", hint="move away what is there"
-                )
-            self._lock(file)
-            yield file
-        finally:
-            os.close(file)  # gives the lock up
+            return os.path.samestat(os.fstat(file), os.stat(self.path))
+        except FileNotFoundError:
+            return False
 
     def _lock(self, file: int) -> None:
         deadline = time.monotonic() + _PATIENCE_S
@@ -141,6 +163,22 @@ class Journal:
             f"{self.path} cannot be {done}: {error.strerror or error}",
             hint="see whether the disk is full or the folder belongs to somebody else",
         )
+
+
+def _parse(data: bytes) -> JournalContents:
+    *lines, last = data.split(b"\n")
+    # An editor took the last newline away, or damage put another byte in its place. The first
+    # is a record; the second is reported, for what stands there was promised to somebody.
+    if _is_whole(last) or _is_whole(last[:-1]):
+        lines.append(last)
+    records, damaged = [], []
+    for number, line in enumerate(lines, 1):
+        record = _record(line)
+        if record is None:
+            damaged.append(number)
+        else:
+            records.append(record)
+    return JournalContents(records, tuple(damaged))
 
 
 def _line(record: Mapping[str, Json]) -> bytes:
@@ -184,15 +222,26 @@ def _repair(file: int) -> int:
 
 def _write(file: int, data: bytes) -> None:
     os.lseek(file, 0, os.SEEK_END)
+    write_all(file, data)
+
+
+def write_all(file: int, data: bytes) -> None:
+    """Write all of `data`. Raises OSError, also for a file system that takes nothing any more."""
     rest = memoryview(data)
     while rest:
-        rest = rest[os.write(file, rest) :]
+        written = os.write(file, rest)
+        if not written:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        rest = rest[written:]
 
 
 def _read_all(file: int) -> bytes:
+    """Read what the file holds now: it may grow, by a program that takes no lock."""
+    left = os.fstat(file).st_size
     parts = []
-    while part := os.read(file, 1 << 20):
+    while left > 0 and (part := os.read(file, min(left, 1 << 20))):
         parts.append(part)
+        left -= len(part)
     return b"".join(parts)
 
 

@@ -156,6 +156,8 @@ class NearMatch(NamedTuple):
     """The content that the person decided about."""
     distance: int
     """Bits, out of 64, in which the two likenesses differ."""
+    path: str = ""
+    """Where that picture was when the person decided, as printable text; empty if unknown."""
 
 
 class Verdict(NamedTuple):

@@ -97,7 +97,10 @@ def find() -> list[Traces]:
 def kept() -> list[Kept]:
     """Return the quarantines that hold pictures, or may, or that cannot be looked into."""
     quarantines = Quarantines(None, _nobody)
-    found = [Kept(path, "not there now, so it may hold pictures") for path in quarantines.missing()]
+    found = [
+        Kept(one.path, f"{one.why or 'not there now'}, so it may hold pictures")
+        for one in quarantines.away()
+    ]
     looked_at = [Kept(one.folder, _why_kept(one)) for one in quarantines.existing()]
     return found + [one for one in looked_at if one.why]
 
@@ -317,6 +320,11 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
             return sorted(entries, key=lambda entry: entry.name)
     except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError as error:
+        raise NsfwscanError(
+            f"{folder} cannot be listed, so what is in it is not known: {error.strerror or error}",
+            hint="make it readable, or run this as its owner",
+        ) from error
 
 
 @contextlib.contextmanager

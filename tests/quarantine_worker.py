@@ -20,9 +20,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nsfwscan.actions.act import Actor, Limit
+from nsfwscan.actions.act import Actor
 from nsfwscan.actions.giveback import Restorer
 from nsfwscan.actions.ledger import Reason
+from nsfwscan.actions.limit import Limit
 from nsfwscan.actions.quarantine import Quarantines
 from nsfwscan.actions.rules import Rule
 from nsfwscan.actions.vault import Vault

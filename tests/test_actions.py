@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -15,8 +16,8 @@ import pytest
 import quarantine_worker as worker
 from quarantine_worker import actor, scanned
 
-from nsfwscan.actions import notify
-from nsfwscan.actions.act import Limit
+from nsfwscan.actions import moves, notify
+from nsfwscan.actions.limit import Limit
 from nsfwscan.actions.rules import Rule, TagKind, for_picture, load_rules, rule_of
 from nsfwscan.acts import Act, ActionName, Outcome
 from nsfwscan.errors import ConfigError, UsageError
@@ -92,6 +93,9 @@ def test_rules_of_a_configuration() -> None:
         ({"action": "trash", "decision": []}, "no rule can be made of it"),
         ({"action": "trash", "folder": 7}, "folder = 7: it must be the path of a folder"),
         ({"action": "trash", "folder": ""}, "it must be the path of a folder"),
+        ({"action": "trash", "folder": "a\0b"}, "it must be the path of a folder"),
+        ({"action": "copy", "to": "a\0b"}, "it must be the path of a folder"),
+        ({"action": "command", "command": ["x", "a\0b"]}, "it must be a list of words"),
         ({"action": "trash", "to": "x"}, 'to = "x": trash takes none'),
         ({"action": "copy"}, "copy needs to"),
         ({"action": "command"}, "command needs command"),
@@ -132,12 +136,33 @@ def test_actions_of_the_command_line(option: str, rule: Rule) -> None:
 
 
 @pytest.mark.parametrize(
-    "option", ["", "burn", "quarantine=x", "copy", "copy=", "command", "command='", "tag=exif"]
+    "option",
+    [
+        "",
+        "burn",
+        "quarantine=x",
+        "copy",
+        "copy=",
+        "command",
+        "command='",
+        "tag=exif",
+        "copy=a\0b",
+        "command=x a\0b",
+    ],
 )
 def test_a_mistake_in_an_action_is_explained(option: str) -> None:
     with pytest.raises(UsageError) as caught:
         rule_of(option)
     assert caught.value.hint or "No closing quotation" in str(caught.value)
+
+
+def test_a_relative_folder_needs_a_current_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    def getcwd() -> str:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+    monkeypatch.setattr(os, "getcwd", getcwd)
+    with pytest.raises(UsageError, match="the current folder does not exist any more"):
+        rule_of("copy=flagged")
 
 
 def test_a_folder_means_what_is_below_it_and_moves_come_last(tmp_path: Path) -> None:
@@ -182,6 +207,93 @@ def test_a_rule_for_review_moves_what_is_to_review(q: Path, picture: Path) -> No
     assert act.outcome == "done"
 
 
+@pytest.mark.parametrize(
+    "case", ["plain", "restored", "changed", "gone", "link", "no place", "another's notes"]
+)
+def test_a_dry_run_says_what_the_run_then_does(
+    q: Path, picture: Path, tmp_path: Path, case: str
+) -> None:
+    rules = [Rule(ActionName.QUARANTINE), Rule(ActionName.TAG)]
+    if case == "restored":
+        worker.move_in(q, [picture])
+        worker.restore_all(q)
+    result = scanned(picture)
+    match case:
+        case "changed":
+            picture.write_bytes(b"another one")
+        case "gone":
+            picture.unlink()
+        case "link":
+            picture.rename(tmp_path / "away")
+            picture.symlink_to(tmp_path / "away")
+        case "no place":
+            q.write_text("in the way")
+        case "another's notes":
+            Path(f"{picture}.xmp").write_bytes(b"<x:xmpmeta/>")
+    foreseen = act_on(q, [result], *rules, dry_run=True, warn=lambda _sentence: None)
+    acts = act_on(q, [result], *rules, warn=lambda _sentence: None)
+    as_run = [Outcome.DONE if one.outcome is Outcome.WOULD else one.outcome for one in foreseen]
+    assert as_run == [one.outcome for one in acts]
+    for one, other in zip(foreseen, acts, strict=True):
+        if one.outcome is Outcome.LEFT:
+            assert one.detail == other.detail
+
+
+def test_the_question_counts_only_what_would_be_moved(tmp_path: Path, q: Path) -> None:
+    results = results_of(tmp_path / "p", 15, 100)
+    worker.move_in(q, [one.path for one in results[:5]])
+    worker.restore_all(q)
+    asked: list[str] = []
+
+    def confirm(question: str) -> bool:
+        asked.append(question)
+        return False
+
+    limit = Limit(files=7)
+    acts = act_on(q, results, Rule(ActionName.QUARANTINE), limit=limit, confirm=confirm)
+    assert "would move 10 of 115 pictures" in asked[0]
+    assert {act.outcome for act in acts} == {Outcome.HELD_BACK}
+    acts = act_on(q, results[:9], Rule(ActionName.QUARANTINE), limit=limit, confirm=confirm)
+    assert len(asked) == 1  # four are not more than seven
+    assert [act.outcome.value for act in acts] == ["left"] * 5 + ["done"] * 4
+
+
+def test_a_picture_that_is_considered_twice_is_acted_on_once(q: Path, picture: Path) -> None:
+    (act,) = act_on(q, [scanned(picture)] * 2, Rule(ActionName.QUARANTINE))
+    assert act.outcome == "done"
+
+
+@pytest.mark.parametrize("action", [ActionName.QUARANTINE, ActionName.TRASH])
+def test_our_sidecar_goes_with_its_picture_and_anothers_stays_and_is_named(
+    q: Path, picture: Path, monkeypatch: pytest.MonkeyPatch, action: ActionName
+) -> None:
+    import send2trash
+
+    monkeypatch.setattr(send2trash, "send2trash", os.unlink)
+    act_on(q, [scanned(picture)], Rule(ActionName.TAG))
+    sidecar = Path(f"{picture}.xmp")
+    assert sidecar.exists()
+    act = one(q, picture, Rule(action))
+    assert (act.outcome, act.detail, sidecar.exists()) == ("done", "", False)
+    picture.write_bytes(b"another")
+    sidecar.write_bytes(b"<x:xmpmeta/>")
+    act = one(q, picture, Rule(action))
+    assert (act.outcome, sidecar.exists()) == ("done", True)
+    assert act.detail == f"another program's notes stay in {sidecar}"
+    assert os.listdir(picture.parent) == [sidecar.name]
+
+
+def test_a_copy_whose_name_is_taken_each_time_fails(
+    q: Path, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def taken(source: str, target: str, *, private: bool = False) -> None:
+        raise FileExistsError(errno.EEXIST, "File exists", target)
+
+    monkeypatch.setattr(moves, "rename", taken)
+    act = one(q, picture, Rule(ActionName.COPY, to=str(tmp_path / "copies")))
+    assert (act.outcome, os.listdir(tmp_path / "copies")) == ("failed", [])
+
+
 def test_a_dry_run_touches_nothing(q: Path, picture: Path) -> None:
     rules = [
         Rule(ActionName.QUARANTINE),
@@ -221,7 +333,14 @@ def results_of(folder: Path, flagged: int, safe: int) -> list[ScanResult]:
 
 @pytest.mark.parametrize(
     ("flagged", "safe", "stops"),
-    [(200, 4000, False), (201, 9000, True), (5, 95, False), (6, 94, True), (1, 0, True)],
+    [
+        (200, 4000, False),
+        (201, 9000, True),
+        (11, 209, False),
+        (12, 209, True),
+        (10, 0, False),
+        (11, 0, True),
+    ],
 )
 def test_Q7_a_run_that_would_move_more_than_5_percent_or_200_files_stops_and_asks(
     tmp_path: Path, q: Path, flagged: int, safe: int, stops: bool
@@ -258,6 +377,50 @@ def test_Q7_safe_pictures_that_were_only_counted_count(tmp_path: Path, q: Path) 
 def test_Q7_what_moves_nothing_has_no_limit(tmp_path: Path, q: Path) -> None:
     acts = act_on(q, results_of(tmp_path / "p", 3, 0), Rule(ActionName.TAG), limit=Limit())
     assert {act.outcome for act in acts} == {Outcome.DONE}
+
+
+def test_Q7_a_watcher_counts_only_what_it_moved_itself(tmp_path: Path, q: Path) -> None:
+    results = results_of(tmp_path / "p", 20, 0)
+    worker.move_in(q, [one.path for one in results[:10]])  # by a scan
+    limit = Limit(files=3, share=0.0, least=3, window_s=86_400)
+    asked: list[str] = []
+
+    def confirm(question: str) -> bool:
+        asked.append(question)
+        return False
+
+    mover = actor(q, limit=limit)
+    for result in results[10:12]:
+        mover.consider(result)
+    assert [act.outcome.value for act in mover.carry_out(confirm, among=100)] == ["done"] * 2
+    for result in results[12:14]:
+        mover.consider(result)
+    held = list(mover.carry_out(confirm, among=100))
+    assert [act.outcome.value for act in held] == ["held-back"] * 2
+    assert len(asked) == 1
+    assert asked[0] == (
+        "This would move 2, after 2 already: 4 of 100 pictures (4.0%) within 24 hours. "
+        "The limit is 3 or 0 % of them."
+    )
+    assert all(asked[0] not in act.detail for act in held)  # said once and not with each
+    mover.consider(results[14])  # what was held back was not moved, and does not count
+    assert [act.outcome.value for act in mover.carry_out(confirm, among=100)] == ["done"]
+
+
+def test_Q7_a_quarantine_that_cannot_be_read_does_not_end_a_watcher(
+    tmp_path: Path, q: Path
+) -> None:
+    results = results_of(tmp_path / "p", 1, 0)
+    worker.move_in(q, [results[0].path])
+    journal = Path(worker.vault_in(q).journal.path)
+    journal.unlink()
+    journal.mkdir()
+    warnings: list[str] = []
+    (tmp_path / "p" / "0.jpg").write_bytes(b"0")
+    limit = Limit(window_s=86_400)
+    (act,) = act_on(q, results, limit=limit, warn=warnings.append)
+    assert act.outcome == "failed"
+    assert "does not count for the limit" in warnings[0]
 
 
 def test_Q7_a_watcher_has_a_limit_for_a_day_that_outlives_a_restart(

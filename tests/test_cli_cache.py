@@ -100,15 +100,18 @@ def test_a_library_that_cannot_be_opened(call: Call, home: Path, command: str) -
 def test_clear_does_not_ask_a_pipe(call: Call) -> None:
     done = call("cache", "clear")
     assert (done.code, done.out) == (2, "")
-    assert done.err == "nsfwscan: this deletes all remembered scores\n  say --yes\n"
+    assert done.err == (
+        "nsfwscan: this deletes all remembered scores, and there is no terminal to ask\n"
+        "  add --yes to go on without a question\n"
+    )
 
 
 @pytest.mark.parametrize(
     ("answer", "code", "said"),
     [
         (b"y\n", 0, b"Everything is forgotten."),
-        (b"n\n", 2, b"Nothing was deleted."),
-        (b"\n", 2, b"Nothing was deleted."),
+        (b"n\n", 5, b"Nothing was deleted."),
+        (b"\n", 5, b"Nothing was deleted."),
         (b"\x03", 130, b""),
     ],
 )

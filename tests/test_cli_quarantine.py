@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import Paint
 from shell import Call, start
 from tiny_model import GREEN, ORANGE, RED
 
-from nsfwscan.cli import ask
+from nsfwscan.cli import ask, scan_run
 from nsfwscan.images.discover import QUARANTINE_NAME
 
 pytestmark = [
@@ -49,7 +52,7 @@ def test_there_and_back(call: Call, pictures: Path, tmp_path: Path) -> None:
     done = call("scan", "--action", "quarantine", "--dry-run", pictures)
     assert done.code == 1
     assert "quarantine  would" in done.out
-    assert "Quarantine: 1 would be tried (dry run)." in done.err
+    assert "Quarantine: 1 would be moved (dry run)." in done.err
     assert (pictures / "red.png").exists()
     done = call("scan", "--action", "quarantine", "-f", "json", pictures)
     assert done.code == 1
@@ -60,6 +63,9 @@ def test_there_and_back(call: Call, pictures: Path, tmp_path: Path) -> None:
     assert Path(act["target"]).read_bytes() == content
     assert document["summary"]["acts"] == {"quarantine": {"done": 1}}
     assert not (pictures / "red.png").exists()
+    place = tmp_path / "q" / QUARANTINE_NAME
+    undo = f"Quarantine: 1 moved to {place}. Undo: nsfwscan quarantine restore --all."
+    assert undo in done.err
     done = call("quarantine", "list")
     assert done.code == 0
     assert str(pictures / "red.png") in done.out
@@ -72,7 +78,9 @@ def test_there_and_back(call: Call, pictures: Path, tmp_path: Path) -> None:
     done = call("quarantine", "restore", pictures / "red.png")
     assert (done.code, done.out, done.err) == (0, "Restored 1 picture.\n", "")
     assert (pictures / "red.png").read_bytes() == content
+    foreseen = call("scan", "--action", "quarantine", "--dry-run", pictures)
     done = call("scan", "--action", "quarantine", pictures)
+    assert foreseen.out == done.out
     assert "it was restored from quarantine before" in done.out
     assert "Quarantine: 1 left as they are." in done.err
     assert call("scan", "-a", "quarantine", "--again", "-q", pictures).code == 1
@@ -106,7 +114,7 @@ def test_rules_of_the_configuration_hold_for_every_scan(
     assert not (tmp_path / "q").exists()
     done = call("scan", pictures)
     assert done.code == 1
-    assert "Quarantine: 1 done. Copies: 2 done." in done.err
+    assert re.search(r"Quarantine: 1 moved to \S+\. Copies: 2 done\.", done.err)
     assert sorted(os.listdir(tmp_path / "copies")) == ["orange.png", "red.png"]
     assert sorted(os.listdir(pictures)) == ["more", "red.png", "red.png.xmp"]
 
@@ -134,7 +142,7 @@ def test_a_mistake_in_a_rule_names_the_file(
 def test_Q7_over_the_limit_nobody_can_be_asked_so_nothing_moves(
     call: Call, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done = call("scan", "-a", "quarantine", "--limit-percent", "1", pictures)
+    done = call("scan", "-a", "quarantine", "--limit-files", "0", pictures)
     assert done.code == 2
     assert "would move 1 of 30 pictures (3.3%)" in done.err
     assert "--yes goes on" in done.err
@@ -149,19 +157,35 @@ def test_Q7_over_the_limit_nobody_can_be_asked_so_nothing_moves(
 
 @pytest.mark.parametrize("answer", ["y", "n", ""])
 def test_Q7_a_person_is_asked(
-    call: Call, pictures: Path, monkeypatch: pytest.MonkeyPatch, answer: str
+    call: Call,
+    pictures: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    answer: str,
 ) -> None:
     asked: list[str] = []
+    shown: list[str] = []
+    clock: list[float] = []
 
     def confirm(question: str, **_options: object) -> bool:
         asked.append(question)
+        shown.append(capfd.readouterr().out)
+        clock.append(time.monotonic() + 10_000)
         if not answer:
             raise ask.typer.Abort
         return answer == "y"
 
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
     monkeypatch.setattr(ask.typer, "confirm", confirm)
+    now = SimpleNamespace(monotonic=lambda: clock[-1] if clock else time.monotonic())
+    monkeypatch.setattr(scan_run, "time", now)
     done = call("scan", "-a", "quarantine", "--limit-files", "0", pictures)
+    assert "red.png" in shown[0]  # which ones, before the question
+    assert "red.png" not in done.out  # and once
+    assert ("Nothing was moved." in done.err) == (answer != "y")
+    assert "30 pictures" in done.err  # what was found is told in any case
+    assert re.search(r"\d s\b", done.err)
+    assert not re.search(r"\d (min|h)\b", done.err)  # the time at the question is not the scan's
     assert done.code == {"y": 1, "n": 2, "": 130}[answer]
     assert (pictures / "red.png").exists() == (answer != "y")
     assert len(asked) == 1
@@ -189,6 +213,16 @@ def test_a_wrong_action_is_explained_before_anything_is_scanned(
     done = call("scan", "-a", action, pictures)
     assert (done.code, done.out) == (2, "")
     assert len(done.err.splitlines()) == 2
+
+
+@pytest.mark.parametrize("place", ["", "a\0b"])
+@pytest.mark.parametrize("command", [("scan",), ("watch", "--once")])
+def test_a_quarantine_that_can_be_no_folder_is_refused_in_a_sentence(
+    call: Call, pictures: Path, command: tuple[str, ...], place: str
+) -> None:
+    done = call(*command, "-a", "quarantine", "--quarantine", place, pictures)
+    assert (done.code, done.out, len(done.err.splitlines())) == (2, "", 2)
+    assert (pictures / "red.png").exists()
 
 
 def test_a_quarantine_is_never_scanned(call: Call, pictures: Path, tmp_path: Path) -> None:
@@ -225,7 +259,7 @@ def test_restore_and_delete_know_what_is_meant(
     assert (tmp_path / "a" / "b" / "2.png").exists()
     monkeypatch.chdir(tmp_path / "ab")
     done = call("quarantine", "delete", "3.png")
-    assert (done.code, "say --yes" in done.err) == (2, True)
+    assert (done.code, "add --yes" in done.err) == (2, True)
     done = call("quarantine", "delete", "--yes", "3.png")
     assert (done.code, done.out) == (0, "Deleted 1 picture.\n")
     assert call("quarantine", "list").out == ""

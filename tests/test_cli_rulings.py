@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -109,11 +110,82 @@ def test_the_later_decision_holds_and_the_output_says_what_changed(
     assert call("allow", red).out == "1 picture allowed.\n"
     assert call("allow", red).out == "0 pictures allowed; 1 had been allowed before.\n"
     done = call("deny", red)
-    assert done.out == "1 picture denied; 1 had been decided the other way.\n"
+    assert done.out == "1 picture denied; 1 of them had been allowed before.\n"
+    assert done.err.startswith(f"{red} was allowed on ")
+    assert done.err.endswith(" and is now denied.\n")
     assert deciders(call, folder)["red.png"] == ("nsfw", "person")
     call("allow", red)
     assert deciders(call, folder)["red.png"] == ("safe", "person")
     assert len(call("rulings", "list").out.splitlines()) == 2
+
+
+def test_a_decision_about_a_folder_names_the_single_ones_that_it_turns(
+    call: Call, folder: Path
+) -> None:
+    call("deny", folder / "red.png")
+    done = call("allow", folder)
+    assert done.out == "4 pictures allowed; 1 of them had been denied before.\n"
+    assert str(folder / "red.png") in done.err
+    assert deciders(call, folder)["red.png"] == ("safe", "person")
+
+
+def test_what_is_no_picture_is_refused_and_what_is_one_is_decided_about(
+    call: Call, folder: Path
+) -> None:
+    (folder / "readme.txt").write_text("read me")
+    (folder / "list.jpg").write_text("eggs, milk")
+    done = call("deny", folder / "readme.txt")
+    assert (done.code, done.out) == (2, "0 pictures denied.\n")
+    assert f"nothing is decided about {folder / 'readme.txt'}: it is not a picture" in done.err
+    done = call("deny", folder / "readme.txt", folder / "red.png")
+    assert (done.code, done.out) == (2, "1 picture denied.\n")
+    done = call("deny", folder)
+    assert (done.code, done.out) == (
+        0,
+        "3 pictures denied; 1 had been denied before.\n",
+    )
+    assert "Left out: 1 file with a picture's name and no picture inside." in done.err
+    listed = call("rulings", "list").out
+    assert "readme.txt" not in listed
+    assert "list.jpg" not in listed
+
+
+def test_taking_back_by_folder_finds_all_that_was_decided_below_it(
+    call: Call, folder: Path, home: Path
+) -> None:
+    call("deny", folder)
+    (folder / "red.png").unlink()  # gone
+    (folder / "green.png").write_bytes((folder / "green.png").read_bytes() + b"edited")
+    assert call("rulings", "forget", folder).out == "4 decisions taken back.\n"
+    assert str(folder) not in (home / "rulings.jsonl").read_text()
+    call("deny", folder)
+    shutil.rmtree(folder)
+    assert call("rulings", "forget", folder).out == "3 decisions taken back.\n"
+
+
+@pytest.mark.parametrize("command", [("allow",), ("deny",), ("rulings", "forget")])
+@pytest.mark.parametrize("path", ["", "a\0b"])
+def test_what_can_be_no_path_is_refused_in_a_sentence(
+    call: Call, command: tuple[str, ...], path: str
+) -> None:
+    done = call(*command, path)
+    assert (done.code, done.out, len(done.err.splitlines())) == (2, "", 2)
+
+
+def test_a_deleted_working_folder_is_said(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def getcwd() -> str:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+    monkeypatch.setattr(os, "getcwd", getcwd)
+    for command in (("allow",), ("deny",), ("rulings", "forget"), ("watch", "--once")):
+        done = call(*command, "x.jpg")
+        assert (done.code, "the current folder does not exist any more" in done.err) == (2, True)
+
+
+def test_each_help_says_when_it_asks(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    assert "above 20 pictures" in call("allow", "--help").out
+    assert "above 20 pictures" not in call("rulings", "repair", "--help").out
 
 
 def test_the_table_names_a_person_only_where_there_was_one(call: Call, folder: Path) -> None:
@@ -208,7 +280,7 @@ def test_near_finds_the_same_picture_in_another_size_quality_and_format(
     assert near["sha256"] == records["original.jpg"]["sha256"]
     assert 0 <= near["distance"] <= 6
     table = call("scan", "--offline", place).out
-    assert f"a person, of one like it ({near['sha256'][:12]})" in table
+    assert f"a person, of one like it ({original})" in table
     call("allow", place / "small.jpg")
     found = deciders(call, place)
     assert found["small.jpg"] == ("safe", "person"), "the content itself goes first"

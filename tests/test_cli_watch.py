@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -25,6 +26,7 @@ from tiny_model import GREEN, RED
 from watch_fakes import tree
 
 from nsfwscan import locations
+from nsfwscan.watch import watcher
 
 pytestmark = [
     pytest.mark.usefixtures("tiny"),
@@ -188,6 +190,116 @@ def test_the_log_says_why_a_watcher_ended(call: Call, root: Path, tmp_path: Path
     (last,) = Path(locations.log_file()).read_text().splitlines()[-1:]
     assert "ERROR the watcher ends: " in last
     assert "model.onnx" in last
+
+
+@pytest.mark.parametrize("path", ["", "a\0b"])
+def test_what_can_be_no_path_is_refused_before_anything_starts(call: Call, path: str) -> None:
+    done = call("watch", path)
+    assert (done.code, done.out, len(done.err.splitlines())) == (2, "", 2)
+
+
+def test_a_folder_that_may_not_be_looked_at_is_not_said_to_be_missing(
+    call: Call, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.stat
+
+    def refuse(path: Any, **more: Any) -> os.stat_result:
+        if str(path) == str(root):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return real(path, **more)
+
+    monkeypatch.setattr(os, "stat", refuse)
+    done = call("watch", root)
+    assert (done.code, "cannot be looked at: Permission denied" in done.err) == (2, True)
+
+
+def test_once_tells_by_its_exit_code_what_was_not_looked_at(
+    call: Call, root: Path, paint: Paint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paint(root / "closed" / "red.png", RED)
+    paint(root / "open" / "green.png", GREEN)
+    real = os.scandir
+
+    def refuse(path: Any) -> Any:
+        if str(path) == str(root / "closed"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return real(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", refuse)
+        done = call("watch", "--once", root)
+    assert done.code == 3
+    assert "degraded: 1 folder cannot be listed" in done.err
+    assert call("watch", "--once", root).code == 0
+    root.rename(root.with_name("unplugged"))
+    assert call("watch", "--once", root).code == 3  # known from before, and not there
+
+
+@pytest.mark.parametrize("believed", [True, False])
+def test_once_tells_by_its_exit_code_of_pictures_without_a_verdict(
+    call: Call, root: Path, paint: Paint, monkeypatch: pytest.MonkeyPatch, believed: bool
+) -> None:
+    if believed:
+        monkeypatch.setattr(watcher, "retry_delay_s", lambda *_: None)
+    else:  # it may be readable some time later, for which `--once` does not wait for ever
+        monkeypatch.setattr(watcher, "_LAST_WAIT_S", 0.5)
+    paint(root / "green.png", GREEN)
+    whole = paint(root / "cut.png", RED).read_bytes()
+    (root / "cut.png").write_bytes(whole[: len(whole) // 2])
+    done = call("watch", "--once", root)
+    assert done.code == 3
+    if believed:
+        assert "cut.png" in done.out
+    else:
+        assert "1 picture did not settle and got no verdict" in done.err
+
+
+def test_once_tells_by_its_exit_code_what_became_of_actions(
+    call: Call, root: Path, paint: Paint, tmp_path: Path
+) -> None:
+    paint(root / "red.png", RED)
+    (tmp_path / "file").write_text("in the way")
+    options = ("watch", "--once", "-a", "quarantine", "--quarantine")
+    held = call(*options, tmp_path / "q", "--limit-files", "0", root)
+    assert held.code == 5
+    assert held.err.count("This would move 1 of 1 pictures") == 1
+    assert "This would move" not in held.out
+    shutil.rmtree(locations.models_folder())
+    paint(root / "again.png", RED)
+    tiny_model.write_package(locations.models_folder())
+    failed = call(*options, tmp_path / "file", root)
+    assert failed.code == 2
+
+
+def test_lines_stand_in_columns_whatever_they_say(
+    call: Call, root: Path, paint: Paint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watcher, "retry_delay_s", lambda *_: None)
+    paint(root / "red.png", RED)
+    for name, content in {"a.png": b"no picture", "b.png": b"\x89PNG\r\n\x1a\n"}.items():
+        (root / name).write_bytes(content)
+    lines = call("watch", "--once", "--only", "all", root).out.splitlines()
+    assert len(lines) == 3
+    assert len({line.index(str(root)) for line in lines}) == 1
+
+
+def test_an_interrupt_while_nothing_is_done_speaks_of_no_pictures(root: Path) -> None:
+    write(root / "a.jpg", b"content")
+    with watching(root) as watch:
+        watch.until(lambda: len(watch.records) == 1)
+        time.sleep(1)
+        assert watch.end(signal.SIGINT) == 0
+        assert not any("Finishing" in line for line in watch.said)
+
+
+def test_the_help_says_which_folder_must_be_there_and_speaks_of_its_own_formats(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    text = " ".join(call("watch", "--help").out.split())
+    assert "Any other that is not there is an error" in text
+    assert "paths0" not in text
+    assert "the table" not in text
 
 
 # L2

@@ -216,3 +216,13 @@ def test_a_lock_that_is_never_given_up_is_told(
             journal.append({"n": 1})
     journal.append({"n": 2})
     assert numbers(journal) == [0, 2]
+
+
+def test_a_file_system_without_stable_inode_numbers_serves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os.path, "samestat", lambda *_: False)
+    journal = Journal(str(tmp_path / "journal"))
+    journal.append({"n": 1})
+    assert journal.compact(lambda records: [*records, {"n": 2}])
+    assert journal.read().records == [{"n": 1}, {"n": 2}]

@@ -21,13 +21,14 @@ from quarantine_worker import REASON, facts, move_in, restore_all, scanned, vaul
 from shell import without_privileges
 from sizes import trials
 
-from nsfwscan.actions import moves, vault
+from nsfwscan.actions import moves, recovery, vault
 from nsfwscan.actions.giveback import delete, verify
 from nsfwscan.actions.quarantine import Quarantines, candidates, own_paths
-from nsfwscan.actions.scored_file import ScoredFile
+from nsfwscan.actions.scored_file import ScoredFile, Unwilling, digest
 from nsfwscan.actions.vault import Wanted
 from nsfwscan.errors import ActionError, JournalError
 from nsfwscan.images.discover import QUARANTINE_NAME
+from nsfwscan.journal import write_all
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="owners, modes, links")
 
@@ -293,8 +294,8 @@ def test_several_processes_want_the_same_pictures(folder: Path, q: Path) -> None
 
 def test_one_picture_named_twice_is_moved_once(folder: Path, q: Path) -> None:
     path = picture(folder / "a.jpg")
-    one, two = move_in(q, [path, path])
-    assert (one.outcome, two.outcome, two.detail) == ("done", "left", "it is gone")
+    (one,) = move_in(q, [path, path])
+    assert one.outcome == "done"
 
 
 def test_a_link_is_not_taken_for_its_picture(folder: Path, q: Path) -> None:
@@ -366,7 +367,7 @@ def test_Q4_other_names_of_a_hard_link_are_told(folder: Path, q: Path) -> None:
     os.link(path, folder / "c.jpg")
     one, two = move_in(q, [path, folder / "b.jpg"])
     assert (one.outcome, two.outcome) == ("done", "done")
-    assert one.detail == "2 other names (hard links) still lead to it"
+    assert one.detail == two.detail == "1 other hard link still leads to it"
     assert (folder / "c.jpg").exists()
     restore_all(q)
     assert path.samefile(folder / "b.jpg")
@@ -427,6 +428,202 @@ def test_a_name_taken_in_the_last_moment_is_not_overwritten(
     assert path.read_bytes() == b"newer"
     assert result.moved.target == str(folder / "a (restored).jpg")
     assert (folder / "a (restored).jpg").read_bytes() == b"a picture"
+
+
+def _in_the_way(kind: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Let a folder that is gone be impossible to make again; return what must be said."""
+    match kind:
+        case "a file":
+            folder.write_text("hi")
+            return f"{folder} is no folder now"
+        case "a file above it":
+            shutil.rmtree(folder.parent)
+            folder.parent.write_text("hi")
+            return f"{folder.parent} is no folder now"
+        case "a dangling link":
+            folder.symlink_to(folder.parent / "unplugged")
+            return f"the link {folder} leads nowhere"
+        case "a link to itself":
+            folder.symlink_to(folder)
+            return f"the link {folder} leads nowhere"
+    number = getattr(errno, kind)
+
+    def mkdir(path: Any, mode: int = 0o777) -> None:
+        raise OSError(number, os.strerror(number), path)
+
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    return f"its folder {folder} cannot be made: {os.strerror(number)}"
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "a file", "a file above it", "a dangling link", "a link to itself", "EACCES", "ENOSPC",
+        "EROFS", "ENAMETOOLONG", "ELOOP", "EDQUOT", "EEXIST", "ENOTDIR",
+    ],
+)  # fmt: skip
+def test_a_picture_whose_folder_cannot_be_made_stays_and_the_others_are_restored(
+    folder: Path, q: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    gone = [picture(folder / "above" / "gone" / f"{n}.jpg", b"g%d" % n) for n in range(3)]
+    here = [picture(folder / "here" / f"{n}.jpg", b"h%d" % n) for n in range(3)]
+    move_in(q, [*gone, *here])
+    (folder / "above" / "gone").rmdir()
+    journal = q / QUARANTINE_NAME / "journal.jsonl"
+    with monkeypatch.context() as patch:
+        said = _in_the_way(kind, folder / "above" / "gone", patch)
+        results = {one.entry.path: one.moved for one in restore_all(q)}
+        assert [results[str(path)].outcome.value for path in here] == ["done"] * 3
+        assert [results[str(path)].outcome.value for path in gone] == ["failed"] * 3
+        assert all(said in results[str(path)].detail for path in gone)
+        before = journal.read_bytes()
+        assert len(restore_all(q)) == 3
+        assert journal.read_bytes() == before  # what cannot begin leaves no record
+    for place in (folder / "above" / "gone", folder / "above"):
+        if place.is_symlink() or place.is_file():
+            place.unlink()
+    assert {one.moved.outcome.value for one in restore_all(q)} == {"done"}
+    assert all(path.exists() for path in gone)
+
+
+def test_a_folder_that_cannot_be_written_to_keeps_its_pictures_in_quarantine(
+    folder: Path, q: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    move_in(q, [picture(folder / "a.jpg")])
+    real = os.access
+    with monkeypatch.context() as patch:  # root may write anywhere
+        patch.setattr(os, "access", lambda path, mode: path != str(folder) and real(path, mode))
+        (one,) = restore_all(q)
+    assert one.moved.outcome.value == "failed"
+    assert f"its folder {folder} cannot be written to" in one.moved.detail
+    assert {one.moved.outcome.value for one in restore_all(q)} == {"done"}
+
+
+@pytest.mark.parametrize("where", ["here", "elsewhere"])
+def test_a_name_that_is_taken_each_time_ends_the_restoring_of_one_picture(
+    folder: Path,
+    q: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+    where: str,
+) -> None:
+    place = folder if where == "here" else Path(request.getfixturevalue("elsewhere"))
+    one, two = picture(place / "1.jpg", b"1"), picture(place / "2.jpg", b"2")
+    move_in(q, [one, two])
+    real = moves.rename
+
+    def taken(source: str, target: str, *, private: bool = False) -> None:
+        if os.path.basename(target).startswith("1"):
+            raise FileExistsError(errno.EEXIST, "File exists", target)
+        real(source, target, private=private)
+
+    journal = q / QUARANTINE_NAME / "journal.jsonl"
+    before = len(journal.read_bytes().splitlines())
+    with monkeypatch.context() as patch:
+        patch.setattr(moves, "rename", taken)
+        results = {one.entry.path: one.moved for one in restore_all(q)}
+    assert results[str(two)].outcome.value == "done"
+    assert results[str(one)].outcome.value == "failed"
+    assert "keep taking its name" in results[str(one)].detail
+    assert len(journal.read_bytes().splitlines()) - before < 20
+    assert not one.exists()
+    assert {one.moved.outcome.value for one in restore_all(q)} == {"done"}
+    assert one.read_bytes() == b"1"
+
+
+def test_a_file_system_on_which_every_name_is_taken_ends_a_search_for_a_free_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = picture(folder / "a.jpg")
+
+    def taken(source: str, target: str, *, private: bool = False) -> None:
+        raise FileExistsError(errno.EEXIST, "File exists", target)
+
+    monkeypatch.setattr(moves, "rename", taken)
+    with pytest.raises(FileExistsError):
+        recovery.put_back(str(path), str(folder / "b.jpg"))
+    assert path.exists()
+
+
+@pytest.mark.parametrize("where", ["here", "elsewhere"])
+@pytest.mark.parametrize("damage", [b"a picturE", b"a pict", b""])
+def test_a_damaged_picture_comes_back_and_is_named_as_damaged(
+    folder: Path, q: Path, request: pytest.FixtureRequest, where: str, damage: bytes
+) -> None:
+    place = folder if where == "here" else Path(request.getfixturevalue("elsewhere"))
+    bad, good = picture(place / "bad.jpg"), picture(place / "good.jpg", b"good")
+    (act, _) = move_in(q, [bad, good])
+    Path(act.target or "").write_bytes(damage)
+    results = {one.entry.path: one for one in restore_all(q)}
+    assert [results[str(path)].damaged for path in (bad, good)] == [True, False]
+    assert "damaged" in results[str(bad)].moved.detail
+    assert bad.read_bytes() == damage
+    assert vault_in(q).names() == set()
+    (again,) = move_in(q, [bad])
+    assert (again.outcome, again.detail) == ("left", "it was restored from quarantine before")
+
+
+def test_a_picture_that_is_gone_from_the_quarantine_is_not_called_restored(
+    folder: Path, q: Path
+) -> None:
+    path = picture(folder / "a.jpg")
+    (act,) = move_in(q, [path])
+    Path(act.target or "").unlink()
+    (one,) = restore_all(q)
+    assert one.moved.outcome.value == "failed"
+    assert "gone from the quarantine" in one.moved.detail
+    assert [one.path for one in vault_in(q).peek().held] == [str(path)]
+
+
+@pytest.mark.parametrize("path", ["", "relative.jpg", "/a\0b.jpg"])
+def test_a_journal_with_a_path_that_can_be_no_picture_raises_nothing(
+    folder: Path, q: Path, path: str
+) -> None:
+    move_in(q, [picture(folder / "a.jpg")])
+    journal = vault_in(q).journal
+    records = journal.read().records
+    Path(journal.path).unlink()
+    journal.append(*({**one, "path": path} if "path" in one else one for one in records))
+    (one,) = restore_all(q)
+    assert one.moved.outcome.value == "failed"
+    assert "where it was is not known" in one.moved.detail
+
+
+def test_reading_a_file_to_which_somebody_writes_for_ever_ends(
+    folder: Path, q: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = picture(folder / "a.jpg", b"0" * 100)
+    real, reads = os.read, 0
+
+    def read(file: int, most: int) -> bytes:
+        nonlocal reads
+        reads += 1
+        assert reads < 100
+        return real(file, most) or b"1" * 1000
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "read", read)
+        file = os.open(path, os.O_RDONLY)
+        try:
+            known = hashlib.sha256(b"0" * 100).digest()
+            assert digest(file) != known
+            with pytest.raises(Unwilling):
+                moves.copy(file, str(folder / "copy"), moves.Facts.of(file), known)
+        finally:
+            os.close(file)
+    assert os.listdir(folder) == ["a.jpg"]
+
+
+def test_a_file_system_that_takes_no_more_bytes_is_an_error(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "write", lambda *_: 0)
+    file = os.open(folder, os.O_RDONLY)
+    try:
+        with pytest.raises(OSError, match="Input/output error"):
+            write_all(file, b"x")
+    finally:
+        os.close(file)
 
 
 def test_what_somebody_restored_is_not_moved_again(folder: Path, q: Path) -> None:
@@ -563,7 +760,7 @@ def test_the_topmost_folder_that_is_ours_holds_the_quarantine(
     assert [one.folder for one in again.existing()] == [found.folder]
     # What is not a folder of ours does not serve.
     shutil.rmtree(found.folder)
-    assert again.missing() == [found.folder]
+    assert [one.path for one in again.away()] == [found.folder]
     Path(found.folder).symlink_to("/tmp")
     assert Quarantines(None, warnings.append).for_picture(str(deep / "x.jpg")).folder == str(
         folder / "a" / QUARANTINE_NAME

@@ -14,6 +14,8 @@ import pytest
 import quarantine_worker as worker
 from sizes import AT_FULL_SIZE, trials
 
+from nsfwscan import locations
+
 FILE_CALLS = "%file,%desc"
 """What may change a disk, or see it changed. Between two of these nothing there happens."""
 
@@ -50,9 +52,10 @@ def base(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def fresh(base: Path, quarantine: Path) -> dict[Path, worker.Facts]:
-    """Begin anew with three pictures in two folders, and no quarantine."""
+    """Begin anew with three pictures in two folders, and no quarantine, known or not."""
     shutil.rmtree(base, ignore_errors=True)
     shutil.rmtree(quarantine, ignore_errors=True)
+    Path(locations.quarantines_file()).unlink(missing_ok=True)
     found = {}
     for number, name in enumerate(("a.jpg", "b.jpg", "deeper/caf\udce9\n.jpg")):
         path = base / name

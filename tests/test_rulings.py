@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from array import array
 from pathlib import Path
 
@@ -97,7 +98,10 @@ def test_a_decision_goes_before_any_score_which_stays_beside_it(
 def test_the_content_itself_goes_before_what_looks_like_it() -> None:
     rulings = Rulings([ruled(1, Ruling.DENIED, near=(LIKE, 6)), ruled(2, Ruling.ALLOWED)])
     assert rulings.judge(verdict(), sha(2), LIKE)[4:] == (Ruling.ALLOWED, None)
-    assert rulings.judge(verdict(), sha(3), LIKE)[4:] == (Ruling.DENIED, NearMatch(sha(1), 0))
+    assert rulings.judge(verdict(), sha(3), LIKE)[4:] == (
+        Ruling.DENIED,
+        NearMatch(sha(1), 0, "/p/1.jpg"),
+    )
 
 
 def test_the_most_alike_goes_before_the_less_alike() -> None:
@@ -106,15 +110,21 @@ def test_the_most_alike_goes_before_the_less_alike() -> None:
         [ruled(1, Ruling.DENIED, near=(LIKE, 6)), ruled(2, Ruling.ALLOWED, near=(other, 6))]
     )
     near_first, near_second = flipped(LIKE, 0), flipped(LIKE, 0, 1, 2)
-    assert rulings.judge(verdict(), sha(3), near_first)[4:] == (Ruling.DENIED, (sha(1), 1))
-    assert rulings.judge(verdict(), sha(3), near_second)[4:] == (Ruling.ALLOWED, (sha(2), 1))
+    assert rulings.judge(verdict(), sha(3), near_first)[4:] == (
+        Ruling.DENIED,
+        (sha(1), 1, "/p/1.jpg"),
+    )
+    assert rulings.judge(verdict(), sha(3), near_second)[4:] == (
+        Ruling.ALLOWED,
+        (sha(2), 1, "/p/2.jpg"),
+    )
 
 
 @pytest.mark.parametrize("order", [1, -1])
 def test_of_two_as_much_alike_the_one_that_denies_holds(order: int) -> None:
     two = [ruled(1, Ruling.DENIED, near=(LIKE, 6)), ruled(2, Ruling.ALLOWED, near=(LIKE, 6), at=9)]
     found = Rulings(two[::order]).judge(verdict(), sha(3), flipped(LIKE, 5, 6))
-    assert found[4:] == (Ruling.DENIED, NearMatch(sha(1), 2))
+    assert found[4:] == (Ruling.DENIED, NearMatch(sha(1), 2, "/p/1.jpg"))
 
 
 @pytest.mark.parametrize("within", [0, 1, 6, MOST])
@@ -129,7 +139,7 @@ def test_near_ends_where_the_decision_says(within: int, count: int) -> None:
     for _ in range(50):
         inside = flipped(LIKE, *choose.sample(range(64), within))
         outside = flipped(LIKE, *choose.sample(range(64), within + 1))
-        assert rulings.judge(verdict(), sha(3), inside).near == (sha(1), within)
+        assert rulings.judge(verdict(), sha(3), inside).near == (sha(1), within, "/p/1.jpg")
         assert rulings.judge(verdict(), sha(3), outside).ruling is None
 
 
@@ -262,6 +272,61 @@ def test_the_last_decision_about_a_content_holds(batches: list[list[Entry]]) -> 
                     expected.pop(entry.sha256, None)
             assert list(RulingBook(path).load()) == list(expected.values())
             assert RulingBook(path).read().given_up == 0
+
+
+def test_what_is_taken_back_leaves_no_path_in_the_file(path: str) -> None:
+    book = RulingBook(path)
+    book.add([ruled(1, Ruling.DENIED), ruled(2, Ruling.DENIED), ruled(2, Ruling.ALLOWED, at=2)])
+    book.forget([sha(1)])
+    assert [one.sha256 for one in book.load()] == [sha(2)]
+    text = Path(path).read_text()
+    assert "/p/1.jpg" not in text
+    assert text.count("/p/2.jpg") == 1
+    # That it was taken back stays: an import of older decisions must not revive it.
+    assert sha(1).hex() in text
+    assert os.listdir(os.path.dirname(path)) == [os.path.basename(path)]
+
+
+def test_a_damaged_file_is_not_rewritten(path: str) -> None:
+    book = RulingBook(path)
+    book.add([ruled(1, Ruling.DENIED), ruled(2, Ruling.DENIED)])
+    first, rest = Path(path).read_bytes().split(b"\n", 1)
+    Path(path).write_bytes(b"x" + first[1:] + b"\n" + rest)
+    book.give_up(book.read().damaged)
+    book.forget([sha(2)])
+    assert Path(path).read_bytes().startswith(b"x")
+    assert len(book.load()) == 0
+
+
+def test_a_file_that_cannot_be_replaced_loses_no_decision(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    book = RulingBook(path)
+    book.add([ruled(1, Ruling.DENIED), ruled(2, Ruling.DENIED)])
+
+    def full(*_given: object, **_more: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("nsfwscan.journal.replace_file", full)
+    book.forget([sha(1)])
+    assert [one.sha256 for one in book.load()] == [sha(2)]
+
+
+def test_who_waits_while_the_file_is_rewritten_writes_to_the_new_one(path: str) -> None:
+    """Deciding in one thread, taking back in another: every decision is kept."""
+    book = RulingBook(path)
+    book.add([ruled(1000, Ruling.DENIED)])
+
+    def decide() -> None:
+        for number in range(100):
+            RulingBook(path).add([ruled(number, Ruling.DENIED)])
+
+    thread = threading.Thread(target=decide)
+    thread.start()
+    for _ in range(20):
+        book.forget([sha(1000)])
+    thread.join()
+    assert {one.sha256 for one in book.load()} == {sha(number) for number in range(100)}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no permission bits")

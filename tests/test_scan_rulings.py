@@ -193,7 +193,7 @@ def test_what_looks_like_it_is_decided_about_too_and_says_so(
         near = found["3.jpg"]
         assert judged(near) == (Decision.NSFW, 0.0, Ruling.DENIED)
         assert isinstance(near, Scanned)
-        assert near.verdict.near == NearMatch(hashlib.sha256(SAFE + b"1").digest(), 3)
+        assert near.verdict.near == NearMatch(hashlib.sha256(SAFE + b"1").digest(), 3, "/somewhere")
         assert judged(found["5.jpg"])[2] is None, "too far"
         assert scanner.tally.denied == 2
     assert len(pool.decoded) == 11

@@ -227,14 +227,14 @@ def test_it_asks_a_person_and_nobody_else(call: Call, tiny: Path, nsfwscan: RunP
     before = tree(tiny)
     done = nsfwscan("self-uninstall", "--purge")
     assert done.returncode == 2
-    assert b"say --yes" in done.stderr
+    assert b"add --yes" in done.stderr
     wrong = call("self-uninstall", "--yes")
     assert wrong.code == 2
     assert "--purge" in wrong.err
     assert tree(tiny) == before
 
 
-@pytest.mark.parametrize(("answer", "code"), [(b"n\n", 2), (b"y\n", 0), (b"\x03", 130)])
+@pytest.mark.parametrize(("answer", "code"), [(b"n\n", 5), (b"y\n", 0), (b"\x03", 130)])
 def test_answers(tiny: Path, person: Path, answer: bytes, code: int) -> None:
     tiny_model.write_package(locations.models_folder())
     ours, theirs = pty.openpty()
@@ -574,3 +574,20 @@ def test_the_store_still_clears_away_its_own(home: Path) -> None:
     with pytest.raises(Exception, match="no model"):
         ModelStore(str(home / "models")).remove("nothing")
     assert not leftover.exists()
+
+
+def test_a_folder_that_cannot_be_listed_is_said_and_nothing_is_removed(
+    call: Call, tiny: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.scandir
+
+    def refuse(path: str) -> object:
+        if path == str(home / "models"):
+            raise PermissionError(13, "Permission denied", path)
+        return real(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", refuse)
+        done = call("self-uninstall", "--purge", "--yes")
+    assert (done.code, "models cannot be listed" in done.err) == (2, True)
+    assert tiny.is_dir()

@@ -101,6 +101,51 @@ def test_what_is_known_outlives_the_watcher(root: Path, library: Library, pool: 
     assert len(pool.decoded) == 6
 
 
+def test_another_old_copy_of_a_deleted_picture_has_not_moved(
+    root: Path, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watcher, "_COPIED_S", 0.0)
+    first = picture(root / "a" / "x.jpg", b"same")
+    with watching(root, library=library) as running:
+        running.until_as(root)
+    first.unlink()
+    picture(root / "b" / "y.jpg", b"same")
+    time.sleep(1.5)  # it was there for long before the watcher looked
+    told = Told()
+    told.know(library, root)
+    with watching(root, library=library, told=told) as running:
+        running.until_as(root)
+    assert sorted(told.lines) == [("gone", "x.jpg"), ("new", "y.jpg")]
+
+
+def test_a_picture_that_moved_while_no_watcher_ran_has_moved_among_equal_ones(
+    root: Path, library: Library
+) -> None:
+    for name in ("a", "b"):
+        picture(root / name / f"{name}.jpg", b"same")
+    with watching(root, library=library) as running:
+        running.until_as(root)
+    (root / "a" / "a.jpg").unlink()
+    (root / "c").mkdir()
+    (root / "b" / "b.jpg").rename(root / "c" / "a.jpg")
+    told = Told()
+    told.know(library, root)
+    with watching(root, library=library, told=told) as running:
+        running.until_as(root)
+    moved = [one for one in told.changes if one.event is Event.MOVED]
+    assert [one.path for one in moved] == [str(root / "c" / "a.jpg")]
+
+
+def test_the_state_counts_each_picture_once(root: Path, library: Library) -> None:
+    picture(root / "a.jpg", b"content")
+    with watching(root, library=library) as running:
+        running.until(lambda: len(running.told.changes) == 1)
+        (root / "a.jpg").rename(root / "b.jpg")
+        running.until(lambda: len(running.told.changes) == 2)
+        state = running.watcher.state()
+        assert (state.scanned, state.pictures, state.complete) == (1, 1, True)
+
+
 def test_a_young_file_is_located_later_without_a_second_event(
     root: Path, library: Library, pool: FakePool
 ) -> None:
@@ -147,7 +192,7 @@ def test_a_burst_makes_few_scans_and_few_transactions(
         Library, "write", lambda self, *rows: (writes.append(len(rows[0])), real(self, *rows))[1]
     )
     with watching(root, library=library) as running:
-        running.until_reconciled()
+        running.until_first_look()
         for at in range(1000):
             picture(root / f"{at}.jpg", b"%d" % at)
         running.until_as(root)
@@ -243,7 +288,7 @@ def _move_in(root: Path) -> None:
 @pytest.mark.parametrize("arrive", [_make_and_write, _untar, _copy, _move_in])
 def test_W3_of_trees_that_appear_at_once_nothing_is_missed(root: Path, arrive) -> None:
     with watching(root) as running:
-        running.until_reconciled()
+        running.until_first_look()
         arrive(root)
         running.until_as(root, within_s=trials(30, 100))
         assert running.watcher.state().degraded == ()
@@ -312,7 +357,7 @@ def test_W4_one_verdict_for_the_final_content_and_none_for_a_part(
     if known:
         picture(path, b"\x00 before")
     with watching(root, library=library) as running:
-        running.until_reconciled()
+        running.until_first_look()
         running.until_as(root)
         before = len(running.told.changes)
         save(path, final)
@@ -376,7 +421,7 @@ def test_what_was_located_and_vanished_untold_is_not_said_to_be_gone(
     with watching(root, library=library, told=told) as running:
         running.until(lambda: not path.exists())
     with watching(root, library=library, told=told) as running:
-        running.until_reconciled()
+        running.until_first_look()
         time.sleep(2)
     assert told.changes == []
 
@@ -505,7 +550,7 @@ def test_W6_a_folder_that_cannot_be_listed_loses_nothing(
 
 def test_lost_hints_are_made_up_for(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with watching(root) as running:
-        running.until_reconciled()
+        running.until_first_look()
         deaf(monkeypatch)
         picture(root / "sub" / "a.jpg", b"unheard")
         time.sleep(0.5)
@@ -519,7 +564,7 @@ def test_more_hints_than_are_kept_make_a_reconcile(
 ) -> None:
     monkeypatch.setattr("nsfwscan.watch.events._MOST_HINTS", 20)
     with watching(root) as running:
-        running.until_reconciled()
+        running.until_first_look()
         for at in range(200):
             picture(root / f"{at}.jpg", b"%d" % at)
         running.until_as(root)
@@ -529,7 +574,7 @@ def test_a_dead_observer_is_replaced(
     root: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
 ) -> None:
     with watching(root) as running:
-        running.until_reconciled()
+        running.until_first_look()
         events = running.watcher._events
         observer = events._observers[str(root)]
         observer.stop()
@@ -547,7 +592,7 @@ def test_L2_a_clock_that_jumps_makes_a_reconcile(
 ) -> None:
     real, offset = time.time, 0
     with watching(root) as running:
-        running.until_reconciled()
+        running.until_first_look()
         deaf(monkeypatch)
         monkeypatch.setattr(watcher.time, "time", lambda: real() + offset)
         for turn, offset in enumerate((86_400, -86_400)):  # noqa: B007  the clock reads it
@@ -564,7 +609,7 @@ def test_polling_finds_what_nobody_reports(
     if not poll:  # as on a network file system
         monkeypatch.setattr(watcher.Places, "is_silent", lambda *_: True)
     with watching(root, poll=poll) as running:
-        running.until_reconciled()
+        running.until_first_look()
         picture(root / "a.jpg", b"unheard")
         running.until_as(root, within_s=5)
         assert bool(running.watcher.state().degraded) is not poll
@@ -630,6 +675,40 @@ def test_decoders_that_do_not_start_are_tried_again(
         running.until(lambda: running.watcher.state().degraded == ())
     assert running.told.lines == [("new", "a.jpg")]
     assert any("too many processes" in one for one in running.warnings)
+
+
+def test_once_ends_where_decoders_do_not_start(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_given: object, **_more: object) -> None:
+        raise NsfwscanError("no decoder starts")
+
+    monkeypatch.setattr("nsfwscan.session.Workshop.scanner", broken)
+    picture(root / "a.jpg", b"content")
+    with watching(root, once=True) as running:
+        running._thread.join(20)
+        assert not running._thread.is_alive()
+        assert running.watcher.state().unread == 1
+
+
+def test_once_ends_in_a_tree_that_never_rests(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watcher, "_LAST_WAIT_S", 1.0)
+    done = threading.Event()
+
+    def write() -> None:
+        number = 0
+        while not done.is_set():
+            picture(root / f"{number % 50}.jpg", b"%d" % number)
+            number += 1
+            time.sleep(0.01)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        with watching(root, once=True) as running:
+            running._thread.join(30)
+            assert not running._thread.is_alive()
+    finally:
+        done.set()
+        writer.join()
 
 
 def test_the_engine_is_unloaded_when_idle_and_comes_back(

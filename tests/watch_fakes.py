@@ -119,6 +119,10 @@ class Watching:
             time.sleep(0.01)
         return time.monotonic() - began
 
+    def until_first_look(self) -> None:
+        """Wait for the end of the first reconcile, which may have ended already."""
+        self.until(lambda: self.watcher.state().reconciled_at is not None)
+
     def until_reconciled(self, *, within_s: float = 30) -> float:
         """Wait for the end of a reconcile that ends after now."""
         now = time.time()

@@ -9,21 +9,20 @@ from __future__ import annotations
 
 import math
 import os
-import time
-from collections import deque
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, assert_never
 
 from nsfwscan.actions import command, notify, tag, trash
 from nsfwscan.actions.copy import Copier
+from nsfwscan.actions.foresight import Foresight, why_not
 from nsfwscan.actions.ledger import Reason
+from nsfwscan.actions.limit import Budget, Limit
 from nsfwscan.actions.rules import MOVING, Rule, TagKind, for_picture
 from nsfwscan.actions.scored_file import ScoredFile, Unwilling
 from nsfwscan.actions.vault import BATCH, Moved, Vault, Wanted
 from nsfwscan.acts import Act, ActionName, Outcome
 from nsfwscan.errors import NsfwscanError
-from nsfwscan.results import Ruling, Scanned, ScanResult
+from nsfwscan.results import Scanned, ScanResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -32,17 +31,7 @@ if TYPE_CHECKING:
     from nsfwscan.journal import Json
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
-    """How many pictures may be moved before a person is asked; either number alone stops."""
-
-    files: int = 200
-    share: float = 0.05
-    """Of the pictures that the run has a verdict for, 0 to 1."""
-    least: int = 0
-    """So many may be moved whatever share they are: a watcher of 15 pictures has nobody to ask."""
-    window_s: float | None = None
-    """None: the limit is for one run. Seconds: for all that was moved in the last so many."""
+_TOO_MANY = "the whole run was over the limit"
 
 
 class _Target(NamedTuple):
@@ -82,13 +71,11 @@ class Actor:
         self._warn = warn
         self._dry_run = dry_run
         self._again = again
-        self._limit = limit or Limit()
-        self._targets: list[_Target] = []
+        self._budget = Budget(limit or Limit(), quarantines, warn)
+        self._targets: dict[str, _Target] = {}
         self._considered = 0
         self._real: dict[str, str] = {}
         self._copier = Copier()
-        self._moved: deque[tuple[float, int]] | None = None
-        """When how many pictures were moved, for a limit with a window."""
 
     def consider(self, result: ScanResult) -> None:
         """Remember what is to be done about a result, if anything. Touches no file."""
@@ -104,7 +91,7 @@ class Actor:
         path = self._realpath(result.path)
         rules = for_picture(self._rules, path, verdict.decision)
         if rules:
-            self._targets.append(_Target(result, path, rules))
+            self._targets[path] = _Target(result, path, rules)  # the last look at a file counts
 
     def carry_out(
         self, confirm: Callable[[str], bool], *, among: int | None = None
@@ -115,68 +102,49 @@ class Actor:
         that were considered. Over the limit nothing at all is done unless `confirm`, which gets
         the question, says yes. Stop iterating to stop acting: what is yielded is finished.
         """
-        targets, self._targets = self._targets, []
+        targets, self._targets = list(self._targets.values()), {}
         considered, self._considered = self._considered, 0
-        moving = sum(any(rule.action in MOVING for rule in one.rules) for one in targets)
-        runs = any(rule.action is ActionName.COMMAND for one in targets for rule in one.rules)
-        what = "move, or run a command on," if runs else "move"
-        question = self._question(what, moving, considered if among is None else among)
+        foresight = Foresight(self._quarantines, again=self._again)
+        question = self._question(targets, considered if among is None else among, foresight)
         if question and self._dry_run:
             self._say(f"{question} A run that is not dry stops here and asks.")
         elif question and not confirm(question):
             for one in targets:
                 for rule in one.rules:
-                    yield Act(one.result.path, rule.action, Outcome.HELD_BACK, None, question)
+                    yield Act(one.result.path, rule.action, Outcome.HELD_BACK, None, _TOO_MANY)
             return
         if self._dry_run:
             for one in targets:
-                for rule in one.rules:
-                    yield Act(one.result.path, rule.action, Outcome.WOULD, rule.to or None)
+                ends = foresight.outcomes(one.path, one.result, one.rules)
+                for rule, end in zip(one.rules, ends, strict=True):
+                    yield Act(one.result.path, rule.action, end.outcome, end.target, end.detail)
             return
-        self._remember(moving)
+        moved: set[str] = set()
+        for act in self._deeds(targets, foresight):
+            if act.outcome is Outcome.DONE and act.action in MOVING and act.path not in moved:
+                moved.add(act.path)
+                self._budget.note(1)
+            yield act
+
+    def _question(self, targets: Sequence[_Target], among: int, foresight: Foresight) -> str:
+        """Return what to ask before all this is done; empty when it is within the limit."""
+        moving = [one for one in targets if any(rule.action in MOVING for rule in one.rules)]
+        runs = any(rule.action is ActionName.COMMAND for one in moving for rule in one.rules)
+        what = "move, or run a command on," if runs else "move"
+        if not self._budget.question(what, len(moving), among):
+            return ""
+        # Only now, because it takes a look at the journals.
+        number = sum(1 for one in moving if not _stays(one, foresight))
+        return self._budget.question(what, number, among)
+
+    # The deeds
+
+    def _deeds(self, targets: Sequence[_Target], foresight: Foresight) -> Iterator[Act]:
         yield from self._notify(targets)
         for one in targets:
             yield from self._on_the_spot(one)
         away = [one for one in targets if one.rules[-1].action is ActionName.QUARANTINE]
-        yield from self._quarantine(away)
-
-    # The limit
-
-    def _question(self, what: str, moving: int, among: int) -> str:
-        """Return what to ask before so many are moved; empty when it is within the limit."""
-        limit = self._limit
-        before = 0
-        if limit.window_s is not None:
-            since = time.time() - limit.window_s
-            before = sum(number for at, number in self._history(limit.window_s) if at >= since)
-        total = before + moving
-        share_is_fine = total <= limit.share * among or total <= limit.least
-        if not moving or (total <= limit.files and share_is_fine):
-            return ""
-        share = f" ({total / among:.1%})" if among else ""
-        when = "" if limit.window_s is None else f" within {limit.window_s / 3600:g} hours"
-        return (
-            f"This would {what} {total:,} of {among:,} pictures{share}{when}. "
-            f"The limit is {limit.files:,} or {limit.share * 100:g} % of them."
-        )
-
-    def _history(self, window_s: float) -> deque[tuple[float, int]]:
-        """Return what was moved lately; after a restart the journals tell."""
-        if self._moved is None:
-            self._moved = deque()
-            for vault in self._quarantines.existing():
-                entries = vault.peek().entries.values()
-                self._moved.extend((one.at, 1) for one in entries)
-        since = time.time() - window_s
-        kept = ((at, number) for at, number in self._moved if at >= since)
-        self._moved = deque(kept)
-        return self._moved
-
-    def _remember(self, moving: int) -> None:
-        if self._moved is not None and moving:
-            self._moved.append((time.time(), moving))
-
-    # The deeds
+        yield from self._quarantine(away, foresight)
 
     def _notify(self, targets: Sequence[_Target]) -> Iterator[Act]:
         noted = [
@@ -210,7 +178,7 @@ class Actor:
                     opened.check()
                     moved = self._do(rule, one, opened)
                 except (Unwilling, OSError) as error:
-                    moved = _why_not(error)
+                    moved = why_not(error)
                 yield Act(one.result.path, rule.action, moved.outcome, moved.target, moved.detail)
 
     def _do(self, rule: Rule, one: _Target, picture: ScoredFile) -> Moved:
@@ -233,13 +201,15 @@ class Actor:
                 return Moved(outcome, None, detail)
             case ActionName.TRASH:
                 outcome, detail = trash.put_in_trash(picture)
+                if outcome is Outcome.DONE:
+                    detail = tag.remove_sidecar(picture.path)
                 return Moved(outcome, None, detail)
             case ActionName.QUARANTINE | ActionName.NOTIFY:
                 raise AssertionError("these take many pictures at a time")
             case _:
                 assert_never(rule.action)
 
-    def _quarantine(self, targets: Sequence[_Target]) -> Iterator[Act]:
+    def _quarantine(self, targets: Sequence[_Target], foresight: Foresight) -> Iterator[Act]:
         by_vault: dict[str, tuple[Vault, list[_Target]]] = {}
         for one in targets:
             try:
@@ -250,9 +220,9 @@ class Actor:
                 by_vault.setdefault(vault.folder, (vault, []))[1].append(one)
         for vault, mine in by_vault.values():
             for start in range(0, len(mine), BATCH):
-                yield from self._move(vault, mine[start : start + BATCH])
+                yield from self._move(vault, mine[start : start + BATCH], foresight)
 
-    def _move(self, vault: Vault, targets: Sequence[_Target]) -> list[Act]:
+    def _move(self, vault: Vault, targets: Sequence[_Target], foresight: Foresight) -> list[Act]:
         acts: list[Act] = []
         with ExitStack() as stack:
             wanted, ready = [], []
@@ -262,8 +232,7 @@ class Actor:
                     acts.append(self._act(one, opened))
                 else:
                     stack.enter_context(opened)
-                    # Who denies a picture after having restored it has changed their mind.
-                    again = self._again or one.result.verdict.ruling is Ruling.DENIED
+                    again = foresight.is_again(one.result)
                     wanted.append(Wanted(opened, self._reason(one.result), again))
                     ready.append(one)
             if not wanted:
@@ -277,19 +246,22 @@ class Actor:
         return acts
 
     def _act(self, one: _Target, moved: Moved) -> Act:
-        return Act(
-            one.result.path, ActionName.QUARANTINE, moved.outcome, moved.target, moved.detail
-        )
+        details = [moved.detail]
+        if moved.outcome is Outcome.DONE:
+            details.append(tag.remove_sidecar(one.path))
+        detail = "; ".join(filter(None, details))
+        return Act(one.result.path, ActionName.QUARANTINE, moved.outcome, moved.target, detail)
 
     def _opened(self, one: _Target) -> ScoredFile | Moved:
         """Open the very file that was scored, or say why not."""
         try:
             return ScoredFile(one.path, one.result.sha256)
         except (Unwilling, OSError) as error:
-            return _why_not(error)
+            return why_not(error)
 
     def _reason(self, result: Scanned) -> Reason:
-        return Reason(result.verdict.decision.value, result.verdict.score, self._model)
+        verdict = result.verdict
+        return Reason(verdict.decision.value, verdict.score, self._model, self._budget.who)
 
     def _realpath(self, path: str) -> str:
         folder, name = os.path.split(path)
@@ -299,9 +271,8 @@ class Actor:
         return os.path.join(real, name)
 
 
-def _why_not(error: Unwilling | OSError) -> Moved:
-    if isinstance(error, Unwilling):
-        return Moved(Outcome.LEFT, None, str(error))
-    if isinstance(error, FileNotFoundError):
-        return Moved(Outcome.LEFT, None, "it is gone")
-    return Moved(Outcome.FAILED, None, error.strerror or str(error))
+def _stays(one: _Target, foresight: Foresight) -> bool:
+    """Return True if a picture would stay, though a rule wants it in quarantine."""
+    others = (rule.action in MOVING for rule in one.rules[:-1])
+    last = one.rules[-1].action is ActionName.QUARANTINE
+    return last and not any(others) and foresight.hindrance(one.path, one.result) is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import errno
 import os
 import uuid
 from typing import TYPE_CHECKING
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from nsfwscan.actions.scored_file import ScoredFile
+
+_MOST_NAMES = 100_000
+_TRIES = 5
+"""How often a copy gets another name because its own was taken in the last moment."""
 
 
 class Copier:
@@ -35,6 +39,7 @@ class Copier:
         os.makedirs(folder, exist_ok=True)
         part = os.path.join(folder, f".nsfwscan-{uuid.uuid4().hex}")
         wanted = os.path.join(folder, os.path.basename(picture.path))
+        tries = 0
         for number, target in self._names(wanted):
             if os.path.lexists(target):
                 if _is_equal(target, picture):
@@ -45,6 +50,9 @@ class Copier:
                 moves.rename(part, target)
             except FileExistsError:
                 os.unlink(part)
+                tries += 1
+                if tries == _TRIES:
+                    raise
                 continue
             except BaseException:
                 os.unlink(part)
@@ -52,11 +60,12 @@ class Copier:
             sync_folder(folder)
             self._next[wanted] = number
             return Outcome.DONE, target, f"it lacks: {', '.join(missing)}" if missing else ""
-        raise AssertionError("there is always another number")
+        raise FileExistsError(errno.EEXIST, "every name like it is taken", wanted)
 
     def _names(self, wanted: str) -> Iterator[tuple[int, str]]:
         stem, ending = os.path.splitext(wanted)
-        for number in itertools.count(self._next.get(wanted, 1)):
+        start = self._next.get(wanted, 1)
+        for number in range(start, start + _MOST_NAMES):
             yield number, wanted if number == 1 else f"{stem} ({number}){ending}"
 
 

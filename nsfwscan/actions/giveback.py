@@ -1,11 +1,13 @@
 """Pictures leave a quarantine: put back where they were, or deleted; and whether all are whole.
 
 A picture that is put back gets its path, times and attributes. If its name is taken, it is put
-beside it, and that is said; a folder that is gone is made again. Nothing is ever overwritten.
+beside it, and that is said. A folder that is gone is made again; if that is impossible, the picture
+stays in quarantine. Nothing is ever overwritten.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from nsfwscan.actions import folder_times, moves, recovery
 from nsfwscan.actions.ledger import Deed, Entry, Ledger, State, Step, step
+from nsfwscan.actions.quarantine import above
 from nsfwscan.actions.scored_file import Unwilling, digest_at
 from nsfwscan.actions.vault import BATCH, Moved, Vault
 from nsfwscan.acts import Outcome
@@ -24,12 +27,25 @@ if TYPE_CHECKING:
 
     from nsfwscan.journal import Json
 
+_TRIES = 5
+"""How often a picture gets another name because its own was taken in the last moment."""
+
 
 class GivenBack(NamedTuple):
     """What became of one entry."""
 
     entry: Entry
     moved: Moved
+    damaged: bool = False
+    """It is back, and its bytes are not those that were moved in."""
+
+
+class _NameTaken(Exception):
+    """Another program took the name after it was seen to be free."""
+
+
+class _Unreachable(Exception):
+    """The folder of a picture cannot be made or written to; `str(reason)` says why."""
 
 
 class Restorer:
@@ -51,24 +67,34 @@ class Restorer:
                 yield from self._batch(ledger, newest_first[start : start + BATCH])
 
     def _batch(self, ledger: Ledger, entries: Sequence[Entry]) -> Iterator[GivenBack]:
-        todo = []
+        todo: list[Entry] = []
+        made: set[str] = set()
         for one in entries:
-            if ledger.entries[one.id].state is not State.HELD:
-                yield GivenBack(one, Moved(Outcome.LEFT, None, "it is not in quarantine any more"))
-            elif not one.path:
-                detail = f"where it was is not known; it is {self._vault.file_of(one.id)}"
-                yield GivenBack(one, Moved(Outcome.FAILED, None, detail))
-            else:
+            problem = self._prepare(ledger, one, made)
+            if problem is None:
                 todo.append(one)
-        while todo:  # again for those whose name was taken in the last moment
+            else:
+                yield GivenBack(one, problem)
+        for left in reversed(range(_TRIES)):
+            if not todo:
+                break
+            again: list[Entry] = []
             targets = self._targets(todo)
             self._vault.write(*(_record(one, Step.INTEND, targets[one.id]) for one in todo))
             folders = {os.path.dirname(target) for target in targets.values()}
             times = folder_times.look(folders)
-            results: dict[str, Moved | None] = {}
+            results: list[GivenBack] = []
             records: list[dict[str, Json]] = []
             for one in todo:
-                results[one.id], ends = self._try(one, targets[one.id])
+                try:
+                    result, ends = self._try(one, targets[one.id], made)
+                except _NameTaken:
+                    if left:
+                        again.append(one)  # the next intent takes the place of this one
+                        continue
+                    moved = Moved(Outcome.FAILED, None, "other programs keep taking its name")
+                    result, ends = GivenBack(one, moved), [_end(one, Deed.RESTORE, moved, None)]
+                results.append(result)
                 records += ends
             self._vault.sync()
             self._vault.write(*folder_times.records(times), *records)
@@ -76,11 +102,26 @@ class Restorer:
             ended = folder_times.give_back(ledger.folders, folders)
             if ended:
                 self._vault.write(*ended)
-            for one in todo:
-                result = results[one.id]
-                if result is not None:
-                    yield GivenBack(one, result)
-            todo = [one for one in todo if results[one.id] is None]
+            yield from results
+            todo = again
+
+    def _prepare(self, ledger: Ledger, entry: Entry, made: set[str]) -> Moved | None:
+        """Make the folder that a picture goes to, and add it to `made`; return what forbids it.
+
+        Comes before the intent, so that nothing has to be taken back where nothing can be done.
+        """
+        held = self._vault.file_of(entry.id)
+        if ledger.entries[entry.id].state is not State.HELD:
+            return Moved(Outcome.LEFT, None, "it is not in quarantine any more")
+        if not os.path.isabs(entry.path) or "\0" in entry.path:
+            return Moved(Outcome.FAILED, None, f"where it was is not known; it is {held}")
+        folder = os.path.dirname(entry.path)
+        try:
+            if _make_folder(folder, entry.folder_mode):
+                made.add(folder)
+        except _Unreachable as reason:
+            return Moved(Outcome.FAILED, None, f"{reason}; it stays in quarantine")
+        return None
 
     def _targets(self, entries: Sequence[Entry]) -> dict[str, str]:
         targets: dict[str, str] = {}
@@ -98,57 +139,63 @@ class Restorer:
             targets[one.id] = target
         return targets
 
-    def _try(self, entry: Entry, target: str) -> tuple[Moved | None, list[dict[str, Json]]]:
+    def _try(
+        self, entry: Entry, target: str, made: set[str]
+    ) -> tuple[GivenBack, list[dict[str, Json]]]:
         """Move one picture out; return what became of it, and the record that ends the intent.
 
-        None when the name was taken meanwhile.
+        Raises `_NameTaken`.
         """
-        moved: Moved | None = None
+        held = self._vault.file_of(entry.id)
         try:
-            details = self._move(entry, target)
-        except FileExistsError:
-            pass
+            found = digest_at(held)
+            missing = self._move(entry, held, target, found)
+        except FileNotFoundError as error:
+            if not os.path.lexists(held):
+                moved = Moved(Outcome.FAILED, None, f"it is gone from the quarantine: {held}")
+                return GivenBack(entry, moved), [_end(entry, Deed.RESTORE, moved, None)]
+            moved, ends = self._vault.settle(entry.id, error)
+            return GivenBack(entry, moved), ends
         except Unwilling:
-            held = self._vault.file_of(entry.id)
-            moved = Moved(
-                Outcome.FAILED, None, f"its bytes in the quarantine are damaged: see {held}"
-            )
+            moved = Moved(Outcome.FAILED, None, f"its bytes keep changing: see {held}")
+            return GivenBack(entry, moved), [_end(entry, Deed.RESTORE, moved, None)]
         except OSError as error:
-            return self._vault.settle(entry.id, error)
-        else:
-            if target != entry.path:
-                details.insert(0, "its name is taken, so it is beside it")
-            moved = Moved(Outcome.DONE, target, "; ".join(details))
-        return moved, [_end(entry, Deed.RESTORE, moved, target)]
-
-    def _move(self, entry: Entry, target: str) -> list[str]:
-        held, folder = self._vault.file_of(entry.id), os.path.dirname(target)
+            moved, ends = self._vault.settle(entry.id, error)
+            return GivenBack(entry, moved), ends
         details = []
-        if not os.path.isdir(folder):
-            os.makedirs(os.path.dirname(folder), exist_ok=True)
-            os.mkdir(folder, entry.folder_mode)
-            os.chmod(folder, entry.folder_mode)
+        damaged = found.hex() != entry.sha256
+        if damaged:
+            details.append("it is back, but damaged: its bytes are not those that were moved in")
+        if target != entry.path:
+            details.append("its name is taken, so it is beside it")
+        if os.path.dirname(target) in made:
             details.append("its folder was made again")
+        if missing:
+            details.append(f"it lacks: {', '.join(missing)}")
+        moved = Moved(Outcome.DONE, target, "; ".join(details))
+        end = _end(entry, Deed.RESTORE, moved, target)
+        if damaged:
+            end["sha256"] = found.hex()
+        return GivenBack(entry, moved, damaged), [end]
+
+    def _move(self, entry: Entry, held: str, target: str, sha256: bytes) -> tuple[str, ...]:
+        """Bring the picture to `target`; return what it lacks there. `sha256` is what it holds."""
         try:
-            moves.rename(held, target)
+            _rename(held, target)
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
-            missing = self._copy(entry, held, target)
-        else:
-            missing = _freshen(entry, target)
-        if missing:
-            details.append(f"it lacks: {', '.join(missing)}")
-        return details
+            return self._copy(entry, held, target, sha256)
+        return _freshen(entry, target)
 
-    def _copy(self, entry: Entry, held: str, target: str) -> tuple[str, ...]:
+    def _copy(self, entry: Entry, held: str, target: str, sha256: bytes) -> tuple[str, ...]:
         part = recovery.aside(target, entry.id)
         file = open_picture(held, follow=False)
         try:
             facts = entry.facts or moves.Facts.of(file)
-            missing = moves.copy(file, part, facts, bytes.fromhex(entry.sha256))
+            missing = moves.copy(file, part, facts, sha256)
             try:
-                moves.rename(part, target)
+                _rename(part, target)
             except BaseException:
                 os.unlink(part)
                 raise
@@ -157,6 +204,46 @@ class Restorer:
         sync_folder(os.path.dirname(target))
         os.unlink(held)
         return missing
+
+
+def _rename(source: str, target: str) -> None:
+    """Rename. Raises `_NameTaken` for this target and nothing else, OSError."""
+    try:
+        moves.rename(source, target)
+    except FileExistsError:
+        raise _NameTaken from None
+
+
+def _make_folder(folder: str, mode: int) -> bool:
+    """Let there be a folder that can be written to; return True if it had to be made.
+
+    Raises `_Unreachable`.
+    """
+    made = False
+    try:
+        if not os.path.isdir(folder):
+            os.makedirs(os.path.dirname(folder), exist_ok=True)
+            os.mkdir(folder, mode)
+            made = True
+            with contextlib.suppress(OSError):  # FAT has no modes
+                os.chmod(folder, mode)
+    except OSError as error:
+        raise _Unreachable(_why_not(folder, error)) from error
+    if not made and not os.access(folder, os.W_OK | os.X_OK):
+        raise _Unreachable(f"its folder {folder} cannot be written to")
+    return made
+
+
+def _why_not(folder: str, error: OSError) -> str:
+    """Say why a folder cannot be made: what stands in its way, or what the system said."""
+    for place in above(folder):
+        if os.path.lexists(place):
+            if os.path.islink(place) and not os.path.exists(place):
+                return f"its folder cannot be made: the link {place} leads nowhere"
+            if not os.path.isdir(place):
+                return f"its folder cannot be made: {place} is no folder now"
+            break
+    return f"its folder {folder} cannot be made: {error.strerror or error}"
 
 
 def _freshen(entry: Entry, path: str) -> tuple[str, ...]:
@@ -206,10 +293,9 @@ def _record(entry: Entry, how_far: Step, to: str) -> dict[str, Json]:
     return {**step(entry.id, Deed.RESTORE, how_far), "to": to}
 
 
-def _end(entry: Entry, deed: Deed, moved: Moved | None, to: str | None) -> dict[str, Json]:
-    if moved is None or moved.outcome is not Outcome.DONE:
-        why = "its name was taken" if moved is None else moved.detail
-        return {**step(entry.id, deed, Step.NOT_DONE), "why": why}
+def _end(entry: Entry, deed: Deed, moved: Moved, to: str | None) -> dict[str, Json]:
+    if moved.outcome is not Outcome.DONE:
+        return {**step(entry.id, deed, Step.NOT_DONE), "why": moved.detail}
     return {**step(entry.id, deed, Step.DONE), **({} if to is None else {"to": to})}
 
 

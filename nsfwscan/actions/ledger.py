@@ -73,10 +73,14 @@ class Entry:
     decision: str = ""
     score: float | None = None
     model: str = ""
+    by: str = ""
+    """What moved it, `scan` or `watch`; empty in journals of earlier versions."""
     state: State = State.NOT_HELD
     under_way: Deed | None = None
     """A deed of which only the intent is known."""
     restored_to: str = ""
+    restored_sha256: str = ""
+    """Of what was given back, when that was damaged."""
 
 
 @dataclass(slots=True)
@@ -96,7 +100,8 @@ class Ledger:
     @property
     def restored(self) -> set[str]:
         """SHA-256 of the pictures that somebody wanted back."""
-        return {one.sha256 for one in self.entries.values() if one.state is State.RESTORED}
+        back = [one for one in self.entries.values() if one.state is State.RESTORED]
+        return {one.sha256 for one in back} | {one.restored_sha256 or one.sha256 for one in back}
 
     def take(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Follow records that were appended to the journal."""
@@ -118,7 +123,11 @@ def _after(entry: Entry, record: Mapping[str, Any]) -> Entry:
     if step is Step.DONE:
         entry = replace(entry, state=_AFTER[deed], under_way=None)
         if deed is Deed.RESTORE:
-            return replace(entry, restored_to=record.get("to", ""))
+            return replace(
+                entry,
+                restored_to=record.get("to", ""),
+                restored_sha256=record.get("sha256", ""),
+            )
         if deed is Deed.QUARANTINE and not entry.path:  # the intent's line is damaged
             return replace(entry, path=record.get("path", ""), sha256=record.get("sha256", ""))
         return entry
@@ -143,6 +152,7 @@ def _after(entry: Entry, record: Mapping[str, Any]) -> Entry:
         decision=record["decision"],
         score=record["score"],
         model=record["model"],
+        by=record.get("by", ""),
     )  # fmt: skip
 
 
@@ -153,6 +163,7 @@ class Reason:
     decision: str
     score: float
     model: str
+    by: str = ""
 
 
 def intent(
@@ -178,6 +189,7 @@ def intent(
         "decision": reason.decision,
         "score": reason.score,
         "model": reason.model,
+        "by": reason.by,
     }
 
 

@@ -17,7 +17,8 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nsfwscan.actions.scored_file import CHUNK_BYTES, Unwilling, digest
+from nsfwscan.actions.scored_file import Unwilling, chunks, digest
+from nsfwscan.journal import write_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -104,12 +105,9 @@ def copy(file: int, target: str, like: Facts, sha256: bytes) -> tuple[str, ...]:
     try:
         try:
             read = hashlib.sha256()
-            os.lseek(file, 0, os.SEEK_SET)
-            while data := os.read(file, CHUNK_BYTES):
+            for data in chunks(file):
                 read.update(data)
-                rest = memoryview(data)
-                while rest:
-                    rest = rest[os.write(new, rest) :]
+                write_all(new, data)
             if read.digest() != sha256:
                 raise Unwilling("it changed while it was copied")
             missing = like.give_to(new)

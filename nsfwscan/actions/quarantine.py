@@ -12,16 +12,30 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from nsfwscan import locations
-from nsfwscan.actions.vault import Vault, open_vault, unusable
+from nsfwscan.actions.vault import Vault, look_at, open_vault, unusable
 from nsfwscan.errors import ActionError, JournalError
 from nsfwscan.images.discover import QUARANTINE_NAME
 from nsfwscan.journal import Journal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+
+
+class Away(NamedTuple):
+    """A known quarantine that cannot be used now."""
+
+    path: str
+    why: str
+    """Empty when nothing is there, as with a disk that is unplugged."""
+
+    @property
+    def sentence(self) -> str:
+        """What to tell a person, without a full stop."""
+        what = f"is not there now: {self.why}" if self.why else "is not there now"
+        return f"{self.path} {what}; is its disk plugged in?"
 
 
 class Quarantines:
@@ -49,24 +63,46 @@ class Quarantines:
             vault = self._by_folder[folder] = self._make(folder)
         return vault
 
+    def peek_for_picture(self, path: str) -> Vault | None:
+        """Return the quarantine that `for_picture` would return, if it is there; makes nothing.
+
+        Raises `ActionError` when there is no place for one.
+        """
+        if self._chosen is not None:
+            place = os.path.join(self._chosen, QUARANTINE_NAME)
+            if why := look_at(place):
+                raise ActionError(f"the quarantine {place} cannot be used: {why}")
+            return self._open(self._chosen, create=False)
+        folder = os.path.dirname(path)
+        for candidate in candidates(folder):
+            why = look_at(os.path.join(candidate, QUARANTINE_NAME))
+            if not why:  # ours, or to be made
+                return self._open(candidate, create=False)
+        raise _no_place(folder, None)
+
     def existing(self, near: Iterable[str] = ()) -> list[Vault]:
-        """Return the quarantines that exist: the known ones, and those in or above `near`."""
+        """Return the quarantines that exist: the known ones, and those in or above `near`.
+
+        `near` are absolute paths. What cannot be looked at is left out; see `away`.
+        """
         if self._chosen is not None:
             folders = [self._chosen]
         else:
             folders = self._known()
-            for path in (os.getcwd(), os.path.expanduser("~"), *near):
-                folders += above(os.path.realpath(path))
+            for path in (_working_folder(), os.path.expanduser("~"), *near):
+                if os.path.isabs(path):
+                    folders += above(os.path.realpath(path))
         for folder in folders:
             self._open(folder, create=False)
         return list(self._vaults.values())
 
-    def missing(self) -> list[str]:
-        """Return the known quarantines that are not there now, say because a disk is unplugged."""
-        if self._chosen is not None:
-            return []
-        known = (os.path.join(folder, QUARANTINE_NAME) for folder in self._known())
-        return [path for path in known if not os.path.isdir(path)]
+    def away(self) -> list[Away]:
+        """Return the known quarantines that cannot be used now, say because a disk is unplugged."""
+        folders = self._known() if self._chosen is None else [self._chosen]
+        paths = [os.path.join(folder, QUARANTINE_NAME) for folder in folders]
+        found = [Away(path, why) for path in paths if (why := look_at(path)) is not None]
+        # A chosen one that is not there yet has never been used.
+        return found if self._chosen is None else [one for one in found if one.why]
 
     def _make(self, folder: str) -> Vault:
         if self._chosen is not None:
@@ -90,11 +126,7 @@ class Quarantines:
             else:
                 if vault is not None:
                     return vault
-        raise ActionError(
-            f"there is no place for a quarantine on the volume of {folder}"
-            + (f": {problem.strerror}" if problem else ""),
-            hint="give --quarantine a folder that can be written to",
-        )
+        raise _no_place(folder, problem)
 
     def _open(self, folder: str, *, create: bool) -> Vault | None:
         if folder not in self._vaults:
@@ -102,7 +134,7 @@ class Quarantines:
             if vault is None:
                 return None
             self._vaults[folder] = vault
-            if create and self._chosen is None:
+            if create:
                 self._remember(folder)
         return self._vaults[folder]
 
@@ -130,9 +162,25 @@ def own_paths() -> tuple[str, ...]:
     return tuple(os.path.join(folder, QUARANTINE_NAME) for folder in known)
 
 
+def _no_place(folder: str, problem: OSError | None) -> ActionError:
+    return ActionError(
+        f"there is no place for a quarantine on the volume of {folder}"
+        + (f": {problem.strerror}" if problem else ""),
+        hint="give --quarantine a folder that can be written to",
+    )
+
+
+def _working_folder() -> str:
+    """Return the working folder; empty when it was deleted or cannot be reached."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return ""
+
+
 def above(folder: str) -> Iterator[str]:
     """Yield an absolute folder and all above it."""
-    while True:
+    while True:  # ends at the root, for each turn takes a name off
         yield folder
         upper = os.path.dirname(folder)
         if upper == folder:
@@ -146,7 +194,10 @@ def candidates(folder: str) -> list[str]:
         device = os.stat(folder).st_dev
         on_volume = []
         for upper in above(folder):
-            found = os.stat(upper)
+            try:
+                found = os.stat(upper)
+            except PermissionError:  # a folder above it that may not be searched
+                break
             if found.st_dev != device:
                 break
             if os.access(upper, os.W_OK | os.X_OK):

@@ -8,6 +8,7 @@ other is taken back; a copy is removed only after the original was seen to be wh
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 from typing import TYPE_CHECKING, assert_never
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 PART = ".part"
 """Ending of a copy that is not complete."""
+_MOST_NAMES = 100_000
+_NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
+"""What the system says of a path at which there cannot be a file."""
 
 
 def aside(path: str, number: str) -> str:
@@ -32,9 +36,12 @@ def aside(path: str, number: str) -> str:
 
 
 def names_beside(path: str, *, start: int = 1) -> Iterator[tuple[int, str]]:
-    """Yield names for a picture whose own is taken: `a (restored).jpg`, `a (restored 2).jpg`."""
+    """Yield names for a picture whose own is taken: `a (restored).jpg`, `a (restored 2).jpg`.
+
+    They end after 100,000, because a broken file system may say of every name that it is taken.
+    """
     stem, ending = os.path.splitext(path)
-    for number in itertools.count(start):
+    for number in range(start, start + _MOST_NAMES):
         yield number, f"{stem} (restored{'' if number == 1 else f' {number}'}){ending}"
 
 
@@ -45,7 +52,7 @@ def put_back(source: str, path: str) -> str:
         with contextlib.suppress(FileExistsError):
             moves.rename(source, target)
             return target
-    raise AssertionError("there is always another number")
+    raise FileExistsError(errno.EEXIST, "every name beside it is taken", path)
 
 
 def finish(vault: Vault, entry: Entry) -> dict[str, Json]:
@@ -114,8 +121,10 @@ def _is_the_original(path: str, entry: Entry) -> bool:
     """Tell whether `path` is the very file of the intent, and whole."""
     try:
         return os.lstat(path).st_ino == entry.inode and _holds(path, entry)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
+    except OSError as error:
+        if error.errno in _NOT_THERE:
+            return False
+        raise
 
 
 def _holds(path: str, entry: Entry) -> bool:
@@ -127,5 +136,8 @@ def _holds(path: str, entry: Entry) -> bool:
 
 
 def _remove(path: str) -> None:
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+    try:
         os.unlink(path)
+    except OSError as error:
+        if error.errno not in _NOT_THERE:
+            raise

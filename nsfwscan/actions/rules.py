@@ -112,15 +112,16 @@ def _rule(table: Mapping[str, Any], where: str) -> Rule:
         if key in table and action is not meant_for:
             raise wrong(key, f"{action} takes none", f"it belongs to {meant_for}")
     for key in ("folder", "to"):
-        if key in table and not (isinstance(table[key], str) and table[key]):
+        if key in table and not (isinstance(table[key], str) and _can_be(table[key])):
             raise wrong(key, "it must be the path of a folder", f'write {key} = "~/Downloads"')
     needed = _WANTED.get(action)
     if needed is not None and needed not in table:
         raise ConfigError(f"{where} {action} needs {needed}", hint=_example(action))
     command = table.get("command", [])
-    if not (isinstance(command, list) and all(isinstance(one, str) for one in command)) or (
-        "command" in table and not command
-    ):
+    are_words = isinstance(command, list) and all(
+        isinstance(one, str) and "\0" not in one for one in command
+    )
+    if not are_words or ("command" in table and not command):
         raise wrong("command", "it must be a list of words", _example(ActionName.COMMAND))
     limit = table.get("time-limit", DEFAULT_TIME_LIMIT_S)
     if not isinstance(limit, int | float) or isinstance(limit, bool) or not 0 < limit <= 86_400:
@@ -157,6 +158,8 @@ def rule_of(option: str) -> Rule:
         raise UsageError(
             f"{word!r} is no action", hint=f"known actions are {', '.join(ActionName)}"
         )
+    if "\0" in value:
+        raise UsageError(f"{option!r} holds a NUL byte", hint="check what made the option")
     action = ActionName(word)
     match action:
         case ActionName.COPY:
@@ -196,8 +199,19 @@ def for_picture(rules: Iterable[Rule], path: str, decision: Decision) -> list[Ru
     return staying + away[:1]
 
 
+def _can_be(path: str) -> bool:
+    """Return False for what no file system takes as a path."""
+    return bool(path) and "\0" not in path
+
+
 def _real(path: str) -> str:
-    return os.path.realpath(os.path.expanduser(path))
+    try:
+        return os.path.realpath(os.path.expanduser(path))
+    except OSError as error:  # from getcwd
+        raise UsageError(
+            f"the current folder does not exist any more, so {path} leads nowhere",
+            hint="change to one that does, or give an absolute path",
+        ) from error
 
 
 def _example(action: ActionName, *, option: bool = False) -> str:

@@ -17,6 +17,7 @@ from nsfwscan.images.discover import kind_of
 from nsfwscan.images.read import open_picture
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
     from typing import Self
 
@@ -111,10 +112,23 @@ class ScoredFile:
 def digest(file: int) -> bytes:
     """Return the SHA-256 of all that an open file holds. Raises OSError."""
     sha256 = hashlib.sha256()
-    os.lseek(file, 0, os.SEEK_SET)
-    while data := os.read(file, CHUNK_BYTES):
+    for data in chunks(file):
         sha256.update(data)
     return sha256.digest()
+
+
+def chunks(file: int) -> Iterator[bytes]:
+    """Yield what an open file holds, from its beginning; of one that grows, a little more.
+
+    So a file to which somebody writes for ever has an end, and not the content it had.
+    """
+    os.lseek(file, 0, os.SEEK_SET)
+    left = os.fstat(file).st_size
+    while data := os.read(file, CHUNK_BYTES):
+        yield data
+        left -= len(data)
+        if left < 0:
+            return
 
 
 def digest_at(path: str) -> bytes:

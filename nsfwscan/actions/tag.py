@@ -49,6 +49,13 @@ _OURS = re.compile(re.sub(r"\\\{\w+\\\}", '[^"<]*', re.escape(_SIDECAR)).encode(
 """A sidecar that is to the byte as we write it; any program that saved it changed something."""
 
 
+def check_sidecar(picture: ScoredFile) -> None:
+    """Raise `Unwilling` if the sidecar of a picture is another program's; OSError."""
+    before = _read(f"{picture.path}.xmp")
+    if before is not None and not _OURS.fullmatch(before):
+        raise Unwilling(f"another program keeps its notes in {picture.path}.xmp")
+
+
 def write_sidecar(picture: ScoredFile, reason: Reason) -> tuple[Outcome, str | None, str]:
     """Write the sidecar of a picture; return how it went, where it is, remarks.
 
@@ -80,6 +87,25 @@ def write_sidecar(picture: ScoredFile, reason: Reason) -> tuple[Outcome, str | N
         if os.path.lexists(part):
             os.unlink(part)
     return Outcome.DONE, target, ""
+
+
+def remove_sidecar(path: str) -> str:
+    """Remove our sidecar of a picture that was moved away; return what is to be said of another's.
+
+    Never raises: the picture is gone from there in any case.
+    """
+    target = f"{path}.xmp"
+    try:
+        before = _read(target)
+        if before is None:
+            return ""
+        if _OURS.fullmatch(before):
+            folder = os.path.dirname(target)
+            _take_away(target, before, os.path.join(folder, f".nsfwscan-{uuid.uuid4().hex}"))
+            return ""
+    except OSError:
+        pass
+    return f"another program's notes stay in {target}"
 
 
 def _take_away(target: str, content: bytes, aside: str) -> None:

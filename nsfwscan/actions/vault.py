@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 LOCK_NAME = "lock"
 FILES_NAME = "files"
+RESTORED_BEFORE = "it was restored from quarantine before"
 BATCH = 64
 """Deeds that share their fsyncs: two for the journal, one or two for the folders."""
 _PATIENCE_S = 60.0
@@ -98,7 +99,8 @@ class Vault:
     def locked(self) -> Iterator[Ledger]:
         """Keep other processes out, end what an earlier one left half done, give the ledger.
 
-        Raises `ActionError` when another process is at it for a minute, `JournalError`.
+        Raises `ActionError` when another process is at it for a minute or the folder cannot be
+        used, `JournalError`.
         """
         try:
             os.makedirs(self._files, 0o700, exist_ok=True)
@@ -109,20 +111,26 @@ class Vault:
         except OSError as error:
             raise unusable(self.folder, error) from error
         try:
-            deadline = time.monotonic() + _PATIENCE_S
-            while not try_to_lock(lock):
-                if time.monotonic() >= deadline:
-                    raise ActionError(
-                        f"another process has been moving pictures in {self.folder} for "
-                        f"{_PATIENCE_S:.0f} seconds",
-                        hint="wait for it, and try again",
-                    )
-                time.sleep(0.02)
-            self._follow()
-            self._finish()
+            try:
+                self._wait_for(lock)
+                self._follow()
+                self._finish()
+            except OSError as error:
+                raise unusable(self.folder, error) from error
             yield self._ledger
         finally:
             os.close(lock)
+
+    def _wait_for(self, lock: int) -> None:
+        deadline = time.monotonic() + _PATIENCE_S
+        while not try_to_lock(lock):
+            if time.monotonic() >= deadline:
+                raise ActionError(
+                    f"another process has been moving pictures in {self.folder} for "
+                    f"{_PATIENCE_S:.0f} seconds",
+                    hint="wait for it, and try again",
+                )
+            time.sleep(0.02)
 
     def write(self, *records: dict[str, Json]) -> None:
         """Append to the journal and follow it; only with the lock held. Raises `JournalError`."""
@@ -175,7 +183,7 @@ class Vault:
                 number = uuid.uuid4().hex
                 numbers.append(number)
                 if not again and picture.sha256.hex() in restored:
-                    ends.append(Moved(Outcome.LEFT, None, "it was restored from quarantine before"))
+                    ends.append(Moved(Outcome.LEFT, None, RESTORED_BEFORE))
                     continue
                 try:
                     intents.append(self._intent(number, picture, reason))
@@ -199,7 +207,29 @@ class Vault:
             except JournalError as error:
                 # The pictures are in and their intents are on the disk: nothing is lost.
                 self.warn(f"{error}; the next use of the quarantine completes it")
+            for at, (number, one) in enumerate(zip(numbers, wanted, strict=True)):
+                if moved[at].outcome is Outcome.DONE and one.picture.status.st_nlink > 1:
+                    detail = "; ".join(filter(None, (moved[at].detail, self._links(number, one))))
+                    moved[at] = moved[at]._replace(detail=detail)
             return moved
+
+    def _links(self, number: str, one: Wanted) -> str:
+        """Say how many names outside the quarantine still lead to a picture that was moved in."""
+        picture = one.picture
+        try:
+            if picture.file < 0:  # Windows, where it had to be closed
+                outside = os.lstat(self.file_of(number)).st_nlink
+            else:
+                outside = os.fstat(picture.file).st_nlink
+            for held in self._ledger.held:
+                if held.inode == picture.status.st_ino:  # a copy has an inode of its own
+                    outside -= os.lstat(self.file_of(held.id)).st_ino == held.inode
+        except OSError:
+            return ""
+        if outside <= 0:
+            return ""
+        many = "other hard link still leads" if outside == 1 else "other hard links still lead"
+        return f"{outside:,} {many} to it"
 
     def _intent(self, number: str, picture: ScoredFile, reason: Reason) -> dict[str, Json]:
         folder_mode = stat.S_IMODE(os.stat(os.path.dirname(picture.path)).st_mode)
@@ -217,20 +247,14 @@ class Vault:
             return moved, [{**step(number, Deed.QUARANTINE, Step.NOT_DONE), "why": moved.detail}]
         except OSError as error:
             return self.settle(number, error)
-        details = []
-        others = picture.status.st_nlink - 1
-        if others:
-            names = "one other name" if others == 1 else f"{others:,} other names"
-            details.append(f"{names} (hard links) still lead to it")
-        if missing:
-            details.append(f"the copy lacks: {', '.join(missing)}")
+        detail = f"the copy lacks: {', '.join(missing)}" if missing else ""
         # Once more what the intent says, so that one damaged line of two loses no path.
         record: dict[str, Json] = {
             **step(number, Deed.QUARANTINE, Step.DONE),
             "path": picture.path,
             "sha256": picture.sha256.hex(),
         }
-        return Moved(Outcome.DONE, self.file_of(number), "; ".join(details)), [record]
+        return Moved(Outcome.DONE, self.file_of(number), detail), [record]
 
     def settle(self, number: str, error: OSError) -> tuple[Moved, list[dict[str, Json]]]:
         """Find out how far a deed got that ended with an error, and bring it to one end.
@@ -321,26 +345,37 @@ def unusable(folder: str, error: OSError) -> ActionError:
 def open_vault(folder: str, warn: Callable[[str], None], *, create: bool) -> Vault | None:
     """Return the quarantine in the folder `folder`, or None when there is none to be had there.
 
-    None also when what has its name belongs to somebody else or is no folder. Raises OSError when
-    it cannot be made.
+    `look_at` says why there is none. Raises OSError when it cannot be made.
     """
     path = os.path.join(folder, QUARANTINE_NAME)
     if create:
         with contextlib.suppress(FileExistsError):
             os.mkdir(path, 0o700)
             sync_folder(folder)
+    if look_at(path) is not None:
+        return None
+    if sys.platform != "win32" and stat.S_IMODE(os.lstat(path).st_mode) != 0o700:
+        with contextlib.suppress(OSError):
+            os.chmod(path, 0o700)
+        if create and stat.S_IMODE(os.lstat(path).st_mode) & 0o077:
+            warn(f"{path} is on a file system without permissions: others may look into it")
+    return Vault(path, warn)
+
+
+def look_at(path: str) -> str | None:
+    """Return None for a quarantine of ours, "" when nothing is there, else why it is no use.
+
+    The one place that knows what an error of looking at a quarantine means: its disk may be
+    unplugged, or the program behind a FUSE mount dead.
+    """
     try:
         found = os.lstat(path)
     except FileNotFoundError:
-        return None
+        return ""
+    except OSError as error:
+        return f"it cannot be looked at: {error.strerror or error}"
     if not stat.S_ISDIR(found.st_mode):
-        return None
-    if sys.platform != "win32":
-        if found.st_uid != os.geteuid():
-            return None
-        if stat.S_IMODE(found.st_mode) != 0o700:
-            with contextlib.suppress(OSError):
-                os.chmod(path, 0o700)
-            if create and stat.S_IMODE(os.lstat(path).st_mode) & 0o077:
-                warn(f"{path} is on a file system without permissions: others may look into it")
-    return Vault(path, warn)
+        return "it is no folder"
+    if sys.platform != "win32" and found.st_uid != os.geteuid():
+        return "it belongs to another user"
+    return None

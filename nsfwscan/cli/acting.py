@@ -8,10 +8,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nsfwscan.actions.act import Actor, Limit
+from nsfwscan.actions.act import Actor
+from nsfwscan.actions.limit import Limit
 from nsfwscan.actions.quarantine import Quarantines
 from nsfwscan.actions.rules import Rule, rule_of
+from nsfwscan.acts import ActTally
 from nsfwscan.cli.ask import is_sure
+from nsfwscan.cli.paths import absolute
 from nsfwscan.cli.talk import Talk
 from nsfwscan.report.record import Recorder
 
@@ -29,7 +32,7 @@ class ActOptions:
     rules: tuple[Rule, ...]
     limit_files: int
     limit_percent: float
-    limit_least: int = 0
+    limit_least: int = 10
     limit_window_s: float | None = None
     dry_run: bool = False
     again: bool = False
@@ -42,12 +45,13 @@ def rules_of(actions: Iterable[str], configured: tuple[Rule, ...]) -> tuple[Rule
 
 
 def actor_for(options: ActOptions, manifest: ModelManifest, talk: Talk) -> Actor:
-    """Return what follows rules with the results of a model."""
+    """Return what follows rules with the results of a model. Raises `UsageError`."""
+    quarantine = None if options.quarantine is None else absolute(options.quarantine)
     return Actor(
         options.rules,
         record=Recorder(manifest).record,
         model=f"{manifest.package} {manifest.fingerprint[:12]}",
-        quarantines=Quarantines(options.quarantine, talk.warn),
+        quarantines=Quarantines(quarantine, talk.warn),
         say=talk.say,
         warn=talk.warn,
         dry_run=options.dry_run,
@@ -64,8 +68,8 @@ def actor_for(options: ActOptions, manifest: ModelManifest, talk: Talk) -> Actor
 class ActingSink:
     """Stands between a watcher and its lines: passes changes on, and acts on them.
 
-    Not before everything has been looked at once: until then nobody knows how many pictures there
-    are, and what share of them would be moved.
+    Not before everything has been looked at and scanned once: until then nobody knows how many
+    pictures there are, and what share of them would be moved.
     """
 
     def __init__(
@@ -80,6 +84,7 @@ class ActingSink:
         self._actor = actor
         self._confirm = confirm
         self._beat = beat
+        self.tally = ActTally()
         self._waiting = False
         self._state: Callable[[], WatchState] | None = None
 
@@ -98,13 +103,13 @@ class ActingSink:
         """Act on what came, once there was a first look at everything."""
         self._lines.batch_done()
         state = self._state() if self._state is not None and self._waiting else None
-        if state is not None and state.reconciled_at is not None:
+        if state is not None and state.complete:
             self._act(state)
 
     def beat(self, state: WatchState) -> None:
         """Pass the state on, and act on what came during the first look when that has ended."""
         self._beat(state)
-        if self._waiting and state.reconciled_at is not None:
+        if self._waiting and state.complete:
             self._act(state)
 
     def finish(self) -> None:
@@ -114,8 +119,8 @@ class ActingSink:
 
     def _act(self, state: WatchState) -> None:
         self._waiting = False
-        among = state.pictures + state.queue
-        for act in self._actor.carry_out(self._confirm, among=among):
+        for act in self._actor.carry_out(self._confirm, among=state.pictures):
+            self.tally.count(act)
             self._lines.act(act)
             if self._state is not None:
                 self._beat(self._state())
@@ -141,10 +146,11 @@ class Confirm:
             return False
         # A scan's own handler lets Ctrl-C end it gently; here it means no.
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        sure = False
         try:
             sure = is_sure(f"{question} Go on?")
         finally:
             signal.signal(signal.SIGINT, before)
-        if not sure:
-            self.talk.say("Nothing was done.")
+            if not sure:
+                self.talk.say("Nothing was moved.")
         return sure

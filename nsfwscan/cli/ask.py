@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from nsfwscan.cli.codes import COULD_NOT, INTERRUPTED
+from nsfwscan.cli.codes import INTERRUPTED, NOT_DONE
 from nsfwscan.errors import UsageError
 
 
@@ -15,6 +15,7 @@ def is_sure(question: str) -> bool:
     try:
         return typer.confirm(question, err=True)
     except typer.Abort:  # typer makes exit code 1 of Ctrl-C here, and that means "flagged"
+        typer.echo(err=True)  # the terminal has written ^C behind the question
         raise typer.Exit(INTERRUPTED) from None
 
 
@@ -22,11 +23,13 @@ def insist(question: str, *, what: str, otherwise: str) -> None:
     """Return only when the answer is yes.
 
     `what` says in a clause what is asked about, for a shell in which nobody can answer;
-    `otherwise` is said when the answer is no. Raises `typer.Exit` with 2 for no and with 130 at
+    `otherwise` is said when the answer is no. Raises `typer.Exit` with 5 for no and with 130 at
     Ctrl-C, and `UsageError` when nobody is there.
     """
     if not sys.stdin.isatty():
-        raise UsageError(what, hint="say --yes")
+        raise UsageError(
+            f"{what}, and there is no terminal to ask", hint="add --yes to go on without a question"
+        )
     if not is_sure(question):
         typer.echo(otherwise, err=True)
-        raise typer.Exit(COULD_NOT)
+        raise typer.Exit(NOT_DONE)

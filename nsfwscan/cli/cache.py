@@ -98,7 +98,7 @@ def clear(
 ) -> None:
     """Forget everything. Pictures and models are not touched.
 
-    Asks first. Exits with 2 when the answer is no.
+    Asks first. Exits with 5 when the answer is no.
     """
     if not yes:
         where = readable(locations.library_file())

@@ -141,7 +141,8 @@ LimitPercent = Annotated[
         max=100,
         envvar="NSFWSCAN_LIMIT_PERCENT",
         rich_help_panel=ACTION_PANEL,
-        help="Ask also before it does so with more than this share of the pictures scanned.",
+        help="Ask also before it does so with more than this share of the pictures scanned, unless "
+        "that is 10 or fewer.",
     ),
 ]
 Again = Annotated[

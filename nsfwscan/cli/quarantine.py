@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, NamedTuple, assert_never
+from typing import TYPE_CHECKING, Annotated, NamedTuple, NoReturn, assert_never
 
 import typer
 
 from nsfwscan.cli.ask import insist
+from nsfwscan.cli.codes import COULD_NOT, OK
 from nsfwscan.cli.commands import Command, Group
 from nsfwscan.cli.options import QuarantineFolder
+from nsfwscan.cli.paths import absolute
 from nsfwscan.cli.tables import print_table
 from nsfwscan.cli.talk import Talk
-from nsfwscan.errors import UsageError
+from nsfwscan.errors import NsfwscanError, UsageError
 from nsfwscan.report.text import count, plain_json, readable, size, utf8
 
 if TYPE_CHECKING:
@@ -52,6 +56,9 @@ class Form(StrEnum):
     JSONL = "jsonl"
 
 
+_ID = re.compile("[0-9a-f]{32}")
+
+
 class _Held(NamedTuple):
     vault: Vault
     entry: Entry
@@ -72,13 +79,15 @@ def list_(
     ] = Form.TABLE,
     quarantine: QuarantineFolder = None,
 ) -> None:
-    """Print what is in quarantine: when it came there, its score, and where it was."""
-    talk = Talk(quiet=False)
-    held = [
-        _Held(vault, entry)
-        for vault in _vaults(quarantine, talk, paths or ())
-        for entry in _chosen(vault.peek().held, paths)
-    ]
+    """Print what is in quarantine: when it came there, its score, and where it was.
+
+    Exits with 2 when a quarantine cannot be read; the others are listed.
+    """
+    opened = _Opened(quarantine, paths or ())
+    held: list[_Held] = []
+    for vault in opened.vaults:
+        with opened.going_on(vault):
+            held += [_Held(vault, entry) for entry in _chosen(vault.peek().held, paths)]
     match output_format:
         case Form.TABLE:
             rows = [
@@ -92,7 +101,7 @@ def list_(
             ]
             if rows:
                 print_table(("moved", "score", "size", "from"), rows)
-            talk.say(f"{count(len(held), 'picture')} in quarantine.")
+            opened.talk.say(f"{count(len(held), 'picture')} in quarantine.")
         case Form.JSON:
             _print_json([_record(one) for one in held])
         case Form.JSONL:
@@ -100,6 +109,7 @@ def list_(
                 _print_json(_record(one))
         case _:
             assert_never(output_format)
+    opened.end()
 
 
 @app.command(cls=Command)
@@ -113,17 +123,18 @@ def restore(
     If the name is taken by now, a picture is put beside it, as `NAME (restored).jpg`, and that is
     said; a folder that is gone is made again. Nothing is overwritten. A picture that was restored
     is not moved to quarantine again, unless a scan says `--again`. Exits with 2 when one could not
-    be restored.
+    be restored, or is damaged.
     """
     from nsfwscan.actions.giveback import Restorer
 
-    talk = Talk(quiet=False)
-    restored = failed = 0
-    for vault, entries in _wanted(paths, quarantine, talk, every=every):
-        for one in Restorer(vault).restore(entries):
-            restored, failed = _tell(one, talk, restored, failed)
+    opened = _Opened(quarantine, paths or ())
+    restored = 0
+    for vault, entries in _wanted(paths, opened, every=every):
+        with opened.going_on(vault):
+            for one in Restorer(vault).restore(entries):
+                restored += _tell(one, opened)
     typer.echo(f"Restored {count(restored, 'picture')}.")
-    raise typer.Exit(2 if failed else 0)
+    opened.end()
 
 
 @app.command(cls=Command)
@@ -135,12 +146,12 @@ def delete(
 ) -> None:
     """Delete pictures that are in quarantine, for good.
 
-    Asks first. Exits with 2 when the answer is no, or when one could not be deleted.
+    Asks first. Exits with 5 when the answer is no, and with 2 when one could not be deleted.
     """
     from nsfwscan.actions.giveback import delete as delete_from
 
-    talk = Talk(quiet=False)
-    wanted = _wanted(paths, quarantine, talk, every=every)
+    opened = _Opened(quarantine, paths or ())
+    wanted = _wanted(paths, opened, every=every)
     number = sum(len(entries) for _, entries in wanted)
     if not yes and number:
         insist(
@@ -148,12 +159,13 @@ def delete(
             what="this deletes pictures for good",
             otherwise="Nothing was deleted.",
         )
-    deleted = failed = 0
+    deleted = 0
     for vault, entries in wanted:
-        for one in delete_from(vault, entries):
-            deleted, failed = _tell(one, talk, deleted, failed)
+        with opened.going_on(vault):
+            for one in delete_from(vault, entries):
+                deleted += _tell(one, opened)
     typer.echo(f"Deleted {count(deleted, 'picture')}.")
-    raise typer.Exit(2 if failed else 0)
+    opened.end()
 
 
 @app.command(cls=Command)
@@ -165,31 +177,56 @@ def verify(quarantine: QuarantineFolder = None) -> None:
     """
     from nsfwscan.actions.giveback import verify as verify_vault
 
-    talk = Talk(quiet=False)
+    opened = _Opened(quarantine, ())
     problems: list[tuple[str, str]] = []
     pictures = 0
-    for vault in _vaults(quarantine, talk, ()):
-        with talk.bar("pictures") as bar:
+    for vault in opened.vaults:
+        with opened.going_on(vault), opened.talk.bar("pictures") as bar:
             problems += [(one.path, one.problem) for one in verify_vault(vault, bar.show)]
-        pictures += len(vault.peek().held)
+            pictures += len(vault.peek().held)
     if problems:
         print_table(("what", "problem"), problems)
     typer.echo(f"Checked {count(pictures, 'picture')}, found {count(len(problems), 'problem')}.")
-    raise typer.Exit(2 if problems else 0)
+    opened.failed |= bool(problems)
+    opened.end()
 
 
-def _vaults(quarantine: str | None, talk: Talk, near: Iterable[str]) -> list[Vault]:
-    from nsfwscan.actions.quarantine import Quarantines
+class _Opened:
+    """The quarantines that a command is about. What is wrong with one does not stop the others."""
 
-    quarantines = Quarantines(quarantine, talk.warn)
-    found = quarantines.existing(os.path.dirname(os.path.abspath(path)) for path in near)
-    for missing in quarantines.missing():
-        talk.warn(f"{missing} is not there now; is its disk plugged in?")
-    return found
+    def __init__(self, quarantine: str | None, near: Sequence[str]) -> None:
+        """Look for them, also above the paths `near`. Raises `UsageError`."""
+        from nsfwscan.actions.quarantine import Quarantines
+
+        self.talk = Talk(quiet=False)
+        self.failed = False
+        """Whether something was left undone that the command should have done."""
+        chosen = None if quarantine is None else absolute(quarantine)
+        quarantines = Quarantines(chosen, self.talk.warn)
+        self.vaults = quarantines.existing([os.path.dirname(_absolute(path)) for path in near])
+        for one in quarantines.away():
+            self.talk.warn(one.sentence)
+            self.failed |= bool(one.why)
+
+    @contextlib.contextmanager
+    def going_on(self, vault: Vault) -> Iterator[None]:
+        """Turn what goes wrong with one quarantine into a warning."""
+        from nsfwscan.actions.vault import unusable
+
+        try:
+            yield
+        except (NsfwscanError, OSError) as error:
+            known = unusable(vault.folder, error) if isinstance(error, OSError) else error
+            self.talk.warn(str(known))
+            self.failed = True
+
+    def end(self) -> NoReturn:
+        """End the command."""
+        raise typer.Exit(COULD_NOT if self.failed else OK)
 
 
 def _wanted(
-    paths: Sequence[str] | None, quarantine: str | None, talk: Talk, *, every: bool
+    paths: Sequence[str] | None, opened: _Opened, *, every: bool
 ) -> list[tuple[Vault, list[Entry]]]:
     """Find the entries that a command is about. Raises `UsageError` when there are none."""
     if bool(paths) == every:
@@ -199,10 +236,11 @@ def _wanted(
         )
     found = []
     seen: set[str] = set()
-    for vault in _vaults(quarantine, talk, paths or ()):
-        with vault.locked() as ledger:  # ends what an earlier run left half done
-            held = ledger.held
-        found.append((vault, _chosen(held, paths, seen)))
+    for vault in opened.vaults:
+        with opened.going_on(vault):
+            with vault.locked() as ledger:  # ends what an earlier run left half done
+                held = ledger.held
+            found.append((vault, _chosen(held, paths, seen)))
     for path in paths or ():
         if seen.isdisjoint(_spellings(path)):
             raise UsageError(
@@ -236,23 +274,30 @@ def _chosen(
 
 def _spellings(path: str) -> tuple[str, ...]:
     """Return a path as given, absolute, and with links followed as the journal has it."""
-    absolute = os.path.abspath(os.path.expanduser(path))
-    folder, name = os.path.split(absolute)
-    spellings = path, absolute, os.path.join(os.path.realpath(folder), name)
-    return (*spellings, os.path.realpath(absolute)) if os.path.isdir(absolute) else spellings
+    whole = _absolute(path)
+    folder, name = os.path.split(whole)
+    spellings = path, whole, os.path.join(os.path.realpath(folder), name)
+    return (*spellings, os.path.realpath(whole)) if os.path.isdir(whole) else spellings
 
 
-def _tell(one: GivenBack, talk: Talk, done: int, failed: int) -> tuple[int, int]:
-    """Say what is worth saying of one picture and count it."""
+def _absolute(path: str) -> str:
+    """Return a path as an absolute one; an id, which is none, as it is. Raises `UsageError`."""
+    return path if _ID.fullmatch(path) else absolute(path)
+
+
+def _tell(one: GivenBack, opened: _Opened) -> bool:
+    """Say what is worth saying of one picture; return True if it was done."""
     from nsfwscan.acts import Outcome
 
     moved = one.moved
-    if moved.outcome is Outcome.DONE:
-        if moved.detail:
-            talk.say(f"{moved.target or one.entry.path}: {moved.detail}")
-        return done + 1, failed
-    talk.warn(f"{one.entry.path or one.entry.id}: {moved.detail}")
-    return done, failed + 1
+    done = moved.outcome is Outcome.DONE
+    sentence = f"{moved.target or one.entry.path or one.entry.id}: {moved.detail}"
+    if one.damaged or not done:
+        opened.talk.warn(sentence)
+        opened.failed = True
+    elif moved.detail:
+        opened.talk.say(sentence)
+    return done
 
 
 def _time(at: float) -> str:

@@ -14,8 +14,10 @@ import typer
 
 from nsfwscan import likeness, locations
 from nsfwscan.cli.ask import insist
+from nsfwscan.cli.codes import COULD_NOT, NO_VERDICT, OK
 from nsfwscan.cli.commands import Command, Group
 from nsfwscan.cli.options import Quiet
+from nsfwscan.cli.paths import absolute
 from nsfwscan.cli.tables import print_table
 from nsfwscan.cli.talk import Talk
 from nsfwscan.errors import UsageError
@@ -27,6 +29,8 @@ from nsfwscan.rulings.rule import Ruled, from_record, to_record
 
 _ASK_ABOVE = 20
 """Pictures. A folder named by mistake is easily hundreds; a handful was meant."""
+_NAMED = 20
+"""Pictures that are named when a decision about them is turned; of more the rest is counted."""
 _DIGITS = re.compile(r"[0-9a-f]{8,64}")
 
 Paths = Annotated[
@@ -81,7 +85,10 @@ def allow(
     rename or a move, for every model and every threshold, until you take it back or decide
     otherwise. Scans show such a picture as safe, decided by a person, with its score beside it.
 
-    Exits with 3 when some of the files could not be read: about them nothing is decided.
+    Where you decided otherwise before, also about a single picture in a folder, the later decision
+    holds, and the output names it. Nothing is decided about files that are not pictures or cannot
+    be read: exits with 2 when you named one that is not a picture, and with 3 when one could not
+    be read.
     """
     _decide(Ruling.ALLOWED, paths, within if near else None, yes=yes, quiet=quiet)
 
@@ -99,7 +106,10 @@ def deny(
     rename or a move, for every model and every threshold, until you take it back or decide
     otherwise. Scans flag such a picture, decided by a person, with its score beside it.
 
-    Exits with 3 when some of the files could not be read: about them nothing is decided.
+    Where you decided otherwise before, also about a single picture in a folder, the later decision
+    holds, and the output names it. Nothing is decided about files that are not pictures or cannot
+    be read: exits with 2 when you named one that is not a picture, and with 3 when one could not
+    be read.
     """
     _decide(Ruling.DENIED, paths, within if near else None, yes=yes, quiet=quiet)
 
@@ -110,6 +120,7 @@ def _decide(
     from nsfwscan.rulings.decide import decide, pictures
 
     talk = Talk(quiet=quiet)
+    named = {absolute(path) for path in paths}
     check_roots(paths)
     found = list(pictures(paths))
     if len(found) > _ASK_ABOVE and not yes:
@@ -118,17 +129,35 @@ def _decide(
     for failed in decided.failed:
         why = f" ({failed.detail})" if failed.detail else ""
         talk.warn(f"nothing is decided about {failed.path}: {failed.reason}{why}")
+    refused = [one for one in decided.strangers if os.path.abspath(one) in named]
+    for path in refused:
+        talk.warn(f"nothing is decided about {path}: it is not a picture")
+    if others := len(decided.strangers) - len(refused):
+        talk.say(f"Left out: {count(others, 'file')} with a picture's name and no picture inside.")
     for one in decided.unlike:
         talk.warn(f"{one.path} is known by its content only: {one.why_not}")
+    _tell_turned(decided.turned, ruling, talk)
     sentence = f"{count(len(decided.new), 'picture')} {ruling}"
     if any(one.near for one in decided.new):
         sentence += f", and what looks the same within {within} bits"
     if decided.turned:
-        sentence += f"; {decided.turned:,} had been decided the other way"
+        other = Ruling.DENIED if ruling is Ruling.ALLOWED else Ruling.ALLOWED
+        sentence += f"; {len(decided.turned):,} of them had been {other} before"
     if decided.known:
         sentence += f"; {decided.known:,} had been {ruling} before"
     typer.echo(f"{sentence}.")
-    raise typer.Exit(3 if decided.failed else 0)
+    if refused:
+        raise typer.Exit(COULD_NOT)
+    raise typer.Exit(NO_VERDICT if decided.failed else OK)
+
+
+def _tell_turned(turned: Sequence[Ruled], ruling: Ruling, talk: Talk) -> None:
+    """Name the pictures about which the opposite was decided before: the later decision holds."""
+    for one in turned[:_NAMED]:
+        when = time.strftime("%Y-%m-%d", time.localtime(one.at))
+        talk.say(f"{one.path} was {one.ruling} on {when} and is now {ruling}.")
+    if len(turned) > _NAMED:
+        talk.say(f"And {len(turned) - _NAMED:,} more.")
 
 
 @app.command("list", cls=Command)
@@ -156,8 +185,8 @@ def forget(
         list[str],
         typer.Argument(
             metavar="WHAT",
-            help="A picture; a folder with every picture below; the place where a picture was when "
-            "you decided; or the first digits, at least 8, of a content, as `list` prints it.",
+            help="A picture; a folder with all that is or was below it; the place where one was "
+            "when you decided; or the first digits, at least 8, of a content, as `list` prints it.",
             show_default=False,
         ),
     ],
@@ -185,13 +214,21 @@ def _meant(what: str, rulings: Rulings) -> list[Ruled]:
     """Return the decisions that a word of the command line is about."""
     from nsfwscan.rulings.decide import look, pictures
 
+    place = absolute(what)
+    found: list[Ruled] = []
     if os.path.lexists(what):
-        contents = {one.sha256 for one in look(pictures([what]), near=False).seen}
+        looked = look(pictures([what]), near=False, strangers=True)
+        contents = {one.sha256 for one in looked.seen}
         found = [one for one in rulings if one.sha256 in contents]
-        if found:
+        if found and not os.path.isdir(what):
             return found
-    was_there = {printable(what), printable(os.path.abspath(what))}
-    found = [one for one in rulings if one.path in was_there]
+    folder = printable(os.path.join(place, ""))
+    was_there = {printable(what), printable(place)}
+    found += [
+        one
+        for one in rulings
+        if one not in found and (one.path in was_there or one.path.startswith(folder))
+    ]
     if not found and _DIGITS.fullmatch(what.lower()):
         found = [one for one in rulings if one.sha256.hex().startswith(what.lower())]
     return found
@@ -272,14 +309,16 @@ def _imported(line: bytes, where: str) -> Ruled:
 
 
 @app.command(cls=Command)
-def repair(yes: Yes = False) -> None:
+def repair(
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
     """Show the lines of the file that are damaged, and go on without them when you say so.
 
     Until then nothing is scanned: what is lost may have denied a picture, and a scan would call it
     safe. Often a line still tells which picture it was about, so that you can decide again. The
     lines stay in the file.
 
-    Exits with 2 when the answer is no.
+    Exits with 5 when the answer is no.
     """
     book = _book()
     contents = book.read()
@@ -305,7 +344,5 @@ def _book() -> RulingBook:
 
 
 def _ask(question: str) -> None:
-    """Go on only when the answer is yes; exit with 2 when it is no."""
-    insist(
-        question, what=f"nobody is there to answer: {question}", otherwise="Nothing was changed."
-    )
+    """Go on only when the answer is yes; exit with 5 when it is no."""
+    insist(question, what=f"this needs an answer: {question}", otherwise="Nothing was changed.")

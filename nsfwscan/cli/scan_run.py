@@ -117,6 +117,8 @@ class Run:
         self._acting = acting
         self._acts = ActTally()
         self._interrupted = False
+        self._asking_s = 0.0
+        """How long a person was asked: that is no time of the scan's."""
 
     def go(self, roots: Sequence[str]) -> Summary:
         """Scan `roots` and what the list names, if there is one."""
@@ -139,7 +141,7 @@ class Run:
             self._scanner.tally,
             self._session.manifest,
             self._session.policy,
-            time.monotonic() - STARTED,
+            time.monotonic() - STARTED - self._asking_s,
             self._interrupted,
             self._acts,
         )
@@ -149,11 +151,23 @@ class Run:
     def _act(self, acting: Acting) -> None:
         """Do what is to be done; Ctrl-C ends it after what is in hand."""
         among = self._scanner.tally.pictures
-        with contextlib.closing(acting.actor.carry_out(acting.confirm, among=among)) as acts:
+
+        def confirm(question: str) -> bool:
+            self._reporter.show()  # nobody can answer who has not seen which pictures
+            begun = time.monotonic()
+            try:
+                return acting.confirm(question)
+            except typer.Exit:  # Ctrl-C: what was found is still worth having
+                self._interrupted = True
+                return False
+            finally:
+                self._asking_s += time.monotonic() - begun
+
+        with contextlib.closing(acting.actor.carry_out(confirm, among=among)) as acts:
             for act in acts:
                 self._acts.count(act)
                 self._reporter.act(act)
-                if self._interrupted:
+                if self._interrupted and act.outcome is not Outcome.HELD_BACK:
                     break
 
     def _watched(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import os
 import sys
 import time
@@ -15,6 +16,7 @@ from typer.core import TyperOption
 from nsfwscan import locations
 from nsfwscan.cli.codes import NOT_RUNNING
 from nsfwscan.cli.commands import Command, Group
+from nsfwscan.cli.paths import absolute
 from nsfwscan.cli.tables import print_table
 from nsfwscan.errors import ServiceError, UsageError
 from nsfwscan.images.discover import check_roots
@@ -67,7 +69,7 @@ def install(
         nsfwscan service install ~/Pictures --exclude '*.tmp' --print
     """
     paths, options = _for_watch(context, words)
-    check_roots(os.path.expanduser(path) for path in paths)
+    check_roots([absolute(path) for path in paths])
     found = _manager()
     config = context.find_root().params.get("config_file")
     spec = spec_for(paths, config=config, options=options)
@@ -187,17 +189,19 @@ def _manager() -> Manager:
 
 
 def _added(path: str, file: BinaryIO) -> Iterator[bytes]:
-    """Yield the lines that are added to the log, also after it was begun anew."""
-    while True:
-        if line := file.readline():
-            yield line
-            continue
-        time.sleep(_LOOK_S)
-        try:
-            moved = not os.path.samestat(os.stat(path), os.fstat(file.fileno()))
-        except FileNotFoundError:
-            continue
-        if moved:
-            yield from file  # what came between the last look and the move
-            with open(path, "rb") as begun:
-                yield from _added(path, begun)
+    """Yield the lines that are added to the log, also after it was begun anew; never ends."""
+    with contextlib.ExitStack() as stack:
+        while True:
+            if line := file.readline():
+                yield line
+                continue
+            time.sleep(_LOOK_S)
+            try:
+                moved = not os.path.samestat(os.stat(path), os.fstat(file.fileno()))
+                begun = open(path, "rb") if moved else None  # noqa: SIM115  closed below
+            except FileNotFoundError:
+                continue
+            if begun is not None:
+                yield from file  # what came between the last look and the move
+                stack.close()
+                file = stack.enter_context(begun)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import stat
 import sys
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -13,8 +14,9 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from nsfwscan import locations
+from nsfwscan.acts import ActTally, Outcome
 from nsfwscan.cli import config
-from nsfwscan.cli.codes import INTERRUPTED
+from nsfwscan.cli.codes import COULD_NOT, INTERRUPTED, NO_VERDICT, NOT_DONE, OK
 from nsfwscan.cli.commands import RunAgain
 from nsfwscan.cli.options import (
     ACTION_PANEL,
@@ -41,7 +43,8 @@ from nsfwscan.cli.options import (
     Threads,
     bytes_of,
 )
-from nsfwscan.cli.scan_run import OnlyThese
+from nsfwscan.cli.paths import absolute
+from nsfwscan.cli.scan_run import Only
 from nsfwscan.cli.talk import Talk
 from nsfwscan.cli.watch_lines import DEFAULT_ONLY, ChangeLines, LineFormat
 from nsfwscan.errors import ConfigError, UsageError
@@ -55,7 +58,7 @@ from nsfwscan.watch.manners import PauseOptions, Pauses, When
 
 if TYPE_CHECKING:
     from nsfwscan.watch.changes import Sink
-    from nsfwscan.watch.watcher import Watcher
+    from nsfwscan.watch.watcher import Watcher, WatchState
 
 WATCH_PANEL = "Watching"
 MANNERS_PANEL = "Manners"
@@ -175,7 +178,17 @@ def watch(
             help="How changes are written: `lines` for people, or `jsonl`, one object a line.",
         ),
     ] = LineFormat.LINES,
-    only: OnlyThese = None,
+    only: Annotated[
+        list[Only] | None,
+        typer.Option(
+            "--only",
+            metavar="WHICH",
+            envvar="NSFWSCAN_ONLY",
+            rich_help_panel=OUTPUT_PANEL,
+            help="Only write these changes: `flagged`, `review`, `failed` or `all`. May be given "
+            "several times. Without it `lines` shows flagged, review and failed, and `jsonl` all.",
+        ),
+    ] = None,
     action: Actions = None,
     dry_run: DryRun = False,
     limit_files: Annotated[
@@ -215,13 +228,17 @@ def watch(
     It begins as a scan does, with all that is not known yet, and goes on until it is stopped. Each
     change gives one line, once: `new`, `changed`, `moved` or `gone`, with the verdict. Lines
     without findings are left out unless `--only all` or `--format jsonl` is given. What is known
-    outlives a restart, and a folder that vanishes, as with a disk that is unplugged, is waited for.
+    outlives a restart. A folder that vanishes, as with a disk that is unplugged, is waited for;
+    also at the start, if it was watched before. Any other that is not there is an error.
 
     Actions are taken about pictures that it tells of, after the first look at everything. Over the
     limit nothing is done, and that is said; `nsfwscan scan --action` makes up for it.
 
     Ctrl-C and SIGTERM end it with exit code 0 after the pictures in hand; a second Ctrl-C ends it
     at once. SIGHUP reads the configuration again.
+
+    With `--once` it exits with 130 when it was interrupted, 2 when an action failed, 5 when the
+    limit held actions back, 3 when a picture or a folder could not be read, and 0 otherwise.
 
     For example:
 
@@ -232,6 +249,8 @@ def watch(
     from nsfwscan.cli.watch_run import Companions
     from nsfwscan.watch.watcher import Watcher, WatchOptions
 
+    for path in paths:
+        absolute(path)
     scan = ScanOptions(
         walk=WalkOptions(
             include=tuple(include or ()),
@@ -318,20 +337,46 @@ def watch(
             acts.finish()
         if signals.reload:
             companions.reloading()
+        state = watcher.state()
     if signals.reload:
         raise RunAgain
+    if once:
+        acted = ActTally() if acts is None else acts.tally
+        raise typer.Exit(_exit_code(state, acted, interrupted=signals.interrupted))
+
+
+def _exit_code(state: WatchState, acted: ActTally, *, interrupted: bool) -> int:
+    """Return what `--once` exits with. Flagged pictures are news, and no failure."""
+    if interrupted:
+        return INTERRUPTED
+    if acted.of(Outcome.FAILED):
+        return COULD_NOT
+    if acted.of(Outcome.HELD_BACK):
+        return NOT_DONE
+    return NO_VERDICT if state.failed or state.unread else OK
 
 
 def _check(paths: list[str], places: dict[str, str]) -> None:
     """Refuse what cannot be watched; a folder that was watched before may be unplugged now."""
     for path in paths:
-        if os.path.isdir(path) or os.path.abspath(path) in places:
+        if absolute(path) in places:
             continue
-        if os.path.lexists(path):
+        try:
+            is_folder = stat.S_ISDIR(os.stat(path).st_mode)
+        except FileNotFoundError:
+            what = "leads nowhere" if os.path.islink(path) else "does not exist"
+            raise UsageError(
+                f"{readable(path)} {what}", hint="check the spelling of the path"
+            ) from None
+        except OSError as error:
+            raise UsageError(
+                f"{readable(path)} cannot be looked at: {error.strerror or error}",
+                hint="see who may search the folders above it, or plug its disk in",
+            ) from error
+        if not is_folder:
             raise UsageError(
                 f"{readable(path)} is no folder", hint="watch the folder that holds it"
             )
-        raise UsageError(f"{readable(path)} does not exist", hint="check the spelling of the path")
 
 
 class _Signals:
@@ -342,7 +387,7 @@ class _Signals:
         self.reload = False
         self._context = context
         self._talk = talk
-        self._interrupted = False
+        self.interrupted = False
 
     @contextlib.contextmanager
     def handled(self) -> Iterator[None]:
@@ -363,19 +408,22 @@ class _Signals:
     def _end(self, number: int, _frame: FrameType | None) -> None:
         if self.watcher is None:
             raise KeyboardInterrupt
-        if self._interrupted and number == signal.SIGINT:
+        if self.interrupted and number == signal.SIGINT:
             self.watcher.abandon()
             os._exit(INTERRUPTED)  # threads are at work; nothing else ends them at once
-        self._interrupted = True
+        self.interrupted = True
         self.reload = False
+        said = b"\n"
+        if self.watcher.is_busy:
+            said = b"\nFinishing the pictures in hand; Ctrl-C again stops at once.\n"
         self.watcher.stop()
         if not self._talk.quiet:
             # No print: the signal may have come in the middle of one.
             with contextlib.suppress(OSError):
-                os.write(2, b"\nFinishing the pictures in hand; Ctrl-C again stops at once.\n")
+                os.write(2, said)
 
     def _reload(self, number: int, _frame: FrameType | None) -> None:  # noqa: ARG002  a handler
-        if self.watcher is None or self._interrupted:
+        if self.watcher is None or self.interrupted:
             return
         group = self._context.parent
         if group is not None:

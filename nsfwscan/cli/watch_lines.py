@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO, assert_never
 
 from nsfwscan.cli.scan_run import Only, wants
 from nsfwscan.report.text import plain_json, readable
-from nsfwscan.results import Decision, Failed, Scanned, Skipped
+from nsfwscan.results import Decision, Failed, FailReason, Scanned, Skipped, SkipReason
 
 if TYPE_CHECKING:
     from nsfwscan.acts import Act
@@ -29,6 +29,10 @@ DEFAULT_ONLY = {
     LineFormat.LINES: (Only.FLAGGED, Only.REVIEW, Only.FAILED),
     LineFormat.JSONL: (Only.ALL,),
 }
+
+
+_WHAT_WIDTH = max(len(one) for kind in (FailReason, SkipReason) for one in kind)
+"""Columns for a decision and its score, or for why there is none."""
 
 
 class ChangeLines:
@@ -100,32 +104,37 @@ def _line(change: Change) -> str:
     result = change.result
     match result:
         case None:
-            what, score = change.decision.value if change.decision else "-", ""
+            what = change.decision.value if change.decision else "-"
         case Scanned():
             # Cut and not rounded: 0.7999 is below 0.8 and must not look like it.
-            what, score = result.verdict.decision.value, f"{result.verdict.score:.9f}"[:-6]
+            what = f"{result.verdict.decision.value:<6}  {result.verdict.score:.9f}"[:-6]
         case Failed() if result.decision is not None:
-            what, score = result.decision.value, "-"
+            what = f"{result.decision.value:<6}  -"
         case Failed() | Skipped():
-            what, score = result.reason.value, ""
+            what = result.reason.value
         case _:
             assert_never(result)
-    line = f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {change.event.value:<7}  {what:<6}  {score:<5}  "
+    when = time.strftime("%Y-%m-%d %H:%M:%S")
+    line = f"{when}  {change.event.value:<7}  {what:<{_WHAT_WIDTH}}  "
     line += readable(change.path)
     if change.came_from:
         line += f"  (was {readable(change.came_from)})"
-    if _by_a_person(result):
-        line += "  (decided by a person)"
+    line += _by_a_person(result)
     if isinstance(result, Failed | Skipped) and result.detail:
         line += f"  ({readable(result.detail)})"
     return line
 
 
-def _by_a_person(result: ScanResult | None) -> bool:
+def _by_a_person(result: ScanResult | None) -> str:
+    """Say that a person decided, and about which picture."""
     match result:
-        case Scanned():
-            return result.verdict.ruling is not None
-        case Failed():
-            return result.ruling is not None
+        case Scanned() if result.verdict.ruling is not None:
+            near = result.verdict.near
+            if near is None:
+                return "  (decided by a person)"
+            of = readable(near.path) or near.sha256.hex()[:12]
+            return f"  (decided by a person, of one like it: {of})"
+        case Failed() if result.ruling is not None:
+            return "  (decided by a person)"
         case _:
-            return False
+            return ""

@@ -38,6 +38,9 @@ class Reporter(Protocol):
     def act(self, act: Act, /) -> None:
         """Write what was done about a picture; all acts come after all results."""
 
+    def show(self) -> None:
+        """Let a person see the results so far, if the format is for people."""
+
     def end(self, summary: dict[str, Json], /) -> None:
         """Write what is left, also after an interrupted scan: the output is always complete."""
 
@@ -59,6 +62,9 @@ class JsonReporter:
     def act(self, act: Act) -> None:
         """Keep it for an array of its own."""
         self._acts.append(_json(self._recorder.act(act)))
+
+    def show(self) -> None:
+        """Do nothing: a program reads it."""
 
     def end(self, summary: dict[str, Json]) -> None:
         """Close the arrays and the document."""
@@ -84,6 +90,9 @@ class JsonLinesReporter:
         """Write one line."""
         self._stream.write(_json(self._recorder.act(act)).encode() + b"\n")
         self._stream.flush()
+
+    def show(self) -> None:
+        """Do nothing: a program reads it."""
 
     def end(self, _summary: dict[str, Json], /) -> None:
         """Write nothing: each line stands for itself."""
@@ -119,6 +128,9 @@ class CsvReporter:
             flat |= {f"near_{field}": value for field, value in near.items()}
         self._write([flat.get(column) for column in _COLUMNS])
 
+    def show(self) -> None:
+        """Do nothing: a program reads it."""
+
     def end(self, _summary: dict[str, Json], /) -> None:
         """Write nothing: a summary would be a row of another kind."""
 
@@ -140,6 +152,9 @@ class Paths0Reporter:
 
     def act(self, act: Act, /) -> None:
         """Write nothing: a path would stand there twice."""
+
+    def show(self) -> None:
+        """Do nothing: a program reads it."""
 
     def end(self, _summary: dict[str, Json], /) -> None:
         """Write nothing."""

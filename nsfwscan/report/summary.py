@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -25,11 +26,19 @@ _CALLED = {
 }
 _ENDS = {
     Outcome.DONE: "done",
-    Outcome.WOULD: "would be tried (dry run)",
+    Outcome.WOULD: "would be done (dry run)",
     Outcome.LEFT: "left as they are",
     Outcome.HELD_BACK: "held back",
     Outcome.FAILED: "failed",
 }
+
+
+_MOVES = {ActionName.QUARANTINE, ActionName.TRASH}
+
+
+def _with_tilde(path: str) -> str:
+    home = os.path.join(os.path.expanduser("~"), "")
+    return f"~/{path[len(home) :]}" if len(home) > 1 and path.startswith(home) else path
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +105,25 @@ class Summary:
         parts = []
         for action in ActionName:
             ends = [
-                f"{number:,} {_ENDS[outcome]}"
+                self._end(action, outcome, number)
                 for outcome in Outcome
                 if (number := self.acts.numbers[action, outcome])
             ]
             if ends:
                 parts.append(f"{_CALLED[action]}: {', '.join(ends)}. ")
+        if self.acts.quarantines:
+            parts.append("Undo: nsfwscan quarantine restore --all. ")
         return "".join(parts)
+
+    def _end(self, action: ActionName, outcome: Outcome, number: int) -> str:
+        if action in _MOVES and outcome is Outcome.WOULD:
+            return f"{number:,} would be moved (dry run)"
+        if action not in _MOVES or outcome is not Outcome.DONE:
+            return f"{number:,} {_ENDS[outcome]}"
+        if action is not ActionName.QUARANTINE or not self.acts.quarantines:
+            return f"{number:,} moved"
+        places = self.acts.quarantines.items()
+        return ", ".join(f"{some:,} moved to {_with_tilde(path)}" for path, some in places)
 
     def record(self) -> dict[str, Json]:
         """Return the same as a record."""

@@ -62,8 +62,17 @@ class TableReporter:
         if not quiet and (act.outcome is not Outcome.DONE or act.detail):
             self._acts.append(act)
 
+    def show(self) -> None:
+        """Write the tables so far; the end writes what comes after."""
+        self._write()
+        self._stream.flush()
+        self._decided, self._others, self._acts = [], [], []
+
     def end(self, _summary: dict[str, Json], /) -> None:
         """Write the tables; nothing when there is nothing to show."""
+        self._write()
+
+    def _write(self) -> None:
         if not self._decided and not self._others and not self._acts:
             return
         text = io.TextIOWrapper(self._stream, encoding="utf-8", write_through=True)
@@ -85,14 +94,14 @@ class TableReporter:
             table.add_column("decision")
             table.add_column("score", justify="right")
             if ruled:
-                table.add_column("decided by")
+                table.add_column("decided by", overflow="fold")
             table.add_column("picture", overflow="fold")
             for one in sorted(self._decided, key=_by_score):
                 style = _STYLES[one.decision]
                 table.add_row(
                     f"[{style}]{one.decision}[/{style}]",
                     "-" if one.score is None else _cut(one.score),
-                    *([one.by] if ruled else []),
+                    *([_plain(readable(one.by))] if ruled else []),
                     _plain(readable(one.path)),
                 )
             console.print(table)
@@ -148,7 +157,7 @@ def _decided_by(verdict: Verdict) -> str:
         return MODEL
     if verdict.near is None:
         return "a person"
-    return f"a person, of one like it ({verdict.near.sha256.hex()[:12]})"
+    return f"a person, of one like it ({verdict.near.path or verdict.near.sha256.hex()[:12]})"
 
 
 def _by_score(row: _Row) -> tuple[float, str]:

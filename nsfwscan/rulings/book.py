@@ -4,7 +4,8 @@ A journal among the user's data: every decision is added at its end, and of seve
 content the last one holds. What cannot be read is never passed over: a decision that was lost may
 be one that denied a picture, and a scan without it would call that picture safe. So `load` raises
 `RulingsError` for a file that is not whole, until a person has been shown what is damaged and says
-to go on without it. That, too, is an entry of the journal: nothing in it is ever rewritten.
+to go on without it. That, too, is an entry of the journal. The file is only rewritten, whole, when
+decisions are taken back, so that it does not go on saying where their pictures were.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nsfwscan.errors import JournalError, RulingsError
 from nsfwscan.journal import Journal
@@ -22,6 +23,8 @@ from nsfwscan.rulings.rulings import NO_RULINGS, Rulings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+    from nsfwscan.journal import Json
 
 
 class DamagedLine(NamedTuple):
@@ -137,9 +140,14 @@ class RulingBook:
             raise RulingsError(f"nothing was decided: {error}", hint=error.hint) from error
 
     def forget(self, contents: Iterable[bytes]) -> None:
-        """Take back the decisions about these contents, given by their SHA-256."""
+        """Take back the decisions about these contents, given by their SHA-256.
+
+        Where the pictures were is forgotten, too: the file is written anew with the last entry
+        about each content, unless it is damaged.
+        """
         now = int(time.time())
         self.add([Forgotten(sha256, now) for sha256 in contents])
+        self._journal.compact(_last_words)
 
     def give_up(self, lines: Iterable[DamagedLine]) -> None:
         """Go on without these lines. They stay in the file."""
@@ -169,6 +177,12 @@ def _holding(entries: Iterable[Entry]) -> Rulings:
         if isinstance(entry, Ruled):
             ruled[entry.sha256] = entry
     return Rulings(ruled.values()) if ruled else NO_RULINGS
+
+
+def _last_words(records: list[dict[str, Any]]) -> list[dict[str, Json]]:
+    """Return the records without those about a content of which a later one speaks."""
+    last = {one["sha256"]: at for at, one in enumerate(records) if "sha256" in one}
+    return [one for at, one in enumerate(records) if last.get(one.get("sha256"), at) == at]
 
 
 def _refused(error: JournalError) -> RulingsError:

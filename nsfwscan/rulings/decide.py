@@ -27,6 +27,7 @@ from nsfwscan.images.discover import (
     printable,
 )
 from nsfwscan.images.read import read_picture
+from nsfwscan.images.sniff import HEAD_BYTES, sniff
 from nsfwscan.results import Failed, Ruling
 from nsfwscan.rulings.rule import Likeness, Ruled
 
@@ -59,6 +60,8 @@ class Looked:
 
     seen: list[Seen] = field(default_factory=list)
     failed: list[Failed] = field(default_factory=list)
+    strangers: list[str] = field(default_factory=list)
+    """Files whose content is no picture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +70,14 @@ class Decided:
 
     new: list[Ruled]
     """Decisions that did not hold before."""
-    turned: int
-    """How many of them go against one that did."""
+    turned: list[Ruled]
+    """Decisions that held before and that these go against."""
     known: int
     """Contents about which the same had been decided before."""
     failed: list[Failed]
     """Files that could not be read. Nothing is decided about them."""
+    strangers: list[str]
+    """Files whose content is no picture. Nothing is decided about them."""
     unlike: list[Seen]
     """Pictures without a likeness, when one was asked for: decided about by content alone."""
 
@@ -92,9 +97,10 @@ def decide(
     held = [before.by_content(one.sha256) for one in new]
     return Decided(
         new,
-        sum(one is not None and one.ruling is not ruling for one in held),
+        [one for one in held if one is not None and one.ruling is not ruling],
         len({one.sha256 for one in looked.seen}) - len(new),
         looked.failed,
+        looked.strangers,
         [one for one in looked.seen if one.why_not],
     )
 
@@ -106,10 +112,11 @@ def pictures(paths: Iterable[str]) -> Iterator[str | Failed]:
         yield from (join(listing.folder, name) for name in listing.names)
 
 
-def look(found: Iterable[str | Failed], *, near: bool) -> Looked:
+def look(found: Iterable[str | Failed], *, near: bool, strangers: bool = False) -> Looked:
     """Read pictures, and decode them when `near` is set. What cannot be read is in `failed`.
 
-    One that can be read and not decoded is seen all the same: its content is known.
+    One that can be read and not decoded is seen all the same: its content is known. What does not
+    even begin like a picture is only seen with `strangers`.
     """
     looked = Looked()
     with ExitStack() as stack:
@@ -122,6 +129,9 @@ def look(found: Iterable[str | Failed], *, near: bool) -> Looked:
                 data = read_picture(path, follow=True, max_bytes=DEFAULT_MAX_BYTES).data
             except DecodeError as error:
                 looked.failed.append(Failed(path, error.reason, error.detail))
+                continue
+            if not strangers and sniff(data[:HEAD_BYTES]) is None:
+                looked.strangers.append(path)
                 continue
             sha256 = hashlib.sha256(data).digest()
             bits, why_not = (likeness.UNKNOWN, "") if pool is None else _likeness(pool, data)

@@ -64,7 +64,7 @@ class Rulings:
         if match is None:
             return verdict
         ruled, away = match
-        return overrule(verdict, ruled.ruling, NearMatch(ruled.sha256, away))
+        return overrule(verdict, ruled.ruling, NearMatch(ruled.sha256, away, ruled.path))
 
     def touch(self, digests: bytes, likenesses: array[int]) -> bool:
         """Tell whether any of these pictures needs a look of its own.

@@ -15,7 +15,7 @@ from nsfwscan.watch.inventory import NO_DIGEST
 from nsfwscan.watch.places import is_below
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable
 
 
 _MOST_CANDIDATES = 100
@@ -53,11 +53,17 @@ class Absent:
             if not paths:
                 del self._by_content[sha256]
 
-    def earlier_path(self, path: str, sha256: bytes) -> str:
-        """Return where the picture that turned up at `path` was before; empty if nowhere."""
+    def earlier_path(
+        self, path: str, sha256: bytes, may_be: Callable[[str, float], bool] = lambda *_: True
+    ) -> str:
+        """Return where the picture that turned up at `path` was before; empty if nowhere.
+
+        `may_be` is asked about each missing path and the time since when it is missing.
+        """
         if sha256 == NO_DIGEST:
             return ""
-        candidates: Iterable[str] = islice(self._by_content.get(sha256, ()), _MOST_CANDIDATES)
+        missing = islice(self._by_content.get(sha256, ()), _MOST_CANDIDATES)
+        candidates = [one for one in missing if may_be(one, self._since[one][0])]
         # Copies that move together keep their names, if anything.
         name = os.path.basename(path)
         return min(candidates, key=lambda one: (os.path.basename(one) != name, one), default="")

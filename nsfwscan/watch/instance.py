@@ -48,7 +48,7 @@ class InstanceLock:
         if not taken:
             self.release()
             raise AlreadyRunning(
-                "another watcher is running for the same library",
+                "another watcher is running for the same cache",
                 hint="`nsfwscan status` tells what it does",
             )
 

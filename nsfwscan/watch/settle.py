@@ -88,6 +88,10 @@ class Settling:
         """Return what is known of a file that waits."""
         return self._waiting.get(path)
 
+    def unjudged(self) -> Iterator[str]:
+        """Yield the paths that have no verdict as they are now."""
+        return (path for path, waiting in self._waiting.items() if not waiting.silent)
+
     def note(self, path: str, key: bytes, now: float, still_s: float) -> None:
         """Take a file that was seen with `key` and has stood still for `still_s` already."""
         before = self._waiting.get(path)

@@ -34,6 +34,7 @@ from nsfwscan.images.discover import (
     is_named_like_a_picture,
     join,
 )
+from nsfwscan.report.text import count
 from nsfwscan.results import (
     Decision,
     Failed,
@@ -81,12 +82,14 @@ _POLL_SHARE = 0.01
 """Polling may take this share of the time."""
 _ABSENCE_S = 1.5
 """Beyond the settling time: how long a moved picture may take to turn up."""
+_COPIED_S = 60.0
+"""How long before its original is missed a copy on another disk may have been written."""
 _LAST_ARRANGE_S = 2.0
 """Whoever ends a watcher does not want to wait for long."""
 _RESTART_S = 30.0
 """How long to wait after decoders or library would not work."""
 _LAST_WAIT_S = 60.0
-"""How long `once` waits for files that do not settle."""
+"""How long `once` waits, after its first complete look, for files that do not settle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +119,17 @@ class WatchState(NamedTuple):
     """Folders below the roots that the system watches for us."""
     folders: int
     pictures: int
+    """Files that are known or wait to be looked at, each counted once."""
     queue: int
     scanned: int
     flagged: int
     failed: int
     reconciled_at: float | None
+    complete: bool
+    """Whether everything has been looked at, and scanned, at least once."""
+    unread: int
+    """Folders that the last look at everything could not list, roots that were not there, and
+    pictures that have no verdict yet."""
     degraded: tuple[str, ...]
     paused: str
     loaded: bool
@@ -194,7 +203,7 @@ class Watcher:
         self._walk: _Walk | None = None
         self._wanted: dict[str, None] = {}
         """Reasons for a reconcile that has not begun."""
-        self._stopping = False
+        self._stopping = self._is_scanning = False
         self._scanner_stop: Callable[[], None] = lambda: None
         self._since = time.time()
         self._last_beat = self._last_gather = -math.inf
@@ -203,9 +212,11 @@ class Watcher:
         self._walk_s = 0.0
         self._rate = 0.0
         self._reconciled_at: float | None = None
+        self._complete = False
+        self._unlisted = 0
         self._scanned = self._flagged = self._failed = 0
         self._paused = ""
-        self._settled_since = math.inf
+        self._complete_at = math.inf
 
     # From outside, also from signal handlers
 
@@ -219,6 +230,11 @@ class Watcher:
         """Kill the processes that decode; the caller is about to exit without tidying up."""
         self._workshop.engine.abandon()
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether pictures are being looked at, or wait for it."""
+        return self._walk is not None or bool(self._ready) or self._is_scanning
+
     # The loop
 
     def run(self) -> None:
@@ -231,6 +247,9 @@ class Watcher:
             while not self._stopping:
                 self._turn()
                 if self._options.once and self._is_done():
+                    left = self._unjudged()
+                    reason = f"{count(left, 'picture')} did not settle and got no verdict"
+                    self._conditions.note("unsettled", reason if left else "")
                     break
                 self._sleep()
         finally:
@@ -450,12 +469,12 @@ class Watcher:
         self._walk_s = time.monotonic() - walk.began
         self._reconciled_at = time.time()
         if walk.why != _IN_TIME:  # a watcher that polls would fill the log with it
-            _log.info(
-                "looked at %d folders in %.1f s, because of: %s",
-                len(walk.visited), self._walk_s, walk.why,
-            )  # fmt: skip
-        unlisted = len(walk.closed)
-        self._conditions.note("closed", f"{unlisted} folders cannot be listed" if unlisted else "")
+            folders = count(len(walk.visited), "folder")
+            _log.info("looked at %s in %.1f s, because of: %s", folders, self._walk_s, walk.why)
+        closed = len(walk.closed)
+        self._unlisted = closed + len(self._roots) - len(walk.roots)
+        reason = f"{count(closed, 'folder')} cannot be listed" if closed else ""
+        self._conditions.note("closed", reason)
         self._count_watches()
         self._schedule()
 
@@ -533,6 +552,7 @@ class Watcher:
             self._scanner_stop = scanner.stop
             if self._stopping:
                 scanner.stop()
+            self._is_scanning = True
             for result in scanner.scan_listings(_listings(batch)):
                 look = left.pop(result.path, None)
                 if look is not None:
@@ -554,6 +574,7 @@ class Watcher:
                     self._miss(path)
         finally:
             self._scanner_stop = lambda: None
+            self._is_scanning = False
         took = time.monotonic() - began
         self._rate = len(batch) / max(took, 0.001)
         self._ledger.note_changed(map(os.path.dirname, batch))
@@ -600,14 +621,35 @@ class Watcher:
         if found.st_nlink > 1:
             # The system tells of one name only, and others may be ours, too.
             self._next_poll = min(self._next_poll, now + self._poll_s)
-        self._count(result)
-        came_from = self._absent.earlier_path(path, sha256) if before is None else ""
+        came_from = ""
+        if before is None:
+            came_from = self._absent.earlier_path(
+                path, sha256, lambda one, since: self._may_be_from(one, since, look)
+            )
         if came_from:
-            self._drop(came_from)
+            self._drop(came_from)  # counted under its earlier path
             event = Event.MOVED
         else:
+            self._count(result)
             event = Event.NEW if before is None else Event.CHANGED
         self._sink.change(Change(event, path, result, came_from))
+
+    def _may_be_from(self, earlier: str, since: float, look: _Look) -> bool:
+        """Return True if the file `look` is about may be the one that was at `earlier`.
+
+        Equal content is not enough: it may be another copy that has been there for long. A rename
+        keeps the inode; a move to another disk makes a file that is about as new as the loss of
+        the old one, which was missed at `since`.
+        """
+        entry = self._inventory.get(earlier)
+        if entry is None:
+            return False
+        before, now = FileKey.unpack(entry.key), FileKey.unpack(look.key)
+        if look.loose:  # no inode numbers to rely on
+            return before.mtime_ns == now.mtime_ns
+        if before.inode == now.inode:
+            return True
+        return _still_s(look.key) <= time.monotonic() - since + _COPIED_S
 
     def _withhold(self, path: str) -> None:
         """Let the library know no more of a file than was told; its scan located what was not."""
@@ -638,6 +680,8 @@ class Watcher:
         self._conditions.note("score", f"pictures cannot be scored: {why}")
         for path, look in left.items():
             self._ready.setdefault(path, look)
+        if self._options.once:
+            self._stopping = True  # there is no later
 
     def _batch_size(self) -> int:
         return int(min(max(self._rate * _BATCH_AIM_S, _LEAST_BATCH), _MOST_BATCH))
@@ -718,16 +762,32 @@ class Watcher:
             self._roots,
             self._observation.watched,
             len(self._inventory.inodes),
-            len(self._inventory),
+            len(self._inventory) + self._unknown(),
             len(self._settling) + len(self._ready) + len(self._absent),
             self._scanned,
             self._flagged,
             self._failed,
             self._reconciled_at,
+            self._is_complete(),
+            self._unlisted + self._unjudged(),
             self._conditions.reasons,
             self._paused,
             self._workshop.engine.loaded,
         )
+
+    def _unknown(self) -> int:
+        """Return how many paths wait that are not in the inventory."""
+        waiting = {*self._ready, *self._settling.unjudged()}
+        return sum(self._inventory.get(path) is None for path in waiting)
+
+    def _unjudged(self) -> int:
+        return len({*self._ready, *self._settling.unjudged()})
+
+    def _is_complete(self) -> bool:
+        """Return True once there was a first look at everything, and what it found is scanned."""
+        if self._reconciled_at is not None and self._walk is None and not self._ready:
+            self._complete = True
+        return self._complete
 
     def _count(self, result: ScanResult) -> None:
         if isinstance(result, Failed):
@@ -737,15 +797,18 @@ class Watcher:
             self._flagged += result.verdict.decision is Decision.NSFW
 
     def _is_done(self) -> bool:
-        """Tell whether all there is has been told, for `once`."""
-        if self._walk is not None or self._wanted or self._ready:
-            self._settled_since = math.inf
-            return False
-        if not (len(self._settling) or len(self._absent)):
-            return True
+        """Return True when all there is has been told, for `once`.
+
+        A tree that goes on changing has had its look when that was complete for the first time,
+        and some time to settle.
+        """
         now = time.monotonic()
-        self._settled_since = min(self._settled_since, now)
-        return now - self._settled_since > _LAST_WAIT_S
+        if self._is_complete():
+            self._complete_at = min(self._complete_at, now)
+        if now - self._complete_at > _LAST_WAIT_S:
+            return True
+        busy = self._walk is not None or self._wanted or self._ready
+        return not (busy or len(self._settling) or len(self._absent))
 
     def _tidy(self) -> None:
         """Do what can wait until there is nothing else to do."""
@@ -791,7 +854,10 @@ def _can_be_listed(folder: str, place: str) -> bool:
             with os.scandir(folder):
                 return True
         except (FileNotFoundError, NotADirectoryError):
-            folder = os.path.dirname(folder)
+            upper = os.path.dirname(folder)
+            if upper == folder:
+                return False
+            folder = upper
         except OSError:
             return False
     return False
