@@ -71,6 +71,11 @@ def log_file() -> str:
     return os.path.join(state_folder(), "watch.log")
 
 
+def crash_file() -> str:
+    """Return the path of the last traceback, kept for a bug report; it need not exist."""
+    return os.path.join(state_folder(), "crash.txt")
+
+
 def watch_lock() -> str:
     """Return the path of the lock that a watcher of this library holds; it need not exist."""
     return f"{library_file()}.watch"

@@ -664,21 +664,21 @@ def test_a_model_by_its_path(call: Call, pictures: Path, tiny: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--jobs", "many"], "Invalid value for '--jobs'"),
-        (["--jobs", "-1"], "Invalid value for '--jobs'"),
-        (["--threads", "1.5"], "Invalid value for '--threads'"),
+        (["--jobs", "many"], "invalid value for '--jobs'"),
+        (["--jobs", "-1"], "invalid value for '--jobs'"),
+        (["--threads", "1.5"], "invalid value for '--threads'"),
         (["--format", "xml"], "'xml' is not one of 'table', 'json', 'jsonl', 'csv', 'paths0'"),
         (["--only", "safe"], "'safe' is not one of 'flagged', 'review', 'failed', 'all'"),
-        (["--flag-at", "high"], "Invalid value for '--flag-at'"),
+        (["--flag-at", "high"], "invalid value for '--flag-at'"),
         (["--flag-at", "2"], "2 is not between 0 and 1"),
-        (["--flag-at", "nan"], "nan is not between 0 and 1"),
+        (["--flag-at", "nan"], "'nan' is not a number"),
         (["--review-at", "-0.1"], "-0.1 is not between 0 and 1"),
         (["--flag-at", "0.3", "--review-at", "0.4"], "review threshold 0.4 is above the flag"),
         (["--max-size", "1x"], "'1x' is no size"),
-        (["--provider", "gpu"], "Invalid value for '--provider'"),
-        (["--symlinks", "maybe"], "Invalid value for '--symlinks'"),
-        (["--no-such"], "No such option: --no-such"),
-        (["--model"], "Option '--model' requires an argument"),
+        (["--provider", "gpu"], "invalid value for '--provider'"),
+        (["--symlinks", "maybe"], "invalid value for '--symlinks'"),
+        (["--no-such"], "no such option: --no-such"),
+        (["--model"], "option '--model' requires an argument"),
     ],
 )
 def test_a_wrong_option(
@@ -688,6 +688,9 @@ def test_a_wrong_option(
     done = call("scan", pictures, *options)
     assert (done.code, done.out) == (2, "")
     assert message in done.err
+    first, *hints = done.err.splitlines()
+    assert first.startswith("nsfwscan: ")
+    assert all(hint.startswith("  ") for hint in hints)
 
 
 def test_a_command_that_is_misspelt(call: Call) -> None:

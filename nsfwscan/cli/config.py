@@ -24,6 +24,7 @@ import typer
 from typer.core import TyperGroup, TyperOption
 
 from nsfwscan import locations
+from nsfwscan.cli.commands import process
 from nsfwscan.errors import ConfigError
 from nsfwscan.report.text import readable
 
@@ -133,7 +134,7 @@ def _problem(context: typer.Context, option: TyperOption, value: Any) -> str:
     if option.multiple and not isinstance(value, list):
         return f"it must be a list, [{json.dumps(value, default=str)}]"
     try:
-        option.process_value(context, value)
+        process(option, context, value)
     except typer.BadParameter as error:
         return error.message
     return ""

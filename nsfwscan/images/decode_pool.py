@@ -127,7 +127,7 @@ class DecodePool:
         try:
             for slot in self._slots:
                 slot.start()
-        except NsfwscanError:
+        except BaseException:
             self.close()
             raise
 
