@@ -65,6 +65,8 @@ class FailReason(StrEnum):
     """Why a picture has no score although it should have one. The codes are stable."""
 
     UNREADABLE = "unreadable"
+    TOO_BIG = "too-big"
+    """Of a file that was named. One that is found in a folder is skipped."""
     VANISHED = "vanished"
     CHANGED = "changed-while-reading"
     EMPTY = "empty"
@@ -127,9 +129,9 @@ def pack_key(found: os.stat_result) -> bytes:
         return _pack(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
 
 
-def without_inode(packed: bytes) -> bytes:
-    """Return a packed key that says nothing of the inode."""
-    return packed[:-_INODE_BYTES] + bytes(_INODE_BYTES)
+def stamped(packed: bytes, stamp: int) -> bytes:
+    """Return a packed key with a file system's stamp (see `images.volumes`) for the inode."""
+    return packed[:-_INODE_BYTES] + stamp.to_bytes(_INODE_BYTES, "little")
 
 
 def _pack(size: int, mtime_ns: int, ctime_ns: int, inode: int) -> bytes:

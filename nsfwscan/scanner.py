@@ -21,6 +21,7 @@ from nsfwscan.images.discover import (
     is_named_like_a_picture,
     join,
 )
+from nsfwscan.images.volumes import UNKNOWN as UNKNOWN_VOLUME
 from nsfwscan.lanes import Done, Lanes
 from nsfwscan.library.rows import Scored, Scorer, Unscorable
 from nsfwscan.likeness import NONE, UNKNOWN
@@ -200,13 +201,14 @@ class Scanner:
         """
         self._lanes.abandon()
 
-    def scan(self, paths: Iterable[str]) -> Generator[ScanResult]:
+    def scan(self, paths: Iterable[str], listed: Iterable[str] = ()) -> Generator[ScanResult]:
         """Yield a result for each picture at and below `paths`, in a stable order.
 
-        Raises `ModelError` when the model cannot be loaded. What was scored is saved however the
-        generator ends.
+        `listed` are the paths of a list, which come last; see `discover`. Raises `ModelError` when
+        the model cannot be loaded. What was scored is saved however the generator ends.
         """
-        return self.scan_listings(discover(paths, self.options.walk, self.tally.walk))
+        listings = discover(paths, self.options.walk, self.tally.walk, listed=listed)
+        return self.scan_listings(listings)
 
     def scan_listings(self, listings: Iterable[Listing]) -> Generator[ScanResult]:
         """Yield a result for each file of `listings`, as `scan` does."""
@@ -253,6 +255,7 @@ class Scanner:
             if (
                 hit is not None
                 and hit.key.pack() == key
+                and listing.loose != UNKNOWN_VOLUME
                 and not (listing.loose and hit.written_at < oldest)
                 and self._memory.answers(hit.outcome)
                 and not self._must_be_likened(listing.folder, hit)
@@ -260,7 +263,9 @@ class Scanner:
                 yield self._result(path, hit.sha256, hit.outcome, Origin.CACHE, hit.likeness)
             else:
                 named = listing.explicit or is_named_like_a_picture(name)
-                yield self._lanes.submit(path, named=named, loose=listing.loose)
+                yield self._lanes.submit(
+                    path, named=named, follow=listing.follow, loose=listing.loose
+                )
                 self._memory.changed(listing.folder)
 
     def _must_be_likened(self, folder: str, hit: Known) -> bool:
