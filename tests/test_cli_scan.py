@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import csv
+import errno
 import io
 import json
 import os
@@ -16,12 +17,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import tiny_model
 from conftest import Paint
 from conftest import Run as RunProcess
 from shell import PROGRAM, Call, Done, start, without_privileges
 from tiny_model import GREEN, ORANGE, RED
 
 import nsfwscan.lanes
+from nsfwscan.acts import Act, ActionName, ActTally, Outcome
+from nsfwscan.cli.scan_run import exit_code
+from nsfwscan.policy import Policy
+from nsfwscan.report.summary import Summary
+from nsfwscan.scanner import ScanTally
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
@@ -86,12 +93,113 @@ def test_exit_code_D9(
         assert "could not be read" not in done.err
 
 
-def test_could_not_run_goes_before_flagged(call: Call, pictures: Path, tmp_path: Path) -> None:
-    done = call("scan", pictures, tmp_path / "nowhere")
-    assert done == Done(
-        2, "", f"nsfwscan: {tmp_path}/nowhere does not exist\n  check the spelling of the path\n"
+def test_a_path_that_is_missing_does_not_stop_the_others(
+    call: Call, pictures: Path, tmp_path: Path
+) -> None:
+    done = call("scan", tmp_path / "nowhere", pictures, tmp_path / "gone")
+    assert done.code == 2
+    for name in ("nowhere", "gone"):
+        assert f"nsfwscan: {tmp_path}/{name} does not exist\n  check the spelling" in done.err
+    assert "red.png" in done.out
+    nothing = call("scan", "--exit-zero", tmp_path / "nowhere", tmp_path / "gone")
+    assert (nothing.code, nothing.out) == (2, "")
+    assert nothing.err.count("does not exist") == 2
+    assert call("scan", pictures, "--exit-zero", "--model", "nothing").code in {2, 4}
+
+
+def test_a_path_that_may_not_be_looked_at_is_not_said_to_be_missing(pictures: Path) -> None:
+    (pictures / "locked" / "in").mkdir(parents=True)
+    (pictures / "locked").chmod(0)
+    done = subprocess.run(
+        [*without_privileges(), *PROGRAM, "scan", pictures / "locked" / "in", pictures],
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    assert call("scan", pictures, "--exit-zero", "--model", "nothing").code == 2
+    (pictures / "locked").chmod(0o700)
+    assert done.returncode == 2
+    assert "locked/in cannot be reached: Permission denied" in done.stderr
+    assert "does not exist" not in done.stderr
+    assert "red.png" in done.stdout
+
+
+@pytest.mark.parametrize("number", [errno.ENOTCONN, errno.EIO, errno.ESTALE])
+def test_a_dead_mount_does_not_stop_the_others(
+    call: Call, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    lstat, dead = os.lstat, str(tmp_path / "dead")
+
+    def broken(path: str, **options: object) -> os.stat_result:
+        if os.fspath(path) == dead:
+            raise OSError(number, os.strerror(number))
+        return lstat(path, **options)  # type: ignore[call-overload,no-any-return]
+
+    monkeypatch.setattr(os, "lstat", broken)
+    done = call("scan", dead, pictures)
+    assert done.code == 2
+    assert f"dead cannot be reached: {os.strerror(number)}" in done.err
+    assert "red.png" in done.out
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "interrupted", "missing", "flagged", "failed", "exit_zero", "code"),
+    [
+        ((), True, 1, 1, 1, False, 130),
+        ((Outcome.FAILED, Outcome.HELD_BACK), False, 0, 1, 1, True, 2),
+        ((), False, 1, 1, 1, True, 2),
+        ((Outcome.HELD_BACK,), False, 0, 1, 1, True, 5),
+        ((Outcome.HELD_BACK,), False, 1, 1, 1, False, 2),
+        ((Outcome.DONE,), False, 0, 1, 1, False, 1),
+        ((), False, 0, 0, 1, False, 3),
+        ((), False, 0, 1, 1, True, 0),
+        ((Outcome.WOULD, Outcome.LEFT), False, 0, 0, 0, False, 0),
+    ],
+)
+def test_of_several_exit_codes_the_first_holds(
+    outcomes: tuple[Outcome, ...],
+    interrupted: bool,
+    missing: int,
+    flagged: int,
+    failed: int,
+    exit_zero: bool,
+    code: int,
+) -> None:
+    tally, acts = ScanTally(nsfw=flagged, failed=failed), ActTally()
+    for outcome in outcomes:
+        acts.count(Act("/p.jpg", ActionName.TAG, outcome))
+    summary = Summary(tally, tiny_model.manifest(b""), Policy(0.5, 0.8), 1.0, interrupted, acts)
+    assert exit_code(summary, missing=missing, exit_zero=exit_zero) == code
+
+
+def test_a_question_that_nobody_answers_exits_with_a_code_of_its_own(
+    call: Call, pictures: Path, tmp_path: Path
+) -> None:
+    options = ("--limit-percent", "0", "--limit-files", "0", "--quarantine", tmp_path / "q")
+    done = call("scan", "--action", "quarantine", *options, pictures)
+    assert done.code == 5
+    assert (pictures / "red.png").exists()
+
+
+def test_a_path_means_scan(
+    call: Call, pictures: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert call(pictures, "-f", "jsonl").verdicts == call("scan", pictures, "-f", "jsonl").verdicts
+    monkeypatch.chdir(pictures)
+    for given in (".", "red.png", "../pictures", "./red.png"):
+        assert call(given).code == 1, given
+    for given in ("./nowhere", "/nowhere", "~/nowhere-at-all"):
+        done = call(given)
+        assert done.code == 2
+        assert "does not exist" in done.err
+    (pictures / "cache").mkdir()
+    assert "Usage: nsfwscan cache" in call("cache").out  # a command goes before a path
+
+
+def test_help_and_version_are_understood_as_words(call: Call) -> None:
+    assert call("help").out == call("--help").out
+    assert call("help", "scan").out == call("scan", "--help").out
+    assert call("-V").out == call("version").out == call("--version").out
+    assert "no such command" in call("help", "nothing").err
 
 
 # Which files
@@ -403,6 +511,125 @@ def test_unreadable_folders_and_files(pictures: Path) -> None:
 
 
 # Lists of files
+
+
+def list_of(tmp_path: Path, content: bytes) -> tuple[str, Path]:
+    (tmp_path / "list").write_bytes(content)
+    return "--files-from", tmp_path / "list"
+
+
+def test_a_list_with_nul_bytes_asks_for_the_option(call: Call, pictures: Path) -> None:
+    given = list_of(pictures.parent, os.fsencode(pictures / "red.png") + b"\0")
+    done = call("scan", *given)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.endswith("list holds NUL bytes\n  add -0\n")
+    assert call("scan", *given, "-0").code == 1
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "BOM"])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"], ids=["LF", "CRLF"])
+def test_a_list_that_windows_saved_is_read(
+    call: Call, pictures: Path, mark: bytes, end: bytes
+) -> None:
+    lines = [os.fsencode(pictures / name) for name in ("red.png", "green.png")]
+    done = call("scan", "-f", "jsonl", *list_of(pictures.parent, mark + end.join([*lines, b""])))
+    assert done.verdicts == {"red.png": "nsfw", "green.png": "safe"}
+
+
+def test_a_path_that_really_ends_so_is_taken_first(call: Call, pictures: Path) -> None:
+    os.rename(pictures / "red.png", pictures / "green.png\r")
+    given = list_of(pictures.parent, os.fsencode(pictures / "green.png\r") + b"\n")
+    done = call("scan", "--any-name", "-f", "jsonl", *given)
+    assert done.verdicts == {"green.png\r": "nsfw"}
+
+
+def test_a_list_in_utf16_is_refused(call: Call, pictures: Path) -> None:
+    content = f"{pictures}/red.png\r\n".encode("utf-16")
+    done = call("scan", *list_of(pictures.parent, content))
+    assert done.code == 2
+    assert "is in UTF-16\n  save it in UTF-8" in done.err
+
+
+@pytest.mark.parametrize("null", [False, True])
+@pytest.mark.parametrize(
+    ("endless", "why"), [("/dev/zero", ""), (b"x", "holds a line over"), (b"\n", "more than")]
+)
+def test_a_list_that_never_ends_is_refused(
+    pictures: Path, endless: str | bytes, why: str, null: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ["--files-from", "-", *(["-0"] if null else [])]
+    if isinstance(endless, bytes) and null:
+        endless = endless.replace(b"\n", b"\0")
+    reader, writer = (None, None) if isinstance(endless, str) else os.pipe()
+    stdin = os.open(endless, os.O_RDONLY) if isinstance(endless, str) else reader
+    before = "import nsfwscan.cli.path_list as lists; lists._MOST_PATHS = 300_000"
+    with start("scan", *options, before=before, stdin=stdin) as scan:
+        os.close(stdin)
+        if writer is not None:
+            with contextlib.suppress(BrokenPipeError):
+                while True:
+                    os.write(writer, endless * 65536)
+            os.close(writer)
+        _, err = scan.communicate(timeout=60)
+    assert scan.returncode == 2
+    assert why in err.decode()
+    assert len(err) < 400
+
+
+def test_an_endless_list_of_one_path_names_it_once(call: Call, pictures: Path) -> None:
+    lines = b"nowhere.png\n" * 1000 + (os.fsencode(pictures / "red.png") + b"\n") * 1000
+    done = call("scan", "-f", "jsonl", *list_of(pictures.parent, lines))
+    assert [one["status"] for one in done.records] == ["failed", "scanned"]
+
+
+def test_folders_in_a_list_are_scanned_and_their_files_counted_once(
+    call: Call, pictures: Path, paint: Paint
+) -> None:
+    """As `find` prints them, folders before what is in them."""
+    paint(pictures / "sub" / "more.png", RED)
+    (pictures / "notes.txt").write_text("text")
+    names = [".", "red.png", "orange.png", "green.png", "notes.txt", "sub", "sub/more.png"]
+    paths = [os.fsencode(pictures / name) for name in names]
+    for order in (paths, paths[::-1]):
+        done = call("scan", "-f", "json", *list_of(pictures.parent, b"\n".join(order)))
+        results = [one["path"] for one in json.loads(done.out)["results"]]
+        assert sorted(map(os.path.basename, results)) == [
+            "green.png",
+            "more.png",
+            "orange.png",
+            "red.png",
+        ]
+        assert done.code == 1
+
+
+def test_files_of_a_list_that_are_not_named_like_pictures_are_left_out(
+    call: Call, pictures: Path
+) -> None:
+    (pictures / "notes.txt").write_text("text")
+    given = list_of(pictures.parent, os.fsencode(pictures / "notes.txt"))
+    done = call("scan", "-f", "json", *given)
+    assert done.code == 0
+    assert json.loads(done.out)["summary"]["other_files"] == 1
+    assert call("scan", "--any-name", "-f", "jsonl", *given).verdicts == {
+        "notes.txt": "not-an-image"
+    }
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_links_that_are_named_are_followed(
+    call: Call, pictures: Path, cached: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nsfwscan.lanes, "is_racy", lambda *_: False)
+    link = pictures.parent / "link.png"
+    link.symlink_to(pictures / "red.png")
+    if cached:
+        call("scan", pictures)
+    assert call("scan", "-f", "jsonl", link).verdicts == {"link.png": "nsfw"}
+    listed = call("scan", "-f", "jsonl", *list_of(pictures.parent, os.fsencode(link)))
+    assert listed.verdicts == {"link.png": "nsfw"}
+    link.unlink()
+    link.symlink_to(pictures)
+    assert call("scan", link).code == 1
 
 
 @pytest.mark.parametrize("null", [False, True])

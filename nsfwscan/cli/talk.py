@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress, TaskID
 
+    from nsfwscan.errors import NsfwscanError
+
 STARTED = time.monotonic()
 """When this process began to work, near enough: Python itself takes 10 ms before."""
 _QUICK_S = 0.7
@@ -37,6 +39,12 @@ class Talk:
     def warn(self, sentence: str) -> None:
         """Print a warning, also when quiet: something is not as the user expects."""
         self._print(f"nsfwscan: {sentence}")
+
+    def error(self, error: NsfwscanError) -> None:
+        """Print an error after which the command goes on, and its next step."""
+        self.warn(str(error))
+        if error.hint:
+            self._print(f"  {error.hint}")
 
     def bar(self, unit: str) -> _Bar:
         """Return a progress bar; it shows itself only on a terminal and when work takes a while."""
