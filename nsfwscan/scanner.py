@@ -26,7 +26,16 @@ from nsfwscan.lanes import Done, Lanes
 from nsfwscan.library.rows import Scored, Scorer, Unscorable
 from nsfwscan.likeness import NONE, UNKNOWN
 from nsfwscan.memory import Memory
-from nsfwscan.results import Decision, Failed, Origin, Ruling, Scanned, ScanResult, Skipped
+from nsfwscan.results import (
+    Decision,
+    Failed,
+    Origin,
+    Ruling,
+    Scanned,
+    ScanResult,
+    Skipped,
+    SkipReason,
+)
 from nsfwscan.rulings.rulings import NO_RULINGS, Rulings
 
 if TYPE_CHECKING:
@@ -82,11 +91,18 @@ class ScanTally:
     failed: int = 0
     """Could not be read, and nobody decided about them."""
     skipped: int = 0
+    skips: dict[SkipReason, int] = field(default_factory=dict)
+    """The skipped, by reason."""
     allowed: int = 0
     """Of the safe: those that a person allowed."""
     denied: int = 0
     """Of the nsfw: those that a person denied."""
     walk: WalkTally = field(default_factory=WalkTally)
+
+    @property
+    def results(self) -> int:
+        """All files that something is known of, and folders that could not be read."""
+        return self.pictures + self.failed + self.skipped
 
     @property
     def pictures(self) -> int:
@@ -98,6 +114,7 @@ class ScanTally:
         match result:
             case Skipped():
                 self.skipped += 1
+                self.skips[result.reason] = self.skips.get(result.reason, 0) + 1
             case Failed():
                 if result.decision is None:
                     self.failed += 1
@@ -241,6 +258,7 @@ class Scanner:
             if (
                 safe == len(listing.names)
                 and self.options.count_known_safe
+                and not listing.explicit
                 and not self._rulings.touch(known.digests, known.likenesses)
             ):
                 self.tally.cached += safe

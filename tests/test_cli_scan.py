@@ -9,6 +9,7 @@ import errno
 import io
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -87,7 +88,7 @@ def test_exit_code_D9(
     pictures = len(contents.replace("broken", "").split())
     assert f"{pictures} picture" in done.err
     if "broken" in contents:
-        assert "1 file could not be read and has no verdict." in done.err
+        assert "; 1 file could not be read." in done.err
         assert "broken.png" in done.out
     else:
         assert "could not be read" not in done.err
@@ -208,7 +209,7 @@ def test_help_and_version_are_understood_as_words(call: Call) -> None:
 def test_an_empty_folder_is_no_error_and_says_so(call: Call, tmp_path: Path) -> None:
     done = call("scan", tmp_path)
     assert (done.code, done.out) == (0, "")
-    assert done.err.startswith("No pictures were found in ")
+    assert done.err.startswith("No pictures were found (")
 
 
 @pytest.mark.parametrize("given", ["", "nowhere", "pictures/red.png/below"])
@@ -258,7 +259,7 @@ def test_what_is_in_a_folder_but_no_file(call: Call, tmp_path: Path, paint: Pain
     assert {"pipe.png", "socket.png"} <= set(others)
     details = {one["detail"] for one in done.records if one["detail"]}
     assert {"a named pipe", "a socket"} <= details
-    assert f"{len(others)} skipped" in done.err
+    assert f"{len(others)} pipes or devices" in done.err
 
 
 def test_links_are_skipped_or_followed_once(call: Call, pictures: Path) -> None:
@@ -303,7 +304,7 @@ def test_hidden_files(call: Call, tmp_path: Path, paint: Paint) -> None:
     paint(tmp_path / ".folder" / "in.png", RED)
     done = call("scan", tmp_path)
     assert done.code == 0
-    assert "Left out: 2 hidden." in done.err
+    assert "Not scanned: 2 hidden." in done.err
     assert call("scan", "--hidden", "-f", "jsonl", tmp_path).verdicts == {
         ".hidden.png": "nsfw",
         "in.png": "nsfw",
@@ -315,7 +316,7 @@ def test_any_name(call: Call, tmp_path: Path, paint: Paint) -> None:
     (tmp_path / "notes.txt").write_text("no picture")
     done = call("scan", tmp_path)
     assert done.code == 0
-    assert "2 files not named like a picture" in done.err
+    assert "Not scanned: 2 other files." in done.err
     found = call("scan", "--any-name", "-f", "jsonl", tmp_path)
     assert found.code == 1
     assert found.verdicts == {"red.bin": "nsfw", "notes.txt": "not-an-image"}
@@ -355,7 +356,62 @@ def test_max_size(call: Call, pictures: Path) -> None:
     done = call("scan", "-f", "jsonl", "--max-size", "1.5K", pictures)
     assert done.code == 0
     assert done.verdicts["red.png"] == "too-big"
-    assert "1 skipped" in done.err
+    assert "Not scanned: 1 file over the size limit." in done.err
+
+
+def test_a_named_file_over_the_limit_has_no_verdict(call: Call, pictures: Path) -> None:
+    listed = pictures.parent / "list"
+    listed.write_text(str(pictures / "red.png"))
+    for given in ([pictures / "red.png"], ["--files-from", listed]):
+        done = call("scan", "-f", "jsonl", "--max-size", "10", *given)
+        assert (done.code, done.verdicts) == (3, {"red.png": "too-big"})
+    assert "red.png" in call("scan", "--max-size", "10", pictures / "red.png").out
+
+
+def test_what_include_leaves_out_is_counted(call: Call, pictures: Path) -> None:
+    done = call("scan", "--include", "*.PNG", pictures)
+    assert (done.code, done.out) == (0, "")
+    assert "Not scanned: 3 that no --include pattern matches." in done.err
+
+
+def test_what_is_no_picture_is_counted_by_kind(call: Call, pictures: Path) -> None:
+    for name in ("a.nef", "b.CR2", "c.mp4", "d.zip", "notes.txt"):
+        (pictures / name).write_bytes(b"x")
+    done = call("scan", "-f", "json", pictures)
+    assert "Not scanned: 1 archive, 2 camera raw files, 1 video, 1 other file." in done.err
+    summary = json.loads(done.out)["summary"]
+    assert summary["other_files"] == 5
+    assert summary["other_kinds"] == {"camera-raw": 2, "video": 1, "archive": 1}
+
+
+def test_files_that_are_named_get_a_line_whatever_their_score(call: Call, pictures: Path) -> None:
+    done = call("scan", pictures / "green.png")
+    assert done.code == 0
+    assert re.search(r"^safe +0\.\d{3}  .*green\.png$", done.out, re.MULTILINE)
+    again = call("scan", pictures / "green.png")  # also when it is known
+    assert again.out == done.out
+    assert "green" not in call("scan", pictures).out
+    assert "green" not in call("scan", "--only", "flagged", pictures / "green.png").out
+    assert call("scan", "-f", "paths0", pictures / "green.png").out == ""
+
+
+def test_what_to_do_next_is_said_as_long_as_nothing_is_done(
+    call: Call, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(pictures)
+    flagged = call("scan", "red.png").err
+    assert "  move them away: nsfwscan scan --action quarantine red.png\n" in flagged
+    assert "nsfwscan allow FILE" in flagged
+    assert "--action" not in call("scan", "green.png").err
+    assert "--action" not in call("scan", "--dry-run", "--action", "tag", ".").err
+    assert "--action" not in call("scan", "-f", "json", ".").err
+
+
+def test_a_table_in_a_pipe_has_no_blanks_at_the_ends_of_lines(call: Call, pictures: Path) -> None:
+    for arguments in (["scan", pictures], ["doctor"], ["models", "list"], ["cache", "stats"]):
+        out = call(*arguments).out
+        assert out
+        assert not [line for line in out.splitlines() if line != line.rstrip()]
 
 
 def test_several_roots_in_the_order_given_and_once_each(
@@ -507,7 +563,7 @@ def test_unreadable_folders_and_files(pictures: Path) -> None:
         "green.png": "safe",
     }
     assert {one["detail"] for one in text.records if one["detail"]} == {"Permission denied"}
-    assert "2 files could not be read and have no verdict." in text.err
+    assert "; 1 file and 1 folder could not be read." in text.err
 
 
 # Lists of files
@@ -787,7 +843,7 @@ def test_a_new_threshold_costs_no_inference(
     second = call("scan", "-f", "jsonl", "--flag-at", "0.6", pictures)
     assert set(second.origins.values()) == {"cache"}
     assert second.verdicts == {"red.png": "nsfw", "orange.png": "nsfw", "green.png": "safe"}
-    assert "2 flagged (score 0.6 or more), 0 to review (0.5 or more), 1 below." in second.err
+    assert "2 flagged, 0 to review, 1 looks safe." in second.err
     lenient = call("scan", "-f", "jsonl", "--flag-at", "1", "--review-at", "0.9", pictures)
     assert lenient.code == 0
     assert lenient.verdicts == {"red.png": "review", "orange.png": "safe", "green.png": "safe"}
@@ -845,7 +901,7 @@ def test_a_home_that_cannot_be_written_costs_one_warning_C6(pictures: Path, home
     assert len(warnings) == 1
     assert "Permission denied" in warnings[0]
     assert "its results are not remembered" in warnings[0]
-    assert b"3 pictures (3 scored" in done.stderr
+    assert b"(3 scored, " in done.stderr
 
 
 # Models
@@ -885,7 +941,7 @@ def test_a_model_by_its_path(call: Call, pictures: Path, tiny: Path, tmp_path: P
     tiny.rename(tmp_path / "elsewhere")
     done = call("scan", "--offline", "-m", tmp_path / "elsewhere", pictures)
     assert done.code == 1
-    assert "Model: tiny-1." in done.err
+    assert " tiny-1 flags from " in done.err
 
 
 @pytest.mark.parametrize(

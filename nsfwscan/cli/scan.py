@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Annotated
 
 import typer
@@ -259,7 +260,23 @@ def scan(
         if acting is not None:
             ask = Confirm(talk, yes=yes, may_ask=files_from != "-")
             acts = Acting(actor_for(acting, session.manifest, talk), ask)
-        summary = Run(session, talk, reporter, wanted, listed, acts).go(roots)
-    talk.say(summary.paragraph())
+        show_named = not only and output_format is Format.TABLE
+        run = Run(session, talk, reporter, wanted, listed, acts, show_named=show_named)
+        summary = run.go(roots)
+    for line in summary.lines():
+        talk.say(line)
+    if summary.tally.nsfw and acts is None and output_format is Format.TABLE:
+        talk.say(f"  move them away: nsfwscan scan --action quarantine {_again(roots)}")
+        talk.say("  wrong verdict?  nsfwscan allow FILE")
     missing = len(given) - len(roots)
     raise typer.Exit(exit_code(summary, missing=missing, exit_zero=exit_zero))
+
+
+def _again(roots: list[str]) -> str:
+    """Return the paths of a command as a shell takes them, if they are few."""
+    text = shlex.join(roots)
+    return text if roots and len(text) <= _SHORT else "PATH"
+
+
+_SHORT = 60
+"""Characters of paths that a hint may repeat."""

@@ -22,7 +22,7 @@ from nsfwscan.cli.options import OUTPUT_PANEL
 from nsfwscan.cli.path_list import PathList
 from nsfwscan.cli.streams import DataFile, unwritable
 from nsfwscan.cli.talk import STARTED, Counter, Talk, flagged
-from nsfwscan.images.discover import count_files, root_problem
+from nsfwscan.images.discover import count_files, join, root_problem
 from nsfwscan.report.formats import Format
 from nsfwscan.report.reporters import Reporter
 from nsfwscan.report.summary import Summary
@@ -31,6 +31,11 @@ from nsfwscan.session import Session
 
 _BAR_EVERY = 64
 """Results between two updates of the bar, so that a scan from the cache does not pay for it."""
+
+_COUNT_S = 1.0
+"""How long an interrupted scan counts the files it did not reach."""
+_MOST_NAMED = 20
+"""Files named on the command line of which each gets a line, also the safe ones."""
 
 
 class Only(StrEnum):
@@ -91,6 +96,12 @@ def reachable(paths: Sequence[str], talk: Talk) -> list[str]:
     return found
 
 
+def _files_among(roots: Sequence[str]) -> frozenset[str]:
+    """Return the paths of files, spelled as results are; none if they are too many to read."""
+    files = {join(*os.path.split(root)) for root in roots if not os.path.isdir(root)}
+    return frozenset(files if len(files) <= _MOST_NAMED else ())
+
+
 class _Actor(Protocol):
     """`actions.act.Actor`, which a scan without actions need not load."""
 
@@ -120,7 +131,10 @@ class Run:
         wanted: frozenset[Only],
         listed: PathList | None,
         acting: Acting | None = None,
+        *,
+        show_named: bool = False,
     ) -> None:
+        """With `show_named`, results of files that were named are shown, whatever `wanted` says."""
         self._scanner = session.scanner
         self._session = session
         self._talk = talk
@@ -129,18 +143,22 @@ class Run:
         self._listed = listed
         self._acting = acting
         self._acts = ActTally()
+        self._show_named = show_named
+        self._named: frozenset[str] = frozenset()
         self._interrupted = False
+        self._not_reached: int | None = None
 
     def go(self, roots: Sequence[str]) -> Summary:
         """Scan `roots` and what the list names, if there is one."""
         # What a list names cannot be counted beforehand.
         countable = roots if self._listed is None else None
+        self._named = _files_among(roots) if self._show_named else frozenset()
         results = self._scanner.scan(roots, self._listed or ())
         with self._interruptible():
             for result in self._watched(results, countable):
                 if self._acting is not None:
                     self._acting.actor.consider(result)
-                if wants(self._wanted, result):
+                if wants(self._wanted, result) or result.path in self._named:
                     self._reporter.add(result)
             if self._acting is not None:
                 # Of a scan that was cut short nobody knows whether it goes too far.
@@ -155,6 +173,7 @@ class Run:
             time.monotonic() - STARTED,
             self._interrupted,
             self._acts,
+            self._not_reached,
         )
         self._reporter.end(summary.record())
         return summary
@@ -183,6 +202,9 @@ class Run:
                         counter.start()
                     rate = tally.pictures / (time.monotonic() - begun)
                     bar.show(number, counter.total, flagged(tally.nsfw, rate))
+        if self._interrupted and roots is not None:
+            total = counter.wait(_COUNT_S)
+            self._not_reached = None if total is None else max(0, total - tally.results)
 
     @contextlib.contextmanager
     def _interruptible(self) -> Iterator[None]:
