@@ -144,3 +144,10 @@ class DecodeError(NsfwscanError):
         super().__init__(f"{reason}: {detail}" if detail else str(reason))
         self.reason = reason
         self.detail = detail
+
+    def about(self, path: str) -> DecodeError:
+        """Return the same error with a message that names the file; `path` may be empty."""
+        named = DecodeError(self.reason, self.detail)
+        if path:
+            named.args = (f"{path}: {self}",)
+        return named

@@ -201,6 +201,26 @@ class Scanned:
     verdict: Verdict
     origin: Origin
 
+    @property
+    def score(self) -> float:
+        """How likely the picture is not safe for work, 0 to 1, as the model says."""
+        return self.verdict.score
+
+    @property
+    def decision(self) -> Decision:
+        """What was decided: by a person, or from the score and the thresholds."""
+        return self.verdict.decision
+
+    @property
+    def is_nsfw(self) -> bool:
+        """Whether the picture was flagged."""
+        return self.verdict.decision is Decision.NSFW
+
+    @property
+    def sha256_hex(self) -> str:
+        """The SHA-256 of the content as text, as reports print it."""
+        return self.sha256.hex()
+
 
 @dataclass(frozen=True, slots=True)
 class Skipped:

@@ -106,6 +106,8 @@ def test_a_list_in_a_variable_is_separated_by_spaces(
         ("x =", "is not valid TOML: Invalid value (at end of document)"),
         ("[scan]\nflag-at = 1\nflag-at = 2", "is not valid TOML: Cannot overwrite a value"),
         ("\xff", "is not valid TOML: 'utf-8' codec can't decode"),
+        ("x = " + "[" * 20000, "is nested too deeply"),
+        ("x = " + "{a = " * 20000, "is nested too deeply"),
     ],
 )
 def test_a_mistake_names_the_file_and_the_key(
@@ -189,3 +191,12 @@ def test_without_any_home_the_account_tells_it() -> None:
     done = subprocess.run([*PROGRAM, "cache", "path"], env=bare, capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
     assert os.path.isabs(done.stdout)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_file_that_notepad_saved_is_read(
+    call: Call, pictures: Path, home: Path, end: str
+) -> None:
+    text = f"[scan]{end}flag-at = 0.95{end}"
+    (home / "config.toml").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert flag_at(call, pictures) == 0.95

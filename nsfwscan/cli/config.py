@@ -55,8 +55,8 @@ def read(context: typer.Context, given: str | None) -> Configuration:
     """
     path = given or locations.config_file()
     try:
-        with open(path, "rb") as file:
-            document = tomllib.load(file)
+        with open(path, encoding="utf-8-sig", newline="") as file:  # Notepad writes a BOM
+            document = tomllib.loads(file.read())
     except FileNotFoundError as error:
         if given is None:
             return Configuration()
@@ -68,6 +68,10 @@ def read(context: typer.Context, given: str | None) -> Configuration:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"the configuration file {readable(path)} is not valid TOML: {error}"
+        ) from error
+    except RecursionError as error:
+        raise ConfigError(
+            f"the configuration file {readable(path)} is nested too deeply"
         ) from error
     rules: tuple[Rule, ...] = ()
     if "rule" in document:

@@ -54,9 +54,26 @@ def main(arguments: list[str]) -> int:
         code = INTERRUPTED
     except ImportError as error:
         return _not_imported(error)
+    except FileNotFoundError as error:
+        code = _without_folder(error)
     except Exception as error:  # noqa: BLE001  nobody foresaw it
         return crash.tell(error)
     return INTERNAL if threads.crashed else code
+
+
+def _without_folder(error: FileNotFoundError) -> int:
+    """Tell of a relative path whose folder was deleted under the shell."""
+    import os
+
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        from nsfwscan.errors import UsageError
+
+        gone = "the current folder does not exist any more"
+        complain(UsageError(gone, hint="change to one that does"))
+        return COULD_NOT
+    return crash.tell(error)
 
 
 def _not_imported(error: ImportError) -> int:
