@@ -12,7 +12,7 @@ import typer
 
 from nsfwscan import locations
 from nsfwscan.cli.commands import Command, Group
-from nsfwscan.cli.options import Offline, Quiet
+from nsfwscan.cli.options import Offline, Quiet, model_names
 from nsfwscan.cli.tables import print_table
 from nsfwscan.cli.talk import Talk
 from nsfwscan.errors import ModelError, ModelNotFound, UsageError
@@ -30,7 +30,12 @@ app = typer.Typer(
     epilog="Models are kept below the folder that `nsfwscan doctor` names.",
 )
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="A name from `nsfwscan models list`.")]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME", autocompletion=model_names, help="A name from `nsfwscan models list`."
+    ),
+]
 
 
 @app.command("list", cls=Command)
@@ -205,7 +210,11 @@ def build(
 def verify(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[NAME]", help="One model; without it, all installed ones."),
+        typer.Argument(
+            metavar="[NAME]",
+            autocompletion=model_names,
+            help="One model; without it, all installed ones.",
+        ),
     ] = None,
 ) -> None:
     """Hash every file of the installed models and compare with their manifests.
