@@ -11,6 +11,7 @@ from typing import Annotated, Any, assert_never
 import typer
 
 from nsfwscan import locations
+from nsfwscan.cli.codes import COULD_NOT, OK
 from nsfwscan.cli.commands import Command, Group
 from nsfwscan.cli.options import Offline, Quiet, model_names
 from nsfwscan.cli.tables import print_table
@@ -238,7 +239,7 @@ def verify(
         broken += problem is not None
         label = one.package if isinstance(one, BrokenPackage) else one.manifest.package
         typer.echo(readable(f"{label}: {'sound' if problem is None else problem}"))
-    raise typer.Exit(2 if broken else 0)
+    raise typer.Exit(COULD_NOT if broken else OK)
 
 
 @app.command(cls=Command)

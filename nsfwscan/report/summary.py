@@ -146,10 +146,7 @@ class Summary:
                 if (number := self.acts.numbers[action, outcome])
             ]
             if ends:
-                undo = ""
-                if action is ActionName.QUARANTINE and self.acts.numbers[action, Outcome.DONE]:
-                    undo = " `nsfwscan quarantine restore` undoes it."
-                yield f"{_CALLED[action]}: {', '.join(ends)}.{undo}"
+                yield f"{_CALLED[action]}: {', '.join(ends)}."
 
     def record(self) -> dict[str, Json]:
         """Return the same as a record."""
