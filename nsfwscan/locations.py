@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _APP = "nsfwscan"
 
 
-def _folder(find: Callable[..., str], *app: str) -> str:
+def _found(find: Callable[..., str], *app: str) -> str:
     """Return what platformdirs finds. Raises `ConfigError` for a user without a home folder."""
     try:
         found = find(*app, appauthor=False)
@@ -45,15 +45,13 @@ def _below_home(*parts: str) -> str | None:
 def config_file() -> str:
     """Return the path of the configuration file; it need not exist."""
     return _below_home("config.toml") or os.path.join(
-        _folder(platformdirs.user_config_dir, _APP), "config.toml"
+        _found(platformdirs.user_config_dir, _APP), "config.toml"
     )
 
 
 def models_folder() -> str:
     """Return the folder that holds the installed model packages; it need not exist."""
-    return _below_home("models") or os.path.join(
-        _folder(platformdirs.user_data_dir, _APP), "models"
-    )
+    return _below_home("models") or os.path.join(_found(platformdirs.user_data_dir, _APP), "models")
 
 
 def shipped_models_folder() -> str | None:
@@ -65,7 +63,7 @@ def shipped_models_folder() -> str | None:
 def library_file() -> str:
     """Return the path of the library of earlier results; it need not exist."""
     return _below_home("library.sqlite3") or os.path.join(
-        _folder(platformdirs.user_cache_dir, _APP), "library.sqlite3"
+        _found(platformdirs.user_cache_dir, _APP), "library.sqlite3"
     )
 
 
@@ -75,13 +73,13 @@ def rulings_file() -> str:
     Among the user's data and not beside the library: a cache is anybody's to delete.
     """
     return _below_home("rulings.jsonl") or os.path.join(
-        _folder(platformdirs.user_data_dir, _APP), "rulings.jsonl"
+        _found(platformdirs.user_data_dir, _APP), "rulings.jsonl"
     )
 
 
 def state_folder() -> str:
     """Return the folder for what a watcher says of itself: status and logs; it need not exist."""
-    return _below_home("state") or _folder(platformdirs.user_state_dir, _APP)
+    return _below_home("state") or _found(platformdirs.user_state_dir, _APP)
 
 
 def status_file() -> str:
@@ -106,7 +104,7 @@ def watch_lock() -> str:
 
 def user_units_folder() -> str:
     """Return the folder of the user's own systemd units; it need not exist."""
-    return os.path.join(_folder(platformdirs.user_config_dir), "systemd", "user")
+    return os.path.join(_found(platformdirs.user_config_dir), "systemd", "user")
 
 
 def quarantines_file() -> str:

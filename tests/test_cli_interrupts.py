@@ -219,7 +219,7 @@ def test_before_the_scan_began(pictures: Path, tiny: Path) -> None:
         assert scan.stderr.readline() == b"up\n"
         os.killpg(scan.pid, signal.SIGINT)
         out, err = scan.communicate(timeout=10)
-    assert (scan.returncode, out, err) == (130, b"", b"")
+    assert (scan.returncode, out, err) == (130, b"", b"\nnsfwscan: interrupted\n")
 
 
 # On a terminal
@@ -288,3 +288,20 @@ def test_no_bar_in_a_pipe(pictures: Path) -> None:
     assert (scan.returncode, out) == (0, b"")
     assert err.count(b"\n") == 2
     assert b"\x1b" not in err
+
+
+def test_ctrl_c_before_the_scan_begins_says_so_and_gives_the_terminal_back(
+    call: Call, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a model is fetched, say: the bar must not stay, nor keep the cursor hidden."""
+    closed: list[bool] = []
+
+    def interrupted(*_arguments: object, **_named: object) -> object:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nsfwscan.cli.scan.open_session", interrupted)
+    monkeypatch.setattr("nsfwscan.cli.talk.Talk.end_bar", lambda _self: closed.append(True))
+    done = call("scan", pictures)
+    assert (done.code, done.out) == (130, "")
+    assert done.err == "\nnsfwscan: interrupted\n"
+    assert closed

@@ -38,7 +38,7 @@ LAYERS = {
     "rulings": ("nsfwscan.rulings.book.RulingBook.current", ["scan"]),
     "report": ("nsfwscan.report.table.TableReporter.add", ["scan"]),
     "report end": ("nsfwscan.report.table.TableReporter.end", ["scan"]),
-    "summary": ("nsfwscan.report.summary.Summary.paragraph", ["scan"]),
+    "summary": ("nsfwscan.report.summary.Summary.lines", ["scan"]),
     "record": ("nsfwscan.report.record.Recorder.record", ["scan", "-f", "jsonl"]),
     "actions": ("nsfwscan.actions.act.Actor.carry_out", ["scan", "--action", "tag", "--yes"]),
     "configuration": ("nsfwscan.cli.config.read", ["scan"]),

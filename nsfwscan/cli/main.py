@@ -51,6 +51,7 @@ def main(arguments: list[str]) -> int:
     except ReaderGone:
         code = READER_GONE
     except KeyboardInterrupt:
+        print("\nnsfwscan: interrupted", file=sys.stderr)
         code = INTERRUPTED
     except ImportError as error:
         return _not_imported(error)
@@ -122,7 +123,7 @@ def _run(arguments: list[str]) -> int:
     from typer.exceptions import TyperException
 
     from nsfwscan.cli.app import app
-    from nsfwscan.cli.commands import RunAgain, usage_error
+    from nsfwscan.cli.commands import Interrupted, RunAgain, usage_error
 
     if arguments[:1] == ["help"]:
         arguments = [*arguments[1:], "--help"]
@@ -132,6 +133,8 @@ def _run(arguments: list[str]) -> int:
             code = app(arguments, prog_name="nsfwscan", standalone_mode=False)
         except RunAgain:
             continue
+        except Interrupted:
+            raise KeyboardInterrupt from None
         except Abort:  # the end of standard input at a question, which is no yes
             return INTERRUPTED
         except TyperException as error:

@@ -244,6 +244,7 @@ def scan(
         )
     listed = None if files_from is None else PathList(files_from, null=null)
     with (
+        talk,
         # First of all, so that nobody waits for a scan whose results have no place to go.
         destination(output) as stream,
         open_session(

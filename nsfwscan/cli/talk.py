@@ -36,6 +36,17 @@ class Talk:
         self.quiet = quiet
         self._bar: _Bar | None = None
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.end_bar()
+
     def say(self, sentence: str) -> None:
         """Print a remark, unless quiet."""
         if not self.quiet:
