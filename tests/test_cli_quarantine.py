@@ -135,13 +135,13 @@ def test_Q7_over_the_limit_nobody_can_be_asked_so_nothing_moves(
     call: Call, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = call("scan", "-a", "quarantine", "--limit-percent", "1", pictures)
-    assert done.code == 2
+    assert done.code == 5
     assert "would move 1 of 30 pictures (3.3%)" in done.err
     assert "--yes goes on" in done.err
     assert "Quarantine: 1 held back." in done.err
     assert (pictures / "red.png").exists()
     monkeypatch.setenv("NSFWSCAN_LIMIT_FILES", "0")
-    assert call("scan", "-q", "-a", "quarantine", pictures).code == 2
+    assert call("scan", "-q", "-a", "quarantine", pictures).code == 5
     assert call("scan", "-q", "-a", "quarantine", "--dry-run", pictures).code == 1
     assert call("scan", "-q", "-a", "quarantine", "--yes", pictures).code == 1
     assert not (pictures / "red.png").exists()
@@ -162,7 +162,7 @@ def test_Q7_a_person_is_asked(
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
     monkeypatch.setattr(ask.typer, "confirm", confirm)
     done = call("scan", "-a", "quarantine", "--limit-files", "0", pictures)
-    assert done.code == {"y": 1, "n": 2, "": 130}[answer]
+    assert done.code == {"y": 1, "n": 5, "": 130}[answer]
     assert (pictures / "red.png").exists() == (answer != "y")
     assert len(asked) == 1
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

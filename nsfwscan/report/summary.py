@@ -81,7 +81,9 @@ class Summary:
         not_scanned = ", ".join(self._not_scanned())
         if not_scanned:
             lines.append(f"Not scanned: {not_scanned}.")
-        lines += self._acts()
+        acts = self._acts().rstrip()
+        if acts:
+            lines.append(acts)
         if tally.pictures:
             lines.append(self._how())
         if self.manifest.notes:
@@ -138,7 +140,8 @@ class Summary:
         if walk.hidden:
             yield f"{walk.hidden:,} hidden"
 
-    def _acts(self) -> Iterator[str]:
+    def _acts(self) -> str:
+        parts = []
         for action in ActionName:
             ends = [
                 f"{number:,} {_ENDS[outcome]}"
@@ -146,7 +149,8 @@ class Summary:
                 if (number := self.acts.numbers[action, outcome])
             ]
             if ends:
-                yield f"{_CALLED[action]}: {', '.join(ends)}."
+                parts.append(f"{_CALLED[action]}: {', '.join(ends)}. ")
+        return "".join(parts)
 
     def record(self) -> dict[str, Json]:
         """Return the same as a record."""
