@@ -259,6 +259,18 @@ def test_a_long_scan_on_a_terminal_shows_a_bar(pictures: Path, mark: Path) -> No
     assert b"(300 scored, 0 from cache" in seen.replace(b"\r\n", b" ")
 
 
+def test_a_narrow_terminal_cuts_no_number_and_no_word(pictures: Path, mark: Path) -> None:
+    before = AT_ONCE + SLOW.format(seconds=0.005)
+    code, seen = on_a_terminal(pictures, before=before, env={"COLUMNS": "40", "LINES": "20"})
+    assert code == 0
+    plain = re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]", b"", seen).decode()
+    assert "…" not in plain
+    assert re.search(rf"\d+/{MANY} \d+ a second, 0 flagged", plain)
+    summary = plain[plain.index("0 flagged, 0 to review") :].splitlines()
+    assert max(map(len, summary)) <= 40
+    assert "look safe" in " ".join(summary)
+
+
 def test_a_short_scan_or_a_quiet_one_on_a_terminal_shows_no_bar(
     pictures: Path, mark: Path, tmp_path: Path, paint: Paint
 ) -> None:
