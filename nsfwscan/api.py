@@ -12,12 +12,13 @@ import io
 import logging
 import os
 import threading
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from nsfwscan import cores, locations
 from nsfwscan.engine import Engine
 from nsfwscan.errors import DecodeError, ModelUnusable, NsfwscanError, UsageError
-from nsfwscan.images.discover import DEFAULT_MAX_BYTES, check_roots
+from nsfwscan.images.discover import DEFAULT_MAX_BYTES, check_roots, printable
 from nsfwscan.images.read import read_picture
 from nsfwscan.library.rows import Unscorable
 from nsfwscan.likeness import DEFAULT_WITHIN, MOST_WITHIN
@@ -30,7 +31,7 @@ from nsfwscan.scanner import ScanOptions
 from nsfwscan.session import Settings, loader, open_session, policy_of
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Generator
 
     from nsfwscan.models.manifest import ModelManifest
     from nsfwscan.results import Failed, ScanResult
@@ -78,9 +79,9 @@ def scan(
     from 0 to 1, by default the model's own. With `cache=False` nothing is remembered or recalled.
     `options` says which files are looked at and how.
 
-    Raises `UsageError` for a path that does not exist and for thresholds that make no sense, and
-    `ModelError` when there is no model to scan with, and `RulingsError` when what people decided
-    cannot be read.
+    Raises `FileNotFoundError` (which is a `UsageError`, too) for a path that does not exist,
+    `UsageError` for thresholds that make no sense, `ModelError` when there is no model to scan
+    with, and `RulingsError` when what people decided cannot be read.
     """
     roots = _roots(paths)
     settings = Settings(
@@ -109,8 +110,9 @@ def classify(
 
     The model stays loaded for the next call. Nothing is remembered on disk. `Scanned.path` is empty
     for what has no path. What a person decided about the picture stands in its verdict as in a
-    scan's. Raises `DecodeError` when the picture cannot be decoded, with a reason, `UsageError`,
-    `ModelError` and `RulingsError` as `scan` does.
+    scan's. Raises `FileNotFoundError` (which is a `UsageError`, too) for a path that does not
+    exist, `DecodeError` with a reason when the picture cannot be decoded, `TypeError` for anything
+    else than a picture, and `UsageError`, `ModelError` and `RulingsError` as `scan` does.
     """
     rulings = _rulings()
     settings = Settings(model=model, flag_at=flag_at, review_at=review_at, offline=offline)
@@ -125,7 +127,7 @@ def classify(
     if isinstance(outcome, Unscorable):
         if outcome.reason is FailReason.BAD_OUTPUT:
             raise ModelUnusable(outcome.detail, hint="run `nsfwscan selftest`")
-        raise DecodeError(outcome.reason, outcome.detail)
+        raise DecodeError(outcome.reason, outcome.detail).about(printable(path))
     sha256 = hashlib.sha256(data).digest()
     verdict = rulings.judge(policy.judge(outcome.scores), sha256, likeness)
     return Scanned(path, sha256, outcome.facts, outcome.scores, verdict, Origin.MODEL)
@@ -179,11 +181,20 @@ def _decide(paths: Path | Iterable[Path], ruling: Ruling, within: int | None) ->
 
 
 def _roots(paths: Path | Iterable[Path]) -> list[str]:
-    if isinstance(paths, str | os.PathLike):
-        paths = [paths]
-    roots = [os.path.expanduser(path) for path in paths]
+    given: object = paths
+    if isinstance(given, str | bytes | os.PathLike) or not isinstance(given, Iterable):
+        given = [given]
+    roots = [_path(path) for path in given]
     check_roots(roots)
     return roots
+
+
+def _path(path: object) -> str:
+    """Return a path as text, `~` expanded. Raises `TypeError` for anything else."""
+    text = os.fspath(path) if isinstance(path, str | os.PathLike) else path
+    if not isinstance(text, str):
+        raise TypeError(f"a path is a str or an os.PathLike of one, not {type(text).__name__}")
+    return os.path.expanduser(text)
 
 
 _books: dict[str, RulingBook] = {}
@@ -247,8 +258,14 @@ def _bytes_of(picture: bytes | Path | PillowImage) -> tuple[str, bytes]:
     if isinstance(picture, bytes | bytearray | memoryview):
         return "", bytes(picture)
     if isinstance(picture, str | os.PathLike):
-        path = os.path.expanduser(picture)
-        return path, read_picture(path, follow=True, max_bytes=DEFAULT_MAX_BYTES).data
+        path = _path(picture)
+        check_roots([path])
+        if os.path.isdir(path):
+            raise UsageError(f"{printable(path)} is a folder", hint="`nsfwscan.scan` takes folders")
+        try:
+            return path, read_picture(path, follow=True, max_bytes=DEFAULT_MAX_BYTES).data
+        except DecodeError as error:
+            raise error.about(printable(path)) from error
     if isinstance(picture, PillowImage):
         stream = io.BytesIO()
         try:
@@ -260,9 +277,9 @@ def _bytes_of(picture: bytes | Path | PillowImage) -> tuple[str, bytes]:
         except Exception as error:  # an image is only loaded now, and loading raises anything
             raise DecodeError(FailReason.CORRUPT, str(error)) from error
         return "", stream.getvalue()
-    raise UsageError(
-        f"cannot classify a {type(picture).__name__}",
-        hint="give a path, the bytes of a picture file, or a Pillow image",
+    raise TypeError(
+        "classify takes a path, the bytes of a picture file, or a Pillow image, not "
+        f"{type(picture).__name__}"
     )
 
 

@@ -2,6 +2,7 @@
 
     NsfwscanError
     ├── UsageError             the request itself makes no sense
+    │   └── PathNotFound       a path that was given does not exist; a FileNotFoundError, too
     ├── ConfigError            the configuration file or an NSFWSCAN_* variable is wrong
     ├── AlreadyRunning         another watcher keeps the same library up to date
     ├── ServiceError           the system's service manager is missing or refuses
@@ -28,6 +29,7 @@ Each has a message that names the thing, and a `hint` that names the next step. 
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -46,6 +48,18 @@ class NsfwscanError(Exception):
 
 class UsageError(NsfwscanError):
     """The request itself makes no sense."""
+
+
+class PathNotFound(UsageError, FileNotFoundError):
+    """A path that was given does not exist. `filename` is the path."""
+
+    def __init__(self, message: str, *, path: str, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.errno = errno.ENOENT
+        self.filename = path
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class ConfigError(NsfwscanError):
@@ -130,3 +144,10 @@ class DecodeError(NsfwscanError):
         super().__init__(f"{reason}: {detail}" if detail else str(reason))
         self.reason = reason
         self.detail = detail
+
+    def about(self, path: str) -> DecodeError:
+        """Return the same error with a message that names the file; `path` may be empty."""
+        named = DecodeError(self.reason, self.detail)
+        if path:
+            named.args = (f"{path}: {self}",)
+        return named

@@ -21,6 +21,7 @@ from nsfwscan.errors import DecodeError
 from nsfwscan.images.discover import Symlinks, WalkOptions
 from nsfwscan.images.read import read_head, read_picture
 from nsfwscan.images.sniff import sniff
+from nsfwscan.images.volumes import RELIABLE, UNKNOWN
 from nsfwscan.library.rows import FileRow, Outcome, Scored
 from nsfwscan.results import Failed, FileKey, Origin, Skipped, SkipReason
 
@@ -64,15 +65,16 @@ class Lanes:
         self._stopping = threading.Event()
         self._threads = ThreadPoolExecutor(engine.jobs, "nsfwscan-lane")
 
-    def submit(self, path: str, *, named: bool, loose: bool = False) -> Future[Done | None]:
+    def submit(
+        self, path: str, *, named: bool, follow: bool = False, loose: int = RELIABLE
+    ) -> Future[Done | None]:
         """Score the file at `path`; the future gives None when `stop` came first.
 
         `named` says that the file's name, or the user, calls it a picture: content that is none is
-        then a failure and not just another file. With `loose`, its inode number means nothing. The
-        future raises `ModelError` when the model
-        cannot be loaded.
+        then a failure and not just another file. `follow` allows it to be a symbolic link. `loose`
+        is `Listing.loose`. The future raises `ModelError` when the model cannot be loaded.
         """
-        return self._threads.submit(self._work, path, named, loose)
+        return self._threads.submit(self._work, path, named, follow or self._follow, loose)
 
     def stop(self) -> None:
         """Start no further picture. May be called from a signal handler: it takes no lock."""
@@ -87,18 +89,18 @@ class Lanes:
         self.stop()
         self._threads.shutdown()
 
-    def _work(self, path: str, named: bool, loose: bool) -> Done | None:
+    def _work(self, path: str, named: bool, follow: bool, loose: int) -> Done | None:
         if self._stopping.is_set():
             return None
         try:
-            if not named and sniff(read_head(path, _HEAD_BYTES, follow=self._follow)) is None:
+            if not named and sniff(read_head(path, _HEAD_BYTES, follow=follow)) is None:
                 return Done(path, Skipped(path, SkipReason.NOT_AN_IMAGE))
             with self._one_large_file(path):
                 began_ns = time.time_ns()
-                contents = read_picture(path, follow=self._follow, max_bytes=self._max_bytes)
+                contents = read_picture(path, follow=follow, max_bytes=self._max_bytes)
                 sha256 = hashlib.sha256(contents.data).digest()
-                if not is_racy(contents.key, began_ns):
-                    key = contents.key._replace(inode=0) if loose else contents.key
+                if loose != UNKNOWN and not is_racy(contents.key, began_ns):
+                    key = contents.key._replace(inode=loose) if loose else contents.key
                     self._memory.locate(FileRow(path, key, sha256))
                 return self._identified(path, sha256, contents.data)
         except DecodeError as error:

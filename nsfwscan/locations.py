@@ -6,12 +6,35 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import platformdirs
 
 from nsfwscan import bundled
+from nsfwscan.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _APP = "nsfwscan"
+
+
+def _found(find: Callable[..., str], *app: str) -> str:
+    """Return what platformdirs finds. Raises `ConfigError` for a user without a home folder."""
+    try:
+        found = find(*app, appauthor=False)
+    except RuntimeError as error:
+        raise _homeless() from error
+    if not os.path.isabs(found):  # of a HOME that is relative, or empty
+        raise _homeless()
+    return found
+
+
+def _homeless() -> ConfigError:
+    return ConfigError(
+        "no home folder is known, so there is no place for models and results",
+        hint="set HOME or NSFWSCAN_HOME to the path of a folder",
+    )
 
 
 def _below_home(*parts: str) -> str | None:
@@ -22,15 +45,13 @@ def _below_home(*parts: str) -> str | None:
 def config_file() -> str:
     """Return the path of the configuration file; it need not exist."""
     return _below_home("config.toml") or os.path.join(
-        platformdirs.user_config_dir(_APP, appauthor=False), "config.toml"
+        _found(platformdirs.user_config_dir, _APP), "config.toml"
     )
 
 
 def models_folder() -> str:
     """Return the folder that holds the installed model packages; it need not exist."""
-    return _below_home("models") or os.path.join(
-        platformdirs.user_data_dir(_APP, appauthor=False), "models"
-    )
+    return _below_home("models") or os.path.join(_found(platformdirs.user_data_dir, _APP), "models")
 
 
 def shipped_models_folder() -> str | None:
@@ -42,7 +63,7 @@ def shipped_models_folder() -> str | None:
 def library_file() -> str:
     """Return the path of the library of earlier results; it need not exist."""
     return _below_home("library.sqlite3") or os.path.join(
-        platformdirs.user_cache_dir(_APP, appauthor=False), "library.sqlite3"
+        _found(platformdirs.user_cache_dir, _APP), "library.sqlite3"
     )
 
 
@@ -52,13 +73,13 @@ def rulings_file() -> str:
     Among the user's data and not beside the library: a cache is anybody's to delete.
     """
     return _below_home("rulings.jsonl") or os.path.join(
-        platformdirs.user_data_dir(_APP, appauthor=False), "rulings.jsonl"
+        _found(platformdirs.user_data_dir, _APP), "rulings.jsonl"
     )
 
 
 def state_folder() -> str:
     """Return the folder for what a watcher says of itself: status and logs; it need not exist."""
-    return _below_home("state") or platformdirs.user_state_dir(_APP, appauthor=False)
+    return _below_home("state") or _found(platformdirs.user_state_dir, _APP)
 
 
 def status_file() -> str:
@@ -71,6 +92,11 @@ def log_file() -> str:
     return os.path.join(state_folder(), "watch.log")
 
 
+def crash_file() -> str:
+    """Return the path of the last traceback, kept for a bug report; it need not exist."""
+    return os.path.join(state_folder(), "crash.txt")
+
+
 def watch_lock() -> str:
     """Return the path of the lock that a watcher of this library holds; it need not exist."""
     return f"{library_file()}.watch"
@@ -78,7 +104,7 @@ def watch_lock() -> str:
 
 def user_units_folder() -> str:
     """Return the folder of the user's own systemd units; it need not exist."""
-    return os.path.join(platformdirs.user_config_dir(), "systemd", "user")
+    return os.path.join(_found(platformdirs.user_config_dir), "systemd", "user")
 
 
 def quarantines_file() -> str:

@@ -6,6 +6,7 @@ batches, and turns a failing library into one warning and a scan that goes on wi
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from concurrent.futures import Future
@@ -90,6 +91,7 @@ class Memory:
         """Return what is known of the files directly in `folder`."""
         if self._asked is None or self._rescan:
             return FolderView()
+        folder = _absolute(folder)
         with self._lock:
             try:
                 view = self._asked.folder(folder, self._scorer)
@@ -106,14 +108,14 @@ class Memory:
             return FolderView()
         with self._lock:
             try:
-                return self._asked.files(folder, names, self._scorer)
+                return self._asked.files(_absolute(folder), names, self._scorer)
             except LibraryError as error:
                 self._ask_no_more(error)
                 return FolderView()
 
     def changed(self, folder: str) -> None:
         """Make sure that what is found out about the files of `folder` loads fast next time."""
-        self._changed[folder] = None
+        self._changed[_absolute(folder)] = None
 
     def answers(self, outcome: Outcome | None) -> TypeGuard[Outcome]:
         """Tell whether a remembered outcome is good enough for this scan."""
@@ -176,6 +178,8 @@ class Memory:
 
     def locate(self, row: FileRow) -> None:
         """Remember that a path, as it is now, holds a content."""
+        folder, name = os.path.split(row.path)
+        row = row._replace(path=os.path.join(_absolute(folder), name))
         with self._lock:
             self._files.append(row)
 
@@ -242,6 +246,16 @@ class Memory:
         self._told = None
         hint = f" ({error.hint})" if error.hint else ""
         self._warn(f"{error}{hint}; the scan goes on, its results are not remembered")
+
+
+def _absolute(folder: str) -> str:
+    """Return the path by which the library knows a folder, whoever asks and from where.
+
+    Links in it stay. Only what `..` means depends on where they lead.
+    """
+    if os.pardir in folder.split(os.sep):
+        return os.path.realpath(folder)
+    return os.path.abspath(folder)
 
 
 def _settled(outcome: Outcome) -> Future[Outcome]:

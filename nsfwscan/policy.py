@@ -24,13 +24,13 @@ class Policy:
             if not 0.0 <= value <= 1.0:  # also refuses NaN
                 raise UsageError(
                     f"the {name} threshold is {value}, which is not between 0 and 1",
-                    hint=f"give --{name}-at a number such as 0.8",
+                    hint="give a number such as 0.8",
                 )
         if self.review_at > self.flag_at:
             raise UsageError(
                 f"the review threshold {self.review_at:g} is above the flag threshold "
                 f"{self.flag_at:g}",
-                hint="lower --review-at or raise --flag-at; equal values turn review off",
+                hint="lower the review threshold or raise the other; equal values turn review off",
             )
 
     def judge(self, scores: Scores) -> Verdict:

@@ -65,6 +65,8 @@ class FailReason(StrEnum):
     """Why a picture has no score although it should have one. The codes are stable."""
 
     UNREADABLE = "unreadable"
+    TOO_BIG = "too-big"
+    """Of a file that was named. One that is found in a folder is skipped."""
     VANISHED = "vanished"
     CHANGED = "changed-while-reading"
     EMPTY = "empty"
@@ -127,9 +129,9 @@ def pack_key(found: os.stat_result) -> bytes:
         return _pack(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
 
 
-def without_inode(packed: bytes) -> bytes:
-    """Return a packed key that says nothing of the inode."""
-    return packed[:-_INODE_BYTES] + bytes(_INODE_BYTES)
+def stamped(packed: bytes, stamp: int) -> bytes:
+    """Return a packed key with a file system's stamp (see `images.volumes`) for the inode."""
+    return packed[:-_INODE_BYTES] + stamp.to_bytes(_INODE_BYTES, "little")
 
 
 def _pack(size: int, mtime_ns: int, ctime_ns: int, inode: int) -> bytes:
@@ -200,6 +202,26 @@ class Scanned:
     scores: Scores
     verdict: Verdict
     origin: Origin
+
+    @property
+    def score(self) -> float:
+        """How likely the picture is not safe for work, 0 to 1, as the model says."""
+        return self.verdict.score
+
+    @property
+    def decision(self) -> Decision:
+        """What was decided: by a person, or from the score and the thresholds."""
+        return self.verdict.decision
+
+    @property
+    def is_nsfw(self) -> bool:
+        """Whether the picture was flagged."""
+        return self.verdict.decision is Decision.NSFW
+
+    @property
+    def sha256_hex(self) -> str:
+        """The SHA-256 of the content as text, as reports print it."""
+        return self.sha256.hex()
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,11 +21,21 @@ from nsfwscan.images.discover import (
     is_named_like_a_picture,
     join,
 )
+from nsfwscan.images.volumes import UNKNOWN as UNKNOWN_VOLUME
 from nsfwscan.lanes import Done, Lanes
 from nsfwscan.library.rows import Scored, Scorer, Unscorable
 from nsfwscan.likeness import NONE, UNKNOWN
 from nsfwscan.memory import Memory
-from nsfwscan.results import Decision, Failed, Origin, Ruling, Scanned, ScanResult, Skipped
+from nsfwscan.results import (
+    Decision,
+    Failed,
+    Origin,
+    Ruling,
+    Scanned,
+    ScanResult,
+    Skipped,
+    SkipReason,
+)
 from nsfwscan.rulings.rulings import NO_RULINGS, Rulings
 
 if TYPE_CHECKING:
@@ -81,11 +91,18 @@ class ScanTally:
     failed: int = 0
     """Could not be read, and nobody decided about them."""
     skipped: int = 0
+    skips: dict[SkipReason, int] = field(default_factory=dict)
+    """The skipped, by reason."""
     allowed: int = 0
     """Of the safe: those that a person allowed."""
     denied: int = 0
     """Of the nsfw: those that a person denied."""
     walk: WalkTally = field(default_factory=WalkTally)
+
+    @property
+    def results(self) -> int:
+        """All files that something is known of, and folders that could not be read."""
+        return self.pictures + self.failed + self.skipped
 
     @property
     def pictures(self) -> int:
@@ -97,6 +114,7 @@ class ScanTally:
         match result:
             case Skipped():
                 self.skipped += 1
+                self.skips[result.reason] = self.skips.get(result.reason, 0) + 1
             case Failed():
                 if result.decision is None:
                     self.failed += 1
@@ -200,13 +218,14 @@ class Scanner:
         """
         self._lanes.abandon()
 
-    def scan(self, paths: Iterable[str]) -> Generator[ScanResult]:
+    def scan(self, paths: Iterable[str], listed: Iterable[str] = ()) -> Generator[ScanResult]:
         """Yield a result for each picture at and below `paths`, in a stable order.
 
-        Raises `ModelError` when the model cannot be loaded. What was scored is saved however the
-        generator ends.
+        `listed` are the paths of a list, which come last; see `discover`. Raises `ModelError` when
+        the model cannot be loaded. What was scored is saved however the generator ends.
         """
-        return self.scan_listings(discover(paths, self.options.walk, self.tally.walk))
+        listings = discover(paths, self.options.walk, self.tally.walk, listed=listed)
+        return self.scan_listings(listings)
 
     def scan_listings(self, listings: Iterable[Listing]) -> Generator[ScanResult]:
         """Yield a result for each file of `listings`, as `scan` does."""
@@ -239,6 +258,7 @@ class Scanner:
             if (
                 safe == len(listing.names)
                 and self.options.count_known_safe
+                and not listing.explicit
                 and not self._rulings.touch(known.digests, known.likenesses)
             ):
                 self.tally.cached += safe
@@ -253,6 +273,7 @@ class Scanner:
             if (
                 hit is not None
                 and hit.key.pack() == key
+                and listing.loose != UNKNOWN_VOLUME
                 and not (listing.loose and hit.written_at < oldest)
                 and self._memory.answers(hit.outcome)
                 and not self._must_be_likened(listing.folder, hit)
@@ -260,7 +281,9 @@ class Scanner:
                 yield self._result(path, hit.sha256, hit.outcome, Origin.CACHE, hit.likeness)
             else:
                 named = listing.explicit or is_named_like_a_picture(name)
-                yield self._lanes.submit(path, named=named, loose=listing.loose)
+                yield self._lanes.submit(
+                    path, named=named, follow=listing.follow, loose=listing.loose
+                )
                 self._memory.changed(listing.folder)
 
     def _must_be_likened(self, folder: str, hit: Known) -> bool:

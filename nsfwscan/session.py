@@ -33,6 +33,11 @@ if TYPE_CHECKING:
     from nsfwscan.models.package import InstalledModel
 
 
+_LEAST_MEMORY = 1 << 30
+"""Bytes of address space below which a model is not loaded. 0.5 GB are used by two cores."""
+_BLAS_THREADS = "OPENBLAS_NUM_THREADS"
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What a user may set about a scan."""
@@ -112,19 +117,51 @@ def loader(
     """Return a function that loads `model`; importing onnxruntime is part of loading."""
 
     def load() -> Classifier:
+        _check_memory_limit()
         try:
-            from nsfwscan.models.classifier import OrtClassifier
+            with _one_blas_thread():
+                from nsfwscan.models.classifier import OrtClassifier
         except ImportError as error:  # a wheel of another system, or a runtime library is missing
             if bundle := bundled.folder():
                 raise bundled.refuse(bundle) from error
+            last = next(filter(str.strip, reversed(str(error).splitlines())), "no reason given")
             raise ModelUnusable(
-                f"onnxruntime cannot be loaded: {error}",
+                f"onnxruntime cannot be loaded: {last.strip()}",
                 hint="install it again: `pip install --force-reinstall onnxruntime`",
             ) from error
 
         return OrtClassifier(model, threads=threads, provider=settings.provider, warn=warn)
 
     return load
+
+
+def _check_memory_limit() -> None:
+    """Raise `ModelUnusable` if the process may not have the memory that a model needs.
+
+    OpenBLAS, which numpy loads, ends the process with exit code 1 when it gets none.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows has no such limits
+        return
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY and limit < _LEAST_MEMORY:
+        raise ModelUnusable(
+            f"the address space is limited to {limit >> 20} MB, which is too little for a model",
+            hint=f"allow at least {_LEAST_MEMORY >> 20} MB: `ulimit -v`",
+        )
+
+
+@contextmanager
+def _one_blas_thread() -> Iterator[None]:
+    """Keep numpy from starting a thread for each core, each with its memory, to no use here."""
+    before = os.environ.get(_BLAS_THREADS)
+    os.environ[_BLAS_THREADS] = before or "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_BLAS_THREADS]
 
 
 def threads_for(settings: Settings, paths: Sequence[str]) -> int:

@@ -264,11 +264,12 @@ def _nobody(_sentence: str) -> None:
 def _state() -> Iterator[Traces]:
     folder = locations.state_folder()
     status, log = locations.status_file(), locations.log_file()
+    own = {status, log, locations.crash_file()}
     files: list[str] = []
     strangers: list[str] = []
     for entry in _entries(folder):
         rotated = re.fullmatch(re.escape(os.path.basename(log)) + r"\.\d+", entry.name)
-        ours = entry.path in {status, log} or rotated or entry.name.startswith(STATUS_PART)
+        ours = entry.path in own or rotated or entry.name.startswith(STATUS_PART)
         (files if ours and not entry.is_dir(follow_symlinks=False) else strangers).append(
             entry.path
         )

@@ -106,9 +106,9 @@ class OwnEngine(Scanner):
         super().__init__(manifest, engine, *rest, **named)
         self._engine = engine
 
-    def scan(self, paths: Iterable[str]) -> Generator[ScanResult]:
+    def scan(self, paths: Iterable[str], listed: Iterable[str] = ()) -> Generator[ScanResult]:
         try:
-            yield from super().scan(paths)
+            yield from super().scan(paths, listed)
         finally:
             self._engine.close()
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import io
 import logging
 import os
@@ -171,10 +172,9 @@ def test_D9_classify_raises_for_what_is_no_picture(
 
 def test_D9_classify_raises_for_files_that_cannot_be_read(tiny: Path, tmp_path: Path) -> None:
     (tmp_path / "empty.jpg").touch()
-    for name, reason in (("empty.jpg", FailReason.EMPTY), ("gone.jpg", FailReason.VANISHED)):
-        with pytest.raises(DecodeError) as caught:
-            nsfwscan.classify(tmp_path / name, offline=True)
-        assert caught.value.reason is reason
+    with pytest.raises(DecodeError) as caught:
+        nsfwscan.classify(tmp_path / "empty.jpg", offline=True)
+    assert caught.value.reason is FailReason.EMPTY
 
 
 def test_D9_classify_raises_for_images_that_cannot_be_loaded(tiny: Path) -> None:
@@ -185,10 +185,53 @@ def test_D9_classify_raises_for_images_that_cannot_be_loaded(tiny: Path) -> None
         nsfwscan.classify(image, offline=True)
 
 
-def test_classify_refuses_what_is_nothing_of_the_kind(tiny: Path) -> None:
+def test_what_is_no_path_and_no_picture_is_a_type_error(tiny: Path) -> None:
     for wrong in (None, 3, [b"list"]):
-        with pytest.raises(UsageError, match="cannot classify a"):
+        with pytest.raises(TypeError, match=f"not {type(wrong).__name__}"):
             nsfwscan.classify(wrong, offline=True)  # type: ignore[arg-type] # that is the test
+    for wrong in (None, 3, b"/bytes", [3], [b"/bytes"], [None]):
+        for function in (nsfwscan.scan, nsfwscan.allow, nsfwscan.forget):
+            with pytest.raises(TypeError, match="a path is a str"):
+                list(function(wrong))  # type: ignore[arg-type, call-overload] # so is this
+
+
+def test_a_path_that_does_not_exist_is_named_and_a_file_not_found_error(
+    tiny: Path, tmp_path: Path
+) -> None:
+    for call in (nsfwscan.classify, lambda path: list(nsfwscan.scan(path)), nsfwscan.allow):
+        with pytest.raises(FileNotFoundError) as caught:
+            call(tmp_path / "nosuch.jpg")
+        assert isinstance(caught.value, UsageError)
+        assert str(caught.value) == f"{tmp_path}/nosuch.jpg does not exist"
+        assert caught.value.filename == str(tmp_path / "nosuch.jpg")
+        with pytest.raises(UsageError, match="holds a NUL byte"):
+            call("nul\0.jpg")
+
+
+def test_errors_about_a_file_name_it(tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.jpg").write_bytes(encoded(red(), "JPEG")[:300])
+    (tmp_path / "empty.jpg").touch()
+    for name in ("broken.jpg", "empty.jpg"):
+        with pytest.raises(DecodeError, match=f"^{tmp_path}/{name}: ") as caught:
+            nsfwscan.classify(tmp_path / name, offline=True)
+        assert caught.value.reason
+    with pytest.raises(UsageError, match=f"^{tmp_path} is a folder$"):
+        nsfwscan.classify(tmp_path, offline=True)
+
+
+def test_errors_do_not_speak_of_the_command_line(tiny: Path, tmp_path: Path) -> None:
+    for wrong in ({"flag_at": 2.0}, {"flag_at": 0.2, "review_at": 0.3}, {"model": "nothing"}):
+        with pytest.raises(nsfwscan.NsfwscanError) as caught:
+            nsfwscan.classify(encoded(red()), offline=True, **wrong)  # type: ignore[arg-type]
+        assert "--" not in f"{caught.value} {caught.value.hint}"
+
+
+def test_a_result_has_what_one_asks_for_first(tiny: Path) -> None:
+    found = nsfwscan.classify(encoded(red()), offline=True)
+    assert found.score == found.verdict.score
+    assert found.decision is found.verdict.decision
+    assert found.is_nsfw
+    assert found.sha256_hex == hashlib.sha256(encoded(red())).hexdigest()
 
 
 def test_classify_keeps_the_model_and_takes_new_thresholds(

@@ -17,6 +17,8 @@ from conftest import Paint
 from shell import Call, start
 from tiny_model import GREEN, RED
 
+import nsfwscan.lanes
+
 
 @pytest.fixture
 def call(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Call:
@@ -144,3 +146,34 @@ def test_clear_asks_a_person(answer: bytes, code: int, said: bytes) -> None:
                 command.send_signal(signal.SIGKILL)
     assert said in seen
     assert b"Traceback" not in seen
+
+
+@pytest.mark.usefixtures("tiny")
+def test_what_is_remembered_does_not_depend_on_the_current_folder(
+    call: Call, tmp_path: Path, paint: Paint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `.`, as a name, as an absolute path, through a link's `..`: one folder is known once."""
+    monkeypatch.setattr(nsfwscan.lanes, "is_racy", lambda *_: False)
+    for name in ("a", "b"):
+        paint(tmp_path / name / "1.png", GREEN)
+    read: list[str] = []
+    read_picture = nsfwscan.lanes.read_picture
+    monkeypatch.setattr(
+        nsfwscan.lanes,
+        "read_picture",
+        lambda path, **options: read.append(path) or read_picture(path, **options),
+    )
+    (tmp_path / "c").symlink_to(tmp_path / "a", target_is_directory=True)
+    for folder, given in (
+        *(("a", "."), ("b", "."), ("a", "."), ("b", "1.png"), (".", "a"), ("b", "../a/1.png")),
+        *((".", tmp_path / "b"), (".", f"{tmp_path}//b/"), ("a", "../c/../b"), ("a", "./")),
+    ):
+        monkeypatch.chdir(tmp_path / folder)
+        done = call("scan", given)
+        assert done.code == 0, done.err
+    assert sorted(read) == ["./1.png", "./1.png"]
+    exported = call("cache", "export").records
+    assert [one["path"] for one in exported] == [f"{tmp_path}/{one}/1.png" for one in "ab"]
+    monkeypatch.chdir("/")
+    assert call("cache", "prune").out == "Forgot 0 files and 0 scores.\n"
+    assert len(call("cache", "export").records) == 2

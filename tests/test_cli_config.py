@@ -47,7 +47,7 @@ def test_precedence_flag_variable_file_default(
     monkeypatch.setenv("NSFWSCAN_FLAG_AT", "0.92")
     assert flag_at(call, pictures) == 0.92
     done = call("scan", "--flag-at", "0.93", pictures)
-    assert "score 0.93 or more" in done.err
+    assert "flags from a score of 0.93," in done.err
     monkeypatch.setenv("NSFWSCAN_FLAG_AT", "")
     assert flag_at(call, pictures) == 0.91
 
@@ -89,16 +89,16 @@ def test_a_list_in_a_variable_is_separated_by_spaces(
         ("[scan]\nflag_at = 0.9", "[scan] has no option 'flag_at'"),
         ("[scan]\npaths = ['x']", "[scan] has no option 'paths'"),
         ("[scan]\nhelp = true", "[scan] has no option 'help'"),
-        ("[scan]\nflag-at = 'x'", '[scan] flag-at = "x": Input should be a valid number'),
+        ("[scan]\nflag-at = 'x'", "[scan] flag-at = \"x\": 'x' is not a number"),
         ("[scan]\nflag-at = 7", "[scan] flag-at = 7: 7 is not between 0 and 1"),
-        ("[scan]\nflag-at = nan", "[scan] flag-at = NaN: nan is not between 0 and 1"),
+        ("[scan]\nflag-at = nan", "[scan] flag-at = NaN: nan is not a number"),
         ("[scan]\njobs = true", "[scan] jobs = true: it takes a value"),
         ("[scan]\njobs = -1", "[scan] jobs = -1: "),
         ("[scan]\njobs = 1979-05-27", '[scan] jobs = "1979-05-27": '),
         ("[scan]\nhidden = 'yes'", '[scan] hidden = "yes": it must be true or false'),
         ("[scan]\nexclude = '*.tmp'", '[scan] exclude = "*.tmp": it must be a list, ["*.tmp"]'),
-        ("[scan]\nonly = ['safe']", "[scan] only = [\"safe\"]: Value error, 'safe' is not one of"),
-        ("[scan]\nformat = 'xml'", "[scan] format = \"xml\": Value error, 'xml' is not one of"),
+        ("[scan]\nonly = ['safe']", "[scan] only = [\"safe\"]: 'safe' is not one of"),
+        ("[scan]\nformat = 'xml'", "[scan] format = \"xml\": 'xml' is not one of"),
         ("[scan]\nmax-size = '1x'", "[scan] max-size = \"1x\": '1x' is no size"),
         ("[scam]\nx = 1", "[scam] is no command"),
         ("scan = 3", "scan is a command, not an option"),
@@ -106,6 +106,8 @@ def test_a_list_in_a_variable_is_separated_by_spaces(
         ("x =", "is not valid TOML: Invalid value (at end of document)"),
         ("[scan]\nflag-at = 1\nflag-at = 2", "is not valid TOML: Cannot overwrite a value"),
         ("\xff", "is not valid TOML: 'utf-8' codec can't decode"),
+        ("x = " + "[" * 20000, "is nested too deeply"),
+        ("x = " + "{a = " * 20000, "is nested too deeply"),
     ],
 )
 def test_a_mistake_names_the_file_and_the_key(
@@ -189,3 +191,12 @@ def test_without_any_home_the_account_tells_it() -> None:
     done = subprocess.run([*PROGRAM, "cache", "path"], env=bare, capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
     assert os.path.isabs(done.stdout)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_file_that_notepad_saved_is_read(
+    call: Call, pictures: Path, home: Path, end: str
+) -> None:
+    text = f"[scan]{end}flag-at = 0.95{end}"
+    (home / "config.toml").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert flag_at(call, pictures) == 0.95

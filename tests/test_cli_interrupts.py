@@ -122,7 +122,9 @@ def test_once_finishes_what_is_in_hand_and_keeps_it(
     assert 0 < len(done) < MANY
     assert {one["decision"] for one in document["results"]} == {"safe"}
     assert b"Finishing the pictures in hand; Ctrl-C again stops at once." in err
-    assert b"Interrupted; what was scored is kept." in err
+    left = MANY - len(done)
+    assert f"Interrupted: {left} files not reached. What was scored is kept.".encode() in err
+    assert document["summary"]["not_reached"] == left
     again = call("scan", "-f", "jsonl", pictures)
     assert again.code == 0
     assert {again.origins[name] for name in done} == {"cache"}
@@ -217,7 +219,7 @@ def test_before_the_scan_began(pictures: Path, tiny: Path) -> None:
         assert scan.stderr.readline() == b"up\n"
         os.killpg(scan.pid, signal.SIGINT)
         out, err = scan.communicate(timeout=10)
-    assert (scan.returncode, out, err) == (130, b"", b"")
+    assert (scan.returncode, out, err) == (130, b"", b"\nnsfwscan: interrupted\n")
 
 
 # On a terminal
@@ -254,7 +256,19 @@ def test_a_long_scan_on_a_terminal_shows_a_bar(pictures: Path, mark: Path) -> No
     plain = re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]", b"", seen)
     assert f"/{MANY} pictures".encode() in plain
     assert b"a second, 0 flagged" in plain
-    assert b"300 pictures (300 scored" in seen
+    assert b"(300 scored, 0 from cache" in seen.replace(b"\r\n", b" ")
+
+
+def test_a_narrow_terminal_cuts_no_number_and_no_word(pictures: Path, mark: Path) -> None:
+    before = AT_ONCE + SLOW.format(seconds=0.005)
+    code, seen = on_a_terminal(pictures, before=before, env={"COLUMNS": "40", "LINES": "20"})
+    assert code == 0
+    plain = re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]", b"", seen).decode()
+    assert "…" not in plain
+    assert re.search(rf"\d+/{MANY} \d+ a second, 0 flagged", plain)
+    summary = plain[plain.index("0 flagged, 0 to review") :].splitlines()
+    assert max(map(len, summary)) <= 40
+    assert "look safe" in " ".join(summary)
 
 
 def test_a_short_scan_or_a_quiet_one_on_a_terminal_shows_no_bar(
@@ -284,5 +298,22 @@ def test_no_bar_in_a_pipe(pictures: Path) -> None:
     with started("-f", "paths0", pictures, before=AT_ONCE) as scan:
         out, err = scan.communicate(timeout=60)
     assert (scan.returncode, out) == (0, b"")
-    assert err.count(b"\n") == 1
+    assert err.count(b"\n") == 2
     assert b"\x1b" not in err
+
+
+def test_ctrl_c_before_the_scan_begins_says_so_and_gives_the_terminal_back(
+    call: Call, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a model is fetched, say: the bar must not stay, nor keep the cursor hidden."""
+    closed: list[bool] = []
+
+    def interrupted(*_arguments: object, **_named: object) -> object:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nsfwscan.cli.scan.open_session", interrupted)
+    monkeypatch.setattr("nsfwscan.cli.talk.Talk.end_bar", lambda _self: closed.append(True))
+    done = call("scan", pictures)
+    assert (done.code, done.out) == (130, "")
+    assert done.err == "\nnsfwscan: interrupted\n"
+    assert closed

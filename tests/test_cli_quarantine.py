@@ -143,13 +143,13 @@ def test_Q7_over_the_limit_nobody_can_be_asked_so_nothing_moves(
     call: Call, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = call("scan", "-a", "quarantine", "--limit-files", "0", pictures)
-    assert done.code == 2
+    assert done.code == 5
     assert "would move 1 of 30 pictures (3.3%)" in done.err
     assert "--yes goes on" in done.err
     assert "Quarantine: 1 held back." in done.err
     assert (pictures / "red.png").exists()
     monkeypatch.setenv("NSFWSCAN_LIMIT_FILES", "0")
-    assert call("scan", "-q", "-a", "quarantine", pictures).code == 2
+    assert call("scan", "-q", "-a", "quarantine", pictures).code == 5
     assert call("scan", "-q", "-a", "quarantine", "--dry-run", pictures).code == 1
     assert call("scan", "-q", "-a", "quarantine", "--yes", pictures).code == 1
     assert not (pictures / "red.png").exists()
@@ -186,7 +186,7 @@ def test_Q7_a_person_is_asked(
     assert "30 pictures" in done.err  # what was found is told in any case
     assert re.search(r"\d s\b", done.err)
     assert not re.search(r"\d (min|h)\b", done.err)  # the time at the question is not the scan's
-    assert done.code == {"y": 1, "n": 2, "": 130}[answer]
+    assert done.code == {"y": 1, "n": 5, "": 130}[answer]
     assert (pictures / "red.png").exists() == (answer != "y")
     assert len(asked) == 1
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import contextlib
 import csv
+import errno
 import io
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -16,12 +18,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import tiny_model
 from conftest import Paint
 from conftest import Run as RunProcess
 from shell import PROGRAM, Call, Done, start, without_privileges
 from tiny_model import GREEN, ORANGE, RED
 
 import nsfwscan.lanes
+from nsfwscan.acts import Act, ActionName, ActTally, Outcome
+from nsfwscan.cli.scan_run import exit_code
+from nsfwscan.policy import Policy
+from nsfwscan.report.summary import Summary
+from nsfwscan.scanner import ScanTally
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
@@ -80,18 +88,119 @@ def test_exit_code_D9(
     pictures = len(contents.replace("broken", "").split())
     assert f"{pictures} picture" in done.err
     if "broken" in contents:
-        assert "1 file could not be read and has no verdict." in done.err
+        assert "; 1 file could not be read." in done.err
         assert "broken.png" in done.out
     else:
         assert "could not be read" not in done.err
 
 
-def test_could_not_run_goes_before_flagged(call: Call, pictures: Path, tmp_path: Path) -> None:
-    done = call("scan", pictures, tmp_path / "nowhere")
-    assert done == Done(
-        2, "", f"nsfwscan: {tmp_path}/nowhere does not exist\n  check the spelling of the path\n"
+def test_a_path_that_is_missing_does_not_stop_the_others(
+    call: Call, pictures: Path, tmp_path: Path
+) -> None:
+    done = call("scan", tmp_path / "nowhere", pictures, tmp_path / "gone")
+    assert done.code == 2
+    for name in ("nowhere", "gone"):
+        assert f"nsfwscan: {tmp_path}/{name} does not exist\n  check the spelling" in done.err
+    assert "red.png" in done.out
+    nothing = call("scan", "--exit-zero", tmp_path / "nowhere", tmp_path / "gone")
+    assert (nothing.code, nothing.out) == (2, "")
+    assert nothing.err.count("does not exist") == 2
+    assert call("scan", pictures, "--exit-zero", "--model", "nothing").code in {2, 4}
+
+
+def test_a_path_that_may_not_be_looked_at_is_not_said_to_be_missing(pictures: Path) -> None:
+    (pictures / "locked" / "in").mkdir(parents=True)
+    (pictures / "locked").chmod(0)
+    done = subprocess.run(
+        [*without_privileges(), *PROGRAM, "scan", pictures / "locked" / "in", pictures],
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    assert call("scan", pictures, "--exit-zero", "--model", "nothing").code == 2
+    (pictures / "locked").chmod(0o700)
+    assert done.returncode == 2
+    assert "locked/in cannot be reached: Permission denied" in done.stderr
+    assert "does not exist" not in done.stderr
+    assert "red.png" in done.stdout
+
+
+@pytest.mark.parametrize("number", [errno.ENOTCONN, errno.EIO, errno.ESTALE])
+def test_a_dead_mount_does_not_stop_the_others(
+    call: Call, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    lstat, dead = os.lstat, str(tmp_path / "dead")
+
+    def broken(path: str, **options: object) -> os.stat_result:
+        if os.fspath(path) == dead:
+            raise OSError(number, os.strerror(number))
+        return lstat(path, **options)  # type: ignore[call-overload,no-any-return]
+
+    monkeypatch.setattr(os, "lstat", broken)
+    done = call("scan", dead, pictures)
+    assert done.code == 2
+    assert f"dead cannot be reached: {os.strerror(number)}" in done.err
+    assert "red.png" in done.out
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "interrupted", "missing", "flagged", "failed", "exit_zero", "code"),
+    [
+        ((), True, 1, 1, 1, False, 130),
+        ((Outcome.FAILED, Outcome.HELD_BACK), False, 0, 1, 1, True, 2),
+        ((), False, 1, 1, 1, True, 2),
+        ((Outcome.HELD_BACK,), False, 0, 1, 1, True, 5),
+        ((Outcome.HELD_BACK,), False, 1, 1, 1, False, 2),
+        ((Outcome.DONE,), False, 0, 1, 1, False, 1),
+        ((), False, 0, 0, 1, False, 3),
+        ((), False, 0, 1, 1, True, 0),
+        ((Outcome.WOULD, Outcome.LEFT), False, 0, 0, 0, False, 0),
+    ],
+)
+def test_of_several_exit_codes_the_first_holds(
+    outcomes: tuple[Outcome, ...],
+    interrupted: bool,
+    missing: int,
+    flagged: int,
+    failed: int,
+    exit_zero: bool,
+    code: int,
+) -> None:
+    tally, acts = ScanTally(nsfw=flagged, failed=failed), ActTally()
+    for outcome in outcomes:
+        acts.count(Act("/p.jpg", ActionName.TAG, outcome))
+    summary = Summary(tally, tiny_model.manifest(b""), Policy(0.5, 0.8), 1.0, interrupted, acts)
+    assert exit_code(summary, missing=missing, exit_zero=exit_zero) == code
+
+
+def test_a_question_that_nobody_answers_exits_with_a_code_of_its_own(
+    call: Call, pictures: Path, tmp_path: Path
+) -> None:
+    options = ("--limit-percent", "0", "--limit-files", "0", "--quarantine", tmp_path / "q")
+    done = call("scan", "--action", "quarantine", *options, pictures)
+    assert done.code == 5
+    assert (pictures / "red.png").exists()
+
+
+def test_a_path_means_scan(
+    call: Call, pictures: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert call(pictures, "-f", "jsonl").verdicts == call("scan", pictures, "-f", "jsonl").verdicts
+    monkeypatch.chdir(pictures)
+    for given in (".", "red.png", "../pictures", "./red.png"):
+        assert call(given).code == 1, given
+    for given in ("./nowhere", "/nowhere", "~/nowhere-at-all"):
+        done = call(given)
+        assert done.code == 2
+        assert "does not exist" in done.err
+    (pictures / "cache").mkdir()
+    assert "Usage: nsfwscan cache" in call("cache").out  # a command goes before a path
+
+
+def test_help_and_version_are_understood_as_words(call: Call) -> None:
+    assert call("help").out == call("--help").out
+    assert call("help", "scan").out == call("scan", "--help").out
+    assert call("-V").out == call("version").out == call("--version").out
+    assert "no such command" in call("help", "nothing").err
 
 
 # Which files
@@ -100,7 +209,7 @@ def test_could_not_run_goes_before_flagged(call: Call, pictures: Path, tmp_path:
 def test_an_empty_folder_is_no_error_and_says_so(call: Call, tmp_path: Path) -> None:
     done = call("scan", tmp_path)
     assert (done.code, done.out) == (0, "")
-    assert done.err.startswith("No pictures were found in ")
+    assert done.err.startswith("No pictures were found (")
 
 
 @pytest.mark.parametrize("given", ["", "nowhere", "pictures/red.png/below"])
@@ -150,7 +259,7 @@ def test_what_is_in_a_folder_but_no_file(call: Call, tmp_path: Path, paint: Pain
     assert {"pipe.png", "socket.png"} <= set(others)
     details = {one["detail"] for one in done.records if one["detail"]}
     assert {"a named pipe", "a socket"} <= details
-    assert f"{len(others)} skipped" in done.err
+    assert f"{len(others)} pipes or devices" in done.err
 
 
 def test_links_are_skipped_or_followed_once(call: Call, pictures: Path) -> None:
@@ -195,7 +304,7 @@ def test_hidden_files(call: Call, tmp_path: Path, paint: Paint) -> None:
     paint(tmp_path / ".folder" / "in.png", RED)
     done = call("scan", tmp_path)
     assert done.code == 0
-    assert "Left out: 2 hidden." in done.err
+    assert "Not scanned: 2 hidden." in done.err
     assert call("scan", "--hidden", "-f", "jsonl", tmp_path).verdicts == {
         ".hidden.png": "nsfw",
         "in.png": "nsfw",
@@ -207,7 +316,7 @@ def test_any_name(call: Call, tmp_path: Path, paint: Paint) -> None:
     (tmp_path / "notes.txt").write_text("no picture")
     done = call("scan", tmp_path)
     assert done.code == 0
-    assert "2 files not named like a picture" in done.err
+    assert "Not scanned: 2 other files." in done.err
     found = call("scan", "--any-name", "-f", "jsonl", tmp_path)
     assert found.code == 1
     assert found.verdicts == {"red.bin": "nsfw", "notes.txt": "not-an-image"}
@@ -247,7 +356,62 @@ def test_max_size(call: Call, pictures: Path) -> None:
     done = call("scan", "-f", "jsonl", "--max-size", "1.5K", pictures)
     assert done.code == 0
     assert done.verdicts["red.png"] == "too-big"
-    assert "1 skipped" in done.err
+    assert "Not scanned: 1 file over the size limit." in done.err
+
+
+def test_a_named_file_over_the_limit_has_no_verdict(call: Call, pictures: Path) -> None:
+    listed = pictures.parent / "list"
+    listed.write_text(str(pictures / "red.png"))
+    for given in ([pictures / "red.png"], ["--files-from", listed]):
+        done = call("scan", "-f", "jsonl", "--max-size", "10", *given)
+        assert (done.code, done.verdicts) == (3, {"red.png": "too-big"})
+    assert "red.png" in call("scan", "--max-size", "10", pictures / "red.png").out
+
+
+def test_what_include_leaves_out_is_counted(call: Call, pictures: Path) -> None:
+    done = call("scan", "--include", "*.PNG", pictures)
+    assert (done.code, done.out) == (0, "")
+    assert "Not scanned: 3 that no --include pattern matches." in done.err
+
+
+def test_what_is_no_picture_is_counted_by_kind(call: Call, pictures: Path) -> None:
+    for name in ("a.nef", "b.CR2", "c.mp4", "d.zip", "notes.txt"):
+        (pictures / name).write_bytes(b"x")
+    done = call("scan", "-f", "json", pictures)
+    assert "Not scanned: 1 archive, 2 camera raw files, 1 video, 1 other file." in done.err
+    summary = json.loads(done.out)["summary"]
+    assert summary["other_files"] == 5
+    assert summary["other_kinds"] == {"camera-raw": 2, "video": 1, "archive": 1}
+
+
+def test_files_that_are_named_get_a_line_whatever_their_score(call: Call, pictures: Path) -> None:
+    done = call("scan", pictures / "green.png")
+    assert done.code == 0
+    assert re.search(r"^safe +0\.\d{3}  .*green\.png$", done.out, re.MULTILINE)
+    again = call("scan", pictures / "green.png")  # also when it is known
+    assert again.out == done.out
+    assert "green" not in call("scan", pictures).out
+    assert "green" not in call("scan", "--only", "flagged", pictures / "green.png").out
+    assert call("scan", "-f", "paths0", pictures / "green.png").out == ""
+
+
+def test_what_to_do_next_is_said_as_long_as_nothing_is_done(
+    call: Call, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(pictures)
+    flagged = call("scan", "red.png").err
+    assert "  move them away: nsfwscan scan --action quarantine red.png\n" in flagged
+    assert "nsfwscan allow FILE" in flagged
+    assert "--action" not in call("scan", "green.png").err
+    assert "--action" not in call("scan", "--dry-run", "--action", "tag", ".").err
+    assert "--action" not in call("scan", "-f", "json", ".").err
+
+
+def test_a_table_in_a_pipe_has_no_blanks_at_the_ends_of_lines(call: Call, pictures: Path) -> None:
+    for arguments in (["scan", pictures], ["doctor"], ["models", "list"], ["cache", "stats"]):
+        out = call(*arguments).out
+        assert out
+        assert not [line for line in out.splitlines() if line != line.rstrip()]
 
 
 def test_several_roots_in_the_order_given_and_once_each(
@@ -399,7 +563,7 @@ def test_unreadable_folders_and_files(pictures: Path) -> None:
         "green.png": "safe",
     }
     assert {one["detail"] for one in text.records if one["detail"]} == {"Permission denied"}
-    assert "2 files could not be read and have no verdict." in text.err
+    assert "; 1 file and 1 folder could not be read." in text.err
 
 
 # Lists of files
@@ -560,7 +724,7 @@ def test_a_new_threshold_costs_no_inference(
     second = call("scan", "-f", "jsonl", "--flag-at", "0.6", pictures)
     assert set(second.origins.values()) == {"cache"}
     assert second.verdicts == {"red.png": "nsfw", "orange.png": "nsfw", "green.png": "safe"}
-    assert "2 flagged (score 0.6 or more), 0 to review (0.5 or more), 1 below." in second.err
+    assert "2 flagged, 0 to review, 1 looks safe." in second.err
     lenient = call("scan", "-f", "jsonl", "--flag-at", "1", "--review-at", "0.9", pictures)
     assert lenient.code == 0
     assert lenient.verdicts == {"red.png": "review", "orange.png": "safe", "green.png": "safe"}
@@ -618,7 +782,7 @@ def test_a_home_that_cannot_be_written_costs_one_warning_C6(pictures: Path, home
     assert len(warnings) == 1
     assert "Permission denied" in warnings[0]
     assert "its results are not remembered" in warnings[0]
-    assert b"3 pictures (3 scored" in done.stderr
+    assert b"(3 scored, " in done.stderr
 
 
 # Models
@@ -658,27 +822,27 @@ def test_a_model_by_its_path(call: Call, pictures: Path, tiny: Path, tmp_path: P
     tiny.rename(tmp_path / "elsewhere")
     done = call("scan", "--offline", "-m", tmp_path / "elsewhere", pictures)
     assert done.code == 1
-    assert "Model: tiny-1." in done.err
+    assert " tiny-1 flags from " in done.err
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--jobs", "many"], "Invalid value for '--jobs'"),
-        (["--jobs", "-1"], "Invalid value for '--jobs'"),
-        (["--threads", "1.5"], "Invalid value for '--threads'"),
+        (["--jobs", "many"], "invalid value for '--jobs'"),
+        (["--jobs", "-1"], "invalid value for '--jobs'"),
+        (["--threads", "1.5"], "invalid value for '--threads'"),
         (["--format", "xml"], "'xml' is not one of 'table', 'json', 'jsonl', 'csv', 'paths0'"),
         (["--only", "safe"], "'safe' is not one of 'flagged', 'review', 'failed', 'all'"),
-        (["--flag-at", "high"], "Invalid value for '--flag-at'"),
+        (["--flag-at", "high"], "invalid value for '--flag-at'"),
         (["--flag-at", "2"], "2 is not between 0 and 1"),
-        (["--flag-at", "nan"], "nan is not between 0 and 1"),
+        (["--flag-at", "nan"], "'nan' is not a number"),
         (["--review-at", "-0.1"], "-0.1 is not between 0 and 1"),
         (["--flag-at", "0.3", "--review-at", "0.4"], "review threshold 0.4 is above the flag"),
         (["--max-size", "1x"], "'1x' is no size"),
-        (["--provider", "gpu"], "Invalid value for '--provider'"),
-        (["--symlinks", "maybe"], "Invalid value for '--symlinks'"),
-        (["--no-such"], "No such option: --no-such"),
-        (["--model"], "Option '--model' requires an argument"),
+        (["--provider", "gpu"], "invalid value for '--provider'"),
+        (["--symlinks", "maybe"], "invalid value for '--symlinks'"),
+        (["--no-such"], "no such option: --no-such"),
+        (["--model"], "option '--model' requires an argument"),
     ],
 )
 def test_a_wrong_option(
@@ -688,6 +852,9 @@ def test_a_wrong_option(
     done = call("scan", pictures, *options)
     assert (done.code, done.out) == (2, "")
     assert message in done.err
+    first, *hints = done.err.splitlines()
+    assert first.startswith("nsfwscan: ")
+    assert all(hint.startswith("  ") for hint in hints)
 
 
 def test_a_command_that_is_misspelt(call: Call) -> None:

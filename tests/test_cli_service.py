@@ -156,7 +156,7 @@ def test_options_of_the_watcher_are_its_own(call: Call, pictures: Path) -> None:
     words = '"--settle-ms=500" "--exclude=a b%%" "--exclude=$$x" "--poll" "--" "'
     assert f'"watch" {words}{pictures}"\n' in done.out
     for wrong, sentence in (
-        (["--sttle-ms", "5"], "No such option: --sttle-ms"),
+        (["--sttle-ms", "5"], "no such option: --sttle-ms"),
         (["--settle-ms", "soon"], "--settle-ms"),
         (["--once"], "leave out --once"),
     ):

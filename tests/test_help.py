@@ -114,10 +114,13 @@ def test_exit_codes_are_told(call: Call) -> None:
     for code in (
         "0 nothing flagged",
         "1 something flagged",
-        "2 could not run",
-        "3 finished",
+        "2 a wrong option or path, or a part failed",
+        "3 some files have no verdict",
+        "4 no model",
+        "5 nothing was done",
+        "70 a bug in nsfwscan",
         "130 interrupted",
-        "130, 2, 1, 3, 0",
+        "130, 70, 2, 4, 5, 1, 3, 0",
     ):
         assert code in text
 
@@ -162,6 +165,9 @@ def test_completion_scripts(nsfwscan: RunProcess, shell: str, signs: list[str]) 
         ("bash", "nsfwscan models re", {"remove"}),
         ("bash", "nsfwscan scan --flag", {"--flag-at"}),
         ("bash", "nsfwscan scan --format js", {"json", "jsonl"}),
+        ("bash", "nsfwscan scan --model open", {"opennsfw"}),
+        ("bash", "nsfwscan models show open", {"opennsfw"}),
+        ("bash", "nsfwscan models verify open", {"opennsfw"}),
         ("zsh", "nsfwscan sc", {"scan"}),
         ("fish", "nsfwscan sc", {"scan"}),
     ],

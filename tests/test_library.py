@@ -268,7 +268,7 @@ def test_stats_and_export_name_the_model(tmp_path: Path) -> None:
         library.write([FileRow("/z/unscored.jpg", key_of(99), sha256_of(99))], [])
         library.write([], [OutcomeRow(sha256_of(50), SCORER, outcome_of(50))])
         stats = library.stats()
-        assert (stats.files, stats.folders, stats.contents, stats.schema) == (41, 2, 41, 3)
+        assert (stats.files, stats.folders, stats.contents, stats.schema) == (41, 2, 41, 4)
         assert stats.models == ((SCORER, "a model", 41),)
         assert stats.bytes >= os.path.getsize(library.path) > 0
         exported = list(library.export())

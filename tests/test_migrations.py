@@ -107,3 +107,25 @@ def test_c8_a_migration_that_is_interrupted_leaves_the_schema_it_found(
     assert schema_of(path) == before
     with Library.open(str(path), warn=fail_on_warning) as library:
         assert known_numbers(library, 6) == set(range(6))
+
+
+def test_relative_folders_of_earlier_versions_are_forgotten_and_contents_are_not(
+    tmp_path: Path, data: Path
+) -> None:
+    path = tmp_path / "library.sqlite3"
+    released_library(3, path, data)
+    raw = sqlite3.connect(path)
+    for number, folder in enumerate((b".", b"", b"./sub", b"Pictures"), 100):
+        raw.execute("INSERT INTO folder VALUES (?, ?)", (number, folder))
+        raw.execute(
+            "INSERT INTO file SELECT ?, name, stat, sha256, 0, 0 FROM file WHERE folder = 1",
+            (number,),
+        )
+        raw.execute("INSERT INTO snapshot VALUES (?, 1, 0, x'00')", (number,))
+    raw.commit()
+    raw.close()
+    with Library.open(str(path), warn=fail_on_warning) as library:
+        assert library.stats().folders == 1
+        assert library.verify().deleted == 0
+        assert known_numbers(library, 6) == set(range(6))
+        assert known_contents(library, 6) == set(range(6))

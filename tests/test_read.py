@@ -92,7 +92,7 @@ def test_a_file_above_the_limit_is_not_read(picture: Path, monkeypatch: pytest.M
     calls = after_first_read(monkeypatch, lambda _: None)
     error = refusal(picture, max_bytes=99_999)
     assert (error.reason, error.detail) == (
-        FailReason.UNREADABLE,
+        FailReason.TOO_BIG,
         "100000 bytes, more than 99999",
     )
     assert not calls

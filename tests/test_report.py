@@ -25,6 +25,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nsfwscan.acts import Act, ActionName, ActTally, Outcome
+from nsfwscan.images.kinds import Kind
 from nsfwscan.policy import Policy, overrule
 from nsfwscan.report.formats import (
     Format,
@@ -149,11 +150,15 @@ def golden_files(folder: Path) -> dict[Path, bytes]:
         files |= {folder / f"{name}.{form}": report(form, results) for form in Format}
     one = [scanned("/a.jpg", 0.9)]
     files |= {folder / f"acted.{form}": report(form, one, acts_grid()) for form in Format}
-    acted = summary(one, acts=acts_grid()).paragraph()
-    files[folder / "acted.txt"] = (acted + "\n").encode()
-    files[folder / "summary.txt"] = (summary(grid()).paragraph() + "\n").encode()
-    files[folder / "ruled.txt"] = (summary(ruled_grid()).paragraph() + "\n").encode()
+    acted = summary(one, acts=acts_grid()).lines()
+    files[folder / "acted.txt"] = _text(acted)
+    files[folder / "summary.txt"] = _text(summary(grid()).lines())
+    files[folder / "ruled.txt"] = _text(summary(ruled_grid()).lines())
     return files
+
+
+def _text(lines: list[str]) -> bytes:
+    return "".join(f"{line}\n" for line in lines).encode()
 
 
 def write_golden_files(folder: Path) -> None:
@@ -240,16 +245,46 @@ def test_no_format_takes_a_number_that_json_does_not_know() -> None:
 
 def test_a_summary_in_words() -> None:
     one: list[ScanResult] = [scanned("/a", 0.9)]
-    text = summary(one, seconds=0.25).paragraph()
-    assert text.startswith("1 picture (1 scored, 0 from cache) in 0.2 s, 4 a second. 1 flagged ")
-    assert "could not be read" not in text
-    assert text.endswith("Model: tiny-1.")
+    lines = summary(one, seconds=0.25).lines()
+    assert lines[0] == "1 flagged, 0 to review, 0 look safe."
+    assert lines[-1].startswith("1 picture in 0.2 s (1 scored, 0 from cache; 4 a second). tiny-1 ")
     failed: list[ScanResult] = [Failed("/a", FailReason.EMPTY)]
-    assert "1 file could not be read and has no verdict." in summary(failed).paragraph()
-    text = summary(one, interrupted=True).paragraph()
-    assert text.startswith("Interrupted; what was scored is kept. 1 picture")
-    text = summary([]).paragraph()
-    assert text.startswith("No pictures were found in 4.0 s. Left out: 1 hidden, 22 excluded, ")
+    assert summary(failed).lines()[0].endswith("0 look safe; 1 file could not be read.")
+    assert summary([scanned("/a", 0.1)]).lines()[0] == "0 flagged, 0 to review, 1 looks safe."
+    assert summary([]).lines()[0] == "No pictures were found (4.0 s)."
+
+
+def test_an_interrupted_scan_says_how_much_it_did_not_reach() -> None:
+    one = summary([scanned("/a", 0.9)], interrupted=True)
+    assert one.lines()[0] == "Interrupted: the rest was not reached. What was scored is kept."
+    known = dataclasses.replace(one, not_reached=1)
+    assert known.lines()[0] == "Interrupted: 1 file not reached. What was scored is kept."
+    assert known.record()["not_reached"] == 1
+
+
+def test_a_summary_says_by_kind_what_was_not_scanned() -> None:
+    tally = ScanTally()
+    for name in "a.nef b.DNG c.mp4 d.zip e.svg f.pdf g.xcf h.txt noending".split():
+        tally.walk.count_other(name)
+    tally.walk.not_included, tally.walk.unreadable_folders, tally.failed = 43, 1, 3
+    for reason in SkipReason:
+        tally.count(Skipped("/x", reason))
+    found = Summary(tally, MANIFEST, Policy(REVIEW_AT, FLAG_AT), 1.0, interrupted=False)
+    first, second, *_ = found.lines()
+    assert first == "0 flagged, 0 to review, 0 look safe; 2 files and 1 folder could not be read."
+    for part in (
+        *("2 camera raw files", "1 video", "1 archive", "1 drawing", "1 document"),
+        *("1 picture of another format", "2 other files", "1 symbolic link"),
+        *("1 file over the size limit", "43 that no --include pattern matches", "1 quarantine"),
+    ):
+        assert part in second
+    record = found.record()
+    assert record["other_kinds"] == {
+        kind.value: 2 if kind is Kind.RAW else 1 for kind in (Kind.RAW, *list(Kind)[1:])
+    }
+    assert record["other_files"] == 9
+    assert record["skipped_reasons"] == dict.fromkeys((one.value for one in SkipReason), 1)
+    assert (record["not_included"], record["unreadable_folders"]) == (43, 1)
 
 
 def test_a_summary_for_programs() -> None:

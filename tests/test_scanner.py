@@ -181,11 +181,45 @@ def test_copies_of_a_broken_picture_fail_too(tmp_path: Path, pool: FakePool) -> 
     assert (len(pool.decoded), scan.tally.failed) == (1, 4)
 
 
-def test_a_file_named_twice_gives_two_results(tree: Path, pool: FakePool) -> None:
-    path = str(tree / "a" / "0.jpg")
-    results = list(scan_fakes.scanner().scan([path, path, str(tree / "a")]))
-    assert [one.path for one in results[:2]] == [path, path]
-    assert len(pool.decoded) == 3
+def test_a_file_named_twice_or_with_its_folder_gives_one_result(
+    tree: Path, pool: FakePool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However its folder is spelled, and whatever comes first."""
+    (tmp_path / "link").symlink_to(tree / "a", target_is_directory=True)
+    monkeypatch.chdir(tree / "a")
+    file, folder = str(tree / "a" / "0.jpg"), str(tree / "a")
+    names = sorted(os.listdir(folder))
+    spellings = [file, "0.jpg", "./0.jpg", "../a/0.jpg", f"{tmp_path}/link/0.jpg"]
+    for roots in (
+        [file, file, folder],
+        [*spellings, folder],
+        [folder, *spellings],
+        [str(tmp_path / "link"), *spellings, folder],
+        [f"{folder}/", *spellings, "."],
+    ):
+        for listed in (0, len(roots) - 1, len(roots)):
+            results = list(scan_fakes.scanner().scan(roots[:listed], roots[listed:]))
+            found = [os.path.basename(one.path) for one in results]
+            assert sorted(found) == names, roots
+
+
+def test_hard_links_are_files_of_their_own(tree: Path, pool: FakePool) -> None:
+    os.link(tree / "a" / "0.jpg", tree / "a" / "same.jpg")
+    roots = [str(tree / "a" / "0.jpg"), str(tree / "a" / "same.jpg")]
+    assert [one.path for one in scan_fakes.scanner().scan(roots)] == roots
+
+
+def test_a_file_that_its_folder_passes_over_is_scanned_when_it_is_named(
+    tree: Path, pool: FakePool
+) -> None:
+    hidden = scan_fakes.write(tree / "a" / ".hidden.jpg", b"\x05")
+    link = tree / "a" / "link.jpg"
+    link.symlink_to(scan_fakes.write(tree / "target", b"\x06"))
+    for roots in ([tree / "a", hidden, link], [hidden, link, tree / "a"]):
+        results = list(scan_fakes.scanner().scan(map(str, roots)))
+        scanned = [one.path for one in results if isinstance(one, Scanned)]
+        assert {str(hidden), str(link)} <= set(scanned)
+        assert len(set(scanned)) == len(scanned)
 
 
 def test_stop_from_another_thread_gives_what_was_begun_and_saves_it(

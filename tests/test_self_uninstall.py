@@ -31,6 +31,7 @@ from tiny_model import RED
 
 from nsfwscan import installation, locations, uninstall
 from nsfwscan.actions import quarantine as quarantines
+from nsfwscan.cli import crash
 from nsfwscan.images.discover import QUARANTINE_NAME
 from nsfwscan.models.store import LOCK, PARTS, REPLACED, STAGING, ModelStore
 
@@ -97,6 +98,7 @@ def fill(call: Call, nsfwscan: RunProcess, paint: Paint, person: Path) -> None:
     Path(locations.config_file()).write_text("[scan]\nflag-at = 0.9\n")
     paint(person / "Pictures" / "red.png", RED)
     assert call("scan", "--exit-zero", person / "Pictures").code == 0
+    crash.tell(RuntimeError("odd"))
     for shell in ("bash", "zsh", "fish"):
         env = {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
         assert nsfwscan("--install-completion", shell, env=env).returncode == 0
@@ -495,8 +497,8 @@ def test_every_place_nsfwscan_names_is_looked_at(home: Path) -> None:
     # What came with the program goes with it; the units are the service manager's to remove.
     elsewhere = {"shipped_models_folder", "user_units_folder"}
     assert places - elsewhere == {
-        "config_file", "library_file", "log_file", "models_folder", "quarantines_file",
-        "rulings_file", "state_folder", "status_file",
+        "config_file", "crash_file", "library_file", "log_file", "models_folder",
+        "quarantines_file", "rulings_file", "state_folder", "status_file",
     }  # fmt: skip
 
 

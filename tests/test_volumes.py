@@ -9,8 +9,9 @@ import tiny_model
 
 import nsfwscan
 from nsfwscan import lanes, results, scanner
-from nsfwscan.images import discover
-from nsfwscan.images.volumes import Volumes
+from nsfwscan.images import discover, volumes
+from nsfwscan.images.read import Contents
+from nsfwscan.images.volumes import RELIABLE, UNKNOWN, Volumes
 from nsfwscan.results import FileKey
 
 _MOUNTS = """\
@@ -22,6 +23,14 @@ _MOUNTS = """\
 """
 
 
+def stamp(tmp_path: Path, kind: str, source: str, device: str = "0:77") -> int:
+    """Return the stamp of one mount."""
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(f"40 22 {device} / /place rw - {kind} {source} rw\n")
+    major, minor = map(int, device.split(":"))
+    return Volumes(str(mounts)).stamp(os.makedev(major, minor))
+
+
 @pytest.mark.parametrize(
     ("device", "loose"),
     [((8, 1), False), ((0, 45), True), ((8, 17), True), ((0, 50), True), ((0, 51), False)],
@@ -31,16 +40,98 @@ def test_network_fuse_and_fat_are_loose(
 ) -> None:
     mounts = tmp_path / "mountinfo"
     mounts.write_text(_MOUNTS)
-    assert Volumes(str(mounts)).is_loose(os.makedev(*device)) is loose
+    found = Volumes(str(mounts)).stamp(os.makedev(*device))
+    assert (found != RELIABLE) is loose
+    assert found != UNKNOWN
+    assert 0 <= found < 2**64
+
+
+@pytest.mark.parametrize("kind", ["squashfs", "iso9660", "udf", "erofs", "cramfs", "romfs"])
+def test_images_that_cannot_be_told_apart_are_never_relied_on(kind: str, tmp_path: Path) -> None:
+    for source in ("/dev/sr0", "none", "/dev/loop99999", "/dev/mapper/x"):
+        assert stamp(tmp_path, kind, source) == UNKNOWN
+
+
+@pytest.mark.parametrize("program", ["squashfuse", "fuse-zip", "archivemount", "ratarmount"])
+def test_so_are_archives_of_a_program_that_does_not_say_which(program: str, tmp_path: Path) -> None:
+    for kind in (f"fuse.{program}", "fuse"):
+        assert stamp(tmp_path, kind, program) == UNKNOWN
+
+
+def test_an_image_is_known_by_the_file_it_is_in(tmp_path: Path) -> None:
+    image = tmp_path / "a.sqf"
+    image.write_bytes(b"one")
+    first = stamp(tmp_path, "fuse.squashfuse", str(image))
+    assert first == stamp(tmp_path, "fuse.squashfuse", str(image), device="0:99")
+    image.write_bytes(b"another")
+    assert first != stamp(tmp_path, "fuse.squashfuse", str(image))
+    other = tmp_path / "b.sqf"
+    other.write_bytes(b"one")
+    assert first != stamp(tmp_path, "fuse.squashfuse", str(other))
+
+
+@pytest.mark.parametrize(
+    ("kind", "one", "other"),
+    [
+        ("fuse.sshfs", "a@b:/photos", "a@c:/photos"),
+        ("nfs4", "nas:/a", "nas:/b"),
+        ("cifs", "//nas/a", "//nas/b"),
+        ("vfat", "/dev/sdb1", "/dev/sdc1"),
+    ],
+)
+def test_what_is_mounted_identifies_other_volumes(
+    kind: str, one: str, other: str, tmp_path: Path
+) -> None:
+    assert stamp(tmp_path, kind, one) == stamp(tmp_path, kind, one, device="0:99")
+    assert stamp(tmp_path, kind, one) != stamp(tmp_path, kind, other)
+    assert RELIABLE < stamp(tmp_path, kind, one) < UNKNOWN
+
+
+def test_a_memory_card_is_known_by_its_own_number_wherever_it_is_plugged_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(volumes, "_uuid", {"/dev/sdb1": "12AB", "/dev/sdc1": "12AB"}.get)
+    assert stamp(tmp_path, "vfat", "/dev/sdb1") == stamp(tmp_path, "vfat", "/dev/sdc1")
+    monkeypatch.setattr(volumes, "_uuid", {"/dev/sdb1": "12AB", "/dev/sdc1": "34CD"}.get)
+    assert stamp(tmp_path, "vfat", "/dev/sdb1") != stamp(tmp_path, "vfat", "/dev/sdc1")
+
+
+def test_another_image_in_the_same_place_is_not_taken_for_the_one_before(
+    tiny: Path, paint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Equal names, sizes, times and inode numbers, as of two squashfs images mounted in turn."""
+    monkeypatch.setattr(lanes, "is_racy", lambda *_: False)
+    alike = FileKey(5000, 10**18, 10**18, 7)
+    monkeypatch.setattr(discover, "pack_key", lambda _found: alike.pack())
+    read_picture = lanes.read_picture
+    monkeypatch.setattr(
+        lanes,
+        "read_picture",
+        lambda path, **options: Contents(read_picture(path, **options).data, alike),
+    )
+    place = tmp_path / "place" / "1.bmp"
+
+    def scan(colour: tuple[int, int, int], stamp: int) -> tuple[str, str]:
+        paint(place, colour)
+        monkeypatch.setattr(Volumes, "stamp", lambda _self, _device: stamp)
+        (found,) = nsfwscan.scan(place.parent)
+        assert isinstance(found, nsfwscan.Scanned)
+        return found.verdict.decision, found.origin
+
+    assert scan(tiny_model.GREEN, 12) == ("safe", "model")
+    assert scan(tiny_model.GREEN, 12) == ("safe", "cache")
+    assert scan(tiny_model.RED, 34) == ("nsfw", "model")
+    assert scan(tiny_model.GREEN, UNKNOWN) == ("safe", "model")
+    assert scan(tiny_model.RED, UNKNOWN) == ("nsfw", "model")
 
 
 def test_a_disk_that_is_mounted_later_is_seen(tmp_path: Path) -> None:
     mounts = tmp_path / "mountinfo"
     mounts.write_text(_MOUNTS.splitlines()[0] + "\n")
-    volumes = Volumes(str(mounts))
-    assert not volumes.is_loose(os.makedev(8, 1))
+    known = Volumes(str(mounts))
+    assert known.stamp(os.makedev(8, 1)) == RELIABLE
     mounts.write_text(_MOUNTS)
-    assert volumes.is_loose(os.makedev(8, 17))
+    assert known.stamp(os.makedev(8, 17)) != RELIABLE
 
 
 @pytest.mark.parametrize("content", [None, "", "nonsense\n", "1 2 x:y / / rw - ext4 d rw\n"])
@@ -50,7 +141,7 @@ def test_without_a_list_of_mounts_everything_is_relied_on(
     mounts = tmp_path / "mountinfo"
     if content is not None:
         mounts.write_text(content)
-    assert not Volumes(str(mounts)).is_loose(os.makedev(8, 1))
+    assert Volumes(str(mounts)).stamp(os.makedev(8, 1)) == RELIABLE
 
 
 @pytest.mark.parametrize("loose", [True, False])
@@ -92,7 +183,7 @@ def _count_readings(monkeypatch: pytest.MonkeyPatch, loose: bool) -> list[str]:
         return read_picture(path, **options)
 
     monkeypatch.setattr(lanes, "read_picture", counted)
-    monkeypatch.setattr(Volumes, "is_loose", lambda _self, _device: loose)
+    monkeypatch.setattr(Volumes, "stamp", lambda _self, _device: int(loose))
     return read
 
 
@@ -102,4 +193,4 @@ def _other_inode(packed: bytes) -> bytes:
 
 
 def test_this_machine_can_be_asked(tmp_path: Path) -> None:
-    assert Volumes().is_loose(os.stat(tmp_path).st_dev) in {True, False}
+    assert 0 <= Volumes().stamp(os.stat(tmp_path).st_dev) < 2**64

@@ -18,8 +18,10 @@ app = typer.Typer(
     rich_markup_mode=MARKUP,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=(
-        "Exit codes: 0 nothing flagged; 1 something flagged; 2 could not run; 3 finished, but some "
-        "files could not be read; 130 interrupted. When several hold: 130, 2, 1, 3, 0."
+        "Exit codes: 0 nothing flagged; 1 something flagged; 2 a wrong option or path, or a part "
+        "failed; 3 some files have no verdict; 4 no model; 5 nothing was done, because of a limit "
+        "or a no; 70 a bug in nsfwscan; 130 interrupted. If several apply, the first of 130, 70, "
+        "2, 4, 5, 1, 3, 0 is used."
     ),
 )
 
@@ -47,7 +49,11 @@ def nsfwscan(
     _version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+            "--version",
+            "-V",
+            callback=_print_version,
+            is_eager=True,
+            help="Print the version and exit.",
         ),
     ] = False,
 ) -> None:

@@ -11,6 +11,7 @@ import typer
 
 from nsfwscan import locations
 from nsfwscan.cli.ask import insist
+from nsfwscan.cli.codes import COULD_NOT, OK
 from nsfwscan.cli.commands import Command, Group
 from nsfwscan.cli.tables import print_table
 from nsfwscan.cli.talk import Talk
@@ -89,7 +90,7 @@ def verify() -> None:
     typer.echo(f"Checked {count(result.checked, 'row')}, dropped {result.deleted:,}.")
     if result.set_aside:
         typer.echo("The file itself was damaged; it was set aside and a new one begun.")
-    raise typer.Exit(2 if result.deleted or result.set_aside else 0)
+    raise typer.Exit(COULD_NOT if result.deleted or result.set_aside else OK)
 
 
 @app.command(cls=Command)

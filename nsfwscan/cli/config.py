@@ -24,6 +24,7 @@ import typer
 from typer.core import TyperGroup, TyperOption
 
 from nsfwscan import locations
+from nsfwscan.cli.commands import process
 from nsfwscan.errors import ConfigError
 from nsfwscan.report.text import readable
 
@@ -54,8 +55,8 @@ def read(context: typer.Context, given: str | None) -> Configuration:
     """
     path = given or locations.config_file()
     try:
-        with open(path, "rb") as file:
-            document = tomllib.load(file)
+        with open(path, encoding="utf-8-sig", newline="") as file:  # Notepad writes a BOM
+            document = tomllib.loads(file.read())
     except FileNotFoundError as error:
         if given is None:
             return Configuration()
@@ -67,6 +68,10 @@ def read(context: typer.Context, given: str | None) -> Configuration:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"the configuration file {readable(path)} is not valid TOML: {error}"
+        ) from error
+    except RecursionError as error:
+        raise ConfigError(
+            f"the configuration file {readable(path)} is nested too deeply"
         ) from error
     rules: tuple[Rule, ...] = ()
     if "rule" in document:
@@ -133,7 +138,7 @@ def _problem(context: typer.Context, option: TyperOption, value: Any) -> str:
     if option.multiple and not isinstance(value, list):
         return f"it must be a list, [{json.dumps(value, default=str)}]"
     try:
-        option.process_value(context, value)
+        process(option, context, value)
     except typer.BadParameter as error:
         return error.message
     return ""

@@ -13,6 +13,7 @@ import typer
 from nsfwscan import bundled, cores, locations
 from nsfwscan._version import __version__
 from nsfwscan.cli import config
+from nsfwscan.cli.codes import COULD_NOT, OK
 from nsfwscan.cli.tables import print_table
 from nsfwscan.errors import ConfigError, NsfwscanError, ServiceError
 from nsfwscan.report.text import readable, size
@@ -67,7 +68,7 @@ def doctor(context: typer.Context) -> None:
     advice = [one.advice for one in findings if one.advice]
     for sentence in advice or ["All is well."]:
         typer.echo(f"\n{readable(sentence)}")
-    raise typer.Exit(2 if any(one.broken for one in findings) else 0)
+    raise typer.Exit(COULD_NOT if any(one.broken for one in findings) else OK)
 
 
 def _guarded(check: Callable[[], Iterator[_Finding]]) -> Iterator[_Finding]:

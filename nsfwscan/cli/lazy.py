@@ -7,6 +7,7 @@ import the scanner. Only help and completion, which list all commands, import al
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -66,6 +67,20 @@ class Root(Group):
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  typer's signature
         """Return the names, without importing the commands."""
         return list(_PLACES)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[Any, Any, list[str]]:
+        """Return a command's name, the command, and its arguments.
+
+        `nsfwscan PATH` means `nsfwscan scan PATH`.
+        """
+        if args[0] not in _PLACES and _means_path(args[0]):
+            args = ["scan", *args]
+        return super().resolve_command(ctx, args)
+
+
+def _means_path(word: str) -> bool:
+    """Return True if `word` is a path and not a command with a slip of the finger."""
+    return os.path.lexists(word) or word.startswith(("~", ".")) or os.sep in word
 
 
 def _load(name: str, place: str) -> Any:

@@ -1,51 +1,102 @@
-"""The entry point, where every error becomes a sentence and an exit code."""
+"""The entry point, where every error becomes a sentence and an exit code.
+
+What may fail to import is imported inside functions: that is an error like any other, and must not
+end with Python's exit code 1, which means "something was flagged".
+"""
 
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
-from nsfwscan import bundled
-from nsfwscan._version import __version__
-from nsfwscan.cli import streams
-from nsfwscan.cli.codes import INTERRUPTED
-from nsfwscan.errors import ModelError, NsfwscanError
-from nsfwscan.report.text import readable
+from nsfwscan.cli import crash
+from nsfwscan.cli.codes import COULD_NOT, INTERNAL, INTERRUPTED, OK, READER_GONE
 
-_EX_PIPE = 141
-"""What a shell reports of a program that SIGPIPE ended: the reader had seen enough."""
+if TYPE_CHECKING:
+    from nsfwscan.errors import NsfwscanError
+
+
+_VERSION = (["--version"], ["-V"], ["version"])
 
 
 def run() -> None:
     """Run the command line and exit."""
-    streams.prepare()
-    sys.exit(main(sys.argv[1:]))
+    try:
+        from nsfwscan.cli import streams
+
+        streams.prepare()
+        code = main(sys.argv[1:])
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except BaseException as error:  # noqa: BLE001  whatever it is, it must not exit with 1
+        code = crash.tell(error)
+    sys.exit(code)
 
 
 def main(arguments: list[str]) -> int:
     """Run the command that `arguments` name and return its exit code."""
     try:
-        code = _run(arguments)
-        sys.stdout.flush()  # a full disk may show itself only now
+        from nsfwscan.cli.streams import ReaderGone
+        from nsfwscan.errors import NsfwscanError
+    except ImportError as error:
+        return _not_imported(error)
+    try:
+        with crash.in_threads() as threads:
+            code = _run(arguments)
+            sys.stdout.flush()  # a full disk may show itself only now
     except NsfwscanError as error:
         cause = _cause(error)
         complain(cause)
-        return cause.exit_code
-    except streams.ReaderGone:
-        return _EX_PIPE
+        code = cause.exit_code
+    except ReaderGone:
+        code = READER_GONE
     except KeyboardInterrupt:
-        return INTERRUPTED
-    except ImportError:
+        print("\nnsfwscan: interrupted", file=sys.stderr)
+        code = INTERRUPTED
+    except ImportError as error:
+        return _not_imported(error)
+    except FileNotFoundError as error:
+        code = _without_folder(error)
+    except Exception as error:  # noqa: BLE001  nobody foresaw it
+        return crash.tell(error)
+    return INTERNAL if threads.crashed else code
+
+
+def _without_folder(error: FileNotFoundError) -> int:
+    """Tell of a relative path whose folder was deleted under the shell."""
+    import os
+
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        from nsfwscan.errors import UsageError
+
+        gone = "the current folder does not exist any more"
+        complain(UsageError(gone, hint="change to one that does"))
+        return COULD_NOT
+    return crash.tell(error)
+
+
+def _not_imported(error: ImportError) -> int:
+    """Tell of a module that cannot be imported: of a bundle, that it is damaged."""
+    try:
+        from nsfwscan import bundled
+
         bundle = bundled.folder()
-        if bundle is None:
-            raise
-        damaged = bundled.refuse(bundle)
-        complain(damaged)
-        return damaged.exit_code
-    return code
+        if bundle is not None:
+            damaged = bundled.refuse(bundle)
+            complain(damaged)
+            return damaged.exit_code
+    except Exception:  # noqa: BLE001  the first error is the one to tell of
+        return crash.tell(error)
+    return crash.tell(error)
 
 
 def _cause(error: NsfwscanError) -> NsfwscanError:
     """Return what to say: of an error about a model, that the bundle it came in is damaged."""
+    from nsfwscan import bundled
+    from nsfwscan.errors import ModelError
+
     bundle = bundled.folder()
     if bundle is None or not isinstance(error, ModelError):
         return error
@@ -55,25 +106,43 @@ def _cause(error: NsfwscanError) -> NsfwscanError:
 
 def complain(error: NsfwscanError) -> None:
     """Print an error and its next step to stderr."""
+    from nsfwscan.report.text import readable
+
     print(f"nsfwscan: {readable(str(error))}", file=sys.stderr)
     if error.hint:
         print(f"  {readable(error.hint)}", file=sys.stderr)
 
 
 def _run(arguments: list[str]) -> int:
-    if arguments == ["--version"]:  # the program's pulse, which need not wait for every command
+    if arguments in _VERSION:  # the program's pulse: it loads no command
+        from nsfwscan._version import __version__
+
         print(f"nsfwscan {__version__}")
-        return 0
+        return OK
+    from typer import Abort
+    from typer.exceptions import TyperException
+
     from nsfwscan.cli.app import app
-    from nsfwscan.cli.commands import RunAgain
+    from nsfwscan.cli.commands import Interrupted, RunAgain, usage_error
+
+    if arguments[:1] == ["help"]:
+        arguments = [*arguments[1:], "--help"]
 
     while True:
         try:
-            app(arguments, prog_name="nsfwscan")
+            code = app(arguments, prog_name="nsfwscan", standalone_mode=False)
         except RunAgain:
             continue
-        except SystemExit as end:  # typer ends every command so
-            if end.code is None:
-                return 0
-            return end.code if isinstance(end.code, int) else 2
-        return 0
+        except Interrupted:
+            raise KeyboardInterrupt from None
+        except Abort:  # the end of standard input at a question, which is no yes
+            return INTERRUPTED
+        except TyperException as error:
+            complain(usage_error(error))
+            return COULD_NOT
+        except SystemExit as end:
+            # typer and rich make exit code 1 of any broken pipe.
+            if isinstance(end.__context__, OSError):
+                raise end.__context__ from None
+            return end.code if isinstance(end.code, int) else COULD_NOT
+        return code if isinstance(code, int) else OK

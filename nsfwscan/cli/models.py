@@ -9,8 +9,9 @@ from typing import Annotated, Any, assert_never
 import typer
 
 from nsfwscan import locations
+from nsfwscan.cli.codes import COULD_NOT, OK
 from nsfwscan.cli.commands import Command, Group
-from nsfwscan.cli.options import Offline, Quiet
+from nsfwscan.cli.options import Offline, Quiet, model_names
 from nsfwscan.cli.tables import print_table
 from nsfwscan.cli.talk import Talk
 from nsfwscan.errors import ModelError, ModelNotFound, UsageError
@@ -28,7 +29,12 @@ app = typer.Typer(
     epilog="Models are kept below the folder that `nsfwscan doctor` names.",
 )
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="A name from `nsfwscan models list`.")]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME", autocompletion=model_names, help="A name from `nsfwscan models list`."
+    ),
+]
 
 
 @app.command("list", cls=Command)
@@ -213,7 +219,11 @@ def _say_installed(talk: Talk, store: ModelStore, model: InstalledModel) -> None
 def verify(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[NAME]", help="One model; without it, all installed ones."),
+        typer.Argument(
+            metavar="[NAME]",
+            autocompletion=model_names,
+            help="One model; without it, all installed ones.",
+        ),
     ] = None,
 ) -> None:
     """Hash every file of the installed models and compare with their manifests.
@@ -237,7 +247,7 @@ def verify(
         broken += problem is not None
         label = one.package if isinstance(one, BrokenPackage) else one.manifest.package
         typer.echo(readable(f"{label}: {'sound' if problem is None else problem}"))
-    raise typer.Exit(2 if broken else 0)
+    raise typer.Exit(COULD_NOT if broken else OK)
 
 
 @app.command(cls=Command)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from nsfwscan.errors import UsageError
+from nsfwscan.errors import NsfwscanError, UsageError
 from nsfwscan.images.discover import Symlinks
 from nsfwscan.models.provider import Provider
 
@@ -54,6 +55,21 @@ def _checked_score(score: float | None) -> float | None:
     return score
 
 
+def model_names(incomplete: str) -> list[str]:
+    """Return the models whose names begin so, for completion. Never raises."""
+    from nsfwscan import locations
+    from nsfwscan.models import catalogue
+    from nsfwscan.models.package import InstalledModel
+    from nsfwscan.models.store import ModelStore
+
+    names = dict.fromkeys(catalogue.load())
+    with contextlib.suppress(NsfwscanError):  # a shell that completes has no use for a reason
+        for one in ModelStore(locations.models_folder()).packages():
+            if isinstance(one, InstalledModel):
+                names[one.manifest.name] = None
+    return [name for name in names if name.startswith(incomplete)]
+
+
 ModelName = Annotated[
     str,
     typer.Option(
@@ -61,6 +77,7 @@ ModelName = Annotated[
         "-m",
         metavar="MODEL",
         envvar="NSFWSCAN_MODEL",
+        autocompletion=model_names,
         rich_help_panel=MODEL_PANEL,
         help="Score with this model: a name from `nsfwscan models list`, fetched when it is not "
         "installed, or the folder of a model package, which begins with `./` or `/`. `auto` takes "

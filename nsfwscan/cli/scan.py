@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Annotated
 
 import typer
 
+from nsfwscan.cli.codes import COULD_NOT
 from nsfwscan.cli.config import rules_in
 from nsfwscan.cli.options import (
     ACTION_PANEL,
@@ -36,19 +38,20 @@ from nsfwscan.cli.options import (
     Threads,
     bytes_of,
 )
+from nsfwscan.cli.path_list import PathList
 from nsfwscan.cli.scan_run import (
     DEFAULT_ONLY,
     Acting,
     Only,
     OnlyThese,
-    PathList,
     Run,
     destination,
     exit_code,
+    reachable,
 )
 from nsfwscan.cli.talk import Talk
 from nsfwscan.errors import UsageError
-from nsfwscan.images.discover import Symlinks, WalkOptions, check_roots
+from nsfwscan.images.discover import Symlinks, WalkOptions
 from nsfwscan.models.provider import Provider
 from nsfwscan.report.formats import Format
 from nsfwscan.report.record import Recorder
@@ -72,7 +75,8 @@ def scan(
             metavar="FILE",
             rich_help_panel=WALK_PANEL,
             help="Also scan the paths that FILE names, one a line. `-` reads them from standard "
-            "input.",
+            "input. Folders are scanned with all they hold; a file whose name does not end like a "
+            "picture's is left out, unless --any-name is given.",
         ),
     ] = None,
     null: Annotated[
@@ -191,12 +195,15 @@ def scan(
         nsfwscan scan --flag-at 0.9 -f csv -o result.csv ~/Pictures /media
         nsfwscan scan --action quarantine --dry-run ~/Downloads
         nsfwscan scan --format paths0 ~/Pictures | xargs -0 ls -l
-        find . -newer last -print0 | nsfwscan scan --files-from - -0
+        find . -type f -newer last -print0 | nsfwscan scan --files-from - -0
     """
     given = list(paths or [])
     if not given and files_from is None:
         raise UsageError("there is nothing to scan", hint="name a folder: nsfwscan scan ~/Pictures")
-    check_roots(given)
+    talk = Talk(quiet=quiet)
+    roots = reachable(given, talk)
+    if given and not roots and files_from is None:
+        raise typer.Exit(COULD_NOT)
     wanted = frozenset(only or DEFAULT_ONLY[output_format])
     settings = Settings(
         model=model,
@@ -222,7 +229,6 @@ def scan(
             count_known_safe=Only.ALL not in wanted,
         ),
     )
-    talk = Talk(quiet=quiet)
     configured = rules_in(context, ignored=no_rules)
     acting: ActOptions | None = None
     if action or configured:
@@ -238,11 +244,12 @@ def scan(
         )
     listed = None if files_from is None else PathList(files_from, null=null)
     with (
+        talk,
         # First of all, so that nobody waits for a scan whose results have no place to go.
         destination(output) as stream,
         open_session(
             settings,
-            given if listed is None else [],
+            roots if listed is None else [],
             say=talk.say,
             warn=talk.warn,
             progress=talk.download,
@@ -254,6 +261,23 @@ def scan(
         if acting is not None:
             ask = Confirm(talk, yes=yes, may_ask=files_from != "-")
             acts = Acting(actor_for(acting, session.manifest, talk), ask)
-        summary = Run(session, talk, reporter, wanted, listed, acts).go(given)
-    talk.say(summary.paragraph())
-    raise typer.Exit(exit_code(summary, exit_zero=exit_zero))
+        show_named = not only and output_format is Format.TABLE
+        run = Run(session, talk, reporter, wanted, listed, acts, show_named=show_named)
+        summary = run.go(roots)
+    for line in summary.lines():
+        talk.say(line)
+    if summary.tally.nsfw and acts is None and output_format is Format.TABLE:
+        talk.say(f"  move them away: nsfwscan scan --action quarantine {_again(roots)}")
+        talk.say("  wrong verdict?  nsfwscan allow FILE")
+    missing = len(given) - len(roots)
+    raise typer.Exit(exit_code(summary, missing=missing, exit_zero=exit_zero))
+
+
+def _again(roots: list[str]) -> str:
+    """Return the paths of a command as a shell takes them, if they are few."""
+    text = shlex.join(roots)
+    return text if roots and len(text) <= _SHORT else "PATH"
+
+
+_SHORT = 60
+"""Characters of paths that a hint may repeat."""

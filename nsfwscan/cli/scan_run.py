@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import itertools
 import os
 import signal
 import sys
@@ -18,12 +17,12 @@ from typing import Annotated, BinaryIO, Protocol, assert_never
 import typer
 
 from nsfwscan.acts import Act, ActTally, Outcome
-from nsfwscan.cli.codes import INTERRUPTED
+from nsfwscan.cli.codes import COULD_NOT, FLAGGED, INTERRUPTED, NO_VERDICT, NOT_DONE, OK
 from nsfwscan.cli.options import OUTPUT_PANEL
+from nsfwscan.cli.path_list import PathList
 from nsfwscan.cli.streams import DataFile, unwritable
 from nsfwscan.cli.talk import STARTED, Counter, Talk, flagged
-from nsfwscan.errors import UsageError
-from nsfwscan.images.discover import count_files
+from nsfwscan.images.discover import count_files, join, root_problem
 from nsfwscan.report.formats import Format
 from nsfwscan.report.reporters import Reporter
 from nsfwscan.report.summary import Summary
@@ -32,6 +31,11 @@ from nsfwscan.session import Session
 
 _BAR_EVERY = 64
 """Results between two updates of the bar, so that a scan from the cache does not pay for it."""
+
+_COUNT_S = 1.0
+"""How long an interrupted scan counts the files it did not reach."""
+_MOST_NAMED = 20
+"""Files named on the command line of which each gets a line, also the safe ones."""
 
 
 class Only(StrEnum):
@@ -65,17 +69,37 @@ OnlyThese = Annotated[
 ]
 
 
-def exit_code(summary: Summary, *, exit_zero: bool) -> int:
-    """Return what the command exits with: 130 interrupted, 2 not done, 1 flagged, 3 unread, 0."""
+def exit_code(summary: Summary, *, missing: int, exit_zero: bool) -> int:
+    """Return what the command exits with: of the codes that apply, the first in this order."""
     if summary.interrupted:
         return INTERRUPTED
-    if summary.acts.of(Outcome.FAILED) or summary.acts.of(Outcome.HELD_BACK):
-        return 2
+    if missing or summary.acts.of(Outcome.FAILED):
+        return COULD_NOT
+    if summary.acts.of(Outcome.HELD_BACK):
+        return NOT_DONE
     if exit_zero:
-        return 0
+        return OK
     if summary.tally.nsfw:
-        return 1
-    return 3 if summary.tally.failed else 0
+        return FLAGGED
+    return NO_VERDICT if summary.tally.failed else OK
+
+
+def reachable(paths: Sequence[str], talk: Talk) -> list[str]:
+    """Return those of the given paths that can be scanned; warn of each of the others."""
+    found = []
+    for path in paths:
+        problem = root_problem(path)
+        if problem is None:
+            found.append(path)
+        else:
+            talk.error(problem)
+    return found
+
+
+def _files_among(roots: Sequence[str]) -> frozenset[str]:
+    """Return the paths of files, spelled as results are; none if they are too many to read."""
+    files = {join(*os.path.split(root)) for root in roots if not os.path.isdir(root)}
+    return frozenset(files if len(files) <= _MOST_NAMED else ())
 
 
 class _Actor(Protocol):
@@ -107,7 +131,10 @@ class Run:
         wanted: frozenset[Only],
         listed: PathList | None,
         acting: Acting | None = None,
+        *,
+        show_named: bool = False,
     ) -> None:
+        """With `show_named`, results of files that were named are shown, whatever `wanted` says."""
         self._scanner = session.scanner
         self._session = session
         self._talk = talk
@@ -116,20 +143,24 @@ class Run:
         self._listed = listed
         self._acting = acting
         self._acts = ActTally()
+        self._show_named = show_named
+        self._named: frozenset[str] = frozenset()
         self._interrupted = False
         self._asking_s = 0.0
         """How long a person was asked: that is no time of the scan's."""
+        self._not_reached: int | None = None
 
     def go(self, roots: Sequence[str]) -> Summary:
         """Scan `roots` and what the list names, if there is one."""
-        paths = itertools.chain(roots, self._listed or ())
         # What a list names cannot be counted beforehand.
         countable = roots if self._listed is None else None
+        self._named = _files_among(roots) if self._show_named else frozenset()
+        results = self._scanner.scan(roots, self._listed or ())
         with self._interruptible():
-            for result in self._watched(self._scanner.scan(paths), countable):
+            for result in self._watched(results, countable):
                 if self._acting is not None:
                     self._acting.actor.consider(result)
-                if wants(self._wanted, result):
+                if wants(self._wanted, result) or result.path in self._named:
                     self._reporter.add(result)
             if self._acting is not None:
                 # Of a scan that was cut short nobody knows whether it goes too far.
@@ -144,6 +175,7 @@ class Run:
             time.monotonic() - STARTED - self._asking_s,
             self._interrupted,
             self._acts,
+            self._not_reached,
         )
         self._reporter.end(summary.record())
         return summary
@@ -184,6 +216,9 @@ class Run:
                         counter.start()
                     rate = tally.pictures / (time.monotonic() - begun)
                     bar.show(number, counter.total, flagged(tally.nsfw, rate))
+        if self._interrupted and roots is not None:
+            total = counter.wait(_COUNT_S)
+            self._not_reached = None if total is None else max(0, total - tally.results)
 
     @contextlib.contextmanager
     def _interruptible(self) -> Iterator[None]:
@@ -199,8 +234,8 @@ class Run:
                 # No print: the signal may have come in the middle of one.
                 with contextlib.suppress(OSError):
                     os.write(2, b"\nFinishing the pictures in hand; Ctrl-C again stops at once.\n")
-            if self._listed is not None and self._listed.waiting:
-                raise _Interrupted
+            if self._listed is not None:
+                self._listed.interrupt()
 
         before = {one: signal.signal(one, interrupt) for one in (signal.SIGINT, signal.SIGTERM)}
         try:
@@ -238,49 +273,6 @@ def _wants(only: frozenset[Only], decision: Decision) -> bool:
             return False
         case _:
             assert_never(decision)
-
-
-class _Interrupted(Exception):
-    """Raised by the handler of Ctrl-C into a read that may wait for ever."""
-
-
-class PathList:
-    """The paths that a file or standard input names. To be gone through once."""
-
-    def __init__(self, source: str, *, null: bool) -> None:
-        """Take a file's name or `-`. With `null` paths end with a NUL byte, else with a newline."""
-        self._source = source
-        self._end = b"\0" if null else b"\n"
-        self.waiting = False
-        """Whether a read is under way, which only an exception can end."""
-
-    def __iter__(self) -> Iterator[str]:
-        """Yield the paths as they come. Raises `UsageError` when they cannot be read."""
-        rest = b""
-        try:
-            with contextlib.ExitStack() as stack:
-                stream = sys.stdin.buffer
-                if self._source != "-":
-                    stream = stack.enter_context(open(self._source, "rb"))
-                while chunk := self._read(stream):
-                    *whole, rest = (rest + chunk).split(self._end)
-                    yield from map(os.fsdecode, filter(None, whole))
-        except OSError as error:
-            raise UsageError(
-                f"cannot read {self._source}: {error.strerror or error}",
-                hint="--files-from takes a file with one path a line, or - for standard input",
-            ) from error
-        if rest:
-            yield os.fsdecode(rest)
-
-    def _read(self, stream: BinaryIO) -> bytes:
-        self.waiting = True
-        try:
-            return os.read(stream.fileno(), 1 << 16)
-        except _Interrupted:
-            return b""
-        finally:
-            self.waiting = False
 
 
 @contextlib.contextmanager

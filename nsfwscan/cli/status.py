@@ -11,7 +11,7 @@ from typing import Annotated, assert_never
 import typer
 
 from nsfwscan import locations
-from nsfwscan.cli.codes import NOT_RUNNING
+from nsfwscan.cli.codes import NOT_RUNNING, OK
 from nsfwscan.cli.options import TableFormat
 from nsfwscan.cli.tables import print_table
 from nsfwscan.report.text import count, duration, plain_json, utf8
@@ -40,7 +40,7 @@ def status(
             typer.echo(_json(found, running=running))
         case _:
             assert_never(output_format)
-    raise typer.Exit(0 if running else NOT_RUNNING)
+    raise typer.Exit(OK if running else NOT_RUNNING)
 
 
 def _rows(found: Status | None, *, running: bool) -> Iterator[tuple[str, str]]:

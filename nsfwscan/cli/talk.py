@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import textwrap
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -16,10 +18,15 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress, TaskID
 
+    from nsfwscan.errors import NsfwscanError
+
 STARTED = time.monotonic()
 """When this process began to work, near enough: Python itself takes 10 ms before."""
 _QUICK_S = 0.7
 """A bar for less than this would only flicker, and rich costs 60 ms to import."""
+
+_NARROW = 64
+"""Columns below which a bar would leave no room for the numbers."""
 
 
 class Talk:
@@ -29,6 +36,17 @@ class Talk:
         self.quiet = quiet
         self._bar: _Bar | None = None
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.end_bar()
+
     def say(self, sentence: str) -> None:
         """Print a remark, unless quiet."""
         if not self.quiet:
@@ -37,6 +55,12 @@ class Talk:
     def warn(self, sentence: str) -> None:
         """Print a warning, also when quiet: something is not as the user expects."""
         self._print(f"nsfwscan: {sentence}")
+
+    def error(self, error: NsfwscanError) -> None:
+        """Print an error after which the command goes on, and its next step."""
+        self.warn(str(error))
+        if error.hint:
+            self._print(f"  {error.hint}")
 
     def bar(self, unit: str) -> _Bar:
         """Return a progress bar; it shows itself only on a terminal and when work takes a while."""
@@ -60,8 +84,18 @@ class Talk:
             self._bar = None
 
     def _print(self, sentence: str) -> None:
-        if self._bar is None or not self._bar.print(readable(sentence)):
-            print(readable(sentence), file=sys.stderr, flush=True)
+        text = readable(sentence)
+        if self._bar is None or not self._bar.print(text):
+            print(_wrapped(text) if sys.stderr.isatty() else text, file=sys.stderr, flush=True)
+
+
+def _wrapped(text: str) -> str:
+    """Break a sentence between words, which a terminal does anywhere."""
+    width = shutil.get_terminal_size().columns
+    inset = text[: len(text) - len(text.lstrip())]
+    return textwrap.fill(
+        text, width, subsequent_indent=inset, break_long_words=False, break_on_hyphens=False
+    )
 
 
 class _Bar:
@@ -100,10 +134,11 @@ class _Bar:
             if not self.due:
                 return
             self._progress = _build(self._unit)
-            self._task = self._progress.add_task("", total=total, remark=remark)
+            self._task = self._progress.add_task("", total=total, remark=remark, of="?")
             self._progress.start()
         if self._task is not None:
-            self._progress.update(self._task, completed=done, total=total, remark=remark)
+            of = "?" if total is None else total
+            self._progress.update(self._task, completed=done, total=total, remark=remark, of=of)
 
     def print(self, sentence: str) -> bool:
         """Print above the bar; returns False when there is none on the screen."""
@@ -134,6 +169,13 @@ class Counter:
             self._thread = threading.Thread(target=self._run, name="nsfwscan-count", daemon=True)
             self._thread.start()
 
+    def wait(self, seconds: float) -> int | None:
+        """Return the total, waiting for it up to `seconds`; None when that was too short."""
+        self.start()
+        if self._thread is not None:
+            self._thread.join(seconds)
+        return self.total
+
     def _run(self) -> None:
         self.total = self._count()
 
@@ -155,6 +197,9 @@ def _build(unit: str) -> Progress:
         columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
         return Progress(*columns, console=console, transient=True)
     remark = TextColumn("{task.fields[remark]}", markup=False)
+    if console.width < _NARROW:  # the numbers matter, the rest would only cut them
+        numbers = TextColumn("{task.completed}/{task.fields[of]}", markup=False)
+        return Progress(numbers, remark, console=console, transient=True, refresh_per_second=4)
     return Progress(
         BarColumn(),
         MofNCompleteColumn(),

@@ -127,7 +127,7 @@ class DecodePool:
         try:
             for slot in self._slots:
                 slot.start()
-        except NsfwscanError:
+        except BaseException:
             self.close()
             raise
 
@@ -316,7 +316,7 @@ class _Slot:
             except OSError as error:
                 raise NsfwscanError(
                     f"the process that decodes pictures cannot be started: {error}",
-                    hint="close some programs, or give fewer --jobs",
+                    hint="close some programs, or take fewer jobs",
                 ) from error
             _widen(self._process)
 

@@ -5,16 +5,52 @@ from __future__ import annotations
 import operator
 import os
 import stat
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from nsfwscan.errors import UsageError
+from nsfwscan.images.listing import (
+    DEFAULT_MAX_BYTES,
+    Listing,
+    Symlinks,
+    WalkOptions,
+    WalkTally,
+)
+from nsfwscan.images.roots import (
+    QUARANTINE_NAME,
+    check_roots,
+    is_quarantined,
+    printable,
+    root_problem,
+)
 from nsfwscan.images.volumes import Volumes
-from nsfwscan.results import Failed, FailReason, Skipped, SkipReason, pack_key, without_inode
+from nsfwscan.results import Failed, FailReason, Skipped, SkipReason, pack_key, stamped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+__all__ = [
+    "DEFAULT_MAX_BYTES",
+    "PICTURE_ENDINGS",
+    "QUARANTINE_NAME",
+    "UNREAD_ENDINGS",
+    "Listing",
+    "Symlinks",
+    "WalkOptions",
+    "WalkTally",
+    "check_roots",
+    "count_files",
+    "discover",
+    "discover_some",
+    "is_named_like_a_picture",
+    "is_quarantined",
+    "join",
+    "kind_of",
+    "printable",
+    "root_problem",
+    "too_big",
+    "unreadable",
+]
 
 PICTURE_ENDINGS = frozenset(
     {"jpg", "jpeg", "jpe", "jfif", "jfi", "jif", "pjpeg", "pjp", "jps", "mpo"}
@@ -28,68 +64,6 @@ UNREAD_ENDINGS = frozenset({"jxl", "jp2", "j2k", "jpf", "psd"})
 _CANDIDATES = frozenset(f".{ending}" for ending in PICTURE_ENDINGS | UNREAD_ENDINGS)
 _KIND, _REGULAR = 0o170000, stat.S_IFREG
 _BY_NAME = operator.attrgetter("name")
-DEFAULT_MAX_BYTES = 512 << 20
-QUARANTINE_NAME = ".nsfwscan-quarantine"
-"""A folder of this name is never entered: what it holds was looked at, and moved there for it."""
-
-
-class Symlinks(StrEnum):
-    """What to do with a symbolic link found in a folder. A link given as a root is followed."""
-
-    SKIP = "skip"
-    FOLLOW = "follow"
-
-
-@dataclass(frozen=True, slots=True)
-class WalkOptions:
-    """Which files of a folder are looked at."""
-
-    include: tuple[str, ...] = ()
-    """Patterns as in a .gitignore file; when there are any, a file must match one."""
-    exclude: tuple[str, ...] = ()
-    """Patterns as in a .gitignore file; what matches is left out, folders with all they hold."""
-    hidden: bool = False
-    """Look at names that begin with a dot, too."""
-    any_name: bool = False
-    """Look inside every file, whatever its name ends with."""
-    symlinks: Symlinks = Symlinks.SKIP
-    one_file_system: bool = False
-    own: tuple[str, ...] = ()
-    """Folders of this program, which are not entered: models, logs."""
-    max_bytes: int = DEFAULT_MAX_BYTES
-
-
-@dataclass(slots=True)
-class WalkTally:
-    """What a walk passed over without a word. It grows while the walk goes on."""
-
-    folders: int = 0
-    hidden: int = 0
-    excluded: int = 0
-    other_names: int = 0
-    """Files whose names do not end like a picture's."""
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """What one folder holds, without what its subfolders hold."""
-
-    folder: str
-    names: list[str] = field(default_factory=list)
-    """Names of the candidates, sorted."""
-    keys: list[bytes] = field(default_factory=list)
-    """One packed `FileKey` for each name."""
-    passed: list[Skipped | Failed] = field(default_factory=list)
-    """Entries of the folder that will not be opened, and why."""
-    explicit: bool = False
-    """Whether the files were named one by one, and so are meant to be pictures."""
-    loose: bool = False
-    """Whether they are on a file system that makes up inode numbers; the keys hold none then."""
-    partial: bool = False
-    """Whether the folder may hold more than these: only some names were looked at."""
-    device: int = 0
-    """`st_dev` and `st_ino` of the folder; 0 when it could not be looked at."""
-    inode: int = 0
 
 
 class _Matcher(Protocol):
@@ -108,40 +82,21 @@ def is_named_like_a_picture(name: str) -> bool:
     return name[name.rfind(".") :].lower() in _CANDIDATES
 
 
-def check_roots(roots: Iterable[str]) -> None:
-    """Raise `UsageError` for the first root that does not exist or is in a quarantine."""
-    for root in roots:
-        if is_quarantined(os.path.realpath(root)):
-            raise UsageError(
-                f"{printable(root)} is in a quarantine, which is never scanned",
-                hint="`nsfwscan quarantine list` shows what it holds",
-            )
-        if not os.path.lexists(root):
-            raise UsageError(
-                f"{printable(root) or repr(root)} does not exist",
-                hint="check the spelling of the path",
-            )
-
-
-def is_quarantined(path: str) -> bool:
-    """Tell whether an absolute path leads into a quarantine, by its name alone."""
-    return QUARANTINE_NAME in path and QUARANTINE_NAME in path.split(os.sep)
-
-
-def printable(path: str) -> str:
-    r"""Return `path` as text that can be printed: bytes that are no UTF-8 as `\xNN`."""
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-def discover(roots: Iterable[str], options: WalkOptions, tally: WalkTally) -> Iterator[Listing]:
+def discover(
+    roots: Iterable[str], options: WalkOptions, tally: WalkTally, *, listed: Iterable[str] = ()
+) -> Iterator[Listing]:
     """List every folder at and below `roots`, in order of roots, then of names.
 
-    A root may be a file; neighbouring files of one folder come as one listing. A folder reached
-    twice is listed once. What cannot be read is in `Listing.passed`, never an exception.
+    A root may be a file; neighbouring files of one folder come as one listing. A folder or a file
+    that is reached twice is listed once. What cannot be read is in `Listing.passed`, never an
+    exception. Paths of `listed` follow; a file among them is left out, as in a folder, if it is
+    not named like a picture.
     """
     walk = _Walk(options, tally)
     for root in roots:
-        yield from walk.root(root)
+        yield from walk.root(root, explicit=True)
+    for path in listed:
+        yield from walk.root(path, explicit=False)
     yield from walk.flush()
 
 
@@ -202,42 +157,76 @@ class _Walk:
         self._volumes = Volumes()
         self._include = _matcher(options.include)
         self._exclude = _matcher(options.exclude)
-        self._seen: set[tuple[int, int]] = set()
+        self._seen: dict[tuple[int, int], str] = {}
+        """Folders that were listed, by number, and where inside of its root each is."""
+        self._given: dict[tuple[int, int], set[str]] = {}
+        """Names of files that were given, by the number of their folder."""
+        self._missing = ""
         self._own = frozenset(map(_number_of, options.own)) - {None}
         self._files: Listing | None = None
         self._follow = options.symlinks is Symlinks.FOLLOW
 
-    def root(self, path: str) -> Iterator[Listing]:
+    def root(self, path: str, *, explicit: bool) -> Iterator[Listing]:
+        """List a path that the user gave; `explicit` if it did not come from a list of paths."""
         try:
             found = os.stat(path)  # a root that is a link is meant to be followed
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the path
             yield from self.flush()
-            yield Listing(os.path.dirname(path), passed=[unreadable(path, error)])
+            if path != self._missing:  # a list may repeat a path for ever
+                self._missing = path
+                yield Listing(os.path.dirname(path), passed=[unreadable(path, error)])
             return
         if is_quarantined(path):
             yield from self.flush()
             skipped = Skipped(path, SkipReason.QUARANTINED, "a quarantine is never scanned")
             yield Listing(os.path.dirname(path), passed=[skipped])
-            return
-        if stat.S_ISDIR(found.st_mode):
+        elif stat.S_ISDIR(found.st_mode):
             yield from self.flush()
             yield from self._tree(path, found.st_dev)
-            return
-        # A file that is named is meant: its name and its dot do not matter.
+        elif not (explicit or self._options.any_name or is_named_like_a_picture(path)):
+            self._tally.count_other(path)
+        elif not self._is_taken(*os.path.split(path)):
+            yield from self._named_file(path, found, explicit=explicit)
+
+    def _named_file(self, path: str, found: os.stat_result, *, explicit: bool) -> Iterator[Listing]:
+        """Add a file that was given to the listing of its folder. Its dot does not matter."""
         folder, name = os.path.split(path)
-        if self._files is None or self._files.folder != folder:
+        where = folder, explicit, self._volumes.stamp(found.st_dev)
+        files = self._files
+        if files is None or (files.folder, files.explicit, files.loose) != where:
             yield from self.flush()
-            loose = self._volumes.is_loose(found.st_dev)
-            self._files = Listing(folder, explicit=True, loose=loose)
+            files = self._files = Listing(folder, explicit=explicit, loose=where[2], follow=True)
         if stat.S_ISREG(found.st_mode) and found.st_size <= self._options.max_bytes:
             key = pack_key(found)
-            self._files.names.append(name)
-            self._files.keys.append(without_inode(key) if self._files.loose else key)
+            files.names.append(name)
+            files.keys.append(stamped(key, files.loose) if files.loose else key)
         elif stat.S_ISREG(found.st_mode):
-            self._files.passed.append(self._passed(path, found))
+            why = too_big(found.st_size, self._options.max_bytes)
+            files.passed.append(Failed(path, FailReason.TOO_BIG, why))
         else:  # in a folder a pipe is nothing to speak of; one that was named is
             kind = kind_of(found.st_mode)
-            self._files.passed.append(Failed(path, FailReason.UNREADABLE, f"it is {kind}"))
+            files.passed.append(Failed(path, FailReason.UNREADABLE, f"it is {kind}"))
+
+    def _is_taken(self, folder: str, name: str) -> bool:
+        """Return True if a file has its result already: it was given before, or its folder was.
+
+        A folder is known by its number, so the spelling of the path does not matter.
+        """
+        number = _number_of(folder or os.curdir)
+        if number is None:
+            return False
+        names = self._given.setdefault(number, set())
+        if name in names:
+            return True
+        names.add(name)
+        if number not in self._seen:
+            return False
+        # The folder was listed. Whether this name was in the listing, the same rules tell again.
+        entry = _Entry.of(folder, name)
+        tally, self._tally = self._tally, WalkTally()
+        listing, _ = self._list(folder, self._seen[number], [] if entry is None else [entry])
+        self._tally = tally
+        return bool(listing.names)
 
     def flush(self) -> Iterator[Listing]:
         """Yield the files that were named one by one and are not yielded yet."""
@@ -299,12 +288,15 @@ class _Walk:
                 number = found.st_dev, found.st_ino
                 if number in self._seen or number in self._own:
                     continue
-                self._seen.add((found.st_dev, found.st_ino))
+                self._seen[number] = inside
                 with os.scandir(folder) as entries:
                     by_name = sorted(entries, key=_BY_NAME)
                 listing, subfolders = self._list(folder, inside, by_name)
                 listing = self._located(listing, found)
+                if number in self._given:
+                    listing = _without(listing, self._given[number])
             except OSError as error:
+                self._tally.unreadable_folders += 1
                 yield Listing(folder, passed=[unreadable(folder, error)])
                 continue
             self._tally.folders += 1
@@ -313,8 +305,8 @@ class _Walk:
 
     def _located(self, listing: Listing, found: os.stat_result) -> Listing:
         """Say where the folder of a listing is."""
-        loose = self._volumes.is_loose(found.st_dev)
-        keys = list(map(without_inode, listing.keys)) if loose else listing.keys
+        loose = self._volumes.stamp(found.st_dev)
+        keys = [stamped(key, loose) for key in listing.keys] if loose else listing.keys
         return replace(listing, keys=keys, loose=loose, device=found.st_dev, inode=found.st_ino)
 
     def _list(
@@ -338,7 +330,7 @@ class _Walk:
             try:
                 if not any_name and name[name.rfind(".") :].lower() not in _CANDIDATES:
                     if not entry.is_dir(follow_symlinks=follow):
-                        self._tally.other_names += 1
+                        self._tally.count_other(name)
                     elif not filtered or self._wanted(f"{inside}{name}/", folder=True):
                         subfolders.append(name)
                     continue
@@ -362,8 +354,9 @@ class _Walk:
         if stat.S_ISLNK(found.st_mode):
             return Skipped(path, SkipReason.SYMLINK)
         if stat.S_ISREG(found.st_mode):
-            limit = self._options.max_bytes
-            return Skipped(path, SkipReason.TOO_BIG, f"{found.st_size} bytes, more than {limit}")
+            return Skipped(
+                path, SkipReason.TOO_BIG, too_big(found.st_size, self._options.max_bytes)
+            )
         return Skipped(path, SkipReason.NOT_REGULAR, kind_of(found.st_mode))
 
     def _wanted_entry(self, entry: os.DirEntry[str] | _Entry, inside: str) -> bool:
@@ -376,15 +369,34 @@ class _Walk:
             self._tally.excluded += 1
             return False
         # A folder is entered even when no include pattern names it: one may name what is below.
-        return folder or self._include is None or self._include.match_file(inside)
+        if folder or self._include is None or self._include.match_file(inside):
+            return True
+        self._tally.not_included += 1
+        return False
 
 
-def unreadable(path: str, error: OSError) -> Failed:
+def _without(listing: Listing, names: set[str]) -> Listing:
+    """Return a listing without some names."""
+    left = [
+        (name, key)
+        for name, key in zip(listing.names, listing.keys, strict=True)
+        if name not in names
+    ]
+    passed = [one for one in listing.passed if os.path.basename(one.path) not in names]
+    kept, keys = [name for name, _ in left], [key for _, key in left]
+    return replace(listing, names=kept, keys=keys, passed=passed, partial=len(kept) > 0)
+
+
+def unreadable(path: str, error: OSError | ValueError) -> Failed:
     """Say that `path` cannot be read, in the words of the operating system."""
     gone = isinstance(error, FileNotFoundError)
-    return Failed(
-        path, FailReason.VANISHED if gone else FailReason.UNREADABLE, error.strerror or str(error)
-    )
+    why = (error.strerror if isinstance(error, OSError) else "") or str(error)
+    return Failed(path, FailReason.VANISHED if gone else FailReason.UNREADABLE, why)
+
+
+def too_big(size: int, most: int) -> str:
+    """Say that a file of `size` bytes is not read because `most` is the limit."""
+    return f"{size} bytes, more than {most}"
 
 
 def kind_of(mode: int) -> str:

@@ -7,7 +7,7 @@ import stat
 from dataclasses import dataclass
 
 from nsfwscan.errors import DecodeError
-from nsfwscan.images.discover import kind_of
+from nsfwscan.images.discover import kind_of, too_big
 from nsfwscan.results import FailReason, FileKey
 
 _TRIES = 3
@@ -31,8 +31,9 @@ class Contents:
 def read_picture(path: str, *, follow: bool, max_bytes: int) -> Contents:
     """Read the whole file.
 
-    With `follow` a symbolic link is followed. Raises `DecodeError` with UNREADABLE (also for more
-    than `max_bytes`), VANISHED, EMPTY, or CHANGED when the file kept changing while it was read.
+    With `follow` a symbolic link is followed. Raises `DecodeError` with UNREADABLE, TOO_BIG for
+    more than `max_bytes`, VANISHED, EMPTY, or CHANGED when the file kept changing while it was
+    read.
     """
     for _ in range(_TRIES):
         contents = _read_once(path, follow=follow, max_bytes=max_bytes)
@@ -66,9 +67,7 @@ def _read_once(path: str, *, follow: bool, max_bytes: int) -> Contents | None:
                     FailReason.UNREADABLE, f"it turned into {kind_of(before.st_mode)}"
                 )
             if before.st_size > max_bytes:
-                raise DecodeError(
-                    FailReason.UNREADABLE, f"{before.st_size} bytes, more than {max_bytes}"
-                )
+                raise DecodeError(FailReason.TOO_BIG, too_big(before.st_size, max_bytes))
             data = _read_all(file, before.st_size)
             after = os.fstat(file)
         finally:

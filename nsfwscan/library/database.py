@@ -34,7 +34,7 @@ _NOT_DAMAGE = {
     sqlite3.SQLITE_INTERRUPT: "try again",
     sqlite3.SQLITE_IOERR: "look at the disk, its free space and the system's log",
     sqlite3.SQLITE_LOCKED: "another program holds it; close that program and try again",
-    sqlite3.SQLITE_NOLFS: "keep the library on another disk; NSFWSCAN_HOME says where",
+    sqlite3.SQLITE_NOLFS: "keep the cache on another disk; NSFWSCAN_HOME says where",
     sqlite3.SQLITE_NOMEM: "free some memory",
     sqlite3.SQLITE_PERM: "look at the permissions of the file and its folder",
     sqlite3.SQLITE_PROTOCOL: "another program holds it; close that program and try again",
@@ -97,7 +97,7 @@ class Database:
         with self._thread_lock:
             if self.read_only:
                 raise LibraryUnavailable(
-                    f"the library {self.path} cannot be written",
+                    f"the cache {self.path} cannot be written",
                     hint=_NOT_DAMAGE[sqlite3.SQLITE_READONLY],
                 )
             return self._guarded(lambda connection: _in_transaction(connection, work))
@@ -109,7 +109,7 @@ class Database:
         """
         with self._thread_lock:
             self._disconnect()
-            damaged = f"the library {self.path} is damaged ({problem})"
+            damaged = f"the cache {self.path} is damaged ({problem})"
             if self.read_only or not self._use.exclude(wait_s=BUSY_S):
                 self._use.release()
                 raise LibraryUnavailable(
@@ -149,7 +149,7 @@ class Database:
         except sqlite3.Error as error:
             code = _primary_code(error)
             raise LibraryUnavailable(
-                f"the library {self.path} cannot be used: {_plain(code, error)}",
+                f"the cache {self.path} cannot be used: {_plain(code, error)}",
                 hint=_NOT_DAMAGE.get(code, "remove the file; it only saves time"),
             ) from error
 
@@ -168,7 +168,7 @@ class Database:
     def _connected(self) -> sqlite3.Connection:
         if self._connection is None:
             if self._closed:
-                raise LibraryUnavailable(f"the library {self.path} was closed")
+                raise LibraryUnavailable(f"the cache {self.path} was closed")
             with _opening:  # closing the descriptor that creates a file drops SQLite's locks on it
                 self._connection = self._connect()
         return self._connection
@@ -177,7 +177,7 @@ class Database:
         self.read_only = _make_file(self.path)
         if not self._use.share(wait_s=BUSY_S):
             raise LibraryUnavailable(
-                f"the library {self.path} is damaged and is being set aside", hint="try again"
+                f"the cache {self.path} is damaged and is being set aside", hint="try again"
             )
         self._identity = _identity(self.path)
         connection = _open_read_only(self.path) if self.read_only else _open(self.path)
@@ -237,7 +237,7 @@ def _make_file(path: str) -> bool:
         problem = error.strerror or str(error)
     if not os.path.isfile(path):
         raise LibraryUnavailable(
-            f"the library {path} cannot be opened: {problem}",
+            f"the cache {path} cannot be opened: {problem}",
             hint="make its folder writable, or set NSFWSCAN_HOME to a folder that is",
         )
     return _is_write_protected(path)
@@ -287,7 +287,7 @@ def _check_header(connection: sqlite3.Connection, path: str, *, read_only: bool)
     if application_id == APPLICATION_ID:
         if version > len(MIGRATIONS):
             raise LibraryTooNew(
-                f"the library {path} was written by a later version of nsfwscan",
+                f"the cache {path} was written by a later version of nsfwscan",
                 hint="update nsfwscan, or set NSFWSCAN_HOME to another folder",
             )
     elif {b"folder", b"file", b"outcome"} <= tables:
@@ -299,7 +299,7 @@ def _check_header(connection: sqlite3.Connection, path: str, *, read_only: bool)
         )
     if read_only and version < len(MIGRATIONS):
         raise LibraryUnavailable(
-            f"the library {path} is of an earlier version and cannot be written",
+            f"the cache {path} is of an earlier version and cannot be written",
             hint=_NOT_DAMAGE[sqlite3.SQLITE_READONLY],
         )
 

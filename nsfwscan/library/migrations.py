@@ -7,6 +7,7 @@ together with the count of steps, so a library is never between two schemas.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -73,10 +74,26 @@ def m003_likenesses(connection: sqlite3.Connection) -> None:
     )
 
 
+def m004_absolute_paths(connection: sqlite3.Connection) -> None:
+    """Forget folders that are named as somebody typed them: `.` is another folder for others.
+
+    What is known of the contents stays, and is found again when the files are read.
+    """
+    relative = [
+        (number,)
+        for number, path in connection.execute("SELECT id, path FROM folder").fetchall()
+        if isinstance(path, bytes) and not os.path.isabs(os.fsdecode(path))
+    ]
+    connection.executemany("DELETE FROM file WHERE folder = ?", relative)
+    connection.executemany("DELETE FROM snapshot WHERE folder = ?", relative)
+    connection.executemany("DELETE FROM folder WHERE id = ?", relative)
+
+
 MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     m001_first_schema,
     m002_places,
     m003_likenesses,
+    m004_absolute_paths,
 )
 """In order. The schema's version is how many of them a library went through."""
 

@@ -288,7 +288,7 @@ def _session(graph: _Graph, threads: int, provider: Provider) -> Any:
     if names[0] not in session.get_providers():
         raise ModelUnusable(
             f"onnxruntime cannot start {provider}",
-            hint="its drivers or libraries may be missing; `--provider cpu` always works",
+            hint="its drivers or libraries may be missing; the provider `cpu` always works",
         )
     return session
 

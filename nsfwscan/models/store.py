@@ -167,7 +167,7 @@ class ModelStore:
             if named and not found:
                 raise ModelError(
                     f"{name} came with this bundle, and is not removed from it",
-                    hint="`--model` or the configuration select another model",
+                    hint="select another model",
                 )
             if not found:
                 raise ModelNotFound(

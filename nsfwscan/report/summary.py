@@ -1,4 +1,4 @@
-"""What a scan comes to, as a paragraph for a person and as a record for a program."""
+"""What a scan comes to, as lines for a person and as a record for a program."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from nsfwscan.acts import ActionName, ActTally, Outcome
+from nsfwscan.images.kinds import NAMES
 from nsfwscan.report.text import count, duration
+from nsfwscan.results import SkipReason
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from nsfwscan.models.manifest import ModelManifest
     from nsfwscan.policy import Policy
     from nsfwscan.report.record import Json
@@ -31,6 +35,18 @@ _ENDS = {
     Outcome.HELD_BACK: "held back",
     Outcome.FAILED: "failed",
 }
+_SKIPPED = {
+    SkipReason.NOT_AN_IMAGE: ("file that is no picture", "files that are no pictures"),
+    SkipReason.NOT_REGULAR: ("pipe or device", "pipes or devices"),
+    SkipReason.SYMLINK: ("symbolic link", "symbolic links"),
+    SkipReason.TOO_BIG: ("file over the size limit", "files over the size limit"),
+    SkipReason.OTHER_FILE_SYSTEM: (
+        "folder on another file system",
+        "folders on other file systems",
+    ),
+    SkipReason.QUARANTINED: ("quarantine", "quarantines"),
+}
+"""What a person calls one that was skipped, and several."""
 
 
 _MOVES = {ActionName.QUARANTINE, ActionName.TRASH}
@@ -52,54 +68,86 @@ class Summary:
     """Wall-clock time from the start of the command."""
     interrupted: bool
     acts: ActTally = field(default_factory=ActTally)
+    not_reached: int | None = None
+    """Of an interrupted scan: how many files it did not come to; None when that is unknown."""
 
     @property
     def rate(self) -> float:
         """Pictures with a verdict, a second."""
         return self.tally.pictures / self.seconds if self.seconds > 0 else 0.0
 
-    def paragraph(self) -> str:
-        """Return the sentences that end a scan on a terminal."""
+    def lines(self) -> list[str]:
+        """Return what ends a scan on a terminal: each line says one thing."""
+        lines = [self._interruption()] if self.interrupted else []
+        lines.append(self._found())
         tally = self.tally
-        if not tally.pictures and not tally.failed:
-            text = f"No pictures were found in {duration(self.seconds)}. "
-        else:
-            text = self._found()
-        text += self._acts()
-        left_out = self._left_out()
-        if left_out:
-            text += f"Left out: {left_out}. "
-        text += f"Model: {self.manifest.package}."
+        if tally.allowed or tally.denied:
+            ruled = tally.allowed + tally.denied
+            lines.append(
+                f"{ruled:,} of these by a person's decision: {tally.allowed:,} allowed, "
+                f"{tally.denied:,} denied."
+            )
+        not_scanned = ", ".join(self._not_scanned())
+        if not_scanned:
+            lines.append(f"Not scanned: {not_scanned}.")
+        acts = self._acts().rstrip()
+        if acts:
+            lines.append(acts)
+        if tally.pictures:
+            lines.append(self._how())
         if self.manifest.notes:
-            text += f" {self.manifest.notes}"
-        if self.interrupted:
-            text = f"Interrupted; what was scored is kept. {text}"
-        return text
+            lines.append(self.manifest.notes)
+        return lines
+
+    def _interruption(self) -> str:
+        if self.not_reached is None:
+            rest = "the rest was not reached"
+        else:
+            rest = f"{count(self.not_reached, 'file')} not reached"
+        return f"Interrupted: {rest}. What was scored is kept."
 
     def _found(self) -> str:
         tally = self.tally
-        origins = f"{tally.scored:,} scored, {tally.cached:,} from cache"
+        if not tally.pictures and not tally.failed:
+            return f"No pictures were found ({duration(self.seconds)})."
+        looks = "looks" if tally.safe == 1 else "look"
+        text = f"{tally.nsfw:,} flagged, {tally.review:,} to review, {tally.safe:,} {looks} safe"
+        folders = tally.walk.unreadable_folders
+        files = tally.failed - folders
+        failed = [count(files, "file")] if files else []
+        failed += [count(folders, "folder")] if folders else []
+        if failed:
+            text += f"; {' and '.join(failed)} could not be read"
+        return f"{text}."
+
+    def _how(self) -> str:
+        tally = self.tally
+        origins = [f"{tally.scored:,} scored", f"{tally.cached:,} from cache"]
         if tally.duplicates:
-            origins += f", {count(tally.duplicates, 'duplicate')}"
-        text = (
-            f"{count(tally.pictures, 'picture')} ({origins}) in {duration(self.seconds)}, "
-            f"{self.rate:,.0f} a second. "
-            f"{tally.nsfw:,} flagged (score {self.policy.flag_at:g} or more), "
-            f"{tally.review:,} to review ({self.policy.review_at:g} or more), "
-            f"{tally.safe:,} below. "
+            origins.append(count(tally.duplicates, "duplicate"))
+        return (
+            f"{count(tally.pictures, 'picture')} in {duration(self.seconds)} "
+            f"({', '.join(origins)}; {self.rate:,.0f} a second). {self.manifest.package} flags "
+            f"from a score of {self.policy.flag_at:g}, and asks for a review from "
+            f"{self.policy.review_at:g}."
         )
-        if tally.allowed or tally.denied:
-            ruled = tally.allowed + tally.denied
-            text += (
-                f"{ruled:,} of these by a person's decision: {tally.allowed:,} allowed, "
-                f"{tally.denied:,} denied. "
-            )
-        if tally.failed:
-            text += (
-                f"{count(tally.failed, 'file')} could not be read and "
-                f"{'has' if tally.failed == 1 else 'have'} no verdict. "
-            )
-        return text
+
+    def _not_scanned(self) -> Iterator[str]:
+        """Yield what was passed over, by kind: a file that was not scanned may be anything."""
+        tally, walk = self.tally, self.tally.walk
+        for kind, number in sorted(walk.kinds.items()):
+            yield count(number, *NAMES[kind])
+        for reason, number in sorted(tally.skips.items()):
+            yield count(number, *_SKIPPED[reason])
+        others = walk.other_names - sum(walk.kinds.values())
+        if others:
+            yield count(others, "other file")
+        if walk.not_included:
+            yield f"{walk.not_included:,} that no --include pattern matches"
+        if walk.excluded:
+            yield f"{walk.excluded:,} excluded"
+        if walk.hidden:
+            yield f"{walk.hidden:,} hidden"
 
     def _acts(self) -> str:
         parts = []
@@ -146,6 +194,11 @@ class Summary:
             "failed": tally.failed,
             "skipped": tally.skipped,
             "other_files": tally.walk.other_names,
+            "other_kinds": {kind.value: number for kind, number in tally.walk.kinds.items()},
+            "skipped_reasons": {one.value: number for one, number in tally.skips.items()},
+            "unreadable_folders": tally.walk.unreadable_folders,
+            "not_included": tally.walk.not_included,
+            "not_reached": self.not_reached,
             "hidden": tally.walk.hidden,
             "excluded": tally.walk.excluded,
             "seconds": round(self.seconds, 3),
@@ -155,16 +208,3 @@ class Summary:
             "thresholds": {"review_at": self.policy.review_at, "flag_at": self.policy.flag_at},
             "model": {"name": self.manifest.package, "fingerprint": self.manifest.fingerprint},
         }
-
-    def _left_out(self) -> str:
-        tally = self.tally
-        parts = []
-        if tally.skipped:
-            parts.append(f"{tally.skipped:,} skipped")
-        if tally.walk.hidden:
-            parts.append(f"{tally.walk.hidden:,} hidden")
-        if tally.walk.excluded:
-            parts.append(f"{tally.walk.excluded:,} excluded")
-        if tally.walk.other_names:
-            parts.append(f"{count(tally.walk.other_names, 'file')} not named like a picture")
-        return ", ".join(parts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple, assert_never
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TextIO, assert_never
 
 from nsfwscan.acts import Act, ActionName, Outcome
 from nsfwscan.report.record import MODEL
@@ -38,6 +38,8 @@ class TableReporter:
         self._stream = stream
         self._decided: list[_Row] = []
         self._others: list[Failed | Skipped] = []
+        self._more = 0
+        """Others beyond those that are shown: a list of paths may name millions that are gone."""
         self._acts: list[Act] = []
 
     def add(self, result: ScanResult) -> None:
@@ -51,8 +53,10 @@ class TableReporter:
             case Failed() if result.decision is not None:
                 by = f"a person; not read: {result.reason}"
                 self._decided.append(_Row(result.decision, None, by, result.path))
-            case Failed() | Skipped():
+            case Failed() | Skipped() if len(self._others) < _MOST_FAILED:
                 self._others.append(result)
+            case Failed() | Skipped():
+                self._more += 1
             case _:
                 assert_never(result)
 
@@ -75,24 +79,30 @@ class TableReporter:
     def _write(self) -> None:
         if not self._decided and not self._others and not self._acts:
             return
+        if not self._stream.isatty():
+            plain = io.StringIO()
+            self._print(plain, _PIPE_WIDTH)
+            # rich fills all lines up with blanks.
+            lines = (line.rstrip() for line in plain.getvalue().split("\n"))
+            self._stream.write("\n".join(lines).encode())
+            return
         text = io.TextIOWrapper(self._stream, encoding="utf-8", write_through=True)
         try:
-            self._print(text)
+            self._print(text, None)
         finally:
             text.detach()
 
-    def _print(self, text: io.TextIOWrapper) -> None:
+    def _print(self, text: TextIO, width: int | None) -> None:
         from rich.console import Console  # 60 ms that a scan without findings need not pay
         from rich.table import Table
 
-        terminal = text.isatty()
-        console = Console(file=text, width=None if terminal else _PIPE_WIDTH, highlight=False)
+        console = Console(file=text, width=width, highlight=False)
         if self._decided:
             # Where no person decided anything, nobody has to be told who did.
             ruled = any(one.by != MODEL for one in self._decided)
             table = Table(box=None, pad_edge=False)
-            table.add_column("decision")
-            table.add_column("score", justify="right")
+            table.add_column("decision", no_wrap=True)
+            table.add_column("score", justify="right", no_wrap=True)
             if ruled:
                 table.add_column("decided by", overflow="fold")
             table.add_column("picture", overflow="fold")
@@ -114,8 +124,8 @@ class TableReporter:
         if not self._acts:
             return
         table = Table(box=None, pad_edge=False)
-        table.add_column("action")
-        table.add_column("outcome")
+        table.add_column("action", no_wrap=True)
+        table.add_column("outcome", no_wrap=True)
         table.add_column("picture", overflow="fold")
         table.add_column("remark", overflow="fold")
         dry = self._acts[0].outcome is Outcome.WOULD
@@ -137,19 +147,19 @@ class TableReporter:
         if not self._others:
             return
         table = Table(box=None, pad_edge=False)
-        table.add_column("no verdict")
+        table.add_column("no verdict", no_wrap=True)
         table.add_column("file", overflow="fold")
         table.add_column("why", overflow="fold")
-        for one in self._others[:_MOST_FAILED]:
+        for one in self._others:
             table.add_row(
                 one.reason.value, _plain(readable(one.path)), _plain(readable(one.detail))
             )
         if self._decided:
             console.print()
         console.print(table)
-        more = len(self._others) - _MOST_FAILED
-        if more > 0:
-            console.print(f"and {count(more, 'more file')}: --only failed --format jsonl names all")
+        if self._more:
+            more = count(self._more, "more file")
+            console.print(f"and {more}: --only failed --format jsonl names all")
 
 
 def _decided_by(verdict: Verdict) -> str:

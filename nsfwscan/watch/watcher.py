@@ -44,7 +44,7 @@ from nsfwscan.results import (
     ScanResult,
     Skipped,
     pack_key,
-    without_inode,
+    stamped,
 )
 from nsfwscan.watch.absent import Absent
 from nsfwscan.watch.changes import Change, Event, Sink
@@ -139,7 +139,7 @@ class _Look(NamedTuple):
     """A settled file that is to be scanned."""
 
     key: bytes
-    loose: bool
+    loose: int
     silent: bool
     tries: int
 
@@ -351,7 +351,7 @@ class Watcher:
                 if name not in here:
                     self._miss(join(folder, name), listed=True)
 
-    def _see(self, path: str, name: str, key: bytes, *, loose: bool) -> None:
+    def _see(self, path: str, name: str, key: bytes, *, loose: int) -> None:
         """Take a file as it is now; find out whether that is news."""
         self._absent.drop(path)
         if is_unfinished(name):
@@ -591,7 +591,7 @@ class Watcher:
             self._withhold(path)
             self._miss(path)
             return
-        key = without_inode(pack_key(found)) if look.loose else pack_key(found)
+        key = stamped(pack_key(found), look.loose) if look.loose else pack_key(found)
         if key != look.key:  # it changed meanwhile: what was found out is of no use
             self._withhold(path)
             self._settling.note(path, key, now, 0.0 if look.loose else _still_s(key))
@@ -865,7 +865,7 @@ def _can_be_listed(folder: str, place: str) -> bool:
 
 def _listings(batch: dict[str, _Look]) -> Iterable[Listing]:
     """Arrange files as the scanner wants them: by folder."""
-    folders: dict[tuple[str, bool], Listing] = {}
+    folders: dict[tuple[str, int], Listing] = {}
     for path, look in batch.items():
         folder, name = os.path.split(path)
         listing = folders.get((folder, look.loose))

@@ -1,0 +1,116 @@
+"""What happens to an error that nobody foresaw: a bug, or a system that is out of resources.
+
+Python's own answer is a traceback and exit code 1, which means "something was flagged". Only the
+standard library is imported here, and as late as possible: the error may be a failed import.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from nsfwscan.cli.codes import INTERNAL
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Iterator
+
+ISSUES = "https://github.com/nsfwscan/nsfwscan/issues"
+"""Where bugs are reported; `[project.urls]` of the package names the same page."""
+_MOST_CHARACTERS = 500
+"""Of an error's own words. They may quote a whole file."""
+
+
+def tell(error: BaseException) -> int:
+    """Say on stderr what happened and where to report it; return the exit code.
+
+    The traceback goes to a file, so that it can be attached to a report; or to stderr when no file
+    can be written. Never raises.
+    """
+    try:
+        return _tell(error)
+    except BaseException:  # noqa: BLE001  without memory even this may fail
+        with contextlib.suppress(OSError):
+            os.write(2, f"nsfwscan: internal error\n  please report it at {ISSUES}\n".encode())
+    return INTERNAL
+
+
+def _tell(error: BaseException) -> int:
+    import traceback
+
+    from nsfwscan.report.text import readable
+
+    words = "".join(traceback.format_exception_only(error)).strip()
+    trace = "".join(traceback.format_exception(error))
+    sentence = f"nsfwscan: internal error: {readable(words)[:_MOST_CHARACTERS]}"
+    path = _kept(trace)
+    if _is_shortage(error):
+        hint = f"free memory or raise the limits (ulimit -a); else report it at {ISSUES} "
+    else:
+        hint = f"please report it at {ISSUES} "
+    hint += f"and attach {readable(path)} (it may name files)" if path else "with these lines:"
+    print(f"{sentence}\n  {hint}", file=sys.stderr, flush=True)
+    if not path:
+        print(trace, file=sys.stderr, end="", flush=True)
+    return INTERNAL
+
+
+def _is_shortage(error: BaseException) -> bool:
+    """Return True if the system refused memory, a file, a process or a thread."""
+    if isinstance(error, OSError):
+        return error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
+    return isinstance(error, MemoryError) or "can't start new thread" in str(error)
+
+
+def _kept(trace: str) -> str:
+    """Write a traceback to the file for the last one; return its path, or "" if that fails."""
+    import platform
+
+    from nsfwscan import locations
+    from nsfwscan._version import __version__
+
+    about = f"nsfwscan {__version__}, Python {platform.python_version()}, {platform.platform()}\n"
+    try:
+        path = locations.crash_file()
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)  # whatever it is: a link is not followed
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(file, "w", encoding="utf-8", errors="backslashreplace") as stream:
+            stream.write(about + trace)
+    except Exception:  # noqa: BLE001  the first error is the one to tell of
+        return ""
+    return path
+
+
+class Threads:
+    """Whether an error that nobody foresaw ended a thread. That ends the command, too."""
+
+    crashed = False
+
+    def hook(self, ended: threading.ExceptHookArgs) -> None:
+        """Tell of the error, and let the main thread end as it does at SIGTERM."""
+        import _thread
+        import signal
+
+        if ended.exc_value is None or isinstance(ended.exc_value, SystemExit):
+            return
+        self.crashed = True
+        tell(ended.exc_value)
+        _thread.interrupt_main(signal.SIGTERM)  # does nothing where nobody handles that
+
+
+@contextlib.contextmanager
+def in_threads() -> Iterator[Threads]:
+    """Notice errors that end threads while the block runs."""
+    import threading
+
+    threads, before = Threads(), threading.excepthook
+    threading.excepthook = threads.hook
+    try:
+        yield threads
+    finally:
+        threading.excepthook = before

@@ -1,0 +1,104 @@
+"""A list of paths, as `find` writes it and as people save it.
+
+A list is not trusted to end: lines and lists have a limit, and beyond it the scan is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from nsfwscan.errors import UsageError
+
+_MOST_LINE = 64 << 10
+"""Bytes of one path. Linux takes 4096, Windows 32,767 characters."""
+_MOST_PATHS = 10_000_000
+"""Lines, also empty ones, of one list."""
+_UTF8_MARK, _UTF16_MARKS = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
+
+
+class _Interrupted(Exception):
+    """Raised by the handler of Ctrl-C into a read that may wait for ever."""
+
+
+class PathList:
+    """The paths that a file or standard input names. To be gone through once."""
+
+    def __init__(self, source: str, *, null: bool) -> None:
+        """Take a file's name or `-`. With `null` paths end with a NUL byte, else with a newline."""
+        self._source = source
+        self._null = null
+        self._waiting = False
+        """Whether a read is under way, which only an exception can end."""
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the paths as they come. Raises `UsageError` when they cannot be read."""
+        for number, path in enumerate(self._lines()):
+            if number >= _MOST_PATHS:
+                raise UsageError(
+                    f"{self._called} holds more than {_MOST_PATHS:,} lines",
+                    hint="scan the folders that hold the files",
+                )
+            if path:
+                yield os.fsdecode(path if self._null else _without_marks(path, first=not number))
+
+    def interrupt(self) -> None:
+        """End a read that waits. To be called by a signal handler."""
+        if self._waiting:
+            raise _Interrupted
+
+    @property
+    def _called(self) -> str:
+        return "the list on standard input" if self._source == "-" else self._source
+
+    def _lines(self) -> Iterator[bytes]:
+        end, rest = b"\0" if self._null else b"\n", b""
+        try:
+            with contextlib.ExitStack() as stack:
+                stream = sys.stdin.buffer
+                if self._source != "-":
+                    stream = stack.enter_context(open(self._source, "rb"))
+                while chunk := self._read(stream):
+                    *whole, rest = (rest + chunk).split(end)
+                    for line in whole:
+                        self._check(line)
+                        yield line
+                    self._check(rest)
+        except OSError as error:
+            raise UsageError(
+                f"cannot read {self._source}: {error.strerror or error}",
+                hint="--files-from takes a file with one path a line, or - for standard input",
+            ) from error
+        if rest:
+            yield rest
+
+    def _check(self, line: bytes) -> None:
+        if not self._null and line.startswith(_UTF16_MARKS):
+            raise UsageError(f"{self._called} is in UTF-16", hint="save it in UTF-8")
+        if b"\0" in line:
+            raise UsageError(f"{self._called} holds NUL bytes", hint="add -0")
+        if len(line) > _MOST_LINE:
+            raise UsageError(
+                f"{self._called} holds a line over {_MOST_LINE >> 10} KiB, which no path is",
+                hint="it takes one path a line" if not self._null else "paths end with a NUL byte",
+            )
+
+    def _read(self, stream: BinaryIO) -> bytes:
+        self._waiting = True
+        try:
+            return os.read(stream.fileno(), 1 << 16)
+        except _Interrupted:
+            return b""
+        finally:
+            self._waiting = False
+
+
+def _without_marks(line: bytes, *, first: bool) -> bytes:
+    """Return a line without what Windows' editors add, unless the path really has it."""
+    plain = line.removesuffix(b"\r")
+    if first:
+        plain = plain.removeprefix(_UTF8_MARK)
+    return line if plain == line or os.path.lexists(line) else plain
