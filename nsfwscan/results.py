@@ -219,6 +219,11 @@ class Scanned:
         return self.verdict.decision is Decision.NSFW
 
     @property
+    def is_partial(self) -> bool:
+        """Whether a part of the file could not be shown; `facts.missing` says which."""
+        return bool(self.facts.missing)
+
+    @property
     def sha256_hex(self) -> str:
         """The SHA-256 of the content as text, as reports print it."""
         return self.sha256.hex()

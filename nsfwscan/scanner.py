@@ -97,6 +97,8 @@ class ScanTally:
     """Of the safe: those that a person allowed."""
     denied: int = 0
     """Of the nsfw: those that a person denied."""
+    partial: int = 0
+    """Of those with a verdict: those of which only a part could be shown."""
     walk: WalkTally = field(default_factory=WalkTally)
 
     @property
@@ -122,6 +124,7 @@ class ScanTally:
                     self._count_decision(result.decision)
                 self._count_ruling(result.ruling)
             case Scanned():
+                self.partial += result.is_partial
                 self._count_origin(result.origin)
                 self._count_decision(result.verdict.decision)
                 self._count_ruling(result.verdict.ruling)

@@ -74,6 +74,10 @@ def grid() -> list[ScanResult]:
     ]
     results += [scanned(f"/names/{name}.jpg", 0.9) for name in NAMES]
     results += [
+        dataclasses.replace(one, facts=one.facts._replace(missing="the last 3 rows are missing"))
+        for one in (scanned("/partial/safe.jpg", 0.1), scanned("/partial/flagged.jpg", 0.9))
+    ]
+    results += [
         Failed("/bad/cut.jpg", FailReason.TRUNCATED, "ends early", bytes(32), Origin.CACHE),
         Failed("/bad/gone\n.jpg", FailReason.VANISHED),
         Failed("/bad/[red]odd.jpg", FailReason.DECODER_CRASHED, "killed by \x1bSIGSEGV"),
@@ -289,7 +293,8 @@ def test_a_summary_says_by_kind_what_was_not_scanned() -> None:
 
 def test_a_summary_for_programs() -> None:
     record = summary(grid(), seconds=0).record()
-    assert record["pictures"] == 36
+    assert record["pictures"] == 38
+    assert record["partial"] == 2
     assert record["pictures_per_second"] == 0
     decided = [record[one] for one in ("flagged", "review", "safe")]
     assert decided == [15, 12, 9]

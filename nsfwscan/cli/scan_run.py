@@ -43,12 +43,13 @@ class Only(StrEnum):
 
     FLAGGED = "flagged"
     REVIEW = "review"
+    PARTIAL = "partial"
     FAILED = "failed"
     ALL = "all"
 
 
 DEFAULT_ONLY = {
-    Format.TABLE: (Only.FLAGGED, Only.REVIEW, Only.FAILED),
+    Format.TABLE: (Only.FLAGGED, Only.REVIEW, Only.PARTIAL, Only.FAILED),
     Format.PATHS0: (Only.FLAGGED,),
     Format.JSON: (Only.ALL,),
     Format.JSONL: (Only.ALL,),
@@ -62,9 +63,9 @@ OnlyThese = Annotated[
         metavar="WHICH",
         envvar="NSFWSCAN_ONLY",
         rich_help_panel=OUTPUT_PANEL,
-        help="Only write these results: `flagged`, `review`, `failed` or `all`. May be given "
-        "several times. Without it the table shows flagged, review and failed, `paths0` "
-        "flagged, and the other formats all.",
+        help="Only write these results: `flagged`, `review`, `partial` (part of the file could "
+        "not be read), `failed` or `all`. May be given several times. Without it the table shows "
+        "all but whole safe pictures, `paths0` flagged ones, and the other formats everything.",
     ),
 ]
 
@@ -251,6 +252,8 @@ def wants(only: frozenset[Only], result: ScanResult) -> bool:
         return True
     match result:
         case Scanned():
+            if result.is_partial and Only.PARTIAL in only:
+                return True
             return _wants(only, result.verdict.decision)
         case Failed():
             # A person's decision about content that cannot be read is one like any other.

@@ -62,8 +62,8 @@ class Companions:
         return self
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
-        if isinstance(error, NsfwscanError):
-            _log.error("the watcher ends: %s", error)  # nobody may be at the terminal
+        if error is not None:  # the terminal may be gone
+            _log.error("the watcher ends: %s", str(error) or type(error).__name__)
         if self._last is not None:
             self._status.write(self._last, now=True)
         self._stack.close()
@@ -73,7 +73,7 @@ class Companions:
         self._sink = sink
         self._model = workshop.manifest.package
         if workshop.library is None:
-            self._forgetful = ("the library could not be opened: nothing outlives this watcher",)
+            self._forgetful = ("the cache could not be opened: nothing outlives this watcher",)
 
     def say(self, sentence: str) -> None:
         """Tell a person, and the log."""

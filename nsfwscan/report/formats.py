@@ -101,6 +101,7 @@ class JsonLinesReporter:
 _COLUMNS = """
     path path_base64 status reason detail decision nsfw_score review_at flag_at model origin sha256
     format width height frames decided_by near_sha256 near_distance action outcome target
+    partial
 """.split()
 
 

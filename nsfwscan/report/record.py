@@ -105,6 +105,7 @@ class Recorder:
             "width": None,
             "height": None,
             "frames": None,
+            "partial": None,
             "action": None,
             "outcome": None,
             "target": None,
@@ -135,6 +136,8 @@ class Recorder:
             "width": result.facts.width,
             "height": result.facts.height,
             "frames": result.facts.frames,
+            "partial": result.is_partial,
+            "detail": utf8(result.facts.missing) or None,
         }
 
 

@@ -87,6 +87,9 @@ class Summary:
                 f"{ruled:,} of these by a person's decision: {tally.allowed:,} allowed, "
                 f"{tally.denied:,} denied."
             )
+        if tally.partial:
+            are = "is" if tally.partial == 1 else "are"
+            lines.append(f"{tally.partial:,} of these {are} partial: the rest could not be read.")
         not_scanned = ", ".join(self._not_scanned())
         if not_scanned:
             lines.append(f"Not scanned: {not_scanned}.")
@@ -191,6 +194,7 @@ class Summary:
             "safe": tally.safe,
             "allowed_by_a_person": tally.allowed,
             "denied_by_a_person": tally.denied,
+            "partial": tally.partial,
             "failed": tally.failed,
             "skipped": tally.skipped,
             "other_files": tally.walk.other_names,

@@ -29,6 +29,7 @@ class _Row(NamedTuple):
     score: float | None
     by: str
     path: str
+    remark: str = ""
 
 
 class TableReporter:
@@ -48,7 +49,13 @@ class TableReporter:
             case Scanned():
                 verdict = result.verdict
                 self._decided.append(
-                    _Row(verdict.decision, verdict.score, _decided_by(verdict), result.path)
+                    _Row(
+                        verdict.decision,
+                        verdict.score,
+                        _decided_by(verdict),
+                        result.path,
+                        f"partial: {result.facts.missing}" if result.is_partial else "",
+                    )
                 )
             case Failed() if result.decision is not None:
                 by = f"a person; not read: {result.reason}"
@@ -71,6 +78,7 @@ class TableReporter:
         self._write()
         self._stream.flush()
         self._decided, self._others, self._acts = [], [], []
+        self._more = 0
 
     def end(self, _summary: dict[str, Json], /) -> None:
         """Write the tables; nothing when there is nothing to show."""
@@ -106,6 +114,9 @@ class TableReporter:
             if ruled:
                 table.add_column("decided by", overflow="fold")
             table.add_column("picture", overflow="fold")
+            remarked = any(one.remark for one in self._decided)
+            if remarked:
+                table.add_column("remark", overflow="fold")
             for one in sorted(self._decided, key=_by_score):
                 style = _STYLES[one.decision]
                 table.add_row(
@@ -113,6 +124,7 @@ class TableReporter:
                     "-" if one.score is None else _cut(one.score),
                     *([_plain(readable(one.by))] if ruled else []),
                     _plain(readable(one.path)),
+                    *([_plain(readable(one.remark))] if remarked else []),
                 )
             console.print(table)
         self._print_others(console)
@@ -167,7 +179,9 @@ def _decided_by(verdict: Verdict) -> str:
         return MODEL
     if verdict.near is None:
         return "a person"
-    return f"a person, of one like it ({verdict.near.path or verdict.near.sha256.hex()[:12]})"
+    return (
+        f"a person, for a similar picture ({verdict.near.path or verdict.near.sha256.hex()[:12]})"
+    )
 
 
 def _by_score(row: _Row) -> tuple[float, str]:
