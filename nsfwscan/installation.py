@@ -30,6 +30,12 @@ def find() -> Installation:
     return _bundle(bundle) if bundle else _python()
 
 
+def installing(package: str) -> str:
+    """Return the command that adds a package of the Python package index to this nsfwscan."""
+    program = f'"{sys.executable}"' if " " in sys.executable else sys.executable
+    return f"{program} -m pip install {package}"
+
+
 def _bundle(folder: str) -> Installation:
     try:
         with open(os.path.join(folder, REMOVE_NOTE), encoding="utf-8") as file:

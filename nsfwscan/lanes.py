@@ -20,7 +20,7 @@ from nsfwscan import likeness
 from nsfwscan.errors import DecodeError
 from nsfwscan.images.discover import Symlinks, WalkOptions
 from nsfwscan.images.read import read_head, read_picture
-from nsfwscan.images.sniff import sniff
+from nsfwscan.images.sniff import HEAD_BYTES, sniff
 from nsfwscan.images.volumes import RELIABLE, UNKNOWN
 from nsfwscan.library.rows import FileRow, Outcome, Scored
 from nsfwscan.results import Failed, FileKey, Origin, Skipped, SkipReason
@@ -34,7 +34,6 @@ _RACY_NS = 3_000_000_000
 its file system's clock, without a trace (FAT counts in 2 s). Its stat is not to be trusted."""
 _LARGE_BYTES = 64 << 20
 """Files above this are read one at a time, so that memory stays bounded."""
-_HEAD_BYTES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +92,7 @@ class Lanes:
         if self._stopping.is_set():
             return None
         try:
-            if not named and sniff(read_head(path, _HEAD_BYTES, follow=follow)) is None:
+            if not named and sniff(read_head(path, HEAD_BYTES, follow=follow)) is None:
                 return Done(path, Skipped(path, SkipReason.NOT_AN_IMAGE))
             with self._one_large_file(path):
                 began_ns = time.time_ns()

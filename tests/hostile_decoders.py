@@ -45,7 +45,7 @@ def expected(data: bytes, geometry: Geometry) -> Decoded:
 
 
 def decode(
-    data: bytes, geometry: Geometry, *, full: bool, before_pixels: Callable[[int], None]
+    data: bytes, geometry: Geometry, *, full: bool, before_pixels: Callable[[int, float], None]
 ) -> Decoded:
     """Obey; what is no command is a good picture."""
     word, _, argument = data.partition(b":")
@@ -53,7 +53,7 @@ def decode(
     if behaviour is not None:
         behaviour(argument)
     if word == b"need":
-        before_pixels(int(argument.split(b":")[0]))
+        before_pixels(int(argument.split(b":")[0]), 0.0)
         time.sleep(0.05)
     if word == b"pid":
         raise DecodeError(FailReason.CORRUPT, str(os.getpid()))

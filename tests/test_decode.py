@@ -462,7 +462,7 @@ def test_d9_no_error_of_pillow_leaks(
 def test_d4_bombs_are_refused_from_the_header(bomb: Callable[[], bytes]) -> None:
     asked: list[int] = []
     with pytest.raises(DecodeError) as caught:
-        decode(bomb(), STRETCH, before_pixels=asked.append)
+        decode(bomb(), STRETCH, before_pixels=lambda memory, _: asked.append(memory))
     assert caught.value.reason in (FailReason.TOO_MANY_PIXELS, FailReason.UNSUPPORTED)
     assert asked == [], "the limits come before the memory"
 
@@ -478,10 +478,10 @@ def test_full_scale_has_the_limit_of_the_other_formats() -> None:
 def test_the_memory_is_announced_before_it_is_taken() -> None:
     asked: list[int] = []
     data = pictures.encode(pictures.photo(1200, 1200), "JPEG")
-    decode(data, STRETCH, before_pixels=asked.append)
-    decode(data, STRETCH, full=True, before_pixels=asked.append)
+    decode(data, STRETCH, before_pixels=lambda memory, _: asked.append(memory))
+    decode(data, STRETCH, full=True, before_pixels=lambda memory, _: asked.append(memory))
     progressive = pictures.encode(pictures.photo(1200, 1200), "JPEG", progressive=True)
-    decode(progressive, STRETCH, before_pixels=asked.append)
+    decode(progressive, STRETCH, before_pixels=lambda memory, _: asked.append(memory))
     reduced, full, with_coefficients = asked
     assert reduced == 600 * 600 * 4
     assert full == 1200 * 1200 * 4

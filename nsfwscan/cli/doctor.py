@@ -16,6 +16,7 @@ from nsfwscan.cli import config
 from nsfwscan.cli.codes import COULD_NOT, OK
 from nsfwscan.cli.tables import print_table
 from nsfwscan.errors import ConfigError, NsfwscanError, ServiceError
+from nsfwscan.installation import installing
 from nsfwscan.report.text import readable, size
 
 _PACKAGES = (
@@ -111,7 +112,7 @@ def _heic() -> Iterator[_Finding]:
     from importlib import util  # not imported whole: a decoder belongs into a process of its own
 
     if util.find_spec("pillow_heif") is None:
-        advice = "For HEIC, the format of iPhones: pip install 'nsfwscan[heic]'."
+        advice = "For HEIC, the format of iPhones: " + installing("pillow-heif")
         yield _Finding("HEIC pictures", "cannot be read", advice)
     else:
         yield _Finding("HEIC pictures", f"by pillow-heif {_version_of('pillow-heif')}")

@@ -63,12 +63,13 @@ def decode(
     geometry: Geometry,
     *,
     full: bool = False,
-    before_pixels: Callable[[int], None] | None = None,
+    before_pixels: Callable[[int, float], None] | None = None,
 ) -> Decoded:
     """Decode one picture file to the pixels that a model takes.
 
-    `full` decodes JPEG at its full scale, for exact comparisons. `before_pixels` is called with
-    the bytes of memory the pixels will need, after the header was read and before it is taken.
+    `full` decodes JPEG at its full scale, for exact comparisons. `before_pixels` is called
+    after the header was read: with the bytes of memory that the pixels will need, before they are
+    taken, and the seconds of processor time beyond what any picture may take.
     Raises `DecodeError`, and nothing else, for anything that is wrong with the file.
     """
     if not data:
@@ -82,7 +83,7 @@ def decode(
     try:
         with contextlib.closing(_open(name, content, geometry, full)) as picture:
             if before_pixels is not None:
-                before_pixels(picture.memory)
+                before_pixels(picture.memory, picture.seconds)
             still = picture.facts.frames == 1
             frames, alike = list[bytes](), UNKNOWN if still else NONE
             for frame in _sampled(picture):

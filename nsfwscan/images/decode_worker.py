@@ -51,7 +51,7 @@ class Decoder(Protocol):
         geometry: Geometry,
         *,
         full: bool,
-        before_pixels: Callable[[int], None],
+        before_pixels: Callable[[int, float], None],
     ) -> Decoded:
         """Decode one picture or raise `DecodeError`."""
         ...
@@ -87,12 +87,13 @@ def serve(decoder: Decoder, cpu_seconds: float, pictures: int) -> None:
         data = requests.read(request.length)
         _limit_cpu(cpu_seconds)
 
-        def before_pixels(memory: int, number: int = request.number) -> None:
-            if memory > LARGE_BYTES:
+        def before_pixels(memory: int, seconds: float, number: int = request.number) -> None:
+            if memory > LARGE_BYTES or seconds:
                 body = wire.pack_need(memory)
                 _send(answers, wire.Answer(number, wire.Kind.NEED, False, len(body)), body)
                 if requests.read(len(wire.GO)) != wire.GO:
                     os._exit(0)
+                _limit_cpu(cpu_seconds + seconds)
 
         served += 1
         leaving = served >= pictures

@@ -7,7 +7,6 @@ picture at the top of the file counts: some viewers show them as pages.
 from __future__ import annotations
 
 import struct
-import sys
 from typing import TYPE_CHECKING
 
 from nsfwscan.errors import DecodeError
@@ -83,8 +82,9 @@ def heif_picture(file: Bmff) -> Picture:
 
 def hint() -> str:
     """Say what to do where pillow-heif is missing."""
-    program = f'"{sys.executable}"' if " " in sys.executable else sys.executable
-    return f"HEIC pictures need pillow-heif: {program} -m pip install pillow-heif"
+    from nsfwscan.installation import installing
+
+    return f"HEIC pictures need pillow-heif: {installing('pillow-heif')}"
 
 
 def _plain(file: Bmff) -> Bmff:

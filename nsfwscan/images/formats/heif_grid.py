@@ -24,12 +24,14 @@ if TYPE_CHECKING:
     from nsfwscan.images.formats.bmff import Bmff, Item
 
 MAX_GRID_PIXELS = 256 * MEGA
-"""A 200 MP sensor has 199.8 million. On a slow machine the time runs out first, not the memory."""
+"""A 200 MP sensor has 199.8 million."""
 
 REDUCED_PIXELS = 16 * MEGA
 """What is left of a picture is 16 times what a model takes, or more."""
 
 _BYTES_PER_PIXEL = 12
+_PIXELS_PER_SECOND = 10 * MEGA
+"""Of processor time, on a slow machine."""
 _TRANSFORMS = (b"clap", b"imir", b"irot")
 
 
@@ -82,6 +84,7 @@ class GridPicture(Picture):
         self._factor = 2
         while grid.size[0] * grid.size[1] > REDUCED_PIXELS * self._factor**2:
             self._factor *= 2
+        self.seconds = grid.size[0] * grid.size[1] / _PIXELS_PER_SECOND
         row = grid.columns * grid.tile[0] * grid.tile[1]
         self.memory = _BYTES_PER_PIXEL * row + 8 * REDUCED_PIXELS
         properties = file.primary.properties if file.primary is not None else []

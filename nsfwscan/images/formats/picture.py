@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from PIL import Image, ImageFile
 
 from nsfwscan.errors import DecodeError
+from nsfwscan.images.formats.exif import orientation_of
 from nsfwscan.results import FailReason, ImageFacts
 
 if TYPE_CHECKING:
@@ -29,8 +30,6 @@ MAX_PIXELS = 64 * MEGA
 BYTES_PER_PIXEL = 9
 """What one pixel costs at the peak beside the file, unless a format says otherwise: Pillow keeps
 RGB in four bytes, and alpha needs a second copy."""
-
-_ORIENTATION_TAG = 0x0112
 
 # In what a plugin says of a header: not broken, only beyond it.
 _ODD_NOT_BROKEN = ("unsupported", "not supported", "cannot handle", "unknown", "not installed")
@@ -62,6 +61,8 @@ class Picture:
     """How many things there are to show: the frames, and more where viewers differ."""
     memory: int
     """Bytes that the pixels will take at the peak, beside the file."""
+    seconds = 0.0
+    """Processor time it may take beyond what any picture has."""
     sequential = False
     """Whether a view needs all views before it, so that skipping some saves nothing."""
     missing: str = ""
@@ -108,7 +109,7 @@ class PillowPicture(Picture, Generic[Plugin]):
         return Frame(
             self.image,
             self.image.info.get("icc_profile") or b"",
-            exif_orientation(self.image.info.get("exif") or b""),
+            orientation_of((self.image.info.get("exif") or b"").removeprefix(b"Exif\0\0")),
         )
 
     def skip(self, view: int) -> None:
@@ -132,23 +133,6 @@ def open_with(plugin: type[Plugin], content: bytes) -> Plugin:
         odd = any(word in message.lower() for word in _ODD_NOT_BROKEN)
         reason = FailReason.UNSUPPORTED if odd else FailReason.CORRUPT
         raise DecodeError(reason, message) from error
-
-
-def exif_orientation(exif: bytes) -> int:
-    """Return the orientation, 1 to 8, in an EXIF block (with or without its six leading bytes).
-
-    1 where it says none, or what makes no sense: broken metadata does not make the pixels
-    unreadable.
-    """
-    if not exif:
-        return 1
-    try:
-        block = Image.Exif()
-        block.load(exif)
-        found = int(block.get(_ORIENTATION_TAG, 1))
-    except Exception:  # noqa: BLE001 - hostile metadata makes Pillow raise anything
-        return 1
-    return found if 1 <= found <= 8 else 1
 
 
 def check_pixels(width: int, height: int, limit: int) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from nsfwscan.errors import DecodeError
-from nsfwscan.images.formats.picture import exif_orientation
+from nsfwscan.images.formats.exif import orientation_of
 from nsfwscan.images.formats.transfer import (
     SRGB_CURVE,
     SRGB_PRIMARIES,
@@ -54,8 +54,6 @@ _GAMMA_TOLERANCE = 0.01
 """Relative difference from 1 / 2.2 up to which gAMA says sRGB; it moves no level by more than 1."""
 
 _XY_TOLERANCE = 0.001
-
-_TIFF_HEADERS = (b"II*\0", b"MM\0*")
 
 
 class Header(NamedTuple):
@@ -303,8 +301,7 @@ class _Metadata:
                 raise DecodeError(FailReason.CORRUPT, "there is no palette")
             png.palette = self._palette
         exif = self._found.get(b"eXIf", b"")
-        if exif.startswith(_TIFF_HEADERS):
-            png.orientation = exif_orientation(b"Exif\0\0" + exif)
+        png.orientation = orientation_of(exif)
         browsers = Way(self._found.get(b"tRNS", b""), self._colour())
         # Most viewers that are no browsers follow profiles at best.
         others = Way(self._strict_transparency or b"", Colour(self._strict_profile))
