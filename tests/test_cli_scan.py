@@ -11,8 +11,7 @@ import os
 import socket
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -168,15 +167,6 @@ def test_links_are_skipped_or_followed_once(call: Call, pictures: Path) -> None:
         "gone.png": "vanished",
     }
     assert len(followed.records) == 5
-
-
-@pytest.fixture
-def elsewhere(tmp_path: Path) -> Iterator[Path]:
-    """A folder on another file system than `tmp_path`."""
-    if not os.path.isdir("/dev/shm") or os.stat("/dev/shm").st_dev == tmp_path.stat().st_dev:
-        pytest.skip("there is no second file system at hand")
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
-        yield Path(folder)
 
 
 def test_one_file_system(call: Call, pictures: Path, elsewhere: Path, paint: Paint) -> None:

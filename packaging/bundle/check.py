@@ -23,7 +23,7 @@ MAY_BE_MISSING = {
     "of another system": (
         r"_overlapped|_scproxy|_winapi|_winreg|winreg|msvcrt|nt|vms_lib|java(\..*)?|org(\..*)?|"
         r"jnius|_watchdog_fsevents|win32evtlog(util)?|psutil\._ps\w+|psutil\._psutil_\w+|"
-        r"win32com(\..*)?|pywintypes|pythoncom|Foundation|"
+        r"win32com(\..*)?|pywintypes|pythoncom|Foundation|ctypes\.macholib(\..*)?|"
         r"fcntl|grp|pwd|posix|resource|termios|syslog|_posixsubprocess|_posixshmem"
     ),
     "of another Python": (
