@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
         print(f"quantize: {error}", file=sys.stderr)
         if error.hint:
             print(f"  {error.hint}", file=sys.stderr)
-        return error.exit_code
+        return 2
     except ModuleNotFoundError as error:
         extra = _MISSING.get((error.name or "").partition(".")[0])
         if extra is None:

@@ -90,7 +90,7 @@ def test_could_not_run_goes_before_flagged(call: Call, pictures: Path, tmp_path:
     assert done == Done(
         2, "", f"nsfwscan: {tmp_path}/nowhere does not exist\n  check the spelling of the path\n"
     )
-    assert call("scan", pictures, "--exit-zero", "--model", "nothing").code == 2
+    assert call("scan", pictures, "--exit-zero", "--model", "nothing").code == 4
 
 
 # Which files
@@ -489,7 +489,7 @@ def test_output_keeps_what_was_there_when_the_scan_cannot_run(
 ) -> None:
     (tmp_path / "result").write_text("old")
     done = call("scan", "-o", tmp_path / "result", "--model", "nothing", pictures)
-    assert done.code == 2
+    assert done.code == 4
     assert (tmp_path / "result").read_text() == "old"
     assert {one.name for one in tmp_path.iterdir()} == {"result", "pictures"}
 
@@ -617,7 +617,7 @@ def test_a_home_that_cannot_be_written_costs_one_warning_C6(pictures: Path, home
 def test_offline_with_nothing_installed(call: Call, pictures: Path, tiny: Path) -> None:
     tiny.rename(tiny.with_name(".gone"))
     done = call("scan", "--offline", pictures)
-    assert (done.code, done.out) == (2, "")
+    assert (done.code, done.out) == (4, "")
     assert "no model is installed, and the network is not to be used" in done.err
     assert "--offline" in done.err.splitlines()[1]
 
@@ -639,7 +639,7 @@ def test_a_model_that_is_not_there(
 ) -> None:
     monkeypatch.chdir(pictures)
     done = call("scan", "--offline", "--model", model, pictures)
-    assert (done.code, done.out) == (2, "")
+    assert (done.code, done.out) == (4, "")
     assert message in done.err.splitlines()[0]
     assert hint in done.err.splitlines()[1]
 

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import tiny_model
 from conftest import Paint
-from shell import PROGRAM, Call, own_mounts, own_users
+from shell import PROGRAM, Call, own_users
 from sizes import trials
 from tiny_model import GREEN, RED
 from watch_fakes import tree
@@ -184,7 +184,7 @@ def test_the_log_says_why_a_watcher_ended(call: Call, root: Path, tmp_path: Path
     package = Path(tiny_model.write_package(str(tmp_path / "models")))
     (package / "model.onnx").write_bytes(b"no graph")
     done = call("watch", "--once", "--model", package, root)
-    assert done.code == 2
+    assert done.code == 4
     (last,) = Path(locations.log_file()).read_text().splitlines()[-1:]
     assert "ERROR the watcher ends: " in last
     assert "model.onnx" in last
@@ -357,7 +357,7 @@ def test_W6_a_disk_that_is_unplugged_is_waited_for(root: Path, tmp_path: Path) -
     for at in range(20):
         write(disk / f"{at}.jpg", b"%d" % at)
     write(root / "here.jpg", b"here")
-    wrap = after(f"mount --bind {disk} {usb}", own_mounts())
+    wrap = after(f"mount --bind {disk} {usb}", own_users())
     with watching(root, usb, wrap=wrap) as watch:
 
         def in_there(*command: str | Path) -> None:
