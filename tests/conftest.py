@@ -21,7 +21,8 @@ from skips import pytest_make_collect_report, pytest_runtest_makereport
 __all__ = ["pytest_make_collect_report", "pytest_runtest_makereport"]  # pytest finds them here
 
 Colour = tuple[int, int, int]
-_FORGOTTEN = ("NSFWSCAN_", "HF_", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_", "XDG_STATE_")
+_FORGOTTEN = ("NSFWSCAN_", "HF_", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_", "XDG_STATE_",
+              "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR")  # fmt: skip
 """Variables that change what nsfwscan does, or where."""
 _SETTLED_S = 3600
 """A picture this old is past every rule about files that may still be changing."""
