@@ -323,7 +323,7 @@ def test_c6_a_read_only_file_system_is_read_but_not_written(tmp_path: Path, mode
     write = shlex.join(library_writer.command(path, 0, BATCH, mode))
     read = shlex.join([sys.executable, "-c", READ_AND_TRY_TO_WRITE, str(path)])
     child = in_a_small_file_system(
-        f'{write}; mount -o remount,ro "$folder"; {read}; {write}', tmp_path
+        f'{write}; mount -o remount,bind,ro "$folder"; {read}; {write}', tmp_path
     )
     stdout = assert_said_plainly(child)
     assert stdout.splitlines()[2:4] == [

@@ -78,10 +78,10 @@ def test_a_tree_is_as_it_was_after_1000_pictures_went_and_came_back(
     for n in range(number + 50):
         name = rng.choice(["é\n{}", "-{}", " {} ", "{}.b", "caf\udce9{}"]).format(n)
         path = picture(tree / f"{n % 7}" / f"{n % 3}" / f"{name}.jpg", rng.randbytes(n * 5))
-        os.utime(path, ns=(rng.randrange(2 * 10**18), rng.randrange(2 * 10**18)))
-        path.chmod(rng.choice([0o600, 0o644, 0o444, 0o755]))
         if n % 5 == 0:
             os.setxattr(path, "user.note", rng.randbytes(20))
+        os.utime(path, ns=(rng.randrange(2 * 10**18), rng.randrange(2 * 10**18)))
+        path.chmod(rng.choice([0o600, 0o644, 0o444, 0o755]))
         if n >= 50:
             flagged.append(path)
     for sub in tree.rglob("*"):
