@@ -90,7 +90,7 @@ def own_mounts() -> list[str]:
     """Return what to put before a command so that it may mount what nobody else sees."""
     ways: list[list[str]] = [["--user", "--map-root-user"]]
     if os.geteuid() == 0:
-        ways.insert(0, [])  # in a chroot root may do this, and make no user namespace
+        ways.insert(0, [])  # a container may let root mount, and allow no user namespaces
     return _unshared(ways, "mount -t tmpfs none /", "this machine allows no mounts of one's own")
 
 
