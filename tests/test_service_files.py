@@ -130,6 +130,7 @@ def test_systemd_reads_back_what_was_meant() -> None:
 def verify(tmp_path: Path) -> Callable[[str], tuple[str, str]]:
     """Return systemd's own judgement of a unit: what it understood, and what it complains of."""
     checker = tool("systemd-analyze", "systemd")
+    tool("kill", "procps")  # a unit starts it, and systemd looks for it
 
     def run(text: str) -> tuple[str, str]:
         (tmp_path / UNIT).write_text(text)
