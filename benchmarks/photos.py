@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import glob
+import importlib.util
 import json
 import os
 import random
@@ -52,6 +53,11 @@ WHEELS = {
     "ultralytics==8.4.190": ("ultralytics/assets/*.jpg",),
 }
 """Photographs in wheels of the Python package index: requirement -> patterns of members."""
+
+PACKAGED = (
+    "astronaut.png camera.png chelsea.png coffee.png hubble_deep_field.jpg retina.jpg rocket.jpg"
+).split()
+"""Photographs in the wheel of scikit-image, all in the public domain or under CC0."""
 
 DEBS = {
     "mate-backgrounds": ("usr/share/backgrounds/mate/nature/*.jpg",),
@@ -103,15 +109,16 @@ def photographs(*folders: str) -> list[str]:
     return sorted(found, key=lambda path: (os.path.basename(path), path))
 
 
-def at_hand() -> list[str]:
-    """Return the photographs that were gathered, or else those of Debian packages installed here.
+def packaged() -> list[str]:
+    """Return the paths of the photographs in scikit-image, which the extra `dev` installs.
 
-    Fetches nothing; may be empty.
+    They are the same on every machine. Raises `ModuleNotFoundError` without scikit-image.
     """
-    installed = [
-        glob.glob(os.path.join("/", one)) for patterns in DEBS.values() for one in patterns
-    ]
-    return photographs(GATHERED) or sorted(path for found in installed for path in found)
+    found = importlib.util.find_spec("skimage")  # importing it would load scipy
+    if found is None or not found.submodule_search_locations:
+        raise ModuleNotFoundError("No module named 'skimage'; install the extra dev")
+    folder = os.path.join(found.submodule_search_locations[0], "data")
+    return [os.path.join(folder, name) for name in PACKAGED]
 
 
 def make(folder: str, sources: list[str], count: int, seed: int = 1) -> list[str]:

@@ -24,7 +24,7 @@
     └── DecodeError            one picture cannot be decoded; the scanner turns it into `Failed`
 
 Each has a message that names the thing, and a `hint` that names the next step. All of them but
-`DecodeError` end a command with exit code 2: it could not run.
+`DecodeError` end a command: with exit code 4 when there is no model to work with, else with 2.
 """
 
 from __future__ import annotations
@@ -76,6 +76,8 @@ class ServiceError(NsfwscanError):
 
 class ModelError(NsfwscanError):
     """Something about a model."""
+
+    exit_code = 4
 
 
 class ManifestError(ModelError):

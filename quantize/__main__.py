@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> int:
         _say(f"quantize: {error}")
         if error.hint:
             _say(f"  {error.hint}")
-        return error.exit_code
+        return 2
     except OSError as error:
         _say(f"quantize: {error}")
         return 2

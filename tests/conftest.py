@@ -4,31 +4,63 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Protocol
 
 import pytest
 import tiny_model
 from PIL import Image
+from skips import pytest_make_collect_report, pytest_runtest_makereport
+
+__all__ = ["pytest_make_collect_report", "pytest_runtest_makereport"]  # pytest finds them here
 
 Colour = tuple[int, int, int]
+_FORGOTTEN = ("NSFWSCAN_", "HF_", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_", "XDG_STATE_",
+              "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR")  # fmt: skip
+"""Variables that change what nsfwscan does, or where."""
 _SETTLED_S = 3600
 """A picture this old is past every rule about files that may still be changing."""
+
+
+def pytest_configure() -> None:
+    """Undo what nohup and CI systems set for this process, which every child would inherit."""
+    os.umask(0o022)
+    if os.name != "posix":
+        return
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    # Python itself ignores these two, and `subprocess` resets them.
+    for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, _HANDLERS.get(number, signal.SIG_DFL))
+
+
+_HANDLERS: dict[int, Callable[[int, FrameType | None], None]] = {}
+"""In place of the default, in this process alone: children never inherit a handler."""
+if os.name == "posix":
+    _HANDLERS[signal.SIGINT] = signal.default_int_handler
+    _HANDLERS[signal.SIGHUP] = lambda *_: None  # nohup still holds for pytest
 
 
 @pytest.fixture(autouse=True)
 def home(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Path]:
-    """Give each test models, a library and a configuration of its own, and no hub."""
+    """Give each test a home, models, a library and a configuration of its own, and no hub."""
     for name in list(os.environ):
-        if name.startswith(("NSFWSCAN_", "HF_")) and not name.startswith("NSFWSCAN_TEST_"):
+        if name.startswith(_FORGOTTEN) and not name.startswith("NSFWSCAN_TEST_"):
             monkeypatch.delenv(name)
     folder = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("NSFWSCAN_HOME", str(folder))
+    # Quarantines are searched for in the home and the working folder, and above both.
+    somebody = tmp_path_factory.mktemp("somebody")
+    monkeypatch.setenv("USERPROFILE" if sys.platform == "win32" else "HOME", str(somebody))
+    monkeypatch.chdir(somebody)
     # Nothing listens there: a test that should not use the network fails at once.
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     yield folder
@@ -41,6 +73,18 @@ def home(
 def tiny(home: Path) -> Path:
     """Install the tiny model in the test's home and return its package folder."""
     return Path(tiny_model.write_package(str(home / "models")))
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[Path]:
+    """Return a folder on another file system than `tmp_path`."""
+    places = ["/dev/shm", "/run/lock", "/var/tmp", os.getcwd(), os.path.expanduser("~")]
+    for place in [os.environ.get("XDG_RUNTIME_DIR", "/dev/shm"), *places]:
+        if os.access(place, os.W_OK | os.X_OK) and os.stat(place).st_dev != tmp_path.stat().st_dev:
+            with tempfile.TemporaryDirectory(dir=place, prefix="nsfwscan-test-") as folder:
+                yield Path(folder)
+            return
+    pytest.skip("no second file system is at hand")
 
 
 class Paint(Protocol):

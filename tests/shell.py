@@ -69,14 +69,54 @@ def start(
     return subprocess.Popen([*program, *arguments], start_new_session=True, **{**pipes, **options})
 
 
+def tool(name: str, package: str) -> str:
+    """Return the path of a program, or skip the test. `package` is the one of Debian with it."""
+    path = shutil.which(name)
+    if path is None:
+        pytest.skip(_not_installed(name, package))
+    return path
+
+
+def needs(name: str, package: str) -> pytest.MarkDecorator:
+    """Return a mark that skips a test where a program is missing."""
+    return pytest.mark.skipif(shutil.which(name) is None, reason=_not_installed(name, package))
+
+
+def _not_installed(name: str, package: str) -> str:
+    return f"{name} is not installed (Debian: {package})"
+
+
+def own_mounts() -> list[str]:
+    """Return what to put before a command so that it may mount what nobody else sees."""
+    ways: list[list[str]] = [["--user", "--map-root-user"]]
+    if os.geteuid() == 0:
+        ways.insert(0, [])  # a container may let root mount, and allow no user namespaces
+    return _unshared(ways, "mount -t tmpfs none /", "this machine allows no mounts of one's own")
+
+
+def own_users() -> list[str]:
+    """Return what to put before a command so that it is root of namespaces of its own."""
+    ways = [["--user", "--map-root-user"]]
+    return _unshared(ways, "true", "this machine allows no user namespaces")
+
+
+def _unshared(ways: list[list[str]], trial: str, otherwise: str) -> list[str]:
+    unshare = tool("unshare", "util-linux")
+    for way in ways:
+        wrap = [unshare, *way, "--mount"]
+        if not subprocess.run([*wrap, "sh", "-c", trial], capture_output=True).returncode:
+            return wrap
+    pytest.skip(otherwise)
+
+
 def without_privileges() -> list[str]:
     """Return what to put before a command so that permissions hold for it, also for root."""
     if not hasattr(os, "geteuid"):
         pytest.skip("this system has no permission bits")
     if os.geteuid() != 0:
         return []
-    setpriv = shutil.which("setpriv")
-    if setpriv is None:
-        pytest.skip("root may read everything, and setpriv is not there to change that")
     rights = "-dac_override,-dac_read_search"
-    return [setpriv, f"--bounding-set={rights}", f"--inh-caps={rights}"]
+    wrap = [tool("setpriv", "util-linux"), f"--bounding-set={rights}", f"--inh-caps={rights}"]
+    if subprocess.run([*wrap, "true"], capture_output=True).returncode:
+        pytest.skip("root may read everything, and setpriv cannot change that")
+    return wrap

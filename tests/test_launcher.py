@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import zlib
@@ -14,6 +13,7 @@ import pytest
 from bundle import launcher
 from bundle.damage import DAMAGES
 from bundle.errors import BuildError
+from shell import needs
 
 from nsfwscan import bundled
 
@@ -22,7 +22,7 @@ MAIN = f'#!/bin/sh\necho "$$ ${bundled.CHECKED}" "$@"\nexit 7\n'
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="only a bundle for Linux has a launcher"),
-    pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler"),
+    needs("cc", "gcc"),
 ]
 
 

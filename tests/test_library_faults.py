@@ -28,6 +28,7 @@ from library_facts import (
     known_numbers,
     write_numbers,
 )
+from shell import needs, own_mounts
 from sizes import trials as at_size
 
 from nsfwscan.errors import LibraryTooNew, LibraryUnavailable
@@ -270,7 +271,7 @@ def assert_nothing_acknowledged_is_lost(path: Path, stdout: str) -> None:
         assert library.verify()[1:] == (0, False)
 
 
-@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace to make writes fail")
+@needs("strace", "strace")
 @pytest.mark.timeout(1800)
 def test_c6_any_write_may_fail_with_any_error(tmp_path: Path) -> None:
     rng = random.Random(6)
@@ -302,24 +303,11 @@ def test_c6_any_write_may_fail_with_any_error(tmp_path: Path) -> None:
 def in_a_small_file_system(script: str, path: Path) -> subprocess.Popen[str]:
     """Run a shell script in a namespace of its own where $folder is a file system of 300 KB."""
     return library_writer.start(
-        *("unshare", "--user", "--map-root-user", "--mount", "sh", "-ec"),
+        *(*own_mounts(), "sh", "-ec"),
         f'folder={path}; mount -t tmpfs -o size=300k none "$folder"; {script}',
     )
 
 
-def has_namespaces() -> bool:
-    if not shutil.which("unshare"):
-        return False
-    probe = ["unshare", "--user", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "x", "/mnt"]
-    return subprocess.run(probe, capture_output=True, check=False).returncode == 0
-
-
-needs_namespaces = pytest.mark.skipif(
-    not has_namespaces(), reason="needs user namespaces for a file system of its own"
-)
-
-
-@needs_namespaces
 @pytest.mark.parametrize("mode", ["wal", "delete"])
 def test_c6_a_full_disk_is_unavailable_with_a_hint(tmp_path: Path, mode: str) -> None:
     write = shlex.join(library_writer.command("library.sqlite3", 0, 600 * BATCH, mode))
@@ -329,14 +317,13 @@ def test_c6_a_full_disk_is_unavailable_with_a_hint(tmp_path: Path, mode: str) ->
     assert "free some space" in stdout
 
 
-@needs_namespaces
 @pytest.mark.parametrize("mode", ["wal", "delete"])
 def test_c6_a_read_only_file_system_is_read_but_not_written(tmp_path: Path, mode: str) -> None:
     path = tmp_path / "library.sqlite3"
     write = shlex.join(library_writer.command(path, 0, BATCH, mode))
     read = shlex.join([sys.executable, "-c", READ_AND_TRY_TO_WRITE, str(path)])
     child = in_a_small_file_system(
-        f'{write}; mount -o remount,ro "$folder"; {read}; {write}', tmp_path
+        f'{write}; mount -o remount,bind,ro "$folder"; {read}; {write}', tmp_path
     )
     stdout = assert_said_plainly(child)
     assert stdout.splitlines()[2:4] == [

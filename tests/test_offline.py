@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import tiny_model
-
-_NO_STRACE = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+from shell import needs
 
 _SCORE_FOR_A_WHILE = """
 import sys, time
@@ -23,7 +21,7 @@ while time.monotonic() < until:
 """
 
 
-@_NO_STRACE
+@needs("strace", "strace")
 @pytest.mark.slow
 def test_M5_no_socket_is_opened_while_pictures_are_scored(
     tiny: Path, paint, tmp_path: Path
@@ -44,7 +42,7 @@ def test_M5_no_socket_is_opened_while_pictures_are_scored(
     assert not cache.exists()
 
 
-@_NO_STRACE
+@needs("strace", "strace")
 def test_M5_an_offline_scan_opens_no_socket(tiny: Path, paint, tmp_path: Path) -> None:
     paint(tmp_path / "pictures" / "red.png", tiny_model.RED)
     trace = tmp_path / "trace"

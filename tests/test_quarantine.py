@@ -9,9 +9,7 @@ import random
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,7 @@ from quarantine_worker import REASON, facts, move_in, restore_all, scanned, vaul
 from shell import without_privileges
 from sizes import trials
 
-from nsfwscan.actions import moves, recovery, vault
+from nsfwscan.actions import moves, quarantine, recovery, vault
 from nsfwscan.actions.giveback import delete, verify
 from nsfwscan.actions.quarantine import Quarantines, candidates, own_paths
 from nsfwscan.actions.scored_file import ScoredFile, Unwilling, digest
@@ -43,15 +41,6 @@ def q(tmp_path: Path) -> Path:
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "pictures").mkdir()
     return tmp_path / "pictures"
-
-
-@pytest.fixture
-def elsewhere(tmp_path: Path) -> Iterator[Path]:
-    """Return a folder on another file system than `tmp_path`."""
-    if not os.path.isdir("/dev/shm") or os.stat("/dev/shm").st_dev == tmp_path.stat().st_dev:
-        pytest.skip("there is no second file system")
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as path:
-        yield Path(path)
 
 
 def picture(path: Path, content: bytes = b"a picture") -> Path:
@@ -90,10 +79,10 @@ def test_a_tree_is_as_it_was_after_1000_pictures_went_and_came_back(
     for n in range(number + 50):
         name = rng.choice(["é\n{}", "-{}", " {} ", "{}.b", "caf\udce9{}"]).format(n)
         path = picture(tree / f"{n % 7}" / f"{n % 3}" / f"{name}.jpg", rng.randbytes(n * 5))
-        os.utime(path, ns=(rng.randrange(2 * 10**18), rng.randrange(2 * 10**18)))
-        path.chmod(rng.choice([0o600, 0o644, 0o444, 0o755]))
         if n % 5 == 0:
             os.setxattr(path, "user.note", rng.randbytes(20))
+        os.utime(path, ns=(rng.randrange(2 * 10**18), rng.randrange(2 * 10**18)))
+        path.chmod(rng.choice([0o600, 0o644, 0o444, 0o755]))
         if n >= 50:
             flagged.append(path)
     for sub in tree.rglob("*"):
@@ -737,7 +726,7 @@ def test_a_rename_never_overwrites(folder: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_topmost_folder_that_is_ours_holds_the_quarantine(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deep = folder / "a" / "b"
     deep.mkdir(parents=True)
@@ -746,7 +735,12 @@ def test_the_topmost_folder_that_is_ours_holds_the_quarantine(
     def access(path: str, mode: int) -> bool:
         return str(path).startswith(str(folder)) and real(path, mode)
 
+    def above(path: str) -> list[str]:  # what is further up is not this test's
+        return [one for one in really_above(path) if one.startswith(str(tmp_path))]
+
+    really_above = quarantine.above
     monkeypatch.setattr(os, "access", access)
+    monkeypatch.setattr(quarantine, "above", above)
     assert candidates(str(deep)) == [str(folder), str(folder / "a"), str(deep)]
     folder.chmod(0o777)  # anybody could put another folder in the quarantine's place
     assert candidates(str(deep)) == [str(folder / "a"), str(deep), str(folder)]
@@ -761,7 +755,7 @@ def test_the_topmost_folder_that_is_ours_holds_the_quarantine(
     # What is not a folder of ours does not serve.
     shutil.rmtree(found.folder)
     assert [one.path for one in again.away()] == [found.folder]
-    Path(found.folder).symlink_to("/tmp")
+    Path(found.folder).symlink_to(tmp_path)
     assert Quarantines(None, warnings.append).for_picture(str(deep / "x.jpg")).folder == str(
         folder / "a" / QUARANTINE_NAME
     )

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import quarantine_worker as worker
+from shell import needs
 from sizes import AT_FULL_SIZE, trials
 
 from nsfwscan import locations
@@ -20,10 +19,7 @@ FILE_CALLS = "%file,%desc"
 """What may change a disk, or see it changed. Between two of these nothing there happens."""
 
 pytestmark = [
-    pytest.mark.skipif(
-        sys.platform != "linux" or shutil.which("strace") is None,
-        reason="needs strace to kill at a system call",
-    ),
+    needs("strace", "strace"),
     pytest.mark.timeout(3600 if AT_FULL_SIZE else 120),
 ]
 
@@ -32,15 +28,6 @@ pytestmark = [
 def server() -> Iterator[worker.Server]:
     with worker.server() as running:
         yield running
-
-
-@pytest.fixture
-def elsewhere(tmp_path: Path) -> Iterator[Path]:
-    """Return a folder on another file system than `tmp_path`."""
-    if not os.path.isdir("/dev/shm") or os.stat("/dev/shm").st_dev == tmp_path.stat().st_dev:
-        pytest.skip("there is no second file system")
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
-        yield Path(folder)
 
 
 @pytest.fixture(params=["rename", "copy"])

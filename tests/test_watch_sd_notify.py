@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,17 +18,15 @@ if not hasattr(socket, "AF_UNIX"):
 
 @pytest.fixture(params=["file", "abstract"])
 def manager(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[socket.socket]:
     """Listen as systemd does, on a socket with a file and on one without."""
-    # The address of such a socket may have a hundred characters, fewer than pytest's folders.
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener,
-    ):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.settimeout(5)
         if request.param == "file":
-            listener.bind(address := str(Path(folder) / "notify"))
+            # Such an address may have a hundred characters, fewer than a temporary folder's path.
+            monkeypatch.chdir(tmp_path)
+            listener.bind(address := "notify")
         else:
             listener.bind(f"\0nsfwscan-test-{os.getpid()}")
             address = f"@nsfwscan-test-{os.getpid()}"

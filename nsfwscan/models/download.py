@@ -240,7 +240,7 @@ class _Download:
 
     def _clear_away(self) -> None:
         """Delete the file when it is of no use; only once it is closed, as Windows wants it."""
-        if self._spoilt:
+        if self._spoilt or _size(self._target) == 0:
             _remove(self._target)
             _remove(self._etag_path)
             self._spoilt = False

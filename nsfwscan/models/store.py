@@ -152,9 +152,14 @@ class ModelStore:
         with self._changing():
             if present := self._sound(entry.package):  # another process was faster
                 return present
-            with self._staging() as staging:
-                artefacts = self._fetch(entry.origin, staging)
-                return self._commit_entry(staging, entry, artefacts, replace=False)
+            try:
+                with self._staging() as staging:
+                    artefacts = self._fetch(entry.origin, staging)
+                    return self._commit_entry(staging, entry, artefacts, replace=False)
+            except KeyboardInterrupt:
+                self.say("")  # a terminal has just written ^C
+                self.say(f"Interrupted; {entry.name} is not installed.")
+                raise
 
     def remove(self, name: str) -> str:
         """Delete a package, sound or broken, by its name or folder name; return that folder.
@@ -309,7 +314,9 @@ class ModelStore:
             raise ModelError(
                 f"the model folder {self.folder} cannot be changed: "
                 f"{'the disk is full' if full else error.strerror or error}",
-                hint="make room, or set NSFWSCAN_HOME to a folder that can be written",
+                hint="make room, or set NSFWSCAN_HOME to a folder on another disk"
+                if full
+                else "set NSFWSCAN_HOME to a folder that can be written",
             ) from error
 
     def _clear_away(self) -> None:

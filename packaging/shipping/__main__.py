@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -10,11 +11,17 @@ import tempfile
 from enum import StrEnum
 from typing import Annotated
 
-import typer
+try:
+    import typer
 
-from shipping import archive, deb, licences, sbom
-from shipping.errors import ShippingError
-from shipping.stage import CHECKOUT, stage
+    from shipping import archive, deb, licences, sbom
+    from shipping.errors import ShippingError
+    from shipping.stage import CHECKOUT, stage
+except ModuleNotFoundError as error:
+    sys.exit(
+        f"ship: {sys.executable} has no module {error.name}; install the extra in the checkout: "
+        f"{shlex.quote(sys.executable)} -m pip install '.[ship]'; or set PYTHON to another Python"
+    )
 
 
 class What(StrEnum):
@@ -68,13 +75,20 @@ def source_date_epoch() -> int:
     """Return the time to give to everything, in seconds. Raises `ShippingError`."""
     given = os.environ.get("SOURCE_DATE_EPOCH", "")
     if not given:
-        asked = [shutil.which("git") or "git", "-C", CHECKOUT, "log", "-1", "--format=%ct"]
+        # Its owner may be another user. git refuses that, since it would obey the checkout's
+        # configuration; but this very program is the checkout's, too.
+        asked = [shutil.which("git") or "git", "-c", f"safe.directory={CHECKOUT}", "-C", CHECKOUT]
         try:
-            given = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
-        except (OSError, subprocess.CalledProcessError):
+            done = subprocess.run(
+                [*asked, "log", "-1", "--format=%ct"], capture_output=True, text=True, check=True
+            )
+        except (OSError, subprocess.CalledProcessError) as error:
+            said = getattr(error, "stderr", "") or str(error)
             raise ShippingError(
-                "this is no git checkout, so set SOURCE_DATE_EPOCH: seconds since 1970"
+                "set SOURCE_DATE_EPOCH (seconds since 1970), since git does not tell the time of "
+                f"the last commit: {said.strip().partition(chr(10))[0]}"
             ) from None
+        given = done.stdout.strip()
     if not given.isdigit():
         raise ShippingError(f"SOURCE_DATE_EPOCH is {given!r}, not a number of seconds")
     return int(given)
