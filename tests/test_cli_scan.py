@@ -822,7 +822,10 @@ def test_a_model_by_its_path(call: Call, pictures: Path, tiny: Path, tmp_path: P
         (["--jobs", "-1"], "invalid value for '--jobs'"),
         (["--threads", "1.5"], "invalid value for '--threads'"),
         (["--format", "xml"], "'xml' is not one of 'table', 'json', 'jsonl', 'csv', 'paths0'"),
-        (["--only", "safe"], "'safe' is not one of 'flagged', 'review', 'failed', 'all'"),
+        (
+            ["--only", "safe"],
+            "'safe' is not one of 'flagged', 'review', 'partial', 'failed', 'all'",
+        ),
         (["--flag-at", "high"], "invalid value for '--flag-at'"),
         (["--flag-at", "2"], "2 is not between 0 and 1"),
         (["--flag-at", "nan"], "'nan' is not a number"),
