@@ -56,7 +56,7 @@ def test_labels_that_are_not_known_need_the_users_word(
     checkpoint = tmp_path / "mini"
     vit_fixture.make(str(checkpoint), size="mini", patch=8, image=32, labels=("a b", "c", "-d"))
     build = ["models", "build", str(checkpoint), "--recipe", "float", "--offline"]
-    assert main(build) == 2
+    assert main(build) == 4
     assert "which of the labels a b, c, -d" in capfd.readouterr().err
     assert main([*build, "--unsafe-label", "a b", "--unsafe-label=-d"]) == 0
     assert "unsafe: a b, -d; safe: c." in capfd.readouterr().err

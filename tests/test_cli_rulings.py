@@ -280,7 +280,7 @@ def test_near_finds_the_same_picture_in_another_size_quality_and_format(
     assert near["sha256"] == records["original.jpg"]["sha256"]
     assert 0 <= near["distance"] <= 6
     table = call("scan", "--offline", place).out
-    assert f"a person, of one like it ({original})" in table
+    assert f"a person, for a similar picture ({original})" in table
     call("allow", place / "small.jpg")
     found = deciders(call, place)
     assert found["small.jpg"] == ("safe", "person"), "the content itself goes first"

@@ -133,7 +133,7 @@ def _by_a_person(result: ScanResult | None) -> str:
             if near is None:
                 return "  (decided by a person)"
             of = readable(near.path) or near.sha256.hex()[:12]
-            return f"  (decided by a person, of one like it: {of})"
+            return f"  (decided by a person, for a similar picture: {of})"
         case Failed() if result.ruling is not None:
             return "  (decided by a person)"
         case _:
