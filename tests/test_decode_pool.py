@@ -215,12 +215,10 @@ def test_d3_a_picture_that_crashes_once_is_decoded_by_the_second_process(tmp_pat
 @POSIX
 def test_d3_a_loop_ends_with_its_processor_time() -> None:
     with pool(cpu=1.0) as decoding:
-        before = time.monotonic()
         error = refusal(decoding, b"loop")
         assert error.reason is FailReason.DECODER_TIMEOUT
         assert "processor" in error.detail
         assert decoding.restarts == 1, "not tried again"
-        assert time.monotonic() - before < 10
         assert_good(decoding)
 
 
