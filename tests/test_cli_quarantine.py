@@ -179,6 +179,7 @@ def test_Q7_a_person_is_asked(
     monkeypatch.setattr(ask.typer, "confirm", confirm)
     now = SimpleNamespace(monotonic=lambda: clock[-1] if clock else time.monotonic())
     monkeypatch.setattr(scan_run, "time", now)
+    monkeypatch.setattr(scan_run, "STARTED", time.monotonic())
     done = call("scan", "-a", "quarantine", "--limit-files", "0", pictures)
     assert "red.png" in shown[0]  # which ones, before the question
     assert "red.png" not in done.out  # and once

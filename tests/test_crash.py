@@ -177,7 +177,7 @@ def test_an_error_in_a_thread_ends_the_command(picture: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("limit", "least", "most"), [("RLIMIT_NOFILE", 4, 24), ("RLIMIT_AS", 60 << 20, 400 << 20)]
+    ("limit", "least", "most"), [("RLIMIT_NOFILE", 9, 29), ("RLIMIT_AS", 60 << 20, 400 << 20)]
 )
 def test_low_limits_never_exit_with_the_code_for_flagged(
     picture: Path, limit: str, least: int, most: int

@@ -54,7 +54,7 @@ def scorer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[accuracy.Scorer
 def test_the_files_score_as_what_viewers_show(scorer: accuracy.Scorer) -> None:
     expected = _expected()
     if not expected:
-        pytest.skip("the pictures beside the checkout (NSFWSCAN_TEST_CORPORA) are not there")
+        pytest.skip(f"no corpora at {CORPORA}")
     off, refused = [], []
     for name, shown in expected:
         tolerance = _TRANSFER_TOLERANCE if name in _BY_TRANSFER else _TOLERANCE

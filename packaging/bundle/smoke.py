@@ -150,7 +150,7 @@ def _wrong(bundle: Driven) -> str:
     for arguments, code, said in (
         (["scan", os.path.join(bundle.home, "nowhere")], 2, "nowhere"),
         (["scan", "--flag-at", "2", folder], 2, "flag-at"),
-        (["scan", "--no-such-option", folder], 2, "No such option"),
+        (["scan", "--no-such-option", folder], 2, "no such option"),
         (["scna"], 2, "scan"),
         (["scan", "--offline", "--model", "falconsai", folder], 4, "network"),
         (["scan", "--model", "./nothing", folder], 4, "nothing"),
