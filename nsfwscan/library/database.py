@@ -198,6 +198,19 @@ class Database:
             self._connection = None
 
 
+def is_library(path: str) -> bool:
+    """Return True for a file that says in its header that it is a library of ours.
+
+    See "The Database Header" of SQLite's file format: the application's number is at byte 68.
+    """
+    try:
+        with open(path, "rb") as file:
+            head = file.read(100)
+    except OSError:
+        return False
+    return head[:16] == b"SQLite format 3\0" and head[68:72] == APPLICATION_ID.to_bytes(4, "big")
+
+
 class Damage(sqlite3.DatabaseError):
     """Damage that SQLite did not notice. Raise it in the `work` of a `Database`, not elsewhere."""
 
