@@ -42,6 +42,25 @@ def _below_home(*parts: str) -> str | None:
     return os.path.join(os.path.abspath(os.path.expanduser(home)), *parts) if home else None
 
 
+def make_private(folder: str) -> None:
+    """Make a folder, and those above it that are missing, for this user only, whatever the umask.
+
+    One that is there stays as it is. Raises OSError.
+    """
+    if os.path.isdir(folder):
+        return
+    upper = os.path.dirname(folder)
+    if upper != folder:
+        make_private(upper)
+    try:
+        os.mkdir(folder, 0o700)
+    except FileExistsError:
+        if not os.path.isdir(folder):
+            raise
+    else:
+        os.chmod(folder, 0o700)  # a umask can also take rights of the owner
+
+
 def config_file() -> str:
     """Return the path of the configuration file; it need not exist."""
     return _below_home("config.toml") or os.path.join(

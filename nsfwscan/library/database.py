@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from nsfwscan.errors import LibraryTooNew, LibraryUnavailable
 from nsfwscan.library.migrations import APPLICATION_ID, MIGRATIONS, migrate, schema_version
 from nsfwscan.library.use_lock import UseLock
+from nsfwscan.locations import make_private
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -242,7 +243,7 @@ def _make_file(path: str) -> bool:
     folder = os.path.dirname(path)
     problem = "it is not a file"
     try:
-        os.makedirs(folder, mode=0o700, exist_ok=True)
+        make_private(folder)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     except FileExistsError:
         pass

@@ -239,7 +239,7 @@ class ModelStore:
 
     def _part(self, file: HubFile) -> str:
         folder = os.path.join(self.folder, PARTS)
-        os.makedirs(folder, exist_ok=True)
+        locations.make_private(folder)
         return os.path.join(folder, file.sha256)
 
     def _commit_entry(
@@ -306,7 +306,7 @@ class ModelStore:
     def _changing(self) -> Iterator[None]:
         """Hold the lock of the store, clear away what a killed process left, translate errors."""
         try:
-            os.makedirs(self.folder, exist_ok=True)
+            locations.make_private(self.folder)
             with _locked(os.path.join(self.folder, LOCK), self.say):
                 self._clear_away()
                 yield

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from nsfwscan import locks
 from nsfwscan.errors import AlreadyRunning, NsfwscanError
+from nsfwscan.locations import make_private
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -73,7 +74,7 @@ def is_held(path: str) -> bool:
 
 def _open(path: str) -> locks.Lock:
     try:
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        make_private(os.path.dirname(path))
         return locks.open_lock(path)
     except OSError as error:
         raise NsfwscanError(
