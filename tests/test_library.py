@@ -234,6 +234,34 @@ def test_prune_drops_files_that_are_gone_but_nothing_of_a_folder_that_cannot_be_
         assert library.stats().folders == 1
 
 
+def test_prune_forgets_nothing_of_a_mount_point_whose_disk_is_unplugged(tmp_path: Path) -> None:
+    mount = tmp_path / "stick"
+    (mount / "DCIM").mkdir(parents=True)
+    paths = [str(mount / "0.jpg"), str(mount / "DCIM" / "1.jpg")]
+    with open_library(tmp_path) as library:
+        library.write([FileRow(path, key_of(n), sha256_of(n)) for n, path in enumerate(paths)], [])
+        (mount / "DCIM").rmdir()  # the empty folder in which it was mounted
+        assert library.prune(older_than_days=1) == (0, 0)
+        (mount / "not mounted").touch()
+        assert library.prune(older_than_days=1) == (0, 0)
+        assert list(library.folder(str(mount), SCORER)) == ["0.jpg"]
+        assert list(library.folder(str(mount / "DCIM"), SCORER)) == ["1.jpg"]
+
+
+def test_prune_drops_what_was_written_while_the_clock_was_ahead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_library(tmp_path) as library:
+        with monkeypatch.context() as patch:
+            patch.setattr(time, "time", lambda: 4e9)
+            gone = str(tmp_path / "gone" / "0.jpg")
+            library.write(
+                [FileRow(gone, key_of(0), sha256_of(0))],
+                [OutcomeRow(sha256_of(0), SCORER, outcome_of(0))],
+            )
+        assert library.prune(older_than_days=90) == (1, 1)
+
+
 def test_prune_drops_models_that_are_no_longer_wanted(tmp_path: Path) -> None:
     with open_library(tmp_path) as library:
         fill(library, 20)
