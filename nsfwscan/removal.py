@@ -15,14 +15,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from nsfwscan import locations, locks
-from nsfwscan.actions.quarantine import Quarantines
 from nsfwscan.actions.vault import LOCK_NAME, Vault, look_at
 from nsfwscan.errors import JournalError, NsfwscanError
 from nsfwscan.images.discover import QUARANTINE_NAME
 from nsfwscan.journal import Journal
 from nsfwscan.models.store import LOCK
 from nsfwscan.service.managers import manager
-from nsfwscan.uninstall import Kind, Traces, find, looked_at, nobody, size_of
+from nsfwscan.uninstall import Kind, Traces, find, looked_at, nobody, size_of, vaults
 from nsfwscan.whole_file import replace_file
 
 if TYPE_CHECKING:
@@ -69,9 +68,8 @@ def hindrance() -> NsfwscanError | None:
             "the service is installed, and would write all of it anew",
             hint="run `nsfwscan service uninstall` first",
         )
-    vaults = Quarantines(None, nobody).existing()
     watch = locations.watch_lock()
-    for path in (watch, *_locks(), *(os.path.join(one.folder, LOCK_NAME) for one in vaults)):
+    for path in (watch, *_locks(), *(os.path.join(one.folder, LOCK_NAME) for one in vaults())):
         try:
             if locks.is_in_use(path):
                 return _busy(path)

@@ -81,12 +81,11 @@ def find() -> list[Traces]:
 
 def kept() -> list[Kept]:
     """Return the quarantines that hold pictures, or may, or that cannot be looked into."""
-    quarantines = Quarantines(None, nobody)
     found = [
         Kept(one.path, f"{one.why or 'not there now'}, so it may hold pictures", bool(one.why))
-        for one in quarantines.away()
+        for one in Quarantines(None, nobody).away()
     ]
-    found += [one for vault in quarantines.existing() if (one := looked_at(vault)).why]
+    found += [one for vault in vaults() if (one := looked_at(vault)).why]
     return _unreadable_list() + found
 
 
@@ -169,12 +168,11 @@ def _decisions() -> Iterator[Traces]:
 
 
 def _quarantines() -> Iterator[Traces]:
-    quarantines = Quarantines(None, nobody)
     places = locations.quarantines_file()
     # The list of places leads to the pictures, and goes when there are none.
     if os.path.lexists(places) and not kept():
         yield Traces(Kind.QUARANTINE, places, (places,), tuple(_own_parent(places)))
-    for vault in quarantines.existing():
+    for vault in vaults():
         if looked_at(vault).why:
             continue
         journal = os.path.basename(vault.journal.path)
@@ -192,6 +190,17 @@ def _quarantines() -> Iterator[Traces]:
         yield Traces(
             Kind.QUARANTINE, vault.folder, tuple(files), (*inner, vault.folder), tuple(strangers)
         )
+
+
+def vaults() -> list[Vault]:
+    """Return the quarantines that are there. Raises `NsfwscanError` if that cannot be told."""
+    try:
+        return Quarantines(None, nobody).existing()
+    except OSError as error:
+        raise NsfwscanError(
+            f"a quarantine cannot be looked at, so what is in it is not known: {error}",
+            hint="see to the disk that it is on, and try again",
+        ) from error
 
 
 def looked_at(vault: Vault) -> Kept:
