@@ -104,13 +104,13 @@ class Threads:
 
 
 @contextlib.contextmanager
-def in_threads() -> Iterator[Threads]:
+def in_threads(threads: Threads) -> Iterator[None]:
     """Notice errors that end threads while the block runs."""
     import threading
 
-    threads, before = Threads(), threading.excepthook
+    before = threading.excepthook
     threading.excepthook = threads.hook
     try:
-        yield threads
+        yield
     finally:
         threading.excepthook = before
