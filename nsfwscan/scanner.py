@@ -253,6 +253,8 @@ class Scanner:
             known = self._memory.files(listing.folder, listing.names)
         else:
             known = self._memory.folder(listing.folder)
+            if len(known.names) > len(listing.names):  # of files that were deleted, or left out
+                known = known.only(listing.names)
         same = known.names == listing.names and known.stats == b"".join(listing.keys)
         if same and not listing.loose and not listing.partial:
             # Nothing changed here. The whole folder is counted at once if that is all that is

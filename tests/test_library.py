@@ -6,12 +6,16 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from library_facts import (
+    A_FOLDER,
     SCORER,
     check_view,
     fill,
@@ -24,6 +28,7 @@ from library_facts import (
     sha256_of,
     write_numbers,
 )
+from sizes import trials
 
 from nsfwscan.errors import LibraryUnavailable
 from nsfwscan.library import (
@@ -535,3 +540,30 @@ def test_importing_the_library_loads_no_picture_or_model_code() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.strip() == "[]"
+
+
+@given(st.sets(st.integers(0, A_FOLDER - 1)), st.booleans())
+@settings(max_examples=trials(30, 1000), deadline=None)
+def test_a_view_of_some_files_is_the_view_of_all_without_the_others(
+    wanted: set[int], snapshot: bool
+) -> None:
+    with tempfile.TemporaryDirectory() as folder, open_library(Path(folder)) as library:
+        numbers = range(A_FOLDER)
+        library.write(
+            [FileRow(path_of(n), key_of(n), sha256_of(n)) for n in numbers],
+            [OutcomeRow(sha256_of(n), SCORER, outcome_of(n)) for n in numbers if n % 7],
+        )
+        place = os.path.dirname(path_of(0))
+        if snapshot:
+            library.snapshot([place], SCORER)
+        view = library.folder(place, SCORER)
+        names = [f"{n}.jpg" for n in wanted]
+        some = view.only(names)
+        assert some.names == sorted(names)
+        assert some.stored is snapshot
+        assert list(some.in_order()) == [view[name] for name in sorted(names)]
+        assert dict(some) == {name: view[name] for name in names}
+        assert view.only(view.names) is view
+        again = type(some).from_bytes(some.to_bytes())
+        assert again is not None
+        assert dict(again) == dict(some)

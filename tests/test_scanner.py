@@ -356,6 +356,21 @@ def test_new_thresholds_load_no_model(tree: Path, pool: FakePool, library: Libra
     assert pool.started == 1
 
 
+@pytest.mark.usefixtures("settled", "pool")
+def test_a_file_that_was_deleted_does_not_slow_its_folder_down(
+    tmp_path: Path, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b", "c"):
+        scan_fakes.write(tmp_path / "tree" / f"{name}.jpg", SAFE)
+    options = ScanOptions(count_known_safe=True)
+    list(scan_fakes.scanner(library, options=options).scan([str(tmp_path / "tree")]))
+    (tmp_path / "tree" / "b.jpg").unlink()
+    scan = scan_fakes.scanner(library, options=options)
+    monkeypatch.setattr(scan, "_result", pytest.fail)  # one by one, as in a folder that changed
+    assert list(scan.scan([str(tmp_path / "tree")])) == []
+    assert (scan.tally.safe, scan.tally.cached) == (2, 2)
+
+
 @pytest.mark.usefixtures("settled")
 def test_whole_numbers_do_for_thresholds(tmp_path: Path, pool: FakePool, library: Library) -> None:
     scan_fakes.write(tmp_path / "tree" / "a.jpg", SAFE)
