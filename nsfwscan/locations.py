@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING
 
@@ -58,7 +59,8 @@ def make_private(folder: str) -> None:
         if not os.path.isdir(folder):
             raise
     else:
-        os.chmod(folder, 0o700)  # a umask can also take rights of the owner
+        with contextlib.suppress(OSError):  # of a file system without permissions
+            os.chmod(folder, 0o700)  # a umask can also take rights of the owner
 
 
 def config_file() -> str:

@@ -107,3 +107,14 @@ def test_a_folder_that_somebody_else_is_faster_to_make_serves(
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="exists"):
         locations.make_private(str(tmp_path / "file"))
+
+
+def test_a_file_system_without_permissions_serves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_path: str, _mode: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "chmod", refuse)
+    locations.make_private(str(tmp_path / "a" / "b"))
+    assert (tmp_path / "a" / "b").is_dir()
