@@ -17,21 +17,16 @@ import json
 import os
 import stat
 import sys
-import time
 import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nsfwscan.errors import JournalError
+from nsfwscan.locks import Lock
 from nsfwscan.whole_file import replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
 
 Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
 
@@ -44,6 +39,9 @@ _PATIENCE_S = 30.0
 _FLAGS = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
 # A pipe of that name would block the open for ever.
 _FLAGS |= getattr(os, "O_NONBLOCK", 0)
+_NO_FOLDER_SYNC = frozenset(
+    {errno.EACCES, errno.EBADF, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,20 +73,36 @@ class Journal:
         lines = b"".join(map(_line, records))
         try:
             with self._opened(os.O_RDWR | os.O_CREAT) as file:
-                before = _repair(file)
-                try:
-                    _write(file, lines)
-                    os.fsync(file)
-                    if before == 0:
-                        sync_folder(
-                            os.path.dirname(self.path)
-                        )  # the file's name must be on the disk, too
-                except BaseException:
-                    with contextlib.suppress(OSError):
-                        os.ftruncate(file, before)
-                    raise
+                self._add(file, lines)
         except OSError as error:
             raise self._failure("written", error) from error
+
+    def extend(self, make: Callable[[JournalContents], Sequence[Mapping[str, Json]]]) -> None:
+        """Append what `make` makes of the contents; nobody else appends in between.
+
+        Raises as `append` does, and what `make` raises: then nothing is written.
+        """
+        try:
+            with self._opened(os.O_RDWR | os.O_CREAT) as file:
+                _repair(file)
+                os.lseek(file, 0, os.SEEK_SET)
+                self._add(file, b"".join(map(_line, make(_parse(_read_all(file))))))
+        except OSError as error:
+            raise self._failure("written", error) from error
+
+    def _add(self, file: int, lines: bytes) -> None:
+        before = _repair(file)
+        if not lines:
+            return
+        try:
+            _write(file, lines)
+            os.fsync(file)
+            if before == 0:
+                sync_folder(os.path.dirname(self.path))  # the file's name, too
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.ftruncate(file, before)
+            raise
 
     def read(self) -> JournalContents:
         """Return what the journal holds; nothing when there is no file.
@@ -96,7 +110,7 @@ class Journal:
         Raises `JournalError` when the file is there and cannot be read.
         """
         try:
-            with self._opened(os.O_RDONLY) as file:
+            with self._opened(os.O_RDONLY, shared=True) as file:
                 data = _read_all(file)
         except FileNotFoundError:
             return JournalContents([], ())
@@ -123,23 +137,53 @@ class Journal:
             return False
         return True
 
+    def delete(self, unless: Callable[[JournalContents], bool]) -> bool:
+        """Delete the file unless its contents, looked at under the lock, say not to.
+
+        Returns True if it is gone. Raises `JournalError`.
+        """
+        try:
+            with self._opened(os.O_RDWR) as file:
+                if unless(_parse(_read_all(file))):
+                    return False
+                os.unlink(self.path)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise self._failure("deleted", error) from error
+        return True
+
     @contextlib.contextmanager
-    def _opened(self, flags: int) -> Iterator[int]:
+    def _opened(self, flags: int, *, shared: bool = False) -> Iterator[int]:
         """Open the file and hold its lock. Readers take it too: none sees half an append."""
         for left in reversed(range(_MOST_REPLACED)):
             file = os.open(self.path, flags | _FLAGS, 0o600)
+            lock = Lock(file, self.path)
             try:
-                if not stat.S_ISREG(os.fstat(file).st_mode):
+                self._check(os.fstat(file))
+                if not lock.wait(_PATIENCE_S, shared=shared):
                     raise JournalError(
-                        f"{self.path} is not a regular file", hint="move away what is there"
+                        f"another process has kept {self.path} locked for {_PATIENCE_S:.0f} "
+                        "seconds",
+                        hint="end the nsfwscan that hangs, and try again",
                     )
-                self._lock(file)
                 # In the end it is a file system whose numbers cannot be relied on.
                 if self._is_current(file) or not left:
                     yield file
                     return
             finally:
-                os.close(file)  # gives the lock up
+                lock.release()
+
+    def _check(self, found: os.stat_result) -> None:
+        """Raise `JournalError` for what is no file of this user's: what it says is not trusted."""
+        if not stat.S_ISREG(found.st_mode):
+            raise JournalError(f"{self.path} is not a regular file", hint="move away what is there")
+        # Root reads what it may read anyway, and "sudo" keeps a person's home.
+        if sys.platform != "win32" and os.geteuid() not in {0, found.st_uid} and found.st_uid:
+            raise JournalError(
+                f"{self.path} belongs to another user",
+                hint="what it says is not trusted; move it away or make it yours",
+            )
 
     def _is_current(self, file: int) -> bool:
         """Return False if the file was replaced while its lock was waited for."""
@@ -147,16 +191,6 @@ class Journal:
             return os.path.samestat(os.fstat(file), os.stat(self.path))
         except FileNotFoundError:
             return False
-
-    def _lock(self, file: int) -> None:
-        deadline = time.monotonic() + _PATIENCE_S
-        while not try_to_lock(file):
-            if time.monotonic() >= deadline:
-                raise JournalError(
-                    f"another process has kept {self.path} locked for {_PATIENCE_S:.0f} seconds",
-                    hint="end the nsfwscan that hangs, and try again",
-                )
-            time.sleep(0.01)
 
     def _failure(self, done: str, error: OSError) -> JournalError:
         return JournalError(
@@ -195,7 +229,10 @@ def _is_whole(line: bytes) -> bool:
 def _record(line: bytes) -> dict[str, Any] | None:
     if not _is_whole(line):
         return None
-    record = json.loads(line[_HEAD_BYTES:-1])  # checked: these are bytes that json.dumps gave
+    try:
+        record = json.loads(line[_HEAD_BYTES:-1])
+    except (ValueError, RecursionError):  # the checksum is right: somebody else made the line
+        return None
     return record if isinstance(record, dict) else None
 
 
@@ -246,26 +283,20 @@ def _read_all(file: int) -> bytes:
 
 
 def sync_folder(folder: str) -> None:
-    """Wait until the names in a folder are on the disk. Raises OSError."""
+    """Wait until the names in a folder are on the disk, if its file system can tell.
+
+    Some refuse to open or sync a folder (EINVAL: CIFS, some FUSE programs; EACCES: one that may be
+    written but not listed). Nothing more can be asked of them. Raises OSError if the disk fails.
+    """
     # Folders cannot be opened on Windows, where NTFS keeps names in a journal of its own.
-    if sys.platform != "win32":
+    if sys.platform == "win32":
+        return
+    try:
         file = os.open(folder or ".", os.O_RDONLY | os.O_CLOEXEC)
         try:
             os.fsync(file)
         finally:
             os.close(file)
-
-
-def try_to_lock(file: int) -> bool:
-    """Lock an open file until it is closed; False when somebody else has. Raises OSError."""
-    try:
-        if sys.platform == "win32":
-            # Locked bytes cannot be read by others there, so it is one far behind the records.
-            os.lseek(file, 1 << 40, os.SEEK_SET)
-            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
-            os.lseek(file, 0, os.SEEK_SET)
-        else:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return False
-    return True
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 _RACY_NS = 3_000_000_000
 """A file that changed less than this before it was read may change again within the same tick of
 its file system's clock, without a trace (FAT counts in 2 s). Its stat is not to be trusted."""
+_AHEAD_NS = 3_600_000_000_000
+"""A time this far ahead was not set by this computer's clock as it is now: by a camera's, say, or
+before the clock was set right. Whatever writes the file from now on sets another time."""
 _LARGE_BYTES = 64 << 20
 """Files above this are read one at a time, so that memory stays bounded."""
 
@@ -98,7 +101,7 @@ class Lanes:
                 began_ns = time.time_ns()
                 contents = read_picture(path, follow=follow, max_bytes=self._max_bytes)
                 sha256 = hashlib.sha256(contents.data).digest()
-                if loose != UNKNOWN and not is_racy(contents.key, began_ns):
+                if loose != UNKNOWN and not is_racy(contents.key, began_ns, loose):
                     key = contents.key._replace(inode=loose) if loose else contents.key
                     self._memory.locate(FileRow(path, key, sha256))
                 return self._identified(path, sha256, contents.data)
@@ -135,6 +138,13 @@ class Lanes:
             self._memory.liken(sha256, self._engine.likeness(data))
 
 
-def is_racy(key: FileKey, began_ns: int) -> bool:
-    """Tell whether a file read at `began_ns` could change again and show the same stat."""
-    return max(key.mtime_ns, key.ctime_ns) > began_ns - _RACY_NS
+def is_racy(key: FileKey, began_ns: int, loose: int = RELIABLE) -> bool:
+    """Return True if a file read at `began_ns` could change again and show the same stat.
+
+    `loose` is `Listing.loose`. Where it is set, times may come from a server's clock, and any time
+    ahead may be its present.
+    """
+    young, ahead = began_ns - _RACY_NS, began_ns + _AHEAD_NS
+    if loose:
+        return max(key.mtime_ns, key.ctime_ns) > young
+    return young < key.mtime_ns <= ahead or young < key.ctime_ns <= ahead

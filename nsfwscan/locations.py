@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,26 @@ def _homeless() -> ConfigError:
 def _below_home(*parts: str) -> str | None:
     home = os.environ.get("NSFWSCAN_HOME", "")
     return os.path.join(os.path.abspath(os.path.expanduser(home)), *parts) if home else None
+
+
+def make_private(folder: str) -> None:
+    """Make a folder, and those above it that are missing, for this user only, whatever the umask.
+
+    One that is there stays as it is. Raises OSError.
+    """
+    if os.path.isdir(folder):
+        return
+    upper = os.path.dirname(folder)
+    if upper != folder:
+        make_private(upper)
+    try:
+        os.mkdir(folder, 0o700)
+    except FileExistsError:
+        if not os.path.isdir(folder):
+            raise
+    else:
+        with contextlib.suppress(OSError):  # of a file system without permissions
+            os.chmod(folder, 0o700)  # a umask can also take rights of the owner
 
 
 def config_file() -> str:

@@ -51,7 +51,8 @@ _T = TypeVar("_T")
 _WINDOW = 1024
 """Results that may wait for an earlier one. A picture that takes the decoder's whole time limit
 then delays the output, but no work until about a thousand others are done."""
-_LOOSE_SECONDS = 30 * 86_400
+_DAY_S = 86_400
+_LOOSE_SECONDS = 30 * _DAY_S
 """Where inode numbers mean nothing (network, FUSE, FAT), a file that was replaced by another of the
 same size and times would pass for the old one; not for longer than this."""
 _PATIENCE_S = 0.5
@@ -252,6 +253,8 @@ class Scanner:
             known = self._memory.files(listing.folder, listing.names)
         else:
             known = self._memory.folder(listing.folder)
+            if len(known.names) > len(listing.names):  # of files that were deleted, or left out
+                known = known.only(listing.names)
         same = known.names == listing.names and known.stats == b"".join(listing.keys)
         if same and not listing.loose and not listing.partial:
             # Nothing changed here. The whole folder is counted at once if that is all that is
@@ -267,7 +270,7 @@ class Scanner:
                 self.tally.cached += safe
                 self.tally.safe += safe
                 return
-        oldest = time.time() - _LOOSE_SECONDS
+        now = time.time()
         for name, key in zip(listing.names, listing.keys, strict=True):
             if self._stopping:
                 return
@@ -277,7 +280,8 @@ class Scanner:
                 hit is not None
                 and hit.key.pack() == key
                 and listing.loose != UNKNOWN_VOLUME
-                and not (listing.loose and hit.written_at < oldest)
+                # A row from the future was written while the clock was wrong: its age is unknown.
+                and not (listing.loose and not -_DAY_S < now - hit.written_at < _LOOSE_SECONDS)
                 and self._memory.answers(hit.outcome)
                 and not self._must_be_likened(listing.folder, hit)
             ):

@@ -1,40 +1,34 @@
-"""What nsfwscan has written on this computer, and taking exactly that away again.
+"""What nsfwscan has written on this computer; `removal` takes exactly that away again.
 
 In: the places that `locations` names, and the home folder, where shells keep completions. Out: one
-`Traces` for each kind of thing. `remove` deletes what those list and nothing else: every name is
-one that nsfwscan gives. Whatever else lies in the same folders is listed as a stranger and stays.
-Pictures are never among the traces, wherever they are: a quarantine is only one when it is empty.
+`Traces` for each kind of thing, with nothing else in it: every name is one that nsfwscan gives.
+Whatever else lies in the same folders is listed as a stranger and stays; so does a link, which
+leads to what somebody else put there. Only the models folder, the library, the decisions and the
+configuration may be links, and even then only what bears nsfwscan's marks goes. Pictures are never
+among the traces, wherever they are: a quarantine is only one when it is empty.
 """
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import os
 import re
-import stat
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from nsfwscan import locations
 from nsfwscan.actions.quarantine import Quarantines
-from nsfwscan.actions.vault import FILES_NAME, LOCK_NAME
-from nsfwscan.errors import ModelError, NsfwscanError
-from nsfwscan.library.database import SIDE_FILES
-from nsfwscan.library.use_lock import UseLock
+from nsfwscan.actions.vault import FILES_NAME, LOCK_NAME, Vault
+from nsfwscan.errors import JournalError, ModelError, NsfwscanError
+from nsfwscan.journal import Journal
+from nsfwscan.library.database import SIDE_FILES, is_library
 from nsfwscan.models.manifest import LICENCE_NAME, MANIFEST_NAME
 from nsfwscan.models.package import open_package
-from nsfwscan.models.store import LOCK, PARTS, REPLACED, STAGING
+from nsfwscan.models.store import LOCK, PARTS, REPLACED, is_part, is_staging
 from nsfwscan.report.text import count
-from nsfwscan.service.managers import manager
-from nsfwscan.watch import instance
 from nsfwscan.watch.status import PART as STATUS_PART
-from nsfwscan.whole_file import replace_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from nsfwscan.actions.vault import Vault
+    from collections.abc import Iterator
 
 
 class Kind(StrEnum):
@@ -66,7 +60,7 @@ class Traces(NamedTuple):
     @property
     def bytes(self) -> int:
         """What removing the files gives back."""
-        return sum(map(_size, self.files))
+        return sum(map(size_of, self.files))
 
 
 class Kept(NamedTuple):
@@ -74,17 +68,8 @@ class Kept(NamedTuple):
 
     place: str
     why: str
-
-
-class Removal(NamedTuple):
-    """What became of it."""
-
-    files: int
-    bytes: int
-    kept: tuple[str, ...]
-    """Folders that are still there, because something else lies in them."""
-    failures: tuple[tuple[str, str], ...]
-    """(path, reason) for each thing that could not be removed."""
+    unknown: bool = False
+    """Whether it could not even be looked into."""
 
 
 def find() -> list[Traces]:
@@ -96,85 +81,25 @@ def find() -> list[Traces]:
 
 def kept() -> list[Kept]:
     """Return the quarantines that hold pictures, or may, or that cannot be looked into."""
-    quarantines = Quarantines(None, _nobody)
     found = [
-        Kept(one.path, f"{one.why or 'not there now'}, so it may hold pictures")
-        for one in quarantines.away()
+        Kept(one.path, f"{one.why or 'not there now'}, so it may hold pictures", bool(one.why))
+        for one in Quarantines(None, nobody).away()
     ]
-    looked_at = [Kept(one.folder, _why_kept(one)) for one in quarantines.existing()]
-    return found + [one for one in looked_at if one.why]
-
-
-def hindrance() -> NsfwscanError | None:
-    """Return why nothing should be removed now: something of nsfwscan is at work, or would be."""
-    if manager().state().installed:
-        return NsfwscanError(
-            "the service is installed, and would write all of it anew",
-            hint="run `nsfwscan service uninstall` first",
-        )
-    if instance.is_held(locations.watch_lock()):
-        return NsfwscanError(
-            "a watcher is running",
-            hint="end it first; `nsfwscan status` tells what it does",
-        )
-    # Windows tells in another way: it refuses to remove what is open.
-    library = os.path.realpath(locations.library_file())
-    locks = [f"{library}.lock", os.path.join(locations.models_folder(), LOCK)]
-    vaults = Quarantines(None, _nobody).existing()
-    for path in (*locks, *(os.path.join(one.folder, LOCK_NAME) for one in vaults)):
-        if _held(path):
-            return NsfwscanError(
-                f"another nsfwscan is at work and holds {path}",
-                hint="wait for it or end it, then try again",
-            )
-    return None
-
-
-def remove(found: Iterable[Traces]) -> Removal:
-    """Delete the files, take the lines out, and then remove the folders that are empty.
-
-    Goes on after a failure. What is gone already is no failure.
-    """
-    found = list(found)
-    removed, freed = 0, 0
-    failures: list[tuple[str, str]] = []
-    for traces in found:
-        before = len(failures)
-        for path, line in traces.lines:
-            with _noting(failures, path):
-                _take_out(path, line)
-        if len(failures) > before:
-            continue  # a line that is still there would complain of a file that is not
-        for path in traces.files:
-            size = _size(path)
-            with _noting(failures, path):
-                os.unlink(path)
-                removed, freed = removed + 1, freed + size
-    kept = []
-    # Kinds share folders on some systems, so folders come after all files, the deepest first.
-    for folder in sorted({one for traces in found for one in traces.folders}, key=len)[::-1]:
-        try:
-            os.rmdir(folder)
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            if os.path.islink(folder) or error.errno in {errno.ENOTEMPTY, errno.EEXIST}:
-                kept.append(folder)
-            else:
-                failures.append((folder, error.strerror or str(error)))
-    return Removal(removed, freed, tuple(sorted(kept)), tuple(failures))
+    found += [one for vault in vaults() if (one := looked_at(vault)).why]
+    return _unreadable_list() + found
 
 
 def _models() -> Iterator[Traces]:
     folder = locations.models_folder()
+    linked = os.path.islink(folder)
     files: list[str] = []
     folders: list[str] = []
     strangers: list[str] = []
     for entry in _entries(folder):
         inside = entry.is_dir(follow_symlinks=False)
-        if entry.name == LOCK and not inside:
+        if entry.name in {LOCK, f"{LOCK}.held"} and entry.is_file(follow_symlinks=False):
             files.append(entry.path)
-        elif (inside and entry.name.startswith((STAGING, REPLACED))) or entry.name == PARTS:
+        elif inside and (is_staging(entry.name) or entry.name.startswith(REPLACED)):
             # Only the store ever puts anything into these.
             for parent, below, names in os.walk(entry.path, topdown=False):
                 files += [os.path.join(parent, name) for name in names]
@@ -182,10 +107,15 @@ def _models() -> Iterator[Traces]:
                     path for one in below if os.path.islink(path := os.path.join(parent, one))
                 ]
                 folders.append(parent)
-        elif inside and os.path.lexists(os.path.join(entry.path, MANIFEST_NAME)):
-            own = _names_in_package(entry.path)
+        elif inside and entry.name == PARTS:
             for inner in _entries(entry.path):
-                (files if inner.name in own else strangers).append(inner.path)
+                own_file = is_part(inner.name) and inner.is_file(follow_symlinks=False)
+                (files if own_file else strangers).append(inner.path)
+            folders.append(entry.path)
+        elif inside and (own := _names_in_package(entry.path, sure=linked)):
+            for inner in _entries(entry.path):
+                own_file = inner.name in own and inner.is_file(follow_symlinks=False)
+                (files if own_file else strangers).append(inner.path)
             folders.append(entry.path)
         else:
             strangers.append(entry.path)
@@ -194,70 +124,111 @@ def _models() -> Iterator[Traces]:
     yield Traces(Kind.MODELS, folder, tuple(files), tuple(folders), tuple(strangers))
 
 
-def _names_in_package(folder: str) -> set[str]:
-    """Return the names of the files that belong to a package, broken or not."""
+def _names_in_package(folder: str, *, sure: bool) -> set[str]:
+    """Return the names of the files that belong to a package, broken or not; none if it is none.
+
+    With `sure` a broken one is none: other programs, too, call a file `manifest.json`.
+    """
+    if not os.path.lexists(os.path.join(folder, MANIFEST_NAME)):
+        return set()
     always = {MANIFEST_NAME, LICENCE_NAME, "model.onnx"}
     try:
         return always | set(open_package(folder).manifest.files)
-    except ModelError:  # what else may have belonged to it, nobody can tell any more
-        return always
+    except ModelError:  # what else may have belonged to it cannot be told any more
+        return set() if sure else always
 
 
 def _cache() -> Iterator[Traces]:
     named = locations.library_file()
     path = os.path.realpath(named)  # the library's files stand beside what a link leads to
     folder, name = os.path.split(path)
-    own = {name, f"{name}.lock", f"{name}.watch", *(name + one for one in SIDE_FILES)}
+    own = {name + end for end in ("", ".lock", ".lock.held", ".watch", ".watch.held", *SIDE_FILES)}
+    linked = os.path.islink(named)
     files = [
         entry.path
         for entry in _entries(folder)
         if (entry.name in own or entry.name.startswith(f"{name}.corrupt-"))
-        and not entry.is_dir(follow_symlinks=False)
+        and entry.is_file(follow_symlinks=False)
+        and (not linked or is_library(path))  # or a link to another program's database
     ]
-    if os.path.islink(named):
+    if linked and (files or not os.path.exists(named)):
         files.append(named)
-        files += [one for one in (locations.watch_lock(),) if os.path.lexists(one)]
-    yield Traces(Kind.CACHE, named, tuple(files), tuple(_own_parent(named)))
+        watch = locations.watch_lock()
+        files += [one for one in (watch, f"{watch}.held") if os.path.isfile(one)]
+    strangers = (named,) if linked and named not in files else ()
+    yield Traces(Kind.CACHE, named, tuple(files), tuple(_own_parent(named)), strangers)
 
 
 def _decisions() -> Iterator[Traces]:
     path = locations.rulings_file()
-    files = (path,) if os.path.lexists(path) else ()
+    files = tuple(
+        one for one in (path, f"{path}.held") if os.path.islink(one) or os.path.isfile(one)
+    )
     yield Traces(Kind.DECISIONS, path, files, tuple(_own_parent(path)) if files else ())
 
 
 def _quarantines() -> Iterator[Traces]:
-    quarantines = Quarantines(None, _nobody)
     places = locations.quarantines_file()
     # The list of places leads to the pictures, and goes when there are none.
     if os.path.lexists(places) and not kept():
         yield Traces(Kind.QUARANTINE, places, (places,), tuple(_own_parent(places)))
-    for vault in quarantines.existing():
-        if _why_kept(vault):
+    for vault in vaults():
+        if looked_at(vault).why:
             continue
-        own = {os.path.basename(vault.journal.path), LOCK_NAME}
+        journal = os.path.basename(vault.journal.path)
+        own = {journal, f"{journal}.held", LOCK_NAME}
         entries = _entries(vault.folder)
-        files = [one.path for one in entries if one.name in own]
-        inner = [one.path for one in entries if one.name == FILES_NAME]
-        strangers = [one.path for one in entries if one.name not in {*own, FILES_NAME}]
+        files = [
+            one.path for one in entries if one.name in own and one.is_file(follow_symlinks=False)
+        ]
+        inner = [
+            one.path
+            for one in entries
+            if one.name == FILES_NAME and one.is_dir(follow_symlinks=False)
+        ]
+        strangers = [one.path for one in entries if one.path not in {*files, *inner}]
         yield Traces(
             Kind.QUARANTINE, vault.folder, tuple(files), (*inner, vault.folder), tuple(strangers)
         )
 
 
-def _why_kept(vault: Vault) -> str:
-    """Return why a quarantine stays; empty when it is empty and nothing in it is unfinished."""
+def vaults() -> list[Vault]:
+    """Return the quarantines that are there. Raises `NsfwscanError` if that cannot be told."""
+    try:
+        return Quarantines(None, nobody).existing()
+    except OSError as error:
+        raise NsfwscanError(
+            f"a quarantine cannot be looked at, so what is in it is not known: {error}",
+            hint="see to the disk that it is on, and try again",
+        ) from error
+
+
+def looked_at(vault: Vault) -> Kept:
+    """Return why a quarantine stays; without a reason if nothing is in it or unfinished."""
     try:
         pictures = len(vault.names())
         unfinished = any(one.under_way for one in vault.peek().entries.values())
     except (OSError, NsfwscanError) as error:
-        return f"cannot be looked into: {error}"
-    if pictures:
-        return f"holds {count(pictures, 'picture')}"
-    return "a move in it was cut short; `nsfwscan quarantine verify` ends it" if unfinished else ""
+        return Kept(vault.folder, f"cannot be looked into: {error}", unknown=True)
+    why = f"holds {count(pictures, 'picture')}" if pictures else ""
+    if unfinished and not pictures:
+        why = "a move in it was cut short; `nsfwscan quarantine verify` ends it"
+    return Kept(vault.folder, why)
 
 
-def _nobody(_sentence: str) -> None:
+def _unreadable_list() -> list[Kept]:
+    """Return the list of quarantines itself if it leads to any that cannot be told."""
+    path = locations.quarantines_file()
+    try:
+        damaged = Journal(path).read().damaged
+    except JournalError as error:
+        return [Kept(path, f"the list of quarantines: {error}", unknown=True)]
+    if damaged:
+        return [Kept(path, "the list of quarantines is damaged", unknown=True)]
+    return []
+
+
+def nobody(_sentence: str) -> None:
     """Warn nobody: what is odd about a quarantine shows in what becomes of it."""
 
 
@@ -270,9 +241,7 @@ def _state() -> Iterator[Traces]:
     for entry in _entries(folder):
         rotated = re.fullmatch(re.escape(os.path.basename(log)) + r"\.\d+", entry.name)
         ours = entry.path in own or rotated or entry.name.startswith(STATUS_PART)
-        (files if ours and not entry.is_dir(follow_symlinks=False) else strangers).append(
-            entry.path
-        )
+        (files if ours and entry.is_file(follow_symlinks=False) else strangers).append(entry.path)
     # Some systems keep state, data and configuration in one folder; each knows its own there.
     neighbours = (locations.config_file(), locations.models_folder(), locations.quarantines_file())
     shared = folder in map(os.path.dirname, neighbours)
@@ -300,7 +269,11 @@ def _completion() -> Iterator[Traces]:
     lines = ((start, line),) if line in _lines(start) else ()
     for path, begun in ((bash, lines), (zsh, ()), (fish, ())):
         files = (path,) if any("_NSFWSCAN_COMPLETE" in one for one in _lines(path)) else ()
-        yield Traces(Kind.COMPLETION, path, files, lines=begun)
+        if path == bash and files and not os.access(start, os.R_OK) and os.path.exists(start):
+            # A line in it that cannot be seen would complain of a script that is gone.
+            yield Traces(Kind.COMPLETION, path, (), strangers=files)
+        else:
+            yield Traces(Kind.COMPLETION, path, files, lines=begun)
 
 
 def _own_parent(path: str) -> Iterator[str]:
@@ -328,26 +301,6 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
         ) from error
 
 
-@contextlib.contextmanager
-def _noting(failures: list[tuple[str, str]], path: str) -> Iterator[None]:
-    """Write down that something about `path` failed, and go on."""
-    try:
-        yield
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        failures.append((path, error.strerror or str(error)))
-
-
-def _held(path: str) -> bool:
-    if not os.path.exists(path):
-        return False
-    lock = UseLock(path)
-    free = lock.exclude(wait_s=0)
-    lock.release()
-    return not free
-
-
 def _lines(path: str) -> list[str]:
     """Return the lines of a text file of the user; none when there is no such thing."""
     try:
@@ -357,18 +310,8 @@ def _lines(path: str) -> list[str]:
         return []
 
 
-def _take_out(path: str, line: str) -> None:
-    """Write a file anew without a line; whole or not at all, since it is one the user wrote."""
-    path = os.path.realpath(path)  # start files are often links into a folder under git
-    with open(path, "rb") as file:
-        before = file.read()
-        mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-    wanted = os.fsencode(line)
-    after = b"".join(one for one in before.splitlines(True) if one.rstrip(b"\r\n") != wanted)
-    replace_file(path, after, mode=mode, sync=True)
-
-
-def _size(path: str) -> int:
+def size_of(path: str) -> int:
+    """Return the bytes of a file or link itself; 0 if it is not there."""
     try:
         return os.lstat(path).st_size
     except OSError:

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,9 +49,13 @@ class Call:
     def __init__(self, capture: pytest.CaptureFixture[str]) -> None:
         self._capture = capture
 
-    def __call__(self, *arguments: str | Path) -> Done:
+    def __call__(
+        self, *arguments: str | Path, during: AbstractContextManager[object] | None = None
+    ) -> Done:
+        """Run a command, inside of `during`, which sees nothing but the command."""
         self._capture.readouterr()
-        code = main([os.fspath(one) for one in arguments])
+        with during or nullcontext():
+            code = main([os.fspath(one) for one in arguments])
         out, err = self._capture.readouterr()
         return Done(code, out, err)
 

@@ -6,12 +6,21 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
+import typer
 from conftest import Paint
 from shell import PROGRAM, Call
 from tiny_model import GREEN, ORANGE, RED
+from typer.main import get_command
+
+from nsfwscan.cli import config
+from nsfwscan.cli.app import app
+from nsfwscan.cli.commands import process
+from nsfwscan.errors import ConfigError
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
@@ -100,6 +109,16 @@ def test_a_list_in_a_variable_is_separated_by_spaces(
         ("[scan]\nonly = ['safe']", "[scan] only = [\"safe\"]: 'safe' is not one of"),
         ("[scan]\nformat = 'xml'", "[scan] format = \"xml\": 'xml' is not one of"),
         ("[scan]\nmax-size = '1x'", "[scan] max-size = \"1x\": '1x' is no size"),
+        ("[scan]\nquarantine = ['x']", "[scan] quarantine = [\"x\"]: ['x'] is not a text"),
+        ("[scan]\nquarantine = 1", "[scan] quarantine = 1: 1 is not a text"),
+        ("[scan]\nquarantine = nan", "[scan] quarantine = NaN: nan is not a text"),
+        ("[scan]\nquarantine = ''", '[scan] quarantine = "": it is empty'),
+        ("[scan]\noutput = 12:00:00", '[scan] output = "12:00:00": '),
+        ('[scan]\nmodel = "a\\u0000"', "holds a NUL character"),
+        ("[scan]\naction = [1]", "[scan] action = [1]: 1 is not a text"),
+        ("[scan]\naction = [['tag']]", "[scan] action = [[\"tag\"]]: ['tag'] is not a text"),
+        ("[cache.prune]\nolder-than-days = inf", "older-than-days = Infinity: inf is not a number"),
+        ("[[rule]]\naction = 'tag'\nfolder = \"a\\u0000\"", "must be the path of a folder"),
         ("[scam]\nx = 1", "[scam] is no command"),
         ("scan = 3", "scan is a command, not an option"),
         ("[models]\nquiet = true", "[models]: [quiet] is no command"),
@@ -121,6 +140,45 @@ def test_a_mistake_names_the_file_and_the_key(
     assert str(home / "config.toml") in first
     assert problem in first
     assert len(hints) <= 1
+
+
+_VALUES = [
+    "true", "1", "1.5", "nan", "inf", "-1", "1e400", "''", "'x'", '"a\\u0000b"', "2020-01-01",
+    "12:00:00", "[]", "[1]", "['x']", "['']", "[[1]]", "[{}]", "{}", "{a = 1}", f"{2**63 - 1}",
+]  # fmt: skip
+
+
+def _options(group: Any, *names: str) -> Iterator[tuple[str, str, Any]]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _options(command, *names, name)
+        for one in command.params:
+            for flag in getattr(one, "opts", ()):
+                if flag.startswith("--"):
+                    yield ".".join((*names, name)), flag.removeprefix("--"), one
+
+
+def test_every_option_takes_the_values_of_its_type_and_no_others(home: Path) -> None:
+    program = get_command(app)
+    context = typer.Context(program)
+    taken = 0
+    for command, name, option in _options(program):
+        for value in _VALUES:
+            (home / "config.toml").write_text(f"[{command}]\n{name} = {value}\n")
+            try:
+                read = config.read(context, None)
+            except ConfigError:
+                continue
+            found = read.defaults
+            for part in command.split("."):
+                found = found[part]
+            ready = process(option, context, found[option.name])
+            for one in ready if option.multiple else (ready,):
+                wanted = option.type_descriptor.annotation
+                assert isinstance(one, get_args(wanted) or wanted), (command, name, value)
+                assert one not in {"", "nan", "inf", "-1"}, (command, name, value)
+            taken += 1
+    assert taken > 100
 
 
 def test_a_file_that_is_asked_for_must_be_there(call: Call, pictures: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import logging
 import os
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pictures
 import pytest
@@ -20,6 +22,8 @@ from conftest import Paint, settle
 from shell import Call, own_mounts, start, without_privileges
 
 import nsfwscan
+from nsfwscan.images.discover import DEFAULT_MAX_BYTES
+from nsfwscan.journal import Journal
 from nsfwscan.results import Ruling
 from nsfwscan.rulings import RulingBook
 
@@ -337,9 +341,109 @@ def test_an_older_decision_from_elsewhere_does_not_turn_yours(
         assert deciders(call, folder)["green.png"] == (expected, "person")
 
 
+@pytest.mark.parametrize("size", [700, 64])
+def test_a_large_picture_is_decided_about_by_its_content(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr("nsfwscan.rulings.decide.DEFAULT_MAX_BYTES", 600)
+    big, other = tmp_path / "pictures" / "big.png", tmp_path / "pictures" / "big.tif"
+    photo(big, size=(size, size))
+    other.write_bytes(bytes(2000))
+    done = call("deny", big, other)
+    assert done.code == 2
+    assert f"nothing is decided about {other}: it is not a picture" in done.err
+    assert "1 picture denied." in done.out
+    (record,) = map(json.loads, call("rulings", "export").out.splitlines())
+    assert record["sha256"] == hashlib.sha256(big.read_bytes()).hexdigest()
+    assert call("allow", tmp_path / "pictures").out.startswith("1 picture allowed")
+    done = call("deny", "--near", big)
+    assert "known by its content only: it is too large to be decoded" in done.err
+    assert call("rulings", "forget", big).code == 0
+    assert call("rulings", "export").out == ""
+
+
+def test_a_folder_with_a_picture_above_the_limit_of_scans_leaves_none_out(
+    call: Call, tmp_path: Path
+) -> None:
+    big = tmp_path / "pictures" / "big.png"
+    photo(big)
+    os.truncate(big, DEFAULT_MAX_BYTES + 1)
+    done = call("deny", big.parent)
+    assert (done.code, done.out) == (0, "1 picture denied.\n")
+
+
+def test_many_decisions_are_only_taken_back_after_a_question(call: Call, tmp_path: Path) -> None:
+    place = tmp_path / "pictures"
+    for number in range(21):
+        pictures_path = place / f"{number}.jpg"
+        pictures_path.parent.mkdir(exist_ok=True)
+        pictures_path.write_bytes(pictures.encode(pictures.photo(32, 24, seed=number), "JPEG"))
+    assert call("allow", "--yes", place).code == 0
+    before = call("rulings", "export").out
+    assert len(before.splitlines()) == 21
+    done = call("rulings", "forget", place)
+    assert done.code == 2
+    assert "this needs an answer: Take 21 decisions back?" in done.err
+    assert call("rulings", "export").out == before
+    assert call("rulings", "forget", "--yes", place).out == "21 decisions taken back.\n"
+
+
+def test_a_picture_that_is_allowed_loses_the_marks_of_an_earlier_scan(
+    call: Call, folder: Path
+) -> None:
+    red = folder / "red.png"
+    sidecar = folder / "red.png.xmp"
+    assert call("scan", "--action", "tag", "--offline", red).code == 1
+    assert b'decision="nsfw"' in sidecar.read_bytes()
+    assert call("allow", red).code == 0
+    assert not sidecar.exists()
+    sidecar.write_bytes(b"notes of another program")
+    assert call("allow", red).code == 0
+    assert sidecar.read_bytes() == b"notes of another program"
+
+
+def test_taking_over_never_revives_what_was_taken_back(
+    call: Call, folder: Path, tmp_path: Path
+) -> None:
+    call("deny", folder / "green.png")
+    file = tmp_path / "decisions.jsonl"
+    file.write_text(call("rulings", "export").out)
+    call("rulings", "forget", folder / "green.png")
+    done = call("rulings", "import", file)
+    assert done.out == "0 decisions taken over; 1 were known or are older.\n"
+    assert call("rulings", "export").out == ""
+
+
+@pytest.mark.parametrize("at", [2**62, 10**12, 2**63 - 1])
+def test_a_decision_without_a_date_is_not_taken_over_and_never_breaks_the_list(
+    call: Call, tmp_path: Path, home: Path, at: int
+) -> None:
+    record: dict[str, Any] = {
+        "entry": "denied",
+        "sha256": "ab" * 32,
+        "at": at,
+        "path": "/a\ud800.jpg",
+    }
+    file = tmp_path / "decisions.jsonl"
+    file.write_text(json.dumps(record))
+    done = call("rulings", "import", file)
+    assert done.code == 2
+    assert "line 1 of" in done.err
+    assert call("rulings", "export").out == ""
+    Journal(str(home / "rulings.jsonl")).append(record)
+    listed = call("rulings", "list")
+    assert (listed.code, listed.err) == (0, "")
+    assert "denied    ?" in listed.out
+    assert call("rulings", "export").code == 0
+    assert call("rulings", "forget", "ab" * 8).code == 0
+
+
 @pytest.mark.parametrize(
-    "line", ["{", "[]", "{}", '{"entry": "allowed"}', '{"entry": "forgotten", "at": 1}', "\ufeff"]
-)
+    "line",
+    ["{", "[]", "{}", '{"entry": "allowed"}', '{"entry": "forgotten", "at": 1}', "\ufeff",
+     "[" * 60_000, '{"a":' * 60_000, '{"entry": "allowed", "at": ' + "9" * 5000 + "}"],
+    ids=lambda line: line[:12],
+)  # fmt: skip
 def test_a_line_that_cannot_be_understood_takes_nothing_over(
     call: Call, folder: Path, tmp_path: Path, line: str
 ) -> None:

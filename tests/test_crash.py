@@ -16,6 +16,7 @@ from tiny_model import RED
 from nsfwscan import locations
 from nsfwscan.cli import crash
 from nsfwscan.cli.codes import COULD_NOT, INTERNAL, NO_MODEL
+from nsfwscan.cli.main import main
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
@@ -214,3 +215,24 @@ def test_an_error_of_the_terminal_is_no_finding() -> None:
         check=False,
     )
     assert done.returncode == INTERNAL
+
+
+def _in_a_class() -> None:
+    error = RuntimeError("Error calling __set_name__")
+    error.__cause__ = KeyboardInterrupt()
+    raise error
+
+
+@pytest.mark.parametrize("where", ["in_threads", "in_a_class"])
+def test_ctrl_c_is_an_interruption_wherever_it_comes(
+    where: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(_threads: object) -> None:
+        raise KeyboardInterrupt
+
+    if where == "in_threads":
+        monkeypatch.setattr(crash, "in_threads", interrupt)
+    else:
+        monkeypatch.setattr("nsfwscan.cli.main._run", lambda _arguments: _in_a_class())
+    assert main(["status"]) == 130
+    assert capsys.readouterr().err == "\nnsfwscan: interrupted\n"

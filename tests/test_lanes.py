@@ -208,15 +208,25 @@ def test_D8_the_worst_frame_counts() -> None:
         (97.1, 90, True),
         (90, 97.1, True),
         (100, 100, True),
-        (4000, 90, True),
-        (90, 4000, True),
+        (3000, 90, True),
+        (90, 3000, True),
+        (5000, 100, True),
     ],
 )
-def test_C4_young_files_and_those_from_the_future_are_racy(
+def test_C4_young_files_and_those_from_the_near_future_are_racy(
     mtime_s: float, ctime_s: float, racy: bool
 ) -> None:
     key = FileKey(1, int(mtime_s * 10**9), int(ctime_s * 10**9), 1)
     assert is_racy(key, 100 * 10**9) is racy
+
+
+@pytest.mark.parametrize(("mtime_s", "ctime_s"), [(5000, 90), (90, 5000), (5000, 5000)])
+def test_a_time_far_ahead_is_trusted_unless_it_may_be_a_servers_present(
+    mtime_s: int, ctime_s: int
+) -> None:
+    key = FileKey(1, mtime_s * 10**9, ctime_s * 10**9, 1)
+    assert not is_racy(key, 100 * 10**9)
+    assert is_racy(key, 100 * 10**9, 1)
 
 
 def test_abandon_reaches_the_decoders(pool: FakePool, memory: Memory) -> None:

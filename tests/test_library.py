@@ -6,12 +6,16 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from library_facts import (
+    A_FOLDER,
     SCORER,
     check_view,
     fill,
@@ -24,6 +28,7 @@ from library_facts import (
     sha256_of,
     write_numbers,
 )
+from sizes import trials
 
 from nsfwscan.errors import LibraryUnavailable
 from nsfwscan.library import (
@@ -232,6 +237,34 @@ def test_prune_drops_files_that_are_gone_but_nothing_of_a_folder_that_cannot_be_
         assert library.prune(older_than_days=-1) == (1, 3)
         assert known_contents(library, 4) == {0}
         assert library.stats().folders == 1
+
+
+def test_prune_forgets_nothing_of_a_mount_point_whose_disk_is_unplugged(tmp_path: Path) -> None:
+    mount = tmp_path / "stick"
+    (mount / "DCIM").mkdir(parents=True)
+    paths = [str(mount / "0.jpg"), str(mount / "DCIM" / "1.jpg")]
+    with open_library(tmp_path) as library:
+        library.write([FileRow(path, key_of(n), sha256_of(n)) for n, path in enumerate(paths)], [])
+        (mount / "DCIM").rmdir()  # the empty folder in which it was mounted
+        assert library.prune(older_than_days=1) == (0, 0)
+        (mount / "not mounted").touch()
+        assert library.prune(older_than_days=1) == (0, 0)
+        assert list(library.folder(str(mount), SCORER)) == ["0.jpg"]
+        assert list(library.folder(str(mount / "DCIM"), SCORER)) == ["1.jpg"]
+
+
+def test_prune_drops_what_was_written_while_the_clock_was_ahead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_library(tmp_path) as library:
+        with monkeypatch.context() as patch:
+            patch.setattr(time, "time", lambda: 4e9)
+            gone = str(tmp_path / "gone" / "0.jpg")
+            library.write(
+                [FileRow(gone, key_of(0), sha256_of(0))],
+                [OutcomeRow(sha256_of(0), SCORER, outcome_of(0))],
+            )
+        assert library.prune(older_than_days=90) == (1, 1)
 
 
 def test_prune_drops_models_that_are_no_longer_wanted(tmp_path: Path) -> None:
@@ -507,3 +540,30 @@ def test_importing_the_library_loads_no_picture_or_model_code() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.strip() == "[]"
+
+
+@given(st.sets(st.integers(0, A_FOLDER - 1)), st.booleans())
+@settings(max_examples=trials(30, 1000), deadline=None)
+def test_a_view_of_some_files_is_the_view_of_all_without_the_others(
+    wanted: set[int], snapshot: bool
+) -> None:
+    with tempfile.TemporaryDirectory() as folder, open_library(Path(folder)) as library:
+        numbers = range(A_FOLDER)
+        library.write(
+            [FileRow(path_of(n), key_of(n), sha256_of(n)) for n in numbers],
+            [OutcomeRow(sha256_of(n), SCORER, outcome_of(n)) for n in numbers if n % 7],
+        )
+        place = os.path.dirname(path_of(0))
+        if snapshot:
+            library.snapshot([place], SCORER)
+        view = library.folder(place, SCORER)
+        names = [f"{n}.jpg" for n in wanted]
+        some = view.only(names)
+        assert some.names == sorted(names)
+        assert some.stored is snapshot
+        assert list(some.in_order()) == [view[name] for name in sorted(names)]
+        assert dict(some) == {name: view[name] for name in names}
+        assert view.only(view.names) is view
+        again = type(some).from_bytes(some.to_bytes())
+        assert again is not None
+        assert dict(again) == dict(some)

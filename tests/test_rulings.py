@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from array import array
 from pathlib import Path
 
@@ -26,8 +27,16 @@ from nsfwscan.errors import NsfwscanError, RulingsError
 from nsfwscan.policy import Policy
 from nsfwscan.results import Decision, NearMatch, Ruling, Scores, Verdict
 from nsfwscan.rulings import NO_RULINGS, Likeness, Ruled, RulingBook, Rulings
+from nsfwscan.rulings import book as book_module
 from nsfwscan.rulings.neighbours import Neighbours
-from nsfwscan.rulings.rule import Entry, Forgotten, GivenUp, from_record, to_record
+from nsfwscan.rulings.rule import (
+    LATEST_S,
+    Entry,
+    Forgotten,
+    GivenUp,
+    from_record,
+    to_record,
+)
 
 POLICY = Policy(0.5, 0.8)
 LIKE = 0xF0F0_F0F0_F0F0_F0F0
@@ -260,18 +269,128 @@ def test_before_the_first_decision_there_is_no_file(path: str) -> None:
 @given(st.lists(st.lists(entries, max_size=4), max_size=8))
 def test_the_last_decision_about_a_content_holds(batches: list[list[Entry]]) -> None:
     expected: dict[bytes, Ruled] = {}
+    latest: dict[bytes, int] = {}
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "rulings.jsonl")
         for batch in batches:
             RulingBook(path).add(batch)
             for entry in batch:
+                if isinstance(entry, GivenUp):
+                    continue
+                at = max(entry.at, latest.get(entry.sha256, 0))  # never before what it follows
+                if at <= LATEST_S:
+                    latest[entry.sha256] = at
+                expected.pop(entry.sha256, None)
                 if isinstance(entry, Ruled):
-                    expected.pop(entry.sha256, None)
-                    expected[entry.sha256] = entry
-                elif isinstance(entry, Forgotten):
-                    expected.pop(entry.sha256, None)
+                    expected[entry.sha256] = entry._replace(at=at)
             assert list(RulingBook(path).load()) == list(expected.values())
             assert RulingBook(path).read().given_up == 0
+
+
+@given(st.lists(st.one_of(decided, st.builds(Forgotten, digests, times)), max_size=6), decided)
+def test_of_a_decision_from_elsewhere_and_any_word_of_yours_the_later_holds(
+    words: list[Entry], given: Ruled
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        book = RulingBook(os.path.join(folder, "rulings.jsonl"))
+        book.add(words)
+        mine = [one.at for one in book.read().entries if not isinstance(one, GivenUp)
+                and one.sha256 == given.sha256 and one.at <= LATEST_S]  # fmt: skip
+        before = book.load().by_content(given.sha256)
+        new = book.take_over([given, given._replace(at=max(given.at - 1, 0))])
+        later = given.at > max(mine, default=-1)
+        assert new == ([given] if later else [])
+        assert book.load().by_content(given.sha256) == (given if later else before)
+
+
+def test_what_was_taken_back_is_not_revived_even_after_the_clock_was_set_back(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    book = RulingBook(path)
+    decision = Ruled(sha(0), Ruling.DENIED, 2_000_000_000, "/a.jpg")
+    book.add([decision])
+    monkeypatch.setattr("time.time", lambda: 1_000_000_000.0)
+    book.forget([sha(0)])
+    assert book.take_over([decision]) == []
+    assert not book.load()
+
+
+def test_nobody_else_decides_while_decisions_are_taken_over(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Yours, which is later, comes in the very moment between reading and writing."""
+    mine = Ruled(sha(0), Ruling.ALLOWED, 20, "/a.jpg")
+    given = Ruled(sha(0), Ruling.DENIED, 10, "/a.jpg")
+    real = book_module._latest
+    threads = []
+
+    def latest(records: list[dict[str, object]]) -> dict[str, int]:
+        monkeypatch.setattr(book_module, "_latest", real)
+        threads.append(threading.Thread(target=RulingBook(path).add, args=([mine],)))
+        threads[0].start()
+        time.sleep(0.1)
+        return real(records)
+
+    RulingBook(path).add([Forgotten(sha(1), 1)])
+    monkeypatch.setattr(book_module, "_latest", latest)
+    RulingBook(path).take_over([given])
+    threads[0].join(30)
+    assert RulingBook(path).load().by_content(sha(0)) == mine
+
+
+def test_a_link_of_the_users_is_followed_and_stays(path: str, tmp_path: Path) -> None:
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    target = tmp_path / "synced" / "rulings.jsonl"
+    target.parent.mkdir()
+    target.touch()
+    os.symlink(target, path)
+    book = RulingBook(path)
+    book.add([Ruled(sha(0), Ruling.DENIED, 1, "/a.jpg"), Ruled(sha(1), Ruling.DENIED, 1, "/b.jpg")])
+    book.forget([sha(1)])
+    assert list(held(RulingBook(path).load())) == [sha(0)]
+    assert b"/b.jpg" not in target.read_bytes()
+    assert os.readlink(path) == str(target)
+    target.rename(tmp_path / "unplugged")
+    with pytest.raises(RulingsError, match="which cannot be reached"):
+        book.load()
+    with pytest.raises(RulingsError, match="which cannot be reached"):
+        book.add([Ruled(sha(2), Ruling.DENIED, 1, "/c.jpg")])
+    assert not target.exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="files have no owner there")
+def test_a_file_of_another_user_is_not_trusted(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    RulingBook(path).add([Ruled(sha(0), Ruling.DENIED, 1, "/a.jpg")])
+    owner = os.stat(path).st_uid or 4242
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    real = os.fstat
+
+    def fstat(file: int) -> os.stat_result:
+        found = list(real(file))
+        found[4] = owner
+        return os.stat_result(found)
+
+    monkeypatch.setattr(os, "fstat", fstat)
+    with pytest.raises(RulingsError, match="belongs to another user"):
+        RulingBook(path).load()
+
+
+def test_a_missing_file_is_told_from_an_empty_one_and_what_held_goes_on_to_hold(path: str) -> None:
+    assert RulingBook(path).read().missing
+    book = RulingBook(path)
+    book.add([Ruled(sha(0), Ruling.DENIED, 1, "/a.jpg")])
+    assert not book.read().missing
+    assert len(book.current(pytest.fail)) == 1
+    os.rename(path, f"{path}.away")
+    said: list[str] = []
+    for _ in range(3):
+        assert len(book.current(said.append)) == 1
+    assert len(said) == 1
+    assert "is gone" in said[0]
+    os.rename(f"{path}.away", path)
+    assert len(book.current(pytest.fail)) == 1
+    os.truncate(path, 0)
+    assert len(book.current(pytest.fail)) == 0
 
 
 def test_what_is_taken_back_leaves_no_path_in_the_file(path: str) -> None:
@@ -382,7 +501,7 @@ def test_damage_is_given_up_by_a_person_once_and_each_line_by_itself(path: str) 
         book.load()
     book.give_up([damaged])
     assert set(held(book.load())) == {sha(0), sha(2), sha(3)}
-    assert book.read()[1:] == ([], 1)
+    assert book.read()[1:3] == ([], 1)
     assert Path(path).read_bytes().startswith(b"".join(lines)), "nothing is rewritten"
     # Another line, and the same one damaged further, are other losses.
     for at, old, new in ((3, b"/p/3", b"/p/?"), (1, b"/p/!", b"/p/?")):

@@ -327,7 +327,7 @@ def _counted_reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return reads
 
 
-def test_C4_a_file_from_the_future_is_never_trusted(
+def test_C4_a_file_from_the_future_is_read_once_and_again_after_any_change(
     tree: Path, pool: FakePool, library: Library, settled: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A camera or another machine whose clock is wrong."""
@@ -336,7 +336,14 @@ def test_C4_a_file_from_the_future_is_never_trusted(
     list(scan_fakes.scanner(library).scan([str(tree)]))
     reads = _counted_reads(monkeypatch)
     list(scan_fakes.scanner(library).scan([str(tree)]))
-    assert reads == [str(tree / "a" / "0.jpg")]
+    assert reads == []
+    picture = tree / "a" / "0.jpg"
+    picture.write_bytes(picture.read_bytes())
+    list(scan_fakes.scanner(library).scan([str(tree)]))
+    assert reads == [str(picture)]
+    os.utime(picture, ns=(future, future))  # the very times and size it had
+    list(scan_fakes.scanner(library).scan([str(tree)]))
+    assert reads == [str(picture)] * 2
 
 
 @pytest.mark.usefixtures("settled")
@@ -347,6 +354,21 @@ def test_new_thresholds_load_no_model(tree: Path, pool: FakePool, library: Libra
     assert names(after) == names(before)
     assert (scan.tally.cached, scan.tally.safe, scan.tally.nsfw) == (6, 4, 2)
     assert pool.started == 1
+
+
+@pytest.mark.usefixtures("settled", "pool")
+def test_a_file_that_was_deleted_does_not_slow_its_folder_down(
+    tmp_path: Path, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b", "c"):
+        scan_fakes.write(tmp_path / "tree" / f"{name}.jpg", SAFE)
+    options = ScanOptions(count_known_safe=True)
+    list(scan_fakes.scanner(library, options=options).scan([str(tmp_path / "tree")]))
+    (tmp_path / "tree" / "b.jpg").unlink()
+    scan = scan_fakes.scanner(library, options=options)
+    monkeypatch.setattr(scan, "_result", pytest.fail)  # one by one, as in a folder that changed
+    assert list(scan.scan([str(tmp_path / "tree")])) == []
+    assert (scan.tally.safe, scan.tally.cached) == (2, 2)
 
 
 @pytest.mark.usefixtures("settled")

@@ -29,7 +29,7 @@ from shell import Call, start, without_privileges
 from sizes import trials
 from tiny_model import RED
 
-from nsfwscan import installation, locations, uninstall
+from nsfwscan import installation, locations, removal, uninstall
 from nsfwscan.actions import quarantine as quarantines
 from nsfwscan.cli import crash
 from nsfwscan.images.discover import QUARANTINE_NAME
@@ -165,7 +165,7 @@ def test_leftovers_of_killed_processes_and_damaged_files_go(call: Call, home: Pa
     store = home / "models"
     for name in (
         f"models/{STAGING}abc/sub/model.onnx", f"models/{REPLACED}tiny-1/manifest.json",
-        f"models/{PARTS}/0123", f"models/{LOCK}", "models/tiny-1/manifest.json",
+        f"models/{PARTS}/{'01' * 32}", f"models/{LOCK}", "models/tiny-1/manifest.json",
         "models/tiny-1/model.onnx", "library.sqlite3-wal", "library.sqlite3.lock",
         "library.sqlite3.watch", "state/watch.log", "state/watch.log.3", "state/.status-x1",
         "state/watch-status.json",
@@ -195,6 +195,61 @@ def test_links_the_user_made_are_followed_to_what_nsfwscan_wrote(
     assert call("self-uninstall", "--purge", "-y").code == 0
     assert tree(big) == {"models": None, "other.db": b"other"}
     assert tree(home) == {"models": str(big / "models")}
+
+
+def test_purge_follows_no_link_that_stands_where_nsfwscan_writes(
+    call: Call, tiny: Path, home: Path, tmp_path: Path
+) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    names = ["a.jpg", "01" * 32, "manifest.json", "model.onnx", "LICENSE", "watch.log", "crash.txt"]
+    for name in names:
+        (pictures / name).write_bytes(b"{}")
+    links = [f"models/{PARTS}", f"models/{STAGING}0123", f"models/{REPLACED}tiny-1", "models/album",
+             f"models/{LOCK}", f"models/{tiny.name}/LICENSE", "state/watch.log", "state/crash.txt",
+             "library.sqlite3.corrupt-1"]  # fmt: skip
+    (home / "state").mkdir()
+    for name in links:
+        (home / name).unlink(missing_ok=True)
+        os.symlink(pictures if "models" in name else pictures / "a.jpg", home / name)
+    done = call("self-uninstall", "--purge", "-y")
+    assert sorted(os.listdir(pictures)) == sorted(names)
+    assert done.code in {0, 2}  # a lock that is a link cannot be taken
+    os.unlink(home / "models" / LOCK)
+    assert call("self-uninstall", "--purge", "-y").code == 0
+    assert sorted(os.listdir(pictures)) == sorted(names)
+    links.remove(f"models/{LOCK}")
+    assert [one for one in links if not os.path.islink(home / one)] == []
+
+
+def test_a_link_to_the_models_of_another_program_costs_it_nothing(
+    call: Call, home: Path, tmp_path: Path
+) -> None:
+    project = tmp_path / "projects" / "browser-extension"
+    project.mkdir(parents=True)
+    for name in ("manifest.json", "LICENSE", "model.onnx"):
+        (project / name).write_bytes(b"{}")
+    os.symlink(project.parent, home / "models")
+    (tmp_path / "photos.db").write_bytes(b"SQLite format 3\0" + bytes(100))
+    os.symlink(tmp_path / "photos.db", home / "library.sqlite3")
+    done = call("self-uninstall", "--purge", "-y")
+    assert done.code == 0
+    assert len(os.listdir(project)) == 3
+    assert (tmp_path / "photos.db").exists()
+    assert f"  {home / 'library.sqlite3'}\n" in done.out
+
+
+def test_a_folder_that_becomes_a_link_while_the_question_waits_is_not_followed(
+    home: Path, tmp_path: Path
+) -> None:
+    parts = home / "models" / PARTS
+    parts.mkdir(parents=True)
+    (parts / ("01" * 32)).write_bytes(b"x")
+    shown = uninstall.find()
+    os.rename(parts, tmp_path / "parts")
+    os.symlink(tmp_path / "parts", parts)
+    removal.remove(shown)
+    assert os.listdir(tmp_path / "parts") == ["01" * 32]
 
 
 def test_a_start_file_keeps_every_other_byte_its_mode_and_its_link(
@@ -413,9 +468,71 @@ def test_a_quarantine_that_cannot_be_read_stays(call: Call, quarantine: Path, pe
     shutil.rmtree(quarantine / "files")
     before = tree(quarantine)
     done = call("self-uninstall", "--purge", "-y")
-    assert done.code == 0
+    assert done.code == 2
     assert f"  {quarantine}: cannot be looked into: " in done.out
+    assert f"{quarantine} stays: cannot be looked into" in done.err
     assert tree(quarantine) == before
+    assert os.path.exists(locations.quarantines_file())
+
+
+def test_a_quarantine_of_another_user_keeps_the_list_that_leads_to_it(
+    call: Call, quarantine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = tree(quarantine)
+    for module in ("quarantine", "vault"):
+        monkeypatch.setattr(
+            f"nsfwscan.actions.{module}.look_at", lambda _path: "it belongs to another user"
+        )
+    done = call("self-uninstall", "--purge", "-y")
+    assert done.code == 2
+    assert f"{quarantine} stays: it belongs to another user" in done.err
+    assert tree(quarantine) == before
+    assert os.path.exists(locations.quarantines_file())
+
+
+def test_a_list_of_quarantines_that_cannot_be_read_stays(call: Call, quarantine: Path) -> None:
+    places = Path(locations.quarantines_file())
+    assert call("quarantine", "restore", "--all").code == 0
+    with places.open("ab") as file:
+        file.write(b"damaged\n")
+    done = call("self-uninstall", "--purge", "-y")
+    assert done.code == 2
+    assert "the list of quarantines is damaged" in done.err
+    assert places.exists()
+    target = places.rename(places.with_name("elsewhere"))
+    os.symlink(target, places)
+    done = call("self-uninstall", "--purge", "-y")
+    assert done.code == 2
+    assert os.path.islink(places)
+    assert target.exists()
+
+
+def test_a_quarantine_that_fills_while_the_question_waits_keeps_all_that_leads_to_it(
+    call: Call, quarantine: Path, person: Path
+) -> None:
+    assert call("quarantine", "restore", "--all").code == 0
+    shown = uninstall.find()
+    assert not uninstall.kept()
+    done = call("scan", "--action", "quarantine", "--again", "--yes", person / "Pictures")
+    assert done.code == 1
+    removed = removal.remove(shown)
+    assert (str(quarantine), "holds 1 picture") in removed.kept
+    assert (locations.quarantines_file(), "it leads to quarantines that stay") in removed.kept
+    assert removed.failures == []
+    assert call("quarantine", "restore", "--all").code == 0
+    assert (person / "Pictures" / "red.png").exists()
+
+
+def test_nothing_is_removed_when_a_scan_has_begun_while_the_question_waits(
+    call: Call, quarantine: Path, person: Path
+) -> None:
+    shown = uninstall.find()
+    before = tree(person)
+    with open(f"{locations.library_file()}.lock") as held:
+        fcntl.flock(held, fcntl.LOCK_SH)
+        with pytest.raises(Exception, match="another nsfwscan is at work"):
+            removal.remove(shown)
+    assert tree(person) == before
 
 
 def test_nothing_is_removed_while_pictures_are_being_moved(
@@ -481,14 +598,14 @@ def test_whatever_lies_about_only_nsfwscans_own_goes(own: set[str], foreign: set
                 written.add(name)
             except OSError:  # a file of that name is in the way of the folder, or the reverse
                 continue
-        done = uninstall.remove(uninstall.find())
-        assert done.failures == ()
+        done = removal.remove(uninstall.find())
+        assert done.failures == []
         left = {path for path, content in tree(Path(folder)).items() if content is not None}
         assert {os.path.normpath(one) for one in written if one not in own} <= left
         # Without its manifest a folder of the store is nobody's.
         sure = own - {_OWN[1]} if _OWN[0] not in own else own
         assert not left & sure
-        assert uninstall.remove(uninstall.find()).files == 0
+        assert removal.remove(uninstall.find()).files == 0
 
 
 def test_every_place_nsfwscan_names_is_looked_at(home: Path) -> None:

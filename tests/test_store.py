@@ -493,7 +493,8 @@ def test_leftovers_of_a_killed_install_are_cleared_away(models: ModelStore, tmp_
     tiny_packages.make(str(folder / ".replaced-falconsai-1ceb3c7f"))
     tiny_packages.make(str(folder / ".replaced-given-1ceb3c7f"), name="given")
     (folder / ".parts").mkdir()
-    for name, age_s in (("old", 8 * 86_400), ("new", 3600)):
+    old, new = "0d" * 32, "1e" * 32
+    for name, age_s in ((old, 8 * 86_400), (new, 3600), ("not ours", 8 * 86_400)):
         (folder / ".parts" / name).write_bytes(b"x")
         os.utime(folder / ".parts" / name, (time.time() - age_s,) * 2)
     assert models.packages() == []
@@ -501,7 +502,27 @@ def test_leftovers_of_a_killed_install_are_cleared_away(models: ModelStore, tmp_
     names = {one.manifest.package for one in models.installed()}
     assert names == {"falconsai-1ceb3c7f", "given-1ceb3c7f"}
     assert left_over(models) == set()
-    assert parts(models) == ["new"]
+    assert parts(models) == [new, "not ours"]
+
+
+def test_clearing_away_follows_no_link_and_takes_no_name_of_another(
+    models: ModelStore, tmp_path: Path
+) -> None:
+    folder, pictures = Path(models.folder), tmp_path / "pictures"
+    folder.mkdir()
+    pictures.mkdir()
+    for name in ("a.jpg", "0d" * 32):
+        (pictures / name).write_bytes(b"x")
+        os.utime(pictures / name, (0, 0))
+    for name in (".parts", ".staging-0123", ".replaced-given-1ceb3c7f"):
+        os.symlink(pictures, folder / name)
+    (folder / ".staging-of-mine").mkdir()
+    with pytest.raises(ModelNotFound):
+        models.remove("nothing")
+    assert sorted(os.listdir(pictures)) == ["0d" * 32, "a.jpg"]
+    assert sorted(os.listdir(folder)) == [
+        ".lock", ".parts", ".replaced-given-1ceb3c7f", ".staging-0123", ".staging-of-mine",
+    ]  # fmt: skip
 
 
 def test_a_model_that_has_to_be_built_says_so(models: ModelStore) -> None:

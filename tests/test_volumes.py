@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +172,21 @@ def test_a_file_on_a_loose_volume_is_read_again_after_a_while(
     assert len(read) == 1
     monkeypatch.setattr(scanner, "_LOOSE_SECONDS", -10)
     assert [one.origin for one in nsfwscan.scan(picture.parent)] == ["cache"]
+    assert len(read) == 2
+
+
+def test_what_was_read_while_the_clock_was_ahead_is_read_again_on_a_loose_volume(
+    tiny: Path, paint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = _count_readings(monkeypatch, loose=True)
+    picture = paint(tmp_path / "pictures" / "red.png", tiny_model.RED)
+    monkeypatch.setattr(lanes, "is_racy", lambda *_: False)
+    real = time.time
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", lambda: real() + 10**9)
+        list(nsfwscan.scan(picture.parent))
+    for _ in range(2):
+        assert [one.origin for one in nsfwscan.scan(picture.parent)] == ["cache"]
     assert len(read) == 2
 
 

@@ -141,7 +141,7 @@ class Quarantines:
     def _remember(self, folder: str) -> None:
         try:
             if folder not in self._known():
-                os.makedirs(os.path.dirname(self._places.path), exist_ok=True)
+                locations.make_private(os.path.dirname(self._places.path))
                 self._places.append({"folder": folder})
         except (OSError, JournalError) as error:
             self._warn(f"{error}; `nsfwscan quarantine` will need --quarantine {folder}")

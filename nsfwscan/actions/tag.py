@@ -8,6 +8,7 @@ change of the inode does not.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
@@ -106,6 +107,19 @@ def remove_sidecar(path: str) -> str:
     except OSError:
         pass
     return f"another program's notes stay in {target}"
+
+
+def remove_marks(path: str) -> str:
+    """Remove our sidecar and attributes of a picture that a person allowed; return what is odd."""
+    remove_sidecar(path)
+    with contextlib.suppress(OSError):
+        if _OURS.fullmatch(_read(f"{path}.xmp") or b""):
+            return f"{path}.xmp cannot be removed, and goes on to say what a model said"
+    if sys.platform == "linux":
+        for name in ("decision", "score", "model"):
+            with contextlib.suppress(OSError):  # there is none, or the picture is read-only
+                os.removexattr(path, f"user.nsfwscan.{name}")
+    return ""
 
 
 def _take_away(target: str, content: bytes, aside: str) -> None:

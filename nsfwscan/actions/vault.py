@@ -30,7 +30,8 @@ from nsfwscan.actions.scored_file import ScoredFile, Unwilling
 from nsfwscan.acts import Outcome
 from nsfwscan.errors import ActionError, JournalError
 from nsfwscan.images.discover import QUARANTINE_NAME
-from nsfwscan.journal import Journal, sync_folder, try_to_lock
+from nsfwscan.journal import Journal, sync_folder
+from nsfwscan.locks import Lock, open_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -104,10 +105,7 @@ class Vault:
         """
         try:
             os.makedirs(self._files, 0o700, exist_ok=True)
-            flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
-            lock = os.open(
-                os.path.join(self.folder, LOCK_NAME), flags | getattr(os, "O_NOFOLLOW", 0), 0o600
-            )
+            lock = open_lock(os.path.join(self.folder, LOCK_NAME))
         except OSError as error:
             raise unusable(self.folder, error) from error
         try:
@@ -119,18 +117,15 @@ class Vault:
                 raise unusable(self.folder, error) from error
             yield self._ledger
         finally:
-            os.close(lock)
+            lock.release()
 
-    def _wait_for(self, lock: int) -> None:
-        deadline = time.monotonic() + _PATIENCE_S
-        while not try_to_lock(lock):
-            if time.monotonic() >= deadline:
-                raise ActionError(
-                    f"another process has been moving pictures in {self.folder} for "
-                    f"{_PATIENCE_S:.0f} seconds",
-                    hint="wait for it, and try again",
-                )
-            time.sleep(0.02)
+    def _wait_for(self, lock: Lock) -> None:
+        if not lock.wait(_PATIENCE_S):
+            raise ActionError(
+                f"another process has been moving pictures in {self.folder} for "
+                f"{_PATIENCE_S:.0f} seconds",
+                hint="wait for it, and try again",
+            )
 
     def write(self, *records: dict[str, Json]) -> None:
         """Append to the journal and follow it; only with the lock held. Raises `JournalError`."""

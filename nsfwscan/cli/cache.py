@@ -68,7 +68,7 @@ def prune(
             metavar="DAYS",
             min=0,
             help="Keep for this long what cannot be checked now: a disk that is not plugged in "
-            "looks like a deleted folder.",
+            "looks like a folder that was deleted or emptied.",
         ),
     ] = 90,
 ) -> None:

@@ -117,10 +117,16 @@ def _converted(parameter: Any, wanted: type, value: Any) -> Any:
         return value if isinstance(value, bool) else _yes_or_no(value)
     if wanted in {int, float}:
         return _number(parameter.type_descriptor.parameter_info, wanted, value)
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if parameter.metavar == "SIZE" and type(value) in {int, float}:
         return str(value)  # as in `max-size = 100000` in the configuration
     if not isinstance(value, str):
         raise ValueError(f"{value!r} is not a text")  # noqa: TRY004
+    if isinstance(parameter, TyperOption):
+        # Arguments are paths, and say themselves what they are: see `cli.paths`.
+        if not value:
+            raise ValueError("it is empty; a variable of your script may not be set")
+        if "\0" in value:
+            raise ValueError(f"{value!r} holds a NUL character")
     return value
 
 

@@ -75,7 +75,7 @@ def _kept(trace: str) -> str:
     about = f"nsfwscan {__version__}, Python {platform.python_version()}, {platform.platform()}\n"
     try:
         path = locations.crash_file()
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        locations.make_private(os.path.dirname(path))
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)  # whatever it is: a link is not followed
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -104,13 +104,13 @@ class Threads:
 
 
 @contextlib.contextmanager
-def in_threads() -> Iterator[Threads]:
+def in_threads(threads: Threads) -> Iterator[None]:
     """Notice errors that end threads while the block runs."""
     import threading
 
-    threads, before = Threads(), threading.excepthook
+    before = threading.excepthook
     threading.excepthook = threads.hook
     try:
-        yield threads
+        yield
     finally:
         threading.excepthook = before

@@ -40,8 +40,9 @@ def main(arguments: list[str]) -> int:
         from nsfwscan.errors import NsfwscanError
     except ImportError as error:
         return _not_imported(error)
+    threads = crash.Threads()  # before anything that Ctrl-C may cut short
     try:
-        with crash.in_threads() as threads:
+        with crash.in_threads(threads):
             code = _run(arguments)
             sys.stdout.flush()  # a full disk may show itself only now
     except NsfwscanError as error:
@@ -58,7 +59,11 @@ def main(arguments: list[str]) -> int:
     except FileNotFoundError as error:
         code = _without_folder(error)
     except Exception as error:  # noqa: BLE001  nobody foresaw it
-        return crash.tell(error)
+        # Until Python 3.12 an error while a class is made, also Ctrl-C, comes as a RuntimeError.
+        if not isinstance(error.__cause__, KeyboardInterrupt):
+            return crash.tell(error)
+        print("\nnsfwscan: interrupted", file=sys.stderr)
+        code = INTERRUPTED
     return INTERNAL if threads.crashed else code
 
 

@@ -25,7 +25,7 @@ from nsfwscan.images.discover import check_roots, printable
 from nsfwscan.report.text import count, plain_json, readable
 from nsfwscan.results import Ruling
 from nsfwscan.rulings import RulingBook, Rulings
-from nsfwscan.rulings.rule import Ruled, from_record, to_record
+from nsfwscan.rulings.rule import LATEST_S, Ruled, from_record, to_record
 
 _ASK_ABOVE = 20
 """Pictures. A folder named by mistake is easily hundreds; a handful was meant."""
@@ -137,6 +137,8 @@ def _decide(
     for one in decided.unlike:
         talk.warn(f"{one.path} is known by its content only: {one.why_not}")
     _tell_turned(decided.turned, ruling, talk)
+    if ruling is Ruling.ALLOWED:
+        _untag(decided.paths, talk)
     sentence = f"{count(len(decided.new), 'picture')} {ruling}"
     if any(one.near for one in decided.new):
         sentence += f", and what looks the same within {within} bits"
@@ -151,13 +153,27 @@ def _decide(
     raise typer.Exit(NO_VERDICT if decided.failed else OK)
 
 
+def _untag(paths: Iterable[str], talk: Talk) -> None:
+    """Remove what an earlier scan told other programs of pictures that are safe now."""
+    from nsfwscan.actions.tag import remove_marks
+
+    for path in paths:
+        if why := remove_marks(os.path.realpath(path)):
+            talk.warn(why)
+
+
 def _tell_turned(turned: Sequence[Ruled], ruling: Ruling, talk: Talk) -> None:
     """Name the pictures about which the opposite was decided before: the later decision holds."""
     for one in turned[:_NAMED]:
-        when = time.strftime("%Y-%m-%d", time.localtime(one.at))
+        when = _date(one.at, "%Y-%m-%d")
         talk.say(f"{one.path} was {one.ruling} on {when} and is now {ruling}.")
     if len(turned) > _NAMED:
         talk.say(f"And {len(turned) - _NAMED:,} more.")
+
+
+def _date(at: int, form: str) -> str:
+    """Return a moment, in seconds since the epoch, for a person; "?" for one without a date."""
+    return time.strftime(form, time.localtime(at)) if at <= LATEST_S else "?"
 
 
 @app.command("list", cls=Command)
@@ -169,7 +185,7 @@ def list_() -> None:
     rows = [
         (
             one.ruling.value,
-            time.strftime("%Y-%m-%d %H:%M", time.localtime(one.at)),
+            _date(one.at, "%Y-%m-%d %H:%M"),
             "-" if one.near is None else f"{one.near.within} bits",
             one.sha256.hex()[:12],
             one.path,
@@ -190,10 +206,16 @@ def forget(
             show_default=False,
         ),
     ],
+    yes: Annotated[
+        bool,
+        typer.Option(
+            "--yes", "-y", help=f"Do not ask, which is done above {_ASK_ABOVE} decisions."
+        ),
+    ] = False,
 ) -> None:
     """Take decisions back: what a model says counts again.
 
-    Nothing is taken back when any WHAT fits no decision.
+    Nothing is taken back when any WHAT fits no decision. Exits with 5 when the answer is no.
     """
     book = _book()
     rulings = book.load()
@@ -206,6 +228,8 @@ def forget(
                 hint="`nsfwscan rulings list` prints all of them",
             )
         chosen |= {ruled.sha256: ruled for ruled in found}
+    if len(chosen) > _ASK_ABOVE and not yes:
+        _ask(f"Take {count(len(chosen), 'decision')} back?")
     book.forget(chosen)
     typer.echo(f"{count(len(chosen), 'decision')} taken back.")
 
@@ -259,24 +283,20 @@ def import_(
 ) -> None:
     """Take over decisions that were made elsewhere.
 
-    They keep their dates. Where you decided about the same picture later than that, yours stays.
-    When a line cannot be understood, nothing is taken over.
+    They keep their dates. Where you decided about the same picture later than that, or took a
+    decision about it back, that holds. When a line cannot be understood, nothing is taken over.
     """
     book = _book()
-    before = book.load()
-    new: dict[bytes, Ruled] = {}
-    lines = 0
-    for number, line in enumerate(_lines(file), 1):
-        if not line.strip():
-            continue
-        lines += 1
-        ruled = _imported(line, f"line {number} of {readable(file)}")
-        held = new.get(ruled.sha256) or before.by_content(ruled.sha256)
-        if held is None or ruled.at > held.at:
-            new[ruled.sha256] = ruled
-    book.add(list(new.values()))
+    book.load()  # a file that is damaged is no place to add to
+    given = [
+        _imported(line, f"line {number} of {readable(file)}")
+        for number, line in enumerate(_lines(file), 1)
+        if line.strip()
+    ]
+    new = book.take_over(given)
     typer.echo(
-        f"{count(len(new), 'decision')} taken over; {lines - len(new):,} were known or are older."
+        f"{count(len(new), 'decision')} taken over; {len(given) - len(new):,} were known or are "
+        "older."
     )
 
 
@@ -294,12 +314,17 @@ def _lines(file: str) -> Iterable[bytes]:
 
 
 def _imported(line: bytes, where: str) -> Ruled:
+    entry, problem = None, "it is no decision"
     try:
         record = json.loads(line)
         entry = from_record(record) if isinstance(record, dict) else None
-        problem = "it is no decision"
     except ValueError as error:
-        entry, problem = None, str(error)
+        problem = str(error)
+    except RecursionError:
+        problem = "it is nested too deeply"
+    if isinstance(entry, Ruled) and entry.at > LATEST_S:
+        problem = f"{entry.at} seconds since 1970 is no date"
+        entry = None
     if not isinstance(entry, Ruled):
         raise UsageError(
             f"{where} cannot be understood: {problem}",

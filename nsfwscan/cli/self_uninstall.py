@@ -40,13 +40,20 @@ def self_uninstall(
     if yes and not purge:
         raise UsageError("--yes goes with --purge", hint="say both, or neither to see a list")
     found = uninstall.find()
+    kept = uninstall.kept()
     _print(found)
-    _print_kept(uninstall.kept())
+    _print_kept(kept)
     if purge and any(one.files or one.folders or one.lines for one in found):
         _purge(found, yes=yes)
     elif not purge and found:
         typer.echo("\n`nsfwscan self-uninstall --purge` removes what is listed.")
     _tell_about_program()
+    for one in kept if purge else ():
+        if one.unknown:
+            raise NsfwscanError(
+                f"{one.place} stays: {one.why}",
+                hint="see to that as the one who may, and run the command again",
+            )
 
 
 def _print(found: list[uninstall.Traces]) -> None:
@@ -78,9 +85,9 @@ def _print_kept(kept: list[uninstall.Kept]) -> None:
 
 
 def _purge(found: list[uninstall.Traces], *, yes: bool) -> None:
-    from nsfwscan import uninstall
+    from nsfwscan import removal
 
-    if (hindrance := uninstall.hindrance()) is not None:
+    if (hindrance := removal.hindrance()) is not None:
         raise hindrance
     if not yes:
         insist(
@@ -88,10 +95,12 @@ def _purge(found: list[uninstall.Traces], *, yes: bool) -> None:
             what="this removes all that is listed",
             otherwise="Nothing was removed.",
         )
-    done = uninstall.remove(found)
+        if (hindrance := removal.hindrance()) is not None:  # an answer takes its time
+            raise hindrance
+    done = removal.remove(found)
     typer.echo(f"\nRemoved {count(done.files, 'file')}, {size(done.bytes)}.")
-    for folder in done.kept:
-        typer.echo(f"{readable(folder)} stays: something else is in it.")
+    for path, why in done.kept:
+        typer.echo(f"{readable(path)} stays: {readable(why)}.")
     if done.failures:
         path, reason = done.failures[0]
         more = f", and {len(done.failures) - 1} more" if len(done.failures) > 1 else ""

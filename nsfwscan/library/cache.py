@@ -268,10 +268,11 @@ class Library:
     ) -> upkeep.Pruned:
         """Drop what no longer saves time, and give the space back.
 
-        That is: files that are gone from a folder that can be listed; files in folders that
-        cannot be listed, and outcomes of content that no file points to, when they were written
-        more than `older_than_days` ago (an unplugged disk looks like a deleted folder); and
-        outcomes of models whose fingerprint is not in `models`, unless that is None.
+        That is: files that are gone from a folder in which others are still there; files of all
+        other folders, and outcomes of content that no file points to, when they were written more
+        than `older_than_days` ago (an unplugged disk looks like a deleted folder, its mount point
+        like one that was emptied) or are dated in the future; and outcomes of models whose
+        fingerprint is not in `models`, unless that is None.
         """
         return upkeep.prune(self._database, older_than_days=older_than_days, models=models)
 

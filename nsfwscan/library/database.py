@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from nsfwscan.errors import LibraryTooNew, LibraryUnavailable
 from nsfwscan.library.migrations import APPLICATION_ID, MIGRATIONS, migrate, schema_version
 from nsfwscan.library.use_lock import UseLock
+from nsfwscan.locations import make_private
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -198,6 +199,19 @@ class Database:
             self._connection = None
 
 
+def is_library(path: str) -> bool:
+    """Return True for a file that says in its header that it is a library of ours.
+
+    See "The Database Header" of SQLite's file format: the application's number is at byte 68.
+    """
+    try:
+        with open(path, "rb") as file:
+            head = file.read(100)
+    except OSError:
+        return False
+    return head[:16] == b"SQLite format 3\0" and head[68:72] == APPLICATION_ID.to_bytes(4, "big")
+
+
 class Damage(sqlite3.DatabaseError):
     """Damage that SQLite did not notice. Raise it in the `work` of a `Database`, not elsewhere."""
 
@@ -229,7 +243,7 @@ def _make_file(path: str) -> bool:
     folder = os.path.dirname(path)
     problem = "it is not a file"
     try:
-        os.makedirs(folder, mode=0o700, exist_ok=True)
+        make_private(folder)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     except FileExistsError:
         pass

@@ -14,7 +14,8 @@ import os
 import struct
 import sys
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any, NamedTuple, TypeGuard
 
@@ -149,6 +150,33 @@ class FolderView(Mapping[str, Known]):
         numbers = (*(column.tobytes() for column in columns), self._details)
         return b"".join((lengths, header, names, self.stats, self.digests, *numbers))
 
+    def only(self, names: Collection[str]) -> FolderView:
+        """Return the view without the files that are not among `names`."""
+        wanted = set(names)
+        gone = [index for index, name in enumerate(self.names) if name not in wanted]
+        if not gone:
+            return self
+        # What lies between two that are gone is copied at once.
+        bounds = zip((0, *(index + 1 for index in gone)), (*gone, len(self.names)), strict=True)
+        runs = [slice(start, end) for start, end in bounds if start < end]
+        view = FolderView()
+        view.stored, view._labels, view._formats = self.stored, self._labels, self._formats
+        for run in runs:
+            view.names += self.names[run]
+            view.written_at += self.written_at[run]
+            view.unsafe += self.unsafe[run]
+            view.likenesses += self.likenesses[run]
+        view.stats = _cut(self.stats, runs, KEY_BYTES)
+        view.digests = _cut(self.digests, runs, SHA256_BYTES)
+        view._details = _cut(self._details, runs, _record(self._labels).size)
+        left = set(gone)
+        view._others = {
+            index - bisect_left(gone, index): body
+            for index, body in self._others.items()
+            if index not in left
+        }
+        return view
+
     def __getitem__(self, name: str) -> Known:
         if self._index is None:
             self._index = {name: index for index, name in enumerate(self.names)}
@@ -225,6 +253,11 @@ class FolderView(Mapping[str, Known]):
                 self.unsafe.append(math.nan)
                 details.append(record.pack(_NOT_HERE, 0, 0, 0, *[0.0] * self._labels))
         self._details = b"".join(details)
+
+
+def _cut(column: bytes, runs: Iterable[slice], width: int) -> bytes:
+    """Return the parts of a column whose entries have `width` bytes."""
+    return b"".join([column[width * run.start : width * run.stop] for run in runs])
 
 
 @cache

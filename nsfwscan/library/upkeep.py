@@ -121,15 +121,18 @@ def stats(database: Database) -> LibraryStats:
 
 def prune(database: Database, *, older_than_days: float, models: Collection[str] | None) -> Pruned:
     """Drop what no longer saves time; `Library.prune` says what. Raises `LibraryUnavailable`."""
-    limit = int(time.time() - older_than_days * _DAY_S)
+    now = time.time()
+    # Rows that are dated ahead were written while the clock was wrong: they would never be old.
+    old = (int(now - older_than_days * _DAY_S), int(now + _DAY_S))
     files = sum(
-        _prune_folder(database, number, path, limit) for number, path in database.read(_folders)
+        _prune_folder(database, number, path, old) for number, path in database.read(_folders)
     )
 
     def drop(connection: sqlite3.Connection) -> int:
         dropped = connection.execute(
-            "DELETE FROM outcome WHERE written_at < ? AND sha256 NOT IN (SELECT sha256 FROM file)",
-            (limit,),
+            "DELETE FROM outcome WHERE (written_at < ? OR written_at > ?)"
+            " AND sha256 NOT IN (SELECT sha256 FROM file)",
+            old,
         ).rowcount
         for number, fingerprint in connection.execute(
             "SELECT id, fingerprint FROM scorer"
@@ -151,7 +154,7 @@ def prune(database: Database, *, older_than_days: float, models: Collection[str]
     outcomes = database.write(drop)
     for path in _set_aside_files(database.path):
         with contextlib.suppress(OSError):
-            if os.lstat(path).st_mtime < limit:
+            if os.lstat(path).st_mtime < old[0]:
                 os.unlink(path)
     _give_space_back(database)
     return Pruned(files, outcomes)
@@ -298,20 +301,24 @@ def _models(connection: sqlite3.Connection) -> list[tuple[str, str, tuple[str, .
     ]
 
 
-def _prune_folder(database: Database, number: int, path: bytes, limit: int) -> int:
+def _prune_folder(database: Database, number: int, path: bytes, old: tuple[int, int]) -> int:
+    known = {name for name, *_ in _good_files(database, number, path)}
     try:
         with os.scandir(path) as entries:
-            present = {os.fsencode(entry.name) for entry in entries}
+            present = {os.fsencode(entry.name) for entry in entries} & known
     except (OSError, ValueError):  # gone, unplugged, forbidden, or damage put a NUL in it
+        present = set()
+    if not present:  # so also in a mount point while its disk is unplugged
 
         def drop_old(connection: sqlite3.Connection) -> int:
             return connection.execute(
-                "DELETE FROM file WHERE folder = ? AND written_at < ?", (number, limit)
+                "DELETE FROM file WHERE folder = ? AND (written_at < ? OR written_at > ?)",
+                (number, *old),
             ).rowcount
 
         dropped = database.write(drop_old)
     else:
-        gone = [name for name, *_ in _good_files(database, number, path) if name not in present]
+        gone = known - present
         dropped = len(gone)
         if gone:
             database.write(

@@ -9,12 +9,13 @@ Windows needs none of this: it refuses to rename a file that is open.
 
 from __future__ import annotations
 
-import os
 import sys
-import time
+from typing import TYPE_CHECKING
 
-if sys.platform != "win32":
-    import fcntl
+from nsfwscan.locks import open_lock
+
+if TYPE_CHECKING:
+    from nsfwscan.locks import Lock
 
 
 class UseLock:
@@ -22,7 +23,7 @@ class UseLock:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._descriptor: int | None = None
+        self._lock: Lock | None = None
 
     def share(self, *, wait_s: float) -> bool:
         """Say that the library is in use; False when it is being set aside for all that time."""
@@ -34,9 +35,9 @@ class UseLock:
 
     def release(self) -> None:
         """Give the lock up. The file stays: removing it would let two processes lock two files."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     def _acquire(self, *, exclusive: bool, wait_s: float) -> bool:
         if sys.platform == "win32":
@@ -44,22 +45,19 @@ class UseLock:
         # Two that hold it shared and both want it exclusively would wait for each other for ever.
         self.release()
         try:
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            lock = open_lock(self._path)
         except OSError:
             return not exclusive  # a read-only folder: reading is fine, setting aside is not
-        kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
-        deadline = time.monotonic() + wait_s
-        while True:
-            try:
-                fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    os.close(descriptor)
-                    return False
-                time.sleep(0.02)
-            except OSError:  # a file system without locks
-                os.close(descriptor)
-                return not exclusive
-            else:
-                self._descriptor = descriptor
-                return True
+        try:
+            taken = lock.wait(wait_s, shared=not exclusive)
+        except OSError:
+            lock.release()
+            return not exclusive
+        except BaseException:
+            lock.release()
+            raise
+        if not taken or lock.is_stand_in:  # which does not keep those out who share
+            lock.release()
+            return False
+        self._lock = lock
+        return True

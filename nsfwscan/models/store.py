@@ -12,14 +12,17 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import shutil
-import sys
+import stat
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias, assert_never
 
 from nsfwscan import locations
 from nsfwscan.errors import ModelError, ModelNotFound, ModelTampered, NsfwscanError
+from nsfwscan.journal import sync_folder
+from nsfwscan.locks import open_lock
 from nsfwscan.models import catalogue
 from nsfwscan.models.catalogue import AUTO_ORDER, CatalogueEntry, HubFile, HubSource, WheelSource
 from nsfwscan.models.download import Hub, Progress, network_is_forbidden, refuse_offline
@@ -236,7 +239,7 @@ class ModelStore:
 
     def _part(self, file: HubFile) -> str:
         folder = os.path.join(self.folder, PARTS)
-        os.makedirs(folder, exist_ok=True)
+        locations.make_private(folder)
         return os.path.join(folder, file.sha256)
 
     def _commit_entry(
@@ -267,7 +270,7 @@ class ModelStore:
                     hint=f"remove it first: `nsfwscan models remove {manifest.package}`",
                 )
         _write(os.path.join(staging, MANIFEST_NAME), manifest.dump().encode())
-        _sync_folder(staging)
+        sync_folder(staging)
         if os.path.lexists(target):
             aside = os.path.join(self.folder, REPLACED + manifest.package)
             os.rename(target, aside)
@@ -275,7 +278,7 @@ class ModelStore:
             shutil.rmtree(aside)
         else:
             os.rename(staging, target)
-        _sync_folder(self.folder)
+        sync_folder(self.folder)
         return InstalledModel(target, manifest)
 
     def _present(self, package: str) -> InstalledModel | None:
@@ -303,7 +306,7 @@ class ModelStore:
     def _changing(self) -> Iterator[None]:
         """Hold the lock of the store, clear away what a killed process left, translate errors."""
         try:
-            os.makedirs(self.folder, exist_ok=True)
+            locations.make_private(self.folder)
             with _locked(os.path.join(self.folder, LOCK), self.say):
                 self._clear_away()
                 yield
@@ -322,7 +325,9 @@ class ModelStore:
     def _clear_away(self) -> None:
         for name in os.listdir(self.folder):
             path = os.path.join(self.folder, name)
-            if name.startswith(STAGING):
+            if not is_folder(path):  # a link leads to what is not ours
+                continue
+            if is_staging(name):
                 shutil.rmtree(path, ignore_errors=True)
             elif name.startswith(REPLACED):
                 target = os.path.join(self.folder, name.removeprefix(REPLACED))
@@ -331,11 +336,30 @@ class ModelStore:
                 else:  # killed between the two renames of a replacement
                     os.rename(path, target)
         parts = os.path.join(self.folder, PARTS)
-        with contextlib.suppress(FileNotFoundError):
-            for name in os.listdir(parts):
-                path = os.path.join(parts, name)
-                if time.time() - os.stat(path).st_mtime > _PART_KEPT_S:
+        for name in filter(is_part, os.listdir(parts) if is_folder(parts) else ()):
+            path = os.path.join(parts, name)
+            with contextlib.suppress(FileNotFoundError):
+                found = os.lstat(path)
+                if stat.S_ISREG(found.st_mode) and time.time() - found.st_mtime > _PART_KEPT_S:
                     os.unlink(path)
+
+
+def is_staging(name: str) -> bool:
+    """Return True if a name in the store is one that the store gives to a folder it fills."""
+    return re.fullmatch(re.escape(STAGING) + "[0-9a-f]+", name) is not None
+
+
+def is_part(name: str) -> bool:
+    """Return True if a name in `PARTS` is one that a download gives."""
+    return re.fullmatch(r"[0-9a-f]{64}(\.etag)?", name) is not None
+
+
+def is_folder(path: str) -> bool:
+    """Return True for a folder that is there, False for a link to one."""
+    try:
+        return stat.S_ISDIR(os.lstat(path).st_mode)
+    except OSError:
+        return False
 
 
 def is_path(name_or_path: str) -> bool:
@@ -432,45 +456,15 @@ def _sync(descriptor: int, flush: Callable[[], None]) -> None:
     os.fsync(descriptor)
 
 
-def _sync_folder(folder: str) -> None:
-    """Put the names of a folder on the disk; Windows opens no folder and needs none of this."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
 @contextlib.contextmanager
 def _locked(path: str, say: Say) -> Iterator[None]:
     """Hold an exclusive OS lock on the file `path`; tell the user when that means waiting."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
+    lock = open_lock(path)
     try:
-        if not _try_lock(descriptor):
+        if not lock.take():
             say("Another nsfwscan is changing the installed models; waiting for it.")
-            while not _try_lock(descriptor):
+            while not lock.take():
                 time.sleep(_LOCK_POLL_S)
         yield
     finally:
-        os.close(descriptor)  # which gives the lock back
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _try_lock(descriptor: int) -> bool:
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        except PermissionError:
-            return False
-        return True
-else:
-    import fcntl
-
-    def _try_lock(descriptor: int) -> bool:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
+        lock.release()

@@ -1,7 +1,9 @@
 """`RulingBook`: the file in which people's decisions are kept for good.
 
 A journal among the user's data: every decision is added at its end, and of several about one
-content the last one holds. What cannot be read is never passed over: a decision that was lost may
+content the last one holds. An entry is never dated before another about the same content, so that
+the dates tell the same order, even after a clock was set back; taking over decisions from elsewhere
+goes by them. What cannot be read is never passed over: a decision that was lost may
 be one that denied a picture, and a scan without it would call that picture safe. So `load` raises
 `RulingsError` for a file that is not whole, until a person has been shown what is damaged and says
 to go on without it. That, too, is an entry of the journal. The file is only rewritten, whole, when
@@ -10,21 +12,32 @@ decisions are taken back, so that it does not go on saying where their pictures 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import sys
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from nsfwscan import locations
 from nsfwscan.errors import JournalError, RulingsError
 from nsfwscan.journal import Journal
 from nsfwscan.results import FileKey
-from nsfwscan.rulings.rule import Entry, Forgotten, GivenUp, Ruled, from_record, to_record
+from nsfwscan.rulings.rule import (
+    LATEST_S,
+    Entry,
+    Forgotten,
+    GivenUp,
+    Ruled,
+    from_record,
+    to_record,
+)
 from nsfwscan.rulings.rulings import NO_RULINGS, Rulings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from nsfwscan.journal import Json
+    from nsfwscan.journal import JournalContents, Json
 
 
 class DamagedLine(NamedTuple):
@@ -48,6 +61,8 @@ class Contents(NamedTuple):
     """Those that nobody gave up yet."""
     given_up: int
     """How many more there are."""
+    missing: bool = False
+    """Whether there is no file, which is not the same as one without entries."""
 
 
 class RulingBook:
@@ -57,14 +72,19 @@ class RulingBook:
     """
 
     def __init__(self, path: str) -> None:
-        """`path` need not exist: then nobody decided anything yet."""
+        """`path` need not exist: then nobody decided anything yet. It may be a link of the user's.
+
+        What a link leads to must exist: it may be on a disk that is not plugged in.
+        """
         self.path = path
-        self._journal = Journal(path)
         self._read: Rulings | None = None
         self._stamp: FileKey | None = None
 
     def load(self) -> Rulings:
         """Return all decisions that hold. Raises `RulingsError` unless every one can be read."""
+        return _holding(self._whole().entries)
+
+    def _whole(self) -> Contents:
         contents = self.read()
         if contents.damaged:
             numbers = ", ".join(str(line.number) for line in contents.damaged[:5])
@@ -74,14 +94,14 @@ class RulingBook:
                 hint="what is lost may have denied a picture, so nothing goes on without you: "
                 "`nsfwscan rulings repair` shows what is damaged and asks",
             )
-        return _holding(contents.entries)
+        return contents
 
     def current(self, warn: Callable[[str], None]) -> Rulings:
         """Return all decisions that hold now, reading the file again when it looks another one.
 
         For what goes on for weeks. The first call raises as `load` does; later ones do not: when
-        the file cannot be read any more, what it held goes on to hold, and `warn` is told so once
-        for each change of the file.
+        the file cannot be read any more, or is gone, what it held goes on to hold, and `warn` is
+        told so once for each change of the file.
         """
         try:
             stamp = FileKey.of(os.stat(self.path))
@@ -89,22 +109,30 @@ class RulingBook:
             stamp = None
         except OSError:
             stamp = FileKey(-1, 0, 0, 0)  # `load` will say what is wrong
-        if self._read is None or stamp != self._stamp:
+        held = self._read
+        if held is None or stamp != self._stamp:
             try:
-                self._read = self.load()
+                contents = self._whole()
+                if contents.missing and held:
+                    warn(
+                        f"the file of people's decisions {self.path} is gone; what people decided "
+                        "before goes on to hold until the next start"
+                    )
+                else:
+                    held = self._read = _holding(contents.entries)
             except RulingsError as error:
-                if self._read is None:
+                if held is None:
                     raise
                 warn(f"{error} ({error.hint}); what people decided before goes on to hold")
             self._stamp = stamp
-        return self._read
+        return held
 
     def read(self) -> Contents:
         """Return what can be read, and the lines that cannot."""
         if not os.path.lexists(self.path):
-            return Contents([], [], 0)
+            return Contents([], [], 0, missing=True)
         try:
-            found = self._journal.read()
+            found = self._journal().read()
         except JournalError as error:
             raise _refused(error) from error
         entries = []
@@ -126,11 +154,52 @@ class RulingBook:
     def add(self, entries: Iterable[Entry]) -> None:
         """Keep entries, all or none; when this returns, they outlive a power cut."""
         records = [to_record(entry) for entry in entries]
-        if not records:
-            return
+        if records:
+            self._extend(lambda contents: _in_order(records, _latest(contents.records)))
+
+    def take_over(self, decisions: Iterable[Ruled]) -> list[Ruled]:
+        """Keep those decisions from elsewhere that are later than any word about their content.
+
+        Also taking a decision back is a word about it. Returns those that were kept.
+        """
+        new: dict[bytes, Ruled] = {}
+
+        def choose(contents: JournalContents) -> list[dict[str, Json]]:
+            latest = _latest(contents.records)
+            new.clear()
+            for one in decisions:
+                content = one.sha256.hex()
+                if one.at > latest.get(content, -1):
+                    new[one.sha256] = one
+                    latest[content] = one.at
+            return list(map(to_record, new.values()))
+
+        self._extend(choose)
+        return list(new.values())
+
+    def _journal(self) -> Journal:
+        """Return the journal, behind the link if there is one. Raises `JournalError`."""
+        if not os.path.islink(self.path):
+            return Journal(self.path)
+        target = os.path.realpath(self.path)
         try:
-            os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
-            self._journal.append(*records)
+            os.stat(target)
+            owner = os.lstat(self.path).st_uid
+        except OSError as error:
+            raise JournalError(
+                f"{self.path} is a link to {target}, which cannot be reached: "
+                f"{error.strerror or error}"
+            ) from error
+        # Root reads what it may read anyway; `Journal` asks whose the file is.
+        if sys.platform != "win32" and os.geteuid() and owner not in {os.geteuid(), 0}:
+            raise JournalError(f"{self.path} is a link that another user made")
+        return Journal(target)
+
+    def _extend(self, make: Callable[[JournalContents], list[dict[str, Json]]]) -> None:
+        try:
+            journal = self._journal()
+            locations.make_private(os.path.dirname(journal.path))
+            journal.extend(make)
         except OSError as error:
             raise RulingsError(
                 f"nothing was decided: {self.path} cannot be written: {error.strerror or error}",
@@ -147,7 +216,8 @@ class RulingBook:
         """
         now = int(time.time())
         self.add([Forgotten(sha256, now) for sha256 in contents])
-        self._journal.compact(_last_words)
+        with contextlib.suppress(JournalError):
+            self._journal().compact(_last_words)
 
     def give_up(self, lines: Iterable[DamagedLine]) -> None:
         """Go on without these lines. They stay in the file."""
@@ -177,6 +247,28 @@ def _holding(entries: Iterable[Entry]) -> Rulings:
         if isinstance(entry, Ruled):
             ruled[entry.sha256] = entry
     return Rulings(ruled.values()) if ruled else NO_RULINGS
+
+
+def _latest(records: Iterable[dict[str, Any]]) -> dict[str, int]:
+    """Return when the latest word about each content was said, whatever it was."""
+    latest: dict[str, int] = {}
+    for one in records:
+        content, at = one.get("sha256"), one.get("at")
+        if isinstance(content, str) and isinstance(at, int) and at <= LATEST_S:
+            latest[content] = max(at, latest.get(content, at))
+    return latest
+
+
+def _in_order(records: list[dict[str, Json]], latest: dict[str, int]) -> list[dict[str, Json]]:
+    """Return records that are made now, none of them dated before what they follow."""
+    raised = []
+    for one in records:
+        content, at = str(one.get("sha256")), int(str(one["at"]))
+        at = max(at, latest.get(content, at))
+        if at <= LATEST_S:
+            latest[content] = at
+        raised.append({**one, "at": at})
+    return raised
 
 
 def _last_words(records: list[dict[str, Any]]) -> list[dict[str, Json]]:

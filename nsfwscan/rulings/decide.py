@@ -2,13 +2,16 @@
 
 In: paths. Out: entries of a `RulingBook`, written once all pictures were read, so that a run that
 is interrupted decided nothing. A file that cannot be read is named, and nothing is decided about
-it; one that can be read and not decoded has a content like any other.
+it; one that can be read and not decoded has a content like any other, and so has one that is too
+large to be decoded: it is hashed piece by piece.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import stat
+import sys
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -26,9 +29,9 @@ from nsfwscan.images.discover import (
     join,
     printable,
 )
-from nsfwscan.images.read import read_picture
+from nsfwscan.images.read import open_picture, read_picture
 from nsfwscan.images.sniff import HEAD_BYTES, sniff
-from nsfwscan.results import Failed, Ruling
+from nsfwscan.results import Failed, FailReason, FileKey, Ruling
 from nsfwscan.rulings.rule import Likeness, Ruled
 
 if TYPE_CHECKING:
@@ -80,6 +83,8 @@ class Decided:
     """Files whose content is no picture. Nothing is decided about them."""
     unlike: list[Seen]
     """Pictures without a likeness, when one was asked for: decided about by content alone."""
+    paths: list[str]
+    """Where the pictures are about which this now holds."""
 
 
 def decide(
@@ -102,12 +107,13 @@ def decide(
         looked.failed,
         looked.strangers,
         [one for one in looked.seen if one.why_not],
+        [one.path for one in looked.seen],
     )
 
 
 def pictures(paths: Iterable[str]) -> Iterator[str | Failed]:
     """Give the files that are meant: those that are named, and every picture below a folder."""
-    for listing in discover(paths, WalkOptions(), WalkTally()):
+    for listing in discover(paths, WalkOptions(max_bytes=sys.maxsize), WalkTally()):
         yield from (one for one in listing.passed if isinstance(one, Failed))
         yield from (join(listing.folder, name) for name in listing.names)
 
@@ -126,17 +132,56 @@ def look(found: Iterable[str | Failed], *, near: bool, strangers: bool = False) 
                 looked.failed.append(path)
                 continue
             try:
-                data = read_picture(path, follow=True, max_bytes=DEFAULT_MAX_BYTES).data
+                seen = _look_at(path, pool, strangers=strangers)
             except DecodeError as error:
                 looked.failed.append(Failed(path, error.reason, error.detail))
-                continue
-            if not strangers and sniff(data[:HEAD_BYTES]) is None:
-                looked.strangers.append(path)
-                continue
-            sha256 = hashlib.sha256(data).digest()
-            bits, why_not = (likeness.UNKNOWN, "") if pool is None else _likeness(pool, data)
-            looked.seen.append(Seen(path, sha256, bits, why_not))
+            else:
+                if seen is None:
+                    looked.strangers.append(path)
+                else:
+                    looked.seen.append(seen)
     return looked
+
+
+def _look_at(path: str, pool: DecodePool | None, *, strangers: bool) -> Seen | None:
+    """Return what is in a file; None if it is no picture. Raises `DecodeError`."""
+    try:
+        data = read_picture(path, follow=True, max_bytes=DEFAULT_MAX_BYTES).data
+    except DecodeError as error:
+        if error.reason is not FailReason.TOO_BIG:
+            raise
+        head, sha256 = _hash(path)
+        if not strangers and sniff(head) is None:
+            return None
+        if pool is None:
+            return Seen(path, sha256)
+        return Seen(path, sha256, likeness.NONE, "it is too large to be decoded")
+    if not strangers and sniff(data[:HEAD_BYTES]) is None:
+        return None
+    sha256 = hashlib.sha256(data).digest()
+    bits, why_not = (likeness.UNKNOWN, "") if pool is None else _likeness(pool, data)
+    return Seen(path, sha256, bits, why_not)
+
+
+def _hash(path: str) -> tuple[bytes, bytes]:
+    """Return the beginning of a large file and its SHA-256. Raises `DecodeError`."""
+    try:
+        with open(open_picture(path, follow=True), "rb") as file:
+            before = os.fstat(file.fileno())
+            if not stat.S_ISREG(before.st_mode):
+                raise DecodeError(FailReason.CHANGED, "it is no file any more")
+            head = file.read(HEAD_BYTES)
+            file.seek(0)
+            sha256 = hashlib.file_digest(file, "sha256").digest()
+            after = os.fstat(file.fileno())
+    except OSError as error:
+        gone = isinstance(error, FileNotFoundError)
+        raise DecodeError(
+            FailReason.VANISHED if gone else FailReason.UNREADABLE, error.strerror or str(error)
+        ) from error
+    if FileKey.of(before) != FileKey.of(after):
+        raise DecodeError(FailReason.CHANGED, "it changed while it was read")
+    return head, sha256
 
 
 def _likeness(pool: DecodePool, data: bytes) -> tuple[int, str]:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _FORGOTTEN, _GIVEN_UP = "forgotten", "given-up"
 _LIKENESS = re.compile(r"[0-9a-f]{16}")
+LATEST_S = 253_402_214_400
+"""The end of the year 9999, less a day for time zones: later moments have no date."""
 
 
 class Likeness(NamedTuple):
@@ -98,7 +100,8 @@ def from_record(record: Mapping[str, object]) -> Entry:
     path = record.get("path")
     if not isinstance(path, str):
         raise ValueError("there is no path")  # noqa: TRY004
-    return Ruled(sha256, Ruling(kind), at, path, _near(record.get("near")))
+    printable = path.encode(errors="backslashreplace").decode()  # JSON may hold half a character
+    return Ruled(sha256, Ruling(kind), at, printable, _near(record.get("near")))
 
 
 def _lines(found: object) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ import re
 import secrets
 
 from nsfwscan.errors import NsfwscanError
+from nsfwscan.locations import make_private
 from nsfwscan.report.text import readable
 
 LOGGER = "nsfwscan.watch"
@@ -105,7 +106,7 @@ def open_log(path: str, *, with_paths: bool) -> logging.Handler:
     with `close_log`. Raises `NsfwscanError` when the file cannot be opened.
     """
     try:
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        make_private(os.path.dirname(path))
         handler = _Handler(path, maxBytes=_BYTES, backupCount=_OLD_FILES, encoding="utf-8")
     except OSError as error:
         raise NsfwscanError(

@@ -12,6 +12,7 @@ import os
 import time
 from dataclasses import dataclass
 
+from nsfwscan.locations import make_private
 from nsfwscan.whole_file import replace_file
 
 _VERSION = 1
@@ -68,7 +69,7 @@ class StatusFile:
         self._written_at = at
         with contextlib.suppress(OSError):
             text = json.dumps({"v": _VERSION, **dataclasses.asdict(status)})
-            os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
+            make_private(os.path.dirname(self._path))
             replace_file(self._path, text.encode(), prefix=PART)
             self._written = status
 
