@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from nsfwscan.actions import moves
 from nsfwscan.actions.ledger import Deed, Entry, Step, step
+from nsfwscan.actions.names import beside
 from nsfwscan.actions.scored_file import digest_at
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 PART = ".part"
 """Ending of a copy that is not complete."""
-_MOST_NAMES = 100_000
 _NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
 """What the system says of a path at which there cannot be a file."""
 
@@ -36,13 +36,12 @@ def aside(path: str, number: str) -> str:
 
 
 def names_beside(path: str, *, start: int = 1) -> Iterator[tuple[int, str]]:
-    """Yield names for a picture whose own is taken: `a (restored).jpg`, `a (restored 2).jpg`.
+    """Yield names for a picture whose own is taken: `a (restored).jpg`, `a (restored 2).jpg`."""
+    return beside(path, _restored, start=start)
 
-    They end after 100,000, because a broken file system may say of every name that it is taken.
-    """
-    stem, ending = os.path.splitext(path)
-    for number in range(start, start + _MOST_NAMES):
-        yield number, f"{stem} (restored{'' if number == 1 else f' {number}'}){ending}"
+
+def _restored(number: int) -> str:
+    return " (restored)" if number == 1 else f" (restored {number})"
 
 
 def put_back(source: str, path: str) -> str:
@@ -80,10 +79,10 @@ def finish(vault: Vault, entry: Entry) -> dict[str, Json]:
 def _came_in(vault: Vault, entry: Entry) -> bool:
     held = vault.file_of(entry.id)
     _remove(held + PART)
-    beside = aside(entry.path, entry.id)
+    away = aside(entry.path, entry.id)
     if not os.path.lexists(held):
-        if os.path.lexists(beside):  # somebody took the copy away: the original goes back
-            put_back(beside, entry.path)
+        if os.path.lexists(away):  # somebody took the copy away: the original goes back
+            put_back(away, entry.path)
         return False
     is_the_picture = _holds(held, entry)
     if _is_the_original(entry.path, entry) and not os.path.samefile(entry.path, held):
@@ -94,11 +93,11 @@ def _came_in(vault: Vault, entry: Entry) -> bool:
         else:
             put_back(held, entry.path)
         return False
-    if os.path.lexists(beside):
-        if is_the_picture and _is_the_original(beside, entry):
-            os.unlink(beside)
+    if os.path.lexists(away):
+        if is_the_picture and _is_the_original(away, entry):
+            os.unlink(away)
         else:
-            put_back(beside, entry.path)
+            put_back(away, entry.path)
     if not is_the_picture:
         put_back(held, entry.path)
     return is_the_picture

@@ -8,6 +8,7 @@ change of the inode does not.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
@@ -121,8 +122,10 @@ def _read(path: str) -> bytes | None:
     """Return what a file holds, None when there is none."""
     try:
         file = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | _BINARY)
-    except FileNotFoundError:
-        return None
+    except OSError as error:
+        if error.errno in {errno.ENOENT, errno.ENAMETOOLONG}:  # a long name has no room for `.xmp`
+            return None
+        raise
     with open(file, "rb") as stream:
         return stream.read(1 << 20)
 

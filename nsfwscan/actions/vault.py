@@ -311,7 +311,7 @@ class Vault:
         except BaseException:
             os.unlink(held)
             raise
-        if picture.is_at(aside) and picture.is_whole(os.lstat(aside)):
+        if picture.is_unchanged_at(aside):
             os.unlink(aside)
             return missing
         recovery.put_back(aside, picture.path)
