@@ -167,7 +167,9 @@ def _is_word(record: Mapping[str, Any]) -> bool:
     return record.get("word") in list(Said)
 
 
-REMEMBERED_S = 48 * 3600.0
+WATCHER = "watch"
+"""What moved a picture when nobody was there."""
+_REMEMBERED_S = 48 * 3600.0
 """How long what a watcher moved and what is no longer held is remembered, for its limit a day."""
 
 
@@ -191,7 +193,7 @@ def compacted(records: Sequence[Mapping[str, Any]], now: float) -> list[Mapping[
         elif entry.state is State.HELD:
             if record["deed"] == Deed.QUARANTINE:
                 kept.append(record)
-        elif entry.state is not State.NOT_HELD and entry.by and now - entry.at < REMEMBERED_S:
+        elif entry.by == WATCHER and now - entry.at < _REMEMBERED_S:
             kept.append(record)
     kept += [
         {"word": word.said.value, "sha256": sha256, "at": word.at}

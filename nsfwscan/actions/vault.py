@@ -35,7 +35,7 @@ from nsfwscan.images.discover import QUARANTINE_NAME
 from nsfwscan.journal import Journal, sync_folder, try_to_lock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from nsfwscan.journal import Json
 
@@ -83,6 +83,8 @@ class Vault:
         """What the journal was like when the ledger had followed all of it."""
         self._records = 0
         """How many records there are in the journal."""
+        self._kept = 0
+        """How many there were when it was last written anew."""
         self._warned: tuple[int, ...] = ()
         """Damaged lines of which was told."""
         self.unclean = True
@@ -170,21 +172,28 @@ class Vault:
     def write(self, *records: dict[str, Json]) -> None:
         """Append to the journal and follow it; only with the lock held.
 
-        Raises `JournalError`, OSError.
+        Raises `JournalError`; after that nothing of it is in the journal.
         """
         if records:
             self.journal.append(*records)
             self._ledger.take(records)
             self._records += len(records)
-            self._followed = stamp_of(self.journal.path)
+            self._followed = None  # unless it can be seen how it is now, it is read anew
+            with contextlib.suppress(OSError):
+                self._followed = stamp_of(self.journal.path)
 
     def _compact(self, ledger: Ledger) -> None:
         """Write the journal anew when a third of it is about what does not count any more."""
-        live = ledger.live
+        live = max(ledger.live, self._kept)
         if self._records <= max(_FEW, live + live // 2) or ledger.damaged:
             return
-        now = time.time()
-        if self.journal.compact(lambda records: compacted(records, now)):
+
+        def keep(records: Sequence[Mapping[str, Json]]) -> list[Mapping[str, Json]]:
+            kept = compacted(records, time.time())
+            self._kept = len(kept)
+            return kept
+
+        if self.journal.compact(keep):
             self._forget()
 
     def _finish(self, ledger: Ledger) -> None:
