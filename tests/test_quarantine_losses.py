@@ -198,13 +198,13 @@ def test_a_journal_that_was_written_anew_comes_to_the_same(
     stranger = {"of": "a later version"}
     long, short = Ledger(), Ledger()
     whole = [*records(q), stranger]
-    fewer = compacted(whole, now=10**10)
+    long.take(whole)
+    fewer = compacted(whole, long, now=10**10)
     assert len(fewer) < len(whole)
     assert stranger in fewer
-    long.take(whole)
     short.take(fewer)
     assert (short.held, short.words, short.folders) == (long.held, long.words, long.folders)
-    assert compacted(fewer, now=10**10) == fewer
+    assert compacted(fewer, short, now=10**10) == fewer
 
 
 def test_what_a_watcher_moved_is_remembered_for_its_limit_of_a_day(q: Path, picture: Path) -> None:
@@ -213,9 +213,9 @@ def test_what_a_watcher_moved_is_remembered_for_its_limit_of_a_day(q: Path, pict
     whole, long, recent = records(q), Ledger(), Ledger()
     long.take(whole)
     (entry,) = long.entries.values()
-    recent.take(compacted(whole, now=entry.at + 86_400))
+    recent.take(compacted(whole, long, now=entry.at + 86_400))
     assert recent.entries == long.entries
-    assert len(compacted(whole, now=entry.at + 3 * 86_400)) == 1  # that it was restored
+    assert len(compacted(whole, long, now=entry.at + 3 * 86_400)) == 1  # that it was restored
 
 
 def test_pictures_can_be_deleted_when_the_disk_is_full(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from nsfwscan.actions.moves import Facts
 from nsfwscan.actions.volume import Volume, volume_fields
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from nsfwscan.journal import Json
 
@@ -104,6 +104,8 @@ class Ledger:
         self._held: dict[str, Entry] = {}
         self._under_way: dict[str, Entry] = {}
         self._in_folder: Counter[str] = Counter()
+        self._last_words = 0
+        """How many of the words are about what is not held any more."""
 
     @property
     def held(self) -> list[Entry]:
@@ -127,7 +129,7 @@ class Ledger:
             if isinstance(number, str):
                 self._put(_after(self.entries.get(number, Entry(number)), record), record)
             elif _is_word(record):
-                self.words[record["sha256"]] = Word(record["at"], Said(record["word"]))
+                self._say(record["sha256"], Word(record["at"], Said(record["word"])))
 
     def _put(self, entry: Entry, record: Mapping[str, Any]) -> None:
         before = self._held.pop(entry.id, None) if entry.state is not State.HELD else None
@@ -145,17 +147,24 @@ class Ledger:
         if said is not None and record.get("step") == Step.DONE and entry.sha256:
             # Journals of earlier versions have no time here: it was after the picture was moved.
             word = Word(record.get("at", entry.at), said)
-            self.words[entry.sha256] = word
+            self._say(entry.sha256, word)
             if entry.state is State.RESTORED and entry.restored_sha256:
-                self.words[entry.restored_sha256] = word
+                self._say(entry.restored_sha256, word)
+
+    def _say(self, sha256: str, word: Word) -> None:
+        before = self.words.get(sha256)
+        self._last_words -= before is not None and before.said is not Said.MOVED
+        self._last_words += word.said is not Said.MOVED
+        self.words[sha256] = word
 
     @property
     def live(self) -> int:
         """How many records a journal needs to say all that counts."""
-        words = sum(1 for one in self.words.values() if one.said is not Said.MOVED)
-        return 2 * len(self._held) + 3 * len(self._under_way) + words + len(self.folders)
+        cut_short = 3 * len(self._under_way)
+        return 2 * len(self._held) + cut_short + self._last_words + len(self.folders)
 
 
+_DEEDS, _WORDS = tuple(Deed), tuple(Said)
 _SAID = {
     State.HELD: Said.MOVED,
     State.RESTORED: Said.RESTORED,
@@ -164,7 +173,7 @@ _SAID = {
 
 
 def _is_word(record: Mapping[str, Any]) -> bool:
-    return record.get("word") in list(Said)
+    return record.get("word") in _WORDS
 
 
 WATCHER = "watch"
@@ -173,13 +182,13 @@ _REMEMBERED_S = 48 * 3600.0
 """How long what a watcher moved and what is no longer held is remembered, for its limit a day."""
 
 
-def compacted(records: Sequence[Mapping[str, Any]], now: float) -> list[Mapping[str, Json]]:
+def compacted(
+    records: Iterable[Mapping[str, Any]], ledger: Ledger, now: float
+) -> list[Mapping[str, Json]]:
     """Return fewer records that come to the same: what is held, cut short, and the last words.
 
-    What this version does not understand is kept.
+    `ledger` has followed all of `records`. What this version does not understand is kept.
     """
-    ledger = Ledger()
-    ledger.take(records)
     kept: list[Mapping[str, Json]] = []
     for record in records:
         number = record.get("id")
@@ -188,7 +197,7 @@ def compacted(records: Sequence[Mapping[str, Any]], now: float) -> list[Mapping[
                 kept.append(record)
             continue
         entry = ledger.entries[number]
-        if record.get("deed") not in list(Deed) or entry.under_way is not None:
+        if record.get("deed") not in _DEEDS or entry.under_way is not None:
             kept.append(record)
         elif entry.state is State.HELD:
             if record["deed"] == Deed.QUARANTINE:

@@ -83,8 +83,8 @@ class Vault:
         """What the journal was like when the ledger had followed all of it."""
         self._records = 0
         """How many records there are in the journal."""
-        self._kept = 0
-        """How many there were when it was last written anew."""
+        self._excess = 0
+        """How many more than what counts there were when it was last written anew."""
         self._warned: tuple[int, ...] = ()
         """Damaged lines of which was told."""
         self.unclean = True
@@ -183,17 +183,20 @@ class Vault:
                 self._followed = stamp_of(self.journal.path)
 
     def _compact(self, ledger: Ledger) -> None:
-        """Write the journal anew when a third of it is about what does not count any more."""
-        live = max(ledger.live, self._kept)
-        if self._records <= max(_FEW, live + live // 2) or ledger.damaged:
+        """Write the journal anew before it has twice the records that count."""
+        live = ledger.live + self._excess
+        if self._records <= max(_FEW, live + live * 3 // 4) or ledger.damaged:
             return
 
         def keep(records: Sequence[Mapping[str, Json]]) -> list[Mapping[str, Json]]:
-            kept = compacted(records, time.time())
-            self._kept = len(kept)
+            kept = compacted(records, ledger, time.time())
+            self._records = len(kept)
             return kept
 
         if self.journal.compact(keep):
+            self._excess = self._records - ledger.live
+            self._followed = stamp_of(self.journal.path)
+        else:
             self._forget()
 
     def _finish(self, ledger: Ledger) -> None:
