@@ -303,7 +303,23 @@ def test_no_lock_is_held_while_pictures_are_read_or_results_are_told(
     assert [one.problem for one in verify(vault, restore)] == []
 
 
-CALLS = ("stat", "lstat", "open", "makedirs", "access", "listdir", "close", "fsync", "fstat")
+CALLS = (
+    "unlink",
+    "rename",
+    "fchmod",
+    "utime",
+    "scandir",
+    "statvfs",
+    "stat",
+    "lstat",
+    "open",
+    "makedirs",
+    "access",
+    "listdir",
+    "close",
+    "fsync",
+    "fstat",
+)
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.ESTALE])

@@ -22,7 +22,7 @@ from nsfwscan.actions.scored_file import Unwilling, digest_at
 from nsfwscan.actions.vault import BATCH, Moved, Vault
 from nsfwscan.actions.volume import Places
 from nsfwscan.acts import Outcome
-from nsfwscan.errors import JournalError
+from nsfwscan.errors import ActionError, JournalError
 from nsfwscan.images.read import open_picture
 from nsfwscan.journal import sync_folder
 from nsfwscan.rulings import NO_RULINGS
@@ -343,10 +343,17 @@ def _delete(vault: Vault, entries: Sequence[Entry]) -> dict[str, Moved]:
         except JournalError as error:
             vault.warn(f"{error}; the next use of the quarantine completes it")
             return results
-    for file in files:
-        with contextlib.suppress(FileNotFoundError):
+    left = False
+    for one, file in zip(marked, files, strict=True):
+        try:
             os.unlink(file)
-    vault.unclean = False
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            left = True  # the next use tries again
+            why = f"its file is still there: {error.strerror or error}"
+            results[one] = Moved(Outcome.FAILED, None, why)
+    vault.unclean = left
     return results
 
 
@@ -395,18 +402,24 @@ class Finding(NamedTuple):
 def verify(vault: Vault, progress: Callable[[int, int], None]) -> Iterator[Finding]:
     """Read every held picture and compare it with the journal; yield what is wrong.
 
-    The pictures are read without the lock. `progress` is told how many are done, of how many.
-    Raises `ActionError`, `JournalError`.
+    The pictures are read without the lock, and also where there is none to be had, as on a
+    read-only medium. `progress` is told how many are done, of how many. Raises `JournalError`,
+    OSError.
     """
-    with vault.locked() as ledger:
-        held = ledger.held
-        damaged = ledger.damaged
-        strangers = sorted(vault.names() - {one.id for one in held})
-        cut_short = {one.id + ending for one in ledger.under_way for ending in ("", recovery.PART)}
-    for line in damaged:
+    try:
+        with vault.locked():
+            pass  # what was cut short is ended
+    except ActionError as error:
+        yield Finding(vault.folder, str(error))
+    ledger = vault.peek()
+    held = ledger.held
+    known = {one.id for one in held}
+    known |= {one.id + ending for one in ledger.under_way for ending in ("", recovery.PART)}
+    strangers = sorted(vault.names() - known)
+    for line in ledger.damaged:
         yield Finding(vault.journal.path, f"line {line} is damaged")
     for name in strangers:
-        if name not in cut_short:
+        if not _is_moving(vault, name):
             yield Finding(vault.file_of(name), "the journal does not say where it came from")
     for number, one in enumerate(held):
         progress(number, len(held))
@@ -415,6 +428,14 @@ def verify(vault: Vault, progress: Callable[[int, int], None]) -> Iterator[Findi
         if problem and _is_held(vault.peek(), one):
             yield Finding(one.path, problem)
     progress(len(held), len(held))
+
+
+def _is_moving(vault: Vault, name: str) -> bool:
+    """Return True if another process moved a stranger in or out meanwhile."""
+    number = name.split(".", 1)[0]
+    entry = vault.peek().entries.get(number)
+    known = entry is not None and (entry.state is State.HELD or entry.under_way is not None)
+    return known or not recovery.exists(vault.file_of(name))
 
 
 def _problem(file: str, entry: Entry) -> str:
