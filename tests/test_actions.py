@@ -465,6 +465,30 @@ def test_a_copy_has_the_bytes_times_and_attributes_and_overwrites_nothing(
     assert one(q, target / picture.name, rule).outcome == "left"
 
 
+def test_content_that_is_in_the_folder_is_not_copied_again_whatever_its_name(
+    q: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "copies"
+    rule = Rule(ActionName.COPY, to=str(target))
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / name).write_bytes(b"the same")
+    (tmp_path / "c.jpg").write_bytes(b"as long!")
+    for _night in range(3):
+        for name in ("a.jpg", "b.jpg", "c.jpg"):
+            assert one(q, tmp_path / name, rule).outcome == "done"
+    assert {path.name for path in target.iterdir()} == {"a.jpg", "c.jpg"}
+
+
+def test_a_copy_with_a_long_name_that_is_taken_gets_a_shorter_one(q: Path, tmp_path: Path) -> None:
+    target, path = tmp_path / "copies", tmp_path / f"{'é' * 125}.jpg"
+    target.mkdir()
+    (target / path.name).write_bytes(b"another")
+    path.write_bytes(b"a picture")
+    act = one(q, path, Rule(ActionName.COPY, to=str(target)))
+    assert (act.outcome, Path(act.target or "").name) == ("done", f"{'é' * 123} (2).jpg")
+    assert Path(act.target or "").read_bytes() == b"a picture"
+
+
 def test_a_copy_that_cannot_be_made_fails(q: Path, picture: Path) -> None:
     act = one(q, picture, Rule(ActionName.COPY, to=str(picture / "no folder")))
     assert (act.outcome, act.detail) == ("failed", "Not a directory")

@@ -167,3 +167,94 @@ def test_a_working_folder_below_one_that_may_not_be_searched_serves(tmp_path: Pa
     closed.chmod(0o700)
     assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
     assert done.stdout.count(".jpg") == 2
+
+
+# What can go back, what cannot
+
+
+def test_the_list_tells_what_is_away_and_what_is_lost(
+    call: Call, tmp_path: Path, elsewhere: Path
+) -> None:
+    here, there = tmp_path / "a.jpg", elsewhere / "inner" / "b.jpg"
+    lost = tmp_path / "c.jpg"
+    there.parent.mkdir()
+    for path in (here, there, lost):
+        path.write_bytes(path.name.encode())
+    q = tmp_path / "q"
+    assert {act.outcome for act in move_in(q, [here, there, lost])} == {"done"}
+    journal = Journal(str(q / QUARANTINE_NAME / "journal.jsonl"))
+    records: list[dict[str, Any]] = journal.read().records
+    os.unlink(journal.path)
+    for one in records:
+        if one.get("path") == str(there) and "volume" in one:
+            one["volume"]["mount"], one["volume"]["name"] = str(elsewhere), "another"
+        if one.get("path") == str(lost) and one["step"] == "intend":
+            os.unlink(q / QUARANTINE_NAME / "files" / one["id"])
+    journal.append(*records)
+    found = {one["path"]: one for one in call("quarantine", "list", "-f", "jsonl").records}
+    assert found[str(here)]["restores_to"] == str(here)
+    assert found[str(here)]["problem"] is None
+    assert "its volume is not mounted" in found[str(there)]["problem"]
+    assert "lost" in found[str(lost)]["problem"]
+    done = call("quarantine", "list")
+    assert done.code == 0
+    assert "3 pictures in quarantine, 1 of a volume that is away, 1 lost." in done.err
+    done = call("quarantine", "restore", "--all")
+    assert (done.code, done.out) == (2, "Restored 1 picture.\n")
+    assert f"{there}: its volume is not mounted at {elsewhere} now; it stays" in done.err
+    assert f"{lost}: it is gone from the quarantine" in done.err
+    done = call("quarantine", "list")
+    assert "2 pictures in quarantine, 1 of a volume that is away, 1 lost." in done.err
+    assert call("quarantine", "verify").code == 2
+
+
+def test_the_list_tells_where_a_picture_goes_when_its_volume_moved(
+    call: Call, tmp_path: Path
+) -> None:
+    old = tmp_path / "old" / "a.jpg"
+    old.parent.mkdir()
+    old.write_bytes(b"a picture")
+    assert move_in(old.parent, [old])[0].outcome == "done"
+    old.parent.rename(tmp_path / "new")
+    new = tmp_path / "new" / "a.jpg"
+    done = call("quarantine", "list", "--quarantine", tmp_path / "new")
+    assert (done.code, f"goes back to {new}" in done.out) == (0, True)
+    done = call("quarantine", "restore", "--all", "--quarantine", tmp_path / "new")
+    assert (done.code, new.read_bytes()) == (0, b"a picture")
+
+
+def test_a_quarantine_of_another_user_is_named_and_stays(
+    call: Call, bad: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.lstat
+
+    def lstat(path: Any, **options: Any) -> Any:
+        found = real(path, **options)
+        if path == str(bad / QUARANTINE_NAME):
+            return os.stat_result((*found[:4], os.geteuid() + 1, *found[5:10]))
+        return found
+
+    monkeypatch.setattr(os, "lstat", lstat)
+    for command in (["list"], ["restore", "--all"], ["verify"], ["delete", "--all", "--yes"]):
+        done = call("quarantine", *command)
+        assert (done.code, "it belongs to another user" in done.err) == (2, True)
+    done = call("self-uninstall", "--purge", "--yes")
+    assert f"{bad / QUARANTINE_NAME}: it belongs to another user" in done.out
+    assert os.path.exists(locations.quarantines_file())
+    monkeypatch.chdir(bad)
+    os.unlink(locations.quarantines_file())
+    done = call("quarantine", "list")  # met on the way, and not known
+    assert (done.code, "it belongs to another user" in done.err) == (2, True)
+
+
+def test_a_quarantine_in_a_folder_of_ones_choice_is_remembered(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir("/")
+    picture = tmp_path / "pictures" / "a.jpg"
+    picture.parent.mkdir()
+    picture.write_bytes(b"a picture")
+    assert move_in(tmp_path / "chosen", [picture])[0].outcome == "done"
+    assert str(picture) in call("quarantine", "list").out
+    done = call("quarantine", "restore", picture)
+    assert (done.code, done.out) == (0, "Restored 1 picture.\n")

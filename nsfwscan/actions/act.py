@@ -23,12 +23,14 @@ from nsfwscan.actions.vault import BATCH, Moved, Vault, Wanted
 from nsfwscan.acts import Act, ActionName, Outcome
 from nsfwscan.errors import NsfwscanError
 from nsfwscan.results import Scanned, ScanResult
+from nsfwscan.rulings import NO_RULINGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
     from nsfwscan.actions.quarantine import Quarantines
     from nsfwscan.journal import Json
+    from nsfwscan.rulings import Rulings
 
 
 _TOO_MANY = "the whole run was over the limit"
@@ -55,13 +57,15 @@ class Actor:
         quarantines: Quarantines,
         say: Callable[[str], None],
         warn: Callable[[str], None],
+        rulings: Callable[[], Rulings] = lambda: NO_RULINGS,
         dry_run: bool = False,
         again: bool = False,
         limit: Limit | None = None,
     ) -> None:
         """`record` makes what a command gets; `model` names the model for journals and sidecars.
 
-        With `again` pictures that somebody restored from quarantine are moved again.
+        `rulings` gives what people decided until now: the last word about a content holds. With
+        `again` pictures that somebody restored from quarantine are moved again.
         """
         self._rules = tuple(rules)
         self._record = record
@@ -69,6 +73,8 @@ class Actor:
         self._quarantines = quarantines
         self._say = say
         self._warn = warn
+        self._rulings = rulings
+        self._warned: set[str] = set()
         self._dry_run = dry_run
         self._again = again
         self._budget = Budget(limit or Limit(), quarantines, warn)
@@ -104,7 +110,9 @@ class Actor:
         """
         targets, self._targets = list(self._targets.values()), {}
         considered, self._considered = self._considered, 0
-        foresight = Foresight(self._quarantines, again=self._again)
+        foresight = Foresight(
+            self._quarantines, self._rulings(), self._warn_once, again=self._again
+        )
         question = self._question(targets, considered if among is None else among, foresight)
         if question and self._dry_run:
             self._say(f"{question} A run that is not dry stops here and asks.")
@@ -232,8 +240,9 @@ class Actor:
                     acts.append(self._act(one, opened))
                 else:
                     stack.enter_context(opened)
-                    again = foresight.is_again(one.result)
-                    wanted.append(Wanted(opened, self._reason(one.result), again))
+                    words = foresight.words(one.result, besides=vault)
+                    reason = self._reason(one.result)
+                    wanted.append(Wanted(opened, reason, foresight.again, words))
                     ready.append(one)
             if not wanted:
                 return acts
@@ -255,9 +264,16 @@ class Actor:
     def _opened(self, one: _Target) -> ScoredFile | Moved:
         """Open the very file that was scored, or say why not."""
         try:
+            if self._quarantines.holds(one.path):
+                return Moved(Outcome.LEFT, None, "it is in a quarantine already")
             return ScoredFile(one.path, one.result.sha256)
         except (Unwilling, OSError) as error:
             return why_not(error)
+
+    def _warn_once(self, sentence: str) -> None:
+        if sentence not in self._warned:  # a watcher acts again and again
+            self._warned.add(sentence)
+            self._warn(sentence)
 
     def _reason(self, result: Scanned) -> Reason:
         verdict = result.verdict

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import uuid
 from typing import TYPE_CHECKING
 
 from nsfwscan.actions import moves
+from nsfwscan.actions.names import beside
 from nsfwscan.actions.scored_file import digest_at
 from nsfwscan.acts import Outcome
 from nsfwscan.journal import sync_folder
@@ -17,33 +19,36 @@ if TYPE_CHECKING:
 
     from nsfwscan.actions.scored_file import ScoredFile
 
-_MOST_NAMES = 100_000
 _TRIES = 5
 """How often a copy gets another name because its own was taken in the last moment."""
 
 
 class Copier:
-    """Copies pictures; remembers which numbers are taken, for thousands may have one name."""
+    """Copies pictures; remembers what is in each folder, which may hold many thousands."""
 
     def __init__(self) -> None:
         self._next: dict[str, int] = {}
+        """For each taken name the first number worth trying: thousands may have the same one."""
+        self._there: dict[str, dict[int, list[str]]] = {}
+        """For each folder the names of the files in it by their size in bytes."""
 
     def copy(self, picture: ScoredFile, folder: str) -> tuple[Outcome, str | None, str]:
         """Copy the picture to `folder`, made if need be; return how it went, where to, remarks.
 
-        A picture whose content is there already under its name is not copied again. Raises
+        A picture whose content is there already, under whatever name, is not copied again. Raises
         `Unwilling`, OSError.
         """
         if picture.path.startswith(os.path.join(folder, "")):
             return Outcome.LEFT, None, "it is in that folder already"
         os.makedirs(folder, exist_ok=True)
+        known = self._find(picture, folder)
+        if known is not None:
+            return Outcome.DONE, known, "it was there already"
         part = os.path.join(folder, f".nsfwscan-{uuid.uuid4().hex}")
         wanted = os.path.join(folder, os.path.basename(picture.path))
         tries = 0
         for number, target in self._names(wanted):
             if os.path.lexists(target):
-                if _is_equal(target, picture):
-                    return Outcome.DONE, target, "it was there already"
                 continue
             missing = moves.copy(picture.file, part, moves.Facts.of(picture.file), picture.sha256)
             try:
@@ -59,14 +64,40 @@ class Copier:
                 raise
             sync_folder(folder)
             self._next[wanted] = number
+            self._note(folder, os.path.basename(target), picture.status.st_size)
             return Outcome.DONE, target, f"it lacks: {', '.join(missing)}" if missing else ""
         raise FileExistsError(errno.EEXIST, "every name like it is taken", wanted)
 
+    def _find(self, picture: ScoredFile, folder: str) -> str | None:
+        """Return the path of a file in the folder with the picture's content. Raises OSError."""
+        if folder not in self._there:
+            self._there[folder] = _by_size(folder)
+        for name in self._there[folder].get(picture.status.st_size, ()):
+            path = os.path.join(folder, name)
+            if _is_equal(path, picture):
+                return path
+        return None
+
+    def _note(self, folder: str, name: str, size: int) -> None:
+        self._there[folder].setdefault(size, []).append(name)
+
     def _names(self, wanted: str) -> Iterator[tuple[int, str]]:
-        stem, ending = os.path.splitext(wanted)
         start = self._next.get(wanted, 1)
-        for number in range(start, start + _MOST_NAMES):
-            yield number, wanted if number == 1 else f"{stem} ({number}){ending}"
+        if start == 1:
+            yield 1, wanted
+            start = 2
+        yield from beside(wanted, " ({})".format, start=start)
+
+
+def _by_size(folder: str) -> dict[int, list[str]]:
+    found: dict[int, list[str]] = {}
+    with os.scandir(folder) as entries:
+        for one in entries:
+            with contextlib.suppress(OSError):  # gone by now
+                if one.is_file(follow_symlinks=False):
+                    size = one.stat(follow_symlinks=False).st_size
+                    found.setdefault(size, []).append(one.name)
+    return found
 
 
 def _is_equal(path: str, picture: ScoredFile) -> bool:

@@ -9,17 +9,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nsfwscan.actions import tag
+from nsfwscan.actions.last_word import Word, why_it_stays, word_of
 from nsfwscan.actions.rules import TagKind
 from nsfwscan.actions.scored_file import ScoredFile, Unwilling
-from nsfwscan.actions.vault import RESTORED_BEFORE, Moved
+from nsfwscan.actions.vault import Moved
 from nsfwscan.acts import ActionName, Outcome
 from nsfwscan.errors import NsfwscanError
-from nsfwscan.results import Ruling
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
     from nsfwscan.actions.quarantine import Quarantines
     from nsfwscan.actions.rules import Rule
+    from nsfwscan.actions.vault import Vault
     from nsfwscan.results import Scanned
+    from nsfwscan.rulings import Rulings
 
 
 def why_not(error: Unwilling | OSError) -> Moved:
@@ -32,31 +36,59 @@ def why_not(error: Unwilling | OSError) -> Moved:
 
 
 class Foresight:
-    """For one run: what was restored before is read once."""
+    """For one run: what was said about contents, in all quarantines and by people, is read once."""
 
-    def __init__(self, quarantines: Quarantines, *, again: bool) -> None:
+    def __init__(
+        self,
+        quarantines: Quarantines,
+        rulings: Rulings,
+        warn: Callable[[str], None],
+        *,
+        again: bool,
+    ) -> None:
+        """With `again` everything that was said before is passed over.
+
+        `warn` is told of quarantines that cannot be read; what was said there does not count.
+        """
         self._quarantines = quarantines
-        self._again = again
-        self._restored: dict[str, set[str]] = {}
+        self._rulings = rulings
+        self._warn = warn
+        self.again = again
+        self._said: dict[str, Mapping[str, Word]] | None = None
+        """For each quarantine, by its folder, the last words about contents."""
 
-    def is_again(self, result: Scanned) -> bool:
-        """Return True if a picture is moved although somebody restored it before."""
-        # Who denies a picture after having restored it has changed their mind.
-        return self._again or result.verdict.ruling is Ruling.DENIED
+    def words(self, result: Scanned, besides: Vault | None = None) -> tuple[Word, ...]:
+        """Return what was said about a picture's content, but not in the quarantine `besides`."""
+        if self._said is None:
+            self._said = dict(self._read())
+        content = result.sha256.hex()
+        found = [
+            said[content]
+            for folder, said in self._said.items()
+            if content in said and (besides is None or folder != besides.folder)
+        ]
+        near = result.verdict.near  # a decision about another picture holds for this one
+        for sha256 in (result.sha256, *(() if near is None else (near.sha256,))):
+            ruled = self._rulings.by_content(sha256)
+            if ruled is not None:
+                found.append(word_of(ruled))
+        return tuple(found)
+
+    def _read(self) -> Iterator[tuple[str, Mapping[str, Word]]]:
+        for vault in self._quarantines.everywhere():
+            try:
+                yield vault.folder, vault.peek().words
+            except NsfwscanError as error:
+                self._warn(str(error))
 
     def hindrance(self, path: str, result: Scanned) -> Moved | None:
         """Return why `path` would not go to quarantine; None when nothing is known against it."""
         try:
-            vault = self._quarantines.peek_for_picture(path)
-            if vault is None or self.is_again(result):
-                return None
-            if vault.folder not in self._restored:
-                self._restored[vault.folder] = vault.peek().restored
+            self._quarantines.peek_for_picture(path)
         except NsfwscanError as error:
             return Moved(Outcome.FAILED, None, str(error))
-        if result.sha256.hex() in self._restored[vault.folder]:
-            return Moved(Outcome.LEFT, None, RESTORED_BEFORE)
-        return None
+        why = "" if self.again else why_it_stays(self.words(result))
+        return Moved(Outcome.LEFT, None, why) if why else None
 
     def outcomes(self, path: str, result: Scanned, rules: list[Rule]) -> list[Moved]:
         """Return what would become of a picture by each rule, in their order."""

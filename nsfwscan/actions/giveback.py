@@ -1,8 +1,8 @@
 """Pictures leave a quarantine: put back where they were, or deleted; and whether all are whole.
 
 A picture that is put back gets its path, times and attributes. If its name is taken, it is put
-beside it, and that is said. A folder that is gone is made again; if that is impossible, the picture
-stays in quarantine. Nothing is ever overwritten.
+beside it, and that is said. A folder that is gone is made again; if that is impossible, or its
+volume is not there, the picture stays in quarantine. Nothing is ever overwritten.
 """
 
 from __future__ import annotations
@@ -11,21 +11,27 @@ import contextlib
 import errno
 import os
 import stat
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from nsfwscan.actions import folder_times, moves, recovery
+from nsfwscan.actions.last_word import time_after
 from nsfwscan.actions.ledger import Deed, Entry, Ledger, State, Step, step
 from nsfwscan.actions.quarantine import above
 from nsfwscan.actions.scored_file import Unwilling, digest_at
 from nsfwscan.actions.vault import BATCH, Moved, Vault
+from nsfwscan.actions.volume import Places
 from nsfwscan.acts import Outcome
+from nsfwscan.errors import ActionError, JournalError
 from nsfwscan.images.read import open_picture
 from nsfwscan.journal import sync_folder
+from nsfwscan.rulings import NO_RULINGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from nsfwscan.journal import Json
+    from nsfwscan.rulings import Rulings
 
 _TRIES = 5
 """How often a picture gets another name because its own was taken in the last moment."""
@@ -48,82 +54,123 @@ class _Unreachable(Exception):
     """The folder of a picture cannot be made or written to; `str(reason)` says why."""
 
 
+def _is_held(ledger: Ledger, entry: Entry) -> bool:
+    now = ledger.entries.get(entry.id)
+    return now is not None and now.state is State.HELD
+
+
+class _Ready(NamedTuple):
+    """A picture that can be put back."""
+
+    entry: Entry
+    path: str
+    """Where it belongs now."""
+    device: int
+    """`st_dev` of its folder when that was seen to be on the volume it came from."""
+    sha256: str
+    """What it holds, in hexadecimal digits."""
+    remark: str
+
+    @property
+    def damaged(self) -> bool:
+        return self.sha256 != self.entry.sha256
+
+
 class Restorer:
     """Puts pictures of one quarantine back."""
 
-    def __init__(self, vault: Vault) -> None:
+    def __init__(self, vault: Vault, rulings: Rulings = NO_RULINGS) -> None:
+        """`rulings` are people's decisions, after which the pictures are restored."""
         self._vault = vault
+        self._rulings = rulings
         self._next_beside: dict[str, int] = {}
         """For each taken name the first number worth trying: thousands may have the same one."""
 
     def restore(self, entries: Sequence[Entry]) -> Iterator[GivenBack]:
         """Put `entries` back, the newest first, so that it gets the name if two had the same.
 
-        Raises `ActionError`, `JournalError` as `Vault.locked` does.
+        No lock is held when something is yielded: a reader may take its time. Raises
+        `ActionError`, `JournalError` as `Vault.locked` does.
         """
         newest_first = list(reversed(entries))
         for start in range(0, len(newest_first), BATCH):
             with self._vault.locked() as ledger:
-                yield from self._batch(ledger, newest_first[start : start + BATCH])
+                results = self._batch(ledger, newest_first[start : start + BATCH])
+            yield from results
 
-    def _batch(self, ledger: Ledger, entries: Sequence[Entry]) -> Iterator[GivenBack]:
-        todo: list[Entry] = []
-        made: set[str] = set()
-        for one in entries:
-            problem = self._prepare(ledger, one, made)
-            if problem is None:
-                todo.append(one)
+    def _batch(self, ledger: Ledger, entries: Sequence[Entry]) -> list[GivenBack]:
+        results: list[GivenBack] = []
+        todo: list[_Ready] = []
+        places = Places(self._vault.folder)
+        for entry in entries:
+            ready = self._prepare(ledger, entry, places)
+            if isinstance(ready, Moved):
+                results.append(GivenBack(entry, ready))
             else:
-                yield GivenBack(one, problem)
+                todo.append(ready)
         for left in reversed(range(_TRIES)):
             if not todo:
                 break
-            again: list[Entry] = []
+            again: list[_Ready] = []
             targets = self._targets(todo)
-            self._vault.write(*(_record(one, Step.INTEND, targets[one.id]) for one in todo))
+            self._vault.write(*(_intent(one, targets[one.entry.id]) for one in todo))
             folders = {os.path.dirname(target) for target in targets.values()}
             times = folder_times.look(folders)
-            results: list[GivenBack] = []
             records: list[dict[str, Json]] = []
             for one in todo:
                 try:
-                    result, ends = self._try(one, targets[one.id], made)
+                    result, ends = self._try(one, targets[one.entry.id])
                 except _NameTaken:
                     if left:
                         again.append(one)  # the next intent takes the place of this one
                         continue
                     moved = Moved(Outcome.FAILED, None, "other programs keep taking its name")
-                    result, ends = GivenBack(one, moved), [_end(one, Deed.RESTORE, moved, None)]
+                    result, ends = GivenBack(one.entry, moved), [_not_done(one.entry, moved)]
                 results.append(result)
                 records += ends
             self._vault.sync()
-            self._vault.write(*folder_times.records(times), *records)
-            folders -= {os.path.dirname(one.path) for one in ledger.held}
-            ended = folder_times.give_back(ledger.folders, folders)
-            if ended:
-                self._vault.write(*ended)
-            yield from results
+            try:
+                self._vault.write(*folder_times.records(times), *records)
+                folders -= {folder for folder in folders if ledger.holds_from(folder)}
+                self._vault.write(*folder_times.give_back(ledger.folders, folders))
+            except JournalError as error:
+                # The pictures are out and their intents are on the disk: nothing is lost.
+                self._vault.warn(f"{error}; the next use of the quarantine completes it")
             todo = again
+        return results
 
-    def _prepare(self, ledger: Ledger, entry: Entry, made: set[str]) -> Moved | None:
-        """Make the folder that a picture goes to, and add it to `made`; return what forbids it.
+    def _prepare(self, ledger: Ledger, entry: Entry, places: Places) -> _Ready | Moved:
+        """Make the folder that a picture goes to, and read the picture; or say what forbids it.
 
         Comes before the intent, so that nothing has to be taken back where nothing can be done.
         """
         held = self._vault.file_of(entry.id)
-        if ledger.entries[entry.id].state is not State.HELD:
+        if not _is_held(ledger, entry):
             return Moved(Outcome.LEFT, None, "it is not in quarantine any more")
         if not os.path.isabs(entry.path) or "\0" in entry.path:
             return Moved(Outcome.FAILED, None, f"where it was is not known; it is {held}")
-        folder = os.path.dirname(entry.path)
+        place = places.of(entry)
+        if place.why_not:
+            return Moved(Outcome.FAILED, None, f"{place.why_not}; it stays in quarantine")
+        remarks = ["its volume is elsewhere now"] if place.path != entry.path else []
+        folder = os.path.dirname(place.path)
+        try:
+            sha256 = digest_at(held).hex()
+        except FileNotFoundError:
+            return Moved(Outcome.FAILED, None, f"it is gone from the quarantine: {held}")
+        except OSError as error:
+            return Moved(Outcome.FAILED, None, f"{held}: {error.strerror or error}")
         try:
             if _make_folder(folder, entry.folder_mode):
-                made.add(folder)
+                remarks.append("its folder was made again")
+            device = os.stat(folder).st_dev
         except _Unreachable as reason:
             return Moved(Outcome.FAILED, None, f"{reason}; it stays in quarantine")
-        return None
+        except OSError as error:
+            return Moved(Outcome.FAILED, None, f"{folder}: {error.strerror or error}")
+        return _Ready(entry, place.path, device, sha256, "; ".join(remarks))
 
-    def _targets(self, entries: Sequence[Entry]) -> dict[str, str]:
+    def _targets(self, entries: Sequence[_Ready]) -> dict[str, str]:
         targets: dict[str, str] = {}
         taken: set[str] = set()
         for one in entries:
@@ -136,57 +183,59 @@ class Restorer:
                         target = name
                         break
             taken.add(target)
-            targets[one.id] = target
+            targets[one.entry.id] = target
         return targets
 
-    def _try(
-        self, entry: Entry, target: str, made: set[str]
-    ) -> tuple[GivenBack, list[dict[str, Json]]]:
+    def _try(self, one: _Ready, target: str) -> tuple[GivenBack, list[dict[str, Json]]]:
         """Move one picture out; return what became of it, and the record that ends the intent.
 
         Raises `_NameTaken`.
         """
-        held = self._vault.file_of(entry.id)
+        held = self._vault.file_of(one.entry.id)
         try:
-            found = digest_at(held)
-            missing = self._move(entry, held, target, found)
-        except FileNotFoundError as error:
-            if not os.path.lexists(held):
-                moved = Moved(Outcome.FAILED, None, f"it is gone from the quarantine: {held}")
-                return GivenBack(entry, moved), [_end(entry, Deed.RESTORE, moved, None)]
-            moved, ends = self._vault.settle(entry.id, error)
-            return GivenBack(entry, moved), ends
+            missing = self._move(one, held, target)
+        except _Unreachable as reason:
+            moved = Moved(Outcome.FAILED, None, f"{reason}; it stays in quarantine")
+            return GivenBack(one.entry, moved), [_not_done(one.entry, moved)]
         except Unwilling:
             moved = Moved(Outcome.FAILED, None, f"its bytes keep changing: see {held}")
-            return GivenBack(entry, moved), [_end(entry, Deed.RESTORE, moved, None)]
+            return GivenBack(one.entry, moved), [_not_done(one.entry, moved)]
         except OSError as error:
-            moved, ends = self._vault.settle(entry.id, error)
-            return GivenBack(entry, moved), ends
-        details = []
-        damaged = found.hex() != entry.sha256
-        if damaged:
+            moved, ends = self._vault.settle(one.entry.id, error)
+            return GivenBack(one.entry, moved), ends
+        details = [one.remark]
+        if one.damaged:
             details.append("it is back, but damaged: its bytes are not those that were moved in")
-        if target != entry.path:
+        if target != one.path:
             details.append("its name is taken, so it is beside it")
-        if os.path.dirname(target) in made:
-            details.append("its folder was made again")
         if missing:
             details.append(f"it lacks: {', '.join(missing)}")
-        moved = Moved(Outcome.DONE, target, "; ".join(details))
-        end = _end(entry, Deed.RESTORE, moved, target)
-        if damaged:
-            end["sha256"] = found.hex()
-        return GivenBack(entry, moved, damaged), [end]
+        moved = Moved(Outcome.DONE, target, "; ".join(filter(None, details)))
+        ruled = self._rulings.by_content(bytes.fromhex(one.sha256))
+        end: dict[str, Json] = {
+            **step(one.entry.id, Deed.RESTORE, Step.DONE),
+            "to": target,
+            "at": time_after(time.time(), ruled),
+        }
+        if one.damaged:
+            end["sha256"] = one.sha256
+        return GivenBack(one.entry, moved, one.damaged), [end]
 
-    def _move(self, entry: Entry, held: str, target: str, sha256: bytes) -> tuple[str, ...]:
-        """Bring the picture to `target`; return what it lacks there. `sha256` is what it holds."""
+    def _move(self, one: _Ready, held: str, target: str) -> tuple[str, ...]:
+        """Bring the picture to `target`; return what it lacks there.
+
+        Raises `_NameTaken`, `_Unreachable`, `Unwilling`, OSError.
+        """
+        folder = os.path.dirname(target)
+        if os.stat(folder).st_dev != one.device:
+            raise _Unreachable(f"another volume was mounted at {folder} meanwhile")
         try:
             _rename(held, target)
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
-            return self._copy(entry, held, target, sha256)
-        return _freshen(entry, target)
+            return self._copy(one.entry, held, target, bytes.fromhex(one.sha256))
+        return _freshen(one.entry, target)
 
     def _copy(self, entry: Entry, held: str, target: str, sha256: bytes) -> tuple[str, ...]:
         part = recovery.aside(target, entry.id)
@@ -263,25 +312,54 @@ def _freshen(entry: Entry, path: str) -> tuple[str, ...]:
 
 
 def delete(vault: Vault, entries: Sequence[Entry]) -> Iterator[GivenBack]:
-    """Delete held pictures for good. Raises `ActionError`, `JournalError`."""
+    """Delete held pictures for good. Raises `ActionError`, `JournalError`.
+
+    No lock is held when something is yielded. Of each picture the name is changed first: that is
+    the intent, which a full disk takes as well.
+    """
     for start in range(0, len(entries), BATCH):
         with vault.locked() as ledger:
-            batch = [
-                one
-                for one in entries[start : start + BATCH]
-                if ledger.entries[one.id].state is State.HELD
-            ]
-            if not batch:
-                continue
-            vault.write(*(step(one.id, Deed.DELETE, Step.INTEND) for one in batch))
-            results = {one.id: _delete(vault.file_of(one.id)) for one in batch}
-            vault.write(*(_end(one, Deed.DELETE, results[one.id], None) for one in batch))
-            yield from (GivenBack(one, results[one.id]) for one in batch)
+            batch = [one for one in entries[start : start + BATCH] if _is_held(ledger, one)]
+            results = _delete(vault, batch) if batch else {}
+        yield from (GivenBack(one, results[one.id]) for one in batch)
 
 
-def _delete(path: str) -> Moved:
+def _delete(vault: Vault, entries: Sequence[Entry]) -> dict[str, Moved]:
+    """Delete pictures; return what became of each, by its id. Raises `JournalError`, OSError."""
+    vault.unclean = True  # until the end
+    results = {one.id: _mark(vault.file_of(one.id)) for one in entries}
+    marked = [one for one, moved in results.items() if moved.outcome is Outcome.DONE]
+    now = time.time()
+    records = [{**step(one, Deed.DELETE, Step.DONE), "at": now} for one in marked]
+    files = [vault.file_of(one) + recovery.GONE for one in marked]
+    vault.sync()
     try:
-        os.unlink(path)
+        vault.write(*records)
+    except JournalError:
+        for file in files:
+            _empty(file)
+        try:
+            vault.write(*records)
+        except JournalError as error:
+            vault.warn(f"{error}; the next use of the quarantine completes it")
+            return results
+    left = False
+    for one, file in zip(marked, files, strict=True):
+        try:
+            os.unlink(file)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            left = True  # the next use tries again
+            why = f"its file is still there: {error.strerror or error}"
+            results[one] = Moved(Outcome.FAILED, None, why)
+    vault.unclean = left
+    return results
+
+
+def _mark(path: str) -> Moved:
+    try:
+        moves.rename(path, path + recovery.GONE, private=True)
     except FileNotFoundError:
         return Moved(Outcome.DONE, None, "it was gone already")
     except OSError as error:
@@ -289,14 +367,28 @@ def _delete(path: str) -> Moved:
     return Moved(Outcome.DONE)
 
 
-def _record(entry: Entry, how_far: Step, to: str) -> dict[str, Json]:
-    return {**step(entry.id, Deed.RESTORE, how_far), "to": to}
+def _empty(path: str) -> None:
+    """Free the space of a marked file whose mark must stay; not if another name leads to it."""
+    with contextlib.suppress(OSError):
+        file = os.open(path, os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0))
+        try:
+            found = os.fstat(file)
+            if stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
+                os.ftruncate(file, 0)
+                os.fsync(file)
+        finally:
+            os.close(file)
 
 
-def _end(entry: Entry, deed: Deed, moved: Moved, to: str | None) -> dict[str, Json]:
-    if moved.outcome is not Outcome.DONE:
-        return {**step(entry.id, deed, Step.NOT_DONE), "why": moved.detail}
-    return {**step(entry.id, deed, Step.DONE), **({} if to is None else {"to": to})}
+def _intent(one: _Ready, to: str) -> dict[str, Json]:
+    record: dict[str, Json] = {**step(one.entry.id, Deed.RESTORE, Step.INTEND), "to": to}
+    if one.damaged:
+        record["sha256"] = one.sha256
+    return record
+
+
+def _not_done(entry: Entry, moved: Moved) -> dict[str, Json]:
+    return {**step(entry.id, Deed.RESTORE, Step.NOT_DONE), "why": moved.detail}
 
 
 class Finding(NamedTuple):
@@ -310,24 +402,47 @@ class Finding(NamedTuple):
 def verify(vault: Vault, progress: Callable[[int, int], None]) -> Iterator[Finding]:
     """Read every held picture and compare it with the journal; yield what is wrong.
 
-    `progress` is told how many are done, of how many. Raises `ActionError`, `JournalError`.
+    The pictures are read without the lock, and also where there is none to be had, as on a
+    read-only medium. `progress` is told how many are done, of how many. Raises `JournalError`,
+    OSError.
     """
-    with vault.locked() as ledger:
-        held = ledger.held
-        for line in ledger.damaged:
-            yield Finding(vault.journal.path, f"line {line} is damaged")
-        for name in sorted(vault.names() - {one.id for one in held}):
+    try:
+        with vault.locked():
+            pass  # what was cut short is ended
+    except ActionError as error:
+        yield Finding(vault.folder, str(error))
+    ledger = vault.peek()
+    held = ledger.held
+    known = {one.id for one in held}
+    known |= {one.id + ending for one in ledger.under_way for ending in ("", recovery.PART)}
+    strangers = sorted(vault.names() - known)
+    for line in ledger.damaged:
+        yield Finding(vault.journal.path, f"line {line} is damaged")
+    for name in strangers:
+        if not _is_moving(vault, name):
             yield Finding(vault.file_of(name), "the journal does not say where it came from")
-        for number, one in enumerate(held):
-            progress(number, len(held))
-            file = vault.file_of(one.id)
-            try:
-                whole = digest_at(file).hex() == one.sha256
-            except FileNotFoundError:
-                yield Finding(one.path, f"it is gone from the quarantine: {file}")
-            except OSError as error:
-                yield Finding(one.path, f"{file} cannot be read: {error.strerror or error}")
-            else:
-                if not whole:
-                    yield Finding(one.path, f"its bytes are not those that were moved in: {file}")
-        progress(len(held), len(held))
+    for number, one in enumerate(held):
+        progress(number, len(held))
+        problem = _problem(vault.file_of(one.id), one)
+        # It may have been restored or deleted while it was read.
+        if problem and _is_held(vault.peek(), one):
+            yield Finding(one.path, problem)
+    progress(len(held), len(held))
+
+
+def _is_moving(vault: Vault, name: str) -> bool:
+    """Return True if another process moved a stranger in or out meanwhile."""
+    number = name.split(".", 1)[0]
+    entry = vault.peek().entries.get(number)
+    known = entry is not None and (entry.state is State.HELD or entry.under_way is not None)
+    return known or not recovery.exists(vault.file_of(name))
+
+
+def _problem(file: str, entry: Entry) -> str:
+    try:
+        whole = digest_at(file).hex() == entry.sha256
+    except FileNotFoundError:
+        return f"it is gone from the quarantine: {file}"
+    except OSError as error:
+        return f"{file} cannot be read: {error.strerror or error}"
+    return "" if whole else f"its bytes are not those that were moved in: {file}"

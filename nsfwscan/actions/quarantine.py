@@ -15,9 +15,18 @@ import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 from nsfwscan import locations
-from nsfwscan.actions.vault import Vault, look_at, open_vault, unusable
+from nsfwscan.actions.vault import (
+    FILES_NAME,
+    FOREIGN,
+    Vault,
+    look_at,
+    open_vault,
+    stamp_of,
+    unusable,
+)
 from nsfwscan.errors import ActionError, JournalError
 from nsfwscan.images.discover import QUARANTINE_NAME
+from nsfwscan.images.roots import is_quarantined
 from nsfwscan.journal import Journal
 
 if TYPE_CHECKING:
@@ -30,10 +39,14 @@ class Away(NamedTuple):
     path: str
     why: str
     """Empty when nothing is there, as with a disk that is unplugged."""
+    foreign: bool = False
+    """Whether it is there and not ours."""
 
     @property
     def sentence(self) -> str:
         """What to tell a person, without a full stop."""
+        if self.foreign:
+            return f"{self.path} cannot be used: {self.why}; its owner can restore from it"
         what = f"is not there now: {self.why}" if self.why else "is not there now"
         return f"{self.path} {what}; is its disk plugged in?"
 
@@ -51,6 +64,9 @@ class Quarantines:
         self._places = Journal(locations.quarantines_file())
         self._vaults: dict[str, Vault] = {}
         self._by_folder: dict[str, Vault] = {}
+        self._remembered: set[str] = set()
+        self._read: tuple[tuple[int, int, int] | None, list[str]] | None = None
+        """The list of places when it was last read, and how its file was then."""
 
     def for_picture(self, path: str) -> Vault:
         """Return the quarantine for a picture, which is made if need be. Raises `ActionError`.
@@ -80,6 +96,24 @@ class Quarantines:
                 return self._open(candidate, create=False)
         raise _no_place(folder, None)
 
+    def everywhere(self) -> list[Vault]:
+        """Return all quarantines that are known and can be used, also beside a chosen one."""
+        folders = [*self._known(), *([] if self._chosen is None else [self._chosen])]
+        return self._those_in(folders)
+
+    def holds(self, path: str) -> bool:
+        """Return True if a picture is in a quarantine, by whatever way its path leads there.
+
+        `path` has no links in its folders; a bind mount leaves it without a quarantine's name, and
+        then the folder's own identity tells. Raises OSError.
+        """
+        folder = os.path.dirname(path)
+        if is_quarantined(path):
+            return True
+        found = os.stat(folder)
+        insides = (os.path.join(one.folder, FILES_NAME) for one in self.everywhere())
+        return any(_is_same(inside, found) for inside in insides)
+
     def existing(self, near: Iterable[str] = ()) -> list[Vault]:
         """Return the quarantines that exist: the known ones, and those in or above `near`.
 
@@ -88,21 +122,38 @@ class Quarantines:
         if self._chosen is not None:
             folders = [self._chosen]
         else:
-            folders = self._known()
-            for path in (_working_folder(), os.path.expanduser("~"), *near):
-                if os.path.isabs(path):
-                    folders += above(os.path.realpath(path))
-        for folder in folders:
-            self._open(folder, create=False)
-        return list(self._vaults.values())
+            folders = [*self._known(), *_on_the_way(near)]
+        return self._those_in(folders)
 
-    def away(self) -> list[Away]:
-        """Return the known quarantines that cannot be used now, say because a disk is unplugged."""
+    def _those_in(self, folders: Iterable[str]) -> list[Vault]:
+        """Return the quarantines in folders, each once, whatever links lead there."""
+        found: dict[tuple[int, int], Vault] = {}
+        for folder in folders:
+            try:
+                vault = self._open(folder, create=False)
+                if vault is not None:
+                    status = os.stat(vault.folder)
+                    found.setdefault((status.st_dev, status.st_ino), vault)
+            except OSError as error:
+                self._warn(str(unusable(folder, error)))
+        return list(found.values())
+
+    def away(self, near: Iterable[str] = ()) -> list[Away]:
+        """Return the known quarantines that cannot be used now, say because a disk is unplugged.
+
+        And those of other users that are met on the way: see `existing`.
+        """
         folders = self._known() if self._chosen is None else [self._chosen]
         paths = [os.path.join(folder, QUARANTINE_NAME) for folder in folders]
-        found = [Away(path, why) for path in paths if (why := look_at(path)) is not None]
-        # A chosen one that is not there yet has never been used.
-        return found if self._chosen is None else [one for one in found if one.why]
+        found = [
+            Away(path, why, why == FOREIGN) for path in paths if (why := look_at(path)) is not None
+        ]
+        if self._chosen is not None:
+            # A chosen one that is not there yet has never been used.
+            return [one for one in found if one.why]
+        met = (os.path.join(folder, QUARANTINE_NAME) for folder in _on_the_way(near))
+        foreign = [path for path in dict.fromkeys(met) if path not in paths and _is_a_users(path)]
+        return found + [Away(path, FOREIGN, foreign=True) for path in foreign]
 
     def _make(self, folder: str) -> Vault:
         if self._chosen is not None:
@@ -129,14 +180,16 @@ class Quarantines:
         raise _no_place(folder, problem)
 
     def _open(self, folder: str, *, create: bool) -> Vault | None:
-        if folder not in self._vaults:
+        vault = self._vaults.get(folder)
+        if vault is None or look_at(vault.folder) is not None:
             vault = open_vault(folder, self._warn, create=create)
             if vault is None:
                 return None
             self._vaults[folder] = vault
-            if create:
-                self._remember(folder)
-        return self._vaults[folder]
+        if create and folder not in self._remembered:
+            self._remembered.add(folder)
+            self._remember(folder)
+        return vault
 
     def _remember(self, folder: str) -> None:
         try:
@@ -148,12 +201,16 @@ class Quarantines:
 
     def _known(self) -> list[str]:
         try:
-            records = self._places.read().records
-        except JournalError as error:
+            stamp = stamp_of(self._places.path)
+            if self._read is None or self._read[0] != stamp:
+                records = self._places.read().records
+                folders = (record.get("folder") for record in records)
+                known = dict.fromkeys(one for one in folders if isinstance(one, str))
+                self._read = stamp, list(known)
+        except (JournalError, OSError) as error:
             self._warn(str(error))
             return []
-        folders = (record.get("folder") for record in records)
-        return list(dict.fromkeys(one for one in folders if isinstance(one, str)))
+        return list(self._read[1])
 
 
 def own_paths() -> tuple[str, ...]:
@@ -162,12 +219,34 @@ def own_paths() -> tuple[str, ...]:
     return tuple(os.path.join(folder, QUARANTINE_NAME) for folder in known)
 
 
+def _is_same(path: str, found: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), found)
+    except OSError:
+        return False
+
+
 def _no_place(folder: str, problem: OSError | None) -> ActionError:
     return ActionError(
         f"there is no place for a quarantine on the volume of {folder}"
         + (f": {problem.strerror}" if problem else ""),
         hint="give --quarantine a folder that can be written to",
     )
+
+
+def _on_the_way(near: Iterable[str]) -> Iterator[str]:
+    """Yield the working folder, the home folder and the absolute paths `near`, and all above."""
+    for path in (_working_folder(), os.path.expanduser("~"), *near):
+        if os.path.isabs(path):
+            yield from above(os.path.realpath(path))
+
+
+def _is_a_users(path: str) -> bool:
+    """Return True for a quarantine of another user; one of root's is nothing to others."""
+    try:
+        return look_at(path) == FOREIGN and os.lstat(path).st_uid != 0
+    except OSError:
+        return False
 
 
 def _working_folder() -> str:

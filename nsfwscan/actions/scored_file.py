@@ -7,6 +7,7 @@ one that was scored, and its name must still lead to this same inode when the de
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
@@ -59,7 +60,8 @@ class ScoredFile:
     def close(self) -> None:
         """Give the file up."""
         if self.file >= 0:
-            os.close(self.file)
+            with contextlib.suppress(OSError):  # it was only read, so nothing can be lost
+                os.close(self.file)
             self.file = -1
 
     def _compare(self) -> None:
@@ -97,6 +99,17 @@ class ScoredFile:
         """Tell whether nothing was written since the file was opened; `found` is how it is now."""
         # A rename changes ctime, so that cannot be compared.
         return (found.st_size, found.st_mtime_ns) == (self.status.st_size, self.status.st_mtime_ns)
+
+    def is_unchanged_at(self, path: str) -> bool:
+        """Return True if `path` is this very file and holds what was scored, read once more.
+
+        For the last look before a file is removed: some programs that edit metadata in place give
+        a file its time back, and its size need not change. Raises OSError.
+        """
+        before = os.lstat(path)
+        if not (os.path.samestat(before, self.status) and digest_at(path) == self.sha256):
+            return False
+        return os.lstat(path).st_ctime_ns == before.st_ctime_ns
 
     def _open(self) -> None:
         self.file = open_picture(self.path, follow=False)
@@ -137,4 +150,5 @@ def digest_at(path: str) -> bytes:
     try:
         return digest(file)
     finally:
-        os.close(file)
+        with contextlib.suppress(OSError):
+            os.close(file)

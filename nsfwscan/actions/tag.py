@@ -9,6 +9,7 @@ change of the inode does not.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import sys
@@ -135,8 +136,10 @@ def _read(path: str) -> bytes | None:
     """Return what a file holds, None when there is none."""
     try:
         file = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | _BINARY)
-    except FileNotFoundError:
-        return None
+    except OSError as error:
+        if error.errno in {errno.ENOENT, errno.ENAMETOOLONG}:  # a long name has no room for `.xmp`
+            return None
+        raise
     with open(file, "rb") as stream:
         return stream.read(1 << 20)
 

@@ -24,9 +24,11 @@ import uuid
 from typing import TYPE_CHECKING, NamedTuple
 
 from nsfwscan.actions import folder_times, moves, recovery
-from nsfwscan.actions.ledger import Deed, Ledger, Reason, Step, intent, step
+from nsfwscan.actions.last_word import Word, why_it_stays
+from nsfwscan.actions.ledger import Deed, Ledger, Reason, Step, compacted, intent, step
 from nsfwscan.actions.moves import Facts
 from nsfwscan.actions.scored_file import ScoredFile, Unwilling
+from nsfwscan.actions.volume import Places
 from nsfwscan.acts import Outcome
 from nsfwscan.errors import ActionError, JournalError
 from nsfwscan.images.discover import QUARANTINE_NAME
@@ -34,15 +36,17 @@ from nsfwscan.journal import Journal, sync_folder
 from nsfwscan.locks import Lock, open_lock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from nsfwscan.journal import Json
 
 LOCK_NAME = "lock"
 FILES_NAME = "files"
-RESTORED_BEFORE = "it was restored from quarantine before"
 BATCH = 64
 """Deeds that share their fsyncs: two for the journal, one or two for the folders."""
+FOREIGN = "it belongs to another user"
+_FEW = 12
+"""Records that a journal may have whatever they are about."""
 _PATIENCE_S = 60.0
 """A batch takes well under a second, unless large pictures are copied to another disk."""
 
@@ -53,7 +57,9 @@ class Wanted(NamedTuple):
     picture: ScoredFile
     reason: Reason
     again: bool = False
-    """Also if somebody restored it before."""
+    """Whatever was said about it before."""
+    words: tuple[Word, ...] = ()
+    """What was said about its content elsewhere: see `last_word`."""
 
 
 class Moved(NamedTuple):
@@ -74,8 +80,16 @@ class Vault:
         self.journal = Journal(os.path.join(folder, "journal.jsonl"))
         self._files = os.path.join(folder, FILES_NAME)
         self._ledger = Ledger()
-        self._followed = -1
-        """Bytes of the journal that the ledger has followed."""
+        self._followed: tuple[int, int, int] | None = None
+        """What the journal was like when the ledger had followed all of it."""
+        self._records = 0
+        """How many records there are in the journal."""
+        self._excess = 0
+        """How many more than what counts there were when it was last written anew."""
+        self._warned: tuple[int, ...] = ()
+        """Damaged lines of which was told."""
+        self.unclean = True
+        """Whether a deed may have left something among the pictures that is to be ended."""
 
     def file_of(self, number: str) -> str:
         """Return where the picture of an entry is while it is held."""
@@ -89,33 +103,56 @@ class Vault:
             return set()
 
     def peek(self) -> Ledger:
-        """Return the ledger without the lock, and without ending what was cut short."""
-        ledger = Ledger()
-        contents = self.journal.read()
-        ledger.take(contents.records)
-        ledger.damaged = contents.damaged
-        return ledger
+        """Return the ledger without the lock, and without ending what was cut short.
+
+        It is the one that this object keeps, so it changes with the next use. Raises `ActionError`,
+        `JournalError`.
+        """
+        try:
+            stamp = stamp_of(self.journal.path)
+        except OSError as error:
+            raise unusable(self.folder, error) from error
+        if stamp != self._followed:
+            contents = self.journal.read()
+            self._forget()
+            self._ledger.take(contents.records)
+            self._ledger.damaged = contents.damaged
+            self._followed = stamp
+            self._records = len(contents.records)
+        return self._ledger
+
+    def _forget(self) -> None:
+        """Read the journal anew next time."""
+        self._ledger = Ledger()
+        self._followed = None
+        self._records = 0
+        self.unclean = True
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[Ledger]:
         """Keep other processes out, end what an earlier one left half done, give the ledger.
 
         Raises `ActionError` when another process is at it for a minute or the folder cannot be
-        used, `JournalError`.
+        used, `JournalError`. Whatever the system refuses within, too, ends in an `ActionError`.
         """
         try:
-            os.makedirs(self._files, 0o700, exist_ok=True)
-            lock = open_lock(os.path.join(self.folder, LOCK_NAME))
+            with self._lock():
+                ledger = self.peek()
+                self._tell_of_damage(ledger)
+                self._finish(ledger)
+                yield ledger
+                self._compact(ledger)
         except OSError as error:
+            self._forget()
             raise unusable(self.folder, error) from error
+
+    @contextlib.contextmanager
+    def _lock(self) -> Iterator[None]:
+        os.makedirs(self._files, 0o700, exist_ok=True)
+        lock = open_lock(os.path.join(self.folder, LOCK_NAME))
         try:
-            try:
-                self._wait_for(lock)
-                self._follow()
-                self._finish()
-            except OSError as error:
-                raise unusable(self.folder, error) from error
-            yield self._ledger
+            self._wait_for(lock)
+            yield
         finally:
             lock.release()
 
@@ -128,14 +165,38 @@ class Vault:
             )
 
     def write(self, *records: dict[str, Json]) -> None:
-        """Append to the journal and follow it; only with the lock held. Raises `JournalError`."""
-        self.journal.append(*records)
-        self._ledger.take(records)
-        self._followed = os.stat(self.journal.path).st_size
+        """Append to the journal and follow it; only with the lock held.
 
-    def _finish(self) -> None:
+        Raises `JournalError`; after that nothing of it is in the journal.
+        """
+        if records:
+            self.journal.append(*records)
+            self._ledger.take(records)
+            self._records += len(records)
+            self._followed = None  # unless it can be seen how it is now, it is read anew
+            with contextlib.suppress(OSError):
+                self._followed = stamp_of(self.journal.path)
+
+    def _compact(self, ledger: Ledger) -> None:
+        """Write the journal anew before it has twice the records that count."""
+        live = ledger.live + self._excess
+        if self._records <= max(_FEW, live + live * 3 // 4) or ledger.damaged:
+            return
+
+        def keep(records: Sequence[Mapping[str, Json]]) -> list[Mapping[str, Json]]:
+            kept = compacted(records, ledger, time.time())
+            self._records = len(kept)
+            return kept
+
+        if self.journal.compact(keep):
+            self._excess = self._records - ledger.live
+            self._followed = stamp_of(self.journal.path)
+        else:
+            self._forget()
+
+    def _finish(self, ledger: Ledger) -> None:
         """End what was cut short. What cannot be ended now is said, and tried again next time."""
-        for entry in [one for one in self._ledger.entries.values() if one.under_way is not None]:
+        for entry in ledger.under_way:
             try:
                 record = recovery.finish(self, entry)
             except OSError as error:
@@ -146,22 +207,18 @@ class Vault:
                 )
             else:
                 self.write(record)
+        if self.unclean:
+            recovery.finish_deleting(self, ledger)
+            self.unclean = False
 
-    def _follow(self) -> None:
-        """Bring the ledger up to date, which another process may have moved on."""
-        try:
-            size = os.stat(self.journal.path).st_size
-        except FileNotFoundError:
-            size = 0
-        if size != self._followed:
-            self._ledger = self.peek()
-            self._followed = size
-            if self._ledger.damaged:
-                lines = ", ".join(map(str, self._ledger.damaged))
-                self.warn(
-                    f"{self.journal.path} is damaged in line {lines}; "
-                    "`nsfwscan quarantine verify` tells whether a picture is concerned"
-                )
+    def _tell_of_damage(self, ledger: Ledger) -> None:
+        if ledger.damaged != self._warned:
+            self._warned = ledger.damaged
+            lines = ", ".join(map(str, ledger.damaged))
+            self.warn(
+                f"{self.journal.path} is damaged in line {lines}; "
+                "`nsfwscan quarantine verify` tells whether a picture is concerned"
+            )
 
     def take(self, wanted: Sequence[Wanted]) -> list[Moved]:
         """Move pictures in, and say of each what became of it, in their order.
@@ -170,22 +227,20 @@ class Vault:
         quarantine will find out from the intents.
         """
         with self.locked() as ledger:
-            restored = ledger.restored
+            places = Places(self.folder)
             intents: list[dict[str, Json]] = []
             numbers: list[str] = []
             ends: list[Moved | None] = []
-            for picture, reason, again in wanted:
+            for one in wanted:
                 number = uuid.uuid4().hex
                 numbers.append(number)
-                if not again and picture.sha256.hex() in restored:
-                    ends.append(Moved(Outcome.LEFT, None, RESTORED_BEFORE))
-                    continue
-                try:
-                    intents.append(self._intent(number, picture, reason))
-                except OSError as error:
-                    ends.append(_failed(error))
-                else:
-                    ends.append(None)
+                end = _hindrance(one, ledger)
+                if end is None:
+                    try:
+                        intents.append(self._intent(number, one.picture, one.reason, places))
+                    except OSError as error:
+                        end = _failed(error)
+                ends.append(end)
             if intents:
                 self.write(*intents)
             folders = folder_times.look(os.path.dirname(one.picture.path) for one in wanted)
@@ -226,11 +281,16 @@ class Vault:
         many = "other hard link still leads" if outside == 1 else "other hard links still lead"
         return f"{outside:,} {many} to it"
 
-    def _intent(self, number: str, picture: ScoredFile, reason: Reason) -> dict[str, Json]:
-        folder_mode = stat.S_IMODE(os.stat(os.path.dirname(picture.path)).st_mode)
+    def _intent(
+        self, number: str, picture: ScoredFile, reason: Reason, places: Places
+    ) -> dict[str, Json]:
+        """Return the record of the intent. Raises OSError when the move is known to be refused."""
+        folder = os.path.dirname(picture.path)
+        if not os.access(folder, os.W_OK | os.X_OK):  # else each scan would add to the journal
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES), folder)
         return intent(
             number, picture.path, picture.sha256, picture.status, Facts.of(picture.file),
-            folder_mode, reason, time.time(),
+            stat.S_IMODE(os.stat(folder).st_mode), reason, time.time(), places.record(folder),
         )  # fmt: skip
 
     def _try_to_move(self, number: str, picture: ScoredFile) -> tuple[Moved, list[dict[str, Json]]]:
@@ -306,7 +366,7 @@ class Vault:
         except BaseException:
             os.unlink(held)
             raise
-        if picture.is_at(aside) and picture.is_whole(os.lstat(aside)):
+        if picture.is_unchanged_at(aside):
             os.unlink(aside)
             return missing
         recovery.put_back(aside, picture.path)
@@ -323,6 +383,24 @@ class Vault:
         # The renames are done; a disk that cannot sync a folder now changes nothing about it.
         with contextlib.suppress(OSError):
             sync_folder(self._files)
+
+
+def _hindrance(one: Wanted, ledger: Ledger) -> Moved | None:
+    """Return why a picture stays: of all that was said about its content, by what holds now."""
+    if one.again:
+        return None
+    own = ledger.words.get(one.picture.sha256.hex())
+    why = why_it_stays(one.words if own is None else (*one.words, own))
+    return Moved(Outcome.LEFT, None, why) if why else None
+
+
+def stamp_of(path: str) -> tuple[int, int, int] | None:
+    """Return what tells of a change of a file; None when there is none. Raises OSError."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _failed(error: OSError) -> Moved:
@@ -372,5 +450,5 @@ def look_at(path: str) -> str | None:
     if not stat.S_ISDIR(found.st_mode):
         return "it is no folder"
     if sys.platform != "win32" and found.st_uid != os.geteuid():
-        return "it belongs to another user"
+        return FOREIGN
     return None

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from nsfwscan import locations
 from nsfwscan.actions.act import Actor
 from nsfwscan.actions.limit import Limit
 from nsfwscan.actions.quarantine import Quarantines
@@ -16,7 +17,9 @@ from nsfwscan.acts import ActTally
 from nsfwscan.cli.ask import is_sure
 from nsfwscan.cli.paths import absolute
 from nsfwscan.cli.talk import Talk
+from nsfwscan.errors import NsfwscanError
 from nsfwscan.report.record import Recorder
+from nsfwscan.rulings import NO_RULINGS, RulingBook, Rulings
 
 if TYPE_CHECKING:
     from nsfwscan.cli.watch_lines import ChangeLines
@@ -47,6 +50,7 @@ def rules_of(actions: Iterable[str], configured: tuple[Rule, ...]) -> tuple[Rule
 def actor_for(options: ActOptions, manifest: ModelManifest, talk: Talk) -> Actor:
     """Return what follows rules with the results of a model. Raises `UsageError`."""
     quarantine = None if options.quarantine is None else absolute(options.quarantine)
+    book = RulingBook(locations.rulings_file())
     return Actor(
         options.rules,
         record=Recorder(manifest).record,
@@ -54,6 +58,7 @@ def actor_for(options: ActOptions, manifest: ModelManifest, talk: Talk) -> Actor
         quarantines=Quarantines(quarantine, talk.warn),
         say=talk.say,
         warn=talk.warn,
+        rulings=lambda: _current(book, talk),
         dry_run=options.dry_run,
         again=options.again,
         limit=Limit(
@@ -63,6 +68,15 @@ def actor_for(options: ActOptions, manifest: ModelManifest, talk: Talk) -> Actor
             options.limit_window_s,
         ),
     )
+
+
+def _current(book: RulingBook, talk: Talk) -> Rulings:
+    """Return what people decided until now; without it the words of quarantines alone count."""
+    try:
+        return book.current(talk.warn)
+    except NsfwscanError as error:
+        talk.warn(str(error))
+        return NO_RULINGS
 
 
 class ActingSink:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from nsfwscan.actions.giveback import GivenBack
     from nsfwscan.actions.ledger import Entry
     from nsfwscan.actions.vault import Vault
+    from nsfwscan.actions.volume import Place
+    from nsfwscan.rulings import Rulings
 
 app = typer.Typer(
     cls=Group,
@@ -56,12 +58,17 @@ class Form(StrEnum):
     JSONL = "jsonl"
 
 
+_LOST = "lost: its file is gone from the quarantine"
 _ID = re.compile("[0-9a-f]{32}")
 
 
 class _Held(NamedTuple):
     vault: Vault
     entry: Entry
+    place: Place
+    """Where it goes back to."""
+    problem: str
+    """Why it does not; empty when nothing is known against it."""
 
 
 @app.command("list", cls=Command)
@@ -79,15 +86,16 @@ def list_(
     ] = Form.TABLE,
     quarantine: QuarantineFolder = None,
 ) -> None:
-    """Print what is in quarantine: when it came there, its score, and where it was.
+    """Print what is in quarantine: when it came there, its score, and where it goes back to.
 
+    Also says which pictures cannot go back now, because their volume is away, and which are lost.
     Exits with 2 when a quarantine cannot be read; the others are listed.
     """
     opened = _Opened(quarantine, paths or ())
     held: list[_Held] = []
     for vault in opened.vaults:
         with opened.going_on(vault):
-            held += [_Held(vault, entry) for entry in _chosen(vault.peek().held, paths)]
+            held += _looked_at(vault, _chosen(vault.peek().held, paths))
     match output_format:
         case Form.TABLE:
             rows = [
@@ -96,12 +104,15 @@ def list_(
                     "" if one.entry.score is None else f"{one.entry.score:.9f}"[:-6],
                     size(one.entry.size),
                     one.entry.path or f"unknown; it is {one.vault.file_of(one.entry.id)}",
+                    _remark(one),
                 )
                 for one in held
             ]
-            if rows:
-                print_table(("moved", "score", "size", "from"), rows)
-            opened.talk.say(f"{count(len(held), 'picture')} in quarantine.")
+            if any(row[-1] for row in rows):
+                print_table(("moved", "score", "size", "from", "remark"), rows)
+            elif rows:
+                print_table(("moved", "score", "size", "from"), [row[:-1] for row in rows])
+            opened.talk.say(_summary(held))
         case Form.JSON:
             _print_json([_record(one) for one in held])
         case Form.JSONL:
@@ -110,6 +121,34 @@ def list_(
         case _:
             assert_never(output_format)
     opened.end()
+
+
+def _looked_at(vault: Vault, entries: Iterable[Entry]) -> Iterator[_Held]:
+    """Look where each picture goes back to, and whether it is there. Raises OSError."""
+    from nsfwscan.actions.volume import Places
+
+    places, files = Places(vault.folder), vault.names()
+    for entry in entries:
+        place = places.of(entry)
+        lost = entry.id not in files and entry.under_way is None
+        yield _Held(vault, entry, place, _LOST if lost else place.why_not)
+
+
+def _remark(one: _Held) -> str:
+    if one.problem or not one.entry.path:
+        return one.problem
+    return "" if one.place.path == one.entry.path else f"goes back to {one.place.path}"
+
+
+def _summary(held: Sequence[_Held]) -> str:
+    lost = sum(1 for one in held if one.problem == _LOST)
+    away = sum(1 for one in held if one.problem) - lost
+    text = f"{count(len(held), 'picture')} in quarantine"
+    if away:
+        text += f", {away:,} of a volume that is away"
+    if lost:
+        text += f", {lost:,} lost"
+    return f"{text}."
 
 
 @app.command(cls=Command)
@@ -121,17 +160,19 @@ def restore(
     """Put pictures back where they were, with their times and attributes.
 
     If the name is taken by now, a picture is put beside it, as `NAME (restored).jpg`, and that is
-    said; a folder that is gone is made again. Nothing is overwritten. A picture that was restored
-    is not moved to quarantine again, unless a scan says `--again`. Exits with 2 when one could not
-    be restored, or is damaged.
+    said; a folder that is gone is made again. Nothing is overwritten. A picture whose volume is
+    away stays in quarantine; one whose volume is mounted elsewhere goes back there. A picture that
+    was restored is not moved to quarantine again, unless it is denied later or a scan says
+    `--again`. Exits with 2 when one could not be restored, or is damaged.
     """
     from nsfwscan.actions.giveback import Restorer
 
     opened = _Opened(quarantine, paths or ())
+    rulings = _rulings(opened.talk)
     restored = 0
     for vault, entries in _wanted(paths, opened, every=every):
         with opened.going_on(vault):
-            for one in Restorer(vault).restore(entries):
+            for one in Restorer(vault, rulings).restore(entries):
                 restored += _tell(one, opened)
     typer.echo(f"Restored {count(restored, 'picture')}.")
     opened.end()
@@ -191,6 +232,18 @@ def verify(quarantine: QuarantineFolder = None) -> None:
     opened.end()
 
 
+def _rulings(talk: Talk) -> Rulings:
+    """Return what people decided; nothing, and a warning, when that cannot be read."""
+    from nsfwscan import locations
+    from nsfwscan.rulings import NO_RULINGS, RulingBook
+
+    try:
+        return RulingBook(locations.rulings_file()).load()
+    except NsfwscanError as error:
+        talk.warn(str(error))
+        return NO_RULINGS
+
+
 class _Opened:
     """The quarantines that a command is about. What is wrong with one does not stop the others."""
 
@@ -203,8 +256,9 @@ class _Opened:
         """Whether something was left undone that the command should have done."""
         chosen = None if quarantine is None else absolute(quarantine)
         quarantines = Quarantines(chosen, self.talk.warn)
-        self.vaults = quarantines.existing([os.path.dirname(_absolute(path)) for path in near])
-        for one in quarantines.away():
+        folders = [os.path.dirname(_absolute(path)) for path in near]
+        self.vaults = quarantines.existing(folders)
+        for one in quarantines.away(folders):
             self.talk.warn(one.sentence)
             self.failed |= bool(one.why)
 
@@ -311,6 +365,8 @@ def _record(one: _Held) -> dict[str, object]:
         "id": entry.id,
         "path": path,
         "path_base64": None if path == entry.path else base64.b64encode(exact).decode("ascii"),
+        "restores_to": utf8(one.place.path) if entry.path else None,
+        "problem": one.problem or None,
         "file": utf8(one.vault.file_of(entry.id)),
         "quarantine": utf8(one.vault.folder),
         "moved_at": entry.at,

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from collections.abc import Iterable, Sequence
 
 from nsfwscan.report.text import readable
 
-_PIPE_WIDTH = 100_000
-"""Columns to assume where the output is no terminal: nothing must be cut or folded there."""
+_MOST_FOLDED = 1000
+"""Rows that are folded to the terminal's width; that takes a fifth of a millisecond each."""
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print `rows` under `columns`; on a terminal long cells are folded, in a pipe never."""
+    cells = [[readable(cell) for cell in row] for row in rows]
+    if sys.stdout.isatty() and len(cells) <= _MOST_FOLDED:
+        _print_folded(columns, cells)
+    else:
+        _print_plain([list(columns), *cells])
+
+
+def _print_folded(columns: Sequence[str], rows: list[list[str]]) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -22,11 +29,17 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(escape(readable(cell)) for cell in row))
-    if sys.stdout.isatty():
-        Console(highlight=False).print(table)
-        return
-    plain = io.StringIO()
-    Console(file=plain, width=_PIPE_WIDTH, highlight=False).print(table)
-    for line in plain.getvalue().splitlines():
-        print(line.rstrip())  # rich fills all lines up with blanks
+        table.add_row(*map(escape, row))
+    Console(highlight=False).print(table)
+
+
+def _print_plain(rows: list[list[str]]) -> None:
+    from rich.cells import cell_len
+
+    widths = [[cell_len(cell) for cell in row] for row in rows]
+    most = [max(column) for column in zip(*widths, strict=True)]
+    for row, own in zip(rows, widths, strict=True):
+        padded = (
+            cell + " " * (width - mine) for cell, mine, width in zip(row, own, most, strict=True)
+        )
+        print("  ".join(padded).rstrip())

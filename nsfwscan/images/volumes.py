@@ -54,6 +54,12 @@ class Mount(NamedTuple):
         """Whether it changes without this computer's kernel hearing of it."""
         return self.loose and self.kind not in _LOCAL
 
+    @property
+    def name(self) -> str:
+        """What the file system is known by wherever it is mounted; empty without such a thing."""
+        on_a_server = ":" in self.source or self.source.startswith("//")
+        return _uuid(self.source) or (self.source if on_a_server else "")
+
     def stamp(self) -> int:
         """Return what tells this file system from others that may be mounted in its place."""
         if self.kind in _IMAGES:
