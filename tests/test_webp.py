@@ -18,6 +18,8 @@ from nsfwscan.results import FailReason
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.usefixtures("over_white_only")
+
 SIZE = (160, 120)
 PHOTO = pictures.photo(*SIZE)
 PATCH = pictures.photo(80, 60, seed=4)
