@@ -17,6 +17,8 @@ from nsfwscan.geometry import Geometry, Resample, Resize
 from nsfwscan.images.decode import decode
 from nsfwscan.images.decoded import Decoded
 
+pytestmark = pytest.mark.usefixtures("over_white_only")
+
 SIDE = 12
 FULL = (0, 0, SIDE, SIDE)
 RED, GREEN, BLUE = ((200, 0, 0, 255), (0, 200, 0, 255), (0, 0, 200, 255))

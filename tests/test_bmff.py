@@ -34,7 +34,10 @@ from nsfwscan.images.formats import transfer
 if TYPE_CHECKING:
     pass
 
-pytestmark = pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Corrupt EXIF"),
+    pytest.mark.usefixtures("over_white_only"),
+]
 
 
 def by_libvips(data: bytes) -> Image.Image:

@@ -16,6 +16,8 @@ from nsfwscan.results import FailReason
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+pytestmark = pytest.mark.usefixtures("over_white_only")
+
 WIDTH, HEIGHT = SIZE = (63, 48)
 PHOTO = pictures.photo(*SIZE)
 PIXELS = [PHOTO.getpixel((x, y)) for y in range(HEIGHT) for x in range(WIDTH)]

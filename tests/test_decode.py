@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pictures
 import pytest
+import shown
 from PIL import Image, ImageChops, ImageCms, ImageOps, ImageStat
 
 from nsfwscan.errors import DecodeError
@@ -54,9 +55,11 @@ def opened(data: bytes) -> Image.Image:
 
 
 def as_image(data: bytes, geometry: Geometry, *, full: bool = False) -> Image.Image:
+    """Decode a still picture, over white where it is transparent."""
+    size = geometry.crop_width, geometry.crop_height
     decoded = decode(data, geometry, full=full)
-    assert decoded.frames == 1
-    return Image.frombytes("RGB", (geometry.crop_width, geometry.crop_height), decoded.pixels)
+    assert decoded.facts.frames == 1
+    return Image.frombytes("RGB", size, decoded.pixels[: size[0] * size[1] * 3])
 
 
 def difference(one: Image.Image, other: Image.Image) -> float:
@@ -130,8 +133,9 @@ def test_the_facts_are_those_of_the_file(name: str) -> None:
     assert decoded.facts.format == name.split()[0]
     assert (decoded.facts.width, decoded.facts.height) in ((64, 48), (20, 16), (24, 20))
     assert (frames > 1) == ("animated" in name or "pages" in name)
-    assert decoded.frames == frames
-    assert len(decoded.pixels) == frames * 224 * 224 * 3
+    # What is half transparent is seen over white and over black.
+    assert decoded.frames == (2 if name in ("PNG RGBA", "WEBP lossless") else frames)
+    assert len(decoded.pixels) == decoded.frames * 224 * 224 * 3
 
 
 # Modes and colours
@@ -216,6 +220,44 @@ def test_d6_transparent_parts_are_white(data: bytes) -> None:
     assert difference(as_image(data, STRETCH), reference(expected, STRETCH)) < 1.0
 
 
+def in_white(mode: str) -> Image.Image:
+    """Draw the photo in white and transparency: over white, nothing of it is to be seen."""
+    image = Image.new("L", PHOTO.size, 255).convert(mode)
+    image.putalpha(PHOTO.convert("L"))
+    return image
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pictures.encode(in_white("RGB"), "PNG"),
+        pictures.encode(in_white("L"), "PNG"),
+        pictures.encode(in_white("RGB"), "TIFF"),
+        pictures.encode(in_white("RGB"), "WEBP", lossless=True),
+        pictures.encode(in_white("RGB"), "AVIF", quality=95),
+        pictures.encode(in_white("RGB"), "HEIF", quality=95),
+    ],
+    ids=["PNG", "PNG-LA", "TIFF", "WEBP", "AVIF", "HEIF"],
+)
+def test_a_picture_painted_in_white_and_transparency_is_seen_over_black_too(data: bytes) -> None:
+    white, black = shown.views(data, PHOTO.size)
+    assert difference(white, Image.new("RGB", PHOTO.size, "white")) < 2
+    assert difference(black, PHOTO.convert("L").convert("RGB")) < 2
+
+
+def test_a_picture_with_a_few_transparent_pixels_is_seen_once() -> None:
+    image = PHOTO.convert("RGBA")
+    image.paste((0, 0, 0, 0), (0, 0, PHOTO.width, PHOTO.height // 16))
+    assert len(shown.views(pictures.encode(image, "PNG"), PHOTO.size)) == 1
+
+
+def test_every_sampled_frame_of_a_transparent_animation_is_seen_over_black_too() -> None:
+    frames = [Image.new("RGBA", (24, 20), (255, 255, 255, 5 * at)) for at in range(20)]
+    options = {"save_all": True, "append_images": frames[1:], "lossless": True}
+    data = pictures.encode(frames[0], "WEBP", **options)
+    assert decode(data, WHOLE).frames == 2 * MAX_SAMPLED_FRAMES
+
+
 def test_d6_lab() -> None:
     lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
@@ -286,6 +328,19 @@ def test_a_useless_profile_is_ignored(profile: bytes | None) -> None:
     data = pictures.encode(image, "JPEG", icc_profile=profile or pictures.icc_profile(pictures.P3))
     expected = opened(data).convert("RGB")
     assert decode(data, STRETCH).pixels == reference(expected, STRETCH).tobytes()
+
+
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+@pytest.mark.parametrize(
+    ("at", "value"), [(12, b"link"), (12, b"abst"), (16, b"Lab "), (16, b"HSV ")]
+)
+def test_a_profile_that_is_not_one_of_a_picture_is_refused(
+    format_: str, at: int, value: bytes
+) -> None:
+    """Chromium does not read these fields and applies it; others ignore the profile."""
+    profile = pictures.icc_profile(pictures.P3)
+    changed = profile[:at] + value + profile[at + 4 :]
+    assert reason(pictures.encode(PHOTO, format_, icc_profile=changed)) is FailReason.UNSUPPORTED
 
 
 def test_d6_cmyk_jpeg_with_adobes_inversion() -> None:

@@ -19,6 +19,8 @@ from nsfwscan.results import FailReason
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.usefixtures("over_white_only")
+
 SCREEN = (40, 32)
 SMALL = Geometry(Resize.STRETCH, 8, 8, Resample.BILINEAR, 8, 8)
 PALETTE = tuple((17 * at, at * 5 % 16 * 17, at * 11 % 16 * 17) for at in range(16))

@@ -24,7 +24,7 @@ from nsfwscan.errors import DecodeError
 from nsfwscan.geometry import Geometry, Resample, Resize
 from nsfwscan.images.decode import decode
 from nsfwscan.images.decode_pool import DecodePool
-from nsfwscan.images.decoded import Decoded
+from nsfwscan.images.decoded import MAX_VIEWS, Decoded
 from nsfwscan.images.sniff import READABLE
 from nsfwscan.results import FailReason
 
@@ -57,7 +57,7 @@ def outcome(decode_: Callable[[bytes, Geometry], Decoded], data: bytes) -> FailR
         return error.reason
     assert decoded.facts.format in READABLE
     assert decoded.facts.width > 0 < decoded.facts.height
-    assert 1 <= decoded.frames <= 16
+    assert 1 <= decoded.frames <= MAX_VIEWS
     assert decoded.facts.frames >= 1
     assert len(decoded.pixels) == decoded.frames * SMALL.crop_width * SMALL.crop_height * 3
     return decoded.facts.format

@@ -34,6 +34,8 @@ from nsfwscan.results import FailReason
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.usefixtures("over_white_only")
+
 
 Pixels = np.ndarray
 """Floats of 0 to 255, (height, width, 3)."""
@@ -364,10 +366,13 @@ def test_a_transparency_longer_than_the_palette_is_shown_in_both_ways() -> None:
     assert np.array_equal(without_it, shown(assemble(layout)))
 
 
-def test_an_index_beyond_the_palette_has_the_last_colour() -> None:
-    colours = b"\x0a\x14\x1e\x28\x32\x3c"
+def test_a_picture_that_uses_colours_beyond_its_palette_is_refused() -> None:
+    """Chromium shows them in the last colour, libpng in black."""
     rows = zlib.compress(b"".join(b"\0" + bytes(range(WIDTH)) for _ in range(HEIGHT)))
-    data = assemble(PALETTE_8, palettes=(chunk(b"PLTE", colours),), data=chunk(b"IDAT", rows))
-    view = shown(data)
-    assert view[0, 0].tolist() == [10, 20, 30]
-    assert (view[:, 1:] == [40, 50, 60]).all()
+    colours = files.palette(8)[: 3 * WIDTH]
+
+    def built(palette: bytes) -> bytes:
+        return assemble(PALETTE_8, palettes=(chunk(b"PLTE", palette),), data=chunk(b"IDAT", rows))
+
+    assert reason(built(colours[:-3])) is FailReason.CORRUPT
+    assert shown(built(colours))[0, -1].tolist() == list(colours[-3:])

@@ -15,6 +15,8 @@ from test_png import difference, native, shown, views
 from nsfwscan.images.decode import decode
 from nsfwscan.images.render import MAX_ICC_BYTES
 
+pytestmark = pytest.mark.usefixtures("over_white_only")
+
 LAYOUTS = [
     Layout(GREY, 8),
     Layout(GREY, 16),

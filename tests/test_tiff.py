@@ -55,7 +55,10 @@ from nsfwscan.images.decode import decode
 from nsfwscan.images.formats import tiff_pixels, tiff_segments, tiff_tags
 from nsfwscan.results import FailReason
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::UserWarning:PIL"),
+    pytest.mark.usefixtures("over_white_only"),
+]
 
 
 def test_every_layout_is_shown_as_it_was_written_or_refused() -> None:

@@ -18,6 +18,8 @@ from nsfwscan.results import FailReason
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.usefixtures("over_white_only")
+
 SIZE = (160, 120)
 PHOTO = pictures.photo(*SIZE)
 PATCH = pictures.photo(80, 60, seed=4)
@@ -120,8 +122,10 @@ def test_every_layout_is_shown_as_the_specification_composes_it() -> None:
     assert counts == {"right": 4 + 32}
 
 
-def test_the_background_colour_of_an_animation_is_not_shown() -> None:
-    (found,) = shown.views(animation(frame(PATCH, 0, 0, over=False, clear=False)), SIZE)
+@pytest.mark.parametrize("flags", [ANIMATED | ALPHA, ANIMATED])
+def test_the_background_colour_of_an_animation_is_not_shown(flags: int) -> None:
+    drawn = frame(PATCH, 0, 0, over=False, clear=False, lossless=False)
+    (found,) = shown.views(animation(drawn, flags=flags), SIZE)
     assert found.getpixel((150, 110)) == (255, 255, 255)
 
 

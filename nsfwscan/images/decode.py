@@ -87,12 +87,12 @@ def decode(
             still = picture.facts.frames == 1
             frames, alike = list[bytes](), UNKNOWN if still else NONE
             for frame in _sampled(picture):
-                small = render(frame, geometry)
-                frames.append(centre(small, geometry).tobytes())
+                seen = render(frame, geometry)
+                frames += [centre(small, geometry).tobytes() for small in seen]
                 if alike == UNKNOWN:
                     # One frame of an animation says nothing of the others; of the ways in which
                     # viewers show a still picture, the first is the usual one.
-                    alike = likeness_of(small)
+                    alike = likeness_of(seen[0])
             facts = picture.facts._replace(missing=picture.missing)
             return Decoded(facts, len(frames), b"".join(frames), alike)
     except Exception as error:  # hostile bytes make the plugins raise anything

@@ -16,6 +16,9 @@ DECODER_VERSION = 2
 MAX_SAMPLED_FRAMES = 16
 """Of an animation with more frames, this many are looked at, spread evenly, first and last too."""
 
+MAX_VIEWS = 2 * MAX_SAMPLED_FRAMES
+"""Each of them may be shown over white and over black."""
+
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
@@ -23,7 +26,7 @@ class Decoded:
 
     facts: ImageFacts
     frames: int
-    """How many views were sampled, 1 to `MAX_SAMPLED_FRAMES`. `facts.frames` is how many frames the
+    """How many views there are to score, 1 to `MAX_VIEWS`. `facts.frames` is how many frames the
     file holds; where viewers show one in several ways, each is a view."""
     pixels: bytes
     """(frames, crop_height, crop_width, 3) uint8 RGB in C order."""

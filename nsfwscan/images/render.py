@@ -1,7 +1,7 @@
 """From loaded pixels of any size and mode to sRGB at the size before the crop.
 
-The steps: resize, colour to sRGB, alpha over white, orientation. Everything after the resize works
-on a few thousand pixels, so its cost does not depend on the picture.
+The steps: resize, colour to sRGB, alpha over a background, orientation. Everything after the resize
+works on a few thousand pixels, so its cost does not depend on the picture.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 from functools import lru_cache
 from typing import TYPE_CHECKING, cast
 
-from PIL import Image
+from PIL import Image, ImageStat
 
 from nsfwscan import likeness
 from nsfwscan.errors import DecodeError
@@ -39,10 +39,17 @@ _RESAMPLE = {
 _MAX_ASPECT = 16
 """Of a longer strip only the middle can reach the model when the shorter edge is kept."""
 
+_NOT_OF_PICTURES = (b"link", b"abst", b"nmcl")
+"""Classes of ICC profiles that do not say what the colours of a picture are (ICC.1, 7.2.5)."""
+_SPACES = (b"RGB ", b"GRAY", b"CMYK")
+
 _SRGB_TOLERANCE = 2
 """Levels of 255 by which a profile may differ from sRGB and still be taken for it."""
 
 _ALPHA_MODES = ("RGBA", "LA", "RGBa", "La")
+MUCH_TRANSPARENCY = 0.1
+"""From this mean transparency on, a picture is also shown over black. With less, white on white
+cannot hide more than a shade."""
 _WIDE_MODES = ("I;16", "I", "F")
 """Modes of more than 8 bits a sample; all of them are grey."""
 
@@ -59,14 +66,18 @@ _UNDO_ORIENTATION = {
 _TURNS = {_UNDO_ORIENTATION[orientation] for orientation in (5, 6, 7, 8)}
 
 
-def render(frame: Frame, geometry: Geometry) -> Image.Image:
-    """Turn one frame into sRGB at the size before the crop, as it is meant to be seen."""
+def render(frame: Frame, geometry: Geometry) -> list[Image.Image]:
+    """Turn one frame into sRGB at the size before the crop, as it is meant to be seen.
+
+    Viewers have white or dark backgrounds, and a picture painted in white and transparency shows on
+    dark ones only. So what is largely transparent is returned over white and over black.
+    """
     undo = _UNDO_ORIENTATION.get(frame.orientation)
     resizable = _resizable(frame.image)
     span = frame.span or _tonal_span(resizable)
     small = _resize(resizable, geometry, undo in _TURNS)
-    small = _over_white(small, span, frame)
-    return small if undo is None else small.transpose(undo)
+    seen = _on_backgrounds(small, span, frame)
+    return seen if undo is None else [one.transpose(undo) for one in seen]
 
 
 def centre(small: Image.Image, geometry: Geometry) -> Image.Image:
@@ -143,15 +154,21 @@ def _without_far_ends(image: Image.Image) -> Image.Image:
     return image.crop((left, top, left + across, top + down))
 
 
-def _over_white(image: Image.Image, span: tuple[float, float], frame: Frame) -> Image.Image:
-    """Convert a resized image of any mode to sRGB, transparent parts over white."""
+def _on_backgrounds(
+    image: Image.Image, span: tuple[float, float], frame: Frame
+) -> list[Image.Image]:
+    """Convert a resized image of any mode to sRGB, on each background that counts."""
     if image.mode not in _ALPHA_MODES:
-        return _to_srgb(image, span, frame)
+        return [_to_srgb(image, span, frame)]
     image = image.convert(image.mode.upper())
-    colour = image.convert(image.mode.removesuffix("A"))
-    over = Image.new("RGB", image.size, "white")
-    over.paste(_to_srgb(colour, span, frame), mask=image.getchannel("A"))
-    return over
+    colour = _to_srgb(image.convert(image.mode.removesuffix("A")), span, frame)
+    alpha = image.getchannel("A")
+    transparency = 1 - ImageStat.Stat(alpha).mean[0] / 255
+    seen = []
+    for background in ("white", "black") if transparency > MUCH_TRANSPARENCY else ("white",):
+        seen.append(Image.new("RGB", image.size, background))
+        seen[-1].paste(colour, mask=alpha)
+    return seen
 
 
 def _to_srgb(image: Image.Image, span: tuple[float, float], frame: Frame) -> Image.Image:
@@ -176,6 +193,8 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     """
     if not (profile or mode == "LAB") or len(profile) > MAX_ICC_BYTES:
         return None
+    if mode != "LAB":
+        _check_profile(profile)
     from PIL import ImageCms
 
     try:
@@ -189,6 +208,16 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     if mode == "RGB" and _changes_nothing(transform):
         return None
     return transform
+
+
+def _check_profile(profile: bytes) -> None:
+    """Raise `DecodeError` for a profile that is not one of pictures.
+
+    Browsers do not read these fields and may apply it; other viewers do not.
+    """
+    kind, space = profile[12:16], profile[16:20]
+    if profile[36:40] == b"acsp" and (kind in _NOT_OF_PICTURES or space not in _SPACES):
+        raise DecodeError(FailReason.UNSUPPORTED, "its ICC profile is not one of a picture")
 
 
 def _changes_nothing(transform: ImageCms.ImageCmsTransform) -> bool:

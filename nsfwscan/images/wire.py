@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from nsfwscan.errors import DecodeError
 from nsfwscan.geometry import Geometry, Resample, Resize
-from nsfwscan.images.decoded import MAX_SAMPLED_FRAMES, Decoded
+from nsfwscan.images.decoded import MAX_VIEWS, Decoded
 from nsfwscan.results import FailReason, ImageFacts
 
 GO = b"\1"
@@ -106,7 +106,7 @@ def longest_answer(geometry: Geometry) -> int:
     """Return how many bytes the body of an answer can have."""
     frame = geometry.crop_width * geometry.crop_height * 3
     text = 8 * _MAX_DETAIL
-    return text + _FACTS.size + MAX_SAMPLED_FRAMES * frame
+    return text + _FACTS.size + MAX_VIEWS * frame
 
 
 def pack_need(memory: int) -> bytes:
@@ -138,7 +138,7 @@ def unpack_decoded(body: bytes, geometry: Geometry) -> Decoded:
     missing = body[_FACTS.size : _FACTS.size + said]
     pixels = body[_FACTS.size + said :]
     expected = frames * geometry.crop_width * geometry.crop_height * 3
-    if not (existing >= 1 and 1 <= frames <= MAX_SAMPLED_FRAMES and len(pixels) == expected):
+    if not (existing >= 1 and 1 <= frames <= MAX_VIEWS and len(pixels) == expected):
         raise Garbled
     facts = ImageFacts(_text(name.rstrip(b"\0")), width, height, existing, _text(missing))
     return Decoded(facts, frames, pixels, likeness)

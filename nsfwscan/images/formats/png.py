@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageChops
 
+from nsfwscan.errors import DecodeError
 from nsfwscan.images.formats.picture import MAX_PIXELS, Frame, Picture, check_pixels
 from nsfwscan.images.formats.png_chunks import (
     GREY,
@@ -26,7 +27,7 @@ from nsfwscan.images.formats.png_chunks import (
 )
 from nsfwscan.images.formats.png_rows import load, load_low_bytes
 from nsfwscan.images.formats.transfer import SRGB_CURVE, ColourSpace, HighRange
-from nsfwscan.results import ImageFacts
+from nsfwscan.results import FailReason, ImageFacts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -250,15 +251,20 @@ def _key(header: Header, transparency: bytes) -> tuple[int, ...]:
 
 
 def _set_palette(image: Image.Image, palette: bytes, alphas: bytes) -> None:
-    """Set the palette. What lies beyond it is shown as its last colour, as Chromium does."""
+    """Set the palette.
+
+    Raises `DecodeError` for pixels beyond it. Chromium shows them in its last colour and libpng in
+    black, so that a picture can be drawn that only one of them shows.
+    """
     entries = [palette[at : at + 3] for at in range(0, len(palette), 3)]
-    entries += entries[-1:] * (256 - len(entries))
+    if any(image.histogram()[len(entries) :]):
+        raise DecodeError(FailReason.CORRUPT, "it uses colours beyond its palette")
     if alphas.strip(b"\xff"):
         alphas = alphas.ljust(256, b"\xff")
         colours = b"".join(entry + alphas[at : at + 1] for at, entry in enumerate(entries))
         image.putpalette(colours, "RGBA")
     else:
-        image.putpalette(b"".join(entries))
+        image.putpalette(palette)
 
 
 def _with_alpha_16(image: Image.Image, key: int) -> Image.Image:

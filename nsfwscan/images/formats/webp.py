@@ -41,7 +41,8 @@ class _WebpPicture(PillowPicture[WebPImageFile]):
         # hint is wrong.
         opaque = image.rawmode == "RGBX" or not flags & _HAS_ALPHA
         self._called_opaque = opaque and b"VP8L" in content
-        if self._called_opaque:
+        # Whatever its header says, the canvas of an animation is transparent where no frame drew.
+        if self._called_opaque or flags & _ANIMATED:
             image.rawmode = image._mode = "RGBA"
 
     def show(self, view: int) -> Frame:
