@@ -112,6 +112,8 @@ class Engine:
 
     def close(self) -> None:
         """End the processes and forget the model, for good."""
+        if self._pool.disowned:
+            return
         with self._starting:
             self._end()
 

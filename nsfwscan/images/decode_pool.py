@@ -83,7 +83,8 @@ class DecodePool:
         self._busy = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="decode-watch", daemon=True)
         self._restarts = 0
-        self._disowned = False
+        self.disowned = False
+        """Whether this is a forked child, which has none of the threads and processes."""
 
     @property
     def restarts(self) -> int:
@@ -129,12 +130,12 @@ class DecodePool:
 
         The pool is closed then.
         """
-        self._disowned = True
+        self.disowned = True
         for slot in self._slots:
             slot.disown()
 
     def _close(self) -> None:
-        if self._disowned or self._closed.is_set():
+        if self.disowned or self._closed.is_set():
             return
         self._closed.set()
         self._busy.set()  # wakes the watching thread
@@ -170,7 +171,7 @@ class DecodePool:
         `DecodeError` for what is wrong with the picture, and `NsfwscanError` when no process can
         be started or the pool was closed.
         """
-        if self._disowned:
+        if self.disowned:
             raise NsfwscanError(
                 "this process was forked from one that scans, and cannot go on with its scan",
                 hint="start a scan of its own in each process",
