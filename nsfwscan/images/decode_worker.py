@@ -158,7 +158,8 @@ def _end_with_parent() -> None:
             pipe.poll()
             os._exit(0)
 
-        _thread.start_new_thread(wait, ())
+        with contextlib.suppress(RuntimeError):  # where no thread is to be had, it ends a bit later
+            _thread.start_new_thread(wait, ())
 
 
 def _limit_for_good() -> None:
