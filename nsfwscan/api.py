@@ -12,10 +12,11 @@ import io
 import logging
 import os
 import threading
+from collections import OrderedDict
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
-from nsfwscan import cores, locations
+from nsfwscan import cores, interrupts, locations
 from nsfwscan.engine import Engine
 from nsfwscan.errors import DecodeError, ModelUnusable, NsfwscanError, UsageError
 from nsfwscan.images.discover import DEFAULT_MAX_BYTES, check_roots, printable
@@ -33,6 +34,7 @@ from nsfwscan.session import Settings, loader, open_session, policy_of
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from nsfwscan.library.rows import Outcome
     from nsfwscan.models.manifest import ModelManifest
     from nsfwscan.results import Failed, ScanResult
 
@@ -117,13 +119,10 @@ def classify(
     rulings = _rulings()
     settings = Settings(model=model, flag_at=flag_at, review_at=review_at, offline=offline)
     path, data = _bytes_of(picture)
-    loaded = _loaded(model, offline=offline)
+    # Not with the lock held, and not apart: it may be a download of minutes, which Ctrl-C ends.
+    loaded = _kept.get((model, offline)) or _load(model, offline=offline)
     policy = policy_of(settings, loaded.manifest)
-    try:
-        outcome, likeness = loaded.engine.score(data)
-    except NsfwscanError:
-        _let_go(model, offline=offline)  # what could not be loaded may be mended by the next call
-        raise
+    outcome, likeness = interrupts.apart(lambda: _score(model, offline, loaded, data))
     if isinstance(outcome, Unscorable):
         if outcome.reason is FailReason.BAD_OUTPUT:
             raise ModelUnusable(outcome.detail, hint="run `nsfwscan selftest`")
@@ -215,18 +214,23 @@ class _Loaded(NamedTuple):
 
 _MOST_LOADED = 2
 """Models kept loaded, of a few hundred megabytes each: one in use, one to compare with."""
-_kept: dict[tuple[str, bool], _Loaded] = {}
+_kept: OrderedDict[tuple[str, bool], _Loaded] = OrderedDict()
+"""The last is the one used last."""
 _kept_lock = threading.Lock()
 
 
-def _loaded(model: str, *, offline: bool) -> _Loaded:
-    """Return a model that is ready to score, the one of an earlier call if it can be."""
+def _score(model: str, offline: bool, loaded: _Loaded, data: bytes) -> tuple[Outcome, int]:
+    """Score with `loaded`, or with what another thread has kept for this model meanwhile."""
     with _kept_lock:
-        loaded = _kept.pop((model, offline), None) or _load(model, offline=offline)
-        _kept[model, offline] = loaded  # the last is the one used last
+        kept = _kept.setdefault((model, offline), loaded)
+        _kept.move_to_end((model, offline))
         while len(_kept) > _MOST_LOADED:
-            _kept.pop(next(iter(_kept))).engine.close()
-        return loaded
+            _kept.popitem(last=False)[1].engine.close()
+    try:
+        return kept.engine.score(data)
+    except NsfwscanError:
+        _let_go(model, offline=offline)  # what could not be loaded may be mended by the next call
+        raise
 
 
 def _load(model: str, *, offline: bool) -> _Loaded:
@@ -251,6 +255,20 @@ def _close_engines() -> None:
     with _kept_lock:
         while _kept:
             _kept.popitem()[1].engine.close()
+
+
+_inherited: list[object] = []
+
+
+def _forget_engines() -> None:
+    """Use no more in a forked child what its parent loaded: threads and processes stayed there."""
+    global _kept, _kept_lock
+    _inherited.append(_kept)  # to free a model here would wait for its threads
+    _kept, _kept_lock = OrderedDict(), threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):  # Windows does not fork
+    os.register_at_fork(after_in_child=_forget_engines)
 
 
 def _bytes_of(picture: bytes | Path | PillowImage) -> tuple[str, bytes]:

@@ -72,7 +72,7 @@ class Engine:
         try:
             decoded = self._pool.decode(data, self._geometry)
         except DecodeError as error:
-            return Unscorable(error.reason, error.detail), UNKNOWN
+            return Unscorable(error.reason, error.detail, error.passing), UNKNOWN
         finally:
             self._used_at = time.monotonic()
         classifier = loading.result()  # raises what loading raised
@@ -85,14 +85,15 @@ class Engine:
     def likeness(self, data: bytes) -> int:
         """Decode a picture that was scored before, for its likeness alone; loads no model.
 
-        `NONE` when it does not decode this time: it is not worth another try each scan.
+        `NONE` when it does not decode: it is not worth another try each scan; `UNKNOWN` when the
+        cause may lie outside the picture.
         """
         with self._starting:
             self._start_decoding()
         try:
             return self._pool.decode(data, self._geometry).likeness
-        except DecodeError:
-            return NONE
+        except DecodeError as error:
+            return UNKNOWN if error.passing else NONE
         finally:
             self._used_at = time.monotonic()
 
@@ -111,6 +112,8 @@ class Engine:
 
     def close(self) -> None:
         """End the processes and forget the model, for good."""
+        if self._pool.disowned:
+            return
         with self._starting:
             self._end()
 
@@ -143,7 +146,11 @@ class Engine:
     def _start_decoding(self) -> None:
         """Start the decode processes, if nobody has yet. The caller holds `_starting`."""
         if not self._decoding:
-            self._pool.start()
+            try:
+                self._pool.start()
+            except BaseException:
+                self._pool = DecodePool(self.jobs)  # that one is closed; the next call tries anew
+                raise
             self._decoding = True
 
 

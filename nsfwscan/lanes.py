@@ -135,7 +135,9 @@ class Lanes:
     def _liken(self, sha256: bytes, data: bytes) -> None:
         """Decode what was scored before there were likenesses, if this scan compares them."""
         if self._memory.compare_likeness and self._memory.likeness(sha256) == likeness.UNKNOWN:
-            self._memory.liken(sha256, self._engine.likeness(data))
+            bits = self._engine.likeness(data)
+            if bits != likeness.UNKNOWN:
+                self._memory.liken(sha256, bits)
 
 
 def is_racy(key: FileKey, began_ns: int, loose: int = RELIABLE) -> bool:

@@ -33,8 +33,31 @@ if TYPE_CHECKING:
 _BATCH_ROWS = 512
 _BATCH_SECONDS = 1.0
 """A transaction costs an fsync or two. One a second is nothing; a kill costs a second's work."""
-_NOT_KEPT = frozenset({FailReason.BAD_OUTPUT, FailReason.UNSUPPORTED})
-"""Failures that say something of this installation, not of the picture: tried again next time."""
+_KEPT = frozenset(
+    {
+        FailReason.CORRUPT,
+        FailReason.DECODER_CRASHED,
+        FailReason.DECODER_MEMORY,
+        FailReason.DECODER_TIMEOUT,
+        FailReason.TOO_MANY_PIXELS,
+        FailReason.TRUNCATED,
+        FailReason.UNRECOGNISED,
+    }
+)
+"""Failures that are remembered with a content, unless `Unscorable.passing` says that the cause may
+lie outside of it:
+
+- `CORRUPT`, `TRUNCATED`, `UNRECOGNISED` and `TOO_MANY_PIXELS`, unless the decoder was refused
+  memory, a file or a thread;
+- `DECODER_CRASHED` if a second, fresh process crashed as well, by its own doing and with memory to
+  be had; not if one was killed;
+- `DECODER_TIMEOUT` if the processor time was used up; not for time by the clock, in which a process
+  may have been stopped;
+- `DECODER_MEMORY` if size or header of the file says so; not if an allocation failed.
+
+The others are tried again by the next scan. `BAD_OUTPUT` and `UNSUPPORTED` say something of this
+installation. `UNREADABLE`, `VANISHED`, `CHANGED`, `EMPTY` and `TOO_BIG` are about a file and not
+about a content: there is none to remember them with."""
 
 
 class Claim(NamedTuple):
@@ -143,7 +166,7 @@ class Memory:
         """Make known what the caller, who claimed it, found out about this content."""
         with self._lock:
             future = self._under_way(sha256)
-            if not (isinstance(outcome, Unscorable) and outcome.reason in _NOT_KEPT):
+            if _is_kept(outcome):
                 self._outcomes.append(OutcomeRow(sha256, self._scorer, outcome))
         future.set_result(outcome)
 
@@ -246,6 +269,13 @@ class Memory:
         self._told = None
         hint = f" ({error.hint})" if error.hint else ""
         self._warn(f"{error}{hint}; the scan goes on, its results are not remembered")
+
+
+def _is_kept(outcome: Outcome) -> bool:
+    """Return True if an outcome says something of the content that will still hold next time."""
+    if isinstance(outcome, Unscorable):
+        return outcome.reason in _KEPT and not outcome.passing
+    return True
 
 
 def _absolute(folder: str) -> str:

@@ -7,12 +7,14 @@ that it knows, once it is read. Results come in discovery order, whatever order 
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar, assert_never
 
+from nsfwscan.errors import NsfwscanError
 from nsfwscan.images.discover import (
     Listing,
     WalkOptions,
@@ -191,6 +193,7 @@ class Scanner:
         decoder's version. `rulings` are what people decided, which goes before what `policy` makes
         of a score. `warn` is told once when the library fails; the scan then goes on without it.
         """
+        self._process = os.getpid()
         self.tally = ScanTally()
         self._policy = policy
         self._rulings = rulings
@@ -337,6 +340,11 @@ class Scanner:
     def _wait(self, future: Future[_T]) -> _T:
         """Wait for `future`, saving meanwhile what other lanes found out."""
         while not wait([future], _PATIENCE_S).done:
+            if os.getpid() != self._process:
+                raise NsfwscanError(
+                    "this process was forked from one that scans, and cannot go on with its scan",
+                    hint="start a scan of its own in each process",
+                )
             self._memory.save_when_due()
         return future.result()
 

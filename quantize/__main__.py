@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import os
 import shlex
+import shutil
 import signal
 import sys
+import threading
 import time
 import traceback
 from typing import TYPE_CHECKING
@@ -23,6 +26,9 @@ _EXTRAS = {
     "export": ("optimum", "timm", "torch", "torchvision", "transformers"),
 }
 """Extra to the modules it brings."""
+SCRATCH = "nsfwscan-build-"
+"""How the folder for temporary files begins that `nsfwscan models build` makes for this process."""
+_PATIENCE_S = 10.0
 _MISSING = {module: extra for extra, modules in _EXTRAS.items() for module in modules}
 
 
@@ -30,6 +36,8 @@ def main(arguments: list[str]) -> int:
     """Build a package and return the exit code: 0, or 2 when it could not be built."""
     options = _parser().parse_args(arguments)
     begun = time.monotonic()
+    if options.for_models_build:
+        threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         from quantize import build
 
@@ -73,6 +81,23 @@ def main(arguments: list[str]) -> int:
     took = f"{time.monotonic() - begun:.1f} s"
     _say(f"took {took}" + (f", {memory:.0f} MB at the peak" if memory else ""))
     return 0
+
+
+def _end_with_parent() -> None:
+    """End as at SIGTERM when `nsfwscan models build`, which holds the other end, was killed.
+
+    Its folder for temporary files is then ours to delete.
+    """
+    while os.read(0, 4096):
+        pass
+    scratch = os.environ.get("TMPDIR", "")
+    if os.path.basename(scratch).startswith(SCRATCH):
+        atexit.register(shutil.rmtree, scratch, ignore_errors=True)
+    signal.raise_signal(signal.SIGTERM)
+    time.sleep(_PATIENCE_S)  # a run of onnxruntime cannot be broken off
+    if os.path.basename(scratch).startswith(SCRATCH):
+        shutil.rmtree(scratch, ignore_errors=True)
+    os._exit(130)
 
 
 def _print_result(built: Built) -> None:

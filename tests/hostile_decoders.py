@@ -55,9 +55,29 @@ def decode(
     if word == b"need":
         before_pixels(int(argument.split(b":")[0]), 0.0)
         time.sleep(0.05)
+    if word == b"surroundings":
+        raise DecodeError(FailReason.CORRUPT, _surroundings())
+    if word == b"short":
+        raise _Refused
     if word == b"pid":
         raise DecodeError(FailReason.CORRUPT, str(os.getpid()))
     return expected(data, geometry)
+
+
+class _Refused(OSError):
+    """What the system says when it is out of descriptors, say."""
+
+
+def _surroundings() -> str:
+    session = "leader" if os.getsid(0) == os.getpid() else "member"
+    held = []
+    for number in range(1000):
+        try:
+            os.fstat(number)
+        except OSError:
+            continue
+        held.append(str(number))
+    return "|".join([",".join(os.environ), os.getcwd(), session, ",".join(held)])
 
 
 def _segfault(_: bytes) -> None:
@@ -149,6 +169,8 @@ BEHAVIOURS: dict[str, Callable[[bytes], None]] = {
     "exit": lambda _: os._exit(3),
     "exit-0": lambda _: os._exit(0),
     "kill": lambda _: os.kill(os.getpid(), signal.SIGKILL),
+    "bus": lambda _: os.kill(os.getpid(), signal.SIGBUS),
+    "hang-up": lambda _: os.kill(os.getpid(), signal.SIGHUP),
     "once": _once,
     "loop": _loop,
     "sleep": lambda _: time.sleep(600),

@@ -52,7 +52,7 @@ class FakePool:
         """Set when some content has to wait."""
         self.on_start: Callable[[], None] = lambda: None
         self.started = self.closed = self.abandoned = 0
-        self.running = False
+        self.running = self.disowned = False
 
     def start(self) -> None:
         self.started += 1

@@ -65,6 +65,27 @@ def test_labels_that_are_not_known_need_the_users_word(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signals there")
+def test_a_build_that_is_killed_takes_its_child_and_files_along(tmp_path: Path) -> None:
+    checkpoint, scratch = tmp_path / "checkpoint", tmp_path / "scratch"
+    vit_fixture.make(str(checkpoint), size="tiny", image=224)
+    scratch.mkdir()
+    program = subprocess.Popen(
+        [sys.executable, "-m", "nsfwscan", "models", "build", str(checkpoint)],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(scratch)},
+    )
+    assert program.stderr is not None
+    with program.stderr as said:
+        assert "unsafe: nsfw" in said.readline()  # the child has begun
+        program.kill()
+        # Ends when the last process that holds it has ended.
+        assert "Traceback" not in said.read()
+    program.wait(60)
+    assert os.listdir(scratch) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signals there")
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
 def test_a_build_that_is_told_to_end_takes_its_child_and_files_along(
     name: str, tmp_path: Path, home: Path

@@ -10,9 +10,9 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from conftest import Paint
@@ -72,24 +72,39 @@ def wait_for(path: Path) -> None:
         time.sleep(0.01)
 
 
-def group_is_gone(group: int, *, within_s: float) -> bool:
-    """Tell whether no process of the group is left but those that wait for burial by init."""
+def group_is_gone(group: int, workers: Collection[int] = (), *, within_s: float) -> bool:
+    """Tell whether no process of the group, and none of the workers, is left.
+
+    Those that wait for burial by init do not count.
+    """
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
-        if not any(state != "Z" for state in _states(group)):
+        alive = [one for one in _processes() if one.state != "Z"]
+        if not any(one.group == group or one.pid in workers for one in alive):
             return True
         time.sleep(0.02)
     return False
 
 
-def _states(group: int) -> Iterator[str]:
+class _Process(NamedTuple):
+    pid: int
+    state: str
+    parent: int
+    group: int
+
+
+def _processes() -> Iterator[_Process]:
     for name in os.listdir("/proc"):
         with contextlib.suppress(OSError):  # it may end meanwhile
             if name.isdigit():
                 rest = Path("/proc", name, "stat").read_text().rpartition(")")[2]
-                state, _parent, its_group, *_ = rest.split()
-                if int(its_group) == group:
-                    yield state
+                state, parent, group, *_ = rest.split()
+                yield _Process(int(name), state, int(parent), int(group))
+
+
+def workers_of(scan: subprocess.Popen[bytes]) -> set[int]:
+    """Return the decode processes, which have a session of their own."""
+    return {one.pid for one in _processes() if one.parent == scan.pid}
 
 
 @contextlib.contextmanager
@@ -112,9 +127,11 @@ def test_once_finishes_what_is_in_hand_and_keeps_it(
     with started("-f", "json", "-o", output, pictures, before=slow) as scan:
         wait_for(mark)
         time.sleep(0.5)
-        os.killpg(scan.pid, number)  # as a terminal does: to the decoders, too
+        workers = workers_of(scan)
+        os.killpg(scan.pid, number)  # as a terminal does
         _, err = scan.communicate(timeout=20)
-        assert group_is_gone(scan.pid, within_s=2)
+        assert workers
+        assert group_is_gone(scan.pid, workers, within_s=2)
     assert scan.returncode == 130
     document = json.loads(output.read_bytes())
     assert document["summary"]["interrupted"] is True
@@ -142,7 +159,9 @@ pool.worker_command = start_late
 """
     with started("-f", "jsonl", pictures, before=late + SLOW.format(seconds=0.05)) as scan:
         wait_for(mark)
-        os.killpg(scan.pid, signal.SIGINT)
+        for one in (scan.pid, *workers_of(scan)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(one, signal.SIGINT)
         out, err = scan.communicate(timeout=20)
     assert scan.returncode == 130, err
     assert {json.loads(line)["decision"] for line in out.splitlines()} == {"safe"}
@@ -169,9 +188,10 @@ def test_twice_is_gone_at_once(pictures: Path, mark: Path) -> None:
         scan.stderr.readline()  # an empty line ends what the bar left
         assert b"Finishing" in scan.stderr.readline()
         begun = time.monotonic()
+        workers = workers_of(scan)
         os.killpg(scan.pid, signal.SIGINT)
         assert scan.wait(timeout=20) == 130
-        assert group_is_gone(scan.pid, within_s=2)
+        assert group_is_gone(scan.pid, workers, within_s=2)
         assert time.monotonic() - begun < 2
 
 
@@ -182,12 +202,13 @@ def test_twice_takes_a_busy_decoder_along(tmp_path: Path) -> None:
     )
     with started(tmp_path / "picture.png", before=code) as scan:
         time.sleep(1.5)
-        assert len(list(_states(scan.pid))) > 1
+        workers = workers_of(scan)
+        assert workers
         for _ in range(2):
             os.kill(scan.pid, signal.SIGINT)
             time.sleep(0.3)
         assert scan.wait(timeout=20) == 130
-        assert group_is_gone(scan.pid, within_s=1)
+        assert group_is_gone(scan.pid, workers, within_s=1)
 
 
 def test_while_a_list_is_awaited(tmp_path: Path) -> None:

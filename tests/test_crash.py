@@ -29,7 +29,7 @@ LAYERS = {
     "memory": ("nsfwscan.memory.Memory.claim", ["scan"]),
     "decode pool start": ("nsfwscan.images.decode_pool.DecodePool.start", ["scan"]),
     "decode pool": ("nsfwscan.images.decode_pool.DecodePool.decode", ["scan"]),
-    "decode worker": ("nsfwscan.images.decode_pool._Slot.start", ["scan"]),
+    "decode worker": ("nsfwscan.images.decode_process.Slot.start", ["scan"]),
     "model": ("nsfwscan.models.classifier.OrtClassifier.__init__", ["scan"]),
     "classifier": ("nsfwscan.models.classifier.OrtClassifier.classify", ["scan"]),
     "policy": ("nsfwscan.policy.Policy.judge", ["scan"]),

@@ -272,3 +272,24 @@ def test_C6_a_library_that_cannot_be_written_is_still_asked(library: Library) ->
     assert len(warnings) == 1
     assert failing.asked.count("write") == 1
     assert "snapshot" not in failing.asked
+
+
+LASTING = {
+    FailReason.UNRECOGNISED, FailReason.TRUNCATED, FailReason.CORRUPT, FailReason.TOO_MANY_PIXELS,
+    FailReason.DECODER_CRASHED, FailReason.DECODER_TIMEOUT, FailReason.DECODER_MEMORY,
+}  # fmt: skip
+"""What the content itself may be the cause of."""
+
+
+@pytest.mark.parametrize("passing", [False, True])
+@pytest.mark.parametrize("reason", FailReason)
+def test_only_a_failure_that_the_content_caused_is_remembered(
+    reason: FailReason, passing: bool, library: Library
+) -> None:
+    memory = remember(library)
+    memory.claim(A)
+    memory.settle(A, Unscorable(reason, "why", passing))
+    assert not memory.claim(A).mine, "once a scan is often enough"
+    memory.close()
+    kept = library.outcome(A, SCORER)
+    assert kept == (Unscorable(reason, "why") if reason in LASTING and not passing else None)

@@ -21,7 +21,9 @@ _VERSION = (["--version"], ["-V"], ["version"])
 
 def run() -> None:
     """Run the command line and exit."""
+    code = INTERRUPTED
     try:
+        _answer_interrupts()
         from nsfwscan.cli import streams
 
         streams.prepare()
@@ -30,7 +32,25 @@ def run() -> None:
         code = INTERRUPTED
     except BaseException as error:  # noqa: BLE001  whatever it is, it must not exit with 1
         code = crash.tell(error)
+    _end_at_interrupts(code)
     sys.exit(code)
+
+
+def _answer_interrupts() -> None:
+    """Let Ctrl-C raise `KeyboardInterrupt`, unless it is ignored or somebody answers it."""
+    import signal
+
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _end_at_interrupts(code: int) -> None:
+    """Let Ctrl-C end what Python does after the command has ended, with the command's exit code."""
+    import os
+    import signal
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, lambda *_: os._exit(code))
 
 
 def main(arguments: list[str]) -> int:

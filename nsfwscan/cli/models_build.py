@@ -10,6 +10,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+from nsfwscan import interrupts
 from nsfwscan.errors import UsageError
 
 if TYPE_CHECKING:
@@ -36,27 +37,35 @@ def check() -> None:
 def run(arguments: Sequence[str], scratch: str, *, offline: bool, quiet: bool) -> int:
     """Run `python -m quantize` and return its exit code. Its temporary files lie in `scratch`.
 
-    When this process is interrupted, the builder ends first.
+    When this process is interrupted, the builder ends first. When it is killed, the builder finds
+    the end of its standard input, ends and deletes `scratch`.
     """
     environment = {**os.environ, "TMPDIR": scratch}
     if offline:
         environment["HF_HUB_OFFLINE"] = "1"
-    # A process of its own: what builds models is no part of what scans.
-    builder = subprocess.Popen(
-        [sys.executable, "-P", "-m", "quantize", *arguments],
-        env=environment,
-        stdout=subprocess.DEVNULL if quiet else 2,  # a report for people, not data
-    )
+    builder = None
     try:
+        with interrupts.held():  # else it may run, and nobody know it
+            # A process of its own: what builds models is no part of what scans.
+            builder = subprocess.Popen(
+                [sys.executable, "-P", "-m", "quantize", *arguments],
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL if quiet else 2,  # a report for people, not data
+            )
         return builder.wait()
     except BaseException:
-        builder.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            builder.wait(_PATIENCE)
+        if builder is not None:
+            builder.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                builder.wait(_PATIENCE)
         raise
     finally:
-        builder.kill()
-        builder.wait()
+        if builder is not None:
+            builder.kill()
+            builder.wait()
+            if builder.stdin is not None:
+                builder.stdin.close()
 
 
 @contextlib.contextmanager

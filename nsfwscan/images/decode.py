@@ -106,14 +106,18 @@ def _explained(error: Exception) -> DecodeError:
         case DecodeError():
             return error
         case MemoryError():
-            return DecodeError(FailReason.DECODER_MEMORY, "the picture needs too much memory")
+            detail = "the picture needs too much memory"
+            return DecodeError(FailReason.DECODER_MEMORY, detail, passing=True)
         case Image.DecompressionBombError():
             return DecodeError(FailReason.TOO_MANY_PIXELS, "a frame outgrows the limit")
     if isinstance(error, EOFError) or "truncated" in message.lower():
         return DecodeError(FailReason.TRUNCATED, message)
     if "memory" in message:  # the codecs' way of saying MemoryError
-        return DecodeError(FailReason.DECODER_MEMORY, message)
-    return DecodeError(FailReason.CORRUPT, message)
+        return DecodeError(FailReason.DECODER_MEMORY, message, passing=True)
+    # The system's own words, and a codec that cannot be loaded, say nothing of the picture. What
+    # plugins raise carries no number.
+    passing = isinstance(error, ImportError) or getattr(error, "errno", None) is not None
+    return DecodeError(FailReason.CORRUPT, message, passing=passing)
 
 
 def _open(name: str, content: bytes, geometry: Geometry, full: bool) -> Picture:
@@ -166,7 +170,7 @@ def _sampled(picture: Picture) -> Iterator[Frame]:
             frame = picture.show(view)
         except Exception as error:
             problem = _explained(error)
-            if problem.reason in _NEVER_PARTIAL:
+            if problem.reason in _NEVER_PARTIAL or problem.passing:
                 raise
             first_error = first_error or problem
             if not picture.missing:

@@ -5,9 +5,14 @@ a thread that wants a picture decoded checks a slot out, talks to its process ov
 puts it back. What can go wrong with a process, and what becomes of the picture:
 
     it dies, or says what makes no sense   a new one tries once more, then `DECODER_CRASHED`
+    it is killed from outside              new ones try three times more, then `DECODER_CRASHED`
     it uses up its processor time          `DECODER_TIMEOUT`
-    it does not answer in time             killed by the watching thread, `DECODER_TIMEOUT`
+    it does not answer in time             killed by the watching thread; a new one tries once
+                                           more, then `DECODER_TIMEOUT`
     it runs out of memory                  `DECODER_MEMORY`; the process asks to be replaced
+
+Of these only the third, and the first where there is memory enough, are certain to be the picture's
+doing. The errors of all others are `passing`: not to be remembered.
 """
 
 from __future__ import annotations
@@ -15,70 +20,38 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
-import signal
-import subprocess
-import sys
 import threading
 import time
-from typing import IO, TYPE_CHECKING, Self, assert_never
+import weakref
+from typing import TYPE_CHECKING, Self, assert_never
 
-import nsfwscan
-from nsfwscan import bundled
+from nsfwscan import interrupts
 from nsfwscan.errors import DecodeError, NsfwscanError
 from nsfwscan.images import wire
+from nsfwscan.images.decode_command import worker_command
+from nsfwscan.images.decode_process import WATCH_SECONDS, Crashed, OutOfTime, Slot
+from nsfwscan.images.shortage import memory_may_be_short
 from nsfwscan.results import FailReason
 
-if sys.platform == "linux":
-    import fcntl
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from types import TracebackType
 
     from nsfwscan.geometry import Geometry
     from nsfwscan.images.decoded import Decoded
 
-_PIPE_BYTES = 1 << 20
-"""A pipe of this size takes a picture in a third of the time that the usual 64 KB take."""
-
 _START_SECONDS = 60.0
 """How long a process may take to say hello: a cold disk and a virus scanner are slow."""
+
+_START_TRIES = 3
+"""Whoever kills a whole service also finds its processes as they start."""
 
 _MAX_FILE_BYTES = 512 << 20
 """A worker may take a gigabyte, and holds the file beside its pixels."""
 
-_DYING_SECONDS = 1.0
-"""How long a process may live on after its pipes broke."""
-
-_WATCH_SECONDS = 0.25
-"""How far a deadline may be overrun."""
-
-
-def worker_command(cpu_seconds: float, pictures: int) -> list[str]:
-    """Build the command that starts a worker process.
-
-    In a bundle there is no interpreter: the program itself takes the part.
-    """
-    limits = [f"{cpu_seconds:g}", str(pictures)]
-    if bundled.folder():
-        return [sys.executable, bundled.WORKER_FLAG, *limits]
-    # The child sees the modules that this process sees, whoever put them on the path, and no
-    # others. `-c` needs no `__main__` guard in a user's script, as `multiprocessing` would.
-    start = (
-        "import sys; path, *limits = sys.argv[1:]; sys.path[:] = path.split('\\n');"
-        "from nsfwscan.images.decode_worker import main; main(limits)"
-    )
-    ours = os.path.dirname(os.path.dirname(os.path.abspath(nsfwscan.__file__)))
-    path = [os.path.abspath(entry) for entry in (*sys.path, ours)]
-    return [sys.executable, "-I", "-c", start, "\n".join(path), *limits]
-
-
-class _Crashed(Exception):
-    """A worker process ended, or said what makes no sense. `str` says how."""
-
-
-class _OutOfTime(Exception):
-    """A worker process used up its time. `str` says which."""
+_STRIKES = 4
+"""A picture is given up after two processes that it may have ended, or four that something outside
+has: whoever is killed for the memory of others may be lucky a second or third time."""
 
 
 class DecodePool:
@@ -101,15 +74,17 @@ class DecodePool:
         if command is None:
             command = worker_command(cpu_seconds, pictures)
         self._wall_seconds = wall_seconds
-        self._slots = [_Slot(command) for _ in range(workers)]
+        self._slots = [Slot(command) for _ in range(workers)]
         # Last in, first out: where one process is enough, one stays warm.
-        self._idle: queue.LifoQueue[_Slot] = queue.LifoQueue()
+        self._idle: queue.LifoQueue[Slot] = queue.LifoQueue()
         self._large = threading.Lock()
         self._counting = threading.Lock()
         self._closed = threading.Event()
         self._busy = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="decode-watch", daemon=True)
         self._restarts = 0
+        self.disowned = False
+        """Whether this is a forked child, which has none of the threads and processes."""
 
     @property
     def restarts(self) -> int:
@@ -119,8 +94,14 @@ class DecodePool:
     def start(self) -> None:
         """Start all worker processes and return without waiting for them.
 
-        Raises `NsfwscanError`, with the pool closed, when the system refuses to start one.
+        Raises `NsfwscanError`, with the pool closed, when the system refuses to start one or the
+        pool was closed before.
         """
+        interrupts.apart(self._start)
+
+    def _start(self) -> None:
+        self._check_open()
+        _pools.add(self)
         self._watcher.start()
         for slot in self._slots:
             self._idle.put(slot)
@@ -142,7 +123,19 @@ class DecodePool:
 
     def close(self) -> None:
         """End all processes at once. A call of `decode` that still waits raises `NsfwscanError`."""
-        if self._closed.is_set():
+        interrupts.apart(self._close)
+
+    def disown(self) -> None:
+        """Leave everything to the process that this one was forked from; threads stayed there.
+
+        The pool is closed then.
+        """
+        self.disowned = True
+        for slot in self._slots:
+            slot.disown()
+
+    def _close(self) -> None:
+        if self.disowned or self._closed.is_set():
             return
         self._closed.set()
         self._busy.set()  # wakes the watching thread
@@ -178,10 +171,18 @@ class DecodePool:
         `DecodeError` for what is wrong with the picture, and `NsfwscanError` when no process can
         be started or the pool was closed.
         """
+        if self.disowned:
+            raise NsfwscanError(
+                "this process was forked from one that scans, and cannot go on with its scan",
+                hint="start a scan of its own in each process",
+            )
         if not self._watcher.ident:
             raise RuntimeError("the pool was not started")
         if len(data) > _MAX_FILE_BYTES:
             raise DecodeError(FailReason.DECODER_MEMORY, f"a file of {len(data) / 1e6:.0f} MB")
+        return interrupts.apart(lambda: self._decode(data, geometry, full))
+
+    def _decode(self, data: bytes | memoryview, geometry: Geometry, full: bool) -> Decoded:
         slot = self._idle.get()
         try:
             return self._decode_in(slot, data, geometry, full)
@@ -189,26 +190,33 @@ class DecodePool:
             self._idle.put(slot)
 
     def _decode_in(
-        self, slot: _Slot, data: bytes | memoryview, geometry: Geometry, full: bool
+        self, slot: Slot, data: bytes | memoryview, geometry: Geometry, full: bool
     ) -> Decoded:
-        for attempt in ("first", "last"):
+        strikes = 0
+        while True:
             self._make_ready(slot)
             try:
                 return self._ask(slot, data, geometry, full)
-            except _Crashed as crash:
-                self._count_restart()
-                if attempt == "last" and not self._closed.is_set():
-                    raise DecodeError(FailReason.DECODER_CRASHED, str(crash)) from None
-            except _OutOfTime as late:
-                self._count_restart()
-                raise DecodeError(FailReason.DECODER_TIMEOUT, str(late)) from None
-        raise NsfwscanError("decoding was stopped")
+            except Crashed as crash:
+                passing = crash.outside or memory_may_be_short()
+                error = DecodeError(FailReason.DECODER_CRASHED, str(crash), passing=passing)
+                strikes += 1 if crash.outside else _STRIKES // 2
+            except OutOfTime as late:
+                error = DecodeError(FailReason.DECODER_TIMEOUT, str(late), passing=late.outside)
+                strikes += _STRIKES // 2 if late.outside else _STRIKES
+            self._count_restart()
+            self._check_open()
+            if strikes >= _STRIKES:
+                raise error
 
-    def _make_ready(self, slot: _Slot) -> None:
+    def _check_open(self) -> None:
+        if self._closed.is_set():
+            raise NsfwscanError("decoding was stopped")
+
+    def _make_ready(self, slot: Slot) -> None:
         """See that a process runs in the slot and has said hello."""
-        for attempt in ("first", "last"):
-            if self._closed.is_set():
-                raise NsfwscanError("decoding was stopped")
+        for left in reversed(range(_START_TRIES)):
+            self._check_open()
             if not slot.is_running():  # also when it was killed while it had nothing to do
                 slot.start()
             if slot.ready:
@@ -217,8 +225,9 @@ class DecodePool:
                 self._busy.set()
                 with slot.deadline(_START_SECONDS):
                     slot.receive(number=0, most=0)
-            except (_Crashed, _OutOfTime) as error:
-                if attempt == "last" and not self._closed.is_set():
+            except (Crashed, OutOfTime) as error:
+                self._check_open()
+                if not left:
                     raise NsfwscanError(
                         f"the process that decodes pictures does not start: {error}",
                         hint="`python -m PIL` tells whether Pillow is installed well",
@@ -226,11 +235,8 @@ class DecodePool:
             else:
                 slot.ready = True
                 return
-        raise NsfwscanError("decoding was stopped")
 
-    def _ask(
-        self, slot: _Slot, data: bytes | memoryview, geometry: Geometry, full: bool
-    ) -> Decoded:
+    def _ask(self, slot: Slot, data: bytes | memoryview, geometry: Geometry, full: bool) -> Decoded:
         slot.number = number = (slot.number + 1) & 0xFFFFFFFF
         most = wire.longest_answer(geometry)
         if not self._busy.is_set():
@@ -247,7 +253,7 @@ class DecodePool:
             return self._conclude(slot, answer, body, geometry)
 
     def _conclude(
-        self, slot: _Slot, answer: wire.Answer, body: bytes, geometry: Geometry
+        self, slot: Slot, answer: wire.Answer, body: bytes, geometry: Geometry
     ) -> Decoded:
         try:
             match answer.kind:
@@ -279,186 +285,24 @@ class DecodePool:
         while not self._closed.is_set():
             self._busy.wait()  # an idle pool costs nothing
             self._busy.clear()
-            while sum(slot.kill_if_overdue() for slot in self._slots):
-                if self._closed.wait(_WATCH_SECONDS):
-                    return
+            looked = time.monotonic()
+            while not self._closed.wait(WATCH_SECONDS):
+                now = time.monotonic()
+                # A longer gap is time in which this process, and perhaps the others, did not run:
+                # Ctrl-Z, a frozen container, a computer that slept.
+                passed, looked = min(now - looked, 2 * WATCH_SECONDS), now
+                if not sum(slot.charge(passed) for slot in self._slots):
+                    break
 
 
-class _Slot:
-    """A place for one worker process, and the pipes to it."""
-
-    def __init__(self, command: Sequence[str]) -> None:
-        self.command = command
-        self.ready = False
-        self.number = 0
-        self._process: subprocess.Popen[bytes] | None = None
-        self._changing = threading.Lock()
-        self._deadline: float | None = None
-        """By `time.monotonic`; None while nothing is expected of the process."""
-        self._was_overdue = False
-        self._is_over = False
-
-    def start(self) -> None:
-        """Put a new process in the place of the one that may be there."""
-        self.stop()
-        with self._changing:
-            if self._is_over:
-                return
-            try:
-                self._process = subprocess.Popen(
-                    self.command,
-                    bufsize=0,
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.DEVNULL,  # codecs print their complaints there
-                    creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
-                )
-            except OSError as error:
-                raise NsfwscanError(
-                    f"the process that decodes pictures cannot be started: {error}",
-                    hint="close some programs, or take fewer jobs",
-                ) from error
-            _widen(self._process)
-
-    def is_running(self) -> bool:
-        """Tell whether there is a process and it lives."""
-        return self._process is not None and self._process.poll() is None
-
-    def send(self, *parts: bytes | memoryview) -> None:
-        """Write all of it. Raises `_Crashed` or `_OutOfTime`."""
-        try:
-            for part in parts:
-                view = memoryview(part)
-                while view:
-                    view = view[self._pipes()[0].write(view) :]
-        except OSError:
-            raise self._died() from None
-
-    def receive(self, *, number: int, most: int) -> tuple[wire.Answer, bytes]:
-        """Read one answer to request `number`, its body of at most `most` bytes.
-
-        Raises `_Crashed` or `_OutOfTime`.
-        """
-        try:
-            header = wire.Answer.unpack(self._read(wire.ANSWER_BYTES), number=number, most=most)
-        except wire.Garbled:
-            raise self.garbled() from None
-        return header, self._read(header.length)
-
-    def garbled(self) -> _Crashed:
-        """Kill a process that speaks nonsense, and say so."""
-        self.kill()
-        self._died()
-        return _Crashed("the decoder sent garbage")
-
-    @contextlib.contextmanager
-    def deadline(self, seconds: float) -> Iterator[None]:
-        """Let the watching thread kill the process if the block takes longer."""
-        self._deadline = time.monotonic() + seconds
-        try:
-            yield
-        finally:
-            with self._changing:
-                self._deadline = None
-            if self._was_overdue:
-                # Killed with its last answer already on the way: the next picture is not to find
-                # a dying process and be blamed for it.
-                self.stop()
-
-    def kill_if_overdue(self) -> bool:
-        """Kill the process if its deadline has passed; tell whether it has one that has not."""
-        with self._changing:
-            if self._deadline is None:
-                return False
-            if time.monotonic() < self._deadline:
-                return True
-            self._was_overdue = True
-            if self._process is not None:
-                self._process.kill()
-            return False
-
-    def kill(self) -> None:
-        """End the process at once, from any thread. The thread that uses it finds out."""
-        with self._changing:
-            if self._process is not None:
-                self._process.kill()
-
-    def abandon(self) -> None:
-        """Do what `end` does, without a lock."""
-        self._is_over = True
-        process = self._process
-        if process is not None:
-            process.kill()
-
-    def end(self) -> None:
-        """Kill the process and let none take its place."""
-        self._is_over = True
-        self.kill()
-
-    def stop(self) -> None:
-        """End the process and close its pipes."""
-        with self._changing:
-            process, self._process = self._process, None
-            self.ready = self._was_overdue = False
-            self.number = 0
-            if process is not None:
-                process.kill()
-                process.wait()
-                for pipe in (process.stdin, process.stdout):
-                    if pipe is not None:
-                        pipe.close()
-
-    def _pipes(self) -> tuple[IO[bytes], IO[bytes]]:
-        process = self._process
-        if process is None or process.stdin is None or process.stdout is None:
-            raise BrokenPipeError
-        return process.stdin, process.stdout
-
-    def _read(self, length: int) -> bytes:
-        got = bytearray()
-        try:
-            while len(got) < length:
-                part = self._pipes()[1].read(length - len(got))
-                if not part:
-                    raise self._died()
-                got += part
-        except OSError:
-            raise self._died() from None
-        return bytes(got)
-
-    def _died(self) -> _Crashed | _OutOfTime:
-        """Bury the process whose pipes broke, and say what it died of.
-
-        Raises `BundleDamaged` when it would have had to load a damaged library.
-        """
-        process, overdue = self._process, self._was_overdue
-        code: int | None = None
-        if process is not None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                code = process.wait(_DYING_SECONDS)
-        self.stop()
-        if overdue:
-            return _OutOfTime("no answer in time, by the clock")
-        if code is None:
-            return _Crashed("the decoder closed its pipes")
-        if code == bundled.DAMAGED and (bundle := bundled.folder()):
-            raise bundled.refuse(bundle)
-        if code >= 0:
-            return _Crashed(f"the decoder ended with exit code {code}")
-        try:
-            name = signal.Signals(-code).name
-        except ValueError:
-            name = f"signal {-code}"
-        if name == "SIGXCPU":
-            return _OutOfTime("too much processor time")
-        return _Crashed(f"the decoder was killed by {name}")
+_pools: weakref.WeakSet[DecodePool] = weakref.WeakSet()
+"""Those that were started."""
 
 
-def _widen(process: subprocess.Popen[bytes]) -> None:
-    """Enlarge the pipes where the system can."""
-    if sys.platform == "linux":
-        for pipe in (process.stdin, process.stdout):
-            # Refused where the user's pipes already take as much memory as they may.
-            if pipe is not None:
-                with contextlib.suppress(OSError):
-                    fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+def _disown_all() -> None:
+    for pool in list(_pools):
+        pool.disown()
+
+
+if hasattr(os, "register_at_fork"):  # Windows does not fork
+    os.register_at_fork(after_in_child=_disown_all)

@@ -17,10 +17,14 @@ from typing import TYPE_CHECKING, Protocol
 
 from nsfwscan.errors import DecodeError
 from nsfwscan.images import wire
+from nsfwscan.images.shortage import is_short_here
 from nsfwscan.results import FailReason
 
 if sys.platform != "win32":
     import resource
+if sys.platform == "linux":
+    import _thread
+    import select
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -74,11 +78,20 @@ def main(limits: Sequence[str]) -> None:
 def serve(decoder: Decoder, cpu_seconds: float, pictures: int) -> None:
     """Answer requests with this decoder until standard input ends; does not return."""
     _ignore_interrupt()
+    try:
+        _serve(decoder, cpu_seconds, pictures)
+    except (MemoryError, OSError):  # outside the decoder: not the picture's doing
+        os._exit(wire.SHORT)
+    os._exit(0)  # nothing to tidy up, and the parent waits
+
+
+def _serve(decoder: Decoder, cpu_seconds: float, pictures: int) -> None:
     requests = sys.stdin.buffer
     # Whatever a codec prints must not land between the frames.
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
     _limit_for_good()
+    _end_with_parent()
     _send(answers, wire.Answer(0, wire.Kind.HELLO, False, 0))
     at_start = _resident_bytes()
     served = 0
@@ -103,15 +116,23 @@ def serve(decoder: Decoder, cpu_seconds: float, pictures: int) -> None:
             decoded = decoder(
                 data, request.geometry, full=request.full, before_pixels=before_pixels
             )
+            if decoded.facts.missing:
+                _check_means()
             kind, body = wire.Kind.DECODED, wire.pack_decoded(decoded)
         except (DecodeError, MemoryError) as error:
             if not isinstance(error, DecodeError):
-                error = DecodeError(FailReason.DECODER_MEMORY)
+                error = DecodeError(FailReason.DECODER_MEMORY, passing=True)
+            error.passing = error.passing or is_short_here(LARGE_BYTES)
             # An allocator that has once run dry may be left in pieces.
             leaving |= error.reason is FailReason.DECODER_MEMORY
             kind, body = wire.Kind.REFUSED, wire.pack_refused(error)
         _send(answers, wire.Answer(request.number, kind, leaving, len(body)), body)
-    os._exit(0)  # nothing to tidy up, and the parent waits
+
+
+def _check_means() -> None:
+    """Raise `MemoryError` if a picture may be missing a part only because memory was missing."""
+    if is_short_here(LARGE_BYTES):
+        raise MemoryError
 
 
 def _send(answers: BinaryIO, header: wire.Answer, body: bytes = b"") -> None:
@@ -125,6 +146,20 @@ def _ignore_interrupt() -> None:
     # process of the service, but the scan decides when to stop: it closes the pipes.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _end_with_parent() -> None:
+    """End at once when the parent was killed, also in the middle of a picture that hangs."""
+    if sys.platform == "linux":
+        pipe = select.poll()
+        pipe.register(0, 0)  # nothing but the end of the pipe wakes it
+
+        def wait() -> None:
+            pipe.poll()
+            os._exit(0)
+
+        with contextlib.suppress(RuntimeError):  # where no thread is to be had, it ends a bit later
+            _thread.start_new_thread(wait, ())
 
 
 def _limit_for_good() -> None:

@@ -19,6 +19,9 @@ from nsfwscan.results import FailReason, ImageFacts
 GO = b"\1"
 """What the parent writes when a child may take the memory that it asked for."""
 
+SHORT = 75
+"""The exit code of a child that was refused memory or a file between two pictures; EX_TEMPFAIL."""
+
 _REQUEST = struct.Struct("<IQ?BBHHHH")
 _ANSWER = struct.Struct("<IB?I")
 _NEED = struct.Struct("<Q")
@@ -146,14 +149,16 @@ def unpack_decoded(body: bytes, geometry: Geometry) -> Decoded:
 
 def pack_refused(error: DecodeError) -> bytes:
     """Return the body of a `REFUSED` answer."""
-    return f"{error.reason}\n{error.detail[:_MAX_DETAIL]}".encode(errors="replace")
+    lasts = "passing" if error.passing else "lasting"
+    return f"{error.reason}\n{lasts}\n{error.detail[:_MAX_DETAIL]}".encode(errors="replace")
 
 
 def unpack_refused(body: bytes) -> DecodeError:
     """Read the body of a `REFUSED` answer."""
-    reason, _, detail = body.partition(b"\n")
+    reason, _, rest = body.partition(b"\n")
+    lasts, _, detail = rest.partition(b"\n")
     try:
-        return DecodeError(FailReason(_text(reason)), _text(detail))
+        return DecodeError(FailReason(_text(reason)), _text(detail), passing=lasts != b"lasting")
     except ValueError:
         raise Garbled from None
 

@@ -44,6 +44,8 @@ class Unscorable(NamedTuple):
 
     reason: FailReason
     detail: str = ""
+    passing: bool = False
+    """Whether the cause may lie outside the content. Such an outcome is never stored."""
 
 
 Outcome: TypeAlias = Scored | Unscorable

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, assert_never
 
 import numpy as np
@@ -86,6 +87,7 @@ class OrtClassifier:
         """
         self._manifest = model.manifest
         self._session, self.provider = _open_session(model, threads, provider, warn)
+        _sessions.add(self._session)
         self._check_graph()
         self._classify_one(np.full(self._shape, 127, np.uint8))
 
@@ -302,3 +304,18 @@ def _fits(found: Sequence[object], wanted: Sequence[int]) -> bool:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+_sessions: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def _never_free() -> None:
+    """Keep a forked child from freeing sessions: it would wait for threads its parent has."""
+    import ctypes
+
+    for session in list(_sessions):
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(session))
+
+
+if hasattr(os, "register_at_fork"):  # Windows does not fork
+    os.register_at_fork(after_in_child=_never_free)

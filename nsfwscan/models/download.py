@@ -54,6 +54,7 @@ _MAX_REDIRECTS = 5
 _PROGRESS_WORTH_A_TRY = 1 << 18
 """A connection that brought at least so many bytes before it was cut does not count as a failure;
 one that brought fewer does, so that a server that cuts after every byte ends a download."""
+_SPARE_BYTES = 64 << 20
 _DISK_RESERVE = 16 << 20
 _STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e]{1,200}"\Z')
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -79,6 +80,15 @@ class Patience:
     """Before the second try; doubled before each further one."""
     longest_pause_s: float = 60.0
     """The most that a server may ask for with Retry-After before the download gives up."""
+    slow_s: float = 120.0
+    """A connection that brings less than `_PROGRESS_WORTH_A_TRY` in this time counts as stalled: it
+    may send a byte now and then for ever."""
+    page_s: float = 60.0
+    """For a whole page of a package index, redirects included."""
+    longest_s: float = 4 * 3600.0
+    """For a whole download with all its tries. What has arrived by then is kept."""
+    most_copies: int = 4
+    """So many times a file's size may be taken from a server, over all tries, and 64 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,26 +159,60 @@ def read_page(url: str, accept: str, most_bytes: int, patience: Patience) -> Pag
 
     headers = {"accept": accept, "user-agent": f"nsfwscan/{__version__}"}
     host, data = urlsplit(url).hostname, bytearray()
+    late = HubUnreachable(
+        f"the package index at {host} did not answer within {patience.page_s:.0f} seconds",
+        hint="check the network, HTTPS_PROXY and PIP_INDEX_URL",
+    )
+    deadline = time.monotonic() + patience.page_s
+
+    def read() -> Page:
+        with client.stream("GET", url, headers=headers, follow_redirects=True) as response:
+            if response.status_code != 200:
+                raise DownloadError(
+                    f"the package index at {host} answered {response.status_code}",
+                    hint="check the network, HTTPS_PROXY and PIP_INDEX_URL",
+                )
+            for chunk in response.iter_bytes():
+                data.extend(chunk)
+                if len(data) > most_bytes:
+                    raise DownloadError(f"the package index at {host} answers without end")
+                if time.monotonic() > deadline:
+                    raise late
+            kind = response.headers.get("content-type", "")
+            return Page(str(response.url), data.decode("utf-8", "replace"), "json" in kind)
+
     with _client(patience) as client:
         try:
-            with client.stream("GET", url, headers=headers, follow_redirects=True) as response:
-                if response.status_code != 200:
-                    raise DownloadError(
-                        f"the package index at {host} answered {response.status_code}",
-                        hint="check the network, HTTPS_PROXY and PIP_INDEX_URL",
-                    )
-                for chunk in response.iter_bytes():
-                    data += chunk
-                    if len(data) > most_bytes:
-                        raise DownloadError(f"the package index at {host} answers without end")
-                kind = response.headers.get("content-type", "")
-                return Page(str(response.url), data.decode("utf-8", "replace"), "json" in kind)
+            return _in_time(read, deadline)
+        except queue.Empty:
+            raise late from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             why = str(error) or type(error).__name__
             raise HubUnreachable(
                 f"the package index at {host} cannot be reached: {why}",
                 hint="check the network, HTTPS_PROXY and PIP_INDEX_URL",
             ) from error
+
+
+def _in_time(read: Callable[[], Page], deadline: float) -> Page:
+    """Call `read` in a thread and return or raise what it does; `queue.Empty` after `deadline`.
+
+    Headers may trickle, too, and no timeout of httpx is for all of them. `deadline` is by
+    `time.monotonic`.
+    """
+    box: queue.SimpleQueue[Page | Exception] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            box.put(read())
+        except Exception as error:  # noqa: BLE001 - it is raised again where it is waited for
+            box.put(error)
+
+    threading.Thread(target=run, name="nsfwscan-page", daemon=True).start()
+    outcome = box.get(timeout=max(0.0, deadline - time.monotonic()))
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
 
 
 def network_is_forbidden(environ: Mapping[str, str]) -> bool:
@@ -218,17 +262,28 @@ class _Download:
         """Whether a hub is known to be there: from then on it is given more time."""
         self._spoilt = False
         """Whether what `target` holds is of no use."""
+        self._end = time.monotonic() + hub.patience.longest_s
+        size = MAX_FILE_BYTES if file.bytes is None else file.bytes
+        self._may_take = hub.patience.most_copies * size + _SPARE_BYTES
+        """Bytes, over all tries."""
 
     def run(self) -> int:
-        failures = 0
+        """Try until the file is there.
+
+        This ends: each try takes bytes of a bounded number, and `tries` in a row that bring no more
+        than the best one before them are the last, as is the one in which the time runs out.
+        """
+        failures, best = 0, _size(self._target)
         while True:
-            before = _size(self._target)
             try:
                 return self._try()
             except _Pause as pause:
                 self._clear_away()
-                grown = _size(self._target) - before
-                failures = 1 if grown >= _PROGRESS_WORTH_A_TRY else failures + 1
+                # Against the best so far: a server without ranges begins anew each time.
+                size = _size(self._target)
+                failures = 1 if size - best >= _PROGRESS_WORTH_A_TRY else failures + 1
+                best = max(best, size)
+                self._check_bounds()
                 tries = self._patience.tries if self._answered else self._patience.first_tries
                 if failures >= tries:
                     raise pause.error from pause
@@ -237,6 +292,20 @@ class _Download:
             except BaseException:
                 self._clear_away()
                 raise
+
+    def _check_bounds(self) -> None:
+        """Raise `DownloadError` when the whole download has taken too long or too much."""
+        if time.monotonic() > self._end:
+            hours = self._patience.longest_s / 3600
+            raise DownloadError(
+                f"{self._file.path} did not arrive within {hours:.0f} hours", hint=_TRY_LATER
+            )
+        if self._may_take < 0:
+            raise DownloadError(
+                f"{self._hub.host} sent {self._file.path} {self._patience.most_copies} times over, "
+                "and never the whole of it",
+                hint=_PROXY_HINT,
+            )
 
     def _clear_away(self) -> None:
         """Delete the file when it is of no use; only once it is closed, as Windows wants it."""
@@ -459,9 +528,22 @@ class _Download:
 
         done, most = start, MAX_FILE_BYTES if total is None else total
         self._progress(done, total)
+        slow_at, enough = time.monotonic() + self._patience.slow_s, done + _PROGRESS_WORTH_A_TRY
         try:
             for chunk in response.iter_raw():
                 done += len(chunk)
+                self._may_take -= len(chunk)
+                self._check_bounds()
+                if done >= enough:
+                    slow_at = time.monotonic() + self._patience.slow_s
+                    enough = done + _PROGRESS_WORTH_A_TRY
+                elif time.monotonic() > slow_at:
+                    stream.flush()  # the next try counts what is in the file
+                    raise _Pause(
+                        DownloadError(
+                            f"{response.url.host} sends too slowly to ever end", hint=_TRY_LATER
+                        )
+                    )
                 if done > most:
                     self._spoilt = True
                     raise DownloadError(f"{response.url} is longer than the {most} bytes expected")

