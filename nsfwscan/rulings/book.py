@@ -91,13 +91,32 @@ class RulingBook:
             stamp = FileKey(-1, 0, 0, 0)  # `load` will say what is wrong
         if self._read is None or stamp != self._stamp:
             try:
-                self._read = self.load()
+                self._read = self._still(self.load())
             except RulingsError as error:
                 if self._read is None:
                     raise
                 warn(f"{error} ({error.hint}); what people decided before goes on to hold")
             self._stamp = stamp
         return self._read
+
+    def _still(self, now: Rulings) -> Rulings:
+        """Return what was read now. Raises `RulingsError` if the whole file seems to be lost.
+
+        It is never deleted or emptied by this program, but a sync tool may take it away for a
+        moment, or its disk may be unmounted.
+        """
+        if self._read and not now and not self._holds_anything():
+            raise RulingsError(
+                f"the file of people's decisions {self.path} is gone",
+                hint="put it back from a backup; without it, denied pictures may pass as safe",
+            )
+        return now
+
+    def _holds_anything(self) -> bool:
+        try:
+            return os.stat(self.path).st_size > 0
+        except OSError:
+            return False
 
     def read(self) -> Contents:
         """Return what can be read, and the lines that cannot."""
