@@ -92,6 +92,11 @@ def log_file() -> str:
     return os.path.join(state_folder(), "watch.log")
 
 
+def owed_file() -> str:
+    """Return the path of the list of pictures that a watcher has yet to act on."""
+    return os.path.join(state_folder(), "watch-owed.jsonl")
+
+
 def crash_file() -> str:
     """Return the path of the last traceback, kept for a bug report; it need not exist."""
     return os.path.join(state_folder(), "crash.txt")

@@ -264,7 +264,7 @@ def _nobody(_sentence: str) -> None:
 def _state() -> Iterator[Traces]:
     folder = locations.state_folder()
     status, log = locations.status_file(), locations.log_file()
-    own = {status, log, locations.crash_file()}
+    own = {status, log, locations.owed_file(), locations.crash_file()}
     files: list[str] = []
     strangers: list[str] = []
     for entry in _entries(folder):

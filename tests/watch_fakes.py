@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nsfwscan.library.cache import Library
+    from nsfwscan.results import ScanResult
 
 SCORER = Scorer(MANIFEST.fingerprint, 1)
 OPTIONS = WatchOptions(ScanOptions(jobs=2), settle_ms=150)
@@ -44,6 +45,7 @@ class Told:
         self.changes: list[Change] = []
         self.tree: dict[str, str | None] = {}
         """Each picture to the hash of its content, None where there is none."""
+        self.once_more: list[ScanResult] = []
         self.batches = 0
         self.wrong: list[str] = []
 
@@ -63,6 +65,9 @@ class Told:
             self.tree[change.path] = sha256.hex() if sha256 else None
         else:
             self.tree.pop(change.path, None)
+
+    def again(self, result: ScanResult) -> None:
+        self.once_more.append(result)
 
     def batch_done(self) -> None:
         self.batches += 1

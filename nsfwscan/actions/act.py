@@ -93,6 +93,11 @@ class Actor:
         if rules:
             self._targets[path] = _Target(result, path, rules)  # the last look at a file counts
 
+    @property
+    def waiting(self) -> dict[str, int]:
+        """How many acts wait for `carry_out`, by the path of the picture as the scan named it."""
+        return {one.result.path: len(one.rules) for one in self._targets.values()}
+
     def carry_out(
         self, confirm: Callable[[str], bool], *, among: int | None = None
     ) -> Generator[Act]:

@@ -247,6 +247,7 @@ def watch(
         nsfwscan watch --once ~/Pictures
     """
     from nsfwscan.cli.watch_run import Companions
+    from nsfwscan.watch.owed import Owed
     from nsfwscan.watch.watcher import Watcher, WatchOptions
 
     for path in paths:
@@ -312,10 +313,12 @@ def watch(
         lines = ChangeLines(line_format, sys.stdout.buffer, recorder, wanted)
         sink: Sink = lines
         acts: ActingSink | None = None
+        owed: Owed | None = None
         if acting is not None:
             ask = Confirm(talk, yes=False, may_ask=False, way_on=_WAY_ON)
             actor = actor_for(acting, workshop.manifest, talk)
-            sink = acts = ActingSink(lines, actor, ask, companions.beat)
+            owed = None if dry_run else Owed(locations.owed_file())
+            sink = acts = ActingSink(lines, actor, ask, companions.beat, owed)
         companions.follow(sink, workshop)
         watcher = Watcher(
             workshop,
@@ -326,6 +329,7 @@ def watch(
             warn=companions.warn,
             beat=companions.beat if acts is None else acts.beat,
             pace=Pauses(PauseOptions(on_battery=on_battery, under_load=under_load)).pace,
+            owed=owed,
         )
         if acts is not None:
             acts.watch(watcher)
@@ -333,7 +337,7 @@ def watch(
         if not once:
             companions.say(f"Watching {', '.join(paths)} with {workshop.manifest.package}.")
         watcher.run()
-        if acts is not None and once:
+        if acts is not None and once and not signals.interrupted:
             acts.finish()
         if signals.reload:
             companions.reloading()

@@ -80,6 +80,9 @@ class ChangeLines:
         self._stream.write(line.encode() + b"\n")
         self._stream.flush()
 
+    def again(self, result: ScanResult) -> None:
+        """Do nothing: it was told of before."""
+
     def batch_done(self) -> None:
         """Do nothing: each line stands for itself."""
 

@@ -20,6 +20,7 @@ from nsfwscan.watch.status import Status, StatusFile
 
 if TYPE_CHECKING:
     from nsfwscan.cli.talk import Talk
+    from nsfwscan.results import ScanResult
     from nsfwscan.session import Workshop
     from nsfwscan.watch.changes import Change, Sink
     from nsfwscan.watch.watcher import WatchState
@@ -95,6 +96,11 @@ class Companions:
             _log.info("%s %s: %s", change.event, LoggedPath(change.path), decision)
         if self._sink is not None:
             self._sink.change(change)
+
+    def again(self, result: ScanResult) -> None:
+        """Pass on what a picture is that was told of before."""
+        if self._sink is not None:
+            self._sink.again(result)
 
     def batch_done(self) -> None:
         """Pass on that a batch is done."""

@@ -15,6 +15,7 @@ file systems or the clock changed, and every hour in any case; whatever the hint
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import os
@@ -22,6 +23,7 @@ import random
 import stat
 import time
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple, assert_never
 
 from nsfwscan.errors import ModelError, NsfwscanError
@@ -51,7 +53,7 @@ from nsfwscan.watch.changes import Change, Event, Sink
 from nsfwscan.watch.conditions import Conditions
 from nsfwscan.watch.events import Events
 from nsfwscan.watch.inventory import NO_DIGEST, NO_PICTURE, Entry, Inventory
-from nsfwscan.watch.ledger import Ledger
+from nsfwscan.watch.ledger import NEVER, Ledger
 from nsfwscan.watch.manners import Pace, When
 from nsfwscan.watch.observation import CHECK_S, Observation
 from nsfwscan.watch.places import Places, Presence, is_below
@@ -62,6 +64,7 @@ if TYPE_CHECKING:
 
     from nsfwscan.scanner import ScanOptions
     from nsfwscan.session import Workshop
+    from nsfwscan.watch.owed import Owed
 
 _log = logging.getLogger(__name__)
 _IN_TIME = "the schedule"
@@ -135,6 +138,17 @@ class WatchState(NamedTuple):
     loaded: bool
 
 
+class _Judged(Enum):
+    """What became of the result of a scan."""
+
+    TOLD = "told"
+    """Or nobody needs to be told."""
+    SAME = "same"
+    """It is the very content that was told of before."""
+    LATER = "later"
+    """It is of no use: the file will be looked at again."""
+
+
 class _Look(NamedTuple):
     """A settled file that is to be scanned."""
 
@@ -174,11 +188,12 @@ class Watcher:
         warn: Callable[[str], None],
         beat: Callable[[WatchState], None] = lambda _state: None,
         pace: Callable[[], Pace] = lambda: Pace(When.RUN, ""),
+        owed: Owed | None = None,
     ) -> None:
         """Prepare; nothing is read or started yet.
 
         `beat` is called every second or two, also in the middle of work; `pace` tells whether
-        pictures may be scored now.
+        pictures may be scored now. `owed` is kept for a sink that acts.
         """
         self._workshop = workshop
         self._options = options
@@ -195,6 +210,9 @@ class Watcher:
         self._absent = Absent(options.settle_ms / 1000 + _ABSENCE_S)
         self._conditions = Conditions(say, warn)
         self._ledger = Ledger(workshop, self._conditions)
+        self._owed = owed
+        if owed is not None:
+            owed.problem = functools.partial(self._conditions.note, "owed")
         self._places = Places(self._roots, self._ledger.places())
         self._observation = Observation(
             self._roots, self._events, self._places, self._conditions, without_events=options.poll
@@ -231,6 +249,11 @@ class Watcher:
         self._workshop.engine.abandon()
 
     @property
+    def stopping(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stopping
+
+    @property
     def is_busy(self) -> bool:
         """Whether pictures are being looked at, or wait for it."""
         return self._walk is not None or bool(self._ready) or self._is_scanning
@@ -260,10 +283,22 @@ class Watcher:
     def _begin(self) -> None:
         for root in self._roots:
             if self._places.presence(root) is not Presence.OTHER:
-                self._ledger.load(self._inventory, root)  # else the reconcile does
+                self._load(root)  # else the reconcile does
         self._observation.begin()
         self._wanted["the start"] = None
         self._schedule()
+
+    def _load(self, place: str) -> None:
+        """Begin with what the library knows at and below `place`; look again at what is owed."""
+        self._ledger.load(self._inventory, place)
+        if self._owed is None:
+            return
+        for path, told in self._owed.below(place).items():
+            entry = self._inventory.get(path)
+            if told:  # another content, which a scan found, may never have been told
+                self._inventory.put(path, Entry(NEVER.pack(), told, math.nan))
+            elif entry is not None:
+                self._inventory.put(path, entry._replace(key=NEVER.pack()))
 
     def _turn(self) -> None:
         now = time.monotonic()
@@ -425,7 +460,7 @@ class Watcher:
                 if presence is Presence.OTHER:
                     strange.add(place)
                     self._inventory.forget_below(place)
-                    self._ledger.load(self._inventory, place)
+                    self._load(place)
                 if place == root and presence is not Presence.AWAY:
                     present.append(root)
         listings = discover(present, self._walk_options, WalkTally())
@@ -459,6 +494,8 @@ class Watcher:
             for folder in [one for one in self._inventory.inodes if is_below(one, root)]:
                 if folder not in walk.visited and not os.path.isdir(folder):
                     del self._inventory.inodes[folder]
+        if self._owed is not None:
+            self._owed.done(self._lost(walk, self._owed))
         for place in walk.strange:
             self._places.accept(place)
             for path in self._absent.below(place):
@@ -477,6 +514,16 @@ class Watcher:
         self._conditions.note("closed", reason)
         self._count_watches()
         self._schedule()
+
+    def _lost(self, walk: _Walk, owed: Owed) -> Iterator[str]:
+        """Yield what is owed and was neither found by a reconcile nor is known to the library."""
+        unseen = (*walk.closed, *walk.strange)
+        for root in walk.roots:
+            for path in owed.below(root):
+                known = self._inventory.get(path) or path in self._ready or path in self._settling
+                hidden = any(is_below(path, one) for one in unseen)
+                if not (known or hidden or _is_there(path)):
+                    yield path
 
     def _schedule(self) -> None:
         now = time.monotonic()
@@ -546,7 +593,9 @@ class Watcher:
         began, began_wall = time.monotonic(), time.time_ns()
         self._not_before = began + _BATCH_GAP_S
         left = dict(batch)
+        settled: list[str] = []
         self._ledger.begin_batch()
+        owed_before = self._owed_before(batch)
         try:
             scanner = self._workshop.scanner(options, self._ledger.failed)
             self._scanner_stop = scanner.stop
@@ -556,7 +605,11 @@ class Watcher:
             for result in scanner.scan_listings(_listings(batch)):
                 look = left.pop(result.path, None)
                 if look is not None:
-                    self._judge(look, result, began_wall)
+                    judged = self._judge(look, result, began_wall)
+                    if judged is _Judged.SAME and result.path in owed_before:
+                        self._sink.again(result)
+                    if judged is not _Judged.LATER:
+                        settled.append(result.path)
                 self._ledger.locate_in_time()
                 self._report()
             self._ledger.end_batch()  # not before: only now the scan has saved all of its own
@@ -572,6 +625,7 @@ class Watcher:
             if not self._stopping:
                 for path in left:
                     self._miss(path)
+                settled += [path for path in left if path not in self._absent]
         finally:
             self._scanner_stop = lambda: None
             self._is_scanning = False
@@ -580,8 +634,17 @@ class Watcher:
         self._ledger.note_changed(map(os.path.dirname, batch))
         self._ledger.forget_gone()
         self._sink.batch_done()
+        if self._owed is not None:
+            self._owed.end(settled)
 
-    def _judge(self, look: _Look, result: ScanResult, began_ns: int) -> None:
+    def _owed_before(self, batch: Iterable[str]) -> frozenset[str]:
+        """Owe a batch to whoever watches next, in case it is cut short; return what was owed."""
+        if self._owed is None:
+            return frozenset()
+        known = ((path, self._inventory.get(path)) for path in batch)
+        return self._owed.begin({path: one.sha256 if one else b"" for path, one in known})
+
+    def _judge(self, look: _Look, result: ScanResult, began_ns: int) -> _Judged:
         """Make what a scan found out of one file into a change, if it is one."""
         path = result.path
         now = time.monotonic()
@@ -590,15 +653,15 @@ class Watcher:
         except OSError:
             self._withhold(path)
             self._miss(path)
-            return
+            return _Judged.LATER if path in self._absent else _Judged.TOLD
         key = stamped(pack_key(found), look.loose) if look.loose else pack_key(found)
         if key != look.key:  # it changed meanwhile: what was found out is of no use
             self._withhold(path)
             self._settling.note(path, key, now, 0.0 if look.loose else _still_s(key))
-            return
+            return _Judged.LATER
         if isinstance(result, Failed) and self._hopes(look, result):
             self._withhold(path)
-            return
+            return _Judged.LATER
         young_s = _TRUSTED_S - _still_s(key, began_ns)
         if 0 < young_s < 2 * _TRUSTED_S and look.tries < _MOST_SILENT_LOOKS:
             tries = look.tries + 1 if look.silent else 0
@@ -608,7 +671,7 @@ class Watcher:
             self._inventory.put(path, Entry(key, NO_PICTURE, math.nan))
             if before is not None and before.sha256 != NO_PICTURE:
                 self._sink.change(Change(Event.CHANGED, path, result))
-            return
+            return _Judged.TOLD
         if before is not None and before.sha256 == NO_PICTURE:
             before = None
         sha256 = result.sha256 or NO_DIGEST
@@ -617,7 +680,7 @@ class Watcher:
         unsafe = result.scores.unsafe if isinstance(result, Scanned) else math.nan
         self._inventory.put(path, Entry(key, sha256, unsafe))
         if before is not None and before.sha256 == sha256:
-            return
+            return _Judged.SAME
         if found.st_nlink > 1:
             # The system tells of one name only, and others may be ours, too.
             self._next_poll = min(self._next_poll, now + self._poll_s)
@@ -633,6 +696,7 @@ class Watcher:
             self._count(result)
             event = Event.NEW if before is None else Event.CHANGED
         self._sink.change(Change(event, path, result, came_from))
+        return _Judged.TOLD
 
     def _may_be_from(self, earlier: str, since: float, look: _Look) -> bool:
         """Return True if the file `look` is about may be the one that was at `earlier`.
@@ -728,6 +792,8 @@ class Watcher:
         self._inventory.drop(path)
         self._absent.drop(path)
         self._ledger.forget(path)
+        if self._owed is not None:
+            self._owed.done([path])
 
     # How it is
 
@@ -785,7 +851,7 @@ class Watcher:
 
     def _is_complete(self) -> bool:
         """Return True once there was a first look at everything, and what it found is scanned."""
-        if self._reconciled_at is not None and self._walk is None and not self._ready:
+        if self._reconciled_at is not None and not self.is_busy:
             self._complete = True
         return self._complete
 
