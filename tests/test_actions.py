@@ -713,3 +713,24 @@ def test_without_a_desktop_there_is_no_notification(
     assert [act.outcome.value for act in acts] == ["left"] * 2
     assert said == ["No notification: there is no desktop to show a notification."]
     assert notify.show("", "")[0] is Outcome.LEFT
+
+
+def test_a_picture_is_left_alone_where_a_link_led_before_it_was_turned(
+    tmp_path: Path, q: Path
+) -> None:
+    link, old, new = tmp_path / "link", tmp_path / "old", tmp_path / "new"
+    for folder in (old, new):
+        folder.mkdir()
+        (folder / "a.jpg").write_bytes(b"a picture")
+    link.symlink_to(old)
+    mover = actor(q)
+    mover.consider(scanned(link / "a.jpg"))
+    link.unlink()
+    link.symlink_to(new)
+    (act,) = mover.carry_out(no, among=1000)
+    assert (act.outcome, "leads elsewhere" in act.detail) == ("left", True)
+    mover.consider(scanned(link / "a.jpg"))
+    (act,) = mover.carry_out(no, among=1000)
+    assert act.outcome == "done"
+    assert (old / "a.jpg").exists()
+    assert not (new / "a.jpg").exists()

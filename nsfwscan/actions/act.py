@@ -108,6 +108,7 @@ class Actor:
         the question, says yes. Stop iterating to stop acting: what is yielded is finished.
         """
         targets, self._targets = list(self._targets.values()), {}
+        self._real.clear()  # links may be turned before the next results come
         considered, self._considered = self._considered, 0
         foresight = Foresight(self._quarantines, again=self._again)
         question = self._question(targets, considered if among is None else among, foresight)
@@ -259,6 +260,9 @@ class Actor:
 
     def _opened(self, one: _Target) -> ScoredFile | Moved:
         """Open the very file that was scored, or say why not."""
+        folder, name = os.path.split(one.result.path)
+        if os.path.join(os.path.realpath(folder or "."), name) != one.path:
+            return Moved(Outcome.LEFT, None, "a link on the way to it leads elsewhere now")
         try:
             return ScoredFile(one.path, one.result.sha256)
         except (Unwilling, OSError) as error:

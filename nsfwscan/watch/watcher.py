@@ -55,6 +55,7 @@ from nsfwscan.watch.events import Events
 from nsfwscan.watch.inventory import NO_DIGEST, NO_PICTURE, Entry, Inventory
 from nsfwscan.watch.ledger import NEVER, Ledger
 from nsfwscan.watch.manners import Pace, When
+from nsfwscan.watch.names import Names
 from nsfwscan.watch.observation import CHECK_S, Observation
 from nsfwscan.watch.places import Places, Presence, is_below
 from nsfwscan.watch.settle import UNFINISHED, Settling, Waiting, is_unfinished, retry_delay_s
@@ -213,6 +214,7 @@ class Watcher:
         self._owed = owed
         if owed is not None:
             owed.problem = functools.partial(self._conditions.note, "owed")
+        self._names = Names(self._roots)
         self._places = Places(self._roots, self._ledger.places())
         self._observation = Observation(
             self._roots, self._events, self._places, self._conditions, without_events=options.poll
@@ -343,18 +345,22 @@ class Watcher:
 
     # Looking
 
-    def _take_hints(self, paths: dict[str, str], written: dict[str, bool]) -> None:
+    def _take_hints(self, reported: Iterable[str], written: dict[str, bool]) -> None:
         now = time.monotonic()
         for path, writing in written.items():
             if writing:
-                self._settling.written(path, now)
+                self._settling.written(self._names.usual(path), now)
             else:
-                self._settling.closed(path, now)
+                self._settling.closed(self._names.usual(path), now)
+        paths: list[str] = []
         by_root: dict[str, dict[str, set[str]]] = {}
-        for path, root in paths.items():
-            if path != root and root not in self._observation.away:
-                folder, name = os.path.split(path)
-                by_root.setdefault(root, {}).setdefault(folder, set()).add(name)
+        for path in {self._names.usual(path) for path in reported}:
+            roots = [one for one in self._names.holding(path) if one not in self._observation.away]
+            paths += [path] if roots else []
+            for root in roots:  # each by its own rules: what one passes over another may want
+                if path != root:
+                    folder, name = os.path.split(path)
+                    by_root.setdefault(root, {}).setdefault(folder, set()).add(name)
         for root, wanted in by_root.items():
             if not all(map(os.path.isdir, wanted)):
                 self._observation.doubt(now)  # deleted; or moved, and watched by its old name
@@ -363,8 +369,7 @@ class Watcher:
                 self._report()
         # Folders before what they held: of a tree that is gone, the first takes all along.
         for path in sorted(paths):
-            if paths[path] not in self._observation.away:
-                self._miss(path)
+            self._miss(path)
 
     def _take(self, listing: Listing) -> None:
         """Compare one folder, or some names of it, with what is known."""
@@ -485,6 +490,11 @@ class Watcher:
 
     def _end_walk(self, walk: _Walk) -> None:
         self._walk = None
+        self._names.look(walk.visited)
+        for alias in self._names.aliases:  # an earlier run may have known it by that name
+            for path in self._absent.below(alias):
+                self._absent.drop(path)
+            self._inventory.forget_below(alias)
         for root in walk.roots:
             for folder in list(self._inventory.folders_below(root)):
                 if folder in walk.visited or any(is_below(folder, one) for one in walk.closed):
@@ -546,8 +556,8 @@ class Watcher:
         by_root: dict[str, dict[str, list[str]]] = {}
         for path in due:
             folder, name = os.path.split(path)
-            by_root.setdefault(self._root_of(path), {}).setdefault(folder, []).append(name)
-        by_root.pop("", None)
+            for root in self._names.holding(path):
+                by_root.setdefault(root, {}).setdefault(folder, []).append(name)
         for root, wanted in by_root.items():
             for listing in discover_some(root, wanted, self._walk_options):
                 if not listing.partial:
@@ -558,7 +568,9 @@ class Watcher:
                         self._skip(passed)
                 for name, key in zip(listing.names, listing.keys, strict=True):
                     path = join(listing.folder, name)
-                    waiting = due.pop(path)
+                    waiting = due.pop(path, None)
+                    if waiting is None:  # another root had it
+                        continue
                     if waiting.key == key:
                         look = _Look(key, listing.loose, waiting.silent, waiting.tries)
                         self._ready[path] = look
@@ -887,9 +899,6 @@ class Watcher:
             if engine.loaded:
                 engine.unload()
             self._ledger.arrange(_SLICE_S)
-
-    def _root_of(self, path: str) -> str:
-        return max((one for one in self._roots if is_below(path, one)), key=len, default="")
 
 
 def _still_s(key: bytes, now_ns: int | None = None) -> float:
