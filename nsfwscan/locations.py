@@ -103,8 +103,12 @@ def crash_file() -> str:
 
 
 def watch_lock() -> str:
-    """Return the path of the lock that a watcher of this library holds; it need not exist."""
-    return f"{library_file()}.watch"
+    """Return the path of the lock that a watcher holds; it need not exist.
+
+    Not beside the library: a cache may be deleted at any time, and with its lock file a second
+    watcher could start.
+    """
+    return os.path.join(state_folder(), "watch.lock")
 
 
 def user_units_folder() -> str:

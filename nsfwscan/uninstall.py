@@ -216,7 +216,6 @@ def _cache() -> Iterator[Traces]:
     ]
     if os.path.islink(named):
         files.append(named)
-        files += [one for one in (locations.watch_lock(),) if os.path.lexists(one)]
     yield Traces(Kind.CACHE, named, tuple(files), tuple(_own_parent(named)))
 
 
@@ -264,7 +263,7 @@ def _nobody(_sentence: str) -> None:
 def _state() -> Iterator[Traces]:
     folder = locations.state_folder()
     status, log = locations.status_file(), locations.log_file()
-    own = {status, log, locations.owed_file(), locations.crash_file()}
+    own = {status, log, locations.owed_file(), locations.crash_file(), locations.watch_lock()}
     files: list[str] = []
     strangers: list[str] = []
     for entry in _entries(folder):

@@ -25,6 +25,7 @@ from nsfwscan.rulings import RulingBook
 from nsfwscan.scanner import ScanOptions
 from nsfwscan.session import Workshop
 from nsfwscan.watch.changes import Change, Event
+from nsfwscan.watch.manners import Pace, When
 from nsfwscan.watch.watcher import Watcher, WatchOptions
 
 if TYPE_CHECKING:
@@ -162,6 +163,7 @@ def watching(
     library: Library | None = None,
     options: WatchOptions = OPTIONS,
     told: Told | None = None,
+    pace: Callable[[], Pace] = lambda: Pace(When.RUN, ""),
     **changed: Any,
 ) -> Iterator[Watching]:
     """Watch `roots` while the block runs. `scan_fakes.install_pool` must have been called."""
@@ -174,7 +176,7 @@ def watching(
         workshop = Workshop(MANIFEST, POLICY, engine, library, SCORER, book, warnings.append)
         watcher = Watcher(
             workshop, [str(root) for root in roots], options, told,
-            say=remarks.append, warn=warnings.append,
+            say=remarks.append, warn=warnings.append, pace=pace,
         )  # fmt: skip
         running = Watching(watcher, told)
         running.warnings, running.remarks = warnings, remarks

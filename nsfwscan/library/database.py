@@ -166,6 +166,10 @@ class Database:
         return code not in _NOT_DAMAGE and code not in {sqlite3.SQLITE_OK, sqlite3.SQLITE_MISUSE}
 
     def _connected(self) -> sqlite3.Connection:
+        if self._connection is not None and _identity(self.path) != self._identity:
+            # Deleted, as a cache may be, or replaced: what went on into it would be lost.
+            self._disconnect()
+            self._warn(f"the cache {self.path} was deleted; a new one is begun")
         if self._connection is None:
             if self._closed:
                 raise LibraryUnavailable(f"the cache {self.path} was closed")

@@ -157,6 +157,8 @@ class _Look(NamedTuple):
     loose: int
     silent: bool
     tries: int
+    overdue: bool = False
+    """It goes on changing: what is found is believed although it may hold something else now."""
 
 
 @dataclass(slots=True)
@@ -332,9 +334,11 @@ class Watcher:
             return
         now = time.monotonic()
         when = [self._observation.checked_at + CHECK_S, self._next_reconcile, self._next_poll]
-        when += [due for due in (self._settling.next_due(), self._absent.next_due()) if due]
+        when += filter(None, [self._settling.next_due()])
         if self._ready:
             when.append(self._not_before)
+        if self._walk is None or not self._walk.strange:  # else the reconcile decides
+            when += filter(None, [self._absent.next_due()])
         seconds = min(when) - now
         if seconds > 0 and not self._stopping:
             self._events.wait(seconds)
@@ -391,8 +395,13 @@ class Watcher:
                 if name not in here:
                     self._miss(join(folder, name), listed=True)
 
-    def _see(self, path: str, name: str, key: bytes, *, loose: int) -> None:
-        """Take a file as it is now; find out whether that is news."""
+    def _see(
+        self, path: str, name: str, key: bytes, *, loose: int, since: float = math.inf
+    ) -> None:
+        """Take a file as it is now; find out whether that is news.
+
+        `since` is when it was seen to change, if it has been changing since.
+        """
         self._absent.drop(path)
         if is_unfinished(name):
             return
@@ -403,7 +412,11 @@ class Watcher:
                 self._settling.drop(path)
             return
         if path in self._ready:
-            if self._ready[path].key == key:
+            look = self._ready[path]
+            if look.key == key:
+                return
+            if look.overdue:
+                self._ready[path] = look._replace(key=key)
                 return
             del self._ready[path]
         still_s = 0.0 if loose else _still_s(key)
@@ -411,7 +424,7 @@ class Watcher:
         if still_s >= self._settling.settle_s and before is None:
             self._ready[path] = _Look(key, loose, silent=False, tries=0)
         else:
-            self._settling.note(path, key, time.monotonic(), still_s)
+            self._settling.note(path, key, time.monotonic(), still_s, since)
 
     def _skip(self, skipped: Skipped) -> None:
         """Take note of what will not be opened: a picture that became a link, say."""
@@ -571,11 +584,14 @@ class Watcher:
                     waiting = due.pop(path, None)
                     if waiting is None:  # another root had it
                         continue
-                    if waiting.key == key:
-                        look = _Look(key, listing.loose, waiting.silent, waiting.tries)
-                        self._ready[path] = look
+                    same, overdue = waiting.key == key, waiting.is_overdue(now)
+                    if same or overdue:
+                        silent = waiting.silent and same
+                        look = _Look(key, listing.loose, silent, waiting.tries)
+                        self._ready[path] = look._replace(overdue=overdue and not same)
                     else:
-                        self._see(path, name, key, loose=listing.loose)
+                        since = waiting.since
+                        self._see(path, name, key, loose=listing.loose, since=since)
         for path in due:
             self._miss(path)
 
@@ -667,10 +683,11 @@ class Watcher:
             self._miss(path)
             return _Judged.LATER if path in self._absent else _Judged.TOLD
         key = stamped(pack_key(found), look.loose) if look.loose else pack_key(found)
-        if key != look.key:  # it changed meanwhile: what was found out is of no use
-            self._withhold(path)
+        if key != look.key:
             self._settling.note(path, key, now, 0.0 if look.loose else _still_s(key))
-            return _Judged.LATER
+            if not (look.overdue and isinstance(result, Scanned)):
+                self._withhold(path)  # what was found out is of no use
+                return _Judged.LATER
         if isinstance(result, Failed) and self._hopes(look, result):
             self._withhold(path)
             return _Judged.LATER
