@@ -619,3 +619,42 @@ def test_a_reload_is_not_told_to_the_service_manager_as_the_end(
     assert [one for one in heard if not one.startswith("STATUS")] == [
         "READY=1", "RELOADING=1", "READY=1", "STOPPING=1",
     ]  # fmt: skip
+
+
+def test_a_reader_that_reads_nothing_does_not_keep_a_watcher_from_stopping(
+    root: Path, call: Call
+) -> None:
+    names = [f"{'long name ' * 15}{number}.jpg" for number in range(600)]
+    for number, name in enumerate(names):
+        write(root / name, b"\xff %d" % number)
+    program = [sys.executable, "-c", f"{FAKES}\nfrom nsfwscan.cli.main import run; run()"]
+    command = [
+        *program,
+        "watch",
+        "--format",
+        "jsonl",
+        "--offline",
+        "--under-load",
+        "run",
+        str(root),
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        try:
+            began = time.monotonic()
+            while "nobody reads" not in call("status").out:
+                assert time.monotonic() - began < 60
+                time.sleep(0.2)
+            assert process.poll() is None
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(15) == 0
+            told = [json.loads(line)["path"] for line in process.stdout if line.endswith(b"\n")]
+        finally:
+            process.kill()
+    assert 0 < len(told) < len(names)
+    with watching(root) as watch:  # what was not told is told by the next one
+        rest = {str(root / name) for name in names} - set(told)
+        watch.until(lambda: {one["path"] for one in watch.records} >= rest)
+        assert watch.end() == 0
+    again = {one["path"] for one in watch.records} & set(told)
+    assert len(again) <= 1

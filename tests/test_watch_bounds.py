@@ -13,6 +13,7 @@ import scan_fakes
 from watch_fakes import picture, watching
 
 from nsfwscan.library.cache import Library
+from nsfwscan.results import FailReason
 from nsfwscan.watch import settle
 from nsfwscan.watch.ledger import Ledger
 from nsfwscan.watch.manners import Pace, When
@@ -142,3 +143,11 @@ def test_a_paused_watcher_sleeps_though_a_known_picture_is_missing(
         assert turns - before < 20
         paused[0] = False
         running.until(lambda: len(running.told.tree) == 300)
+
+
+def test_a_failure_that_may_not_be_the_files_is_not_believed_at_once_however_old_the_file() -> None:
+    old = 10 * 86_400.0
+    for reason in FailReason:
+        believed = settle.retry_delay_s(reason, old, 0) is None
+        assert believed == (not reason.startswith("decoder-"))
+    assert settle.retry_delay_s(FailReason.DECODER_CRASHED, old, 2) is None

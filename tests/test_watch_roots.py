@@ -13,6 +13,7 @@ import scan_fakes
 from watch_fakes import picture, tree, watching
 
 from nsfwscan.library.cache import Library
+from nsfwscan.watch.places import Places, Presence
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
 
@@ -104,3 +105,30 @@ def test_of_a_link_that_leads_elsewhere_the_new_folder_is_watched(tmp_path: Path
         time.sleep(2.0)
         assert len(running.told.changes) == count
         assert {os.path.basename(one) for one in tree(link)} == {"b.jpg", "later.jpg"}
+
+
+def test_a_folder_in_which_a_disk_was_once_mounted_is_watched_when_it_is_used_without_it(
+    outer: Path, library: Library
+) -> None:
+    usb = outer / "inner"
+    library.remember_places({str(usb): "mount:abc:0"})
+    with watching(outer, library=library) as running:
+        running.until_first_look()
+        picture(usb / "1.jpg", b"\xff 1")
+        picture(usb / "2.jpg", b"\x00 2")
+        running.until(lambda: len(running.told.tree) == 2)
+        time.sleep(2.5)
+        (usb / "1.jpg").unlink()
+        running.until(lambda: ("gone", "1.jpg") in running.told.lines)
+
+
+def test_the_empty_folder_under_a_disk_is_no_deletion(tmp_path: Path) -> None:
+    usb = tmp_path / "usb"
+    usb.mkdir()
+    places = Places([str(usb)], {str(usb): "mount:abc:0"})
+    assert places.presence(str(usb)) is Presence.AWAY
+    (usb / "note").touch()
+    assert places.presence(str(usb)) is Presence.OTHER
+    places.accept(str(usb))
+    (usb / "note").unlink()
+    assert places.presence(str(usb)) is Presence.SAME

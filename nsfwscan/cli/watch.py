@@ -43,6 +43,7 @@ from nsfwscan.cli.options import (
     Threads,
     bytes_of,
 )
+from nsfwscan.cli.outlet import Outlet, ReaderStalled
 from nsfwscan.cli.paths import absolute
 from nsfwscan.cli.scan_run import Only
 from nsfwscan.cli.talk import Talk
@@ -310,7 +311,8 @@ def watch(
         _check(paths, workshop.library.places() if workshop.library else {})
         recorder = Recorder(workshop.manifest)
         wanted = frozenset(only or DEFAULT_ONLY[line_format])
-        lines = ChangeLines(line_format, sys.stdout.buffer, recorder, wanted)
+        outlet = Outlet(sys.stdout.buffer)
+        lines = ChangeLines(line_format, outlet, recorder, wanted)
         sink: Sink = lines
         acts: ActingSink | None = None
         owed: Owed | None = None
@@ -334,9 +336,11 @@ def watch(
         if acts is not None:
             acts.watch(watcher)
         signals.watcher = watcher
+        outlet.waits = watcher.wait_for_reader
         if not once:
             companions.say(f"Watching {', '.join(paths)} with {workshop.manifest.package}.")
-        watcher.run()
+        with contextlib.suppress(ReaderStalled):  # it was told to stop; the rest is told next time
+            watcher.run()
         if acts is not None and once and not signals.interrupted:
             acts.finish()
         if signals.reload:

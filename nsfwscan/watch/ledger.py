@@ -167,6 +167,6 @@ class Ledger:
 
     def close(self, for_s: float) -> None:
         """Leave the library as a scan would, within about so many seconds."""
-        self._locate_young()
+        self.end_batch()
         self.forget_gone()
         self.arrange(for_s)

@@ -71,7 +71,7 @@ class Places:
         if now == before:
             return Presence.SAME
         was_mounted = before is not None and before.startswith(_MOUNTED)
-        if was_mounted and not now.startswith(_MOUNTED):
+        if was_mounted and not now.startswith(_MOUNTED) and _is_empty(place):
             return Presence.AWAY
         return Presence.OTHER
 
@@ -126,6 +126,15 @@ class Places:
         volume = f"{number:x}" if number else f"device-{found.st_dev:x}"
         inode = 0 if loose and is_mount else found.st_ino
         return f"{_MOUNTED if is_mount else _FOLDER}:{volume}:{inode:x}"
+
+
+def _is_empty(folder: str) -> bool:
+    """Return True unless `folder` holds something: then it is used without the disk."""
+    try:
+        with os.scandir(folder) as entries:
+            return next(entries, None) is None
+    except OSError:
+        return True
 
 
 def is_below(path: str, folder: str) -> bool:

@@ -35,6 +35,11 @@ a picture of a camera that is replaced every second never stands still."""
 _RETRY_S = (2.0, 5.0, 15.0, 60.0)
 _FRESH_S = 600.0
 """A file that did not change for longer than this is not being written any more."""
+_OF_THE_MOMENT = frozenset(
+    {FailReason.DECODER_CRASHED, FailReason.DECODER_MEMORY, FailReason.DECODER_TIMEOUT}
+)
+"""Those of which the file may be innocent: somebody killed or stopped a process, memory was low."""
+_TRIES_OF_OLD = 2
 _QUEUE_SLACK = 64
 _HOPE = frozenset(
     {FailReason.TRUNCATED, FailReason.CORRUPT, FailReason.EMPTY, FailReason.UNRECOGNISED}
@@ -49,7 +54,10 @@ def retry_delay_s(reason: FailReason, age_s: float, tries: int) -> float | None:
 
     `age_s` is how long it has stood still, `tries` how often it has failed before.
     """
-    if reason not in _HOPE or age_s > _FRESH_S or tries >= len(_RETRY_S):
+    old = age_s > _FRESH_S
+    if reason not in _HOPE or (old and reason not in _OF_THE_MOMENT):
+        return None
+    if tries >= (_TRIES_OF_OLD if old else len(_RETRY_S)):
         return None
     return _RETRY_S[tries]
 

@@ -15,6 +15,7 @@ file systems or the clock changed, and every hour in any case; whatever the hint
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import math
@@ -261,6 +262,12 @@ class Watcher:
     def is_busy(self) -> bool:
         """Whether pictures are being looked at, or wait for it."""
         return self._walk is not None or bool(self._ready) or self._is_scanning
+
+    def wait_for_reader(self, reason: str) -> bool:
+        """Go on saying how it is while the reader of the output takes nothing; True to give up."""
+        self._conditions.note("output", reason)
+        self._report()
+        return self._stopping
 
     # The loop
 
@@ -630,16 +637,15 @@ class Watcher:
             if self._stopping:
                 scanner.stop()
             self._is_scanning = True
-            for result in scanner.scan_listings(_listings(batch)):
-                look = left.pop(result.path, None)
-                if look is not None:
-                    judged = self._judge(look, result, began_wall)
-                    if judged is _Judged.SAME and result.path in owed_before:
-                        self._sink.again(result)
-                    if judged is not _Judged.LATER:
-                        settled.append(result.path)
-                self._ledger.locate_in_time()
-                self._report()
+            with contextlib.closing(scanner.scan_listings(_listings(batch))) as results:
+                for result in results:
+                    look = left.get(result.path)
+                    if look is not None:
+                        if self._take_result(look, result, began_wall, owed_before):
+                            settled.append(result.path)
+                        del left[result.path]
+                    self._ledger.locate_in_time()
+                    self._report()
             self._ledger.end_batch()  # not before: only now the scan has saved all of its own
         except ModelError:
             if not self._scanned:
@@ -647,6 +653,10 @@ class Watcher:
             self._cannot_score(left, "the model cannot be loaded")
         except NsfwscanError as error:
             self._cannot_score(left, str(error))
+        except BaseException:  # of the sink: what was not told must not be known
+            for path in left:
+                self._withhold(path)
+            raise
         else:
             self._conditions.note("score", "")
             self._ledger.note_works()
@@ -664,6 +674,15 @@ class Watcher:
         self._sink.batch_done()
         if self._owed is not None:
             self._owed.end(settled)
+
+    def _take_result(
+        self, look: _Look, result: ScanResult, began_ns: int, owed: frozenset[str]
+    ) -> bool:
+        """Tell what a scan found out of one file; return False if it has to be looked at again."""
+        judged = self._judge(look, result, began_ns)
+        if judged is _Judged.SAME and result.path in owed:
+            self._sink.again(result)
+        return judged is not _Judged.LATER
 
     def _owed_before(self, batch: Iterable[str]) -> frozenset[str]:
         """Owe a batch to whoever watches next, in case it is cut short; return what was owed."""
@@ -707,8 +726,9 @@ class Watcher:
         if young_s > 0 and not look.silent and result.sha256:
             self._ledger.note_young(path, result.sha256)
         unsafe = result.scores.unsafe if isinstance(result, Scanned) else math.nan
-        self._inventory.put(path, Entry(key, sha256, unsafe))
+        entry = Entry(key, sha256, unsafe)
         if before is not None and before.sha256 == sha256:
+            self._inventory.put(path, entry)
             return _Judged.SAME
         if found.st_nlink > 1:
             # The system tells of one name only, and others may be ours, too.
@@ -725,6 +745,7 @@ class Watcher:
             self._count(result)
             event = Event.NEW if before is None else Event.CHANGED
         self._sink.change(Change(event, path, result, came_from))
+        self._inventory.put(path, entry)  # not before: the sink may fail
         return _Judged.TOLD
 
     def _may_be_from(self, earlier: str, since: float, look: _Look) -> bool:
@@ -807,9 +828,9 @@ class Watcher:
             if not (presence[place] and listable[folder]):
                 continue  # the next reconcile will look again
             decision = self._decide(entry)
-            self._drop(path)
             sha256 = None if entry.sha256 == NO_DIGEST else entry.sha256
             self._sink.change(Change(Event.GONE, path, None, sha256=sha256, decision=decision))
+            self._drop(path)
 
     def _decide(self, entry: Entry) -> Decision | None:
         ruled = self._workshop.rulings().by_content(entry.sha256)
