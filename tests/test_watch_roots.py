@@ -13,6 +13,7 @@ import scan_fakes
 from watch_fakes import picture, tree, watching
 
 from nsfwscan.library.cache import Library
+from nsfwscan.watch.events import Events
 from nsfwscan.watch.places import Places, Presence
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
@@ -129,6 +130,30 @@ def test_the_empty_folder_under_a_disk_is_no_deletion(tmp_path: Path) -> None:
     assert places.presence(str(usb)) is Presence.AWAY
     (usb / "note").touch()
     assert places.presence(str(usb)) is Presence.OTHER
-    places.accept(str(usb))
+    places.accept(str(usb), places.identity(str(usb)))
     (usb / "note").unlink()
     assert places.presence(str(usb)) is Presence.SAME
+
+
+def test_what_was_looked_at_is_accepted_and_not_what_a_link_led_to_a_moment_later(
+    tmp_path: Path,
+) -> None:
+    a, b, link = tmp_path / "a", tmp_path / "b", tmp_path / "link"
+    a.mkdir()
+    b.mkdir()
+    link.symlink_to(a)
+    places = Places([str(link)], {})
+    looked_at = places.identity(str(link))
+    link.unlink()
+    link.symlink_to(b)
+    places.accept(str(link), looked_at)
+    assert places.presence(str(link)) is Presence.OTHER
+    events = Events(lambda _name: True)
+    try:
+        assert events.observe(str(link)) == ""
+        assert not events.leads_elsewhere(str(link))
+        link.unlink()
+        link.symlink_to(a)
+        assert events.leads_elsewhere(str(link))
+    finally:
+        events.close()

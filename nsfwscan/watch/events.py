@@ -89,6 +89,8 @@ class Events:
         self._bell.setblocking(False)
         self._rung = False
         self._observers: dict[str, BaseObserver] = {}
+        self._real: dict[str, str] = {}
+        """Where each of them leads."""
         self._overflows = _OverflowHandler(self)
         logger = logging.getLogger(_OVERFLOW_LOGGER)
         logger.addHandler(self._overflows)
@@ -120,11 +122,16 @@ class Events:
         except RuntimeError as error:  # no thread can be started
             _end(observer)
             return str(error)
-        self._observers[root] = observer
+        self._observers[root], self._real[root] = observer, real
         return ""
+
+    def leads_elsewhere(self, root: str) -> bool:
+        """Return True if `root` is observed and is, or lies below, a link that was turned since."""
+        return root in self._real and os.path.realpath(root) != self._real[root]
 
     def forget(self, root: str) -> None:
         """Observe `root` no longer."""
+        self._real.pop(root, None)
         observer = self._observers.pop(root, None)
         if observer is not None:
             _end(observer)

@@ -129,6 +129,9 @@ class Observation:
         elif presence is Presence.OTHER and may_change:
             self._observe(root)
             yield f"{root} is another folder now"
+        elif self._events.leads_elsewhere(root):
+            self._observe(root)
+            yield f"{root} leads elsewhere now"
         elif remounted:
             self._observe(root)
         elif self._events.is_swamped(root):

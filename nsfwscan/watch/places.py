@@ -75,11 +75,17 @@ class Places:
             return Presence.AWAY
         return Presence.OTHER
 
-    def accept(self, place: str) -> None:
-        """Let what is at `place` now be what is expected there."""
-        now = self._identity(place)
-        if now:
-            self._identities[place] = now
+    def identity(self, place: str) -> str:
+        """Return what tells what is at `place` now from all else; empty when nothing is there."""
+        return self._identity(place)
+
+    def accept(self, place: str, identity: str) -> None:
+        """Let what was at `place` be what is expected there.
+
+        `identity` is that of the moment when it was looked at: it may have changed meanwhile.
+        """
+        if identity:
+            self._identities[place] = identity
 
     def inner(self, root: str) -> list[str]:
         """Return the places below `root` at which file systems are mounted, or were."""

@@ -170,8 +170,8 @@ class _Walk:
     began: float
     listings: Iterator[Listing]
     roots: tuple[str, ...]
-    strange: frozenset[str]
-    """Places where something else was than before: nothing is said to be gone there."""
+    strange: dict[str, str]
+    """Places where something else was than before, and what: nothing is said to be gone there."""
     visited: set[str] = field(default_factory=set)
     closed: list[str] = field(default_factory=list)
     """Folders that cannot be listed: nobody knows what is below them."""
@@ -478,18 +478,18 @@ class Watcher:
         why = ", ".join(self._wanted)
         self._wanted.clear()
         self._places.look()
-        present, strange = [], set[str]()
+        present, strange = [], dict[str, str]()
         for root in self._roots:
             for place in (root, *self._places.inner(root)):
                 presence = self._places.presence(place)
                 if presence is Presence.OTHER:
-                    strange.add(place)
+                    strange[place] = self._places.identity(place)
                     self._inventory.forget_below(place)
                     self._load(place)
                 if place == root and presence is not Presence.AWAY:
                     present.append(root)
         listings = discover(present, self._walk_options, WalkTally())
-        self._walk = _Walk(why, time.monotonic(), listings, tuple(present), frozenset(strange))
+        self._walk = _Walk(why, time.monotonic(), listings, tuple(present), strange)
 
     def _walk_on(self) -> None:
         """Go on with a reconcile for a moment."""
@@ -526,8 +526,8 @@ class Watcher:
                     del self._inventory.inodes[folder]
         if self._owed is not None:
             self._owed.done(self._lost(walk, self._owed))
-        for place in walk.strange:
-            self._places.accept(place)
+        for place, identity in walk.strange.items():
+            self._places.accept(place, identity)
             for path in self._absent.below(place):
                 self._absent.drop(path)
                 self._inventory.drop(path)  # and the library remembers it
