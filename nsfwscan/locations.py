@@ -113,14 +113,23 @@ def log_file() -> str:
     return os.path.join(state_folder(), "watch.log")
 
 
+def owed_file() -> str:
+    """Return the path of the list of pictures that a watcher has yet to act on."""
+    return os.path.join(state_folder(), "watch-owed.jsonl")
+
+
 def crash_file() -> str:
     """Return the path of the last traceback, kept for a bug report; it need not exist."""
     return os.path.join(state_folder(), "crash.txt")
 
 
 def watch_lock() -> str:
-    """Return the path of the lock that a watcher of this library holds; it need not exist."""
-    return f"{library_file()}.watch"
+    """Return the path of the lock that a watcher holds; it need not exist.
+
+    Not beside the library: a cache may be deleted at any time, and with its lock file a second
+    watcher could start.
+    """
+    return os.path.join(state_folder(), "watch.lock")
 
 
 def user_units_folder() -> str:

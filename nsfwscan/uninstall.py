@@ -153,8 +153,6 @@ def _cache() -> Iterator[Traces]:
     ]
     if linked and (files or not os.path.exists(named)):
         files.append(named)
-        watch = locations.watch_lock()
-        files += [one for one in (watch, f"{watch}.held") if os.path.isfile(one)]
     strangers = (named,) if linked and named not in files else ()
     yield Traces(Kind.CACHE, named, tuple(files), tuple(_own_parent(named)), strangers)
 
@@ -235,7 +233,8 @@ def nobody(_sentence: str) -> None:
 def _state() -> Iterator[Traces]:
     folder = locations.state_folder()
     status, log = locations.status_file(), locations.log_file()
-    own = {status, log, locations.crash_file()}
+    watch = locations.watch_lock()
+    own = {status, log, locations.owed_file(), locations.crash_file(), watch, f"{watch}.held"}
     files: list[str] = []
     strangers: list[str] = []
     for entry in _entries(folder):

@@ -16,8 +16,10 @@ import pytest
 import quarantine_worker as worker
 from quarantine_worker import actor, scanned
 
+from nsfwscan.actions import limit as limit_module
 from nsfwscan.actions import moves, notify
 from nsfwscan.actions.limit import Limit
+from nsfwscan.actions.quarantine import Quarantines
 from nsfwscan.actions.rules import Rule, TagKind, for_picture, load_rules, rule_of
 from nsfwscan.acts import Act, ActionName, Outcome
 from nsfwscan.errors import ConfigError, UsageError
@@ -439,9 +441,63 @@ def test_Q7_a_watcher_has_a_limit_for_a_day_that_outlives_a_restart(
     assert outcome(results[3]) == "held-back"
     mover = actor(q, limit=limit)
     assert outcome(results[3]) == "held-back"
-    now = time.time()
-    monkeypatch.setattr(time, "time", lambda: now + 90_000)
+    elapsed = limit_module._elapsed()
+    monkeypatch.setattr(limit_module, "_elapsed", lambda: elapsed + 90_000)
     assert outcome(results[3]) == "done"
+
+
+YEAR_S = 365 * 86_400
+
+
+@pytest.mark.parametrize("wrong_by", [YEAR_S, -YEAR_S, 2 * 86_400])
+def test_a_clock_that_was_wrong_does_not_hold_a_watcher_back_once_it_is_right(
+    tmp_path: Path, q: Path, monkeypatch: pytest.MonkeyPatch, wrong_by: int
+) -> None:
+    limit = Limit(files=3, share=0.0, least=3, window_s=86_400)
+    results = results_of(tmp_path / "p", 5, 100)
+    clock = time.time
+    monkeypatch.setattr(time, "time", lambda: clock() + wrong_by)
+    assert [one.outcome for one in act_on(q, results[:3], limit=limit)] == ["done"] * 3
+    monkeypatch.setattr(time, "time", clock)
+    assert [one.outcome for one in act_on(q, results[3:], limit=limit)] == ["done"] * 2
+
+
+@pytest.mark.parametrize("jump_s", [YEAR_S, -YEAR_S])
+def test_a_clock_that_jumps_neither_opens_nor_closes_the_limit_of_a_running_watcher(
+    tmp_path: Path, q: Path, monkeypatch: pytest.MonkeyPatch, jump_s: int
+) -> None:
+    mover = actor(q, limit=Limit(files=3, share=0.0, least=3, window_s=86_400))
+    results = results_of(tmp_path / "p", 5, 100)
+
+    def outcome(result: ScanResult) -> str:
+        mover.consider(result)
+        (act,) = mover.carry_out(no, among=1000)
+        return act.outcome.value
+
+    assert [outcome(result) for result in results[:3]] == ["done"] * 3
+    clock = time.time
+    monkeypatch.setattr(time, "time", lambda: clock() + jump_s)
+    assert outcome(results[3]) == "held-back"
+    elapsed = limit_module._elapsed
+    monkeypatch.setattr(limit_module, "_elapsed", lambda: elapsed() + 86_401)
+    assert [outcome(result) for result in results[3:5]] == ["done"] * 2
+
+
+def test_one_quarantine_that_cannot_be_read_does_not_keep_a_watcher_from_acting_elsewhere(
+    tmp_path: Path, q: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = results_of(tmp_path / "p", 2, 0)
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    act_on(broken, results[:1])
+    vault = worker.vault_in(broken)
+    Path(vault.journal.path).unlink()
+    Path(vault.journal.path).mkdir()
+    monkeypatch.setattr(Quarantines, "existing", lambda _self: [vault])
+    warnings: list[str] = []
+    (act,) = act_on(q, results[1:], limit=Limit(window_s=86_400), warn=warnings.append)
+    assert act.outcome == "done"
+    assert "does not count for the limit" in warnings[0]
 
 
 # Copies
@@ -681,3 +737,24 @@ def test_without_a_desktop_there_is_no_notification(
     assert [act.outcome.value for act in acts] == ["left"] * 2
     assert said == ["No notification: there is no desktop to show a notification."]
     assert notify.show("", "")[0] is Outcome.LEFT
+
+
+def test_a_picture_is_left_alone_where_a_link_led_before_it_was_turned(
+    tmp_path: Path, q: Path
+) -> None:
+    link, old, new = tmp_path / "link", tmp_path / "old", tmp_path / "new"
+    for folder in (old, new):
+        folder.mkdir()
+        (folder / "a.jpg").write_bytes(b"a picture")
+    link.symlink_to(old)
+    mover = actor(q)
+    mover.consider(scanned(link / "a.jpg"))
+    link.unlink()
+    link.symlink_to(new)
+    (act,) = mover.carry_out(no, among=1000)
+    assert (act.outcome, "leads elsewhere" in act.detail) == ("left", True)
+    mover.consider(scanned(link / "a.jpg"))
+    (act,) = mover.carry_out(no, among=1000)
+    assert act.outcome == "done"
+    assert (old / "a.jpg").exists()
+    assert not (new / "a.jpg").exists()

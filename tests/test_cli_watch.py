@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -567,3 +568,93 @@ def test_names_that_are_no_text_stand_whole_in_base64(root: Path) -> None:
     assert watch.records[0]["path"].endswith("\\xff.jpg")
     assert watch.records[0]["path_base64"]
     assert watch.records[0]["sha256"] == hashlib.sha256(b"content").hexdigest()
+
+
+def test_the_cache_deleted_under_a_watcher_is_made_anew_and_no_second_watcher_starts(
+    root: Path, home: Path, call: Call
+) -> None:
+    write(root / "0.jpg", b"\xff 0")
+    with watching(root) as watch:
+        watch.until(lambda: len(watch.records) == 1)
+        for path in home.glob("library.sqlite3*"):
+            path.unlink()
+        write(root / "1.jpg", b"\xff 1")
+        write(root / "2.jpg", b"\x00 2")
+        watch.until(lambda: len(watch.records) == 3)
+        watch.until(lambda: (home / "library.sqlite3").exists())
+        second = call("watch", "--offline", str(root))
+        assert second.code == 2
+        assert "another watcher" in second.err
+        status = call("status", "--format", "json")
+        assert status.code == 0
+        assert json.loads(status.out)["degraded"] == []
+        assert watch.end() == 0
+    assert any("was deleted; a new one is begun" in line for line in watch.said)
+    assert len(watch.records) == 3
+
+
+def test_a_reload_is_not_told_to_the_service_manager_as_the_end(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(root / "0.jpg", b"\xff 0")
+    monkeypatch.chdir(tmp_path)  # the name of a socket is short
+    monkeypatch.setenv("NOTIFY_SOCKET", "notify")
+    heard: list[str] = []
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind("notify")
+        manager.settimeout(0.05)
+
+        def hears(word: str, times: int) -> bool:
+            with contextlib.suppress(TimeoutError):
+                while True:
+                    heard.append(manager.recv(4096).decode().partition("\n")[0])
+            return heard.count(word) >= times
+
+        with watching(root) as watch:
+            watch.until(lambda: hears("READY=1", 1))
+            watch.process.send_signal(signal.SIGHUP)
+            watch.until(lambda: hears("READY=1", 2))
+            assert watch.end() == 0
+            hears("STOPPING=1", 1)
+    assert [one for one in heard if not one.startswith("STATUS")] == [
+        "READY=1", "RELOADING=1", "READY=1", "STOPPING=1",
+    ]  # fmt: skip
+
+
+def test_a_reader_that_reads_nothing_does_not_keep_a_watcher_from_stopping(
+    root: Path, call: Call
+) -> None:
+    names = [f"{'long name ' * 15}{number}.jpg" for number in range(600)]
+    for number, name in enumerate(names):
+        write(root / name, b"\xff %d" % number)
+    program = [sys.executable, "-c", f"{FAKES}\nfrom nsfwscan.cli.main import run; run()"]
+    command = [
+        *program,
+        "watch",
+        "--format",
+        "jsonl",
+        "--offline",
+        "--under-load",
+        "run",
+        str(root),
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        try:
+            began = time.monotonic()
+            while "nobody reads" not in call("status").out:
+                assert time.monotonic() - began < 60
+                time.sleep(0.2)
+            assert process.poll() is None
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(15) == 0
+            told = [json.loads(line)["path"] for line in process.stdout if line.endswith(b"\n")]
+        finally:
+            process.kill()
+    assert 0 < len(told) < len(names)
+    with watching(root) as watch:  # what was not told is told by the next one
+        rest = {str(root / name) for name in names} - set(told)
+        watch.until(lambda: {one["path"] for one in watch.records} >= rest)
+        assert watch.end() == 0
+    again = {one["path"] for one in watch.records} & set(told)
+    assert len(again) <= 1

@@ -386,14 +386,23 @@ def test_c6_a_full_library_keeps_what_it_acknowledged(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps folders that are in use")
-def test_c6_the_folder_vanishes_while_the_library_is_open(tmp_path: Path) -> None:
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_c6_a_library_deleted_while_it_is_open_is_begun_anew(tmp_path: Path, what: str) -> None:
     folder = tmp_path / "cache"
-    with Library.open(str(folder / "library.sqlite3"), warn=fail_on_warning) as library:
+    said: list[str] = []
+    with Library.open(str(folder / "library.sqlite3"), warn=said.append) as library:
         fill(library, BATCH)
-        shutil.rmtree(folder)
-        with pytest.raises(LibraryUnavailable) as caught:
-            write_numbers(library, range(BATCH))
-        assert caught.value.hint
+        if what == "folder":
+            shutil.rmtree(folder)
+        else:
+            for path in folder.iterdir():
+                path.unlink()
+        assert known_numbers(library, BATCH) == set()
+        write_numbers(library, range(BATCH))
+    with Library.open(str(folder / "library.sqlite3"), warn=fail_on_warning) as library:
+        assert len(known_numbers(library, BATCH)) == BATCH
+    (sentence,) = said
+    assert "was deleted; a new one is begun" in sentence
 
 
 def test_c3_damage_that_cannot_be_set_aside_is_unavailable(

@@ -649,3 +649,28 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
         except RulingsError as error:
             refused = error
         assert refused.hint if refused else found == 0
+
+
+@pytest.mark.parametrize("how", ["away", "empty"])
+def test_decisions_whose_file_is_gone_for_a_moment_go_on_to_hold_with_a_warning(
+    tmp_path: Path, how: str
+) -> None:
+    path = tmp_path / "rulings.jsonl"
+    book = RulingBook(str(path))
+    said: list[str] = []
+    book.add([Ruled(sha(1), Ruling.DENIED, 1, "/p/1.jpg")])
+    assert len(book.current(said.append)) == 1
+    kept = path.read_bytes()
+    if how == "away":
+        path.unlink()
+    else:
+        path.write_bytes(b"")
+    assert [len(book.current(said.append)) for _ in range(3)] == [1] * 3
+    (warning,) = said
+    assert "is gone" in warning
+    assert "goes on to hold" in warning
+    path.write_bytes(kept)
+    assert len(book.current(said.append)) == 1
+    book.forget([sha(1)])  # taken back by a person: nothing holds, and that is no loss
+    assert len(book.current(said.append)) == 0
+    assert len(said) == 1

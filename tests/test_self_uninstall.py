@@ -167,7 +167,8 @@ def test_leftovers_of_killed_processes_and_damaged_files_go(call: Call, home: Pa
         f"models/{STAGING}abc/sub/model.onnx", f"models/{REPLACED}tiny-1/manifest.json",
         f"models/{PARTS}/{'01' * 32}", f"models/{LOCK}", "models/tiny-1/manifest.json",
         "models/tiny-1/model.onnx", "library.sqlite3-wal", "library.sqlite3.lock",
-        "library.sqlite3.watch", "state/watch.log", "state/watch.log.3", "state/.status-x1",
+        "library.sqlite3.watch", "state/watch.lock",
+        "state/watch.log", "state/watch.log.3", "state/.status-x1",
         "state/watch-status.json",
         "library.sqlite3.corrupt-20260101T000000", "library.sqlite3.corrupt-20260101T000000-wal",
     ):  # fmt: skip
@@ -321,12 +322,11 @@ def test_answers(tiny: Path, person: Path, answer: bytes, code: int) -> None:
     assert (b"Removed" in out) == (code == 0)
 
 
-@pytest.mark.parametrize(
-    "lock", ["library.sqlite3.lock", "library.sqlite3.watch", f"models/{LOCK}"]
-)
+@pytest.mark.parametrize("lock", ["library.sqlite3.lock", "state/watch.lock", f"models/{LOCK}"])
 def test_nothing_is_removed_while_another_one_works(
     call: Call, tiny: Path, home: Path, lock: str
 ) -> None:
+    (home / lock).parent.mkdir(exist_ok=True)
     (home / lock).touch()
     before = tree(home)
     hold = (
@@ -614,7 +614,7 @@ def test_every_place_nsfwscan_names_is_looked_at(home: Path) -> None:
     # What came with the program goes with it; the units are the service manager's to remove.
     elsewhere = {"shipped_models_folder", "user_units_folder"}
     assert places - elsewhere == {
-        "config_file", "crash_file", "library_file", "log_file", "models_folder",
+        "config_file", "crash_file", "library_file", "log_file", "models_folder", "owed_file",
         "quarantines_file", "rulings_file", "state_folder", "status_file",
     }  # fmt: skip
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import sys
+from pathlib import Path
 
 import pytest
 
-from benchmarks import watch_latency, watch_person, watch_soak, watched
+from benchmarks import watch_hostile, watch_latency, watch_person, watch_soak, watched
 from benchmarks.watched import Fact, Line, View
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="they look at /proc")
@@ -98,3 +99,28 @@ def test_a_scene_that_goes_wrong_is_said(
     printed = capsys.readouterr().out
     assert re.search(r"^FAILED +one: a picture was missed \(", printed, re.MULTILINE)
     assert re.search(r"^skipped +two: there is no disk \(", printed, re.MULTILINE)
+
+
+def test_a_watcher_among_hostile_events_ends_with_the_truth_and_acted_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    events = "clock,killed,link,reloaded,root-away"
+    options = f"--minutes 0 --pictures 40 --hold 1.0 --idle 0 --events {events}".split()
+    with pytest.raises(SystemExit) as ended:
+        watch_hostile.main(options)
+    printed = capsys.readouterr().out
+    assert ended.value.code == 0, printed
+    assert "1 clock, 1 killed, 1 link, 1 reloaded, 1 root-away" in printed
+    assert printed.endswith("equal to a fresh scan, and every act was done once\n")
+
+
+def test_an_act_that_is_missing_or_done_twice_is_found(tmp_path: Path) -> None:
+    plan = watch_soak.Plan(0, 0, 0, 0, 0, 10, 1, 10, broken=False)
+    run = watch_hostile.Hostile(str(tmp_path), plan, 0.0)
+    record = {"event": "new", "path": "/a", "sha256": "1", "decision": "nsfw", "status": "scanned"}
+    run.earlier.append(Line(0.0, record))
+    run.view.take(run.earlier[0])
+    assert run.not_acted() == ["/a"]
+    run.earlier += [Line(1.0, {"event": "acted", "path": "/a"})] * 2
+    assert run.not_acted() == []
+    assert run.excess() == {"/a": 1}

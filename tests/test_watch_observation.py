@@ -30,6 +30,9 @@ class FakeEvents:
     def observes(self, _root: str) -> bool:
         return True
 
+    def leads_elsewhere(self, _root: str) -> bool:
+        return False
+
     def is_swamped(self, _root: str) -> bool:
         return False
 
@@ -49,7 +52,7 @@ def test_folders_that_are_not_watched_make_it_begin_anew_ever_more_rarely(
     clock, events, said = Clock(monkeypatch), FakeEvents(), list[str]()
     conditions = Conditions(said.append, said.append)
     places = Places([str(tmp_path)], {})
-    places.accept(str(tmp_path))
+    places.accept(str(tmp_path), places.identity(str(tmp_path)))
     looked_after = Observation(
         [str(tmp_path)], cast(Events, events), places, conditions, without_events=False
     )

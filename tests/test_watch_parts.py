@@ -223,7 +223,7 @@ def test_W6_a_place_is_known_again_and_another_in_its_place_is_noticed(tmp_path:
     root.mkdir()
     places = Places([str(root)], {})
     assert places.presence(str(root)) is Presence.OTHER, "nothing is known of it yet"
-    places.accept(str(root))
+    places.accept(str(root), places.identity(str(root)))
     assert places.presence(str(root)) is Presence.SAME
     again = Places([str(root)], places.identities)
     assert again.presence(str(root)) is Presence.SAME

@@ -25,6 +25,7 @@ from nsfwscan.rulings import RulingBook
 from nsfwscan.scanner import ScanOptions
 from nsfwscan.session import Workshop
 from nsfwscan.watch.changes import Change, Event
+from nsfwscan.watch.manners import Pace, When
 from nsfwscan.watch.watcher import Watcher, WatchOptions
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nsfwscan.library.cache import Library
+    from nsfwscan.results import ScanResult
 
 SCORER = Scorer(MANIFEST.fingerprint, 1)
 OPTIONS = WatchOptions(ScanOptions(jobs=2), settle_ms=150)
@@ -44,6 +46,7 @@ class Told:
         self.changes: list[Change] = []
         self.tree: dict[str, str | None] = {}
         """Each picture to the hash of its content, None where there is none."""
+        self.once_more: list[ScanResult] = []
         self.batches = 0
         self.wrong: list[str] = []
 
@@ -63,6 +66,9 @@ class Told:
             self.tree[change.path] = sha256.hex() if sha256 else None
         else:
             self.tree.pop(change.path, None)
+
+    def again(self, result: ScanResult) -> None:
+        self.once_more.append(result)
 
     def batch_done(self) -> None:
         self.batches += 1
@@ -157,6 +163,7 @@ def watching(
     library: Library | None = None,
     options: WatchOptions = OPTIONS,
     told: Told | None = None,
+    pace: Callable[[], Pace] = lambda: Pace(When.RUN, ""),
     **changed: Any,
 ) -> Iterator[Watching]:
     """Watch `roots` while the block runs. `scan_fakes.install_pool` must have been called."""
@@ -169,7 +176,7 @@ def watching(
         workshop = Workshop(MANIFEST, POLICY, engine, library, SCORER, book, warnings.append)
         watcher = Watcher(
             workshop, [str(root) for root in roots], options, told,
-            say=remarks.append, warn=warnings.append,
+            say=remarks.append, warn=warnings.append, pace=pace,
         )  # fmt: skip
         running = Watching(watcher, told)
         running.warnings, running.remarks = warnings, remarks

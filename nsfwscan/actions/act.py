@@ -99,6 +99,11 @@ class Actor:
         if rules:
             self._targets[path] = _Target(result, path, rules)  # the last look at a file counts
 
+    @property
+    def waiting(self) -> dict[str, int]:
+        """How many acts wait for `carry_out`, by the path of the picture as the scan named it."""
+        return {one.result.path: len(one.rules) for one in self._targets.values()}
+
     def carry_out(
         self, confirm: Callable[[str], bool], *, among: int | None = None
     ) -> Generator[Act]:
@@ -109,6 +114,7 @@ class Actor:
         the question, says yes. Stop iterating to stop acting: what is yielded is finished.
         """
         targets, self._targets = list(self._targets.values()), {}
+        self._real.clear()  # links may be turned before the next results come
         considered, self._considered = self._considered, 0
         foresight = Foresight(
             self._quarantines, self._rulings(), self._warn_once, again=self._again
@@ -263,6 +269,9 @@ class Actor:
 
     def _opened(self, one: _Target) -> ScoredFile | Moved:
         """Open the very file that was scored, or say why not."""
+        folder, name = os.path.split(one.result.path)
+        if os.path.join(os.path.realpath(folder or "."), name) != one.path:
+            return Moved(Outcome.LEFT, None, "a link on the way to it leads elsewhere now")
         try:
             if self._quarantines.holds(one.path):
                 return Moved(Outcome.LEFT, None, "it is in a quarantine already")

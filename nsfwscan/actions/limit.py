@@ -11,12 +11,14 @@ from nsfwscan.actions.ledger import State
 from nsfwscan.errors import NsfwscanError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from nsfwscan.actions.quarantine import Quarantines
 
 WATCHER, SCAN = "watch", "scan"
 """Who moves a picture, as the quarantine's journal has it."""
+_SLACK_S = 300.0
+"""How far ahead of the clock a move may lie: clocks are set right by a little all the time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ class Budget:
         self._quarantines = quarantines
         self._warn = warn
         self._moved: deque[float] | None = None
-        """When pictures were moved, for a limit with a window."""
+        """When pictures were moved by `_elapsed`, oldest first, for a limit with a window."""
 
     @property
     def who(self) -> str:
@@ -67,23 +69,36 @@ class Budget:
     def note(self, number: int) -> None:
         """Note that pictures were moved."""
         if self._moved is not None:
-            self._moved.extend([time.time()] * number)
+            self._moved.extend([_elapsed()] * number)
 
     def _before(self, window_s: float) -> int:
         """Return how many the watcher moved lately; after a restart the journals tell."""
+        now = _elapsed()
         if self._moved is None:
-            self._moved = deque()
-            for vault in self._quarantines.existing():
-                try:
-                    entries = vault.peek().entries.values()
-                except (OSError, NsfwscanError) as error:
-                    self._warn(f"{error}; what was moved there does not count for the limit")
-                    continue
-                self._moved.extend(
-                    one.at
-                    for one in entries
-                    if one.by == WATCHER and one.state is not State.NOT_HELD
-                )
-        now = time.time()
-        self._moved = deque(at for at in self._moved if now - window_s <= at)
+            today = time.time()
+            ages = (today - at for at in self._told())
+            # What was moved while the clock was ahead seems to come yet. It says nothing of when
+            # that was, and would count until the clock has caught up: for years, maybe.
+            recent = sorted((one for one in ages if -_SLACK_S <= one <= window_s), reverse=True)
+            self._moved = deque(now - max(age, 0.0) for age in recent)
+        while self._moved and now - self._moved[0] > window_s:
+            self._moved.popleft()
         return len(self._moved)
+
+    def _told(self) -> Iterator[float]:
+        """Yield when a watcher moved each picture, as the journals have it."""
+        for vault in self._quarantines.existing():
+            try:
+                entries = vault.peek().entries.values()
+            except (OSError, NsfwscanError) as error:
+                self._warn(f"{error}; what was moved there does not count for the limit")
+                continue
+            for one in entries:
+                if one.by == WATCHER and one.state is not State.NOT_HELD:
+                    yield one.at
+
+
+def _elapsed() -> float:
+    """Return seconds since some moment, by a clock that nobody sets and that runs in sleep."""
+    boot = getattr(time, "CLOCK_BOOTTIME", None)  # Linux; elsewhere sleep makes the day longer
+    return time.monotonic() if boot is None else time.clock_gettime(boot)

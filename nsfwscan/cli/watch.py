@@ -43,6 +43,7 @@ from nsfwscan.cli.options import (
     Threads,
     bytes_of,
 )
+from nsfwscan.cli.outlet import Outlet, ReaderStalled
 from nsfwscan.cli.paths import absolute
 from nsfwscan.cli.scan_run import Only
 from nsfwscan.cli.talk import Talk
@@ -247,6 +248,7 @@ def watch(
         nsfwscan watch --once ~/Pictures
     """
     from nsfwscan.cli.watch_run import Companions
+    from nsfwscan.watch.owed import Owed
     from nsfwscan.watch.watcher import Watcher, WatchOptions
 
     for path in paths:
@@ -309,13 +311,16 @@ def watch(
         _check(paths, workshop.library.places() if workshop.library else {})
         recorder = Recorder(workshop.manifest)
         wanted = frozenset(only or DEFAULT_ONLY[line_format])
-        lines = ChangeLines(line_format, sys.stdout.buffer, recorder, wanted)
+        outlet = Outlet(sys.stdout.buffer)
+        lines = ChangeLines(line_format, outlet, recorder, wanted)
         sink: Sink = lines
         acts: ActingSink | None = None
+        owed: Owed | None = None
         if acting is not None:
             ask = Confirm(talk, yes=False, may_ask=False, way_on=_WAY_ON)
             actor = actor_for(acting, workshop.manifest, talk)
-            sink = acts = ActingSink(lines, actor, ask, companions.beat)
+            owed = None if dry_run else Owed(locations.owed_file())
+            sink = acts = ActingSink(lines, actor, ask, companions.beat, owed)
         companions.follow(sink, workshop)
         watcher = Watcher(
             workshop,
@@ -326,14 +331,17 @@ def watch(
             warn=companions.warn,
             beat=companions.beat if acts is None else acts.beat,
             pace=Pauses(PauseOptions(on_battery=on_battery, under_load=under_load)).pace,
+            owed=owed,
         )
         if acts is not None:
             acts.watch(watcher)
         signals.watcher = watcher
+        outlet.waits = watcher.wait_for_reader
         if not once:
             companions.say(f"Watching {', '.join(paths)} with {workshop.manifest.package}.")
-        watcher.run()
-        if acts is not None and once:
+        with contextlib.suppress(ReaderStalled):  # it was told to stop; the rest is told next time
+            watcher.run()
+        if acts is not None and once and not signals.interrupted:
             acts.finish()
         if signals.reload:
             companions.reloading()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from enum import StrEnum
-from typing import TYPE_CHECKING, BinaryIO, assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from nsfwscan.cli.scan_run import Only, wants
 from nsfwscan.report.text import plain_json, readable
@@ -13,6 +13,7 @@ from nsfwscan.results import Decision, Failed, FailReason, Scanned, Skipped, Ski
 
 if TYPE_CHECKING:
     from nsfwscan.acts import Act
+    from nsfwscan.cli.outlet import Outlet
     from nsfwscan.report.record import Recorder
     from nsfwscan.results import ScanResult
     from nsfwscan.watch.changes import Change
@@ -36,18 +37,18 @@ _WHAT_WIDTH = max(len(one) for kind in (FailReason, SkipReason) for one in kind)
 
 
 class ChangeLines:
-    """Writes changes to a stream of bytes, each as soon as it is known."""
+    """Writes changes to an outlet, each as soon as it is known."""
 
     def __init__(
-        self, form: LineFormat, stream: BinaryIO, recorder: Recorder, only: frozenset[Only]
+        self, form: LineFormat, outlet: Outlet, recorder: Recorder, only: frozenset[Only]
     ) -> None:
         self._form = form
-        self._stream = stream
+        self._outlet = outlet
         self._recorder = recorder
         self._only = only
 
     def change(self, change: Change) -> None:
-        """Write one change, if it is wanted. Raises what the stream raises."""
+        """Write one change, if it is wanted. Raises what the outlet raises."""
         if not self._wants(change):
             return
         match self._form:
@@ -57,11 +58,10 @@ class ChangeLines:
                 line = self._json(change)
             case _:
                 assert_never(self._form)
-        self._stream.write(line.encode() + b"\n")
-        self._stream.flush()
+        self._outlet.write(line.encode() + b"\n")
 
     def act(self, act: Act) -> None:
-        """Write what was done about a picture. Raises what the stream raises."""
+        """Write what was done about a picture. Raises what the outlet raises."""
         match self._form:
             case LineFormat.LINES:
                 line = f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {act.action:<10}  {act.outcome:<9}  "
@@ -77,8 +77,10 @@ class ChangeLines:
                 line = plain_json(json.dumps(record, ensure_ascii=False, allow_nan=False))
             case _:
                 assert_never(self._form)
-        self._stream.write(line.encode() + b"\n")
-        self._stream.flush()
+        self._outlet.write(line.encode() + b"\n")
+
+    def again(self, result: ScanResult) -> None:
+        """Do nothing: it was told of before."""
 
     def batch_done(self) -> None:
         """Do nothing: each line stands for itself."""

@@ -20,6 +20,7 @@ from nsfwscan.watch.status import Status, StatusFile
 
 if TYPE_CHECKING:
     from nsfwscan.cli.talk import Talk
+    from nsfwscan.results import ScanResult
     from nsfwscan.session import Workshop
     from nsfwscan.watch.changes import Change, Sink
     from nsfwscan.watch.watcher import WatchState
@@ -39,7 +40,7 @@ class Companions:
         self._sink: Sink | None = None
         self._model = ""
         self._forgetful: tuple[str, ...] = ()
-        self._ready = False
+        self._ready = self._reloads = False
         self._last: Status | None = None
         self._told = ""
         self._interval_s = sd_notify.watchdog_interval_s()
@@ -49,7 +50,7 @@ class Companions:
         """Take the lock and open the log. Raises `AlreadyRunning`."""
         with contextlib.ExitStack() as stack:
             stack.enter_context(InstanceLock(locations.watch_lock()))
-            stack.callback(sd_notify.stopping)
+            stack.callback(self._stopping)
             try:
                 handler = logs.open_log(locations.log_file(), with_paths=self._with_paths)
             except NsfwscanError as error:  # a full disk is no reason not to watch
@@ -96,6 +97,11 @@ class Companions:
         if self._sink is not None:
             self._sink.change(change)
 
+    def again(self, result: ScanResult) -> None:
+        """Pass on what a picture is that was told of before."""
+        if self._sink is not None:
+            self._sink.again(result)
+
     def batch_done(self) -> None:
         """Pass on that a batch is done."""
         if self._sink is not None:
@@ -137,4 +143,10 @@ class Companions:
 
     def reloading(self) -> None:
         """Say that the watcher begins again with another configuration."""
+        self._reloads = True
         sd_notify.reloading()
+
+    def _stopping(self) -> None:
+        # A service manager that is told both would take a reload for the end.
+        if not self._reloads:
+            sd_notify.stopping()

@@ -143,9 +143,10 @@ class Database:
             try:
                 return work(self._connected())
             except sqlite3.Error as error:
-                if not self._is_damage(error):
-                    raise
-                self.set_aside(str(error))
+                if not self._is_gone():  # deleted amid the work: that is no damage
+                    if not self._is_damage(error):
+                        raise
+                    self.set_aside(str(error))
             return work(self._connected())
         except sqlite3.Error as error:
             code = _primary_code(error)
@@ -166,7 +167,15 @@ class Database:
             return not (self.read_only or _is_write_protected(self.path))
         return code not in _NOT_DAMAGE and code not in {sqlite3.SQLITE_OK, sqlite3.SQLITE_MISUSE}
 
+    def _is_gone(self) -> bool:
+        """Return True if the file that is open is not the one at its path any more."""
+        return self._connection is not None and _identity(self.path) != self._identity
+
     def _connected(self) -> sqlite3.Connection:
+        if self._is_gone():
+            # Deleted, as a cache may be, or replaced: what went on into it would be lost.
+            self._disconnect()
+            self._warn(f"the cache {self.path} was deleted; a new one is begun")
         if self._connection is None:
             if self._closed:
                 raise LibraryUnavailable(f"the cache {self.path} was closed")

@@ -113,7 +113,9 @@ class RulingBook:
         if held is None or stamp != self._stamp:
             try:
                 contents = self._whole()
-                if contents.missing and held:
+                # This program never deletes or empties the file, but a sync tool may take it away
+                # for a moment, or its disk may be unmounted.
+                if held and (contents.missing or self._is_empty()):
                     warn(
                         f"the file of people's decisions {self.path} is gone; what people decided "
                         "before goes on to hold until the next start"
@@ -126,6 +128,12 @@ class RulingBook:
                 warn(f"{error} ({error.hint}); what people decided before goes on to hold")
             self._stamp = stamp
         return held
+
+    def _is_empty(self) -> bool:
+        try:
+            return os.stat(self.path).st_size == 0
+        except OSError:
+            return True
 
     def read(self) -> Contents:
         """Return what can be read, and the lines that cannot."""

@@ -45,5 +45,8 @@ class Sink(Protocol):
     def change(self, change: Change, /) -> None:
         """Take one change. The library may learn of it up to a second later."""
 
+    def again(self, result: ScanResult, /) -> None:
+        """Take what a picture is that was told of before and about which an act may be owed."""
+
     def batch_done(self) -> None:
         """Do what is better done for many changes at once; the library knows them by now."""

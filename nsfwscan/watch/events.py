@@ -9,6 +9,7 @@ that can fail here ends as `Hints.lost`, whereupon the watcher looks at everythi
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import socket
@@ -64,8 +65,8 @@ _OVERFLOW_LOGGER = "watchdog.observers.inotify_c"
 class Hints:
     """What to look at."""
 
-    paths: dict[str, str] = field(default_factory=dict)
-    """Each path to the root it was reported for."""
+    paths: dict[str, None] = field(default_factory=dict)
+    """Below some root, as that is spelled."""
     written: dict[str, bool] = field(default_factory=dict)
     """Files that were written to: True while the program that did so has not closed them."""
     lost: str = ""
@@ -88,6 +89,8 @@ class Events:
         self._bell.setblocking(False)
         self._rung = False
         self._observers: dict[str, BaseObserver] = {}
+        self._real: dict[str, str] = {}
+        """Where each of them leads."""
         self._overflows = _OverflowHandler(self)
         logger = logging.getLogger(_OVERFLOW_LOGGER)
         logger.addHandler(self._overflows)
@@ -102,22 +105,33 @@ class Events:
         self.forget(root)
         # It warns of folders that it came to twice, which happens when they move while it walks.
         warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"watchdog\.")
-        observer = Observer()
+        observer: BaseObserver | None = None
         try:
+            observer = Observer()
             # An observer does not follow a link, not even the one it is given.
             real = os.path.realpath(root)
             observer.schedule(
                 _Handler(self, root, real, self._wants), real, recursive=True, event_filter=_WANTED
             )
             observer.start()
-        except OSError as error:  # gone, forbidden, or no more watches or instances
+        except OSError as error:  # gone, forbidden, or no more watches, instances or descriptors
             _end(observer)
+            if error.errno == errno.EMFILE:  # "Too many open files", of which nobody has opened any
+                return "other programs, or this one, use all the system allows (inotify instances)"
             return error.strerror or str(error)
-        self._observers[root] = observer
+        except RuntimeError as error:  # no thread can be started
+            _end(observer)
+            return str(error)
+        self._observers[root], self._real[root] = observer, real
         return ""
+
+    def leads_elsewhere(self, root: str) -> bool:
+        """Return True if `root` is observed and is, or lies below, a link that was turned since."""
+        return root in self._real and os.path.realpath(root) != self._real[root]
 
     def forget(self, root: str) -> None:
         """Observe `root` no longer."""
+        self._real.pop(root, None)
         observer = self._observers.pop(root, None)
         if observer is not None:
             _end(observer)
@@ -176,13 +190,13 @@ class Events:
             self._hints = Hints(lost=why)
         self.wake()
 
-    def add(self, root: str, path: str, *, writing: bool | None = None) -> None:
+    def add(self, path: str, *, writing: bool | None = None) -> None:
         """Add a hint. `writing` tells that the file was written to, and is still open or not."""
         with self._lock:
             hints = self._hints
             if hints.lost:
                 return
-            hints.paths[path] = root
+            hints.paths[path] = None
             if writing is not None:
                 hints.written[path] = writing
             if len(hints.paths) > _MOST_HINTS:
@@ -216,7 +230,7 @@ class _Handler(FileSystemEventHandler):
     def _add(self, path: str, writing: bool | None) -> None:
         if self._root != self._real and path.startswith(self._real):
             path = self._root + path[len(self._real) :]
-        self._events.add(self._root, path, writing=writing)
+        self._events.add(path, writing=writing)
 
 
 class _OverflowHandler(logging.Handler):
@@ -232,7 +246,9 @@ class _OverflowHandler(logging.Handler):
             self._events.lose("the system's queue of changes overflowed")
 
 
-def _end(observer: BaseObserver) -> None:
+def _end(observer: BaseObserver | None) -> None:
+    if observer is None:
+        return
     if observer.is_alive():
         observer.stop()
         observer.join()

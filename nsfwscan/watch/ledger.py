@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nsfwscan.watch.conditions import Conditions
     from nsfwscan.watch.inventory import Inventory
 
-_NEVER = FileKey(0, 0, 0, 0)
+NEVER = FileKey(0, 0, 0, 0)
 """No file looks like this: a file located with it is read again by all who come across it."""
 _LOCATE_S = 1.0
 """How much of what was told `kill -9` may take away; each time costs an fsync."""
@@ -83,14 +83,14 @@ class Ledger:
 
     def note_young(self, path: str, sha256: bytes) -> None:
         """Let what was told of a file be located soon, without the key it has now."""
-        self._young.append(FileRow(path, _NEVER, sha256))
+        self._young.append(FileRow(path, NEVER, sha256))
 
     def withhold(self, path: str, told: bytes | None) -> None:
         """Let the library know no more of a file than was `told`; its scan located what was not."""
         if told is None:
             self.forget(path)
         else:
-            self._untold.append(FileRow(path, _NEVER, told))
+            self._untold.append(FileRow(path, NEVER, told))
 
     def begin_batch(self) -> None:
         """Try the library again: a scan begins."""
@@ -167,6 +167,6 @@ class Ledger:
 
     def close(self, for_s: float) -> None:
         """Leave the library as a scan would, within about so many seconds."""
-        self._locate_young()
+        self.end_batch()
         self.forget_gone()
         self.arrange(for_s)

@@ -108,6 +108,8 @@ class Observation:
         remounted = self._places.look()
         for root in self._roots:
             yield from self._check_root(root, remounted=remounted, may_change=may_change)
+            if may_change and root not in self.away:
+                yield from self._check_inside(root)
         if remounted:
             yield "something was mounted or unmounted"
         if now >= self._doubt_at + _DOUBT_S + walk_s / _DOUBT_SHARE:
@@ -127,6 +129,9 @@ class Observation:
         elif presence is Presence.OTHER and may_change:
             self._observe(root)
             yield f"{root} is another folder now"
+        elif self._events.leads_elsewhere(root):
+            self._observe(root)
+            yield f"{root} leads elsewhere now"
         elif remounted:
             self._observe(root)
         elif self._events.is_swamped(root):
@@ -137,6 +142,12 @@ class Observation:
             yield "the observer had ended"
         elif root not in self._observed and time.monotonic() >= self._observe_again_at:
             self._observe(root)
+
+    def _check_inside(self, root: str) -> Iterator[str]:
+        """Find folders that are used without the disk that was mounted there."""
+        for place in self._places.inner(root):
+            if self._places.presence(place) is Presence.OTHER:
+                yield f"{place} is another folder now"
 
     def _observe_anew(self) -> str:
         """Begin to observe anew, a while after hints came into doubt; return why.

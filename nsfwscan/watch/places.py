@@ -71,15 +71,21 @@ class Places:
         if now == before:
             return Presence.SAME
         was_mounted = before is not None and before.startswith(_MOUNTED)
-        if was_mounted and not now.startswith(_MOUNTED):
+        if was_mounted and not now.startswith(_MOUNTED) and _is_empty(place):
             return Presence.AWAY
         return Presence.OTHER
 
-    def accept(self, place: str) -> None:
-        """Let what is at `place` now be what is expected there."""
-        now = self._identity(place)
-        if now:
-            self._identities[place] = now
+    def identity(self, place: str) -> str:
+        """Return what tells what is at `place` now from all else; empty when nothing is there."""
+        return self._identity(place)
+
+    def accept(self, place: str, identity: str) -> None:
+        """Let what was at `place` be what is expected there.
+
+        `identity` is that of the moment when it was looked at: it may have changed meanwhile.
+        """
+        if identity:
+            self._identities[place] = identity
 
     def inner(self, root: str) -> list[str]:
         """Return the places below `root` at which file systems are mounted, or were."""
@@ -126,6 +132,15 @@ class Places:
         volume = f"{number:x}" if number else f"device-{found.st_dev:x}"
         inode = 0 if loose and is_mount else found.st_ino
         return f"{_MOUNTED if is_mount else _FOLDER}:{volume}:{inode:x}"
+
+
+def _is_empty(folder: str) -> bool:
+    """Return True unless `folder` holds something: then it is used without the disk."""
+    try:
+        with os.scandir(folder) as entries:
+            return next(entries, None) is None
+    except OSError:
+        return True
 
 
 def is_below(path: str, folder: str) -> bool:

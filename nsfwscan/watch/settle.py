@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -27,9 +28,19 @@ WRITING_S = 20.0
 """How long a file that is open for writing must have stood still. Its writer closes it when it
 ends, so this is for those that keep what they have written open."""
 
+MOST_UNSETTLED_S = 30.0
+"""A file that keeps changing, and that no program holds open, is looked at this often all the same:
+a picture of a camera that is replaced every second never stands still."""
+
 _RETRY_S = (2.0, 5.0, 15.0, 60.0)
 _FRESH_S = 600.0
 """A file that did not change for longer than this is not being written any more."""
+_OF_THE_MOMENT = frozenset(
+    {FailReason.DECODER_CRASHED, FailReason.DECODER_MEMORY, FailReason.DECODER_TIMEOUT}
+)
+"""Those of which the file may be innocent: somebody killed or stopped a process, memory was low."""
+_TRIES_OF_OLD = 2
+_QUEUE_SLACK = 64
 _HOPE = frozenset(
     {FailReason.TRUNCATED, FailReason.CORRUPT, FailReason.EMPTY, FailReason.UNRECOGNISED}
     | {FailReason.CHANGED, FailReason.UNREADABLE}
@@ -43,7 +54,10 @@ def retry_delay_s(reason: FailReason, age_s: float, tries: int) -> float | None:
 
     `age_s` is how long it has stood still, `tries` how often it has failed before.
     """
-    if reason not in _HOPE or age_s > _FRESH_S or tries >= len(_RETRY_S):
+    old = age_s > _FRESH_S
+    if reason not in _HOPE or (old and reason not in _OF_THE_MOMENT):
+        return None
+    if tries >= (_TRIES_OF_OLD if old else len(_RETRY_S)):
         return None
     return _RETRY_S[tries]
 
@@ -67,11 +81,20 @@ class Waiting:
     """How often it has failed, or was too young to be trusted, with this key."""
     writing: bool = False
     """A program holds it open and has written to it."""
+    since: float = math.inf
+    """By `time.monotonic`: since when it has been changing without a look."""
+
+    def is_overdue(self, now: float) -> bool:
+        """Return True if the file has to be looked at, whether it stands still or not."""
+        return now - self.since >= MOST_UNSETTLED_S and not self.writing
 
 
 @dataclass(slots=True)
 class Settling:
-    """The files that wait, by path."""
+    """The files that wait, by path.
+
+    The queue holds at most twice as many entries as files wait, and some more.
+    """
 
     settle_s: float
     _waiting: dict[str, Waiting] = field(default_factory=dict)
@@ -92,15 +115,24 @@ class Settling:
         """Yield the paths that have no verdict as they are now."""
         return (path for path, waiting in self._waiting.items() if not waiting.silent)
 
-    def note(self, path: str, key: bytes, now: float, still_s: float) -> None:
-        """Take a file that was seen with `key` and has stood still for `still_s` already."""
+    def note(
+        self, path: str, key: bytes, now: float, still_s: float, since: float = math.inf
+    ) -> None:
+        """Take a file that was seen with `key` and has stood still for `still_s` already.
+
+        `since` is when it was seen first, if it has been taken out meanwhile.
+        """
         before = self._waiting.get(path)
         if before is not None and before.key == key and not before.silent:
             return
         writing = before is not None and before.writing
         needed_s = WRITING_S if writing else self.settle_s
         due = now + min(max(needed_s - still_s, 0.0), needed_s)
-        self._put(path, Waiting(key, due, writing=writing))
+        before_s = before.since if before is not None and not before.silent else math.inf
+        since = min(since, before_s, now)
+        if not writing:
+            due = min(due, max(since + MOST_UNSETTLED_S, now))
+        self._put(path, Waiting(key, due, writing=writing, since=since))
 
     def later(self, path: str, waiting: Waiting) -> None:
         """Look at a file again when `waiting` says."""
@@ -110,17 +142,19 @@ class Settling:
         """Take note that a program wrote to the file at `path` and has not closed it."""
         waiting = self._waiting.get(path)
         if waiting is None:
-            self._put(path, Waiting(b"", now + WRITING_S, writing=True))
+            self._put(path, Waiting(b"", now + WRITING_S, writing=True, since=now))
         else:
             waiting.writing = True
             waiting.due = now + WRITING_S
+            waiting.since = min(waiting.since, now)
 
     def closed(self, path: str, now: float) -> None:
         """Take note that the program that wrote to the file at `path` closed it."""
         waiting = self._waiting.get(path)
         if waiting is not None and waiting.writing:
             waiting.writing = False
-            waiting.due = min(waiting.due, now + self.settle_s)
+            since = min(waiting.since, now)
+            waiting.due = min(waiting.due, now + self.settle_s, max(since + MOST_UNSETTLED_S, now))
             self._put(path, waiting)
 
     def drop(self, path: str) -> None:
@@ -150,3 +184,6 @@ class Settling:
     def _put(self, path: str, waiting: Waiting) -> None:
         self._waiting[path] = waiting
         heapq.heappush(self._queue, (waiting.due, next(self._serial), path))
+        if len(self._queue) > 2 * len(self._waiting) + _QUEUE_SLACK:
+            self._queue = [(one.due, next(self._serial), at) for at, one in self._waiting.items()]
+            heapq.heapify(self._queue)

@@ -15,6 +15,8 @@ file systems or the clock changed, and every hour in any case; whatever the hint
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import logging
 import math
 import os
@@ -22,6 +24,7 @@ import random
 import stat
 import time
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple, assert_never
 
 from nsfwscan.errors import ModelError, NsfwscanError
@@ -51,8 +54,9 @@ from nsfwscan.watch.changes import Change, Event, Sink
 from nsfwscan.watch.conditions import Conditions
 from nsfwscan.watch.events import Events
 from nsfwscan.watch.inventory import NO_DIGEST, NO_PICTURE, Entry, Inventory
-from nsfwscan.watch.ledger import Ledger
+from nsfwscan.watch.ledger import NEVER, Ledger
 from nsfwscan.watch.manners import Pace, When
+from nsfwscan.watch.names import Names
 from nsfwscan.watch.observation import CHECK_S, Observation
 from nsfwscan.watch.places import Places, Presence, is_below
 from nsfwscan.watch.settle import UNFINISHED, Settling, Waiting, is_unfinished, retry_delay_s
@@ -62,6 +66,7 @@ if TYPE_CHECKING:
 
     from nsfwscan.scanner import ScanOptions
     from nsfwscan.session import Workshop
+    from nsfwscan.watch.owed import Owed
 
 _log = logging.getLogger(__name__)
 _IN_TIME = "the schedule"
@@ -135,6 +140,17 @@ class WatchState(NamedTuple):
     loaded: bool
 
 
+class _Judged(Enum):
+    """What became of the result of a scan."""
+
+    TOLD = "told"
+    """Or nobody needs to be told."""
+    SAME = "same"
+    """It is the very content that was told of before."""
+    LATER = "later"
+    """It is of no use: the file will be looked at again."""
+
+
 class _Look(NamedTuple):
     """A settled file that is to be scanned."""
 
@@ -142,6 +158,8 @@ class _Look(NamedTuple):
     loose: int
     silent: bool
     tries: int
+    overdue: bool = False
+    """It goes on changing: what is found is believed although it may hold something else now."""
 
 
 @dataclass(slots=True)
@@ -152,8 +170,8 @@ class _Walk:
     began: float
     listings: Iterator[Listing]
     roots: tuple[str, ...]
-    strange: frozenset[str]
-    """Places where something else was than before: nothing is said to be gone there."""
+    strange: dict[str, str]
+    """Places where something else was than before, and what: nothing is said to be gone there."""
     visited: set[str] = field(default_factory=set)
     closed: list[str] = field(default_factory=list)
     """Folders that cannot be listed: nobody knows what is below them."""
@@ -174,11 +192,12 @@ class Watcher:
         warn: Callable[[str], None],
         beat: Callable[[WatchState], None] = lambda _state: None,
         pace: Callable[[], Pace] = lambda: Pace(When.RUN, ""),
+        owed: Owed | None = None,
     ) -> None:
         """Prepare; nothing is read or started yet.
 
         `beat` is called every second or two, also in the middle of work; `pace` tells whether
-        pictures may be scored now.
+        pictures may be scored now. `owed` is kept for a sink that acts.
         """
         self._workshop = workshop
         self._options = options
@@ -195,6 +214,10 @@ class Watcher:
         self._absent = Absent(options.settle_ms / 1000 + _ABSENCE_S)
         self._conditions = Conditions(say, warn)
         self._ledger = Ledger(workshop, self._conditions)
+        self._owed = owed
+        if owed is not None:
+            owed.problem = functools.partial(self._conditions.note, "owed")
+        self._names = Names(self._roots)
         self._places = Places(self._roots, self._ledger.places())
         self._observation = Observation(
             self._roots, self._events, self._places, self._conditions, without_events=options.poll
@@ -231,9 +254,20 @@ class Watcher:
         self._workshop.engine.abandon()
 
     @property
+    def stopping(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stopping
+
+    @property
     def is_busy(self) -> bool:
         """Whether pictures are being looked at, or wait for it."""
         return self._walk is not None or bool(self._ready) or self._is_scanning
+
+    def wait_for_reader(self, reason: str) -> bool:
+        """Go on saying how it is while the reader of the output takes nothing; True to give up."""
+        self._conditions.note("output", reason)
+        self._report()
+        return self._stopping
 
     # The loop
 
@@ -260,10 +294,22 @@ class Watcher:
     def _begin(self) -> None:
         for root in self._roots:
             if self._places.presence(root) is not Presence.OTHER:
-                self._ledger.load(self._inventory, root)  # else the reconcile does
+                self._load(root)  # else the reconcile does
         self._observation.begin()
         self._wanted["the start"] = None
         self._schedule()
+
+    def _load(self, place: str) -> None:
+        """Begin with what the library knows at and below `place`; look again at what is owed."""
+        self._ledger.load(self._inventory, place)
+        if self._owed is None:
+            return
+        for path, told in self._owed.below(place).items():
+            entry = self._inventory.get(path)
+            if told:  # another content, which a scan found, may never have been told
+                self._inventory.put(path, Entry(NEVER.pack(), told, math.nan))
+            elif entry is not None:
+                self._inventory.put(path, entry._replace(key=NEVER.pack()))
 
     def _turn(self) -> None:
         now = time.monotonic()
@@ -295,9 +341,11 @@ class Watcher:
             return
         now = time.monotonic()
         when = [self._observation.checked_at + CHECK_S, self._next_reconcile, self._next_poll]
-        when += [due for due in (self._settling.next_due(), self._absent.next_due()) if due]
+        when += filter(None, [self._settling.next_due()])
         if self._ready:
             when.append(self._not_before)
+        if self._walk is None or not self._walk.strange:  # else the reconcile decides
+            when += filter(None, [self._absent.next_due()])
         seconds = min(when) - now
         if seconds > 0 and not self._stopping:
             self._events.wait(seconds)
@@ -308,18 +356,22 @@ class Watcher:
 
     # Looking
 
-    def _take_hints(self, paths: dict[str, str], written: dict[str, bool]) -> None:
+    def _take_hints(self, reported: Iterable[str], written: dict[str, bool]) -> None:
         now = time.monotonic()
         for path, writing in written.items():
             if writing:
-                self._settling.written(path, now)
+                self._settling.written(self._names.usual(path), now)
             else:
-                self._settling.closed(path, now)
+                self._settling.closed(self._names.usual(path), now)
+        paths: list[str] = []
         by_root: dict[str, dict[str, set[str]]] = {}
-        for path, root in paths.items():
-            if path != root and root not in self._observation.away:
-                folder, name = os.path.split(path)
-                by_root.setdefault(root, {}).setdefault(folder, set()).add(name)
+        for path in {self._names.usual(path) for path in reported}:
+            roots = [one for one in self._names.holding(path) if one not in self._observation.away]
+            paths += [path] if roots else []
+            for root in roots:  # each by its own rules: what one passes over another may want
+                if path != root:
+                    folder, name = os.path.split(path)
+                    by_root.setdefault(root, {}).setdefault(folder, set()).add(name)
         for root, wanted in by_root.items():
             if not all(map(os.path.isdir, wanted)):
                 self._observation.doubt(now)  # deleted; or moved, and watched by its old name
@@ -328,8 +380,7 @@ class Watcher:
                 self._report()
         # Folders before what they held: of a tree that is gone, the first takes all along.
         for path in sorted(paths):
-            if paths[path] not in self._observation.away:
-                self._miss(path)
+            self._miss(path)
 
     def _take(self, listing: Listing) -> None:
         """Compare one folder, or some names of it, with what is known."""
@@ -351,8 +402,13 @@ class Watcher:
                 if name not in here:
                     self._miss(join(folder, name), listed=True)
 
-    def _see(self, path: str, name: str, key: bytes, *, loose: int) -> None:
-        """Take a file as it is now; find out whether that is news."""
+    def _see(
+        self, path: str, name: str, key: bytes, *, loose: int, since: float = math.inf
+    ) -> None:
+        """Take a file as it is now; find out whether that is news.
+
+        `since` is when it was seen to change, if it has been changing since.
+        """
         self._absent.drop(path)
         if is_unfinished(name):
             return
@@ -363,7 +419,11 @@ class Watcher:
                 self._settling.drop(path)
             return
         if path in self._ready:
-            if self._ready[path].key == key:
+            look = self._ready[path]
+            if look.key == key:
+                return
+            if look.overdue:
+                self._ready[path] = look._replace(key=key)
                 return
             del self._ready[path]
         still_s = 0.0 if loose else _still_s(key)
@@ -371,7 +431,7 @@ class Watcher:
         if still_s >= self._settling.settle_s and before is None:
             self._ready[path] = _Look(key, loose, silent=False, tries=0)
         else:
-            self._settling.note(path, key, time.monotonic(), still_s)
+            self._settling.note(path, key, time.monotonic(), still_s, since)
 
     def _skip(self, skipped: Skipped) -> None:
         """Take note of what will not be opened: a picture that became a link, say."""
@@ -418,18 +478,18 @@ class Watcher:
         why = ", ".join(self._wanted)
         self._wanted.clear()
         self._places.look()
-        present, strange = [], set[str]()
+        present, strange = [], dict[str, str]()
         for root in self._roots:
             for place in (root, *self._places.inner(root)):
                 presence = self._places.presence(place)
                 if presence is Presence.OTHER:
-                    strange.add(place)
+                    strange[place] = self._places.identity(place)
                     self._inventory.forget_below(place)
-                    self._ledger.load(self._inventory, place)
+                    self._load(place)
                 if place == root and presence is not Presence.AWAY:
                     present.append(root)
         listings = discover(present, self._walk_options, WalkTally())
-        self._walk = _Walk(why, time.monotonic(), listings, tuple(present), frozenset(strange))
+        self._walk = _Walk(why, time.monotonic(), listings, tuple(present), strange)
 
     def _walk_on(self) -> None:
         """Go on with a reconcile for a moment."""
@@ -450,6 +510,11 @@ class Watcher:
 
     def _end_walk(self, walk: _Walk) -> None:
         self._walk = None
+        self._names.look(walk.visited)
+        for alias in self._names.aliases:  # an earlier run may have known it by that name
+            for path in self._absent.below(alias):
+                self._absent.drop(path)
+            self._inventory.forget_below(alias)
         for root in walk.roots:
             for folder in list(self._inventory.folders_below(root)):
                 if folder in walk.visited or any(is_below(folder, one) for one in walk.closed):
@@ -459,8 +524,10 @@ class Watcher:
             for folder in [one for one in self._inventory.inodes if is_below(one, root)]:
                 if folder not in walk.visited and not os.path.isdir(folder):
                     del self._inventory.inodes[folder]
-        for place in walk.strange:
-            self._places.accept(place)
+        if self._owed is not None:
+            self._owed.done(self._lost(walk, self._owed))
+        for place, identity in walk.strange.items():
+            self._places.accept(place, identity)
             for path in self._absent.below(place):
                 self._absent.drop(path)
                 self._inventory.drop(path)  # and the library remembers it
@@ -477,6 +544,16 @@ class Watcher:
         self._conditions.note("closed", reason)
         self._count_watches()
         self._schedule()
+
+    def _lost(self, walk: _Walk, owed: Owed) -> Iterator[str]:
+        """Yield what is owed and was neither found by a reconcile nor is known to the library."""
+        unseen = (*walk.closed, *walk.strange)
+        for root in walk.roots:
+            for path in owed.below(root):
+                known = self._inventory.get(path) or path in self._ready or path in self._settling
+                hidden = any(is_below(path, one) for one in unseen)
+                if not (known or hidden or _is_there(path)):
+                    yield path
 
     def _schedule(self) -> None:
         now = time.monotonic()
@@ -499,8 +576,8 @@ class Watcher:
         by_root: dict[str, dict[str, list[str]]] = {}
         for path in due:
             folder, name = os.path.split(path)
-            by_root.setdefault(self._root_of(path), {}).setdefault(folder, []).append(name)
-        by_root.pop("", None)
+            for root in self._names.holding(path):
+                by_root.setdefault(root, {}).setdefault(folder, []).append(name)
         for root, wanted in by_root.items():
             for listing in discover_some(root, wanted, self._walk_options):
                 if not listing.partial:
@@ -511,12 +588,17 @@ class Watcher:
                         self._skip(passed)
                 for name, key in zip(listing.names, listing.keys, strict=True):
                     path = join(listing.folder, name)
-                    waiting = due.pop(path)
-                    if waiting.key == key:
-                        look = _Look(key, listing.loose, waiting.silent, waiting.tries)
-                        self._ready[path] = look
+                    waiting = due.pop(path, None)
+                    if waiting is None:  # another root had it
+                        continue
+                    same, overdue = waiting.key == key, waiting.is_overdue(now)
+                    if same or overdue:
+                        silent = waiting.silent and same
+                        look = _Look(key, listing.loose, silent, waiting.tries)
+                        self._ready[path] = look._replace(overdue=overdue and not same)
                     else:
-                        self._see(path, name, key, loose=listing.loose)
+                        since = waiting.since
+                        self._see(path, name, key, loose=listing.loose, since=since)
         for path in due:
             self._miss(path)
 
@@ -546,19 +628,24 @@ class Watcher:
         began, began_wall = time.monotonic(), time.time_ns()
         self._not_before = began + _BATCH_GAP_S
         left = dict(batch)
+        settled: list[str] = []
         self._ledger.begin_batch()
+        owed_before = self._owed_before(batch)
         try:
             scanner = self._workshop.scanner(options, self._ledger.failed)
             self._scanner_stop = scanner.stop
             if self._stopping:
                 scanner.stop()
             self._is_scanning = True
-            for result in scanner.scan_listings(_listings(batch)):
-                look = left.pop(result.path, None)
-                if look is not None:
-                    self._judge(look, result, began_wall)
-                self._ledger.locate_in_time()
-                self._report()
+            with contextlib.closing(scanner.scan_listings(_listings(batch))) as results:
+                for result in results:
+                    look = left.get(result.path)
+                    if look is not None:
+                        if self._take_result(look, result, began_wall, owed_before):
+                            settled.append(result.path)
+                        del left[result.path]
+                    self._ledger.locate_in_time()
+                    self._report()
             self._ledger.end_batch()  # not before: only now the scan has saved all of its own
         except ModelError:
             if not self._scanned:
@@ -566,12 +653,17 @@ class Watcher:
             self._cannot_score(left, "the model cannot be loaded")
         except NsfwscanError as error:
             self._cannot_score(left, str(error))
+        except BaseException:  # of the sink: what was not told must not be known
+            for path in left:
+                self._withhold(path)
+            raise
         else:
             self._conditions.note("score", "")
             self._ledger.note_works()
             if not self._stopping:
                 for path in left:
                     self._miss(path)
+                settled += [path for path in left if path not in self._absent]
         finally:
             self._scanner_stop = lambda: None
             self._is_scanning = False
@@ -580,8 +672,26 @@ class Watcher:
         self._ledger.note_changed(map(os.path.dirname, batch))
         self._ledger.forget_gone()
         self._sink.batch_done()
+        if self._owed is not None:
+            self._owed.end(settled)
 
-    def _judge(self, look: _Look, result: ScanResult, began_ns: int) -> None:
+    def _take_result(
+        self, look: _Look, result: ScanResult, began_ns: int, owed: frozenset[str]
+    ) -> bool:
+        """Tell what a scan found out of one file; return False if it has to be looked at again."""
+        judged = self._judge(look, result, began_ns)
+        if judged is _Judged.SAME and result.path in owed:
+            self._sink.again(result)
+        return judged is not _Judged.LATER
+
+    def _owed_before(self, batch: Iterable[str]) -> frozenset[str]:
+        """Owe a batch to whoever watches next, in case it is cut short; return what was owed."""
+        if self._owed is None:
+            return frozenset()
+        known = ((path, self._inventory.get(path)) for path in batch)
+        return self._owed.begin({path: one.sha256 if one else b"" for path, one in known})
+
+    def _judge(self, look: _Look, result: ScanResult, began_ns: int) -> _Judged:
         """Make what a scan found out of one file into a change, if it is one."""
         path = result.path
         now = time.monotonic()
@@ -590,15 +700,16 @@ class Watcher:
         except OSError:
             self._withhold(path)
             self._miss(path)
-            return
+            return _Judged.LATER if path in self._absent else _Judged.TOLD
         key = stamped(pack_key(found), look.loose) if look.loose else pack_key(found)
-        if key != look.key:  # it changed meanwhile: what was found out is of no use
-            self._withhold(path)
+        if key != look.key:
             self._settling.note(path, key, now, 0.0 if look.loose else _still_s(key))
-            return
+            if not (look.overdue and isinstance(result, Scanned)):
+                self._withhold(path)  # what was found out is of no use
+                return _Judged.LATER
         if isinstance(result, Failed) and self._hopes(look, result):
             self._withhold(path)
-            return
+            return _Judged.LATER
         young_s = _TRUSTED_S - _still_s(key, began_ns)
         if 0 < young_s < 2 * _TRUSTED_S and look.tries < _MOST_SILENT_LOOKS:
             tries = look.tries + 1 if look.silent else 0
@@ -608,16 +719,17 @@ class Watcher:
             self._inventory.put(path, Entry(key, NO_PICTURE, math.nan))
             if before is not None and before.sha256 != NO_PICTURE:
                 self._sink.change(Change(Event.CHANGED, path, result))
-            return
+            return _Judged.TOLD
         if before is not None and before.sha256 == NO_PICTURE:
             before = None
         sha256 = result.sha256 or NO_DIGEST
         if young_s > 0 and not look.silent and result.sha256:
             self._ledger.note_young(path, result.sha256)
         unsafe = result.scores.unsafe if isinstance(result, Scanned) else math.nan
-        self._inventory.put(path, Entry(key, sha256, unsafe))
+        entry = Entry(key, sha256, unsafe)
         if before is not None and before.sha256 == sha256:
-            return
+            self._inventory.put(path, entry)
+            return _Judged.SAME
         if found.st_nlink > 1:
             # The system tells of one name only, and others may be ours, too.
             self._next_poll = min(self._next_poll, now + self._poll_s)
@@ -633,6 +745,8 @@ class Watcher:
             self._count(result)
             event = Event.NEW if before is None else Event.CHANGED
         self._sink.change(Change(event, path, result, came_from))
+        self._inventory.put(path, entry)  # not before: the sink may fail
+        return _Judged.TOLD
 
     def _may_be_from(self, earlier: str, since: float, look: _Look) -> bool:
         """Return True if the file `look` is about may be the one that was at `earlier`.
@@ -714,9 +828,9 @@ class Watcher:
             if not (presence[place] and listable[folder]):
                 continue  # the next reconcile will look again
             decision = self._decide(entry)
-            self._drop(path)
             sha256 = None if entry.sha256 == NO_DIGEST else entry.sha256
             self._sink.change(Change(Event.GONE, path, None, sha256=sha256, decision=decision))
+            self._drop(path)
 
     def _decide(self, entry: Entry) -> Decision | None:
         ruled = self._workshop.rulings().by_content(entry.sha256)
@@ -728,6 +842,8 @@ class Watcher:
         self._inventory.drop(path)
         self._absent.drop(path)
         self._ledger.forget(path)
+        if self._owed is not None:
+            self._owed.done([path])
 
     # How it is
 
@@ -785,7 +901,7 @@ class Watcher:
 
     def _is_complete(self) -> bool:
         """Return True once there was a first look at everything, and what it found is scanned."""
-        if self._reconciled_at is not None and self._walk is None and not self._ready:
+        if self._reconciled_at is not None and not self.is_busy:
             self._complete = True
         return self._complete
 
@@ -821,9 +937,6 @@ class Watcher:
             if engine.loaded:
                 engine.unload()
             self._ledger.arrange(_SLICE_S)
-
-    def _root_of(self, path: str) -> str:
-        return max((one for one in self._roots if is_below(path, one)), key=len, default="")
 
 
 def _still_s(key: bytes, now_ns: int | None = None) -> float:
