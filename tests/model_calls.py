@@ -8,6 +8,7 @@ before or after any of them, or let one fail.
 from __future__ import annotations
 
 import fcntl
+import importlib
 import io
 import os
 import signal
@@ -66,6 +67,8 @@ def prepare() -> None:
 
 def warm_up(*commands: Sequence[str | Path]) -> None:
     """Run commands here, so that no child has to import what they need."""
+    for name in ("console", "markup", "progress", "table"):  # depends on what is to be printed
+        importlib.import_module(f"rich.{name}")
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         for arguments in commands:
             main([os.fspath(one) for one in arguments])
