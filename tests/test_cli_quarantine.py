@@ -369,3 +369,26 @@ def test_watch_acts_on_what_comes(call: Call, pictures: Path, tmp_path: Path) ->
     done = call("watch", "--once", "-a", "quarantine", pictures)
     assert "restored from quarantine before" in done.out, done.err
     assert (pictures / "red.png").exists()
+
+
+def test_what_is_denied_once_more_after_it_was_restored_is_moved_again(
+    call: Call, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = next((pictures / "more").iterdir())
+
+    def scanned() -> bool:
+        call("scan", "--action", "quarantine", path)
+        return not path.exists()
+
+    assert call("deny", path).code == 0
+    assert scanned()
+    assert call("quarantine", "restore", "--all").code == 0
+    assert not scanned()
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 5)
+    assert call("deny", path).out == "1 picture denied.\n"
+    assert scanned()
+    assert call("quarantine", "restore", "--all").code == 0
+    assert not scanned()
+    assert call("allow", path).out == "1 picture allowed; 1 of them had been denied before.\n"
+    assert not scanned()

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated
 
 import typer
@@ -20,7 +20,7 @@ from nsfwscan.cli.options import Quiet
 from nsfwscan.cli.paths import absolute
 from nsfwscan.cli.tables import print_table
 from nsfwscan.cli.talk import Talk
-from nsfwscan.errors import UsageError
+from nsfwscan.errors import NsfwscanError, UsageError
 from nsfwscan.images.discover import check_roots, printable
 from nsfwscan.report.text import count, plain_json, readable
 from nsfwscan.results import Ruling
@@ -125,7 +125,7 @@ def _decide(
     found = list(pictures(paths))
     if len(found) > _ASK_ABOVE and not yes:
         _ask(f"Decide that {count(len(found), 'picture')} are {ruling}?")
-    decided = decide(_book(), found, ruling, within=within)
+    decided = decide(_book(), found, ruling, within=within, undone=_restored_since(talk))
     for failed in decided.failed:
         why = f" ({failed.detail})" if failed.detail else ""
         talk.warn(f"nothing is decided about {failed.path}: {failed.reason}{why}")
@@ -149,6 +149,24 @@ def _decide(
     if refused:
         raise typer.Exit(COULD_NOT)
     raise typer.Exit(NO_VERDICT if decided.failed else OK)
+
+
+def _restored_since(talk: Talk) -> Callable[[Ruled], bool]:
+    """Return what tells whether a picture was restored from quarantine after it was denied."""
+    from nsfwscan.actions.last_word import Said, word_of
+    from nsfwscan.actions.quarantine import Quarantines
+
+    restored: dict[str, float] = {}
+    for vault in Quarantines(None, talk.warn).everywhere():
+        try:
+            words = vault.peek().words
+        except NsfwscanError as error:
+            talk.warn(str(error))
+            continue
+        for sha256, word in words.items():
+            if word.said is Said.RESTORED:
+                restored[sha256] = max(word.at, restored.get(sha256, word.at))
+    return lambda held: restored.get(held.sha256.hex(), 0.0) > word_of(held).at
 
 
 def _tell_turned(turned: Sequence[Ruled], ruling: Ruling, talk: Talk) -> None:

@@ -32,7 +32,7 @@ from nsfwscan.results import Failed, Ruling
 from nsfwscan.rulings.rule import Likeness, Ruled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from nsfwscan.rulings.book import RulingBook
     from nsfwscan.rulings.rulings import Rulings
@@ -83,16 +83,23 @@ class Decided:
 
 
 def decide(
-    book: RulingBook, found: Iterable[str | Failed], ruling: Ruling, *, within: int | None
+    book: RulingBook,
+    found: Iterable[str | Failed],
+    ruling: Ruling,
+    *,
+    within: int | None,
+    undone: Callable[[Ruled], bool] = lambda _held: False,
 ) -> Decided:
     """Decide about pictures, and keep it.
+
+    `undone` returns True for a decision that something later went against, so that it is made anew.
 
     `within` is in how many bits the likeness of another picture may differ for it to be meant, too;
     None for the very content alone. Raises `RulingsError`; then nothing was decided.
     """
     before = book.load()  # first: a file that is damaged is no place to add to
     looked = look(found, near=within is not None)
-    new = _decisions(looked.seen, ruling, before, within)
+    new = _decisions(looked.seen, ruling, before, within, undone)
     book.add(new)
     held = [before.by_content(one.sha256) for one in new]
     return Decided(
@@ -152,7 +159,11 @@ def _likeness(pool: DecodePool, data: bytes) -> tuple[int, str]:
 
 
 def _decisions(
-    seen: Iterable[Seen], ruling: Ruling, before: Rulings, within: int | None
+    seen: Iterable[Seen],
+    ruling: Ruling,
+    before: Rulings,
+    within: int | None,
+    undone: Callable[[Ruled], bool],
 ) -> list[Ruled]:
     """Return the decisions that are new: one that says no more than what held before is not."""
     now = int(time.time())
@@ -162,7 +173,8 @@ def _decisions(
         if within is not None and likeness.is_comparable(one.bits):
             near = Likeness(one.bits, within)
         held = before.by_content(one.sha256)
-        if held is not None and held.ruling is ruling and near in {None, held.near}:
+        same = held is not None and held.ruling is ruling and near in {None, held.near}
+        if held is not None and same and not undone(held):
             continue
         new[one.sha256] = Ruled(one.sha256, ruling, now, printable(os.path.abspath(one.path)), near)
     return list(new.values())
