@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import quarantine_worker as worker
-from shell import Call, needs
+from shell import PROGRAM, Call, needs
 from sizes import AT_FULL_SIZE, trials
 
 from nsfwscan import locations
@@ -49,6 +49,15 @@ def test_whatever_system_call_fails_nothing_is_lost_and_the_exit_code_is_true(
 def test_interrupted_at_any_moment_nothing_is_lost(elsewhere: Path, tmp_path: Path) -> None:
     said = run(elsewhere, tmp_path, "--interrupt", str(trials(14, 200)))
     assert "0 tracebacks" in said
+
+
+def test_an_import_that_would_have_to_wait_takes_no_part_for_the_whole() -> None:
+    hear, tell = os.pipe()
+    os.set_blocking(hear, False)
+    with os.fdopen(hear) as stdin, os.fdopen(tell, "w"):  # nothing comes, and no end
+        done = subprocess.run([*PROGRAM, "rulings", "import", "-"], stdin=stdin, stderr=-1)
+    assert done.returncode == 2
+    assert b"cannot read -" in done.stderr
 
 
 @pytest.mark.parametrize("command", [["list"], ["restore", "--all"], ["delete", "--all", "-y"]])
