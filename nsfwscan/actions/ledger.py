@@ -176,8 +176,8 @@ def _is_word(record: Mapping[str, Any]) -> bool:
     return record.get("word") in _WORDS
 
 
-WATCHER = "watch"
-"""What moved a picture when nobody was there."""
+_WATCHER = "watch"
+"""As `limit.WATCHER`, which builds on this module."""
 _REMEMBERED_S = 48 * 3600.0
 """How long what a watcher moved and what is no longer held is remembered, for its limit a day."""
 
@@ -202,7 +202,7 @@ def compacted(
         elif entry.state is State.HELD:
             if record["deed"] == Deed.QUARANTINE:
                 kept.append(record)
-        elif entry.by == WATCHER and now - entry.at < _REMEMBERED_S:
+        elif entry.by == _WATCHER and now - entry.at < _REMEMBERED_S:
             kept.append(record)
     kept += [
         {"word": word.said.value, "sha256": sha256, "at": word.at}

@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nsfwscan.actions.ledger import WATCHER, State
+from nsfwscan.actions.ledger import State
 from nsfwscan.errors import NsfwscanError
 
 if TYPE_CHECKING:
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from nsfwscan.actions.quarantine import Quarantines
 
-SCAN = "scan"
-"""What moves a picture when it is no watcher, as the quarantine's journal has it."""
+WATCHER, SCAN = "watch", "scan"
+"""Who moves a picture, as the quarantine's journal has it."""
 
 
 @dataclass(frozen=True, slots=True)
