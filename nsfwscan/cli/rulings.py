@@ -298,6 +298,17 @@ def import_(
     )
 
 
+def _whole(file: int) -> bytes:
+    """Read an open file to its end. Raises OSError, also where nothing may be waited for.
+
+    There `read` of a Python stream returns a part, or None, as if that were all.
+    """
+    parts = []
+    while part := os.read(file, 1 << 20):
+        parts.append(part)
+    return b"".join(parts)
+
+
 def _lines(file: str) -> Iterable[bytes]:
     try:
         if file == "-":
@@ -309,17 +320,6 @@ def _lines(file: str) -> Iterable[bytes]:
             f"cannot read {printable(file)}: {error.strerror or error}",
             hint="give a file that `nsfwscan rulings export` printed, or - for standard input",
         ) from error
-
-
-def _whole(file: int) -> bytes:
-    """Read an open file to its end. Raises OSError, also where nothing may be waited for.
-
-    There `read` of a Python stream returns a part, or None, as if that were all.
-    """
-    parts = []
-    while part := os.read(file, 1 << 20):
-        parts.append(part)
-    return b"".join(parts)
 
 
 def _imported(line: bytes, where: str) -> Ruled:
