@@ -31,6 +31,8 @@ from typing import NamedTuple
 import tiny_model
 from model_calls import Caller, prepare, warm_up
 
+from nsfwscan.cli.codes import READER_GONE
+
 _PATH = "EACCES EIO ELOOP ENAMETOOLONG ENOENT ENOMEM ENOTDIR ESTALE"
 _NEW_NAME = f"{_PATH} EDQUOT EEXIST EMLINK ENOSPC EPERM EROFS"
 _XATTR = "EIO EOPNOTSUPP EPERM ERANGE E2BIG ENODATA"
@@ -354,7 +356,8 @@ def fail_all(world: World, names: Sequence[str], sample: int | None, start: int)
         inject = f"inject={call}:error={error}:when={number}"
         code, lines, took = traced(world, task, "-e", f"trace={call}", "-e", inject)
         injected += any("(INJECTED)" in line for line in lines)
-        for problem in judge(world, name, code, took, codes=task.codes, absent=error in ABSENT):
+        codes = (*task.codes, READER_GONE) if error == "EPIPE" else task.codes
+        for problem in judge(world, name, code, took, codes=codes, absent=error in ABSENT):
             problems.append(f"{name}: {call} {number} {error}: {problem}")
             kinds[problem.partition(" (")[0].partition(":")[0]] += 1
             print(problems[-1], flush=True)
