@@ -65,6 +65,10 @@ class Quarantines:
         self._vaults: dict[str, Vault] = {}
         self._by_folder: dict[str, Vault] = {}
         self._remembered: set[str] = set()
+        self.incomplete = False
+        """Whether the list of places, or a quarantine in it, could not be read so far."""
+        self._passed_over: set[str] = set()
+        """Folders in which no quarantine could be opened."""
         self._read: tuple[tuple[int, int, int] | None, list[str]] | None = None
         """The list of places when it was last read, and how its file was then."""
 
@@ -131,10 +135,13 @@ class Quarantines:
         for folder in folders:
             try:
                 vault = self._open(folder, create=False)
-                if vault is not None:
+                if vault is None:
+                    self._passed_over.add(folder)
+                else:
                     status = os.stat(vault.folder)
                     found.setdefault((status.st_dev, status.st_ino), vault)
             except OSError as error:
+                self.incomplete = True
                 self._warn(str(unusable(folder, error)))
         return list(found.values())
 
@@ -145,9 +152,13 @@ class Quarantines:
         """
         folders = self._known() if self._chosen is None else [self._chosen]
         paths = [os.path.join(folder, QUARANTINE_NAME) for folder in folders]
-        found = [
-            Away(path, why, why == FOREIGN) for path in paths if (why := look_at(path)) is not None
-        ]
+        found = []
+        for folder, path in zip(folders, paths, strict=True):
+            why = look_at(path)
+            if why is None and folder in self._passed_over:
+                why = "it could not be looked at a moment ago"
+            if why is not None:
+                found.append(Away(path, why, why == FOREIGN))
         if self._chosen is not None:
             # A chosen one that is not there yet has never been used.
             return [one for one in found if one.why]
@@ -208,7 +219,11 @@ class Quarantines:
                 known = dict.fromkeys(one for one in folders if isinstance(one, str))
                 self._read = stamp, list(known)
         except (JournalError, OSError) as error:
-            self._warn(str(error))
+            self.incomplete = True
+            what = str(error)
+            if isinstance(error, OSError):
+                what = f"{self._places.path} cannot be read: {error.strerror or error}"
+            self._warn(what)
             return []
         return list(self._read[1])
 

@@ -261,6 +261,7 @@ class _Opened:
         for one in quarantines.away(folders):
             self.talk.warn(one.sentence)
             self.failed |= bool(one.why)
+        self.failed |= quarantines.incomplete
 
     @contextlib.contextmanager
     def going_on(self, vault: Vault) -> Iterator[None]:

@@ -318,12 +318,23 @@ def import_(
     )
 
 
+def _whole(file: int) -> bytes:
+    """Read an open file to its end. Raises OSError, also where nothing may be waited for.
+
+    There `read` of a Python stream returns a part, or None, as if that were all.
+    """
+    parts = []
+    while part := os.read(file, 1 << 20):
+        parts.append(part)
+    return b"".join(parts)
+
+
 def _lines(file: str) -> Iterable[bytes]:
     try:
         if file == "-":
-            return sys.stdin.buffer.read().splitlines()
+            return _whole(sys.stdin.fileno()).splitlines()
         with open(file, "rb") as stream:
-            return stream.read().splitlines()
+            return _whole(stream.fileno()).splitlines()
     except OSError as error:
         raise UsageError(
             f"cannot read {printable(file)}: {error.strerror or error}",
