@@ -375,7 +375,7 @@ def test_a_file_of_another_user_is_not_trusted(path: str, monkeypatch: pytest.Mo
         RulingBook(path).load()
 
 
-def test_a_missing_file_is_told_from_an_empty_one_and_what_held_goes_on_to_hold(path: str) -> None:
+def test_of_a_missing_file_what_held_goes_on_to_hold_and_of_an_emptied_decision_nothing(path: str) -> None:
     assert RulingBook(path).read().missing
     book = RulingBook(path)
     book.add([Ruled(sha(0), Ruling.DENIED, 1, "/a.jpg")])
@@ -389,7 +389,7 @@ def test_a_missing_file_is_told_from_an_empty_one_and_what_held_goes_on_to_hold(
     assert "is gone" in said[0]
     os.rename(f"{path}.away", path)
     assert len(book.current(pytest.fail)) == 1
-    os.truncate(path, 0)
+    book.forget([sha(0)])
     assert len(book.current(pytest.fail)) == 0
 
 
