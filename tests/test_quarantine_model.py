@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -65,9 +64,6 @@ def test_so_it_is_where_nothing_may_be_mounted(tmp_path: Path) -> None:
     run("tmpfs", _OTHERS, tmp_path, mounts=False)
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("nsfwscan.locks") is None, reason="locks do not work over NFS yet"
-)
 def test_so_it_is_where_locks_and_handles_are_those_of_nfs(tmp_path: Path) -> None:
     shim = tmp_path / "nfs.so"
     compiler = shutil.which("cc") or tool("gcc", "gcc")

@@ -375,7 +375,9 @@ def test_a_file_of_another_user_is_not_trusted(path: str, monkeypatch: pytest.Mo
         RulingBook(path).load()
 
 
-def test_of_a_missing_file_what_held_goes_on_to_hold_and_of_an_emptied_decision_nothing(path: str) -> None:
+def test_of_a_missing_file_what_held_goes_on_to_hold_and_of_an_emptied_decision_nothing(
+    path: str,
+) -> None:
     assert RulingBook(path).read().missing
     book = RulingBook(path)
     book.add([Ruled(sha(0), Ruling.DENIED, 1, "/a.jpg")])
