@@ -132,3 +132,12 @@ def test_it_comes_out_of_the_decode_process_as_it_was_computed() -> None:
             pictures.animation("GIF", 2),
         ):
             assert pool.decode(data, GEOMETRY).likeness == of(data)
+
+
+def test_a_picture_that_shows_otherwise_over_black_has_no_likeness() -> None:
+    picture = pictures.photo(200, 150)
+    clear = picture.copy()
+    clear.putalpha(40)
+    geometry = Geometry(Resize.STRETCH, 64, 64, Resample.BILINEAR, 64, 64)
+    assert likeness.is_comparable(decode(pictures.encode(picture, "PNG"), geometry).likeness)
+    assert decode(pictures.encode(clear, "PNG"), geometry).likeness == likeness.NONE

@@ -90,9 +90,10 @@ def decode(
                 seen = render(frame, geometry)
                 frames += [centre(small, geometry).tobytes() for small in seen]
                 if alike == UNKNOWN:
-                    # One frame of an animation says nothing of the others; of the ways in which
-                    # viewers show a still picture, the first is the usual one.
-                    alike = likeness_of(seen[0])
+                    # One frame of an animation says nothing of the others, and what shows over
+                    # white nothing of what shows over black. Of other ways to show a still
+                    # picture, the first is the usual one.
+                    alike = likeness_of(seen[0]) if len(seen) == 1 else NONE
             facts = picture.facts._replace(missing=picture.missing)
             return Decoded(facts, len(frames), b"".join(frames), alike)
     except Exception as error:  # hostile bytes make the plugins raise anything
