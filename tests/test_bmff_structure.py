@@ -34,7 +34,10 @@ from nsfwscan.results import FailReason
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-pytestmark = pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Corrupt EXIF"),
+    pytest.mark.usefixtures("over_white_only"),
+]
 
 
 def reason(data: bytes) -> FailReason:
