@@ -46,8 +46,11 @@ def worker_command(cpu_seconds: float, pictures: int) -> list[str]:
 
 def worker_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Return those variables of `environ` without which Python may not start."""
-    names = _FOR_WINDOWS if sys.platform == "win32" else ()
-    return {
+    windows = sys.platform == "win32"
+    names = _FOR_WINDOWS if windows else ()
+    # Without any home, Python asks the system for this user's, which opens a socket.
+    home = {} if windows else {"HOME": os.sep}
+    return home | {
         name: value
         for name, value in environ.items()
         if name.startswith(_FOR_THE_LOADER) or name.upper() in names
