@@ -66,7 +66,9 @@ def home(
     monkeypatch.chdir(somebody)
     # Nothing listens there: a test that should not use the network fails at once.
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    searched = list(sys.path)
     yield folder
+    sys.path[:] = searched
     # `classify` keeps its model for the next call, which must not be the next test's.
     if "nsfwscan.api" in sys.modules:
         sys.modules["nsfwscan.api"]._close_engines()
