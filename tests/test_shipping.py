@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import configparser
 import hashlib
-import importlib
 import json
 import os
 import plistlib
@@ -19,6 +18,7 @@ import sys
 import tarfile
 import xml.etree.ElementTree as ET
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import PIL
@@ -73,7 +73,7 @@ def make_bundle(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # Other tests let system calls fail; what Python has kept of folders since is not to be trusted.
-    importlib.invalidate_caches()
+    metadata.MetadataPathFinder().invalidate_caches()
     folder = make_bundle(tmp_path_factory.mktemp("bundle") / _NAME)
     found = inventory.take(str(folder), _MODULES)
     inventory.save(found, f"{folder}.inventory.json")

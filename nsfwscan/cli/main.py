@@ -71,6 +71,9 @@ def main(arguments: list[str]) -> int:
         code = cause.exit_code
     except ReaderGone:
         code = READER_GONE
+    except BlockingIOError as error:  # say, an output that may not be waited for, and is full
+        complain(NsfwscanError(f"something cannot be written now: {error.strerror}"))
+        code = NsfwscanError.exit_code
     except KeyboardInterrupt:
         print("\nnsfwscan: interrupted", file=sys.stderr)
         code = INTERRUPTED
