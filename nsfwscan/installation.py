@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from nsfwscan import bundled
+
+if TYPE_CHECKING:
+    from importlib.metadata import Distribution
 
 REMOVE_NOTE = "REMOVE.txt"
 """In a bundle's folder: how to remove it, in one line. Whatever installs a bundle writes it."""
@@ -58,16 +61,24 @@ def _python() -> Installation:
         return Installation("by pipx", sys.prefix, "pipx uninstall nsfwscan")
     if os.path.exists(os.path.join(sys.prefix, "uv-receipt.toml")):
         return Installation("by uv", sys.prefix, "uv tool uninstall nsfwscan")
-    installer = (distribution.read_text("INSTALLER") or "pip").strip()
-    editable = _is_editable(distribution.read_text("direct_url.json"))
+    installer = _note(distribution, "INSTALLER").strip() or "pip"
+    editable = _is_editable(_note(distribution, "direct_url.json"))
     how = f"by {installer}" + (f", from the source code in {here}" if editable else "")
     if installer == "uv":
         return Installation(how, sys.prefix, f"uv pip uninstall --python {sys.executable} nsfwscan")
     return Installation(how, sys.prefix, f"{sys.executable} -m pip uninstall nsfwscan")
 
 
-def _is_editable(direct_url: str | None) -> bool:
+def _note(distribution: Distribution, name: str) -> str:
+    """Return what an installer wrote beside the package, or "" where it cannot be read."""
     try:
-        return bool(json.loads(direct_url or "{}")["dir_info"]["editable"])
+        return distribution.read_text(name) or ""
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _is_editable(direct_url: str) -> bool:
+    try:
+        return bool(json.loads(direct_url)["dir_info"]["editable"])
     except (ValueError, KeyError, TypeError):
         return False

@@ -104,7 +104,8 @@ def _version_of(package: str) -> str:
 
     try:
         return metadata.version(package)
-    except metadata.PackageNotFoundError:  # a bundle carries no metadata
+    # A bundle carries no metadata; a broken installation carries some that cannot be read.
+    except (metadata.PackageNotFoundError, OSError, ValueError, KeyError):
         return "of unknown version"
 
 
