@@ -14,7 +14,8 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 from nsfwscan import cores, interrupts, locations
 from nsfwscan.engine import Engine
@@ -205,11 +206,14 @@ def _rulings() -> Rulings:
     return _books.setdefault(path, RulingBook(path)).current(_log.warning)
 
 
-class _Loaded(NamedTuple):
+@dataclass(slots=True, eq=False)
+class _Loaded:
     """A model and what scores with it, kept for the next call of `classify`."""
 
     manifest: ModelManifest
     engine: Engine
+    users: int = 0
+    """Calls of `classify` that score with it now."""
 
 
 _MOST_LOADED = 2
@@ -221,16 +225,28 @@ _kept_lock = threading.Lock()
 
 def _score(model: str, offline: bool, loaded: _Loaded, data: bytes) -> tuple[Outcome, int]:
     """Score with `loaded`, or with what another thread has kept for this model meanwhile."""
+    key = (model, offline)
     with _kept_lock:
-        kept = _kept.setdefault((model, offline), loaded)
-        _kept.move_to_end((model, offline))
-        while len(_kept) > _MOST_LOADED:
-            _kept.popitem(last=False)[1].engine.close()
+        kept = _kept.setdefault(key, loaded)
+        kept.users += 1
+        _kept.move_to_end(key)
+        dropped = [_kept.popitem(last=False)[1] for _ in range(len(_kept) - _MOST_LOADED)]
+        idle = [one for one in dropped if not one.users]
+    for one in idle:
+        one.engine.close()
     try:
         return kept.engine.score(data)
     except NsfwscanError:
-        _let_go(model, offline=offline)  # what could not be loaded may be mended by the next call
+        with _kept_lock:  # what could not be loaded may be mended by the next call
+            if _kept.get(key) is kept:
+                del _kept[key]
         raise
+    finally:
+        with _kept_lock:
+            kept.users -= 1
+            last = not kept.users and _kept.get(key) is not kept
+        if last:
+            kept.engine.close()
 
 
 def _load(model: str, *, offline: bool) -> _Loaded:
@@ -240,13 +256,6 @@ def _load(model: str, *, offline: bool) -> _Loaded:
     # One picture at a time: all cores may work on it.
     load = loader(found, settings, cores.available(), _log.warning)
     return _Loaded(found.manifest, Engine(load, found.manifest.input.geometry, jobs=1))
-
-
-def _let_go(model: str, *, offline: bool) -> None:
-    with _kept_lock:
-        loaded = _kept.pop((model, offline), None)
-    if loaded is not None:
-        loaded.engine.close()
 
 
 @atexit.register

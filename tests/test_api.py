@@ -9,6 +9,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NoReturn
 
 import pictures
 import pytest
@@ -18,7 +19,7 @@ from PIL import Image
 
 import nsfwscan
 from nsfwscan import api, engine
-from nsfwscan.errors import DecodeError, ModelError, ModelUnusable, UsageError
+from nsfwscan.errors import DecodeError, ModelError, ModelUnusable, NsfwscanError, UsageError
 from nsfwscan.results import Decision, Failed, FailReason, Origin, Scanned
 
 
@@ -255,6 +256,43 @@ def test_classify_works_from_many_threads(tiny: Path) -> None:
     scores = [one.scores.unsafe for one in found]
     assert scores == sorted(scores)
     assert len(set(scores)) == len(scores)
+
+
+def test_a_model_in_use_is_not_closed_when_others_are_asked_for(tmp_path: Path, home: Path) -> None:
+    folders = [tiny_model.write_package(str(tmp_path), name=f"model{at}") for at in range(4)]
+    data = encoded(red())
+    scores = set()
+    for _ in range(3):
+        with ThreadPoolExecutor(4) as threads:
+            for found in threads.map(lambda one: nsfwscan.classify(data, model=one), folders * 2):
+                scores.add(found.scores.unsafe)
+    assert len(scores) == 1
+    assert len(api._kept) == 2
+
+
+def test_a_call_that_fails_late_leaves_the_model_of_later_calls_alone(tiny: Path) -> None:
+    entered, leave = threading.Event(), threading.Event()
+
+    class Closed(engine.Engine):
+        def score(self, data: bytes) -> NoReturn:
+            entered.set()
+            leave.wait()
+            raise NsfwscanError("decoding was stopped")
+
+    data = encoded(red())
+    loaded = api._load("auto", offline=True)
+    loaded.engine = Closed(loaded.engine._load, loaded.manifest.input.geometry)
+    with ThreadPoolExecutor(1) as thread:
+        late = thread.submit(api._score, "auto", True, loaded, data)
+        entered.wait()
+        api._close_engines()
+        nsfwscan.classify(data, offline=True)
+        (kept,) = api._kept.values()
+        leave.set()
+        with pytest.raises(NsfwscanError):
+            late.result()
+    assert list(api._kept.values()) == [kept]
+    assert kept.engine.loaded
 
 
 def test_a_model_that_cannot_be_loaded_leaves_no_process(
