@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from nsfwscan.images.formats.exif import orientation_of
@@ -12,9 +13,8 @@ if TYPE_CHECKING:
 END_OF_IMAGE = 0xD9
 START_OF_SCAN = 0xDA
 
-_RESTARTS = range(0xD0, 0xD8)
-_BARE = (0x01, 0xD8)
-"""Markers without parameters, beside restarts and the end of image."""
+_MARKER = re.compile(rb"\xff[^\0\x01\xd0-\xd8\xff]")
+"""All that have parameters, and the end of image."""
 
 _PROGRESSIVE = (0xC2, 0xCA)
 _READ = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)
@@ -62,20 +62,16 @@ def segments(content: bytes, at: int = 2) -> Iterator[Segment]:
 
     Bytes between the segments, entropy-coded data first of all, are passed over as libjpeg does.
     """
-    while 0 <= (at := content.find(b"\xff", at)) < len(content) - 1:
+    while (found := _MARKER.search(content, at)) is not None:
+        at = found.start()
         marker = content[at + 1]
-        if marker == 0xFF:
-            at += 1
-        elif marker == 0 or marker in _RESTARTS or marker in _BARE:
-            at += 2
-        elif marker == END_OF_IMAGE:
+        if marker == END_OF_IMAGE:
             yield Segment(marker, at, at + 2, at + 2)
             return
-        else:
-            length = int.from_bytes(content[at + 2 : at + 4], "big")
-            end = at + 2 + max(2, length)
-            yield Segment(marker, at, at + 4, end)
-            at = end
+        length = int.from_bytes(content[at + 2 : at + 4], "big")
+        end = at + 2 + max(2, length)
+        yield Segment(marker, at, at + 4, end)
+        at = end
 
 
 class Structure:
