@@ -62,6 +62,20 @@ class PathNotFound(UsageError, FileNotFoundError):
         return str(self.args[0])
 
 
+class ResourcesExhausted(NsfwscanError):
+    """The system refuses memory or a thread."""
+
+    @classmethod
+    def because(cls, error: BaseException) -> ResourcesExhausted | None:
+        """Return such an error when `error` is Python's own for it, and None for any other."""
+        if isinstance(error, MemoryError) or "can't start new thread" in str(error):
+            return cls(
+                "the system refuses memory or a thread",
+                hint="close some programs, or raise the limits (`ulimit -a`)",
+            )
+        return None
+
+
 class ConfigError(NsfwscanError):
     """The configuration file or an NSFWSCAN_* variable is wrong."""
 

@@ -14,7 +14,7 @@ from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar, assert_never
 
-from nsfwscan.errors import NsfwscanError
+from nsfwscan.errors import NsfwscanError, ResourcesExhausted
 from nsfwscan.images.discover import (
     Listing,
     WalkOptions,
@@ -245,6 +245,11 @@ class Scanner:
                 if self._stopping:
                     break
             yield from self._ready(pending, 0)
+        except (MemoryError, RuntimeError) as error:
+            exhausted = ResourcesExhausted.because(error)
+            if exhausted is None:
+                raise
+            raise exhausted from error
         finally:
             self._lanes.close()
             self._memory.close()

@@ -8,6 +8,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from hypothesis import strategies as st
 from scan_fakes import MANIFEST, NSFW, POLICY, REVIEW, SAFE, FakeClassifier, FakePool
 
 from nsfwscan import engine, lanes, scanner
-from nsfwscan.errors import ModelError, ModelUnusable
+from nsfwscan.errors import ModelError, ModelUnusable, NsfwscanError
 from nsfwscan.images.decode_pool import DecodePool
 from nsfwscan.images.discover import WalkOptions
 from nsfwscan.library import Library, Scored, Scorer
@@ -275,6 +276,18 @@ def test_a_model_that_cannot_be_loaded_ends_the_scan_with_that_error(
     assert pool.closed == 1
     assert scan.tally.pictures == 0
     assert library.stats().contents <= 1, "at most the broken one, which needs no model"
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't start new thread")])
+def test_a_refused_thread_or_memory_ends_the_scan_with_a_sentence(
+    tree: Path, pool: FakePool, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_given: object, **_more: object) -> None:
+        raise error
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", refuse)
+    with pytest.raises(NsfwscanError, match="memory or a thread"):
+        list(scan_fakes.scanner(None).scan([str(tree)]))
 
 
 def test_numbers_that_are_none_fail_the_picture_and_are_not_remembered(

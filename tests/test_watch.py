@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pkgutil
 import shutil
 import subprocess
 import tarfile
@@ -675,6 +676,31 @@ def test_decoders_that_do_not_start_are_tried_again(
         running.until(lambda: running.watcher.state().degraded == ())
     assert running.told.lines == [("new", "a.jpg")]
     assert any("too many processes" in one for one in running.warnings)
+
+
+@pytest.mark.parametrize("where", ["nsfwscan.scanner.Scanner.scan_listings", "_begin_walk"])
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't start new thread")])
+def test_a_watcher_without_memory_or_threads_waits_and_misses_nothing(
+    root: Path, monkeypatch: pytest.MonkeyPatch, where: str, error: Exception
+) -> None:
+    monkeypatch.setattr(watcher, "_RESTART_S", 0.3)
+    name = where if "." in where else f"nsfwscan.watch.watcher.Watcher.{where}"
+    owner, _, method = name.rpartition(".")
+    real = getattr(pkgutil.resolve_name(owner), method)
+    refusals = iter([error, error])
+
+    def refuse(*given: object) -> object:
+        for refusal in refusals:
+            raise refusal
+        return real(*given)
+
+    monkeypatch.setattr(name, refuse)
+    picture(root / "a.jpg", b"content")
+    with watching(root) as running:
+        running.until_as(root)
+        running.until(lambda: running.watcher.state().degraded == ())
+    assert running.told.lines == [("new", "a.jpg")]
+    assert any("refuses memory or a thread" in one for one in running.warnings)
 
 
 def test_once_ends_where_decoders_do_not_start(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

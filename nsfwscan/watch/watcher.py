@@ -27,7 +27,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple, assert_never
 
-from nsfwscan.errors import ModelError, NsfwscanError
+from nsfwscan.errors import ModelError, NsfwscanError, ResourcesExhausted
 from nsfwscan.images.discover import (
     Listing,
     Symlinks,
@@ -279,7 +279,15 @@ class Watcher:
         try:
             self._begin()
             while not self._stopping:
-                self._turn()
+                try:
+                    self._turn()
+                except (MemoryError, RuntimeError) as error:
+                    exhausted = ResourcesExhausted.because(error)
+                    if exhausted is None:
+                        raise
+                    self._begin_afresh(str(exhausted))
+                    continue
+                self._conditions.note("resources", "")
                 if self._options.once and self._is_done():
                     left = self._unjudged()
                     reason = f"{count(left, 'picture')} did not settle and got no verdict"
@@ -796,6 +804,20 @@ class Watcher:
             self._ready.setdefault(path, look)
         if self._options.once:
             self._stopping = True  # there is no later
+
+    def _begin_afresh(self, why: str) -> None:
+        """Give back what can be, wait, and look at everything: what was in hand is lost."""
+        now = time.monotonic()
+        self._workshop.engine.unload()
+        self._not_before = now + _RESTART_S
+        self._walk = None
+        self._wanted[why] = None
+        self._observation.doubt(now)
+        self._conditions.note("resources", why)
+        if self._options.once:
+            self._stopping = True  # there is no later
+        else:
+            self._events.wait(_RESTART_S)
 
     def _batch_size(self) -> int:
         return int(min(max(self._rate * _BATCH_AIM_S, _LEAST_BATCH), _MOST_BATCH))
