@@ -3,6 +3,7 @@
     NsfwscanError
     ├── UsageError             the request itself makes no sense
     │   └── PathNotFound       a path that was given does not exist; a FileNotFoundError, too
+    ├── ResourcesExhausted     the system refuses memory or a thread
     ├── ConfigError            the configuration file or an NSFWSCAN_* variable is wrong
     ├── AlreadyRunning         another watcher keeps the same library up to date
     ├── ServiceError           the system's service manager is missing or refuses
