@@ -15,6 +15,7 @@ from nsfwscan import bundled, cores, locations
 from nsfwscan.engine import Engine
 from nsfwscan.errors import LibraryError, LibraryTooNew, ModelUnusable
 from nsfwscan.images.decoded import DECODER_VERSION
+from nsfwscan.installation import installing
 from nsfwscan.library.cache import Library
 from nsfwscan.library.rows import Scorer
 from nsfwscan.models import select
@@ -127,7 +128,7 @@ def loader(
             last = next(filter(str.strip, reversed(str(error).splitlines())), "no reason given")
             raise ModelUnusable(
                 f"onnxruntime cannot be loaded: {last.strip()}",
-                hint="install it again: `pip install --force-reinstall onnxruntime`",
+                hint=f"install it again: `{installing('--force-reinstall onnxruntime')}`",
             ) from error
 
         return OrtClassifier(model, threads=threads, provider=settings.provider, warn=warn)

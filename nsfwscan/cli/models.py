@@ -170,10 +170,10 @@ def build(
 ) -> None:
     """Build the fastest INT8 model for this computer from a published checkpoint, and install it.
 
-    Needs the extra `quantize` (`pip install 'nsfwscan[quantize]'`), a minute, and 2 GB of memory.
-    Several ways to quantize are built, timed side by side on this processor, and compared with the
-    float model; the fastest that agrees with it well enough is installed. `python -m quantize` does
-    the same with more options and without installing.
+    Needs the package onnx (`pip install '.[quantize]'` in a checkout), a minute, and 2 GB of
+    memory. Several ways to quantize are built, timed side by side on this processor, and compared
+    with the float model; the fastest that agrees with it well enough is installed. `python -m
+    quantize` does the same with more options and without installing.
     """
     import tempfile
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from nsfwscan import interrupts
+from nsfwscan import installation, interrupts
 from nsfwscan.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def check() -> None:
     if importlib.util.find_spec("onnx") is None:
         raise UsageError(
             "building a model needs onnx, which is not installed",
-            hint="python -m pip install 'nsfwscan[quantize]'",
+            hint=installation.installing_extra("quantize"),
         )
 
 

