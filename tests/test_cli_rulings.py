@@ -188,8 +188,8 @@ def test_a_deleted_working_folder_is_said(call: Call, monkeypatch: pytest.Monkey
 
 def test_each_help_says_when_it_asks(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "400")
-    assert "above 20 pictures" in call("allow", "--help").out
-    assert "above 20 pictures" not in call("rulings", "repair", "--help").out
+    assert "more than 20 pictures" in call("allow", "--help").out
+    assert "more than 20 pictures" not in call("rulings", "repair", "--help").out
 
 
 def test_the_table_names_a_person_only_where_there_was_one(call: Call, folder: Path) -> None:

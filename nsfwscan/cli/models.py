@@ -73,7 +73,7 @@ def pull(name: Name, offline: Offline = False, quiet: Quiet = False) -> None:
     entry = catalogue.load().get(name)
     if entry is None:
         raise ModelNotFound(
-            f"no model {name!r} is known", hint=f"known are {', '.join(catalogue.load())}"
+            f"no model {name!r} is known", hint=f"known models: {', '.join(catalogue.load())}"
         )
     talk = Talk(quiet=quiet)
     store = ModelStore(
@@ -196,7 +196,7 @@ def build(
         if models_build.run(words, scratch, offline=offline, quiet=quiet):
             raise ModelError(
                 f"the model could not be built from {source}",
-                hint="the reason stands above",
+                hint="the reason is printed above",
             )
         model = store.add(package, replace=replace)
     _say_installed(talk, store, model)
