@@ -321,10 +321,10 @@ def test_decisions_are_listed_exported_and_taken_over_elsewhere(
     file = tmp_path / "decisions.jsonl"
     file.write_text(exported)
     assert call("rulings", "import", file).out == (
-        "0 decisions taken over; 2 were known or are older.\n"
+        "0 decisions imported; 2 already known or older than yours.\n"
     )
     monkeypatch.setenv("NSFWSCAN_HOME", str(tmp_path / "elsewhere"))
-    assert call("rulings", "import", file).out.startswith("2 decisions taken over; 0 ")
+    assert call("rulings", "import", file).out.startswith("2 decisions imported; 0 ")
     assert call("rulings", "export").out == exported
     assert call("rulings", "path").out.strip() == str(tmp_path / "elsewhere" / "rulings.jsonl")
 
@@ -410,7 +410,7 @@ def test_taking_over_never_revives_what_was_taken_back(
     file.write_text(call("rulings", "export").out)
     call("rulings", "forget", folder / "green.png")
     done = call("rulings", "import", file)
-    assert done.out == "0 decisions taken over; 1 were known or are older.\n"
+    assert done.out == "0 decisions imported; 1 already known or older than yours.\n"
     assert call("rulings", "export").out == ""
 
 

@@ -218,7 +218,8 @@ def test_a_path_that_does_not_exist(
     monkeypatch.chdir(pictures.parent)
     done = call("scan", given)
     assert (done.code, done.out) == (2, "")
-    assert f"nsfwscan: {given or repr('')} does not exist" in done.err
+    said = f"{given} does not exist" if given else "a path is empty"
+    assert f"nsfwscan: {said}\n" in done.err
 
 
 def test_nothing_to_scan(call: Call) -> None:

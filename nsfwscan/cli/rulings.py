@@ -300,7 +300,7 @@ def import_(
     """Import decisions that were made elsewhere.
 
     They keep their dates. Where you decided about the same picture later than that, or took a
-    decision about it back, that holds. When a line cannot be understood, nothing is taken over.
+    decision about it back, that holds. If a line cannot be understood, nothing is imported.
     """
     book = _book()
     book.load()  # a file that is damaged is no place to add to
@@ -311,8 +311,8 @@ def import_(
     ]
     new = book.take_over(given)
     typer.echo(
-        f"{count(len(new), 'decision')} taken over; {len(given) - len(new):,} were known or are "
-        "older."
+        f"{count(len(new), 'decision')} imported; {len(given) - len(new):,} already known or "
+        "older than yours."
     )
 
 
@@ -355,7 +355,7 @@ def _imported(line: bytes, where: str) -> Ruled:
     if not isinstance(entry, Ruled):
         raise UsageError(
             f"{where} cannot be understood: {problem}",
-            hint="nothing was taken over; give what `nsfwscan rulings export` printed",
+            hint="nothing was imported; give what `nsfwscan rulings export` printed",
         )
     return entry
 
