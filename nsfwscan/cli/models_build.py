@@ -25,7 +25,7 @@ def check() -> None:
     if getattr(sys, "frozen", False):
         raise UsageError(
             "this bundle cannot build models",
-            hint="build it with an installed nsfwscan and `nsfwscan models add` it here",
+            hint="build it with an installed nsfwscan, then run `nsfwscan models add` here",
         )
     if importlib.util.find_spec("onnx") is None:
         raise UsageError(
