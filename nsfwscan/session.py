@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import TYPE_CHECKING
 
 from nsfwscan import bundled, cores, locations
@@ -104,8 +105,12 @@ def policy_of(settings: Settings, manifest: ModelManifest) -> Policy:
     """Return the thresholds: what the user set, else the model's own.
 
     A flag threshold set below the model's review threshold takes that one down with it. Raises
-    `UsageError` for thresholds that make no sense.
+    `UsageError` for thresholds that make no sense, TypeError for those that are not numbers.
     """
+    for name in ("flag_at", "review_at"):
+        value = getattr(settings, name)
+        if not isinstance(value, Real | None) or isinstance(value, bool):
+            raise TypeError(f"{name} takes a number from 0 to 1, not {type(value).__name__}")
     own = manifest.thresholds
     flag_at = own.flag_at if settings.flag_at is None else settings.flag_at
     review_at = min(own.review_at, flag_at) if settings.review_at is None else settings.review_at
