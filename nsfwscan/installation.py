@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -37,6 +38,25 @@ def installing(package: str) -> str:
     """Return the command that adds a package of the Python package index to this nsfwscan."""
     program = f'"{sys.executable}"' if " " in sys.executable else sys.executable
     return f"{program} -m pip install {package}"
+
+
+def installing_extra(extra: str) -> str:
+    """Return the command that adds what `pip install '.[EXTRA]'` would.
+
+    It names the packages themselves and not nsfwscan, which may not be in the package index.
+    """
+    from importlib import metadata
+
+    try:
+        requirements = metadata.requires("nsfwscan") or []
+    except metadata.PackageNotFoundError:
+        requirements = []
+    wanted = []
+    for line in requirements:
+        requirement, _, marker = line.partition(";")
+        if re.search(rf"""extra == ["']{extra}["']""", marker):
+            wanted.append(f'"{requirement.strip()}"')  # the shell would redirect by > and <
+    return installing(" ".join(wanted) or f'".[{extra}]"')
 
 
 def _bundle(folder: str) -> Installation:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import TYPE_CHECKING
 
 from nsfwscan import bundled, cores, locations
 from nsfwscan.engine import Engine
 from nsfwscan.errors import LibraryError, LibraryTooNew, ModelUnusable
 from nsfwscan.images.decoded import DECODER_VERSION
+from nsfwscan.installation import installing
 from nsfwscan.library.cache import Library
 from nsfwscan.library.rows import Scorer
 from nsfwscan.models import select
@@ -103,8 +105,12 @@ def policy_of(settings: Settings, manifest: ModelManifest) -> Policy:
     """Return the thresholds: what the user set, else the model's own.
 
     A flag threshold set below the model's review threshold takes that one down with it. Raises
-    `UsageError` for thresholds that make no sense.
+    `UsageError` for thresholds that make no sense, TypeError for those that are not numbers.
     """
+    for name in ("flag_at", "review_at"):
+        value = getattr(settings, name)
+        if not isinstance(value, Real | None) or isinstance(value, bool):
+            raise TypeError(f"{name} takes a number from 0 to 1, not {type(value).__name__}")
     own = manifest.thresholds
     flag_at = own.flag_at if settings.flag_at is None else settings.flag_at
     review_at = min(own.review_at, flag_at) if settings.review_at is None else settings.review_at
@@ -127,7 +133,7 @@ def loader(
             last = next(filter(str.strip, reversed(str(error).splitlines())), "no reason given")
             raise ModelUnusable(
                 f"onnxruntime cannot be loaded: {last.strip()}",
-                hint="install it again: `pip install --force-reinstall onnxruntime`",
+                hint=f"install it again: `{installing('--force-reinstall onnxruntime')}`",
             ) from error
 
         return OrtClassifier(model, threads=threads, provider=settings.provider, warn=warn)

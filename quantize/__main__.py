@@ -14,6 +14,7 @@ import time
 import traceback
 from typing import TYPE_CHECKING
 
+from nsfwscan import installation
 from nsfwscan.errors import NsfwscanError
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def main(arguments: list[str]) -> int:
         if extra is None:
             raise
         _say(f"quantize: {error.name} is not installed")
-        _say(f"  python -m pip install 'nsfwscan[{extra}]'")
+        _say(f"  {installation.installing_extra(extra)}")
         return 2
     _print_result(built)
     if not options.for_models_build:

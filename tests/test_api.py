@@ -9,7 +9,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pictures
 import pytest
@@ -85,6 +85,22 @@ def test_scan_refuses_what_makes_no_sense(tiny: Path, tmp_path: Path) -> None:
         next(nsfwscan.scan(tmp_path, flag_at=2, offline=True))
     with pytest.raises(ModelError):
         next(nsfwscan.scan(tmp_path, model="no-such-model", offline=True))
+
+
+@pytest.mark.parametrize("name", ["flag_at", "review_at"])
+@pytest.mark.parametrize("value", ["0.5", True, [0.5], 0.5j])
+def test_a_threshold_that_is_not_a_number_is_a_type_error_that_names_it(
+    tiny: Path, paint: Paint, tmp_path: Path, name: str, value: object
+) -> None:
+    picture = paint(tmp_path / "red.png", tiny_model.RED)
+    wrong: Any = {name: value}
+    said = f"{name} takes a number from 0 to 1, not {type(value).__name__}"
+    for call in (
+        lambda: next(nsfwscan.scan(picture, **wrong)),
+        lambda: nsfwscan.classify(picture, **wrong),
+    ):
+        with pytest.raises(TypeError, match=said):
+            call()
 
 
 def test_leaving_the_loop_ends_the_scan(tiny: Path, tmp_path: Path, paint: Paint) -> None:

@@ -145,7 +145,7 @@ def test_Q7_over_the_limit_nobody_can_be_asked_so_nothing_moves(
     done = call("scan", "-a", "quarantine", "--limit-files", "0", pictures)
     assert done.code == 5
     assert "would move 1 of 30 pictures (3.3%)" in done.err
-    assert "--yes goes on" in done.err
+    assert "--yes skips the limit" in done.err
     assert "Quarantine: 1 held back." in done.err
     assert (pictures / "red.png").exists()
     monkeypatch.setenv("NSFWSCAN_LIMIT_FILES", "0")

@@ -188,8 +188,8 @@ def test_a_deleted_working_folder_is_said(call: Call, monkeypatch: pytest.Monkey
 
 def test_each_help_says_when_it_asks(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "400")
-    assert "above 20 pictures" in call("allow", "--help").out
-    assert "above 20 pictures" not in call("rulings", "repair", "--help").out
+    assert "more than 20 pictures" in call("allow", "--help").out
+    assert "more than 20 pictures" not in call("rulings", "repair", "--help").out
 
 
 def test_the_table_names_a_person_only_where_there_was_one(call: Call, folder: Path) -> None:
@@ -321,10 +321,10 @@ def test_decisions_are_listed_exported_and_taken_over_elsewhere(
     file = tmp_path / "decisions.jsonl"
     file.write_text(exported)
     assert call("rulings", "import", file).out == (
-        "0 decisions taken over; 2 were known or are older.\n"
+        "0 decisions imported; 2 already known or older than yours.\n"
     )
     monkeypatch.setenv("NSFWSCAN_HOME", str(tmp_path / "elsewhere"))
-    assert call("rulings", "import", file).out.startswith("2 decisions taken over; 0 ")
+    assert call("rulings", "import", file).out.startswith("2 decisions imported; 0 ")
     assert call("rulings", "export").out == exported
     assert call("rulings", "path").out.strip() == str(tmp_path / "elsewhere" / "rulings.jsonl")
 
@@ -410,7 +410,7 @@ def test_taking_over_never_revives_what_was_taken_back(
     file.write_text(call("rulings", "export").out)
     call("rulings", "forget", folder / "green.png")
     done = call("rulings", "import", file)
-    assert done.out == "0 decisions taken over; 1 were known or are older.\n"
+    assert done.out == "0 decisions imported; 1 already known or older than yours.\n"
     assert call("rulings", "export").out == ""
 
 

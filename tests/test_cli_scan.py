@@ -218,13 +218,14 @@ def test_a_path_that_does_not_exist(
     monkeypatch.chdir(pictures.parent)
     done = call("scan", given)
     assert (done.code, done.out) == (2, "")
-    assert f"nsfwscan: {given or repr('')} does not exist" in done.err
+    said = f"{given} does not exist" if given else "a path is empty"
+    assert f"nsfwscan: {said}\n" in done.err
 
 
 def test_nothing_to_scan(call: Call) -> None:
     done = call("scan")
     assert (done.code, done.out) == (2, "")
-    assert "there is nothing to scan" in done.err
+    assert "nothing to scan" in done.err
     assert "nsfwscan scan ~/Pictures" in done.err
 
 
@@ -831,7 +832,7 @@ def test_a_model_by_its_path(call: Call, pictures: Path, tiny: Path, tmp_path: P
         (["--flag-at", "nan"], "'nan' is not a number"),
         (["--review-at", "-0.1"], "-0.1 is not between 0 and 1"),
         (["--flag-at", "0.3", "--review-at", "0.4"], "review threshold 0.4 is above the flag"),
-        (["--max-size", "1x"], "'1x' is no size"),
+        (["--max-size", "1x"], "'1x' is not a size"),
         (["--provider", "gpu"], "invalid value for '--provider'"),
         (["--symlinks", "maybe"], "invalid value for '--symlinks'"),
         (["--no-such"], "no such option: --no-such"),

@@ -175,7 +175,7 @@ def call(capfd: pytest.CaptureFixture[str]) -> Call:
 
 def test_what_cannot_be_watched_is_refused(call: Call, tmp_path: Path) -> None:
     (tmp_path / "file.jpg").touch()
-    for path, words in (("nowhere", "does not exist"), ("file.jpg", "is no folder")):
+    for path, words in (("nowhere", "does not exist"), ("file.jpg", "is not a folder")):
         done = call("watch", tmp_path / path)
         assert (done.code, done.out) == (2, "")
         assert words in done.err
@@ -211,7 +211,7 @@ def test_a_folder_that_may_not_be_looked_at_is_not_said_to_be_missing(
 
     monkeypatch.setattr(os, "stat", refuse)
     done = call("watch", root)
-    assert (done.code, "cannot be looked at: Permission denied" in done.err) == (2, True)
+    assert (done.code, "cannot be reached: Permission denied" in done.err) == (2, True)
 
 
 def test_once_tells_by_its_exit_code_what_was_not_looked_at(
@@ -298,7 +298,7 @@ def test_the_help_says_which_folder_must_be_there_and_speaks_of_its_own_formats(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "400")
     text = " ".join(call("watch", "--help").out.split())
-    assert "Any other that is not there is an error" in text
+    assert "Any other folder that does not exist is an error" in text
     assert "paths0" not in text
     assert "the table" not in text
 

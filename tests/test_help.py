@@ -114,12 +114,13 @@ def test_exit_codes_are_told(call: Call) -> None:
     for code in (
         "0 nothing flagged",
         "1 something flagged",
-        "2 a wrong option or path, or a part failed",
+        "2 a wrong option or path, or part of the work failed",
         "3 some files have no verdict",
         "4 no model",
         "5 nothing was done",
         "70 a bug in nsfwscan",
         "130 interrupted",
+        "141 the reader of the output ended first",
         "130, 70, 2, 4, 5, 1, 3, 0",
     ):
         assert code in text

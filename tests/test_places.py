@@ -56,7 +56,15 @@ def test_a_user_without_a_home_is_told_what_to_set(
 
 
 @pytest.mark.parametrize(
-    "arguments", [["scan", "."], ["scan", "x"], ["allow", "."], ["watch", "."]]
+    "arguments",
+    [
+        ["scan", "."],
+        ["scan", "x"],
+        ["scan", "-o", "x", "/"],
+        ["allow", "."],
+        ["watch", "."],
+        ["models", "add", "x"],
+    ],
 )
 def test_a_working_folder_that_was_deleted_is_said_to_be(
     tmp_path: Path, tiny: Path, arguments: list[str]
@@ -72,6 +80,7 @@ def test_a_working_folder_that_was_deleted_is_said_to_be(
         check=False,
     )
     assert done.returncode == 2, done.stderr
+    assert "the current folder does not exist any more" in done.stderr
     assert "Traceback" not in done.stderr
     assert "internal error" not in done.stderr
 

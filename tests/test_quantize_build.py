@@ -24,6 +24,7 @@ from sizes import AT_FULL_SIZE
 from test_quantize_tensors import malformed
 
 from benchmarks import vit_fixture
+from nsfwscan import installation
 from nsfwscan.errors import UsageError
 from nsfwscan.models import catalogue
 from nsfwscan.models.catalogue import HubFile, HubSource
@@ -461,7 +462,8 @@ def test_a_missing_extra_is_named(
         [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
     )
     assert done.returncode == 2, done.stderr
-    assert f"nsfwscan[{extra}]" in done.stderr
+    assert f"quantize: {module}" in done.stderr
+    assert done.stderr.endswith(f"  {installation.installing_extra(extra)}\n")
 
 
 def test_torch_and_its_kin_are_never_loaded(checkpoint: Path, tmp_path: Path) -> None:

@@ -173,3 +173,17 @@ def test_labels_that_do_not_exclude_each_other_get_a_sigmoid_each(tmp_path: Path
     assert main([str(folder), "-o", str(tmp_path / "other"), "--recipe", "float"]) == 0
     manifest = open_package(str(tmp_path / "other")).manifest
     assert to_scores([3.0, 0.0], manifest).unsafe == pytest.approx(0.0474, abs=1e-4)
+
+
+def test_of_unsafe_labels_that_do_not_exclude_each_other_the_likeliest_counts(
+    tmp_path: Path,
+) -> None:
+    labels = ("drawings", "hentai", "neutral", "porn", "sexy")
+    folder, output = tmp_path / "checkpoint", tmp_path / "package"
+    vit_fixture.make(str(folder), size="mini", patch=8, image=32, labels=labels)
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({**config, "problem_type": "multi_label_classification"}))
+    assert main([str(folder), "-o", str(output), "--recipe", "float"]) == 0
+    manifest = open_package(str(output)).manifest
+    assert to_scores([9.0, 0.0, 9.0, 1.0, 0.0], manifest).unsafe == pytest.approx(0.7311, abs=1e-4)

@@ -686,6 +686,25 @@ def test_source_code_that_nobody_installed(monkeypatch: pytest.MonkeyPatch) -> N
     assert installation.find().removal == f"delete the folder {source}"
 
 
+def test_what_an_extra_brings_is_named_without_nsfwscan_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The package index may not have it, or have another program of that name."""
+    listed = ["numpy>=2", 'onnx>=1.18; extra == "quantize"', "torch==2.14.1; extra == 'export'"]
+    listed += ["timm>=1.0; extra == 'export'"]
+    monkeypatch.setattr(importlib.metadata, "requires", lambda _name: listed)
+    pip = installation.installing("")
+    assert installation.installing_extra("quantize") == f'{pip}"onnx>=1.18"'
+    assert installation.installing_extra("export") == f'{pip}"torch==2.14.1" "timm>=1.0"'
+    assert pip.startswith(sys.executable)
+
+    def missing(_name: str) -> None:
+        raise importlib.metadata.PackageNotFoundError
+
+    monkeypatch.setattr(importlib.metadata, "requires", missing)
+    assert installation.installing_extra("quantize") == f'{pip}".[quantize]"'
+
+
 def test_the_store_still_clears_away_its_own(home: Path) -> None:
     """The names above are the store's; it uses them itself."""
     leftover = home / "models" / f"{STAGING}abc"

@@ -149,7 +149,7 @@ def test_loading_imports_the_runtime_and_says_when_that_fails(
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ModelUnusable, match="onnxruntime cannot be loaded") as caught:
         load()
-    assert "pip install" in caught.value.hint
+    assert f"{sys.executable} -m pip install" in caught.value.hint
 
 
 def test_settings_and_sessions_are_values() -> None:

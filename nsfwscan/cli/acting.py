@@ -181,7 +181,7 @@ class Confirm:
     yes: bool
     may_ask: bool
     """False when standard input is taken by something else."""
-    way_on: str = "--yes goes on, --dry-run shows what"
+    way_on: str = "--yes skips the limit, --dry-run shows what would be moved"
     """What to tell somebody who cannot be asked."""
 
     def __call__(self, question: str) -> bool:

@@ -18,10 +18,11 @@ app = typer.Typer(
     rich_markup_mode=MARKUP,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=(
-        "Exit codes: 0 nothing flagged; 1 something flagged; 2 a wrong option or path, or a part "
-        "failed; 3 some files have no verdict; 4 no model; 5 nothing was done, because of a limit "
-        "or a no; 70 a bug in nsfwscan; 130 interrupted. If several apply, the first of 130, 70, "
-        "2, 4, 5, 1, 3, 0 is used."
+        "Exit codes: 0 nothing flagged; 1 something flagged; 2 a wrong option or path, or part of "
+        "the work failed; 3 some files have no verdict; 4 no model; 5 nothing was done, because of "
+        "a limit or because you answered no; 70 a bug in nsfwscan; 130 interrupted; 141 the reader "
+        "of the output ended first. If several apply, the first of 130, 70, 2, 4, 5, 1, 3, 0 is "
+        "used."
     ),
 )
 
@@ -59,14 +60,14 @@ def nsfwscan(
 ) -> None:
     """Find the pictures that are not safe for work, offline.
 
-    `nsfwscan scan ~/Pictures` looks at every picture in a folder with a neural network that runs on
-    this computer, prints the ones that are probably not safe for work, and remembers the scores, so
-    that the next scan only looks at what is new. No picture ever leaves the computer, none is ever
-    changed, and none is moved unless you ask for it. The network is used for one thing: to fetch a
-    model, once.
+    `nsfwscan scan ~/Pictures` scores every picture in a folder with a neural network that runs on
+    this computer, lists those that are probably not safe for work, and remembers the scores, so
+    that the next scan only looks at what is new. Pictures never leave the computer, are never
+    changed, and are only moved if you ask. The network is used for one thing: to fetch a model,
+    once.
 
-    `nsfwscan COMMAND --help` tells all about a command. An option on the command line comes first,
-    then its environment variable, then the configuration file, then the built-in default.
+    `nsfwscan COMMAND --help` explains a command in full. An option on the command line wins over
+    its environment variable, which wins over the configuration file and the built-in default.
     `NSFWSCAN_HOME` names a folder for the models, the cache and the configuration.
     """
     # doctor has no options, and a wrong configuration is one of the things it is there to find.

@@ -22,7 +22,7 @@ from nsfwscan.report.text import count, plain_json, readable, size, utf8
 app = typer.Typer(
     cls=Group,
     no_args_is_help=True,
-    help="Look after what is remembered of earlier scans.",
+    help="Manage what is remembered from earlier scans.",
     epilog="The cache holds paths, checksums and scores, no pictures. It can be deleted at any "
     "time: the next scan then takes as long as the first.",
 )

@@ -92,7 +92,7 @@ def _tables(
         if command is None:
             known = ", ".join(f"[{one}]" for one in group.commands)
             known += ", [[rule]]" if group is context.command else ""
-            raise ConfigError(f"{inner} is no command", hint=f"known tables are {known}")
+            raise ConfigError(f"{inner} is not a command", hint=f"known tables are {known}")
         if not isinstance(table, dict):
             raise ConfigError(
                 f"{where}: {name} is a command, not an option",
@@ -125,7 +125,7 @@ def _options(
         if problem:
             raise ConfigError(
                 f"{where} {key} = {json.dumps(value, default=str)}: {problem}",
-                hint=f"the command's --help tells what --{key} takes",
+                hint=f"the command's --help says what --{key} takes",
             )
         values[option.name] = value
     return values

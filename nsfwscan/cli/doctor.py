@@ -45,9 +45,9 @@ class _Finding(NamedTuple):
 def doctor(context: typer.Context) -> None:
     """Print what is installed, what this computer can do, and advice.
 
-    Give this output along with any report of a problem. It holds no names of pictures.
+    Include this output when you report a problem. It names no pictures.
 
-    Exits with 2 when nsfwscan cannot work as things are, and with 0 otherwise.
+    Exits with 2 if nsfwscan cannot work as things are, and with 0 otherwise.
     """
     root = cast("typer.Context", context.find_root())  # typer's annotation is its private base
     checks: list[Callable[[], Iterator[_Finding]]] = [

@@ -73,7 +73,7 @@ def pull(name: Name, offline: Offline = False, quiet: Quiet = False) -> None:
     entry = catalogue.load().get(name)
     if entry is None:
         raise ModelNotFound(
-            f"no model {name!r} is known", hint=f"known are {', '.join(catalogue.load())}"
+            f"no model {name!r} is known", hint=f"known models: {', '.join(catalogue.load())}"
         )
     talk = Talk(quiet=quiet)
     store = ModelStore(
@@ -170,10 +170,10 @@ def build(
 ) -> None:
     """Build the fastest INT8 model for this computer from a published checkpoint, and install it.
 
-    Needs the extra `quantize` (`pip install 'nsfwscan[quantize]'`), a minute, and 2 GB of memory.
-    Several ways to quantize are built, timed side by side on this processor, and compared with the
-    float model; the fastest that agrees with it well enough is installed. `python -m quantize` does
-    the same with more options and without installing.
+    Needs the package onnx (`pip install '.[quantize]'` in a checkout), a minute, and 2 GB of
+    memory. Several ways to quantize are built, timed side by side on this processor, and compared
+    with the float model; the fastest that agrees with it well enough is installed. `python -m
+    quantize` does the same with more options and without installing.
     """
     import tempfile
 
@@ -196,7 +196,7 @@ def build(
         if models_build.run(words, scratch, offline=offline, quiet=quiet):
             raise ModelError(
                 f"the model could not be built from {source}",
-                hint="the reason stands above",
+                hint="the reason is printed above",
             )
         model = store.add(package, replace=replace)
     _say_installed(talk, store, model)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from nsfwscan import interrupts
+from nsfwscan import installation, interrupts
 from nsfwscan.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,12 +25,12 @@ def check() -> None:
     if getattr(sys, "frozen", False):
         raise UsageError(
             "this bundle cannot build models",
-            hint="build it with an installed nsfwscan and `nsfwscan models add` it here",
+            hint="build it with an installed nsfwscan, then run `nsfwscan models add` here",
         )
     if importlib.util.find_spec("onnx") is None:
         raise UsageError(
             "building a model needs onnx, which is not installed",
-            hint="python -m pip install 'nsfwscan[quantize]'",
+            hint=installation.installing_extra("quantize"),
         )
 
 

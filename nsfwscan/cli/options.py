@@ -34,7 +34,7 @@ def bytes_of(size: str) -> int:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]?)i?b?", size.strip().lower())
     if not found:
         raise UsageError(
-            f"{size!r} is no size", hint="give a number of bytes, or one with K, M or G: 64M"
+            f"{size!r} is not a size", hint="give a number of bytes, or one with K, M or G: 64M"
         )
     return int(float(found[1]) * {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}[found[2]])
 
@@ -81,7 +81,7 @@ ModelName = Annotated[
         rich_help_panel=MODEL_PANEL,
         help="Score with this model: a name from `nsfwscan models list`, fetched when it is not "
         "installed, or the folder of a model package, which begins with `./` or `/`. `auto` takes "
-        "the best installed model and fetches one when there is none.",
+        "the best installed model, and fetches one if there is none.",
     ),
 ]
 Offline = Annotated[
@@ -100,8 +100,8 @@ ProviderName = Annotated[
         metavar="PROVIDER",
         envvar="NSFWSCAN_PROVIDER",
         rich_help_panel=SPEED_PANEL,
-        help="What computes: `cpu`, `cuda`, `directml`, `coreml`, `openvino`, or `auto`, which "
-        "takes an accelerator if the installed onnxruntime supports one, or else the CPU.",
+        help="Where the model runs: `cpu`, `cuda`, `directml`, `coreml`, `openvino`, or `auto`, "
+        "which takes an accelerator if the installed onnxruntime supports one, or else the CPU.",
     ),
 ]
 Threads = Annotated[
@@ -158,7 +158,7 @@ LimitPercent = Annotated[
         max=100,
         envvar="NSFWSCAN_LIMIT_PERCENT",
         rich_help_panel=ACTION_PANEL,
-        help="Ask also before it does so with more than this share of the pictures scanned, unless "
+        help="Also ask before it does so with more than this share of the pictures scanned, unless "
         "that is 10 or fewer.",
     ),
 ]
@@ -167,7 +167,7 @@ Again = Annotated[
     typer.Option(
         "--again",
         rich_help_panel=ACTION_PANEL,
-        help="Quarantine also pictures that were restored from there before.",
+        help="Also quarantine pictures that you restored before.",
     ),
 ]
 NoRules = Annotated[
@@ -186,7 +186,7 @@ QuarantineFolder = Annotated[
         envvar="NSFWSCAN_QUARANTINE",
         rich_help_panel=ACTION_PANEL,
         help="Keep the quarantine in DIR, for pictures of all volumes. Without it each volume has "
-        "one, `.nsfwscan-quarantine`, in the topmost folder above the picture that is yours, or "
+        "one, `.nsfwscan-quarantine`, in the highest folder above the picture that you own, or "
         "that you may write to.",
     ),
 ]
@@ -234,7 +234,7 @@ Exclude = Annotated[
         metavar="PATTERN",
         envvar="NSFWSCAN_EXCLUDE",
         rich_help_panel=WALK_PANEL,
-        help="Leave out files and folders that match such a pattern. It goes before --include.",
+        help="Leave out files and folders that match such a pattern. It wins over --include.",
     ),
 ]
 Hidden = Annotated[
@@ -243,7 +243,7 @@ Hidden = Annotated[
         "--hidden",
         envvar="NSFWSCAN_HIDDEN",
         rich_help_panel=WALK_PANEL,
-        help="Look at hidden files and folders, too: those whose names begin with a dot.",
+        help="Also scan hidden files and folders, whose names begin with a dot.",
     ),
 ]
 AnyName = Annotated[
@@ -272,7 +272,7 @@ OneFileSystem = Annotated[
         "-x",
         envvar="NSFWSCAN_ONE_FILE_SYSTEM",
         rich_help_panel=WALK_PANEL,
-        help="Do not enter folders on other file systems than the one a PATH is on.",
+        help="Stay on the file system of each PATH.",
     ),
 ]
 MaxSize = Annotated[
@@ -294,9 +294,9 @@ FlagAt = Annotated[
         envvar="NSFWSCAN_FLAG_AT",
         rich_help_panel=MODEL_PANEL,
         callback=_checked_score,
-        help="Flag pictures with this score, 0 to 1, or more. Without it the model's own "
-        "threshold holds (`nsfwscan models show`). To change it costs nothing: pictures are "
-        "not scored again.",
+        help="Flag pictures that score this (0 to 1) or more. Without it, the model's own "
+        "threshold applies (`nsfwscan models show`). Changing it costs nothing: no picture is "
+        "scored again.",
     ),
 ]
 ReviewAt = Annotated[
@@ -307,6 +307,6 @@ ReviewAt = Annotated[
         envvar="NSFWSCAN_REVIEW_AT",
         rich_help_panel=MODEL_PANEL,
         callback=_checked_score,
-        help="List pictures with this score or more, but not flagged, for a person to look at.",
+        help="List pictures that score this or more, but are not flagged, for review.",
     ),
 ]

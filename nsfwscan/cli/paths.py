@@ -14,7 +14,7 @@ def absolute(path: str) -> str:
         raise UsageError("a path is empty", hint="a variable of your script may not be set")
     if "\0" in path:
         raise UsageError(
-            f"{readable(path)} is no path: it holds a NUL byte", hint="check what made the path"
+            f"{readable(path)} is not a path: it holds a NUL byte", hint="check what made the path"
         )
     try:
         return os.path.abspath(os.path.expanduser(path))

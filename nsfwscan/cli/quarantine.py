@@ -86,7 +86,7 @@ def list_(
     ] = Form.TABLE,
     quarantine: QuarantineFolder = None,
 ) -> None:
-    """Print what is in quarantine: when it came there, its score, and where it goes back to.
+    """Print what is in quarantine: when it was moved, its score, and where it goes back to.
 
     Also says which pictures cannot go back now, because their volume is away, and which are lost.
     Exits with 2 when a quarantine cannot be read; the others are listed.
@@ -287,7 +287,7 @@ def _wanted(
     if bool(paths) == every:
         raise UsageError(
             "it is not clear which pictures" if every else "no picture is named",
-            hint="name paths, or say --all; `nsfwscan quarantine list` shows what there is",
+            hint="name paths, or give --all; `nsfwscan quarantine list` shows what there is",
         )
     found = []
     seen: set[str] = set()

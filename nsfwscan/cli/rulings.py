@@ -60,13 +60,13 @@ Within = Annotated[
 ]
 Yes = Annotated[
     bool,
-    typer.Option("--yes", "-y", help=f"Do not ask, which is done above {_ASK_ABOVE} pictures."),
+    typer.Option("--yes", "-y", help=f"Do not ask about more than {_ASK_ABOVE} pictures."),
 ]
 
 app = typer.Typer(
     cls=Group,
     no_args_is_help=True,
-    help="Look after what you decided with `nsfwscan allow` and `nsfwscan deny`.",
+    help="Manage what you decided with `nsfwscan allow` and `nsfwscan deny`.",
     epilog="Decisions are kept by content, in a file of their own among your data: neither a new "
     "model nor `nsfwscan cache clear` touches them.",
 )
@@ -79,16 +79,16 @@ def allow(
     yes: Yes = False,
     quiet: Quiet = False,
 ) -> None:
-    """Decide that pictures are safe, whatever a model says of them.
+    """Decide that pictures are safe, whatever the model says.
 
-    The decision is about what the files hold, not where they are: it holds for copies, after a
-    rename or a move, for every model and every threshold, until you take it back or decide
+    The decision is about the content of the files, not where they are: it covers copies, survives
+    a rename or a move, and applies to every model and threshold until you take it back or decide
     otherwise. Scans show such a picture as safe, decided by a person, with its score beside it.
 
-    Where you decided otherwise before, also about a single picture in a folder, the later decision
-    holds, and the output names it. Nothing is decided about files that are not pictures or cannot
-    be read: exits with 2 when you named one that is not a picture, and with 3 when one could not
-    be read.
+    If you decided otherwise before, even about a single picture in a folder, the later decision
+    counts, and the output names the picture. Nothing is decided about files that are not pictures
+    or cannot be read: exits with 2 if you named one that is not a picture, and with 3 if one could
+    not be read.
     """
     _decide(Ruling.ALLOWED, paths, within if near else None, yes=yes, quiet=quiet)
 
@@ -100,16 +100,16 @@ def deny(
     yes: Yes = False,
     quiet: Quiet = False,
 ) -> None:
-    """Decide that pictures are not safe for work, whatever a model says of them.
+    """Decide that pictures are not safe for work, whatever the model says.
 
-    The decision is about what the files hold, not where they are: it holds for copies, after a
-    rename or a move, for every model and every threshold, until you take it back or decide
+    The decision is about the content of the files, not where they are: it covers copies, survives
+    a rename or a move, and applies to every model and threshold until you take it back or decide
     otherwise. Scans flag such a picture, decided by a person, with its score beside it.
 
-    Where you decided otherwise before, also about a single picture in a folder, the later decision
-    holds, and the output names it. Nothing is decided about files that are not pictures or cannot
-    be read: exits with 2 when you named one that is not a picture, and with 3 when one could not
-    be read.
+    If you decided otherwise before, even about a single picture in a folder, the later decision
+    counts, and the output names the picture. Nothing is decided about files that are not pictures
+    or cannot be read: exits with 2 if you named one that is not a picture, and with 3 if one could
+    not be read.
     """
     _decide(Ruling.DENIED, paths, within if near else None, yes=yes, quiet=quiet)
 
@@ -196,7 +196,7 @@ def _date(at: int, form: str) -> str:
 
 @app.command("list", cls=Command)
 def list_() -> None:
-    """Print every decision that holds, the latest last.
+    """Print every decision in force, the latest last.
 
     PICTURE is where the picture was when you decided; what counts is its content.
     """
@@ -226,14 +226,12 @@ def forget(
     ],
     yes: Annotated[
         bool,
-        typer.Option(
-            "--yes", "-y", help=f"Do not ask, which is done above {_ASK_ABOVE} decisions."
-        ),
+        typer.Option("--yes", "-y", help=f"Do not ask about more than {_ASK_ABOVE} decisions."),
     ] = False,
 ) -> None:
-    """Take decisions back: what a model says counts again.
+    """Take decisions back, so that the model decides again.
 
-    Nothing is taken back when any WHAT fits no decision. Exits with 5 when the answer is no.
+    If any WHAT fits no decision, nothing is taken back. Exits with 5 when the answer is no.
     """
     book = _book()
     rulings = book.load()
@@ -278,7 +276,7 @@ def _meant(what: str, rulings: Rulings) -> list[Ruled]:
 
 @app.command(cls=Command)
 def export() -> None:
-    """Print every decision that holds as JSON Lines, for `nsfwscan rulings import`.
+    """Print every decision in force as JSON Lines, for `nsfwscan rulings import`.
 
     The lines hold where the pictures were and checksums of what they held, no pictures.
     """
@@ -299,10 +297,10 @@ def import_(
         ),
     ],
 ) -> None:
-    """Take over decisions that were made elsewhere.
+    """Import decisions that were made elsewhere.
 
     They keep their dates. Where you decided about the same picture later than that, or took a
-    decision about it back, that holds. When a line cannot be understood, nothing is taken over.
+    decision about it back, that holds. If a line cannot be understood, nothing is imported.
     """
     book = _book()
     book.load()  # a file that is damaged is no place to add to
@@ -313,8 +311,8 @@ def import_(
     ]
     new = book.take_over(given)
     typer.echo(
-        f"{count(len(new), 'decision')} taken over; {len(given) - len(new):,} were known or are "
-        "older."
+        f"{count(len(new), 'decision')} imported; {len(given) - len(new):,} already known or "
+        "older than yours."
     )
 
 
@@ -357,7 +355,7 @@ def _imported(line: bytes, where: str) -> Ruled:
     if not isinstance(entry, Ruled):
         raise UsageError(
             f"{where} cannot be understood: {problem}",
-            hint="nothing was taken over; give what `nsfwscan rulings export` printed",
+            hint="nothing was imported; give what `nsfwscan rulings export` printed",
         )
     return entry
 
@@ -366,7 +364,7 @@ def _imported(line: bytes, where: str) -> Ruled:
 def repair(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Show the lines of the file that are damaged, and go on without them when you say so.
+    """Show the damaged lines of the file, and go on without them if you agree.
 
     Until then nothing is scanned: what is lost may have denied a picture, and a scan would call it
     safe. Often a line still tells which picture it was about, so that you can decide again. The

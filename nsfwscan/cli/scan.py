@@ -65,7 +65,9 @@ def scan(
     paths: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="PATH", help="Folders, with all they hold, and files.", show_default=False
+            metavar="PATH",
+            help="Folders, with everything below them, and files.",
+            show_default=False,
         ),
     ] = None,
     files_from: Annotated[
@@ -155,7 +157,7 @@ def scan(
             "--no-cache",
             envvar="NSFWSCAN_NO_CACHE",
             rich_help_panel=MEMORY_PANEL,
-            help="Neither use nor keep results of other scans.",
+            help="Use no results of earlier scans, and remember none.",
         ),
     ] = False,
     rescan: Annotated[
@@ -171,23 +173,23 @@ def scan(
         typer.Option(
             "--retry-failed",
             rich_help_panel=MEMORY_PANEL,
-            help="Try again the pictures that are remembered as broken.",
+            help="Retry pictures that are remembered as broken.",
         ),
     ] = False,
     jobs: Jobs = 0,
     threads: Threads = 0,
     provider: ProviderName = Provider.AUTO,
 ) -> None:
-    """Look at every picture in the given folders and list those that are not safe for work.
+    """Score every picture in the given folders and list those that are not safe for work.
 
     Every picture gets a score from 0 (safe) to 1. At or above one threshold it is flagged, at or
     above a lower one it is listed for review. Scores are kept by content: a second scan opens only
     what is new or changed, and a renamed, moved or copied picture is not scored again. Pictures
-    are only ever read, unless an action says otherwise. A picture that cannot be read is listed as
-    failed, never counted as safe, and no action is taken about it.
+    are only ever read, unless you ask for an action. A picture that cannot be read is listed as
+    failed, never counted as safe, and never acted on.
 
-    Ctrl-C ends a scan: once, and the pictures in hand are finished and the results written; twice,
-    and it ends at once. What was scored is kept in either case.
+    Press Ctrl-C once, and the scan finishes the pictures in hand and writes its results; press it
+    twice, and it ends at once. What was scored is kept in either case.
 
     For example:
 
@@ -199,7 +201,7 @@ def scan(
     """
     given = list(paths or [])
     if not given and files_from is None:
-        raise UsageError("there is nothing to scan", hint="name a folder: nsfwscan scan ~/Pictures")
+        raise UsageError("nothing to scan", hint="name a folder: nsfwscan scan ~/Pictures")
     talk = Talk(quiet=quiet)
     roots = reachable(given, talk)
     if given and not roots and files_from is None:

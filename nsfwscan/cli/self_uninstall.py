@@ -38,7 +38,7 @@ def self_uninstall(
     from nsfwscan import uninstall
 
     if yes and not purge:
-        raise UsageError("--yes goes with --purge", hint="say both, or neither to see a list")
+        raise UsageError("--yes goes with --purge", hint="give both, or neither to see a list")
     found = uninstall.find()
     kept = uninstall.kept()
     _print(found)
@@ -52,7 +52,7 @@ def self_uninstall(
         if one.unknown:
             raise NsfwscanError(
                 f"{one.place} stays: {one.why}",
-                hint="see to that as the one who may, and run the command again",
+                hint="fix that with the rights it needs, then run the command again",
             )
 
 
@@ -106,7 +106,7 @@ def _purge(found: list[uninstall.Traces], *, yes: bool) -> None:
         more = f", and {len(done.failures) - 1} more" if len(done.failures) > 1 else ""
         raise NsfwscanError(
             f"{path} could not be removed: {reason}{more}",
-            hint="see to that and run the command again; it shows what is left",
+            hint="fix that and run the command again; it shows what is left",
         )
 
 

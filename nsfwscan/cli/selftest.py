@@ -27,7 +27,7 @@ def selftest(
     Shows that the model, onnxruntime, the decoder and this processor work together as they did
     where the model was packed. Exits with 2 when a score is off by more than 0.01.
 
-    Of a bundle every file is compared first with what was packed.
+    In a bundle, every file is first compared with what was packed.
     """
     if bundle := bundled.folder():
         files, problems = bundled.look_over(bundle)

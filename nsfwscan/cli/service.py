@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 app = typer.Typer(
     cls=Group,
     no_args_is_help=True,
-    help="Let the system keep the watcher running, from login to logout.",
-    epilog="On Linux this is a systemd unit of your own, on macOS a launchd agent, on Windows a "
-    "scheduled task. Nothing of it needs an administrator.",
+    help="Keep the watcher running in the background, from login to logout.",
+    epilog="On Linux this is a systemd user unit, on macOS a launchd agent, on Windows a scheduled "
+    "task. It needs no administrator.",
 )
 
 _LOOK_S = 0.5
@@ -58,9 +58,9 @@ def install(
 ) -> None:
     """Watch these folders from now on, whenever you are logged in.
 
-    All options of `nsfwscan watch` may be given, too, and become part of the service. What is set
-    in the configuration file, below `[watch]`, can be changed later: the service reads it at each
-    start. To install again with other folders replaces the service. One that nsfwscan did not write
+    All options of `nsfwscan watch` may be given, too, and become part of the service. Settings in
+    the configuration file, below `[watch]`, can be changed later: the service reads them at each
+    start. Installing again with other folders replaces the service. One that nsfwscan did not write
     is left alone.
 
     For example:
@@ -84,7 +84,7 @@ def install(
     typer.echo(
         f"Installed as {readable(where)}"
         + (" and started." if start_now else "; it starts at the next login.")
-        + " `nsfwscan status` tells what it does.",
+        + " `nsfwscan status` shows what it is doing.",
         err=True,
     )
 
@@ -98,7 +98,7 @@ def _for_watch(context: typer.Context, words: list[str]) -> tuple[tuple[str, ...
     command = group.commands["watch"]
     watch = command.make_context("install", list(words), parent=context.parent)
     if watch.params.get("once"):
-        raise UsageError("a service that ends after one look is none", hint="leave out --once")
+        raise UsageError("a service cannot use --once", hint="leave out --once")
     given, _, order = command.make_parser(watch).parse_args(list(words))
     options: list[str] = []
     for parameter in dict.fromkeys(order):
@@ -123,9 +123,9 @@ def uninstall() -> None:
 
 @app.command(cls=Command)
 def start() -> None:
-    """Start the service, or start it anew when it runs."""
+    """Start the service, or restart it if it is running."""
     _manager().start()
-    typer.echo("The service is started. `nsfwscan status` tells what it does.", err=True)
+    typer.echo("The service is started. `nsfwscan status` shows what it is doing.", err=True)
 
 
 @app.command(cls=Command)
@@ -137,7 +137,7 @@ def stop() -> None:
 
 @app.command(cls=Command)
 def status() -> None:
-    """Tell whether the service is installed and running; `nsfwscan status` tells what it does.
+    """Show whether the service is installed and running; `nsfwscan status` shows what it is doing.
 
     Exits with 0 when it runs and with 3 when it does not.
     """
@@ -163,7 +163,7 @@ def logs(
         int, typer.Option("--lines", "-n", metavar="N", min=0, help="How many lines to print.")
     ] = 50,
     follow: Annotated[
-        bool, typer.Option("--follow", help="Go on printing what is added, until Ctrl-C.")
+        bool, typer.Option("--follow", help="Keep printing what is added, until Ctrl-C.")
     ] = False,
 ) -> None:
     """Print the end of the watcher's log."""

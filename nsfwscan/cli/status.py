@@ -26,10 +26,10 @@ def status(
         typer.Option("--format", "-f", metavar="table|json", help="A table, or one JSON object."),
     ] = TableFormat.TABLE,
 ) -> None:
-    """Tell what the watcher does: since when, how many folders, what it found, what is wrong.
+    """Show what the watcher is doing: since when, how many folders, what it found, what is wrong.
 
-    Exits with 0 when a watcher runs and with 3 when none does; what is told then is how things
-    were when the last one ended.
+    Exits with 0 if a watcher is running and with 3 if not; then it shows how things were when the
+    last one ended.
     """
     running = instance.is_held(locations.watch_lock())
     found = watch_status.read(locations.status_file())

@@ -73,7 +73,7 @@ def watch(
     context: typer.Context,
     paths: Annotated[
         list[str],
-        typer.Argument(metavar="PATH", help="Folders to watch, with all they hold."),
+        typer.Argument(metavar="PATH", help="Folders to watch, with everything below them."),
     ],
     once: Annotated[
         bool,
@@ -102,7 +102,7 @@ def watch(
             max=600_000,
             envvar="NSFWSCAN_SETTLE_MS",
             rich_help_panel=WATCH_PANEL,
-            help="How long a file must have stood still before it is read, in milliseconds.",
+            help="How long a file must not have changed before it is read, in milliseconds.",
         ),
     ] = 1000,
     reconcile_minutes: Annotated[
@@ -125,7 +125,7 @@ def watch(
             min=0.0,
             envvar="NSFWSCAN_UNLOAD_MINUTES",
             rich_help_panel=WATCH_PANEL,
-            help="How long after the last picture the model is taken out of memory.",
+            help="How long after the last picture the model is unloaded from memory.",
         ),
     ] = 5.0,
     include: Include = None,
@@ -224,22 +224,22 @@ def watch(
     threads: Threads = 0,
     provider: ProviderName = Provider.AUTO,
 ) -> None:
-    """Watch folders and tell of each picture that is new, changed, moved or gone.
+    """Watch folders and report each picture that is new, changed, moved or gone.
 
-    It begins as a scan does, with all that is not known yet, and goes on until it is stopped. Each
-    change gives one line, once: `new`, `changed`, `moved` or `gone`, with the verdict. Lines
-    without findings are left out unless `--only all` or `--format jsonl` is given. What is known
-    outlives a restart. A folder that vanishes, as with a disk that is unplugged, is waited for;
-    also at the start, if it was watched before. Any other that is not there is an error.
+    It first scans what is not known yet, then goes on until it is stopped. Each change gives one
+    line, once: `new`, `changed`, `moved` or `gone`, with the verdict. Lines without findings are
+    left out unless `--only all` or `--format jsonl` is given. What is known survives a restart. If
+    a folder vanishes, say with an unplugged disk, the watcher waits for it; also at the start, if
+    it was watched before. Any other folder that does not exist is an error.
 
-    Actions are taken about pictures that it tells of, after the first look at everything. Over the
-    limit nothing is done, and that is said; `nsfwscan scan --action` makes up for it.
+    Actions start after the first look at everything, for the pictures that are reported. Over the
+    limit nothing is done, and the watcher says so; `nsfwscan scan --action` makes up for it.
 
-    Ctrl-C and SIGTERM end it with exit code 0 after the pictures in hand; a second Ctrl-C ends it
-    at once. SIGHUP reads the configuration again.
+    Ctrl-C and SIGTERM end it with exit code 0 once the pictures in hand are finished; a second
+    Ctrl-C ends it at once. SIGHUP makes it read the configuration again.
 
-    With `--once` it exits with 130 when it was interrupted, 2 when an action failed, 5 when the
-    limit held actions back, 3 when a picture or a folder could not be read, and 0 otherwise.
+    With `--once` it exits with 130 if it was interrupted, 2 if an action failed, 5 if the limit
+    held actions back, 3 if a picture or a folder could not be read, and 0 otherwise.
 
     For example:
 
@@ -378,12 +378,12 @@ def _check(paths: list[str], places: dict[str, str]) -> None:
             ) from None
         except OSError as error:
             raise UsageError(
-                f"{readable(path)} cannot be looked at: {error.strerror or error}",
-                hint="see who may search the folders above it, or plug its disk in",
+                f"{readable(path)} cannot be reached: {error.strerror or error}",
+                hint="check the permissions of the folders above it, or its disk",
             ) from error
         if not is_folder:
             raise UsageError(
-                f"{readable(path)} is no folder", hint="watch the folder that holds it"
+                f"{readable(path)} is not a folder", hint="watch the folder that holds it"
             )
 
 

