@@ -24,7 +24,7 @@ from nsfwscan.images.formats.transfer import (
     of_code_points,
     usable,
 )
-from nsfwscan.images.render import MAX_ICC_BYTES
+from nsfwscan.images.profiles import MAX_ICC_BYTES
 from nsfwscan.results import FailReason
 
 if TYPE_CHECKING:
@@ -343,7 +343,7 @@ def _space_of(gamma: int, chromaticities: bytes | None) -> ColourSpace | None:
 
 
 def _profile(data: memoryview) -> bytes:
-    """Inflate an ICC profile; empty if it is too large or broken."""
+    """Inflate an ICC profile; empty if it is broken. Raises `DecodeError` for a large one."""
     name, _, rest = bytes(data[:82]).partition(b"\0")
     if not name or rest[:1] != b"\0":  # the compression method
         return b""
@@ -353,8 +353,13 @@ def _profile(data: memoryview) -> bytes:
     except zlib.error:
         return b""
     says = int.from_bytes(profile[:4], "big")
-    whole = inflating.eof and 128 < says <= len(profile) <= MAX_ICC_BYTES
-    return profile if whole and profile[36:40] == b"acsp" else b""
+    if profile[36:40] != b"acsp" or says <= 128:
+        return b""
+    if says > MAX_ICC_BYTES:
+        raise DecodeError(FailReason.UNSUPPORTED, f"an ICC profile of {says / 1e6:.0f} MB")
+    # What follows the profile does not count.
+    whole = (inflating.eof or inflating.unconsumed_tail) and says <= len(profile)
+    return profile[:says] if whole else b""
 
 
 class _Frames:

@@ -6,11 +6,12 @@ numbers are those of TIFF 6.0.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from nsfwscan.errors import DecodeError
-from nsfwscan.images.formats.picture import MAX_PIXELS, MEGA, check_pixels
+from nsfwscan.images.formats.picture import MAX_PIXELS, check_pixels
 from nsfwscan.results import FailReason
 
 if TYPE_CHECKING:
@@ -72,7 +73,6 @@ _MAY_HAVE_MORE = (BLACK_IS_ZERO, RGB, PALETTE)
 """Photometrics with which an extra sample is read. After others, viewers do not agree on it."""
 
 _MAX_SAMPLES = 16
-_MAX_PROFILE_BYTES = 4 * MEGA
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,7 +284,7 @@ def _orientation(directory: Directory) -> int:
 
 def _profile(directory: Directory) -> bytes:
     try:
-        return directory.data(34675, _MAX_PROFILE_BYTES)
+        return directory.data(34675, sys.maxsize)  # too large a one is refused later
     except DecodeError:  # the pixels are there without it
         return b""
 
