@@ -161,7 +161,7 @@ def _sampled(picture: Picture) -> Iterator[Frame]:
     started = time.process_time()
     shown, first_error = 0, None
     done = 0
-    for view in spread(picture.views):
+    for view in spread(picture.views, times=picture.times):
         try:
             if picture.sequential:
                 for step in range(done, view):

@@ -21,6 +21,7 @@ from nsfwscan.images.formats.coding import coding_of
 from nsfwscan.images.formats.disputed import refuse_disputed
 from nsfwscan.images.formats.picture import MAX_PIXELS, Picture, check_pixels, open_with
 from nsfwscan.images.formats.remade import with_alpha_sizes
+from nsfwscan.images.formats.tracks import times_of
 from nsfwscan.images.formats.transforms import in_order, in_usual_order
 from nsfwscan.images.formats.views import Colour, Source, ViewsPicture, what_viewers_show
 from nsfwscan.results import FailReason
@@ -92,7 +93,9 @@ def _sequence(file: Bmff, track: Track) -> Source:
     if track.kind != b"av01":
         raise broken("a sequence of another coding")
     content = file.with_brand(b"avis", b"avif") if file.primary is not None else file.data
-    return _source(file, content, track.properties, [track.first])
+    source = _source(file, content, track.properties, [track.first])
+    source.times = times_of(file.data, track.table)
+    return source
 
 
 def _still(file: Bmff) -> Source:

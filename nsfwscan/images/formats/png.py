@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING
 from PIL import Image, ImageChops
 
 from nsfwscan.errors import DecodeError
-from nsfwscan.images.formats.picture import MAX_PIXELS, Frame, Picture, check_pixels
+from nsfwscan.images.formats.picture import (
+    MAX_PIXELS,
+    Frame,
+    Picture,
+    as_browsers_time,
+    check_pixels,
+)
 from nsfwscan.images.formats.png_chunks import (
     GREY,
     GREY_ALPHA,
@@ -91,6 +97,8 @@ class _AnimatedPng(_PngPicture):
     def __init__(self, png: Png) -> None:
         self._apart = 0 if png.still_is_frame else 1
         super().__init__(png, len(png.frames) + self._apart, _BYTES_PER_PIXEL_ANIMATED)
+        shown_for = [0.0] * self._apart + [frame.milliseconds for frame in png.frames]
+        self.times = as_browsers_time(shown_for, len(png.ways))
         self._canvases = {way.transparency: _Canvas(png, way.transparency) for way in png.ways}
 
     def show(self, view: int) -> Frame:

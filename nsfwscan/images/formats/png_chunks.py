@@ -95,6 +95,8 @@ class Animated:
     """Left, top, right and bottom on the canvas."""
     dispose: int
     blend: int
+    milliseconds: float
+    """How long it is shown."""
     data: list[memoryview] = field(default_factory=list)
 
 
@@ -402,11 +404,14 @@ class _Frames:
         """Read an fcTL chunk; None if it is damaged or its frame does not fit on the canvas."""
         if len(chunk.data) != 26 or not chunk.good():
             return None
-        _, width, height, left, top, _, _, dispose, blend = struct.unpack(">5I2H2B", chunk.data)
+        _, width, height, left, top, time, unit, dispose, blend = struct.unpack(
+            ">5I2H2B", chunk.data
+        )
         right, bottom = left + width, top + height
         header = self.png.header
         if not (width and height and right <= header.width and bottom <= header.height):
             return None
         if dispose > 2 or blend > 1:
             return None
-        return Animated((left, top, right, bottom), dispose, blend)
+        box = (left, top, right, bottom)
+        return Animated(box, dispose, blend, 1000 * time / (unit or 100))
