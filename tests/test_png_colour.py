@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 
 import numpy as np
 import pictures
@@ -94,6 +95,28 @@ def test_pq_is_mapped_to_the_tones_of_a_page(layout: Layout) -> None:
     below = wanted.max(axis=2) < 185
     assert below.mean() > 0.2
     assert np.abs(browsers - wanted)[below].mean() < 4
+
+
+@pytest.mark.parametrize("transfer", [16, 18])
+def test_the_brightest_light_decides_how_dark_the_rest_is(transfer: int) -> None:
+    """The light of the content goes before that of the display; zero stands for neither."""
+    named = files.cicp(9, transfer)
+
+    def content(nits: int) -> bytes:
+        return chunk(b"cLLI", struct.pack(">II", nits * 10_000, 1))
+
+    def display(nits: int) -> bytes:
+        return chunk(b"mDCV", bytes(16) + struct.pack(">II", nits * 10_000, 1))
+
+    def seen(*chunks: bytes) -> np.ndarray:
+        return views(assemble(RGB_8, named, *chunks))[0]
+
+    usual, dim = seen(), seen(content(203))
+    assert difference(usual, dim) > 5
+    assert np.array_equal(dim, seen(display(203)))
+    assert np.array_equal(dim, seen(display(1000), content(203)))
+    assert np.array_equal(dim, seen(display(203), content(0)))
+    assert np.array_equal(usual, seen(display(203), content(1000)))
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from nsfwscan.errors import DecodeError
 from nsfwscan.images.formats.exif import orientation_of
 from nsfwscan.images.formats.transfer import (
+    DEFAULT_PEAK_NITS,
     SRGB_CURVE,
     SRGB_PRIMARIES,
     ColourSpace,
@@ -41,6 +42,9 @@ _DEPTHS = {
     RGB_ALPHA: (8, 16),
 }
 _SAMPLES = {GREY: 1, RGB: 3, PALETTE: 1, GREY_ALPHA: 2, RGB_ALPHA: 4}
+
+_COLOUR_BYTES = {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"cICP": 4, b"cLLI": 8, b"mDCV": 24}
+"""How long the chunks that describe colour are."""
 
 _SIGNATURE_BYTES = 8
 _MAX_LENGTH = 2**31 - 1
@@ -259,8 +263,8 @@ class _Metadata:
             self._take_profile(chunk)
         elif chunk.name in self._found:
             return
-        elif chunk.name in (b"gAMA", b"cHRM", b"sRGB", b"cICP"):
-            length = {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"cICP": 4}[chunk.name]
+        elif chunk.name in _COLOUR_BYTES:
+            length = _COLOUR_BYTES[chunk.name]
             in_place = chunk.name != b"cICP" or self._palette is None
             if len(chunk.data) == length and in_place and chunk.good():
                 if chunk.name == b"sRGB" and chunk.data[0] > 3:  # no rendering intent
@@ -313,7 +317,7 @@ class _Metadata:
         """Choose what counts: cICP, then iCCP, sRGB, gAMA with cHRM (PNG, third edition, 4.3)."""
         primaries, transfer, matrix, full_range = self._found.get(b"cICP", b"\2\2\0\1")
         if matrix == 0 and full_range == 1:
-            space = of_code_points(primaries, transfer)
+            space = of_code_points(primaries, transfer, self._peak_nits())
             if space is not None:
                 return Colour(space=space)
             if (primaries, transfer) == (1, 13):
@@ -324,6 +328,12 @@ class _Metadata:
         if b"sRGB" in self._found or gamma == 0:
             return Colour()
         return Colour(space=_space_of(gamma, self._found.get(b"cHRM")))
+
+    def _peak_nits(self) -> float:
+        """Return the brightest light: of the content (cLLI), or of the display it was made on."""
+        content = int.from_bytes(self._found.get(b"cLLI", b"")[:4], "big")
+        display = int.from_bytes(self._found.get(b"mDCV", b"")[16:20], "big")
+        return (content or display) / 10_000 or DEFAULT_PEAK_NITS
 
 
 def _space_of(gamma: int, chromaticities: bytes | None) -> ColourSpace | None:
