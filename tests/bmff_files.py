@@ -97,7 +97,7 @@ def edited(
         for kind, content in children
     )
     return b"".join(
-        box(kind, _shifted(kind, meta[:4] + changed if kind == b"meta" else content, grown))
+        box(kind, shifted(kind, meta[:4] + changed if kind == b"meta" else content, grown))
         for kind, content in boxes(data)
     )
 
@@ -140,13 +140,13 @@ def _associations(ipma: bytes) -> Iterator[tuple[int, list[int]]]:
         yield item, links
 
 
-def _shifted(kind: bytes, content: bytes, by: int) -> bytes:
+def shifted(kind: bytes, content: bytes, by: int) -> bytes:
     """Move the chunks of a track."""
     if kind == b"stco":
         count, *places = struct.unpack(f">{len(content) // 4 - 1}I", content[4:])
         return content[:4] + struct.pack(f">{count + 1}I", count, *(one + by for one in places))
     if kind in (b"moov", *TRACK_BOXES):
-        return b"".join(box(one, _shifted(one, inner, by)) for one, inner in boxes(content))
+        return b"".join(box(one, shifted(one, inner, by)) for one, inner in boxes(content))
     return content
 
 
@@ -179,7 +179,7 @@ def with_both(still: bytes, sequence: bytes) -> bytes:
         (
             ftyp,
             box(b"meta", meta[:4] + children),
-            box(b"moov", _shifted(b"moov", moov, moving)),
+            box(b"moov", shifted(b"moov", moov, moving)),
             data,
             sequence[before:],
         )

@@ -278,7 +278,7 @@ def plain_24() -> bytes:
         (bmp(40, 24, bytes(9500), compression=99), FailReason.UNSUPPORTED),
         (bmp(40, 64, bytes(40_000)), FailReason.UNSUPPORTED),
         (bmp(56, 32, bytes(13_000), compression=3), FailReason.UNSUPPORTED),
-        (plain_24()[:-200], FailReason.TRUNCATED),
+        (plain_24()[:-2000], FailReason.TRUNCATED),
         (plain_24()[:40], FailReason.TRUNCATED),
         (plain_24()[:10] + bytes(4) + plain_24()[14:], FailReason.CORRUPT),
         (plain_24()[:18] + bytes(4) + plain_24()[22:], FailReason.CORRUPT),
@@ -288,6 +288,22 @@ def plain_24() -> bytes:
 )
 def test_what_is_not_shown_is_refused_for_its_reason(data: bytes, reason: FailReason) -> None:
     assert shown.refusal(data) is reason
+
+
+@pytest.mark.parametrize("down", [False, True])
+def test_a_few_missing_rows_are_said(down: bool) -> None:
+    """Browsers leave them empty. They are the upper ones, unless the file begins at the top."""
+    whole = bmp(40, 24, rows(sampled(M888), 24, down=down), down=down)
+    stride = (3 * WIDTH + 3) // 4 * 4
+    for cut, missing in ((5, 1), (stride + 5, 2), (HEIGHT // 16 * stride + 5, None)):
+        short = whole[:-cut]
+        if missing is None:
+            assert shown.refusal(short) is FailReason.TRUNCATED
+            continue
+        assert shown.missing(short) == f"the {'last' if down else 'top'} {missing} rows are missing"
+        (found,), (expected,) = shown.views(short, SIZE), shown.views(whole, SIZE)
+        box = (0, 0, WIDTH, HEIGHT - missing) if down else (0, missing, *SIZE)
+        assert shown.difference(found.crop(box), expected.crop(box)) == 0
 
 
 @pytest.mark.parametrize("used", [0, 10, 256, 300, 100_000])

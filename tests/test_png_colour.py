@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 
 import numpy as np
 import pictures
@@ -13,7 +14,7 @@ from png_files import GREY, HEIGHT, PALETTE, RGB, RGB_ALPHA, WIDTH, Layout, asse
 from test_png import difference, native, shown, views
 
 from nsfwscan.images.decode import decode
-from nsfwscan.images.render import MAX_ICC_BYTES
+from nsfwscan.images.profiles import MAX_ICC_BYTES
 
 pytestmark = pytest.mark.usefixtures("over_white_only")
 
@@ -96,6 +97,28 @@ def test_pq_is_mapped_to_the_tones_of_a_page(layout: Layout) -> None:
     assert np.abs(browsers - wanted)[below].mean() < 4
 
 
+@pytest.mark.parametrize("transfer", [16, 18])
+def test_the_brightest_light_decides_how_dark_the_rest_is(transfer: int) -> None:
+    """The light of the content goes before that of the display; zero stands for neither."""
+    named = files.cicp(9, transfer)
+
+    def content(nits: int) -> bytes:
+        return chunk(b"cLLI", struct.pack(">II", nits * 10_000, 1))
+
+    def display(nits: int) -> bytes:
+        return chunk(b"mDCV", bytes(16) + struct.pack(">II", nits * 10_000, 1))
+
+    def seen(*chunks: bytes) -> np.ndarray:
+        return views(assemble(RGB_8, named, *chunks))[0]
+
+    usual, dim = seen(), seen(content(203))
+    assert difference(usual, dim) > 5
+    assert np.array_equal(dim, seen(display(203)))
+    assert np.array_equal(dim, seen(display(1000), content(203)))
+    assert np.array_equal(dim, seen(display(203), content(0)))
+    assert np.array_equal(usual, seen(display(203), content(1000)))
+
+
 @pytest.mark.parametrize(
     "chunks",
     [
@@ -118,14 +141,13 @@ def test_pq_is_mapped_to_the_tones_of_a_page(layout: Layout) -> None:
         (files.iccp(P3[:200]),),
         (damaged(files.iccp(P3)),),
         (chunk(b"iCCP", b"x\0\1" + P3),),
-        (files.iccp(P3.ljust(MAX_ICC_BYTES + 1, b"\0")),),
         (files.iccp(b"no profile" * 50), files.gama(0.45455)),
     ],
     ids=[
         "sRGB", "gAMA", "all-srgb", "gAMA-cHRM", "cHRM", "gAMA-0", "cHRM-nonsense",
         "sRGB-over-gAMA", "sRGB-later", "cICP-over-gAMA", "narrow", "unspecified", "matrix",
         "cICP-crc", "gAMA-crc",
-        "junk", "cut-profile", "iCCP-crc", "compression", "huge", "junk-and-gAMA",
+        "junk", "cut-profile", "iCCP-crc", "compression", "junk-and-gAMA",
     ],
 )  # fmt: skip
 def test_these_chunks_change_nothing(chunks: tuple[bytes, ...]) -> None:
@@ -175,6 +197,12 @@ def test_colour_between_palette_and_image_data_is_shown_in_both_ways() -> None:
         with_it, without_it = views(assemble(layout, middle=(late,)))
         assert np.array_equal(with_it, views(assemble(layout, late))[0])
         assert np.array_equal(without_it, shown(assemble(layout)))
+
+
+@pytest.mark.parametrize("more", [1, MAX_ICC_BYTES])
+def test_what_follows_a_profile_does_not_count(more: int) -> None:
+    followed = shown(assemble(RGB_8, files.iccp(P3 + bytes(more))))
+    assert np.array_equal(followed, shown(assemble(RGB_8, files.iccp(P3))))
 
 
 def test_grey_with_a_profile_of_rgb_is_shown_through_it() -> None:

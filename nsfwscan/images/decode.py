@@ -21,7 +21,7 @@ from PIL import Image
 # The formats of nearly all pictures; the other codecs are loaded by the first file that asks.
 from nsfwscan.errors import DecodeError
 from nsfwscan.images.decoded import DECODER_VERSION, Decoded, spread
-from nsfwscan.images.formats import jpeg, png
+from nsfwscan.images.formats import gain_map, jpeg, png
 from nsfwscan.images.formats.picture import MAX_PIXELS
 from nsfwscan.images.render import centre, likeness_of, render
 from nsfwscan.images.sniff import HEAD_BYTES, READABLE, sniff
@@ -124,6 +124,7 @@ def _explained(error: Exception) -> DecodeError:
 def _open(name: str, content: bytes, geometry: Geometry, full: bool) -> Picture:
     match name:
         case "JPEG":
+            gain_map.refuse_high_range(content)
             return jpeg.open_jpeg(content, geometry, full=full)
         case "PNG":
             return png.open_png(content)
@@ -161,7 +162,7 @@ def _sampled(picture: Picture) -> Iterator[Frame]:
     started = time.process_time()
     shown, first_error = 0, None
     done = 0
-    for view in spread(picture.views):
+    for view in spread(picture.views, times=picture.times):
         try:
             if picture.sequential:
                 for step in range(done, view):

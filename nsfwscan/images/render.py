@@ -6,9 +6,7 @@ works on a few thousand pixels, so its cost does not depend on the picture.
 
 from __future__ import annotations
 
-import io
 import math
-from functools import lru_cache
 from typing import TYPE_CHECKING, cast
 
 from PIL import Image, ImageStat
@@ -16,17 +14,11 @@ from PIL import Image, ImageStat
 from nsfwscan import likeness
 from nsfwscan.errors import DecodeError
 from nsfwscan.geometry import Geometry, Resample, Resize
+from nsfwscan.images.profiles import transform_of
 from nsfwscan.results import FailReason
 
 if TYPE_CHECKING:
-    from PIL import ImageCms
-
     from nsfwscan.images.formats.picture import Frame
-
-_MEGA = 1 << 20
-
-MAX_ICC_BYTES = 4 * _MEGA
-"""Printers' CMYK profiles take 0.5 to 2.5 MB; a larger one is treated as broken."""
 
 # Pictures are resized from full size (JPEG from a reduced scale). Pillow's `reducing_gap=3` would
 # halve that time, but it moved 24 of 262 scores by more than 0.001.
@@ -38,13 +30,6 @@ _RESAMPLE = {
 
 _MAX_ASPECT = 16
 """Of a longer strip only the middle can reach the model when the shorter edge is kept."""
-
-_NOT_OF_PICTURES = (b"link", b"abst", b"nmcl")
-"""Classes of ICC profiles that do not say what the colours of a picture are (ICC.1, 7.2.5)."""
-_SPACES = (b"RGB ", b"GRAY", b"CMYK")
-
-_SRGB_TOLERANCE = 2
-"""Levels of 255 by which a profile may differ from sRGB and still be taken for it."""
 
 _ALPHA_MODES = ("RGBA", "LA", "RGBa", "La")
 MUCH_TRANSPARENCY = 0.1
@@ -179,59 +164,9 @@ def _to_srgb(image: Image.Image, span: tuple[float, float], frame: Frame) -> Ima
         scale = 255.0 / ((white - black) or 1.0)
         shift = 0.5 - black * scale  # `convert` cuts the fraction off
         image = image.convert("F").point(lambda value: value * scale + shift).convert("L")
-    transform = _transform(frame.profile, image.mode)
+    if image.mode == "L" and frame.profile[16:20] == b"RGB ":  # browsers go through RGB
+        image = image.convert("RGB")
+    transform = transform_of(frame.profile, image.mode)
     if transform is None:
         return image.convert("RGB")
     return transform.apply(image)
-
-
-@lru_cache(maxsize=8)
-def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """Build the colour transform to sRGB, or None where there is nothing to do or to go by.
-
-    Cached: most pictures of a folder carry one of a few profiles, and building takes 3 ms.
-    """
-    if not (profile or mode == "LAB") or len(profile) > MAX_ICC_BYTES:
-        return None
-    if mode != "LAB":
-        _check_profile(profile)
-    from PIL import ImageCms
-
-    try:
-        srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
-        source = ImageCms.ImageCmsProfile(
-            ImageCms.createProfile("LAB") if mode == "LAB" else io.BytesIO(profile)
-        )
-        transform = ImageCms.ImageCmsTransform(source, srgb, mode, "RGB")
-    except Exception:  # noqa: BLE001 - a broken profile does not make the pixels unreadable
-        return None
-    if mode == "RGB" and _changes_nothing(transform):
-        return None
-    return transform
-
-
-def _check_profile(profile: bytes) -> None:
-    """Raise `DecodeError` for a profile that is not one of pictures.
-
-    Browsers do not read these fields and may apply it; other viewers do not.
-    """
-    kind, space = profile[12:16], profile[16:20]
-    if profile[36:40] == b"acsp" and (kind in _NOT_OF_PICTURES or space not in _SPACES):
-        raise DecodeError(FailReason.UNSUPPORTED, "its ICC profile is not one of a picture")
-
-
-def _changes_nothing(transform: ImageCms.ImageCmsTransform) -> bool:
-    """Tell sRGB by what a profile does, not by its name: many bytes say the same."""
-    levels = range(0, 256, 17)
-    colours = bytes(
-        value
-        for red in levels
-        for green in levels
-        for blue in levels
-        for value in (red, green, blue)
-    )
-    probe = Image.frombytes("RGB", (len(levels) ** 2, len(levels)), colours)
-    changed = transform.apply(probe).tobytes()
-    return all(
-        abs(one - other) <= _SRGB_TOLERANCE for one, other in zip(colours, changed, strict=True)
-    )

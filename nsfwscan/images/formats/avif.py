@@ -15,11 +15,13 @@ from PIL import AvifImagePlugin
 from nsfwscan.errors import DecodeError
 from nsfwscan.images.decoded import MAX_SAMPLED_FRAMES
 from nsfwscan.images.formats import av1
-from nsfwscan.images.formats.bmff import Bmff, nclx, peak_nits
+from nsfwscan.images.formats.bmff import Bmff, nclx, peak_nits, profile_of
 from nsfwscan.images.formats.boxes import broken
 from nsfwscan.images.formats.coding import coding_of
+from nsfwscan.images.formats.disputed import refuse_disputed
 from nsfwscan.images.formats.picture import MAX_PIXELS, Picture, check_pixels, open_with
 from nsfwscan.images.formats.remade import with_alpha_sizes
+from nsfwscan.images.formats.tracks import times_of
 from nsfwscan.images.formats.transforms import in_order, in_usual_order
 from nsfwscan.images.formats.views import Colour, Source, ViewsPicture, what_viewers_show
 from nsfwscan.results import FailReason
@@ -46,6 +48,7 @@ def open_avif(content: bytes) -> Picture:
 
 def avif_picture(file: Bmff) -> Picture:
     """Open the sequence and the still picture (one where they are the same), and pages."""
+    refuse_disputed(file)
     # Whole pictures run in parallel; threads of the codec would only take cores from them.
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
     sequence, still, others = file.sequence, file.primary, []
@@ -90,7 +93,9 @@ def _sequence(file: Bmff, track: Track) -> Source:
     if track.kind != b"av01":
         raise broken("a sequence of another coding")
     content = file.with_brand(b"avis", b"avif") if file.primary is not None else file.data
-    return _source(file, content, track.properties, [track.first])
+    source = _source(file, content, track.properties, [track.first])
+    source.times = times_of(file.data, track.table)
+    return source
 
 
 def _still(file: Bmff) -> Source:
@@ -120,6 +125,8 @@ def _source(
             FailReason.UNSUPPORTED, "the picture is derived in an unknown way"
         ) from error
     check_pixels(*image.size, MAX_PIXELS)
+    if not image.info.get("icc_profile"):  # the codec does not see that of a grid's tiles
+        image.info["icc_profile"] = profile_of(file.data, properties)
     points = nclx(file.data, properties)
     if points is None:
         points = av1.colour_points(file.bytes_of(extents, av1.HEAD_BYTES))

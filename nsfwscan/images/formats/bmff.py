@@ -32,6 +32,13 @@ if TYPE_CHECKING:
 DERIVED = frozenset({b"grid", b"iden", b"iovl", b"tmap"})
 """Items that are made of other items (ISO/IEC 23008-12, 6.6.2)."""
 
+_ALPHA = (
+    b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha\0",
+    b"urn:mpeg:hevc:2015:auxid:1\0",
+    b"urn:mpeg:avc:2015:auxid:1\0",
+)
+"""What `auxC` calls alpha. Depth and gain maps are auxiliary pictures, too."""
+
 
 @dataclass(slots=True)
 class Item:
@@ -92,11 +99,27 @@ class Meta:
 
     def alpha_of(self, item: int) -> int | None:
         """Return the item that holds the alpha of another one."""
-        for source in self._auxiliary.get(item, ()):
-            alpha = self.items.get(source)
-            if alpha is not None and any(one.kind == b"auxC" for one in alpha.properties):
-                return source
-        return None
+        return next(iter(self.alphas_of(item)), None)
+
+    def alphas_of(self, item: int) -> list[int]:
+        """Return the items that say they hold the alpha of another one."""
+        sources = [one for one in self._auxiliary.get(item, ()) if one in self.items]
+        return [one for one in sources if self._is_alpha(self.items[one])]
+
+    def derived_from(self, item: int, kind: bytes) -> list[Item]:
+        """Return the items of one kind whose first input is `item`."""
+        return [
+            self.items[number]
+            for number, inputs in self._inputs.items()
+            if inputs[:1] == [item] and number in self.items and self.items[number].kind == kind
+        ]
+
+    def _is_alpha(self, item: Item) -> bool:
+        return any(
+            self._data[one.body + 4 : one.end].startswith(_ALPHA)
+            for one in item.properties
+            if one.kind == b"auxC"
+        )
 
     def parts_of(self, item: int) -> list[int]:
         """Return the item and all that it is derived from, each once."""
@@ -338,6 +361,14 @@ def nclx(data: bytes, properties: Iterable[Box]) -> tuple[int, int] | None:
         if data[box.body : box.body + 4] == b"nclx" and box.end - box.body >= 8:
             return struct.unpack_from(">HH", data, box.body + 4)
     return None
+
+
+def profile_of(data: bytes, properties: Iterable[Box]) -> bytes:
+    """Return the ICC profile; empty where there is none."""
+    for box in of_kind(properties, b"colr"):
+        if data[box.body : box.body + 4] in (b"prof", b"rICC"):
+            return data[box.body + 4 : box.end]
+    return b""
 
 
 def size_of(data: bytes, properties: Iterable[Box]) -> tuple[int, int] | None:

@@ -49,6 +49,9 @@ _RAW_MODES: dict[tuple[int, _Masks], str] = {
     (32, (0xFF000000, 0xFF0000, 0xFF00, 0xFF)): "ABGR",
 }
 
+_MISSING_PART = 16
+"""Less than this part of the rows may be missing."""
+
 _EMBEDDED_PROFILE = 0x4D424544  # "MBED"
 
 
@@ -97,7 +100,11 @@ class _BmpPicture(Picture):
             last_row = (header.width * header.bits + 7) // 8
             short = header.stride * (header.height - 1) + last_row - len(pixels)
             if short > 0:
-                raise DecodeError(FailReason.TRUNCATED, f"{short} bytes of pixels are missing")
+                rows = -(-short // header.stride)
+                if rows * _MISSING_PART >= header.height:
+                    raise DecodeError(FailReason.TRUNCATED, f"{short} bytes of pixels are missing")
+                self.missing = f"the {'top' if header.upward else 'last'} {rows} rows are missing"
+                pixels = memoryview(bytes(pixels).ljust(header.stride * header.height, b"\0"))
         self._pixels = pixels
         self._alpha = header.masks[3] != 0 and not _is_idle(pixels, header)
         self.facts = ImageFacts("BMP", header.width, header.height, 1)

@@ -16,6 +16,7 @@ from nsfwscan.images.formats.picture import (
     MAX_PIXELS,
     Frame,
     Picture,
+    as_browsers_time,
     check_pixels,
 )
 from nsfwscan.results import FailReason, ImageFacts
@@ -55,6 +56,8 @@ class _Image(NamedTuple):
     """Whether the sub-blocks end as they should, and not with the file."""
     disposal: int
     transparent: int | None
+    milliseconds: int
+    """How long it is shown."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -87,6 +90,8 @@ class _GifPicture(Picture):
         self._grown = self._screen != self._canvas_size
         self.facts = ImageFacts("GIF", *self._screen, len(images))
         self.views = len(images) * (2 if self._grown else 1)
+        shown_for = (image.milliseconds for image in images)
+        self.times = as_browsers_time(shown_for, 2 if self._grown else 1)
         across, down = self._canvas_size
         self.memory = BYTES_PER_PIXEL * across * down + max(
             image.size[0] * image.size[1] for image in images
@@ -195,12 +200,13 @@ def _index(content: bytes) -> tuple[list[_Image], str]:
 def _images(content: bytes) -> Iterator[_Image]:
     """Walk over the blocks up to the trailer. Raises `IndexError` where the file ends before it."""
     shared, at = _palette(content, _SCREEN_END, content[10])
-    disposal, transparent = _KEEP, None
+    disposal, transparent, delay = _KEEP, None, 0
     while (block := content[at]) != _TRAILER:
         if block == _EXTENSION:
             if content[at + 1] == _GRAPHIC_CONTROL and content[at + 2] >= 4:
                 flags = content[at + 3]
                 disposal = flags >> 2 & 7
+                delay = 10 * _u16(content, at + 4)
                 transparent = content[at + 6] if flags & 1 else None
             at = _behind_sub_blocks(content, at + 2)
         elif block == _IMAGE:
@@ -217,6 +223,7 @@ def _images(content: bytes) -> Iterator[_Image]:
                 False,
                 disposal,
                 transparent,
+                delay,
             )
             try:
                 at = _behind_sub_blocks(content, data + 1)
@@ -225,7 +232,7 @@ def _images(content: bytes) -> Iterator[_Image]:
                     yield found
                 raise
             yield found._replace(end=at, whole=True)
-            disposal, transparent = _KEEP, None
+            disposal, transparent, delay = _KEEP, None, 0
         else:
             at += 1  # stray bytes between blocks are common, zeros above all
 

@@ -13,6 +13,7 @@ from nsfwscan.errors import DecodeError
 from nsfwscan.images.decoded import MAX_SAMPLED_FRAMES, spread
 from nsfwscan.images.formats.bmff import Bmff, size_of
 from nsfwscan.images.formats.coding import coding_of
+from nsfwscan.images.formats.disputed import refuse_disputed
 from nsfwscan.images.formats.picture import MAX_PIXELS, Picture, check_pixels, open_with
 from nsfwscan.images.formats.remade import (
     Part,
@@ -50,6 +51,7 @@ def open_heif(content: bytes) -> Picture:
 
 def heif_picture(file: Bmff) -> Picture:
     """Open the pictures at the top of the file, and its sequence."""
+    refuse_disputed(file)
     try:
         import pillow_heif
     except ImportError:

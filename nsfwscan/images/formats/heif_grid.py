@@ -13,6 +13,7 @@ from PIL import Image
 
 from nsfwscan.images.formats.bmff import size_of
 from nsfwscan.images.formats.boxes import broken
+from nsfwscan.images.formats.disputed import grid_size
 from nsfwscan.images.formats.heif import colour_of, opened
 from nsfwscan.images.formats.picture import MEGA, Frame, Picture, check_pixels
 from nsfwscan.images.formats.remade import Part, box, picture_of
@@ -56,12 +57,10 @@ def large_grid(file: Bmff, limit: int) -> Grid | None:
     if len(head) < 8:
         return None
     columns = head[3] + 1
-    layout = ">II" if head[1] & 1 else ">HH"
-    if len(head) < 4 + struct.calcsize(layout):
+    size = grid_size(head)
+    if size is None or size[0] * size[1] <= limit:
         return None
-    width, height = struct.unpack_from(layout, head, 4)
-    if width * height <= limit:
-        return None
+    width, height = size
     tiles = meta.coded_parts(meta.primary)
     sizes = {size_of(file.data, tile.properties) for tile in tiles}
     tile = next(iter(sizes), None)

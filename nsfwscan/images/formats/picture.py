@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from PIL import Image, ImageFile
 
 from nsfwscan.errors import DecodeError
+from nsfwscan.images.decoded import INSTEAD_MS, SHORTEST_MS
 from nsfwscan.images.formats.exif import orientation_of
 from nsfwscan.results import FailReason, ImageFacts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
 
 Plugin = TypeVar("Plugin", bound=ImageFile.ImageFile)
 
@@ -59,6 +60,8 @@ class Picture:
     facts: ImageFacts
     views: int
     """How many things there are to show: the frames, and more where viewers differ."""
+    times: Sequence[float] = ()
+    """How long each view is shown, in milliseconds; empty where that is not known or all alike."""
     memory: int
     """Bytes that the pixels will take at the peak, beside the file."""
     seconds = 0.0
@@ -80,6 +83,12 @@ class Picture:
 
     def close(self) -> None:
         """Let go of the file."""
+
+
+def as_browsers_time(milliseconds: Iterable[float], ways: int) -> list[float]:
+    """Return how long each view is shown, for frames that are shown in so many ways each."""
+    shown = (INSTEAD_MS if time < SHORTEST_MS else time for time in milliseconds)
+    return [time for time in shown for _ in range(ways)]
 
 
 class PillowPicture(Picture, Generic[Plugin]):

@@ -6,14 +6,18 @@ in `nsfwscan.images.formats.png_chunks`.
 
 from __future__ import annotations
 
-import io
-from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 from PIL import Image, ImageChops
 
 from nsfwscan.errors import DecodeError
-from nsfwscan.images.formats.picture import MAX_PIXELS, Frame, Picture, check_pixels
+from nsfwscan.images.formats.picture import (
+    MAX_PIXELS,
+    Frame,
+    Picture,
+    as_browsers_time,
+    check_pixels,
+)
 from nsfwscan.images.formats.png_chunks import (
     GREY,
     GREY_ALPHA,
@@ -31,8 +35,6 @@ from nsfwscan.results import FailReason, ImageFacts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from PIL import ImageCms
 
 _SPAN_16 = (0.0, 65535.0)
 """In PNG, white is 65535 however dark the picture is."""
@@ -95,6 +97,8 @@ class _AnimatedPng(_PngPicture):
     def __init__(self, png: Png) -> None:
         self._apart = 0 if png.still_is_frame else 1
         super().__init__(png, len(png.frames) + self._apart, _BYTES_PER_PIXEL_ANIMATED)
+        shown_for = [0.0] * self._apart + [frame.milliseconds for frame in png.frames]
+        self.times = as_browsers_time(shown_for, len(png.ways))
         self._canvases = {way.transparency: _Canvas(png, way.transparency) for way in png.ways}
 
     def show(self, view: int) -> Frame:
@@ -158,10 +162,8 @@ def _frame(image: Image.Image, png: Png, colour: Colour) -> Frame:
     """Say how an image is to be turned, and what its samples mean."""
     frame = Frame(image, colour.profile, png.orientation, _span(image))
     grey = png.header.kind in (GREY, GREY_ALPHA)
-    if grey and colour.profile[16:20] == b"RGB ":
-        frame.to_srgb = partial(_grey_to_srgb, colour.profile)
-    elif grey and colour.profile and image.has_transparency_data:
-        frame.image = image.convert("LA")  # the profile is one of grey
+    if grey and colour.profile[16:20] == b"GRAY" and image.has_transparency_data:
+        frame.image = image.convert("LA")
     elif colour.space is not None:
         _convert(frame, colour.space, png.header)
     return frame
@@ -195,27 +197,6 @@ def _convert(frame: Frame, space: ColourSpace, header: Header) -> None:
     rest = ColourSpace(SRGB_CURVE, space.primaries)
     if not rest.is_srgb():
         frame.to_srgb = rest.to_srgb
-
-
-def _grey_to_srgb(profile: bytes, image: Image.Image) -> Image.Image:
-    """Convert grey that has a profile of RGB, as browsers do: through RGB."""
-    if image.mode == "I;16":
-        image = image.convert("I").point(_to_8_bits(), "L")
-    image = image.convert("RGB")
-    transform = _transform(profile)
-    return image if transform is None else transform.apply(image)
-
-
-@lru_cache(maxsize=2)
-def _transform(profile: bytes) -> ImageCms.ImageCmsTransform | None:
-    from PIL import ImageCms
-
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
-        return ImageCms.ImageCmsTransform(source, srgb, "RGB", "RGB")
-    except Exception:  # noqa: BLE001 - a broken profile does not make the pixels unreadable
-        return None
 
 
 def _image(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from nsfwscan.errors import DecodeError
 from nsfwscan.images.formats.exif import orientation_of
 from nsfwscan.images.formats.transfer import (
+    DEFAULT_PEAK_NITS,
     SRGB_CURVE,
     SRGB_PRIMARIES,
     ColourSpace,
@@ -24,7 +25,7 @@ from nsfwscan.images.formats.transfer import (
     of_code_points,
     usable,
 )
-from nsfwscan.images.render import MAX_ICC_BYTES
+from nsfwscan.images.profiles import MAX_ICC_BYTES
 from nsfwscan.results import FailReason
 
 if TYPE_CHECKING:
@@ -41,6 +42,9 @@ _DEPTHS = {
     RGB_ALPHA: (8, 16),
 }
 _SAMPLES = {GREY: 1, RGB: 3, PALETTE: 1, GREY_ALPHA: 2, RGB_ALPHA: 4}
+
+_COLOUR_BYTES = {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"cICP": 4, b"cLLI": 8, b"mDCV": 24}
+"""How long the chunks that describe colour are."""
 
 _SIGNATURE_BYTES = 8
 _MAX_LENGTH = 2**31 - 1
@@ -95,6 +99,8 @@ class Animated:
     """Left, top, right and bottom on the canvas."""
     dispose: int
     blend: int
+    milliseconds: float
+    """How long it is shown."""
     data: list[memoryview] = field(default_factory=list)
 
 
@@ -257,8 +263,8 @@ class _Metadata:
             self._take_profile(chunk)
         elif chunk.name in self._found:
             return
-        elif chunk.name in (b"gAMA", b"cHRM", b"sRGB", b"cICP"):
-            length = {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"cICP": 4}[chunk.name]
+        elif chunk.name in _COLOUR_BYTES:
+            length = _COLOUR_BYTES[chunk.name]
             in_place = chunk.name != b"cICP" or self._palette is None
             if len(chunk.data) == length and in_place and chunk.good():
                 if chunk.name == b"sRGB" and chunk.data[0] > 3:  # no rendering intent
@@ -311,7 +317,7 @@ class _Metadata:
         """Choose what counts: cICP, then iCCP, sRGB, gAMA with cHRM (PNG, third edition, 4.3)."""
         primaries, transfer, matrix, full_range = self._found.get(b"cICP", b"\2\2\0\1")
         if matrix == 0 and full_range == 1:
-            space = of_code_points(primaries, transfer)
+            space = of_code_points(primaries, transfer, self._peak_nits())
             if space is not None:
                 return Colour(space=space)
             if (primaries, transfer) == (1, 13):
@@ -322,6 +328,12 @@ class _Metadata:
         if b"sRGB" in self._found or gamma == 0:
             return Colour()
         return Colour(space=_space_of(gamma, self._found.get(b"cHRM")))
+
+    def _peak_nits(self) -> float:
+        """Return the brightest light: of the content (cLLI), or of the display it was made on."""
+        content = int.from_bytes(self._found.get(b"cLLI", b"")[:4], "big")
+        display = int.from_bytes(self._found.get(b"mDCV", b"")[16:20], "big")
+        return (content or display) / 10_000 or DEFAULT_PEAK_NITS
 
 
 def _space_of(gamma: int, chromaticities: bytes | None) -> ColourSpace | None:
@@ -343,7 +355,7 @@ def _space_of(gamma: int, chromaticities: bytes | None) -> ColourSpace | None:
 
 
 def _profile(data: memoryview) -> bytes:
-    """Inflate an ICC profile; empty if it is too large or broken."""
+    """Inflate an ICC profile; empty if it is broken. Raises `DecodeError` for a large one."""
     name, _, rest = bytes(data[:82]).partition(b"\0")
     if not name or rest[:1] != b"\0":  # the compression method
         return b""
@@ -353,8 +365,13 @@ def _profile(data: memoryview) -> bytes:
     except zlib.error:
         return b""
     says = int.from_bytes(profile[:4], "big")
-    whole = inflating.eof and 128 < says <= len(profile) <= MAX_ICC_BYTES
-    return profile if whole and profile[36:40] == b"acsp" else b""
+    if profile[36:40] != b"acsp" or says <= 128:
+        return b""
+    if says > MAX_ICC_BYTES:
+        raise DecodeError(FailReason.UNSUPPORTED, f"an ICC profile of {says / 1e6:.0f} MB")
+    # What follows the profile does not count.
+    whole = (inflating.eof or inflating.unconsumed_tail) and says <= len(profile)
+    return profile[:says] if whole else b""
 
 
 class _Frames:
@@ -397,11 +414,14 @@ class _Frames:
         """Read an fcTL chunk; None if it is damaged or its frame does not fit on the canvas."""
         if len(chunk.data) != 26 or not chunk.good():
             return None
-        _, width, height, left, top, _, _, dispose, blend = struct.unpack(">5I2H2B", chunk.data)
+        _, width, height, left, top, time, unit, dispose, blend = struct.unpack(
+            ">5I2H2B", chunk.data
+        )
         right, bottom = left + width, top + height
         header = self.png.header
         if not (width and height and right <= header.width and bottom <= header.height):
             return None
         if dispose > 2 or blend > 1:
             return None
-        return Animated((left, top, right, bottom), dispose, blend)
+        box = (left, top, right, bottom)
+        return Animated(box, dispose, blend, 1000 * time / (unit or 100))

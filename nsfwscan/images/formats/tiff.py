@@ -87,6 +87,8 @@ class _TiffPicture(Picture):
             image = tiff_pixels.by_numpy(content, layout, alpha=alpha, white=white)
         # Floats were given sRGB's curve; profiles of linear light do not hold for them any more.
         profile = b"" if layout.sample_format == tiff.FLOAT else layout.profile
+        if image.mode in ("1", "L", "LA", "I;16") and profile[16:20] == b"RGB ":
+            profile = b""  # unlike browsers, viewers of TIFF do not apply it to grey
         return Frame(image, profile, layout.orientation, (0.0, 65535.0))
 
     def _layout(self, page: int) -> Layout:

@@ -6,11 +6,12 @@ numbers are those of TIFF 6.0.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from nsfwscan.errors import DecodeError
-from nsfwscan.images.formats.picture import MAX_PIXELS, MEGA, check_pixels
+from nsfwscan.images.formats.picture import MAX_PIXELS, check_pixels
 from nsfwscan.results import FailReason
 
 if TYPE_CHECKING:
@@ -46,6 +47,14 @@ _COLOURS = {
 }
 """How many samples of a pixel are its colour."""
 
+_LUMAS: tuple[tuple[float, ...], ...] = ((0.299, 0.587, 0.114), (0.2126, 0.7152, 0.0722))
+"""Of ITU-R BT.601 and BT.709."""
+_REFERENCES: tuple[tuple[float, ...], ...] = (
+    (0.0, 255.0, 128.0, 255.0, 128.0, 255.0),
+    (16.0, 235.0, 128.0, 240.0, 128.0, 240.0),
+)
+"""Black and white of Y, Cb and Cr: all levels, and those of video."""
+
 _PHOTOMETRICS = {
     4: "a transparency mask for a picture",
     9: "ICC L*a*b*, which viewers show as CIE L*a*b*,",
@@ -72,7 +81,6 @@ _MAY_HAVE_MORE = (BLACK_IS_ZERO, RGB, PALETTE)
 """Photometrics with which an extra sample is read. After others, viewers do not agree on it."""
 
 _MAX_SAMPLES = 16
-_MAX_PROFILE_BYTES = 4 * MEGA
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,8 +266,7 @@ def _ycbcr(
 
     None stands for a page of other colours, in which these tags mean nothing.
     """
-    luma: tuple[float, ...] = (0.299, 0.587, 0.114)
-    reference = (0.0, 255.0, 128.0, 255.0, 128.0, 255.0)
+    luma, reference = _LUMAS[0], _REFERENCES[0]
     if directory is None:
         return (1, 1), luma, reference
     found = directory.integers(530, 2) or (2, 2)
@@ -284,7 +291,7 @@ def _orientation(directory: Directory) -> int:
 
 def _profile(directory: Directory) -> bytes:
     try:
-        return directory.data(34675, _MAX_PROFILE_BYTES)
+        return directory.data(34675, sys.maxsize)  # too large a one is refused later
     except DecodeError:  # the pixels are there without it
         return b""
 
@@ -346,6 +353,10 @@ def _check_ycbcr(layout: Layout) -> None:
         raise _unsupported("YCbCr of other than 3 x 8 bits")
     if layout.planar:
         raise _unsupported("YCbCr in planes")
+    if not any(_close(layout.luma, known, 0.01) for known in _LUMAS):
+        raise _unsupported("unusual coefficients of YCbCr, which only some viewers follow,")
+    if not any(_close(layout.reference, known, 1) for known in _REFERENCES):
+        raise _unsupported("an unusual black or white of YCbCr, which only some viewers follow,")
     if (across, down) == (1, 1):
         return
     if layout.predictor != 1:
@@ -354,6 +365,10 @@ def _check_ycbcr(layout: Layout) -> None:
         raise DecodeError(FailReason.CORRUPT, "strips that divide a block of YCbCr")
     if layout.tiled and layout.segment_width % across:
         raise DecodeError(FailReason.CORRUPT, "tiles that divide a block of YCbCr")
+
+
+def _close(one: tuple[float, ...], other: tuple[float, ...], most: float) -> bool:
+    return all(abs(here - there) <= most for here, there in zip(one, other, strict=True))
 
 
 def row_bytes(layout: Layout) -> int:

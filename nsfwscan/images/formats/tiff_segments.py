@@ -6,7 +6,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nsfwscan.errors import DecodeError
-from nsfwscan.images.formats.tiff_layout import NONE, row_bytes, segment_rows
+from nsfwscan.images.formats.jpeg_markers import segments
+from nsfwscan.images.formats.tiff_layout import (
+    JPEG,
+    NONE,
+    YCBCR,
+    row_bytes,
+    segment_rows,
+)
 from nsfwscan.results import FailReason
 
 if TYPE_CHECKING:
@@ -15,13 +22,35 @@ if TYPE_CHECKING:
 
 _MAX_SEGMENTS = 1 << 16
 
+_FRAMES = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)
+"""Markers of the frames that libjpeg reads (ITU-T T.81, table B.1)."""
+
 _CUT_BYTES = 65_536
 """Pillow reads uncompressed strips of this size without large copies."""
 
 
 def located(file: TiffFile, directory: Directory, layout: Layout) -> Layout:
     """Return the layout of a page with its segments, each of which lies within the file."""
-    return _cut(replace(layout, segments=_segments(file, directory, layout)))
+    layout = replace(layout, segments=_segments(file, directory, layout))
+    if layout.compression == JPEG and layout.photometric == YCBCR and 530 in directory:
+        _check_factors(file.content, layout)
+    return _cut(layout)
+
+
+def _check_factors(content: bytes, layout: Layout) -> None:
+    """Refuse JPEG data whose chroma is subsampled otherwise than its page says.
+
+    Pillow would follow the data; libtiff's other users follow the tag (YCbCrSubSampling).
+    """
+    across, down = layout.subsampling
+    said = bytes((across << 4 | down,))
+    for at, length in layout.segments:
+        data = content[at : at + length]
+        frame = next((one for one in segments(data) if one.marker in _FRAMES), None)
+        if frame is not None and data[frame.body + 7 : frame.body + 8] != said:
+            raise DecodeError(
+                FailReason.UNSUPPORTED, "a TIFF whose JPEG data is subsampled in another way"
+            )
 
 
 def _segments(file: TiffFile, directory: Directory, layout: Layout) -> list[tuple[int, int]]:
@@ -40,6 +69,8 @@ def _segments(file: TiffFile, directory: Directory, layout: Layout) -> list[tupl
         raise DecodeError(FailReason.CORRUPT, "strips or tiles without their lengths")
     offsets, lengths = directory.integers(at_tag, count), directory.integers(length_tag, count)
     size = len(file.content)
+    if 0 in lengths and 0 in offsets:  # GDAL's sparse files; libtiff fills them with zeros
+        raise DecodeError(FailReason.UNSUPPORTED, "a TIFF that leaves out strips or tiles")
     if layout.compression == NONE:
         lengths = _needed(layout, lengths)
     elif not lengths and count == 1:

@@ -5,7 +5,16 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from nsfwscan.images.formats.boxes import Box, Cursor, Extent, boxes, broken, find, of_kind
+from nsfwscan.images.formats.boxes import (
+    MAX_ENTRIES,
+    Box,
+    Cursor,
+    Extent,
+    boxes,
+    broken,
+    find,
+    of_kind,
+)
 
 HEVC = (b"hvc1", b"hev1")
 READ = (b"av01", *HEVC)
@@ -93,6 +102,16 @@ def samples_of(data: bytes, table: Box, most: int | None = None) -> tuple[list[E
         return samples, list(range(len(samples)))
     numbers = [at - 1 for (at,) in _rows(data, alone, most, 4)]
     return samples, [at for at in numbers if 0 <= at < len(samples)]
+
+
+def times_of(data: bytes, table: Box) -> list[int]:
+    """Return how long each sample of a track is shown, in units of the track (`stts`)."""
+    runs, times = find(data, table, b"stts"), list[int]()
+    for count, time in [] if runs is None else _rows(data, runs, None, 4, 4):
+        if count > MAX_ENTRIES - len(times):
+            raise broken("a track of too many samples")
+        times += [time] * count
+    return times
 
 
 def _rows(data: bytes, table: Box, most: int | None, *sizes: int) -> list[tuple[int, ...]]:

@@ -56,6 +56,8 @@ class Source:
     """Asked after a frame was loaded."""
     shown: list[Shown] = field(default_factory=list)
     """What viewers make of each frame; empty where the codec does what all do."""
+    times: Sequence[float] = ()
+    """How long each frame is shown, in any unit; empty where that is not known."""
 
 
 class _View(NamedTuple):
@@ -122,7 +124,7 @@ def _plan(sources: Sequence[Source]) -> list[_View]:
     for source in reversed(sources):
         ways: list[Shown] | list[None] = source.shown or [None]
         most = max(2, room // len(ways))
-        chosen = [source.frames[at] for at in spread(len(source.frames), most)]
+        chosen = [source.frames[at] for at in spread(len(source.frames), most, source.times)]
         views = [_View(source, frame, shown) for frame in chosen for shown in ways]
         plan = views + plan
         room -= len(views)

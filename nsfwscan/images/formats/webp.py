@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from PIL.WebPImagePlugin import WebPImageFile
 
 from nsfwscan.errors import DecodeError
 from nsfwscan.images.formats.exif import orientation_of
-from nsfwscan.images.formats.picture import MEGA, Frame, Picture, PillowPicture, open_with
+from nsfwscan.images.formats.picture import (
+    MEGA,
+    Frame,
+    Picture,
+    PillowPicture,
+    as_browsers_time,
+    open_with,
+)
 from nsfwscan.results import FailReason
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _MAX_PIXELS = 48 * MEGA
 _BYTES_PER_PIXEL = 18
@@ -37,6 +49,7 @@ class _WebpPicture(PillowPicture[WebPImageFile]):
         in_chromium = b"" if flags & _ANIMATED else profile
         self._ways = list(dict.fromkeys(((profile, orientation), (in_chromium, 1))))
         self.views = self.facts.frames * len(self._ways)
+        self.times = as_browsers_time(_milliseconds(content), len(self._ways))
         # Of lossless pixels the headers only hint at transparency, and viewers differ where the
         # hint is wrong.
         opaque = image.rawmode == "RGBX" or not flags & _HAS_ALPHA
@@ -57,6 +70,16 @@ class _WebpPicture(PillowPicture[WebPImageFile]):
                 FailReason.UNSUPPORTED, "its pixels have transparency that its header denies"
             )
         return Frame(self.image.convert("RGB"), *self._ways[way])
+
+
+def _milliseconds(content: bytes) -> Iterator[int]:
+    """Give how long each frame of an animation is shown (RFC 9649, section 2.7.1.1)."""
+    at = 12
+    while (head := content[at : at + 8]) and len(head) == 8:
+        if head[:4] == b"ANMF":
+            yield int.from_bytes(content[at + 20 : at + 23], "little")
+        length = int.from_bytes(head[4:], "little")
+        at += 8 + length + length % 2
 
 
 def open_webp(content: bytes) -> Picture:
