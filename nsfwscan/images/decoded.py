@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from nsfwscan.results import ImageFacts
 
-DECODER_VERSION = 2
+DECODER_VERSION = 3
 """Part of the key under which scores are kept: raise it when any picture's pixels may change."""
 
 MAX_SAMPLED_FRAMES = 16
