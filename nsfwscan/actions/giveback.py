@@ -19,7 +19,7 @@ from nsfwscan.actions.last_word import time_after
 from nsfwscan.actions.ledger import Deed, Entry, Ledger, State, Step, step
 from nsfwscan.actions.quarantine import above
 from nsfwscan.actions.scored_file import Unwilling, digest_at
-from nsfwscan.actions.vault import BATCH, Moved, Vault
+from nsfwscan.actions.vault import Moved, Vault
 from nsfwscan.actions.volume import Places
 from nsfwscan.acts import Outcome
 from nsfwscan.errors import ActionError, JournalError
@@ -28,11 +28,13 @@ from nsfwscan.journal import sync_folder
 from nsfwscan.rulings import NO_RULINGS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from nsfwscan.journal import Json
     from nsfwscan.rulings import Rulings
 
+_MOST, _MOST_BYTES = 512, 64 << 20
+"""Pictures, and bytes of them, that leave in one batch: few syncs, and no lock held for long."""
 _TRIES = 5
 """How often a picture gets another name because its own was taken in the last moment."""
 
@@ -52,6 +54,20 @@ class _NameTaken(Exception):
 
 class _Unreachable(Exception):
     """The folder of a picture cannot be made or written to; `str(reason)` says why."""
+
+
+def _batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
+    """Yield entries in the batches in which they leave; each holds one at least."""
+    batch: list[Entry] = []
+    left = _MOST_BYTES
+    for one in entries:
+        if batch and (len(batch) == _MOST or one.size > left):
+            yield batch
+            batch, left = [], _MOST_BYTES
+        batch.append(one)
+        left -= one.size
+    if batch:
+        yield batch
 
 
 def _is_held(ledger: Ledger, entry: Entry) -> bool:
@@ -92,10 +108,9 @@ class Restorer:
         No lock is held when something is yielded: a reader may take its time. Raises
         `ActionError`, `JournalError` as `Vault.locked` does.
         """
-        newest_first = list(reversed(entries))
-        for start in range(0, len(newest_first), BATCH):
+        for batch in _batches(reversed(entries)):
             with self._vault.locked() as ledger:
-                results = self._batch(ledger, newest_first[start : start + BATCH])
+                results = self._batch(ledger, batch)
             yield from results
 
     def _batch(self, ledger: Ledger, entries: Sequence[Entry]) -> list[GivenBack]:
@@ -317,9 +332,9 @@ def delete(vault: Vault, entries: Sequence[Entry]) -> Iterator[GivenBack]:
     No lock is held when something is yielded. Of each picture the name is changed first: that is
     the intent, which a full disk takes as well.
     """
-    for start in range(0, len(entries), BATCH):
+    for some in _batches(entries):
         with vault.locked() as ledger:
-            batch = [one for one in entries[start : start + BATCH] if _is_held(ledger, one)]
+            batch = [one for one in some if _is_held(ledger, one)]
             results = _delete(vault, batch) if batch else {}
         yield from (GivenBack(one, results[one.id]) for one in batch)
 
