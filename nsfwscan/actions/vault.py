@@ -24,7 +24,7 @@ import uuid
 from typing import TYPE_CHECKING, NamedTuple
 
 from nsfwscan.actions import folder_times, moves, recovery
-from nsfwscan.actions.last_word import Word, why_it_stays
+from nsfwscan.actions.last_word import Word, time_after, why_it_stays
 from nsfwscan.actions.ledger import Deed, Ledger, Reason, Step, compacted, intent, step
 from nsfwscan.actions.moves import Facts
 from nsfwscan.actions.scored_file import ScoredFile, Unwilling
@@ -251,6 +251,9 @@ class Vault:
             for number, one, end in zip(numbers, wanted, ends, strict=True):
                 if end is None:
                     end, record = self._try_to_move(number, one.picture)
+                    if end.outcome is Outcome.DONE:
+                        own = ledger.words.get(one.picture.sha256.hex())
+                        record[-1]["at"] = time_after(time.time(), (*one.words, own))
                     records += record
                 moved.append(end)
             self.sync()
