@@ -12,6 +12,7 @@ import io
 import logging
 import os
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -174,7 +175,10 @@ def _decide(paths: Path | Iterable[Path], ruling: Ruling, within: int | None) ->
             hint=f"leave it out: {DEFAULT_WITHIN} bits are a good value",
         )
     book = RulingBook(locations.rulings_file())
-    decided = decide(book, pictures(_roots(paths)), ruling, within=within)
+    # Whether a picture was restored after it was denied is not known here: it is denied anew.
+    at = time.time() if ruling is Ruling.DENIED else 0.0
+    found = pictures(_roots(paths))
+    decided = decide(book, found, ruling, within=within, restored_at=lambda _sha256: at)
     for one in decided.unlike:
         _log.warning("%s is known by its content only: %s", one.path, one.why_not)
     return decided.failed

@@ -168,7 +168,7 @@ class Journal:
                         hint="end the nsfwscan that hangs, and try again",
                     )
                 # In the end it is a file system whose numbers cannot be relied on.
-                if self._is_current(file) or not left:
+                if lock.is_current() or not left:
                     yield file
                     return
             finally:
@@ -184,13 +184,6 @@ class Journal:
                 f"{self.path} belongs to another user",
                 hint="what it says is not trusted; move it away or make it yours",
             )
-
-    def _is_current(self, file: int) -> bool:
-        """Return False if the file was replaced while its lock was waited for."""
-        try:
-            return os.path.samestat(os.fstat(file), os.stat(self.path))
-        except FileNotFoundError:
-            return False
 
     def _failure(self, done: str, error: OSError) -> JournalError:
         return JournalError(

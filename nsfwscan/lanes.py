@@ -35,6 +35,9 @@ its file system's clock, without a trace (FAT counts in 2 s). Its stat is not to
 _AHEAD_NS = 3_600_000_000_000
 """A time this far ahead was not set by this computer's clock as it is now: by a camera's, say, or
 before the clock was set right. Whatever writes the file from now on sets another time."""
+_AHEAD_LOOSE_NS = 48 * _AHEAD_NS
+"""The same where times may come from a server's clock, or FAT's local time: no clock of today is
+wrong by days. Until then such a file is read anew by each scan."""
 _LARGE_BYTES = 64 << 20
 """Files above this are read one at a time, so that memory stays bounded."""
 
@@ -143,10 +146,8 @@ class Lanes:
 def is_racy(key: FileKey, began_ns: int, loose: int = RELIABLE) -> bool:
     """Return True if a file read at `began_ns` could change again and show the same stat.
 
-    `loose` is `Listing.loose`. Where it is set, times may come from a server's clock, and any time
-    ahead may be its present.
+    `loose` is `Listing.loose`. Where it is set, times may come from a server's clock, and a time
+    ahead of ours, by less than two days, may be its present.
     """
-    young, ahead = began_ns - _RACY_NS, began_ns + _AHEAD_NS
-    if loose:
-        return max(key.mtime_ns, key.ctime_ns) > young
+    young, ahead = began_ns - _RACY_NS, began_ns + (_AHEAD_LOOSE_NS if loose else _AHEAD_NS)
     return young < key.mtime_ns <= ahead or young < key.ctime_ns <= ahead

@@ -28,6 +28,9 @@ if sys.platform == "win32":
 else:
     import fcntl
 
+_MOST_REPLACED = 10
+"""How often the file may be replaced while its lock is waited for. Beyond this it is taken for a
+file system whose inode numbers cannot be relied on."""
 ABANDONED_S = 3600.0
 """No lock on a shared volume is held for this long by work that goes on: that takes seconds."""
 _POLL_S = 0.02
@@ -41,10 +44,15 @@ _told: set[int] = set()
 class Lock:
     """A lock on an open file, whose descriptor it owns from then on."""
 
-    def __init__(self, file: int, path: str) -> None:
-        """`path` is the file's name. An exclusive lock needs a descriptor open for writing."""
+    def __init__(self, file: int, path: str, *, create: bool = False) -> None:
+        """`path` is the file's name. An exclusive lock needs a descriptor open for writing.
+
+        With `create` the lock is on whatever file has that name: if it was removed or replaced
+        meanwhile, the lock file is opened again.
+        """
         self._file = file
         self._path = path
+        self._create = create
         self._stand_in: bytes | None = None
 
     @property
@@ -54,6 +62,24 @@ class Lock:
 
     def take(self, *, shared: bool = False) -> bool:
         """Try to lock; return False if another process has. Raises OSError."""
+        for left in reversed(range(_MOST_REPLACED)):
+            taken = self._take(shared=shared)
+            if not (taken and left and self._create) or self.is_stand_in or self.is_current():
+                break
+            # Whoever removed it, as an uninstallation does, let the next one make another.
+            os.close(self._file)
+            self._file = -1
+            self._file = _opened(self._path, create=True)
+        return taken
+
+    def is_current(self) -> bool:
+        """Return False if the file was removed or replaced since it was opened. Raises OSError."""
+        try:
+            return os.path.samestat(os.fstat(self._file), os.stat(self._path))
+        except FileNotFoundError:
+            return False
+
+    def _take(self, *, shared: bool) -> bool:
         try:
             return _system_lock(self._file, shared=shared)
         except OSError as error:
@@ -88,12 +114,15 @@ class Lock:
 
 
 def open_lock(path: str, *, create: bool = True) -> Lock:
-    """Open the lock file `path`, which stays: removing it would let two processes lock two files.
+    """Open the lock file `path`. Whoever removes such a file must hold its lock.
 
     Raises OSError. The lock is not taken yet, and no child process inherits it.
     """
-    flags = os.O_RDWR | (os.O_CREAT if create else 0)
-    return Lock(os.open(path, flags | _FLAGS, 0o600), path)
+    return Lock(_opened(path, create=create), path, create=create)
+
+
+def _opened(path: str, *, create: bool) -> int:
+    return os.open(path, os.O_RDWR | (os.O_CREAT if create else 0) | _FLAGS, 0o600)
 
 
 def is_held(path: str) -> bool:

@@ -53,7 +53,8 @@ lie outside of it:
   be had; not if one was killed;
 - `DECODER_TIMEOUT` if the processor time was used up; not for time by the clock, in which a process
   may have been stopped;
-- `DECODER_MEMORY` if size or header of the file says so; not if an allocation failed.
+- `DECODER_MEMORY` if size or header of the file says so, or if a second, fresh process met its own
+  limit as well, with memory to be had.
 
 The others are tried again by the next scan. `BAD_OUTPUT` and `UNSUPPORTED` say something of this
 installation. `UNREADABLE`, `VANISHED`, `CHANGED`, `EMPTY` and `TOO_BIG` are about a file and not

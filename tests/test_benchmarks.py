@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pictures
 import pytest
+from shell import own_mounts
 
-from benchmarks import accuracy, likeness, photos, rescan, rulings, scan, shown
+from benchmarks import accuracy, likeness, photos, quarantine, rescan, rulings, scan, shown
 from nsfwscan.models import catalogue
 from nsfwscan.models.store import ModelStore
 
@@ -80,6 +81,16 @@ def test_what_decisions_cost(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out
     for name in ("no decisions", "10,000 decisions", "500 decisions with --near"):
         assert re.search(rf"^\| {name} +\| +\d+\.\d\d ", printed, re.MULTILINE), name
+
+
+def test_a_large_quarantine(capsys: pytest.CaptureFixture[str]) -> None:
+    own_mounts()
+    quarantine.main(["--pictures", "40", "--rounds", "1"])
+    printed = capsys.readouterr().out
+    for layout in ("a quarantine each", "one quarantine"):
+        for name in ("list", "restore", "delete"):
+            row = rf"^\| {name}, {layout} +(\| +-?\d+\.\d\d ){{6}}\|$"
+            assert re.search(row, printed, re.MULTILINE), (name, layout)
 
 
 def test_how_well_likenesses_tell_pictures_apart(

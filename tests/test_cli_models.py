@@ -132,6 +132,14 @@ def test_add_what_is_no_model(call: Call, tmp_path: Path) -> None:
         assert str(path) in done.err
 
 
+def test_an_empty_path_is_no_model_although_the_working_folder_is_one(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tiny_model.write_package(str(tmp_path)))
+    assert call("models", "add", "").code == 2
+    assert call("models", "add", ".").code == 0
+
+
 def test_pull_offline(call: Call) -> None:
     done = call("models", "pull", "--offline", "falconsai")
     assert (done.code, done.out) == (4, "")

@@ -18,6 +18,7 @@ from conftest import Paint
 from shell import Call, own_mounts, start
 from tiny_model import GREEN, ORANGE, RED
 
+import nsfwscan
 from nsfwscan.cli import ask, scan_run
 from nsfwscan.images.discover import QUARANTINE_NAME
 
@@ -285,6 +286,20 @@ def test_verify_exits_with_2_when_something_is_wrong(call: Call, pictures: Path)
     assert "are not those that were moved in" in done.out
 
 
+@pytest.mark.parametrize("command", [["list"], ["restore", "--all"], ["delete", "--all", "--yes"]])
+def test_pictures_that_the_journal_does_not_know_are_told(
+    call: Call, pictures: Path, command: list[str]
+) -> None:
+    call("scan", "-q", "-a", "quarantine", pictures)
+    (record,) = call("quarantine", "list", "-f", "jsonl").records
+    held = Path(record["file"])
+    (held.parent.parent / "journal.jsonl").write_bytes(b"")
+    done = call("quarantine", *command)
+    assert done.code == 2
+    assert "holds 1 file that its journal does not know" in done.err
+    assert held.exists()
+
+
 def test_Q6_a_broken_picture_and_a_broken_decoder_move_nothing(
     call: Call, pictures: Path, tmp_path: Path
 ) -> None:
@@ -372,8 +387,9 @@ def test_watch_acts_on_what_comes(call: Call, pictures: Path, tmp_path: Path) ->
     assert (pictures / "red.png").exists()
 
 
+@pytest.mark.parametrize("from_python", [False, True])
 def test_what_is_denied_once_more_after_it_was_restored_is_moved_again(
-    call: Call, pictures: Path, monkeypatch: pytest.MonkeyPatch
+    call: Call, pictures: Path, monkeypatch: pytest.MonkeyPatch, from_python: bool
 ) -> None:
     path = next((pictures / "more").iterdir())
 
@@ -387,7 +403,10 @@ def test_what_is_denied_once_more_after_it_was_restored_is_moved_again(
     assert not scanned()
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + 5)
-    assert call("deny", path).out == "1 picture denied.\n"
+    if from_python:
+        assert nsfwscan.deny(path) == []
+    else:
+        assert call("deny", path).out == "1 picture denied.\n"
     assert scanned()
     assert call("quarantine", "restore", "--all").code == 0
     assert not scanned()

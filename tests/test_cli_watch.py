@@ -460,6 +460,23 @@ def test_W2_fewer_watches_than_folders_is_said_and_polled(root: Path, tmp_path: 
         assert len(watch.records) == folders
 
 
+def test_without_inotify_instances_a_root_is_polled_also_one_that_comes_back(root: Path) -> None:
+    write(root / "a.jpg", b"before")
+    wrap = after("echo 0 > /proc/sys/user/max_inotify_instances", own_users())
+    with watching(root, wrap=wrap) as watch:
+        watch.until(lambda: len(watch.records) == 1)
+        assert any("is polled" in line and "inotify instances" in line for line in watch.said)
+        root.rename(root.with_name("away"))
+        watch.until(lambda: any("waiting for" in line for line in watch.said))
+        write(root.with_name("away") / "b.jpg", b"while it was away")
+        root.with_name("away").rename(root)
+        watch.until(lambda: len(watch.records) == 2)
+        write(root / "c.jpg", b"after")
+        watch.until(lambda: watch.tree == tree(root), within_s=30)
+        assert watch.end() == 0
+    assert not any("Traceback" in line for line in watch.said)
+
+
 # W6
 
 
@@ -658,3 +675,30 @@ def test_a_reader_that_reads_nothing_does_not_keep_a_watcher_from_stopping(
         assert watch.end() == 0
     again = {one["path"] for one in watch.records} & set(told)
     assert len(again) <= 1
+
+
+def test_a_reader_of_stderr_that_reads_nothing_holds_nothing_up(root: Path) -> None:
+    write(root / "a.jpg", b"\xff one")
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writing, b"full" * 1024)
+    os.set_blocking(writing, True)
+    program = [sys.executable, "-c", f"{FAKES}\nfrom nsfwscan.cli.main import run; run()"]
+    command = [*program, "watch", "--format", "jsonl", "--offline", "--under-load", "run"]
+    with subprocess.Popen([*command, str(root)], stdout=subprocess.PIPE, stderr=writing) as process:
+        assert process.stdout is not None
+        try:
+            assert json.loads(process.stdout.readline())["path"] == str(root / "a.jpg")
+            root.rename(root.with_name("away"))  # of which it is said that it is waited for
+            time.sleep(3)
+            root.with_name("away").rename(root)
+            write(root / "b.jpg", b"\xff two")
+            assert json.loads(process.stdout.readline())["path"] == str(root / "b.jpg")
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(15) == 0
+        finally:
+            process.kill()
+            os.close(reading)
+            os.close(writing)

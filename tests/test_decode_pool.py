@@ -458,9 +458,20 @@ def test_d3_eating_memory_is_stopped_at_a_gigabyte() -> None:
         first = pid(decoding)
         error = refusal(decoding, b"eat")
         assert error.reason is FailReason.DECODER_MEMORY
-        assert error.passing, "the machine may have had no more"
         assert pid(decoding) != first, "a process that ran out of memory is replaced"
-        assert decoding.restarts == 1
+        assert_good(decoding)
+
+
+@LINUX
+@pytest.mark.parametrize("short", [False, True])
+def test_out_of_memory_is_the_pictures_doing_only_where_the_machine_has_plenty(
+    short: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nsfwscan.images.decode_pool.memory_may_be_short", lambda: short)
+    with pool() as decoding:
+        error = refusal(decoding, b"eat")
+        assert (error.reason, error.passing) == (FailReason.DECODER_MEMORY, short)
+        assert decoding.restarts == (0 if short else 2), "a fresh process tries where it may help"
         assert_good(decoding)
 
 

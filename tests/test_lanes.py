@@ -229,6 +229,12 @@ def test_a_time_far_ahead_is_trusted_unless_it_may_be_a_servers_present(
     assert is_racy(key, 100 * 10**9, 1)
 
 
+@pytest.mark.parametrize("days", [3, 400])
+def test_no_servers_present_is_days_ahead(days: int) -> None:
+    key = FileKey(1, days * 86400 * 10**9, 90 * 10**9, 1)
+    assert not is_racy(key, 100 * 10**9, 1)
+
+
 def test_abandon_reaches_the_decoders(pool: FakePool, memory: Memory) -> None:
     with running(memory) as lanes:
         lanes.abandon()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,10 +12,11 @@ import pytest
 from quarantine_worker import actor, move_in, restore_all, scanned, vault_in
 
 from nsfwscan.actions.giveback import Restorer, delete
-from nsfwscan.actions.last_word import Said, Word, time_after, why_it_stays, word_of
+from nsfwscan.actions.last_word import LastWords, Said, Word, time_after, why_it_stays, word_of
 from nsfwscan.acts import Act
 from nsfwscan.results import Decision, NearMatch, Ruling
-from nsfwscan.rulings import Ruled, Rulings
+from nsfwscan.rulings import Ruled, RulingBook, Rulings
+from nsfwscan.rulings.decide import decide
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="paths and modes")
 
@@ -60,9 +62,9 @@ def test_the_latest_word_holds(said: list[tuple[float, Said]], stays: bool) -> N
 @pytest.mark.parametrize("now", [100.0, 100.2, 100.9, 99.0, 101.0])
 def test_what_is_restored_after_a_decision_is_later_even_in_the_same_second(now: float) -> None:
     denied = Ruled(SHA256, Ruling.DENIED, 100, "a.jpg")
-    restored = Word(time_after(now, denied), Said.RESTORED)
+    restored = Word(time_after(now, [word_of(denied)]), Said.RESTORED)
     assert why_it_stays([word_of(denied), restored])
-    assert time_after(now, None) == now
+    assert time_after(now, ()) == now
 
 
 def test_what_is_denied_in_the_second_in_which_it_was_restored_may_be_moved() -> None:
@@ -103,6 +105,69 @@ def test_restored_it_stays_although_the_clock_was_ahead_when_it_was_denied(
         held = ledger.held
     list(Restorer(vault, Rulings([denied])).restore(held))
     assert act_on(q, picture, denied).outcome == "left"
+
+
+@pytest.mark.parametrize("cut_short", [False, True])
+def test_restored_it_stays_although_the_clock_was_ahead_when_a_copy_was_moved_elsewhere(
+    q: Path, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut_short: bool
+) -> None:
+    copy = tmp_path / "copy.jpg"
+    copy.write_bytes(picture.read_bytes())
+    with monkeypatch.context() as ahead:
+        ahead.setattr(time, "time", lambda: float(LATE))
+        assert move_in(tmp_path / "another", [copy])[0].outcome == "done"
+    assert move_in(q, [picture])[0].outcome == "done"
+    vault, elsewhere = vault_in(q), vault_in(tmp_path / "another")
+    said = LastWords(lambda: [vault, elsewhere], pytest.fail)
+    if cut_short:
+        monkeypatch.setattr(vault, "sync", lambda: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            list(Restorer(vault, said=said).restore(vault.peek().held))
+    else:
+        list(Restorer(vault, said=said).restore(vault.peek().held))
+    with vault_in(q).locked():
+        pass
+    assert picture.exists()
+    words = [one.peek().words[SHA256.hex()] for one in (vault_in(q), elsewhere)]
+    assert why_it_stays(words)
+
+
+def test_deleted_it_may_be_moved_although_the_clock_was_ahead_when_it_was_restored_elsewhere(
+    q: Path, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "copy.jpg"
+    copy.write_bytes(picture.read_bytes())
+    with monkeypatch.context() as ahead:
+        ahead.setattr(time, "time", lambda: float(LATE))
+        move_in(tmp_path / "another", [copy])
+        restore_all(tmp_path / "another")
+    assert move_in(q, [picture])[0].outcome == "left"
+    assert move_in(q, [picture], again=True)[0].outcome == "done"
+    vault, elsewhere = vault_in(q), vault_in(tmp_path / "another")
+    assert vault.peek().words[SHA256.hex()].at > LATE, "moving it again was the later word"
+    said = LastWords(lambda: [vault, elsewhere], pytest.fail)
+    assert [one.moved.outcome for one in delete(vault, vault.peek().held, said=said)] == ["done"]
+    words = [one.peek().words[SHA256.hex()] for one in (vault_in(q), elsewhere)]
+    assert not why_it_stays(words)
+
+
+def test_denied_it_goes_although_the_clock_was_ahead_when_it_was_restored(
+    q: Path, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture.write_bytes(b"\xff\xd8\xff\xe0 as a JPEG begins")
+    with monkeypatch.context() as ahead:
+        ahead.setattr(time, "time", lambda: float(LATE))
+        move_in(q, [picture])
+        restore_all(q)
+    book = RulingBook(str(tmp_path / "rulings.jsonl"))
+    said = LastWords(lambda: [vault_in(q)], pytest.fail)
+    for _ in range(2):
+        new = decide(
+            book, [str(picture)], Ruling.DENIED, within=None, restored_at=said.restored_at
+        ).new
+        assert [one.at for one in new] in ([LATE], [])
+    (denied,) = book.load()
+    assert act_on(q, picture, denied).outcome == "done"
 
 
 def test_what_was_restored_from_one_quarantine_is_not_moved_to_another(

@@ -98,6 +98,42 @@ def test_a_link_is_no_lock_file(path: str, tmp_path: Path) -> None:
     assert not (tmp_path / "elsewhere").exists()
 
 
+def test_a_lock_file_that_was_removed_while_it_was_waited_for_is_locked_anew(path: str) -> None:
+    first = taken(path)
+    waiting = open_lock(path)
+    os.unlink(path)  # as an uninstallation does, which holds it
+    first.release()
+    later = taken(path)
+    assert not waiting.take(), "two would hold the lock at a time"
+    later.release()
+    assert waiting.take()
+    assert waiting.is_current()
+    assert is_held(path)
+    os.unlink(path)
+    assert not waiting.is_current()
+    waiting.release()
+
+
+def test_a_lock_whose_folder_is_gone_is_not_taken(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    lock = open_lock(str(tmp_path / "folder" / "lock"))
+    (tmp_path / "folder" / "lock").unlink()
+    (tmp_path / "folder").rmdir()
+    with pytest.raises(FileNotFoundError):
+        lock.take()
+    lock.release()
+    assert not (tmp_path / "folder").exists()
+
+
+def test_a_lock_is_taken_where_inode_numbers_cannot_be_relied_on(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os.path, "samestat", lambda *_: False)
+    lock = taken(path)
+    assert not open_lock(path).take()
+    lock.release()
+
+
 @pytest.mark.usefixtures("nfs")
 def test_every_lock_works_over_nfs(path: str, tmp_path: Path) -> None:
     taken(path).release()

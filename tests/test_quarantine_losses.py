@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import subprocess
 import sys
 from functools import partial
@@ -16,12 +17,13 @@ from quarantine_worker import actor, move_in, restore_all, scanned, vault_in
 from shell import own_mounts
 
 from nsfwscan.actions import giveback, moves
+from nsfwscan.actions import vault as vault_module
 from nsfwscan.actions.giveback import Restorer, delete, verify
-from nsfwscan.actions.ledger import Ledger, compacted
+from nsfwscan.actions.ledger import Entry, Ledger, compacted
 from nsfwscan.actions.limit import Limit
 from nsfwscan.actions.quarantine import Quarantines
 from nsfwscan.actions.vault import Vault
-from nsfwscan.errors import NsfwscanError
+from nsfwscan.errors import ActionError, NsfwscanError
 from nsfwscan.images.discover import QUARANTINE_NAME
 from nsfwscan.journal import Journal
 
@@ -271,6 +273,43 @@ def test_a_deletion_that_was_cut_short_is_completed(
 
 
 # The lock
+
+
+def test_a_quarantine_that_vanished_is_not_made_again_elsewhere(q: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"a picture")
+    move_in(q, [path])
+    vault = vault_in(q)
+    (q / QUARANTINE_NAME).rename(tmp_path / "unplugged")
+    with pytest.raises(ActionError, match="No such file"), vault.locked():
+        pass
+    assert not (q / QUARANTINE_NAME).exists(), "on the volume below, where nothing looks for it"
+
+
+def test_a_quarantine_that_vanishes_while_it_is_opened_is_not_there(
+    q: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (q / QUARANTINE_NAME).mkdir(parents=True)
+    looked: list[str] = []
+
+    def look_at(path: str) -> None:
+        looked.append(path)
+        shutil.rmtree(path)
+
+    monkeypatch.setattr(vault_module, "look_at", look_at)
+    assert vault_module.open_vault(str(q), print, create=False) is None
+    assert looked
+
+
+def test_pictures_leave_in_batches_that_are_bounded_in_number_and_bytes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(giveback, "_MOST", 3)
+    monkeypatch.setattr(giveback, "_MOST_BYTES", 100)
+    sizes = (10, 10, 10, 10, 95, 500, 1, 99, 1)
+    entries = [Entry(str(at), size=size) for at, size in enumerate(sizes)]
+    batches = [[one.size for one in some] for some in giveback._batches(entries)]
+    assert batches == [[10, 10, 10], [10], [95], [500], [1, 99], [1]]
 
 
 def test_no_lock_is_held_while_pictures_are_read_or_results_are_told(

@@ -408,6 +408,17 @@ def test_what_is_taken_back_leaves_no_path_in_the_file(path: str) -> None:
     assert os.listdir(os.path.dirname(path)) == [os.path.basename(path)]
 
 
+def test_deciding_the_same_every_night_does_not_fill_the_disk(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(book_module, "_SLACK", 10)
+    book = RulingBook(path)
+    for night in range(40):
+        book.add([ruled(number, Ruling.DENIED, at=night) for number in range(5)])
+        assert len(book.read().entries) <= 2 * 5 + 10
+    assert [one.at for one in book.load()] == [39] * 5
+
+
 def test_a_damaged_file_is_not_rewritten(path: str) -> None:
     book = RulingBook(path)
     book.add([ruled(1, Ruling.DENIED), ruled(2, Ruling.DENIED)])

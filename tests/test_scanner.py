@@ -531,7 +531,7 @@ _CULPRITS = {
     "loop": FailReason.DECODER_TIMEOUT,
     "eat": FailReason.DECODER_MEMORY,
 }
-_MAY_COME_FROM_OUTSIDE = ("kill", "eat")
+_MAY_COME_FROM_OUTSIDE = ("kill",)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is no limit of memory")

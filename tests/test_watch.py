@@ -20,6 +20,7 @@ from scan_fakes import FakePool
 from sizes import trials
 from watch_fakes import Told, picture, tree, watching
 
+from nsfwscan import lanes
 from nsfwscan.errors import LibraryUnavailable, NsfwscanError
 from nsfwscan.library import Library
 from nsfwscan.results import Failed, FailReason, FileKey, Scanned
@@ -182,6 +183,28 @@ def test_a_restart_right_after_a_verdict_tells_nothing_twice(
         running.until(lambda: running.watcher.state().queue == 0)
     assert told.lines[2:] == [("changed", "a.jpg")]
     assert pool.decoded.count(b"stays") == 1, other
+
+
+def test_a_file_from_the_future_is_read_once_and_not_at_each_restart(
+    root: Path, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    real = lanes.read_picture
+    monkeypatch.setattr(
+        lanes, "read_picture", lambda path, **how: (read.append(path), real(path, **how))[1]
+    )
+    path = picture(root / "a.jpg", b"by a camera whose clock is wrong")
+    ahead = time.time_ns() + 400 * 86400 * 10**9
+    os.utime(path, ns=(ahead, ahead))
+    time.sleep(3.2)  # it must have been at rest
+    told = Told()
+    for _ in range(3):
+        with watching(root, library=library, told=told) as running:
+            running.until_first_look()
+            running.until_as(root)
+            running.until(lambda: running.watcher.state().queue == 0)
+    assert told.lines == [("new", "a.jpg")]
+    assert read == [str(path)]
 
 
 def test_a_burst_makes_few_scans_and_few_transactions(

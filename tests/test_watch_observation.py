@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import cast
 
 import pytest
 
+from nsfwscan.watch import events as events_module
 from nsfwscan.watch import observation
 from nsfwscan.watch.conditions import Conditions
 from nsfwscan.watch.events import Events
@@ -85,3 +87,39 @@ def test_folders_that_are_not_watched_make_it_begin_anew_ever_more_rarely(
     before = events.begun
     assert list(looked_after.check(clock.now, last_beat=clock.now, walk_s=0.01, may_change=True))
     assert events.begun == before + 1
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (OSError(errno.EMFILE, "Too many open files"), "inotify instances"),
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "Cannot allocate"),
+        (RuntimeError("can't start new thread"), "new thread"),
+    ],
+)
+def test_a_root_that_cannot_be_observed_is_polled_until_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, why: str
+) -> None:
+    def refuse() -> None:
+        raise error
+
+    clock, said = Clock(monkeypatch), list[str]()
+    places = Places([str(tmp_path)], {})
+    places.accept(str(tmp_path), places.identity(str(tmp_path)))
+    events, conditions = Events(lambda _name: True), Conditions(said.append, said.append)
+    looked_after = Observation([str(tmp_path)], events, places, conditions, without_events=False)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(events_module, "Observer", refuse)
+            looked_after.begin()
+            assert why in conditions.reasons[0]
+            assert f"{tmp_path} is polled" in conditions.reasons[0]
+            assert looked_after.must_poll
+        clock.now += 61
+        list(looked_after.check(clock.now, last_beat=clock.now, walk_s=0.01, may_change=True))
+        assert conditions.reasons == ()
+        assert not looked_after.must_poll
+        assert events.observes(str(tmp_path))
+    finally:
+        events.close()

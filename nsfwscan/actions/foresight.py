@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nsfwscan.actions import tag
-from nsfwscan.actions.last_word import Word, why_it_stays, word_of
+from nsfwscan.actions.last_word import LastWords, Word, why_it_stays, word_of
 from nsfwscan.actions.rules import TagKind
 from nsfwscan.actions.scored_file import ScoredFile, Unwilling
 from nsfwscan.actions.vault import Moved
@@ -17,7 +17,7 @@ from nsfwscan.acts import ActionName, Outcome
 from nsfwscan.errors import NsfwscanError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable
 
     from nsfwscan.actions.quarantine import Quarantines
     from nsfwscan.actions.rules import Rule
@@ -52,34 +52,18 @@ class Foresight:
         """
         self._quarantines = quarantines
         self._rulings = rulings
-        self._warn = warn
         self.again = again
-        self._said: dict[str, Mapping[str, Word]] | None = None
-        """For each quarantine, by its folder, the last words about contents."""
+        self._said = LastWords(quarantines.everywhere, warn)
 
     def words(self, result: Scanned, besides: Vault | None = None) -> tuple[Word, ...]:
         """Return what was said about a picture's content, but not in the quarantine `besides`."""
-        if self._said is None:
-            self._said = dict(self._read())
-        content = result.sha256.hex()
-        found = [
-            said[content]
-            for folder, said in self._said.items()
-            if content in said and (besides is None or folder != besides.folder)
-        ]
+        found = self._said.about(result.sha256.hex(), besides)
         near = result.verdict.near  # a decision about another picture holds for this one
         for sha256 in (result.sha256, *(() if near is None else (near.sha256,))):
             ruled = self._rulings.by_content(sha256)
             if ruled is not None:
                 found.append(word_of(ruled))
         return tuple(found)
-
-    def _read(self) -> Iterator[tuple[str, Mapping[str, Word]]]:
-        for vault in self._quarantines.everywhere():
-            try:
-                yield vault.folder, vault.peek().words
-            except NsfwscanError as error:
-                self._warn(str(error))
 
     def hindrance(self, path: str, result: Scanned) -> Moved | None:
         """Return why `path` would not go to quarantine; None when nothing is known against it."""

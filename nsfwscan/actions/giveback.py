@@ -12,14 +12,15 @@ import errno
 import os
 import stat
 import time
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from nsfwscan.actions import folder_times, moves, recovery
-from nsfwscan.actions.last_word import time_after
+from nsfwscan.actions.last_word import time_after, word_of
 from nsfwscan.actions.ledger import Deed, Entry, Ledger, State, Step, step
 from nsfwscan.actions.quarantine import above
 from nsfwscan.actions.scored_file import Unwilling, digest_at
-from nsfwscan.actions.vault import BATCH, Moved, Vault
+from nsfwscan.actions.vault import Moved, Vault
 from nsfwscan.actions.volume import Places
 from nsfwscan.acts import Outcome
 from nsfwscan.errors import ActionError, JournalError
@@ -28,11 +29,14 @@ from nsfwscan.journal import sync_folder
 from nsfwscan.rulings import NO_RULINGS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from nsfwscan.actions.last_word import LastWords, Word
     from nsfwscan.journal import Json
     from nsfwscan.rulings import Rulings
 
+_MOST, _MOST_BYTES = 512, 64 << 20
+"""Pictures, and bytes of them, that leave in one batch: few syncs, and no lock held for long."""
 _TRIES = 5
 """How often a picture gets another name because its own was taken in the last moment."""
 
@@ -54,6 +58,20 @@ class _Unreachable(Exception):
     """The folder of a picture cannot be made or written to; `str(reason)` says why."""
 
 
+def _batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
+    """Yield entries in the batches in which they leave; each holds one at least."""
+    batch: list[Entry] = []
+    left = _MOST_BYTES
+    for one in entries:
+        if batch and (len(batch) == _MOST or one.size > left):
+            yield batch
+            batch, left = [], _MOST_BYTES
+        batch.append(one)
+        left -= one.size
+    if batch:
+        yield batch
+
+
 def _is_held(ledger: Ledger, entry: Entry) -> bool:
     now = ledger.entries.get(entry.id)
     return now is not None and now.state is State.HELD
@@ -70,6 +88,8 @@ class _Ready(NamedTuple):
     sha256: str
     """What it holds, in hexadecimal digits."""
     remark: str
+    at: float
+    """When it is restored: after all that was said about it before."""
 
     @property
     def damaged(self) -> bool:
@@ -79,10 +99,12 @@ class _Ready(NamedTuple):
 class Restorer:
     """Puts pictures of one quarantine back."""
 
-    def __init__(self, vault: Vault, rulings: Rulings = NO_RULINGS) -> None:
-        """`rulings` are people's decisions, after which the pictures are restored."""
+    def __init__(
+        self, vault: Vault, rulings: Rulings = NO_RULINGS, said: LastWords | None = None
+    ) -> None:
+        """`rulings` are people's decisions, and `said` the last words in other quarantines."""
         self._vault = vault
-        self._rulings = rulings
+        self._words = partial(_words, vault, rulings, said)
         self._next_beside: dict[str, int] = {}
         """For each taken name the first number worth trying: thousands may have the same one."""
 
@@ -92,10 +114,9 @@ class Restorer:
         No lock is held when something is yielded: a reader may take its time. Raises
         `ActionError`, `JournalError` as `Vault.locked` does.
         """
-        newest_first = list(reversed(entries))
-        for start in range(0, len(newest_first), BATCH):
+        for batch in _batches(reversed(entries)):
             with self._vault.locked() as ledger:
-                results = self._batch(ledger, newest_first[start : start + BATCH])
+                results = self._batch(ledger, batch)
             yield from results
 
     def _batch(self, ledger: Ledger, entries: Sequence[Entry]) -> list[GivenBack]:
@@ -168,7 +189,8 @@ class Restorer:
             return Moved(Outcome.FAILED, None, f"{reason}; it stays in quarantine")
         except OSError as error:
             return Moved(Outcome.FAILED, None, f"{folder}: {error.strerror or error}")
-        return _Ready(entry, place.path, device, sha256, "; ".join(remarks))
+        at = time_after(time.time(), self._words(ledger, {sha256, entry.sha256}))
+        return _Ready(entry, place.path, device, sha256, "; ".join(remarks), at)
 
     def _targets(self, entries: Sequence[_Ready]) -> dict[str, str]:
         targets: dict[str, str] = {}
@@ -211,11 +233,10 @@ class Restorer:
         if missing:
             details.append(f"it lacks: {', '.join(missing)}")
         moved = Moved(Outcome.DONE, target, "; ".join(filter(None, details)))
-        ruled = self._rulings.by_content(bytes.fromhex(one.sha256))
         end: dict[str, Json] = {
             **step(one.entry.id, Deed.RESTORE, Step.DONE),
             "to": target,
-            "at": time_after(time.time(), ruled),
+            "at": one.at,
         }
         if one.damaged:
             end["sha256"] = one.sha256
@@ -311,26 +332,56 @@ def _freshen(entry: Entry, path: str) -> tuple[str, ...]:
         os.close(file)
 
 
-def delete(vault: Vault, entries: Sequence[Entry]) -> Iterator[GivenBack]:
-    """Delete held pictures for good. Raises `ActionError`, `JournalError`.
+def _words(
+    vault: Vault,
+    rulings: Rulings,
+    said: LastWords | None,
+    ledger: Ledger,
+    contents: Iterable[str],
+) -> Iterator[Word]:
+    """Yield the last words about contents: in this quarantine, in others, and by people."""
+    for content in filter(None, contents):
+        if content in ledger.words:
+            yield ledger.words[content]
+        if said is not None:
+            yield from said.about(content, besides=vault)
+        ruled = rulings.by_content(bytes.fromhex(content))
+        if ruled is not None:
+            yield word_of(ruled)
+
+
+def delete(
+    vault: Vault,
+    entries: Sequence[Entry],
+    rulings: Rulings = NO_RULINGS,
+    said: LastWords | None = None,
+) -> Iterator[GivenBack]:
+    """Delete held pictures for good. Raises `ActionError`, `JournalError`. As for `Restorer`.
 
     No lock is held when something is yielded. Of each picture the name is changed first: that is
     the intent, which a full disk takes as well.
     """
-    for start in range(0, len(entries), BATCH):
+    for some in _batches(entries):
         with vault.locked() as ledger:
-            batch = [one for one in entries[start : start + BATCH] if _is_held(ledger, one)]
-            results = _delete(vault, batch) if batch else {}
+            batch = [one for one in some if _is_held(ledger, one)]
+            now = time.time()
+            times = {
+                one.id: time_after(now, _words(vault, rulings, said, ledger, [one.sha256]))
+                for one in batch
+            }
+            results = _delete(vault, times) if batch else {}
         yield from (GivenBack(one, results[one.id]) for one in batch)
 
 
-def _delete(vault: Vault, entries: Sequence[Entry]) -> dict[str, Moved]:
-    """Delete pictures; return what became of each, by its id. Raises `JournalError`, OSError."""
+def _delete(vault: Vault, times: Mapping[str, float]) -> dict[str, Moved]:
+    """Delete pictures, given by their ids, each at its time; return what became of each.
+
+    Raises `JournalError`, OSError.
+    """
     vault.unclean = True  # until the end
-    results = {one.id: _mark(vault.file_of(one.id)) for one in entries}
+    results = {one: _mark(vault.file_of(one)) for one in times}
     marked = [one for one, moved in results.items() if moved.outcome is Outcome.DONE]
-    now = time.time()
-    records = [{**step(one, Deed.DELETE, Step.DONE), "at": now} for one in marked]
+    records = [{**step(one, Deed.DELETE, Step.DONE), "at": times[one]} for one in marked]
     files = [vault.file_of(one) + recovery.GONE for one in marked]
     vault.sync()
     try:
@@ -381,7 +432,11 @@ def _empty(path: str) -> None:
 
 
 def _intent(one: _Ready, to: str) -> dict[str, Json]:
-    record: dict[str, Json] = {**step(one.entry.id, Deed.RESTORE, Step.INTEND), "to": to}
+    record: dict[str, Json] = {
+        **step(one.entry.id, Deed.RESTORE, Step.INTEND),
+        "to": to,
+        "at": one.at,
+    }
     if one.damaged:
         record["sha256"] = one.sha256
     return record
@@ -413,14 +468,10 @@ def verify(vault: Vault, progress: Callable[[int, int], None]) -> Iterator[Findi
         yield Finding(vault.folder, str(error))
     ledger = vault.peek()
     held = ledger.held
-    known = {one.id for one in held}
-    known |= {one.id + ending for one in ledger.under_way for ending in ("", recovery.PART)}
-    strangers = sorted(vault.names() - known)
     for line in ledger.damaged:
         yield Finding(vault.journal.path, f"line {line} is damaged")
-    for name in strangers:
-        if not _is_moving(vault, name):
-            yield Finding(vault.file_of(name), "the journal does not say where it came from")
+    for name in strangers(vault):
+        yield Finding(vault.file_of(name), "the journal does not say where it came from")
     for number, one in enumerate(held):
         progress(number, len(held))
         problem = _problem(vault.file_of(one.id), one)
@@ -428,6 +479,15 @@ def verify(vault: Vault, progress: Callable[[int, int], None]) -> Iterator[Findi
         if problem and _is_held(vault.peek(), one):
             yield Finding(one.path, problem)
     progress(len(held), len(held))
+
+
+def strangers(vault: Vault) -> list[str]:
+    """Return the names of files that the journal does not know. Raises `JournalError`, OSError."""
+    names = vault.names()
+    ledger = vault.peek()
+    known = {one.id for one in ledger.held}
+    known |= {one.id + ending for one in ledger.under_way for ending in ("", recovery.PART)}
+    return sorted(name for name in names - known if not _is_moving(vault, name))
 
 
 def _is_moving(vault: Vault, name: str) -> bool:

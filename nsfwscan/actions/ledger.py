@@ -88,6 +88,8 @@ class Entry:
     restored_to: str = ""
     restored_sha256: str = ""
     """Of what was given back, when that was damaged."""
+    word_at: float = 0.0
+    """The time for what is said by the deed that is under way."""
 
 
 class Ledger:
@@ -236,7 +238,10 @@ def _after(entry: Entry, record: Mapping[str, Any]) -> Entry:
     entry = replace(entry, under_way=deed)
     if deed is Deed.RESTORE:
         return replace(
-            entry, restored_to=record.get("to", ""), restored_sha256=record.get("sha256", "")
+            entry,
+            restored_to=record.get("to", ""),
+            restored_sha256=record.get("sha256", ""),
+            word_at=record.get("at", 0.0),
         )
     if deed is Deed.DELETE:
         return entry

@@ -83,7 +83,7 @@ def finish(vault: Vault, entry: Entry) -> dict[str, Json]:
         record["to"] = entry.restored_to
         if entry.restored_sha256:
             record["sha256"] = entry.restored_sha256
-    return {**record, "at": time.time(), "why": "it was cut short"}
+    return {**record, "at": max(time.time(), entry.word_at), "why": "it was cut short"}
 
 
 def finish_deleting(vault: Vault, ledger: Ledger) -> None:

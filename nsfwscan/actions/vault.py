@@ -24,7 +24,7 @@ import uuid
 from typing import TYPE_CHECKING, NamedTuple
 
 from nsfwscan.actions import folder_times, moves, recovery
-from nsfwscan.actions.last_word import Word, why_it_stays
+from nsfwscan.actions.last_word import Word, time_after, why_it_stays
 from nsfwscan.actions.ledger import Deed, Ledger, Reason, Step, compacted, intent, step
 from nsfwscan.actions.moves import Facts
 from nsfwscan.actions.scored_file import ScoredFile, Unwilling
@@ -148,7 +148,9 @@ class Vault:
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
-        os.makedirs(self._files, 0o700, exist_ok=True)
+        # Not the folders above it: where they are gone, so is the volume, or all of the quarantine.
+        if not os.path.isdir(self._files):
+            os.mkdir(self._files, 0o700)
         lock = open_lock(os.path.join(self.folder, LOCK_NAME))
         try:
             self._wait_for(lock)
@@ -249,6 +251,9 @@ class Vault:
             for number, one, end in zip(numbers, wanted, ends, strict=True):
                 if end is None:
                     end, record = self._try_to_move(number, one.picture)
+                    if end.outcome is Outcome.DONE:
+                        own = ledger.words.get(one.picture.sha256.hex())
+                        record[-1]["at"] = time_after(time.time(), (*one.words, own))
                     records += record
                 moved.append(end)
             self.sync()
@@ -427,12 +432,19 @@ def open_vault(folder: str, warn: Callable[[str], None], *, create: bool) -> Vau
             sync_folder(folder)
     if look_at(path) is not None:
         return None
-    if sys.platform != "win32" and stat.S_IMODE(os.lstat(path).st_mode) != 0o700:
-        with contextlib.suppress(OSError):
-            os.chmod(path, 0o700)
-        if create and stat.S_IMODE(os.lstat(path).st_mode) & 0o077:
-            warn(f"{path} is on a file system without permissions: others may look into it")
+    try:
+        if sys.platform != "win32" and _mode(path) != 0o700:
+            with contextlib.suppress(OSError):
+                os.chmod(path, 0o700)
+            if create and _mode(path) & 0o077:
+                warn(f"{path} is on a file system without permissions: others may look into it")
+    except OSError:  # it was there a moment ago
+        return None
     return Vault(path, warn)
+
+
+def _mode(path: str) -> int:
+    return stat.S_IMODE(os.lstat(path).st_mode)
 
 
 def look_at(path: str) -> str | None:

@@ -12,6 +12,7 @@ from nsfwscan import locations
 from nsfwscan.cli.codes import COULD_NOT, OK
 from nsfwscan.cli.commands import Command, Group
 from nsfwscan.cli.options import Offline, Quiet, model_names
+from nsfwscan.cli.paths import absolute
 from nsfwscan.cli.tables import print_table
 from nsfwscan.cli.talk import Talk
 from nsfwscan.errors import ModelError, ModelNotFound, UsageError
@@ -108,7 +109,7 @@ def add(
     """
     talk = Talk(quiet=quiet)
     store = ModelStore(locations.models_folder(), say=talk.say)
-    _say_installed(talk, store, store.add(path, replace=replace))
+    _say_installed(talk, store, store.add(absolute(path), replace=replace))
 
 
 @app.command(cls=Command)

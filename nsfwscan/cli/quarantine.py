@@ -96,6 +96,8 @@ def list_(
     for vault in opened.vaults:
         with opened.going_on(vault):
             held += _looked_at(vault, _chosen(vault.peek().held, paths))
+            if not paths:
+                opened.tell_of_strangers(vault)
     match output_format:
         case Form.TABLE:
             rows = [
@@ -172,7 +174,7 @@ def restore(
     restored = 0
     for vault, entries in _wanted(paths, opened, every=every):
         with opened.going_on(vault):
-            for one in Restorer(vault, rulings).restore(entries):
+            for one in Restorer(vault, rulings, opened.said).restore(entries):
                 restored += _tell(one, opened)
     typer.echo(f"Restored {count(restored, 'picture')}.")
     opened.end()
@@ -200,10 +202,11 @@ def delete(
             what="this deletes pictures for good",
             otherwise="Nothing was deleted.",
         )
+    rulings = _rulings(opened.talk)
     deleted = 0
     for vault, entries in wanted:
         with opened.going_on(vault):
-            for one in delete_from(vault, entries):
+            for one in delete_from(vault, entries, rulings, opened.said):
                 deleted += _tell(one, opened)
     typer.echo(f"Deleted {count(deleted, 'picture')}.")
     opened.end()
@@ -249,6 +252,7 @@ class _Opened:
 
     def __init__(self, quarantine: str | None, near: Sequence[str]) -> None:
         """Look for them, also above the paths `near`. Raises `UsageError`."""
+        from nsfwscan.actions.last_word import LastWords
         from nsfwscan.actions.quarantine import Quarantines
 
         self.talk = Talk(quiet=False)
@@ -262,6 +266,19 @@ class _Opened:
             self.talk.warn(one.sentence)
             self.failed |= bool(one.why)
         self.failed |= quarantines.incomplete
+        self.said = LastWords(quarantines.everywhere, self.talk.warn)
+
+    def tell_of_strangers(self, vault: Vault) -> None:
+        """Say that there are files of which the journal does not know. Raises OSError."""
+        from nsfwscan.actions.giveback import strangers
+
+        found = strangers(vault)
+        if found:
+            self.talk.warn(
+                f"{vault.folder} holds {count(len(found), 'file')} that its journal does not know; "
+                "`nsfwscan quarantine verify` names them"
+            )
+            self.failed = True
 
     @contextlib.contextmanager
     def going_on(self, vault: Vault) -> Iterator[None]:
@@ -296,6 +313,8 @@ def _wanted(
             with vault.locked() as ledger:  # ends what an earlier run left half done
                 held = ledger.held
             found.append((vault, _chosen(held, paths, seen)))
+            if every:
+                opened.tell_of_strangers(vault)
     for path in paths or ():
         if seen.isdisjoint(_spellings(path)):
             raise UsageError(

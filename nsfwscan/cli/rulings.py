@@ -20,7 +20,7 @@ from nsfwscan.cli.options import Quiet
 from nsfwscan.cli.paths import absolute
 from nsfwscan.cli.tables import print_table
 from nsfwscan.cli.talk import Talk
-from nsfwscan.errors import NsfwscanError, UsageError
+from nsfwscan.errors import UsageError
 from nsfwscan.images.discover import check_roots, printable
 from nsfwscan.report.text import count, plain_json, readable
 from nsfwscan.results import Ruling
@@ -125,7 +125,7 @@ def _decide(
     found = list(pictures(paths))
     if len(found) > _ASK_ABOVE and not yes:
         _ask(f"Decide that {count(len(found), 'picture')} are {ruling}?")
-    decided = decide(_book(), found, ruling, within=within, undone=_restored_since(talk))
+    decided = decide(_book(), found, ruling, within=within, restored_at=_restored_at(talk))
     for failed in decided.failed:
         why = f" ({failed.detail})" if failed.detail else ""
         talk.warn(f"nothing is decided about {failed.path}: {failed.reason}{why}")
@@ -162,22 +162,12 @@ def _untag(paths: Iterable[str], talk: Talk) -> None:
             talk.warn(why)
 
 
-def _restored_since(talk: Talk) -> Callable[[Ruled], bool]:
-    """Return what tells whether a picture was restored from quarantine after it was denied."""
-    from nsfwscan.actions.last_word import Said, word_of
+def _restored_at(talk: Talk) -> Callable[[bytes], float]:
+    """Return what tells when a content was restored from quarantine."""
+    from nsfwscan.actions.last_word import LastWords
     from nsfwscan.actions.quarantine import Quarantines
 
-    restored: dict[str, float] = {}
-    for vault in Quarantines(None, talk.warn).everywhere():
-        try:
-            words = vault.peek().words
-        except NsfwscanError as error:
-            talk.warn(str(error))
-            continue
-        for sha256, word in words.items():
-            if word.said is Said.RESTORED:
-                restored[sha256] = max(word.at, restored.get(sha256, word.at))
-    return lambda held: restored.get(held.sha256.hex(), 0.0) > word_of(held).at
+    return LastWords(Quarantines(None, talk.warn).everywhere, talk.warn).restored_at
 
 
 def _tell_turned(turned: Sequence[Ruled], ruling: Ruling, talk: Talk) -> None:

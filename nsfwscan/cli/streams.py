@@ -6,8 +6,10 @@ flagged") for a reader that went away, and `sys.stdout = None` for a stream that
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import select
 import sys
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,11 @@ from nsfwscan.report.text import readable
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
+
+PATIENCE_S = 2.0
+"""How long what goes on for weeks waits for a reader of standard error that takes nothing."""
+_AT_ONCE_BYTES = 512
+"""What fits a pipe that has room at all; POSIX guarantees that much."""
 
 
 class ReaderGone(Exception):
@@ -51,11 +58,22 @@ class DataFile(io.FileIO):
 class _Talk(io.FileIO):
     """Standard error: what cannot be said there is no reason to stop."""
 
+    patience_s: float | None = None
+    """How long to wait for a reader that takes nothing; None for as long as that takes."""
+
     def write(self, data: Buffer, /) -> int:
+        view = memoryview(data).cast("B")
+        if self.patience_s is not None and not _has_room(self.fileno(), self.patience_s):
+            self.patience_s = 0.0  # until it reads again, nothing is worth waiting for
+            return view.nbytes
         try:
-            return super().write(data)
+            if self.patience_s is None:
+                return super().write(view)
+            self.patience_s = PATIENCE_S
+            # With room for anything, a pipe has room for this much; the rest comes next.
+            return super().write(view[:_AT_ONCE_BYTES])
         except OSError:
-            return memoryview(data).nbytes
+            return view.nbytes
 
 
 def unwritable(called: str, error: OSError) -> NsfwscanError:
@@ -64,6 +82,34 @@ def unwritable(called: str, error: OSError) -> NsfwscanError:
         f"cannot write {readable(called)}: {error.strerror or error}",
         hint="give --output a place that can be written, with enough space",
     )
+
+
+def never_wait_for_stderr() -> None:
+    """Let what is said on standard error be lost rather than wait for long for its reader.
+
+    For what goes on for weeks: a reader that is stopped must not stop it.
+    """
+    if sys.platform == "win32" or sys.stderr is None:  # where there is no `poll`
+        return
+    talk = _Talk(2, "w", closefd=False)
+    talk.patience_s = PATIENCE_S
+    sys.stderr = io.TextIOWrapper(
+        io.BufferedWriter(talk), sys.stderr.encoding, "backslashreplace", line_buffering=True
+    )
+
+
+def whisper(data: bytes) -> None:
+    """Write a little to standard error if that is possible at once. For signal handlers."""
+    if sys.platform == "win32" or _has_room(2, 0.0):
+        with contextlib.suppress(OSError):
+            os.write(2, data)
+
+
+def _has_room(descriptor: int, seconds: float) -> bool:
+    """Return True if something can be written within that time without waiting for a reader."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    return bool(poll.poll(1000 * seconds))
 
 
 def prepare() -> None:

@@ -46,6 +46,7 @@ from nsfwscan.cli.options import (
 from nsfwscan.cli.outlet import Outlet, ReaderStalled
 from nsfwscan.cli.paths import absolute
 from nsfwscan.cli.scan_run import Only
+from nsfwscan.cli.streams import never_wait_for_stderr, whisper
 from nsfwscan.cli.talk import Talk
 from nsfwscan.cli.watch_lines import DEFAULT_ONLY, ChangeLines, LineFormat
 from nsfwscan.errors import ConfigError, UsageError
@@ -283,6 +284,7 @@ def watch(
         poll=poll,
         once=once,
     )
+    never_wait_for_stderr()
     talk = Talk(quiet=quiet)
     configured = config.rules_in(context, ignored=no_rules)
     acting: ActOptions | None = None
@@ -427,8 +429,7 @@ class _Signals:
         self.watcher.stop()
         if not self._talk.quiet:
             # No print: the signal may have come in the middle of one.
-            with contextlib.suppress(OSError):
-                os.write(2, said)
+            whisper(said)
 
     def _reload(self, number: int, _frame: FrameType | None) -> None:  # noqa: ARG002  a handler
         if self.watcher is None or self.interrupted:
@@ -438,9 +439,8 @@ class _Signals:
             try:
                 config.read(cast("typer.Context", group), group.params.get("config_file"))
             except ConfigError as error:
-                with contextlib.suppress(OSError):
-                    text = f"\nnsfwscan: {readable(str(error))}; the old settings stay\n"
-                    os.write(2, text.encode(errors="backslashreplace"))
+                text = f"\nnsfwscan: {readable(str(error))}; the old settings stay\n"
+                whisper(text.encode(errors="backslashreplace"))
                 return
         self.reload = True
         self.watcher.stop()

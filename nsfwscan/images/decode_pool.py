@@ -9,10 +9,10 @@ puts it back. What can go wrong with a process, and what becomes of the picture:
     it uses up its processor time          `DECODER_TIMEOUT`
     it does not answer in time             killed by the watching thread; a new one tries once
                                            more, then `DECODER_TIMEOUT`
-    it runs out of memory                  `DECODER_MEMORY`; the process asks to be replaced
+    it runs out of memory                  a new one tries once more, then `DECODER_MEMORY`
 
-Of these only the third, and the first where there is memory enough, are certain to be the picture's
-doing. The errors of all others are `passing`: not to be remembered.
+Of these only the third, and the first and the last where there is memory enough, are certain to be
+the picture's doing. The errors of all others are `passing`: not to be remembered.
 """
 
 from __future__ import annotations
@@ -197,6 +197,13 @@ class DecodePool:
             self._make_ready(slot)
             try:
                 return self._ask(slot, data, geometry, full)
+            except DecodeError as refused:
+                met_a_limit = refused.reason is FailReason.DECODER_MEMORY and refused.passing
+                if not met_a_limit or memory_may_be_short():
+                    raise
+                # The machine has plenty, so it was the limit of the process that was met.
+                error = DecodeError(refused.reason, refused.detail)
+                strikes += _STRIKES // 2
             except Crashed as crash:
                 passing = crash.outside or memory_may_be_short()
                 error = DecodeError(FailReason.DECODER_CRASHED, str(crash), passing=passing)
@@ -272,8 +279,6 @@ class DecodePool:
                 # Now, while others are busy. If it fails, the slot's next picture says why.
                 with contextlib.suppress(NsfwscanError):
                     slot.start()
-        if error.reason is FailReason.DECODER_MEMORY:
-            self._count_restart()
         raise error
 
     def _count_restart(self) -> None:

@@ -7,7 +7,8 @@ goes by them. What cannot be read is never passed over: a decision that was lost
 be one that denied a picture, and a scan without it would call that picture safe. So `load` raises
 `RulingsError` for a file that is not whole, until a person has been shown what is damaged and says
 to go on without it. That, too, is an entry of the journal. The file is only rewritten, whole, when
-decisions are taken back, so that it does not go on saying where their pictures were.
+decisions are taken back, so that it does not go on saying where their pictures were, and when most
+of it was overtaken.
 """
 
 from __future__ import annotations
@@ -38,6 +39,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from nsfwscan.journal import JournalContents, Json
+
+
+_SLACK = 1000
+"""Entries in the file beyond twice those that hold, before it is written anew."""
 
 
 class DamagedLine(NamedTuple):
@@ -162,8 +167,20 @@ class RulingBook:
     def add(self, entries: Iterable[Entry]) -> None:
         """Keep entries, all or none; when this returns, they outlive a power cut."""
         records = [to_record(entry) for entry in entries]
-        if records:
-            self._extend(lambda contents: _in_order(records, _latest(contents.records)))
+        if not records:
+            return
+        counts = [0, 0]
+
+        def in_order(contents: JournalContents) -> list[dict[str, Json]]:
+            ordered = _in_order(records, _latest(contents.records))
+            every = [*contents.records, *ordered]
+            counts[:] = len(every), len(_last_words(every))
+            return ordered
+
+        self._extend(in_order)
+        every, live = counts
+        if every > 2 * live + _SLACK:  # a program that decides the same every night
+            self._compact()
 
     def take_over(self, decisions: Iterable[Ruled]) -> list[Ruled]:
         """Keep those decisions from elsewhere that are later than any word about their content.
@@ -224,6 +241,9 @@ class RulingBook:
         """
         now = int(time.time())
         self.add([Forgotten(sha256, now) for sha256 in contents])
+        self._compact()
+
+    def _compact(self) -> None:
         with contextlib.suppress(JournalError):
             self._journal().compact(_last_words)
 

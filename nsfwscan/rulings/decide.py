@@ -9,6 +9,7 @@ large to be decoded: it is hashed piece by piece.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import stat
 import sys
@@ -32,7 +33,7 @@ from nsfwscan.images.discover import (
 from nsfwscan.images.read import open_picture, read_picture
 from nsfwscan.images.sniff import HEAD_BYTES, sniff
 from nsfwscan.results import Failed, FailReason, FileKey, Ruling
-from nsfwscan.rulings.rule import Likeness, Ruled
+from nsfwscan.rulings.rule import LATEST_S, Likeness, Ruled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -93,18 +94,19 @@ def decide(
     ruling: Ruling,
     *,
     within: int | None,
-    undone: Callable[[Ruled], bool] = lambda _held: False,
+    restored_at: Callable[[bytes], float] = lambda _sha256: 0.0,
 ) -> Decided:
     """Decide about pictures, and keep it.
 
-    `undone` returns True for a decision that something later went against, so that it is made anew.
+    `restored_at` tells when a content was last restored from quarantine, 0 if it was not: what is
+    decided now is later, and what was decided before is decided anew.
 
     `within` is in how many bits the likeness of another picture may differ for it to be meant, too;
     None for the very content alone. Raises `RulingsError`; then nothing was decided.
     """
     before = book.load()  # first: a file that is damaged is no place to add to
     looked = look(found, near=within is not None)
-    new = _decisions(looked.seen, ruling, before, within, undone)
+    new = _decisions(looked.seen, ruling, before, within, restored_at)
     book.add(new)
     held = [before.by_content(one.sha256) for one in new]
     return Decided(
@@ -208,7 +210,7 @@ def _decisions(
     ruling: Ruling,
     before: Rulings,
     within: int | None,
-    undone: Callable[[Ruled], bool],
+    restored_at: Callable[[bytes], float],
 ) -> list[Ruled]:
     """Return the decisions that are new: one that says no more than what held before is not."""
     now = int(time.time())
@@ -219,7 +221,9 @@ def _decisions(
             near = Likeness(one.bits, within)
         held = before.by_content(one.sha256)
         same = held is not None and held.ruling is ruling and near in {None, held.near}
-        if held is not None and same and not undone(held):
+        restored = math.floor(restored_at(one.sha256))
+        if held is not None and same and restored <= held.at:
             continue
-        new[one.sha256] = Ruled(one.sha256, ruling, now, printable(os.path.abspath(one.path)), near)
+        at = max(now, min(restored, LATEST_S))  # that clock may have been ahead
+        new[one.sha256] = Ruled(one.sha256, ruling, at, printable(os.path.abspath(one.path)), near)
     return list(new.values())

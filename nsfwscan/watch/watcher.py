@@ -37,6 +37,7 @@ from nsfwscan.images.discover import (
     is_named_like_a_picture,
     join,
 )
+from nsfwscan.lanes import is_racy
 from nsfwscan.report.text import count
 from nsfwscan.results import (
     Decision,
@@ -731,7 +732,7 @@ class Watcher:
         if before is not None and before.sha256 == NO_PICTURE:
             before = None
         sha256 = result.sha256 or NO_DIGEST
-        if young_s > 0 and not look.silent and result.sha256:
+        if is_racy(FileKey.unpack(key), began_ns, look.loose) and not look.silent and result.sha256:
             self._ledger.note_young(path, result.sha256)
         unsafe = result.scores.unsafe if isinstance(result, Scanned) else math.nan
         entry = Entry(key, sha256, unsafe)
