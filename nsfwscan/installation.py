@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 from nsfwscan import bundled
+from nsfwscan.reading import open_text
 
 if TYPE_CHECKING:
     from importlib.metadata import Distribution
@@ -41,7 +42,7 @@ def installing(package: str) -> str:
 
 def _bundle(folder: str) -> Installation:
     try:
-        with open(os.path.join(folder, REMOVE_NOTE), encoding="utf-8") as file:
+        with open_text(os.path.join(folder, REMOVE_NOTE)) as file:
             removal = file.readline().strip()
     except OSError:
         removal = ""

@@ -24,6 +24,7 @@ from nsfwscan.library.database import SIDE_FILES, is_library
 from nsfwscan.models.manifest import LICENCE_NAME, MANIFEST_NAME
 from nsfwscan.models.package import open_package
 from nsfwscan.models.store import LOCK, PARTS, REPLACED, is_part, is_staging
+from nsfwscan.reading import open_text
 from nsfwscan.report.text import count
 from nsfwscan.watch.status import PART as STATUS_PART
 
@@ -303,7 +304,7 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
 def _lines(path: str) -> list[str]:
     """Return the lines of a text file of the user; none when there is no such thing."""
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        with open_text(path, errors="surrogateescape") as file:
             return file.read().splitlines()
     except OSError:
         return []

@@ -17,6 +17,7 @@ from nsfwscan.cli.codes import COULD_NOT, OK
 from nsfwscan.cli.tables import print_table
 from nsfwscan.errors import ConfigError, NsfwscanError, ServiceError
 from nsfwscan.installation import installing
+from nsfwscan.reading import open_text
 from nsfwscan.report.text import readable, size
 
 _PACKAGES = (
@@ -140,7 +141,7 @@ _FAST_INT8 = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"}
 def _cpu_features() -> set[str] | None:
     """Read the processor's features on Linux; None where they cannot be read."""
     try:
-        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+        with open_text("/proc/cpuinfo", "ascii", errors="replace") as file:
             for line in file:
                 if line.startswith(("flags", "Features")):
                     return set(line.split())

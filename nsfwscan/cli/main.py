@@ -72,7 +72,7 @@ def main(arguments: list[str]) -> int:
     except ReaderGone:
         code = READER_GONE
     except BlockingIOError as error:  # say, an output that may not be waited for, and is full
-        complain(NsfwscanError(f"something cannot be written now: {error.strerror}"))
+        complain(NsfwscanError(f"something cannot be read or written now: {error.strerror}"))
         code = NsfwscanError.exit_code
     except KeyboardInterrupt:
         print("\nnsfwscan: interrupted", file=sys.stderr)

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nsfwscan import locations
 from nsfwscan.errors import JournalError, RulingsError
 from nsfwscan.journal import Journal
+from nsfwscan.reading import open_bytes
 from nsfwscan.results import FileKey
 from nsfwscan.rulings.rule import (
     LATEST_S,
@@ -235,7 +236,7 @@ class RulingBook:
         if not numbers:
             return []
         try:
-            with open(self.path, "rb") as file:
+            with open_bytes(self.path) as file:
                 lines = file.read().split(b"\n")
         except OSError as error:
             raise _refused(
