@@ -43,6 +43,9 @@ LAUNCHER, LAUNCHED = "nsfwscan", "nsfwscan-main"
 CHECKED = "_NSFWSCAN_CHECKED"
 """The variable in which the launcher leaves the number of the process that it has checked."""
 
+HELD = "_NSFWSCAN_HELD"
+"""The variable with the number of the process in which the launcher lets Ctrl-C wait."""
+
 HINT = (
     "unpack the archive again, or install the package again; what nsfwscan remembers lies "
     "elsewhere and is kept"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import sys
@@ -103,11 +104,12 @@ def _bundle() -> Iterator[_Finding]:
 def _version_of(package: str) -> str:
     from importlib import metadata  # 20 ms that no other command need pay
 
-    try:
-        return metadata.version(package)
-    # A bundle carries no metadata; a broken installation carries some that cannot be read.
-    except (metadata.PackageNotFoundError, OSError, ValueError, KeyError):
-        return "of unknown version"
+    found: str | None = None
+    # A bundle carries no metadata; a broken installation carries some that cannot be read, or that
+    # is gone: then there is no error, and no version.
+    with contextlib.suppress(metadata.PackageNotFoundError, OSError, ValueError, KeyError):
+        found = metadata.version(package)
+    return found or "of unknown version"
 
 
 def _heic() -> Iterator[_Finding]:

@@ -21,19 +21,27 @@ _VERSION = (["--version"], ["-V"], ["version"])
 
 def run() -> None:
     """Run the command line and exit."""
-    code = INTERRUPTED
+    try:
+        code = _answered()
+        _end_at_interrupts(code)
+    except KeyboardInterrupt:  # so late or so early that nobody else caught it
+        code = INTERRUPTED
+        _end_at_interrupts(code)
+    sys.exit(code)
+
+
+def _answered() -> int:
+    """Run the command line and return the exit code. Raises nothing but `KeyboardInterrupt`."""
     try:
         _answer_interrupts()
         from nsfwscan.cli import streams
 
         streams.prepare()
-        code = main(sys.argv[1:])
+        return main(sys.argv[1:])
     except KeyboardInterrupt:
-        code = INTERRUPTED
+        raise
     except BaseException as error:  # noqa: BLE001  whatever it is, it must not exit with 1
-        code = crash.tell(error)
-    _end_at_interrupts(code)
-    sys.exit(code)
+        return crash.tell(error)
 
 
 def _answer_interrupts() -> None:

@@ -138,8 +138,14 @@ class RulingBook:
 
     def read(self) -> Contents:
         """Return what can be read, and the lines that cannot."""
-        if not os.path.lexists(self.path):
+        try:
+            os.lstat(self.path)
+        except (FileNotFoundError, NotADirectoryError):
             return Contents([], [], 0, missing=True)
+        except OSError as error:  # not "nothing was decided"
+            raise _refused(
+                JournalError(f"{self.path} cannot be looked at: {error.strerror or error}")
+            ) from error
         try:
             found = self._journal().read()
         except JournalError as error:
