@@ -23,11 +23,12 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
 from calls_world import BOUND_S, KINDS, PROGRAMS, TASKS, World, judge, opened
 
 _TESTS = os.path.dirname(os.path.abspath(__file__))
+_START_S = 0.1
+"""Longer than Python takes to come to the first line of a program."""
 _MODULE = ["-m", "nsfwscan"]
 _SCRIPT = """#!/usr/bin/env python
 import sys
@@ -102,15 +103,22 @@ class Pressed:
                     program.wait()
         return program.returncode, time.monotonic() - began
 
-    def tell(self) -> None:
-        """Print the counts."""
+    def add(self, other: Pressed) -> None:
+        """Count what another one counted."""
+        self.codes += other.codes
+        self._kinds += other._kinds
+        self.pythons += other.pythons
+        self.problems += other.problems
+
+    def __str__(self) -> str:
+        """Tell the counts."""
         codes = ", ".join(f"{many:,} with {code}" for code, many in sorted(self.codes.items()))
         told = [
             f"{self.codes.total():,} interrupts ({codes})",
             *(f"{self._kinds[one]:,} {many}" for one, many in KINDS.items()),
             f"{self.pythons:,} before the first line of nsfwscan",
         ]
-        print(", ".join(told), flush=True)
+        return ", ".join(told)
 
 
 def _is_pythons(err: str) -> bool:
@@ -140,22 +148,20 @@ def main() -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, search))
     names = chosen.commands or PROGRAMS
     with opened(chosen.elsewhere, [] if chosen.start else names) as world:
-        pressed = Pressed(world, chosen.seed)
-        if chosen.start:
-            script = Path(world.base / "nsfwscan")
-            script.write_text(_SCRIPT)
-            for start in (_MODULE, [os.fspath(script)]):
-                one = Pressed(world, chosen.seed)
-                one.command("status", chosen.times, start, 0.1)
-                print(f"{start[-1]}: ", end="")
-                one.tell()
-                pressed.problems += one.problems
-        else:
-            for number, name in enumerate(names):
-                print(f"{number} commands; now {name}", file=sys.stderr, flush=True)
-                pressed.command(name, chosen.times, _MODULE)
-            pressed.tell()
-    sys.exit(bool(pressed.problems))
+        script = world.base / "nsfwscan"
+        script.write_text(_SCRIPT)
+        whole = Pressed(world, chosen.seed)
+        for name in ("a module", "a script") if chosen.start else names:
+            one = Pressed(world, chosen.seed)
+            if chosen.start:
+                start = _MODULE if name == "a module" else [os.fspath(script)]
+                one.command("status", chosen.times, start, _START_S)
+            else:
+                one.command(name, chosen.times, _MODULE)
+            print(f"{name}: {one}", flush=True)
+            whole.add(one)
+        print(f"all: {whole}", flush=True)
+    sys.exit(bool(whole.problems))
 
 
 if __name__ == "__main__":
