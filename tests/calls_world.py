@@ -213,10 +213,11 @@ def _same(name: str) -> Callable[[World, int], bool]:
     """Return a promise: with the first code, a command prints what it always does, or says why."""
 
     def promise(world: World, code: int) -> bool:
-        out = (world.base / "out").read_bytes()
+        if code != TASKS[name].codes[0]:
+            return True
+        out, err = ((world.base / one).read_bytes() for one in ("out", "err"))
         same = out == world.said.setdefault(name, out)
-        told = b"cannot be" in out or b"broken" in out or (world.base / "err").read_bytes()
-        return code != TASKS[name].codes[0] or same or bool(told)
+        return same or b"cannot be" in out or b"broken" in out or bool(err)
 
     return promise
 
@@ -346,6 +347,7 @@ KINDS = {
 @contextlib.contextmanager
 def opened(elsewhere: str, names: Sequence[str]) -> Iterator[World]:
     """Make a world for some commands; `elsewhere` is a folder on another file system."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     prepare()
     small_catalogue()
     watcher._ABSENCE_S = 0.1

@@ -131,7 +131,8 @@ def _is_pythons(err: str) -> bool:
     ours = [
         one for one in files if package in one and not one.endswith(("__init__.py", "_version.py"))
     ]
-    return bool(files) and "internal error" not in err and not ours
+    told = bool(files) or err.strip() == "KeyboardInterrupt"
+    return told and "internal error" not in err and not ours
 
 
 def main() -> None:
@@ -161,7 +162,7 @@ def main() -> None:
             print(f"{name}: {one}", flush=True)
             whole.add(one)
         print(f"all: {whole}", flush=True)
-    sys.exit(bool(whole.problems))
+    sys.exit(bool(whole.problems) or not whole.codes[130] + whole.codes[-signal.SIGINT])
 
 
 if __name__ == "__main__":
