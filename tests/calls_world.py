@@ -314,7 +314,8 @@ TASKS = {
     "models pull": Task(
         "plain", lambda _: ["models", "pull", "falconsai"],
         _whole("home/ns/models/falconsai-*", *_PACKAGE), (0, 2, 4),
-        before="import calls_world; calls_world.small_catalogue()",
+        before="import signal; signal.signal(signal.SIGINT, signal.SIG_DFL)\n"
+        "import calls_world; calls_world.small_catalogue()",
     ),
     "build": Task(
         "plain", lambda world: [world.checkpoint, "-o", "built", "--recipe", "float"],

@@ -13,7 +13,7 @@ import typer
 
 from nsfwscan import bundled, cores, locations
 from nsfwscan._version import __version__
-from nsfwscan.cli import config
+from nsfwscan.cli import config, crash
 from nsfwscan.cli.codes import COULD_NOT, OK
 from nsfwscan.cli.tables import print_table
 from nsfwscan.errors import ConfigError, NsfwscanError, ServiceError
@@ -78,7 +78,9 @@ def _guarded(check: Callable[[], Iterator[_Finding]]) -> Iterator[_Finding]:
     """Yield what `check` finds; a check that fails is a finding, too."""
     try:
         yield from check()
-    except Exception as error:  # noqa: BLE001  whatever is broken here is what doctor is for
+    except Exception as error:
+        if crash.is_interrupt(error):
+            raise
         problem = f"{type(error).__name__}: {error}"
         yield _Finding("trouble", problem, f"A check failed: {problem}", broken=True)
 
@@ -157,7 +159,9 @@ def _providers() -> Iterator[_Finding]:
         from nsfwscan.models.classifier import available_providers
 
         yield _Finding("computes with", ", ".join(available_providers()))
-    except Exception as error:  # noqa: BLE001  a broken native library fails in any way it likes
+    except Exception as error:
+        if crash.is_interrupt(error):
+            raise
         advice = f"onnxruntime cannot be loaded, so nothing can be scored: {error}"
         yield _Finding("computes with", "nothing", advice, broken=True)
 
