@@ -18,6 +18,7 @@ import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 from nsfwscan.errors import BundleDamaged
+from nsfwscan.reading import File, open_bytes, open_text
 
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
@@ -41,6 +42,9 @@ LAUNCHER, LAUNCHED = "nsfwscan", "nsfwscan-main"
 
 CHECKED = "_NSFWSCAN_CHECKED"
 """The variable in which the launcher leaves the number of the process that it has checked."""
+
+HELD = "_NSFWSCAN_HELD"
+"""The variable with the number of the process in which the launcher lets Ctrl-C wait."""
 
 HINT = (
     "unpack the archive again, or install the package again; what nsfwscan remembers lies "
@@ -118,7 +122,7 @@ def package_index() -> str | None:
     if bundle is None:
         return None
     try:
-        with open(os.path.join(bundle, PACKAGE_INDEX), encoding="utf-8") as file:
+        with open_text(os.path.join(bundle, PACKAGE_INDEX)) as file:
             return file.read().strip()
     except OSError:
         return None
@@ -194,7 +198,7 @@ class Contents:
         for one in self._entries:
             path = os.path.join(self._bundle, one.path)
             try:
-                with open(path, "rb") as file:
+                with open_bytes(path) as file:
                     digest = hashlib.file_digest(file, "sha256").hexdigest()
             except OSError as error:
                 problems.append(f"{path} cannot be read: {error.strerror or error}")
@@ -226,7 +230,7 @@ def _read(bundle: str) -> list[_Entry]:
 
     path = os.path.join(bundle, CONTENTS)
     try:
-        with open(path, "rb") as file:
+        with open_bytes(path) as file:
             head, _, body = file.read().partition(b"\n")
         if head.decode() != f"{zlib.crc32(body):08x}":
             raise refuse(bundle, f"{path} is not as it was packed")
@@ -246,7 +250,7 @@ def _crc32(path: str) -> tuple[str, int]:
 
     crc, size = 0, 0
     buffer = memoryview(bytearray(_CHUNK))
-    with open(path, "rb", buffering=0) as file:
+    with File(path) as file:
         while got := file.readinto(buffer):
             crc = zlib.crc32(buffer[:got], crc)
             size += got

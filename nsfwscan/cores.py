@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from nsfwscan.reading import open_text
+
 
 def available() -> int:
     """Return the number of cores, at least 1: affinity and a container's quota count."""
@@ -17,7 +19,7 @@ def available() -> int:
 def _quota(otherwise: int) -> int:
     """Read the cgroup (version 2) limit of a container, in whole cores, rounded up."""
     try:
-        with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:
+        with open_text("/sys/fs/cgroup/cpu.max", "ascii") as file:
             limit, period = file.read().split()
         return otherwise if limit == "max" else -(-int(limit) // int(period))
     except (OSError, ValueError):

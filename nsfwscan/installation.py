@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 from nsfwscan import bundled
+from nsfwscan.reading import open_text
 
 if TYPE_CHECKING:
     from importlib.metadata import Distribution
@@ -61,7 +62,7 @@ def installing_extra(extra: str) -> str:
 
 def _bundle(folder: str) -> Installation:
     try:
-        with open(os.path.join(folder, REMOVE_NOTE), encoding="utf-8") as file:
+        with open_text(os.path.join(folder, REMOVE_NOTE)) as file:
             removal = file.readline().strip()
     except OSError:
         removal = ""

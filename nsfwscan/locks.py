@@ -23,6 +23,8 @@ import sys
 import time
 import uuid
 
+from nsfwscan.reading import open_text
+
 if sys.platform == "win32":
     import msvcrt
 else:
@@ -218,7 +220,7 @@ def _owner(number: int) -> dict[str, object]:
 
 def _first_line(path: str) -> str:
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
+        with open_text(path, errors="replace") as file:
             return file.readline().strip()
     except OSError:
         return ""

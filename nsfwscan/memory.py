@@ -113,10 +113,12 @@ class Memory:
 
     def folder(self, folder: str) -> FolderView:
         """Return what is known of the files directly in `folder`."""
-        if self._asked is None or self._rescan:
+        if self._rescan:
             return FolderView()
         folder = _absolute(folder)
         with self._lock:
+            if self._asked is None:
+                return FolderView()
             try:
                 view = self._asked.folder(folder, self._scorer)
             except LibraryError as error:
@@ -128,9 +130,11 @@ class Memory:
 
     def files(self, folder: str, names: Sequence[str]) -> FolderView:
         """Return what is known of some of the files directly in `folder`."""
-        if self._asked is None or self._rescan:
+        if self._rescan:
             return FolderView()
         with self._lock:
+            if self._asked is None:
+                return FolderView()
             try:
                 return self._asked.files(_absolute(folder), names, self._scorer)
             except LibraryError as error:

@@ -20,6 +20,7 @@ from nsfwscan.errors import JournalError, NsfwscanError
 from nsfwscan.images.discover import QUARANTINE_NAME
 from nsfwscan.journal import Journal
 from nsfwscan.models.store import LOCK
+from nsfwscan.reading import open_bytes
 from nsfwscan.service.managers import manager
 from nsfwscan.uninstall import Kind, Traces, find, looked_at, nobody, size_of, vaults
 from nsfwscan.whole_file import replace_file
@@ -226,7 +227,7 @@ def _remove_list(path: str, gone: set[str], done: Removal) -> None:
 def _take_out(path: str, line: str) -> None:
     """Write a file anew without a line; whole or not at all, since it is one the user wrote."""
     path = os.path.realpath(path)  # start files are often links into a folder under git
-    with open(path, "rb") as file:
+    with open_bytes(path) as file:
         before = file.read()
         mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
     wanted = os.fsencode(line)

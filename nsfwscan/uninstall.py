@@ -10,8 +10,10 @@ among the traces, wherever they are: a quarantine is only one when it is empty.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import stat
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,6 +26,7 @@ from nsfwscan.library.database import SIDE_FILES, is_library
 from nsfwscan.models.manifest import LICENCE_NAME, MANIFEST_NAME
 from nsfwscan.models.package import open_package
 from nsfwscan.models.store import LOCK, PARTS, REPLACED, is_part, is_staging
+from nsfwscan.reading import open_text
 from nsfwscan.report.text import count
 from nsfwscan.watch.status import PART as STATUS_PART
 
@@ -60,7 +63,7 @@ class Traces(NamedTuple):
     @property
     def bytes(self) -> int:
         """What removing the files gives back."""
-        return sum(map(size_of, self.files))
+        return sum(found.st_size for path in self.files if (found := _stat(path)) is not None)
 
 
 class Kept(NamedTuple):
@@ -81,17 +84,23 @@ def find() -> list[Traces]:
 
 def kept() -> list[Kept]:
     """Return the quarantines that hold pictures, or may, or that cannot be looked into."""
-    found = [
+    all_of_them = Quarantines(None, nobody)
+    there = vaults(all_of_them)
+    found = [  # after those that are there: what was passed over as absent is told, too
         Kept(one.path, f"{one.why or 'not there now'}, so it may hold pictures", bool(one.why))
-        for one in Quarantines(None, nobody).away()
+        for one in all_of_them.away()
     ]
-    found += [one for vault in vaults() if (one := looked_at(vault)).why]
-    return _unreadable_list() + found
+    found += [one for vault in there if (one := looked_at(vault)).why]
+    unread = _unreadable_list()
+    if all_of_them.incomplete and not unread:  # it could be read now, and not a moment ago
+        why = "the list of quarantines cannot be read reliably"
+        unread = [Kept(locations.quarantines_file(), why, unknown=True)]
+    return unread + found
 
 
 def _models() -> Iterator[Traces]:
     folder = locations.models_folder()
-    linked = os.path.islink(folder)
+    linked = _is_link(folder)
     files: list[str] = []
     folders: list[str] = []
     strangers: list[str] = []
@@ -103,9 +112,7 @@ def _models() -> Iterator[Traces]:
             # Only the store ever puts anything into these.
             for parent, below, names in os.walk(entry.path, topdown=False):
                 files += [os.path.join(parent, name) for name in names]
-                files += [
-                    path for one in below if os.path.islink(path := os.path.join(parent, one))
-                ]
+                files += [path for one in below if _is_link(path := os.path.join(parent, one))]
                 folders.append(parent)
         elif inside and entry.name == PARTS:
             for inner in _entries(entry.path):
@@ -119,7 +126,7 @@ def _models() -> Iterator[Traces]:
             folders.append(entry.path)
         else:
             strangers.append(entry.path)
-    if os.path.isdir(folder):
+    if _is_folder(folder):
         folders += [folder, *_own_parent(folder)]
     yield Traces(Kind.MODELS, folder, tuple(files), tuple(folders), tuple(strangers))
 
@@ -129,7 +136,7 @@ def _names_in_package(folder: str, *, sure: bool) -> set[str]:
 
     With `sure` a broken one is none: other programs, too, call a file `manifest.json`.
     """
-    if not os.path.lexists(os.path.join(folder, MANIFEST_NAME)):
+    if not _is_there(os.path.join(folder, MANIFEST_NAME)):
         return set()
     always = {MANIFEST_NAME, LICENCE_NAME, "model.onnx"}
     try:
@@ -143,7 +150,7 @@ def _cache() -> Iterator[Traces]:
     path = os.path.realpath(named)  # the library's files stand beside what a link leads to
     folder, name = os.path.split(path)
     own = {name + end for end in ("", ".lock", ".lock.held", ".watch", ".watch.held", *SIDE_FILES)}
-    linked = os.path.islink(named)
+    linked = _is_link(named)
     files = [
         entry.path
         for entry in _entries(folder)
@@ -151,7 +158,7 @@ def _cache() -> Iterator[Traces]:
         and entry.is_file(follow_symlinks=False)
         and (not linked or is_library(path))  # or a link to another program's database
     ]
-    if linked and (files or not os.path.exists(named)):
+    if linked and (files or not _is_file(named)):
         files.append(named)
     strangers = (named,) if linked and named not in files else ()
     yield Traces(Kind.CACHE, named, tuple(files), tuple(_own_parent(named)), strangers)
@@ -159,16 +166,14 @@ def _cache() -> Iterator[Traces]:
 
 def _decisions() -> Iterator[Traces]:
     path = locations.rulings_file()
-    files = tuple(
-        one for one in (path, f"{path}.held") if os.path.islink(one) or os.path.isfile(one)
-    )
+    files = tuple(one for one in (path, f"{path}.held") if _is_link(one) or _is_file(one))
     yield Traces(Kind.DECISIONS, path, files, tuple(_own_parent(path)) if files else ())
 
 
 def _quarantines() -> Iterator[Traces]:
     places = locations.quarantines_file()
     # The list of places leads to the pictures, and goes when there are none.
-    if os.path.lexists(places) and not kept():
+    if _is_there(places) and not kept():
         yield Traces(Kind.QUARANTINE, places, (places,), tuple(_own_parent(places)))
     for vault in vaults():
         if looked_at(vault).why:
@@ -190,10 +195,10 @@ def _quarantines() -> Iterator[Traces]:
         )
 
 
-def vaults() -> list[Vault]:
+def vaults(known: Quarantines | None = None) -> list[Vault]:
     """Return the quarantines that are there. Raises `NsfwscanError` if that cannot be told."""
     try:
-        return Quarantines(None, nobody).existing()
+        return (known or Quarantines(None, nobody)).existing()
     except OSError as error:
         raise NsfwscanError(
             f"a quarantine cannot be looked at, so what is in it is not known: {error}",
@@ -244,13 +249,13 @@ def _state() -> Iterator[Traces]:
     # Some systems keep state, data and configuration in one folder; each knows its own there.
     neighbours = (locations.config_file(), locations.models_folder(), locations.quarantines_file())
     shared = folder in map(os.path.dirname, neighbours)
-    folders = (folder,) if os.path.isdir(folder) and not os.path.islink(folder) else ()
+    folders = (folder,) if _is_folder(folder) and not _is_link(folder) else ()
     yield Traces(Kind.STATE, folder, tuple(files), folders, () if shared else tuple(strangers))
 
 
 def _configuration() -> Iterator[Traces]:
     path = locations.config_file()
-    files = (path,) if os.path.isfile(path) or os.path.islink(path) else ()
+    files = (path,) if _is_file(path) or _is_link(path) else ()
     yield Traces(Kind.CONFIGURATION, path, files, tuple(_own_parent(path)))
 
 
@@ -268,7 +273,7 @@ def _completion() -> Iterator[Traces]:
     lines = ((start, line),) if line in _lines(start) else ()
     for path, begun in ((bash, lines), (zsh, ()), (fish, ())):
         files = (path,) if any("_NSFWSCAN_COMPLETE" in one for one in _lines(path)) else ()
-        if path == bash and files and not os.access(start, os.R_OK) and os.path.exists(start):
+        if path == bash and files and not os.access(start, os.R_OK) and _is_there(start):
             # A line in it that cannot be seen would complain of a script that is gone.
             yield Traces(Kind.COMPLETION, path, (), strangers=files)
         else:
@@ -283,7 +288,7 @@ def _own_parent(path: str) -> Iterator[str]:
     if os.path.basename(parent) in {"Cache", "Logs"} and os.name == "nt":
         yield parent
         parent = os.path.dirname(parent)
-    if os.path.basename(parent) == "nsfwscan" and os.path.isdir(parent):
+    if os.path.basename(parent) == "nsfwscan" and _is_folder(parent):
         yield parent
 
 
@@ -300,10 +305,48 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
         ) from error
 
 
+def _stat(path: str, *, follow: bool = False) -> os.stat_result | None:
+    """Return what is at a path; None if nothing is. Raises `NsfwscanError` if nobody can tell.
+
+    The functions of `os.path` answer False in that case, and something would be left behind
+    without a word.
+    """
+    try:
+        return os.stat(path, follow_symlinks=follow)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        if follow and error.errno == errno.ELOOP and _is_link(path):
+            return None
+        raise NsfwscanError(
+            f"{path} cannot be looked at, so what it is is not known: {error.strerror or error}",
+            hint="make it readable, or run this as its owner",
+        ) from error
+
+
+def _is_there(path: str) -> bool:
+    return _stat(path) is not None
+
+
+def _is_link(path: str) -> bool:
+    found = _stat(path)
+    return found is not None and stat.S_ISLNK(found.st_mode)
+
+
+def _is_file(path: str) -> bool:
+    found = _stat(path, follow=True)
+    return found is not None and stat.S_ISREG(found.st_mode)
+
+
+def _is_folder(path: str) -> bool:
+    found = _stat(path, follow=True)
+    return found is not None and stat.S_ISDIR(found.st_mode)
+
+
 def _lines(path: str) -> list[str]:
     """Return the lines of a text file of the user; none when there is no such thing."""
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        with open_text(path, errors="surrogateescape") as file:
             return file.read().splitlines()
     except OSError:
         return []

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # `signal` takes milliseconds to import
 import os
 import sys
 
+_HELD = "_NSFWSCAN_HELD"  # `bundled.HELD`, and nothing is imported yet
+
+
+def _let_interrupts_through() -> None:
+    """Let Ctrl-C end the program in silence, as long as nobody answers it.
+
+    One that came since the launcher ends it here.
+    """
+    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+    if os.environ.pop(_HELD, "") == str(os.getpid()):
+        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, [_signal.SIGINT])
+
 
 def _main() -> None:
+    _let_interrupts_through()
     if sys.argv[1:] == ["--version"] and _print_version():
         return
     worker = sys.argv[1:2] == ["--decode-worker"]

@@ -177,8 +177,11 @@ def _run() -> int:
     """Run the command, and leave no temporary files when it is told to end."""
     numbers = [getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP")]
     endings = [one for one in numbers if one is not None]  # Windows has no SIGHUP
+    told = False
 
     def end(_number: int, _frame: FrameType | None) -> None:
+        nonlocal told
+        told = True
         for one in endings:
             signal.signal(one, signal.SIG_IGN)  # what is deleted now shall be deleted whole
         raise KeyboardInterrupt
@@ -191,6 +194,8 @@ def _run() -> int:
     except KeyboardInterrupt:
         return 130
     except Exception:  # noqa: BLE001 - a bug, for which Python exits with 1: "flagged" elsewhere
+        if told:  # until Python 3.12 it comes as a RuntimeError while a class is made
+            return 130
         traceback.print_exc()
         return 70
 

@@ -23,6 +23,7 @@ from nsfwscan.models.manifest import (
     Reduction,
     Thresholds,
 )
+from nsfwscan.reading import open_text
 from quantize import checkpoint as checkpoints
 from quantize import labels as known_labels
 from quantize import onnx_file, package, pictures, recipes, source, tensors, verify, vit_graph
@@ -314,7 +315,7 @@ class _Build:
         for name in ("LICENSE", "LICENSE.txt", "LICENSE.md"):
             path = os.path.join(self._folder, name)
             if os.path.isfile(path):
-                with open(path, encoding="utf-8", errors="replace") as stream:
+                with open_text(path, errors="replace") as stream:
                     return stream.read() or _NO_LICENCE
         return _NO_LICENCE
 

@@ -13,6 +13,7 @@ import tomllib
 from typing import TYPE_CHECKING, Any
 
 from nsfwscan.errors import ModelTampered, ModelUnusable
+from nsfwscan.reading import open_bytes
 from quantize.tensors import unfetched
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class Config:
 def read(path: str, missing: str) -> Config:
     """Read a JSON file. `missing` is the hint when it is not there. Raises `ModelTampered`."""
     try:
-        with open(path, "rb") as stream:
+        with open_bytes(path) as stream:
             text = stream.read(_MAX_CONFIG_BYTES + 1)
     except OSError as error:
         raise ModelTampered(f"{path} cannot be read: {error.strerror}", hint=missing) from error

@@ -27,6 +27,7 @@ from nsfwscan.models.manifest import (
 )
 from nsfwscan.models.package import open_package
 from nsfwscan.models.provider import Provider
+from nsfwscan.reading import open_bytes
 from quantize import onnx_file, pictures
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ def _row(one: Candidate, chosen: bool) -> dict[str, object]:
 def _artefact(folder: str, name: str) -> Artefact:
     path = os.path.join(folder, name)
     digest = hashlib.sha256()
-    with open(path, "rb") as stream:
+    with open_bytes(path) as stream:
         while chunk := stream.read(_CHUNK):
             digest.update(chunk)
     return Artefact(digest.hexdigest(), os.path.getsize(path))

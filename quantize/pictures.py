@@ -10,6 +10,7 @@ import numpy as np
 from nsfwscan.errors import DecodeError, UsageError
 from nsfwscan.images.decode_pool import DecodePool
 from nsfwscan.models import probes
+from nsfwscan.reading import open_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,7 +110,7 @@ def _decode(
     with DecodePool(1) as pool:
         for path in paths:
             try:
-                with open(path, "rb") as stream:
+                with open_bytes(path) as stream:
                     pixels = _first_frame(pool, stream.read(), geometry)
             except (DecodeError, OSError):
                 left_out += 1

@@ -12,6 +12,7 @@ from nsfwscan.errors import ModelNotFound, ModelTampered, UsageError
 from nsfwscan.models import catalogue
 from nsfwscan.models.catalogue import CatalogueEntry, HubFile, HubSource
 from nsfwscan.models.download import Hub, Progress, network_is_forbidden, refuse_offline
+from nsfwscan.reading import open_bytes
 from quantize.checkpoint import CONFIG_NAME
 from quantize.preprocessing import PREPROCESSOR_NAME
 from quantize.tensors import WEIGHTS_NAME
@@ -95,7 +96,7 @@ def sha256(*paths: str) -> str:
     digest = hashlib.sha256()
     for path in paths:
         try:
-            with open(path, "rb") as stream:
+            with open_bytes(path) as stream:
                 while chunk := stream.read(_CHUNK):
                     digest.update(chunk)
         except OSError as error:

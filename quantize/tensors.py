@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nsfwscan.errors import ModelTampered, ModelUnusable
+from nsfwscan.reading import open_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -168,7 +169,7 @@ def unfetched(path: str, first: bytes) -> ModelTampered | None:
 
 def _read(info: TensorInfo) -> Array:
     try:
-        with open(info.path, "rb") as stream:
+        with open_bytes(info.path) as stream:
             stream.seek(info.offset)
             raw = np.fromfile(stream, _READ_AS[info.dtype], prod(info.shape)).reshape(info.shape)
     except (OSError, ValueError) as error:  # ValueError: it has become shorter
@@ -182,7 +183,7 @@ def _read(info: TensorInfo) -> Array:
 def _index(path: str) -> dict[str, str]:
     """Return the file of each tensor."""
     try:
-        with open(path, "rb") as stream:
+        with open_bytes(path) as stream:
             text = stream.read(_MAX_HEADER_BYTES + 1)
     except OSError as error:
         raise ModelTampered(f"{path} cannot be read: {error.strerror}") from error
@@ -203,7 +204,7 @@ def _index(path: str) -> dict[str, str]:
 
 def _read_header(path: str) -> dict[str, TensorInfo]:
     try:
-        with open(path, "rb") as stream:
+        with open_bytes(path) as stream:
             size = os.fstat(stream.fileno()).st_size
             first = stream.read(_LENGTH.size)
             if other := _stranger(path, first + stream.read(64)):

@@ -65,13 +65,14 @@ def prepare() -> None:
     vault._PATIENCE_S = _PATIENCE_S
 
 
-def warm_up(*commands: Sequence[str | Path]) -> None:
+def warm_up(*commands: Sequence[str | Path], run: Callable[[list[str]], int] = main) -> None:
     """Run commands here, so that no child has to import what they need."""
     for name in ("console", "markup", "progress", "table"):  # depends on what is to be printed
         importlib.import_module(f"rich.{name}")
-    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8") for _ in range(2))
+    with redirect_stdout(out), redirect_stderr(err):
         for arguments in commands:
-            main([os.fspath(one) for one in arguments])
+            run([os.fspath(one) for one in arguments])
 
 
 def _watch(trouble: Trouble) -> Callable[[FrameType, str, Any], None]:
@@ -100,7 +101,9 @@ def _watch(trouble: Trouble) -> Callable[[FrameType, str, Any], None]:
 class Caller:
     """Runs commands, and counts."""
 
-    def __init__(self, scratch: Path) -> None:
+    def __init__(self, scratch: Path, run: Callable[[list[str]], int] = main) -> None:
+        """Commands write what they say into files in `scratch`; `run` is the command line."""
+        self._run = run
         self._out, self._err = scratch / "out", scratch / "err"
         self.log: list[str] = []
         """What was done in this sequence."""
@@ -140,7 +143,7 @@ class Caller:
             wait()
             if trouble is not None:
                 sys.setprofile(_watch(trouble))
-            code = main(words)
+            code = self._run(words)
             sys.setprofile(None)
             sys.stdout.flush()
             sys.stderr.flush()

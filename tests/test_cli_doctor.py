@@ -106,3 +106,12 @@ def test_a_check_that_fails_is_a_finding(call: Call, monkeypatch: pytest.MonkeyP
     assert rows(done.out)["trouble"] == "LibraryUnavailable: something odd\\nhappened"
     assert "SQLite" in rows(done.out)
     assert "Traceback" not in done.out + done.err
+
+
+def test_a_package_whose_description_is_gone_is_of_unknown_version(
+    call: Call, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.metadata.version", lambda _package: None)
+    done = call("doctor")
+    assert done.code == 0
+    assert rows(done.out)["numpy"] == "of unknown version"

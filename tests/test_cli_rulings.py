@@ -22,6 +22,7 @@ from conftest import Paint, settle
 from shell import Call, own_mounts, start, without_privileges
 
 import nsfwscan
+from nsfwscan import locations
 from nsfwscan.images.discover import DEFAULT_MAX_BYTES
 from nsfwscan.journal import Journal
 from nsfwscan.results import Ruling
@@ -650,3 +651,20 @@ def test_what_goes_on_for_weeks_keeps_what_it_knew_when_the_file_is_damaged(tmp_
     time.sleep(0.01)
     path.write_bytes(good)
     assert len(book.current(pytest.fail)) == 1
+
+
+@pytest.mark.parametrize("command", [["rulings", "list"], ["rulings", "export"], ["scan", "."]])
+def test_decisions_that_cannot_be_looked_at_are_not_taken_for_none(
+    call: Call, tiny: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    real, failing = os.lstat, locations.rulings_file()
+
+    def lstat(path: object, **options: int) -> os.stat_result:
+        if path == failing:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), failing)
+        return real(path, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "lstat", lstat)
+    done = call(*command)
+    assert done.code == 2
+    assert "people's decisions cannot be read" in done.err

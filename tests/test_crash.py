@@ -17,6 +17,7 @@ from nsfwscan import locations
 from nsfwscan.cli import crash
 from nsfwscan.cli.codes import COULD_NOT, INTERNAL, NO_MODEL
 from nsfwscan.cli.main import main
+from nsfwscan.errors import ModelUnusable
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
@@ -217,13 +218,19 @@ def test_an_error_of_the_terminal_is_no_finding() -> None:
     assert done.returncode == INTERNAL
 
 
-def _in_a_class() -> None:
-    error = RuntimeError("Error calling __set_name__")
+def _disguised(error: Exception) -> None:
     error.__cause__ = KeyboardInterrupt()
     raise error
 
 
-@pytest.mark.parametrize("where", ["in_threads", "in_a_class"])
+DISGUISES: dict[str, Exception] = {
+    "in_a_class": RuntimeError("Error calling __set_name__"),
+    "in_an_import": ImportError("initialization failed"),
+    "in_onnxruntime": ModelUnusable("onnxruntime refuses the graph"),
+}
+
+
+@pytest.mark.parametrize("where", ["in_threads", *DISGUISES])
 def test_ctrl_c_is_an_interruption_wherever_it_comes(
     where: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -233,6 +240,17 @@ def test_ctrl_c_is_an_interruption_wherever_it_comes(
     if where == "in_threads":
         monkeypatch.setattr(crash, "in_threads", interrupt)
     else:
-        monkeypatch.setattr("nsfwscan.cli.main._run", lambda _arguments: _in_a_class())
+        error = DISGUISES[where]
+        monkeypatch.setattr("nsfwscan.cli.main._run", lambda _arguments: _disguised(error))
     assert main(["status"]) == 130
+    assert capsys.readouterr().err == "\nnsfwscan: interrupted\n"
+
+
+@pytest.mark.parametrize("place", ["cores.available", "models.classifier.available_providers"])
+def test_ctrl_c_in_doctor_is_no_finding(
+    place: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = DISGUISES["in_an_import"]
+    monkeypatch.setattr(f"nsfwscan.{place}", lambda: _disguised(error))
+    assert main(["doctor"]) == 130
     assert capsys.readouterr().err == "\nnsfwscan: interrupted\n"

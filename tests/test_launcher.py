@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import zlib
@@ -89,6 +90,28 @@ def test_what_cannot_be_started_is_told(bundle: Path) -> None:
     child = start(bundle)
     assert "Permission denied" in child.communicate()[1]
     assert child.returncode == 2
+
+
+def test_ctrl_c_waits_for_the_first_line_of_the_program(bundle: Path, tmp_path: Path) -> None:
+    program = Path(__file__).parents[1] / "packaging/program.py"
+    main = bundle / bundled.LAUNCHED
+    main.write_text(f"#!/bin/sh\nkill -INT $$\nexec {sys.executable} {program} doctor\n")
+    launcher.put_before(str(bundle), [LIBRARY])
+    child = start(bundle)
+    out, err = child.communicate()
+    assert (out, err, child.returncode) == ("", "", -signal.SIGINT)
+
+
+def test_ctrl_c_is_not_let_through_where_somebody_else_holds_it(bundle: Path) -> None:
+    (bundle / bundled.LAUNCHED).write_text(f'#!/bin/sh\necho "${bundled.HELD}"\n')
+    launcher.put_before(str(bundle), [LIBRARY])
+    child = start(bundle)
+    assert child.communicate()[0] == f"{child.pid}\n"
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        assert start(bundle).communicate()[0] == "\n"
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def test_a_name_that_c_would_read_otherwise_is_refused(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from nsfwscan import memory as module
 from nsfwscan.errors import LibraryUnavailable
 from nsfwscan.library import FileRow, Library, Scored, Scorer, Unscorable
+from nsfwscan.library.folder_view import FolderView
 from nsfwscan.memory import _BATCH_ROWS, Memory
 from nsfwscan.results import FailReason, FileKey, ImageFacts, Origin, Scores
 
@@ -249,6 +251,30 @@ def test_C6_a_library_that_fails_costs_one_warning(
     assert len(warnings) == 1
     assert warnings[0].startswith(f"no {broken[0]} (mend it)")
     assert warnings[0].endswith("its results are not remembered")
+
+
+def test_a_library_given_up_while_others_wait_for_it_is_asked_no_more() -> None:
+    began, go_on = threading.Event(), threading.Event()
+
+    class Breaks:
+        def folder(self, *_: object) -> FolderView:
+            began.set()
+            assert go_on.wait(10)
+            raise LibraryUnavailable("the disk is gone")
+
+        def files(self, *_: object) -> FolderView:
+            raise AssertionError("it was given up")
+
+    warnings: list[str] = []
+    memory = remember(Breaks(), warn=warnings.append)
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(memory.folder, "pictures")
+        assert began.wait(10)
+        others = [pool.submit(memory.folder, "more"), pool.submit(memory.files, "more", ["a"])]
+        time.sleep(0.05)  # they wait for the lock
+        go_on.set()
+        assert [len(one.result(10)) for one in (first, *others)] == [0, 0, 0]
+    assert len(warnings) == 1
 
 
 def test_C6_a_library_that_cannot_be_written_is_still_asked(library: Library) -> None:

@@ -1,4 +1,4 @@
-"""Whatever system call of a command fails or is interrupted: see quarantine_calls.py."""
+"""Whatever fails or is interrupted: see quarantine_calls.py and interrupted_commands.py."""
 
 from __future__ import annotations
 
@@ -10,21 +10,23 @@ from pathlib import Path
 
 import pytest
 import quarantine_worker as worker
+from calls_world import FORKED, PROGRAMS
 from shell import PROGRAM, Call, needs
 from sizes import AT_FULL_SIZE, trials
 
 from nsfwscan import locations
 from nsfwscan.actions import vault
 
-CALLS = Path(__file__).with_name("quarantine_calls.py")
+HERE = Path(__file__).parent
+SLOW = ["build", "selftest"]
 
-pytestmark = pytest.mark.timeout(6 * 3600 if AT_FULL_SIZE else 120)
+pytestmark = pytest.mark.timeout(24 * 3600 if AT_FULL_SIZE else 120)
 
 
-def run(elsewhere: Path, tmp_path: Path, *options: str) -> str:
+def run(program: str, elsewhere: Path, tmp_path: Path, *options: str) -> str:
     """Run it in a process of its own, for it forks and replaces parts of the program for good."""
     done = subprocess.run(
-        [sys.executable, CALLS, "--elsewhere", elsewhere, *options],
+        [sys.executable, HERE / program, "--elsewhere", elsewhere, *options],
         capture_output=True,
         text=True,
         errors="surrogateescape",
@@ -36,19 +38,42 @@ def run(elsewhere: Path, tmp_path: Path, *options: str) -> str:
 
 
 @needs("strace", "strace")
+@pytest.mark.parametrize(
+    ("least", "commands"),
+    [(50, [name for name in FORKED if name not in SLOW]), (2, SLOW)],
+    ids=["quick", "slow"],
+)
 def test_whatever_system_call_fails_nothing_is_lost_and_the_exit_code_is_true(
-    elsewhere: Path, tmp_path: Path
+    elsewhere: Path, tmp_path: Path, least: int, commands: list[str]
 ) -> None:
-    said = run(elsewhere, tmp_path, *([] if AT_FULL_SIZE else ["--sample", "120"]))
+    sample = [] if AT_FULL_SIZE else ["--sample", str(least + least // 5)]
+    said = run("quarantine_calls.py", elsewhere, tmp_path, *sample, *commands)
     injected = re.search(r"([\d,]+) failures injected", said)
     assert injected is not None
-    assert int(injected[1].replace(",", "")) >= 100
+    assert int(injected[1].replace(",", "")) >= least
 
 
 @needs("strace", "strace")
-def test_interrupted_at_any_moment_nothing_is_lost(elsewhere: Path, tmp_path: Path) -> None:
-    said = run(elsewhere, tmp_path, "--interrupt", str(trials(14, 200)))
+def test_interrupted_at_any_system_call_nothing_is_lost(elsewhere: Path, tmp_path: Path) -> None:
+    times = ["--interrupt", str(trials(12, 200 * len(FORKED)))]
+    quick = FORKED if AT_FULL_SIZE else [name for name in FORKED if name not in SLOW][:12]
+    said = run("quarantine_calls.py", elsewhere, tmp_path, *times, *quick)
     assert "0 tracebacks" in said
+
+
+def test_interrupted_at_any_moment_nothing_is_lost(elsewhere: Path, tmp_path: Path) -> None:
+    times = ["--times", str(trials(2, 200))]
+    some = PROGRAMS if AT_FULL_SIZE else ["quarantine", "restore", "import"]
+    said = run("interrupted_commands.py", elsewhere, tmp_path, *times, *some)
+    assert "0 tracebacks" in said
+
+
+def test_a_program_is_interrupted_in_silence_from_its_first_line_on(
+    elsewhere: Path, tmp_path: Path
+) -> None:
+    times = ["--times", str(trials(6, 200))]
+    said = run("interrupted_commands.py", elsewhere, tmp_path, "--start", *times)
+    assert said.count("0 tracebacks") == 3
 
 
 def test_an_import_that_would_have_to_wait_takes_no_part_for_the_whole() -> None:

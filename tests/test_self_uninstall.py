@@ -729,3 +729,22 @@ def test_a_folder_that_cannot_be_listed_is_said_and_nothing_is_removed(
         done = call("self-uninstall", "--purge", "--yes")
     assert (done.code, "models cannot be listed" in done.err) == (2, True)
     assert tiny.is_dir()
+
+
+@pytest.mark.parametrize("arguments", [[], ["--purge", "--yes"]])
+def test_what_cannot_be_looked_at_is_not_taken_for_absent(
+    call: Call, tiny: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    real, failing = os.stat, locations.config_file()
+    Path(failing).write_text("")
+
+    def stat(path: object, **options: bool) -> os.stat_result:
+        if path == failing:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), failing)
+        return real(path, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(uninstall.os, "stat", stat)
+    done = call("self-uninstall", *arguments)
+    assert done.code == 2
+    assert f"{failing} cannot be looked at" in done.err
+    assert tiny.exists()

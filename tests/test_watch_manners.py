@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from nsfwscan.watch.manners import Pace, PauseOptions, Pauses, Readings, When
+from nsfwscan.watch.manners import Pace, PauseOptions, Pauses, Readings, When, be_gentle
 
 
 class Machine:
@@ -120,6 +120,19 @@ print(json.dumps({
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="priorities are classes there")
+def test_a_system_that_does_not_tell_how_busy_it_is_holds_nobody_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(5, "Input/output error", "/proc/stat")
+
+    monkeypatch.setattr("psutil.cpu_times", fail)
+    monkeypatch.setattr("psutil.Process", fail)
+    be_gentle()
+    pauses = Pauses(PauseOptions())
+    assert [pauses.pace().when for _ in range(3)] == [When.RUN] * 3
+
+
 def test_this_machine_can_be_asked_and_priority_sinks() -> None:
     done = subprocess.run(
         [sys.executable, "-c", _GENTLE], capture_output=True, text=True, check=True

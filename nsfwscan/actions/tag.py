@@ -21,6 +21,7 @@ from nsfwscan.actions import moves
 from nsfwscan.actions.recovery import put_back
 from nsfwscan.actions.scored_file import Unwilling
 from nsfwscan.acts import Outcome
+from nsfwscan.reading import open_bytes
 
 if TYPE_CHECKING:
     from nsfwscan.actions.ledger import Reason
@@ -140,7 +141,7 @@ def _read(path: str) -> bytes | None:
         if error.errno in {errno.ENOENT, errno.ENAMETOOLONG}:  # a long name has no room for `.xmp`
             return None
         raise
-    with open(file, "rb") as stream:
+    with open_bytes(file) as stream:
         return stream.read(1 << 20)
 
 

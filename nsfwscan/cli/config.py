@@ -26,6 +26,7 @@ from typer.core import TyperGroup, TyperOption
 from nsfwscan import locations
 from nsfwscan.cli.commands import process
 from nsfwscan.errors import ConfigError
+from nsfwscan.reading import open_text
 from nsfwscan.report.text import readable
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def read(context: typer.Context, given: str | None) -> Configuration:
     """
     path = given or locations.config_file()
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:  # Notepad writes a BOM
+        with open_text(path, "utf-8-sig", newline="") as file:  # Notepad writes a BOM
             document = tomllib.loads(file.read())
     except FileNotFoundError as error:
         if given is None:

@@ -58,6 +58,32 @@ def _tell(error: BaseException) -> int:
     return INTERNAL
 
 
+def is_interrupt(error: BaseException | None) -> bool:
+    """Return True for Ctrl-C, and for what was made of it.
+
+    Libraries in C++ raise `ImportError` when they are interrupted, and Python before 3.12 raises
+    `RuntimeError` while a class is made.
+    """
+    seen = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return False
+
+
+@contextlib.contextmanager
+def undisguised() -> Iterator[None]:
+    """Raise `KeyboardInterrupt` in place of what was made of it."""
+    try:
+        yield
+    except Exception as error:
+        if is_interrupt(error):
+            raise KeyboardInterrupt from None
+        raise
+
+
 def _is_shortage(error: BaseException) -> bool:
     """Return True if the system refused memory, a file, a process or a thread."""
     if isinstance(error, OSError):

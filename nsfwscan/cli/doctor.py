@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import sys
@@ -12,11 +13,12 @@ import typer
 
 from nsfwscan import bundled, cores, locations
 from nsfwscan._version import __version__
-from nsfwscan.cli import config
+from nsfwscan.cli import config, crash
 from nsfwscan.cli.codes import COULD_NOT, OK
 from nsfwscan.cli.tables import print_table
 from nsfwscan.errors import ConfigError, NsfwscanError, ServiceError
 from nsfwscan.installation import installing
+from nsfwscan.reading import open_text
 from nsfwscan.report.text import readable, size
 
 _PACKAGES = (
@@ -76,7 +78,9 @@ def _guarded(check: Callable[[], Iterator[_Finding]]) -> Iterator[_Finding]:
     """Yield what `check` finds; a check that fails is a finding, too."""
     try:
         yield from check()
-    except Exception as error:  # noqa: BLE001  whatever is broken here is what doctor is for
+    except Exception as error:
+        if crash.is_interrupt(error):
+            raise
         problem = f"{type(error).__name__}: {error}"
         yield _Finding("trouble", problem, f"A check failed: {problem}", broken=True)
 
@@ -102,11 +106,12 @@ def _bundle() -> Iterator[_Finding]:
 def _version_of(package: str) -> str:
     from importlib import metadata  # 20 ms that no other command need pay
 
-    try:
-        return metadata.version(package)
-    # A bundle carries no metadata; a broken installation carries some that cannot be read.
-    except (metadata.PackageNotFoundError, OSError, ValueError, KeyError):
-        return "of unknown version"
+    found: str | None = None
+    # A bundle carries no metadata; a broken installation carries some that cannot be read, or that
+    # is gone: then there is no error, and no version.
+    with contextlib.suppress(metadata.PackageNotFoundError, OSError, ValueError, KeyError):
+        found = metadata.version(package)
+    return found or "of unknown version"
 
 
 def _heic() -> Iterator[_Finding]:
@@ -140,7 +145,7 @@ _FAST_INT8 = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"}
 def _cpu_features() -> set[str] | None:
     """Read the processor's features on Linux; None where they cannot be read."""
     try:
-        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+        with open_text("/proc/cpuinfo", "ascii", errors="replace") as file:
             for line in file:
                 if line.startswith(("flags", "Features")):
                     return set(line.split())
@@ -154,7 +159,9 @@ def _providers() -> Iterator[_Finding]:
         from nsfwscan.models.classifier import available_providers
 
         yield _Finding("computes with", ", ".join(available_providers()))
-    except Exception as error:  # noqa: BLE001  a broken native library fails in any way it likes
+    except Exception as error:
+        if crash.is_interrupt(error):
+            raise
         advice = f"onnxruntime cannot be loaded, so nothing can be scored: {error}"
         yield _Finding("computes with", "nothing", advice, broken=True)
 

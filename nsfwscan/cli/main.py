@@ -21,19 +21,28 @@ _VERSION = (["--version"], ["-V"], ["version"])
 
 def run() -> None:
     """Run the command line and exit."""
-    code = INTERRUPTED
+    try:
+        code = _answered()
+        _end_at_interrupts(code)
+    except KeyboardInterrupt:  # so late or so early that nobody else caught it
+        code = INTERRUPTED
+        _end_at_interrupts(code)
+    sys.exit(code)
+
+
+def _answered() -> int:
+    """Run the command line and return the exit code. Raises nothing but `KeyboardInterrupt`."""
     try:
         _answer_interrupts()
-        from nsfwscan.cli import streams
+        with crash.undisguised():
+            from nsfwscan.cli import streams
 
-        streams.prepare()
-        code = main(sys.argv[1:])
+            streams.prepare()
+        return main(sys.argv[1:])
     except KeyboardInterrupt:
-        code = INTERRUPTED
+        raise
     except BaseException as error:  # noqa: BLE001  whatever it is, it must not exit with 1
-        code = crash.tell(error)
-    _end_at_interrupts(code)
-    sys.exit(code)
+        return crash.tell(error)
 
 
 def _answer_interrupts() -> None:
@@ -56,13 +65,14 @@ def _end_at_interrupts(code: int) -> None:
 def main(arguments: list[str]) -> int:
     """Run the command that `arguments` name and return its exit code."""
     try:
-        from nsfwscan.cli.streams import ReaderGone
-        from nsfwscan.errors import NsfwscanError
+        with crash.undisguised():
+            from nsfwscan.cli.streams import ReaderGone
+            from nsfwscan.errors import NsfwscanError
     except ImportError as error:
         return _not_imported(error)
     threads = crash.Threads()  # before anything that Ctrl-C may cut short
     try:
-        with crash.in_threads(threads):
+        with crash.in_threads(threads), crash.undisguised():
             code = _run(arguments)
             sys.stdout.flush()  # a full disk may show itself only now
     except NsfwscanError as error:
@@ -72,7 +82,7 @@ def main(arguments: list[str]) -> int:
     except ReaderGone:
         code = READER_GONE
     except BlockingIOError as error:  # say, an output that may not be waited for, and is full
-        complain(NsfwscanError(f"something cannot be written now: {error.strerror}"))
+        complain(NsfwscanError(f"something cannot be read or written now: {error.strerror}"))
         code = NsfwscanError.exit_code
     except KeyboardInterrupt:
         print("\nnsfwscan: interrupted", file=sys.stderr)
@@ -82,11 +92,7 @@ def main(arguments: list[str]) -> int:
     except FileNotFoundError as error:
         code = _without_folder(error)
     except Exception as error:  # noqa: BLE001  nobody foresaw it
-        # Until Python 3.12 an error while a class is made, also Ctrl-C, comes as a RuntimeError.
-        if not isinstance(error.__cause__, KeyboardInterrupt):
-            return crash.tell(error)
-        print("\nnsfwscan: interrupted", file=sys.stderr)
-        code = INTERRUPTED
+        return crash.tell(error)
     return INTERNAL if threads.crashed else code
 
 

@@ -52,6 +52,7 @@ def run(arguments: Sequence[str], scratch: str, *, offline: bool, quiet: bool) -
                 env=environment,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL if quiet else 2,  # a report for people, not data
+                start_new_session=True,  # Ctrl-C is for this process, which tells the builder
             )
         return builder.wait()
     except BaseException:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from nsfwscan.errors import UsageError
+from nsfwscan.reading import open_bytes
 
 _MOST_LINE = 64 << 10
 """Bytes of one path. Linux takes 4096, Windows 32,767 characters."""
@@ -60,7 +61,7 @@ class PathList:
             with contextlib.ExitStack() as stack:
                 stream = sys.stdin.buffer
                 if self._source != "-":
-                    stream = stack.enter_context(open(self._source, "rb"))
+                    stream = stack.enter_context(open_bytes(self._source))
                 while chunk := self._read(stream):
                     *whole, rest = (rest + chunk).split(end)
                     for line in whole:

@@ -22,6 +22,7 @@ from nsfwscan.cli.tables import print_table
 from nsfwscan.cli.talk import Talk
 from nsfwscan.errors import UsageError
 from nsfwscan.images.discover import check_roots, printable
+from nsfwscan.reading import open_bytes
 from nsfwscan.report.text import count, plain_json, readable
 from nsfwscan.results import Ruling
 from nsfwscan.rulings import RulingBook, Rulings
@@ -321,7 +322,7 @@ def _lines(file: str) -> Iterable[bytes]:
     try:
         if file == "-":
             return _whole(sys.stdin.fileno()).splitlines()
-        with open(file, "rb") as stream:
+        with open_bytes(file) as stream:
             return _whole(stream.fileno()).splitlines()
     except OSError as error:
         raise UsageError(

@@ -20,6 +20,7 @@ from nsfwscan.cli.paths import absolute
 from nsfwscan.cli.tables import print_table
 from nsfwscan.errors import ServiceError, UsageError
 from nsfwscan.images.discover import check_roots
+from nsfwscan.reading import open_bytes
 from nsfwscan.report.text import readable
 from nsfwscan.service.spec import spec_for
 from nsfwscan.watch import instance
@@ -169,7 +170,7 @@ def logs(
     """Print the end of the watcher's log."""
     path = locations.log_file()
     try:
-        with open(path, "rb") as file:
+        with open_bytes(path) as file:
             for line in collections.deque(file, maxlen=lines):
                 typer.echo(line.decode("utf-8", "replace"), nl=False)
             for line in _added(path, file) if follow else ():
@@ -198,7 +199,7 @@ def _added(path: str, file: BinaryIO) -> Iterator[bytes]:
             time.sleep(_LOOK_S)
             try:
                 moved = not os.path.samestat(os.stat(path), os.fstat(file.fileno()))
-                begun = open(path, "rb") if moved else None  # noqa: SIM115  closed below
+                begun = open_bytes(path) if moved else None
             except FileNotFoundError:
                 continue
             if begun is not None:

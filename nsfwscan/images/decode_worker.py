@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 from nsfwscan.errors import DecodeError
 from nsfwscan.images import wire
 from nsfwscan.images.shortage import is_short_here
+from nsfwscan.reading import open_bytes
 from nsfwscan.results import FailReason
 
 if sys.platform != "win32":
@@ -196,6 +197,6 @@ def _resident_bytes() -> int:
 def _statm(field: int) -> int:
     """Read a size of this process in bytes (0: mapped, 1: resident); 0 where Linux is not."""
     if sys.platform != "win32":
-        with contextlib.suppress(OSError), open("/proc/self/statm", "rb") as file:
+        with contextlib.suppress(OSError), open_bytes("/proc/self/statm") as file:
             return int(file.read().split()[field]) * resource.getpagesize()
     return 0

@@ -10,6 +10,8 @@ import contextlib
 import os
 import sys
 
+from nsfwscan.reading import open_bytes
+
 if sys.platform != "win32":
     import resource
 
@@ -31,7 +33,7 @@ def memory_may_be_short() -> bool:
 
 def _available() -> int:
     """Return the bytes that can be had without swapping; endless where Linux does not tell."""
-    with contextlib.suppress(OSError, ValueError), open("/proc/meminfo", "rb") as file:
+    with contextlib.suppress(OSError, ValueError), open_bytes("/proc/meminfo") as file:
         for line in file:
             if line.startswith(b"MemAvailable:"):
                 return int(line.split()[1]) << 10
@@ -41,7 +43,7 @@ def _available() -> int:
 def _left_in_container() -> int:
     """Return the bytes left below the tightest limit of the control groups of this process."""
     left = _ENDLESS
-    with contextlib.suppress(OSError, ValueError), open("/proc/self/cgroup", "rb") as file:
+    with contextlib.suppress(OSError, ValueError), open_bytes("/proc/self/cgroup") as file:
         for line in file:
             if line.startswith(b"0::/"):
                 group = os.fsdecode(line[4:].strip())
@@ -55,11 +57,11 @@ def _left_in_container() -> int:
 
 def _left_in(folder: str) -> int:
     with contextlib.suppress(OSError, ValueError):
-        with open(os.path.join(folder, "memory.max"), "rb") as file:
+        with open_bytes(os.path.join(folder, "memory.max")) as file:
             most = int(file.read())  # "max" is no number: no limit
-        with open(os.path.join(folder, "memory.current"), "rb") as file:
+        with open_bytes(os.path.join(folder, "memory.current")) as file:
             left = most - int(file.read())
-        with open(os.path.join(folder, "memory.stat"), "rb") as file:
+        with open_bytes(os.path.join(folder, "memory.stat")) as file:
             # Files that were read fill the rest of any container, and make room at once.
             return left + sum(int(line.split()[1]) for line in file if b"inactive_file" in line)
     return _ENDLESS

@@ -14,6 +14,8 @@ import os
 import re
 from typing import NamedTuple
 
+from nsfwscan.reading import open_text
+
 RELIABLE = 0
 """The stamp of file systems whose inode numbers and times are relied on."""
 UNKNOWN = 2**64 - 1
@@ -84,7 +86,7 @@ def _backing_file(device: str) -> str:
     if found is None:
         return ""
     try:
-        with open(f"/sys/block/{found[1]}/loop/backing_file", encoding="utf-8") as file:
+        with open_text(f"/sys/block/{found[1]}/loop/backing_file") as file:
             path = file.read().rstrip("\n")
     except (OSError, ValueError):
         return ""
@@ -116,7 +118,7 @@ def mounts(source: str = "/proc/self/mountinfo") -> list[Mount]:
     """Return what is mounted where; empty where there is no such list."""
     found = []
     try:
-        with open(source, encoding="utf-8", errors="surrogateescape") as file:
+        with open_text(source, errors="surrogateescape") as file:
             for line in file:
                 # "36 35 98:0 /root /mnt options - ext3 /dev/root rw"; see proc_pid_mountinfo(5)
                 before, _, after = line.partition(" - ")

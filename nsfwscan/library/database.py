@@ -17,6 +17,7 @@ from nsfwscan.errors import LibraryTooNew, LibraryUnavailable
 from nsfwscan.library.migrations import APPLICATION_ID, MIGRATIONS, migrate, schema_version
 from nsfwscan.library.use_lock import UseLock
 from nsfwscan.locations import make_private
+from nsfwscan.reading import open_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -214,7 +215,7 @@ def is_library(path: str) -> bool:
     See "The Database Header" of SQLite's file format: the application's number is at byte 68.
     """
     try:
-        with open(path, "rb") as file:
+        with open_bytes(path) as file:
             head = file.read(100)
     except OSError:
         return False

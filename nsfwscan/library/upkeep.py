@@ -424,8 +424,12 @@ def _set_aside_files(path: str) -> list[str]:
 def _size(path: str) -> int:
     try:
         return os.stat(path).st_size
-    except OSError:
+    except FileNotFoundError:
         return 0
+    except OSError as error:
+        raise LibraryUnavailable(
+            f"{path} cannot be looked at: {error.strerror or error}"
+        ) from error
 
 
 def _one(connection: sqlite3.Connection, query: str) -> Any:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nsfwscan.models import manifest as manifests
 from nsfwscan.models.manifest import MODEL_NAME, Artefact, ModelManifest
+from nsfwscan.reading import open_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -135,7 +136,7 @@ def load() -> Mapping[str, CatalogueEntry]:
 
 def _text(name: str) -> str:
     """Read a file that lies beside this module; importlib.resources costs 30 ms to import."""
-    with open(os.path.join(_HERE, name), encoding="utf-8") as stream:
+    with open_text(os.path.join(_HERE, name)) as stream:
         return stream.read()
 
 

@@ -32,6 +32,7 @@ from nsfwscan.errors import (
     ModelTampered,
     OfflineError,
 )
+from nsfwscan.reading import open_text, open_to_change
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -316,7 +317,7 @@ class _Download:
 
     def _try(self) -> int:
         """Ask for what is missing, take it, verify all of it."""
-        with self._disk(), open(self._target, "a+b") as stream:
+        with self._disk(), open_to_change(self._target, "a+b") as stream:
             stream.seek(0)
             digest = hashlib.file_digest(stream, "sha256")
             begun = stream.tell()
@@ -573,7 +574,7 @@ class _Download:
 
     def _known_etag(self) -> str:
         try:
-            with open(self._etag_path, encoding="ascii", errors="replace") as stream:
+            with open_text(self._etag_path, "ascii", errors="replace") as stream:
                 etag = stream.read(300)
         except OSError:
             return ""

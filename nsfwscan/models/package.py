@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from nsfwscan.errors import ManifestError, ModelError, ModelTampered
 from nsfwscan.models import manifest as manifests
 from nsfwscan.models.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Artefact, ModelManifest
+from nsfwscan.reading import open_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -152,7 +153,7 @@ def _regular(folder: str, name: str) -> Iterator[BinaryIO]:
     try:
         if not stat.S_ISREG(os.lstat(path).st_mode):  # the check that Windows has
             raise _tampered(folder, name, "is not a regular file")
-        with open(os.open(path, flags), "rb") as stream:
+        with open_bytes(os.open(path, flags)) as stream:
             if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
                 raise _tampered(folder, name, "is not a regular file")
             yield stream

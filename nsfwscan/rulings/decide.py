@@ -32,6 +32,7 @@ from nsfwscan.images.discover import (
 )
 from nsfwscan.images.read import open_picture, read_picture
 from nsfwscan.images.sniff import HEAD_BYTES, sniff
+from nsfwscan.reading import open_bytes
 from nsfwscan.results import Failed, FailReason, FileKey, Ruling
 from nsfwscan.rulings.rule import LATEST_S, Likeness, Ruled
 
@@ -175,7 +176,7 @@ def _look_at(path: str, pool: DecodePool | None, *, strangers: bool) -> Seen | N
 def _hash(path: str) -> tuple[bytes, bytes]:
     """Return the beginning of a large file and its SHA-256. Raises `DecodeError`."""
     try:
-        with open(open_picture(path, follow=True), "rb") as file:
+        with open_bytes(open_picture(path, follow=True)) as file:
             before = os.fstat(file.fileno())
             if not stat.S_ISREG(before.st_mode):
                 raise DecodeError(FailReason.CHANGED, "it is no file any more")

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from nsfwscan import locations
 from nsfwscan.errors import ServiceError
+from nsfwscan.reading import open_bytes
 from nsfwscan.report.text import readable
 from nsfwscan.service.launchd_agent import LABEL, agent
 from nsfwscan.service.systemd_unit import MARK, UNIT, unit
@@ -354,7 +355,7 @@ def _words(done: subprocess.CompletedProcess[str]) -> str:
 
 def _content(path: str) -> bytes | None:
     try:
-        with open(path, "rb") as file:
+        with open_bytes(path) as file:
             return file.read()
     except FileNotFoundError:
         return None

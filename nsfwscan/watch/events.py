@@ -34,6 +34,8 @@ from watchdog.events import (
 )
 from watchdog.observers import Observer
 
+from nsfwscan.reading import open_text
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -270,7 +272,7 @@ def watched_inodes() -> list[int] | None:
             try:
                 if "inotify" not in os.readlink(f"/proc/self/fd/{number}"):
                     continue
-                with open(f"/proc/self/fdinfo/{number}", encoding="ascii") as file:
+                with open_text(f"/proc/self/fdinfo/{number}", "ascii") as file:
                     # A line a watch, in hexadecimal: inotify wd:3 ino:9e7e sdev:800013 ...
                     found += [
                         int(line.split()[2][4:], 16) for line in file if line.startswith("inotify")

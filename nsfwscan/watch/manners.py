@@ -114,7 +114,10 @@ def be_gentle() -> None:
     """Give this process, and those it starts, low processor and I/O priority. Never raises."""
     import psutil
 
-    process = psutil.Process()
+    try:
+        process = psutil.Process()
+    except (psutil.Error, OSError):  # it reads /proc
+        return
     with contextlib.suppress(psutil.Error, OSError):
         if sys.platform == "win32":
             process.nice(psutil.BELOW_NORMAL_PRIORITY_CLASS)
@@ -148,7 +151,10 @@ def _busy() -> tuple[float, float]:
     """
     import psutil
 
-    times = psutil.cpu_times()._asdict()
+    try:
+        times = psutil.cpu_times()._asdict()
+    except (psutil.Error, OSError, ValueError):
+        return 0.0, 0.0
     total = sum(times.values()) - times.get("guest", 0.0) - times.get("guest_nice", 0.0)
     used = times["user"] + times["system"] + times.get("steal", 0.0)
     if sys.platform != "linux":

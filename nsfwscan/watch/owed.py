@@ -20,6 +20,7 @@ import os
 from typing import TYPE_CHECKING
 
 from nsfwscan.journal import write_all
+from nsfwscan.reading import open_bytes
 from nsfwscan.watch.places import is_below
 from nsfwscan.whole_file import replace_file
 
@@ -98,7 +99,7 @@ class Owed:
 
     def _load(self) -> None:
         try:
-            with open(os.open(self._path, _FLAGS & ~(os.O_WRONLY | os.O_APPEND)), "rb") as file:
+            with open_bytes(os.open(self._path, _FLAGS & ~(os.O_WRONLY | os.O_APPEND))) as file:
                 lines = file.read().split(b"\n")
         except OSError:
             return

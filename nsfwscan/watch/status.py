@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 
 from nsfwscan.locations import make_private
+from nsfwscan.reading import open_text
 from nsfwscan.whole_file import replace_file
 
 _VERSION = 1
@@ -77,7 +78,7 @@ class StatusFile:
 def read(path: str) -> Status | None:
     """Return what a watcher wrote last; None when there is nothing that can be understood."""
     try:
-        with open(path, encoding="utf-8") as file:
+        with open_text(path) as file:
             document = json.load(file)
         if document.pop("v") != _VERSION:
             return None

@@ -3,12 +3,14 @@
  *
  * In: files.h, which packaging/bundle/launcher.py writes: FILES, rows of path in the bundle, size in
  * bytes and Adler-32; PROGRAM, the path of what is started; CHECKED, the variable that tells it
- * which process looked; HINT, what to do about damage.
+ * which process looked; HELD, the variable that tells it in which process Ctrl-C waits for it; HINT,
+ * what to do about damage.
  * Out: PROGRAM in this very process, or two lines on stderr and exit code 2. */
 
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -132,6 +134,14 @@ int main(int count, char **arguments)
     /* nsfwscan/bundled.py need not look at them again in the process of this number. */
     snprintf(checked, sizeof checked, "%jd", (intmax_t)getpid());
     setenv(CHECKED, checked, 1);
+    /* Python answers Ctrl-C with a traceback until the program's first line has run, and with exit
+     * code 1 in part of that time. So it waits until that line; ../program.py lets it through. */
+    sigset_t interrupt, before;
+    sigemptyset(&interrupt);
+    sigaddset(&interrupt, SIGINT);
+    sigprocmask(SIG_BLOCK, &interrupt, &before);
+    if (!sigismember(&before, SIGINT))
+        setenv(HELD, checked, 1);
     enter(path, (size_t)length, PROGRAM);
     execv(path, arguments);
     refuse_unread(path);

@@ -48,6 +48,7 @@ def header(folder: str, names: list[str]) -> str:
         f"#define FILES {', '.join(rows)}\n"
         f"#define PROGRAM {_text(bundled.LAUNCHED)}\n"
         f"#define CHECKED {_text(bundled.CHECKED)}\n"
+        f"#define HELD {_text(bundled.HELD)}\n"
         f"#define HINT {_text(bundled.HINT)}\n"
     )
 
