@@ -13,6 +13,8 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from nsfwscan.cli.streams import ReaderGone, unwritable
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import BinaryIO
@@ -42,17 +44,27 @@ class Outlet:
                 self._descriptor = stream.fileno()
 
     def write(self, data: bytes) -> None:
-        """Write all of `data`. Raises `ReaderStalled`, and what the stream raises."""
-        if self._descriptor is None:
-            self._stream.write(data)
-            self._stream.flush()
-            return
-        rest = memoryview(data)
+        """Write all of `data`.
+
+        Raises `ReaderStalled`, `ReaderGone`, and `NsfwscanError` when it cannot be written.
+        """
+        try:
+            if self._descriptor is None:
+                self._stream.write(data)
+                self._stream.flush()
+            else:
+                self._write_to(self._descriptor, memoryview(data))
+        except BrokenPipeError:
+            raise ReaderGone from None
+        except OSError as error:
+            raise unwritable("standard output", error) from error
+
+    def _write_to(self, descriptor: int, rest: memoryview) -> None:
         while rest:
-            self._wait(self._descriptor)
+            self._wait(descriptor)
             with contextlib.suppress(BlockingIOError):
                 # With room for anything, a pipe has room for this much.
-                rest = rest[os.write(self._descriptor, rest[: select.PIPE_BUF]) :]
+                rest = rest[os.write(descriptor, rest[: select.PIPE_BUF]) :]
 
     def _wait(self, descriptor: int) -> None:
         """Return when something can be written without waiting."""
