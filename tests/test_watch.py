@@ -10,6 +10,7 @@ import tarfile
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from watch_fakes import Told, picture, tree, watching
 
 from nsfwscan import lanes
 from nsfwscan.errors import LibraryUnavailable, NsfwscanError
+from nsfwscan.images import discover
+from nsfwscan.images.listing import Listing
 from nsfwscan.library import Library
 from nsfwscan.results import Failed, FailReason, FileKey, Scanned
 from nsfwscan.watch import settle, watcher
@@ -724,6 +727,28 @@ def test_a_watcher_without_memory_or_threads_waits_and_misses_nothing(
         running.until(lambda: running.watcher.state().degraded == ())
     assert running.told.lines == [("new", "a.jpg")]
     assert any("refuses memory or a thread" in one for one in running.warnings)
+
+
+def test_once_does_not_call_a_file_safe_that_cannot_be_reached(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture(root / "a.jpg", b"content")
+    picture(root / "b.jpg", b"content")
+    real = discover.discover
+
+    def without_a(*given: Any, **more: Any) -> Iterator[Listing]:
+        for listing in real(*given, **more):
+            at = listing.names.index("a.jpg")
+            failed = Failed(str(root / "a.jpg"), FailReason.UNREADABLE, "Input/output error")
+            names = [*listing.names[:at], *listing.names[at + 1 :]]
+            keys = [*listing.keys[:at], *listing.keys[at + 1 :]]
+            yield replace(listing, names=names, keys=keys, passed=[*listing.passed, failed])
+
+    monkeypatch.setattr(watcher, "discover", without_a)
+    with watching(root, once=True) as running:
+        running._thread.join(20)
+        assert running.watcher.state().unread == 1
+    assert running.told.lines == [("new", "b.jpg")]
 
 
 def test_once_ends_where_decoders_do_not_start(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

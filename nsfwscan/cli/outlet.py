@@ -13,7 +13,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from nsfwscan.cli.streams import ReaderGone, unwritable
+from nsfwscan.cli.streams import ReaderGone
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +28,14 @@ _LAST_S = 2.0
 
 class ReaderStalled(Exception):
     """The program is to end, and the reader of its output takes nothing."""
+
+
+class OutletFailed(Exception):
+    """Standard output cannot be written. No `NsfwscanError`: a watcher would try again later."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 class Outlet:
@@ -46,7 +54,7 @@ class Outlet:
     def write(self, data: bytes) -> None:
         """Write all of `data`.
 
-        Raises `ReaderStalled`, `ReaderGone`, and `NsfwscanError` when it cannot be written.
+        Raises `ReaderStalled`, `ReaderGone`, and `OutletFailed`.
         """
         try:
             if self._descriptor is None:
@@ -57,7 +65,7 @@ class Outlet:
         except BrokenPipeError:
             raise ReaderGone from None
         except OSError as error:
-            raise unwritable("standard output", error) from error
+            raise OutletFailed(error) from error
 
     def _write_to(self, descriptor: int, rest: memoryview) -> None:
         while rest:

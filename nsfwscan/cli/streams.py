@@ -63,10 +63,10 @@ class _Talk(io.FileIO):
 
     def write(self, data: Buffer, /) -> int:
         view = memoryview(data).cast("B")
-        if self.patience_s is not None and not _has_room(self.fileno(), self.patience_s):
-            self.patience_s = 0.0  # until it reads again, nothing is worth waiting for
-            return view.nbytes
         try:
+            if self.patience_s is not None and not _has_room(self.fileno(), self.patience_s):
+                self.patience_s = 0.0  # until it reads again, nothing is worth waiting for
+                return view.nbytes
             if self.patience_s is None:
                 return super().write(view)
             self.patience_s = PATIENCE_S
@@ -93,9 +93,10 @@ def never_wait_for_stderr() -> None:
         return
     talk = _Talk(2, "w", closefd=False)
     talk.patience_s = PATIENCE_S
-    sys.stderr = io.TextIOWrapper(
-        io.BufferedWriter(talk), sys.stderr.encoding, "backslashreplace", line_buffering=True
-    )
+    with contextlib.suppress(OSError):  # it may wait, then
+        sys.stderr = io.TextIOWrapper(
+            io.BufferedWriter(talk), sys.stderr.encoding, "backslashreplace", line_buffering=True
+        )
 
 
 def whisper(data: bytes) -> None:

@@ -43,10 +43,10 @@ from nsfwscan.cli.options import (
     Threads,
     bytes_of,
 )
-from nsfwscan.cli.outlet import Outlet, ReaderStalled
+from nsfwscan.cli.outlet import Outlet, OutletFailed, ReaderStalled
 from nsfwscan.cli.paths import absolute
 from nsfwscan.cli.scan_run import Only
-from nsfwscan.cli.streams import never_wait_for_stderr, whisper
+from nsfwscan.cli.streams import never_wait_for_stderr, unwritable, whisper
 from nsfwscan.cli.talk import Talk
 from nsfwscan.cli.watch_lines import DEFAULT_ONLY, ChangeLines, LineFormat
 from nsfwscan.errors import ConfigError, UsageError
@@ -342,7 +342,10 @@ def watch(
         if not once:
             companions.say(f"Watching {', '.join(paths)} with {workshop.manifest.package}.")
         with contextlib.suppress(ReaderStalled):  # it was told to stop; the rest is told next time
-            watcher.run()
+            try:
+                watcher.run()
+            except OutletFailed as failed:
+                raise unwritable("standard output", failed.error) from failed
         if acts is not None and once and not signals.interrupted:
             acts.finish()
         if signals.reload:

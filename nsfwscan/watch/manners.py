@@ -153,7 +153,7 @@ def _busy() -> tuple[float, float]:
 
     try:
         times = psutil.cpu_times()._asdict()
-    except (psutil.Error, OSError, ValueError):
+    except (psutil.Error, OSError, ValueError, TypeError):  # the last, of a file cut short
         return 0.0, 0.0
     total = sum(times.values()) - times.get("guest", 0.0) - times.get("guest_nice", 0.0)
     used = times["user"] + times["system"] + times.get("steal", 0.0)

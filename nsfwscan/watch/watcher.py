@@ -238,6 +238,8 @@ class Watcher:
         self._reconciled_at: float | None = None
         self._complete = False
         self._unlisted = 0
+        self._unreached: set[str] = set()
+        """Files that `stat` refused since the last reconcile began."""
         self._scanned = self._flagged = self._failed = 0
         self._paused = ""
         self._complete_at = math.inf
@@ -405,6 +407,8 @@ class Watcher:
         for passed in listing.passed:
             if isinstance(passed, Skipped):
                 self._skip(passed)
+            elif listing.inode and passed.reason is FailReason.UNREADABLE:
+                self._unreached.add(passed.path)
         if not listing.partial and listing.inode:  # else it could not be listed
             here = set(listing.names)
             for name in self._inventory.names(folder):
@@ -419,6 +423,7 @@ class Watcher:
         `since` is when it was seen to change, if it has been changing since.
         """
         self._absent.drop(path)
+        self._unreached.discard(path)
         if is_unfinished(name):
             return
         entry = self._inventory.get(path)
@@ -486,6 +491,7 @@ class Watcher:
     def _begin_walk(self) -> None:
         why = ", ".join(self._wanted)
         self._wanted.clear()
+        self._unreached.clear()
         self._places.look()
         present, strange = [], dict[str, str]()
         for root in self._roots:
@@ -908,7 +914,7 @@ class Watcher:
             self._failed,
             self._reconciled_at,
             self._is_complete(),
-            self._unlisted + self._unjudged(),
+            self._unlisted + len(self._unreached) + self._unjudged(),
             self._conditions.reasons,
             self._paused,
             self._workshop.engine.loaded,
