@@ -23,6 +23,7 @@ import random
 import resource
 import shutil
 import signal
+import sqlite3
 import sys
 import tempfile
 import time
@@ -33,6 +34,7 @@ from typing import TYPE_CHECKING
 from benchmarks import measure, tiny, watched
 from benchmarks.watch_soak import Plan, Tree
 from benchmarks.watched import Fact, Line, Pictures, View, Watched, differences, fresh_scan
+from nsfwscan.watch.places import Places
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -203,14 +205,27 @@ class Hostile:
         os.rename(self._at("unplugged"), self._root)
 
     def _root_is_replaced(self) -> None:
-        """Put another folder in its place for a while, as with another disk."""
+        """Put another folder in its place for a while, as with another disk.
+
+        What changes in the moments around that, the watcher may ascribe to the other disk.
+        """
         self._tree.finish()
+        self._catch_up()
         os.rename(self._root, self._at("unplugged"))
         os.mkdir(self._root)
         self._write(os.path.join(self._root, f"interim {time.monotonic_ns()}.jpg"))
         time.sleep(self.hold_s)
         shutil.rmtree(self._root)
         os.rename(self._at("unplugged"), self._root)
+        self.watch.until(self._knows_root_again, within_s=_CAUGHT_UP_WITHIN_S)
+
+    def _knows_root_again(self) -> bool:
+        with contextlib.closing(
+            sqlite3.connect(f"file:{self.home}/library.sqlite3?mode=ro", uri=True)
+        ) as library:
+            rows = dict(library.execute("SELECT path, identity FROM place"))
+        known = rows.get(os.fsencode(self._root), b"")
+        return bool(known == os.fsencode(Places([self._root], {}).identity(self._root)))
 
     def _link_is_turned(self) -> None:
         for side in "ba":
