@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 from types import FrameType
 from typing import Protocol
@@ -48,6 +49,13 @@ _HANDLERS: dict[int, Callable[[int, FrameType | None], None]] = {}
 if os.name == "posix":
     _HANDLERS[signal.SIGINT] = signal.default_int_handler
     _HANDLERS[signal.SIGHUP] = lambda *_: None  # nohup still holds for pytest
+
+
+@pytest.fixture(autouse=True)
+def packages_are_looked_for_again() -> Iterator[None]:
+    """Drop what Python has kept of folders that a test made unreadable."""
+    yield
+    metadata.MetadataPathFinder().invalidate_caches()
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,6 @@ import sys
 import tarfile
 import xml.etree.ElementTree as ET
 import zipfile
-from importlib import metadata
 from pathlib import Path
 
 import PIL
@@ -72,8 +71,6 @@ def make_bundle(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    # Other tests let system calls fail; what Python has kept of folders since is not to be trusted.
-    metadata.MetadataPathFinder().invalidate_caches()
     folder = make_bundle(tmp_path_factory.mktemp("bundle") / _NAME)
     found = inventory.take(str(folder), _MODULES)
     inventory.save(found, f"{folder}.inventory.json")
