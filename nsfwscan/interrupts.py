@@ -29,6 +29,7 @@ def apart(work: Callable[[], _T]) -> _T:
     """Call `work` in a thread of its own and return or raise what it does.
 
     An interrupt ends the waiting at once; the work goes on to its end, which nobody waits for.
+    Where the system refuses a thread, `work` is called in this one.
     """
     if not _is_main():
         return work()
@@ -42,7 +43,10 @@ def apart(work: Callable[[], _T]) -> _T:
         except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
             box.put((None, error))
 
-    _thread.start_new_thread(run, ())
+    try:
+        _thread.start_new_thread(run, ())
+    except RuntimeError:  # no thread is to be had: what must be ended can be ended all the same
+        return work()
     result, error = box.get()
     if error is not None:
         try:
