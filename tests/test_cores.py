@@ -24,7 +24,7 @@ def test_a_containers_quota_counts(
     limit: str, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
-    monkeypatch.setattr("builtins.open", lambda *_, **__: io.StringIO(limit))
+    monkeypatch.setattr(cores, "open_text", lambda *_: io.StringIO(limit))
     assert cores.available() == expected
 
 
@@ -32,7 +32,7 @@ def test_affinity_counts_where_there_is_no_quota(monkeypatch: pytest.MonkeyPatch
     def no_file(*_: object, **__: object) -> None:
         raise FileNotFoundError
 
-    monkeypatch.setattr("builtins.open", no_file)
+    monkeypatch.setattr(cores, "open_text", no_file)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3}, raising=False)
     assert cores.available() == 1
     monkeypatch.delattr(os, "sched_getaffinity")
