@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import hostile_decoders
 import pictures
+import psutil
 import pytest
 
 import nsfwscan
@@ -65,11 +66,11 @@ def pid(decoding: DecodePool) -> int:
 
 
 def is_alive(process: int) -> bool:
+    """Return True unless it has ended; the first process of a container may never bury it."""
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
+        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
         return False
-    return True
 
 
 # The real worker
