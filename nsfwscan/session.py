@@ -130,6 +130,11 @@ def loader(
         except ImportError as error:  # a wheel of another system, or a runtime library is missing
             if bundle := bundled.folder():
                 raise bundled.refuse(bundle) from error
+            if "failed to map segment" in str(error):  # the loader's words for too little memory
+                raise ModelUnusable(
+                    "there is not enough memory to load onnxruntime",
+                    hint="close some programs, or raise the limit (`ulimit -v`)",
+                ) from error
             last = next(filter(str.strip, reversed(str(error).splitlines())), "no reason given")
             raise ModelUnusable(
                 f"onnxruntime cannot be loaded: {last.strip()}",

@@ -152,6 +152,21 @@ def test_loading_imports_the_runtime_and_says_when_that_fails(
     assert f"{sys.executable} -m pip install" in caught.value.hint
 
 
+def test_too_little_memory_for_the_runtime_is_not_called_a_broken_installation(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_name: str, *_given: object) -> None:
+        raise ImportError("libonnxruntime.so: failed to map segment from shared object")
+
+    load = loader(open_package(str(tiny)), Settings(provider=Provider.CPU), 1, pytest.fail)
+    monkeypatch.delitem(sys.modules, "nsfwscan.models.classifier", raising=False)
+    monkeypatch.setattr("builtins.__import__", refuse)
+    with pytest.raises(ModelUnusable, match="not enough memory") as caught:
+        load()
+    monkeypatch.undo()
+    assert "ulimit -v" in caught.value.hint
+
+
 def test_settings_and_sessions_are_values() -> None:
     for kind in (Settings, session.Session):
         assert kind.__dataclass_params__.frozen  # type: ignore[attr-defined] # typeshed lacks it
