@@ -251,8 +251,9 @@ class Scanner:
                 raise
             raise exhausted from error
         finally:
-            self._lanes.close()
-            self._memory.close()
+            if os.getpid() == self._process:  # in a forked child their locks may be held for ever
+                self._lanes.close()
+                self._memory.close()
 
     def _look_up(self, listing: Listing) -> Iterator[ScanResult | Future[Done | None]]:
         """Answer for the files of one folder from the library, or hand them to the lanes."""
@@ -330,6 +331,7 @@ class Scanner:
             if result is not None:
                 self.tally.count(result)
                 yield result
+                self._check_process()
         self._memory.save_when_due()
 
     def _finish(self, future: Future[Done | None]) -> ScanResult | None:
@@ -345,13 +347,16 @@ class Scanner:
     def _wait(self, future: Future[_T]) -> _T:
         """Wait for `future`, saving meanwhile what other lanes found out."""
         while not wait([future], _PATIENCE_S).done:
-            if os.getpid() != self._process:
-                raise NsfwscanError(
-                    "this process was forked from one that scans, and cannot go on with its scan",
-                    hint="start a scan of its own in each process",
-                )
             self._memory.save_when_due()
         return future.result()
+
+    def _check_process(self) -> None:
+        """Raise `NsfwscanError` in a forked child: threads and processes stayed with its parent."""
+        if os.getpid() != self._process:
+            raise NsfwscanError(
+                "this process was forked from one that scans, and cannot go on with its scan",
+                hint="start a scan of its own in each process",
+            )
 
     def _result(
         self, path: str, sha256: bytes, outcome: Outcome, origin: Origin, likeness: int = UNKNOWN

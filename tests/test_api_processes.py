@@ -82,9 +82,26 @@ print("sound")
 """
 
 _FORKED_IN_A_SCAN = """
+import gc
+from nsfwscan.library.database import Database
+from nsfwscan.memory import Memory
 results = nsfwscan.scan(os.path.dirname(picture), offline=True)
 next(results)
+locks = [one._lock for one in gc.get_objects() if isinstance(one, Memory)]
+locks += [one._thread_lock for one in gc.get_objects() if isinstance(one, Database)]
+assert len(locks) == 2
+held, forked = threading.Event(), threading.Event()
+def hold():
+    with locks[0], locks[1]:
+        held.set()
+        forked.wait()
+holder = threading.Thread(target=hold)  # as a lane does at any moment
+holder.start()
+held.wait()
 child = os.fork()
+if child:
+    forked.set()
+    holder.join()
 if child == 0:
     try:
         list(results)

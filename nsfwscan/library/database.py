@@ -49,6 +49,8 @@ SQLITE_VERSION = sqlite3.sqlite_version_info
 
 _T = TypeVar("_T")
 _opening = threading.Lock()
+_inherited: list[sqlite3.Connection | None] = []
+"""Connections of a parent process. A forked child may not use or close them, says SQLite."""
 
 
 def journal_mode(version: tuple[int, int, int]) -> Literal["wal", "delete"]:
@@ -80,6 +82,7 @@ class Database:
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
         self._closed = False
+        self._process = os.getpid()
         try:
             self._guarded(lambda _connection: None)
         except BaseException:
@@ -132,7 +135,13 @@ class Database:
             self._warn(f"{damaged}; it was set aside as {name} and a new one begun")
 
     def close(self) -> None:
-        """Close the file. Never raises; a closed database is unavailable."""
+        """Close the file. Never raises; a closed database is unavailable.
+
+        A forked child leaves it to its parent, a thread of which may have held the lock.
+        """
+        if os.getpid() != self._process:
+            _inherited.append(self._connection)
+            return
         with self._thread_lock:
             self._disconnect()
             self._use.release()
