@@ -63,13 +63,24 @@ class PathNotFound(UsageError, FileNotFoundError):
         return str(self.args[0])
 
 
+_EXHAUSTED = (
+    "can't start new thread",  # Python
+    "failed to map segment",  # the loader of shared libraries
+    "Cannot allocate memory",  # the same, and whoever repeats errno
+    "Failed to allocate memory",  # onnxruntime
+    "bad_alloc",  # C++
+    "bad allocation",  # C++ of Windows
+)
+
+
 class ResourcesExhausted(NsfwscanError):
     """The system refuses memory or a thread."""
 
     @classmethod
     def because(cls, error: BaseException) -> ResourcesExhausted | None:
-        """Return such an error when `error` is Python's own for it, and None for any other."""
-        if isinstance(error, MemoryError) or "can't start new thread" in str(error):
+        """Return such an error when `error` says so, and None for any other."""
+        said = str(error)
+        if isinstance(error, MemoryError) or any(words in said for words in _EXHAUSTED):
             return cls(
                 "the system refuses memory or a thread",
                 hint="close some programs, or raise the limits (`ulimit -a`)",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from nsfwscan import bundled, cores, locations
 from nsfwscan.engine import Engine
-from nsfwscan.errors import LibraryError, LibraryTooNew, ModelUnusable
+from nsfwscan.errors import LibraryError, LibraryTooNew, ModelUnusable, ResourcesExhausted
 from nsfwscan.images.decoded import DECODER_VERSION
 from nsfwscan.installation import installing
 from nsfwscan.library.cache import Library
@@ -130,11 +130,8 @@ def loader(
         except ImportError as error:  # a wheel of another system, or a runtime library is missing
             if bundle := bundled.folder():
                 raise bundled.refuse(bundle) from error
-            if "failed to map segment" in str(error):  # the loader's words for too little memory
-                raise ModelUnusable(
-                    "there is not enough memory to load onnxruntime",
-                    hint="close some programs, or raise the limit (`ulimit -v`)",
-                ) from error
+            if exhausted := ResourcesExhausted.because(error):
+                raise exhausted from error
             last = next(filter(str.strip, reversed(str(error).splitlines())), "no reason given")
             raise ModelUnusable(
                 f"onnxruntime cannot be loaded: {last.strip()}",
@@ -147,7 +144,7 @@ def loader(
 
 
 def _check_memory_limit() -> None:
-    """Raise `ModelUnusable` if the process may not have the memory that a model needs.
+    """Raise `ResourcesExhausted` if the process may not have the memory that a model needs.
 
     OpenBLAS, which numpy loads, ends the process with exit code 1 when it gets none.
     """
@@ -157,7 +154,7 @@ def _check_memory_limit() -> None:
         return
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit != resource.RLIM_INFINITY and limit < _LEAST_MEMORY:
-        raise ModelUnusable(
+        raise ResourcesExhausted(
             f"the address space is limited to {limit >> 20} MB, which is too little for a model",
             hint=f"allow at least {_LEAST_MEMORY >> 20} MB: `ulimit -v`",
         )

@@ -9,7 +9,13 @@ import pytest
 import tiny_model
 
 from nsfwscan import cores, session
-from nsfwscan.errors import LibraryTooNew, LibraryUnavailable, ModelUnusable, UsageError
+from nsfwscan.errors import (
+    LibraryTooNew,
+    LibraryUnavailable,
+    ModelUnusable,
+    ResourcesExhausted,
+    UsageError,
+)
 from nsfwscan.library import Library
 from nsfwscan.models.package import open_package
 from nsfwscan.models.provider import Provider
@@ -152,19 +158,50 @@ def test_loading_imports_the_runtime_and_says_when_that_fails(
     assert f"{sys.executable} -m pip install" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "libonnxruntime.so: failed to map segment from shared object",
+        "libopenblas.so: cannot create shared object descriptor: Cannot allocate memory",
+    ],
+)
 def test_too_little_memory_for_the_runtime_is_not_called_a_broken_installation(
-    tiny: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, said: str
 ) -> None:
     def refuse(_name: str, *_given: object) -> None:
-        raise ImportError("libonnxruntime.so: failed to map segment from shared object")
+        raise ImportError(said)
 
     load = loader(open_package(str(tiny)), Settings(provider=Provider.CPU), 1, pytest.fail)
     monkeypatch.delitem(sys.modules, "nsfwscan.models.classifier", raising=False)
     monkeypatch.setattr("builtins.__import__", refuse)
-    with pytest.raises(ModelUnusable, match="not enough memory") as caught:
+    with pytest.raises(ResourcesExhausted) as caught:
         load()
     monkeypatch.undo()
-    assert "ulimit -v" in caught.value.hint
+    assert "ulimit" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "said", ["Failed to allocate memory for requested buffer", "std::bad_alloc"]
+)
+def test_too_little_memory_for_a_model_or_a_picture_says_nothing_against_either(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    class Short:
+        def __init__(self, *_given: object, **_more: object) -> None:
+            raise RuntimeError(said)
+
+        def run(self, *_given: object) -> None:
+            raise RuntimeError(said)
+
+    load = loader(open_package(str(tiny)), Settings(provider=Provider.CPU), 1, pytest.fail)
+    classifier = load()
+    monkeypatch.setattr(classifier, "_session", object.__new__(Short))
+    crop = classifier.manifest.input.geometry
+    with pytest.raises(ResourcesExhausted):
+        classifier.classify(bytes(crop.crop_width * crop.crop_height * 3), 1)
+    monkeypatch.setattr("onnxruntime.InferenceSession", Short)
+    with pytest.raises(ResourcesExhausted):
+        load()
 
 
 def test_settings_and_sessions_are_values() -> None:

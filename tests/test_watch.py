@@ -22,7 +22,7 @@ from sizes import trials
 from watch_fakes import Told, picture, tree, watching
 
 from nsfwscan import lanes
-from nsfwscan.errors import LibraryUnavailable, NsfwscanError
+from nsfwscan.errors import LibraryUnavailable, NsfwscanError, ResourcesExhausted
 from nsfwscan.images import discover
 from nsfwscan.images.listing import Listing
 from nsfwscan.library import Library
@@ -683,8 +683,9 @@ def test_C6_a_library_that_cannot_be_written_is_said_once_and_nothing_is_scored_
     assert len(running.told.changes) == 4
 
 
+@pytest.mark.parametrize("error", [NsfwscanError("too much"), ResourcesExhausted("too much")])
 def test_decoders_that_do_not_start_are_tried_again(
-    root: Path, pool: FakePool, monkeypatch: pytest.MonkeyPatch
+    root: Path, pool: FakePool, monkeypatch: pytest.MonkeyPatch, error: NsfwscanError
 ) -> None:
     monkeypatch.setattr(watcher, "_RESTART_S", 0.3)
     refusals = 2
@@ -693,7 +694,7 @@ def test_decoders_that_do_not_start_are_tried_again(
         nonlocal refusals
         refusals -= 1
         if refusals >= 0:
-            raise NsfwscanError("too many processes")
+            raise error
 
     pool.on_start = refuse
     picture(root / "a.jpg", b"content")
@@ -701,7 +702,7 @@ def test_decoders_that_do_not_start_are_tried_again(
         running.until_as(root)
         running.until(lambda: running.watcher.state().degraded == ())
     assert running.told.lines == [("new", "a.jpg")]
-    assert any("too many processes" in one for one in running.warnings)
+    assert any("too much" in one for one in running.warnings)
 
 
 @pytest.mark.parametrize("where", ["nsfwscan.scanner.Scanner.scan_listings", "_begin_walk"])

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, assert_never
 import numpy as np
 import onnxruntime
 
-from nsfwscan.errors import ModelUnusable
+from nsfwscan.errors import ModelUnusable, ResourcesExhausted
 from nsfwscan.models.manifest import (
     MODEL_NAME,
     PUBLISHED,
@@ -116,6 +116,8 @@ class OrtClassifier:
         try:
             outputs: Sequence[Any] = self._session.run(names, feed)
         except Exception as error:  # onnxruntime's exceptions share no base class
+            if exhausted := ResourcesExhausted.because(error):
+                raise exhausted from error
             raise ModelUnusable(
                 f"model {self._manifest.name} failed while it ran: {_first_line(error)}",
                 hint="run `nsfwscan models verify` and `nsfwscan selftest`",
@@ -282,6 +284,8 @@ def _session(graph: _Graph, threads: int, provider: Provider) -> Any:
             graph.data, options, providers=names, enable_fallback=0
         )
     except Exception as error:  # onnxruntime's exceptions share no base class
+        if exhausted := ResourcesExhausted.because(error):
+            raise exhausted from error
         raise ModelUnusable(
             f"onnxruntime {onnxruntime.__version__} refuses the graph: {_first_line(error)}",
             hint="run `nsfwscan models verify`; a newer onnxruntime may read it",
