@@ -25,7 +25,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from calls_world import BOUND_S, FORKED, KINDS, TASKS, World, judge, opened, warm
+from calls_world import FORKED, KINDS, TASKS, World, judge, opened, warm
 from model_calls import Caller
 
 from nsfwscan.cli.codes import READER_GONE
@@ -131,7 +131,9 @@ def traced(world: World, name: str, *strace: str) -> tuple[int, list[str], float
         time.sleep(0.0005)
     began = time.monotonic()
     os.kill(child, signal.SIGUSR1)
-    while not (found := os.waitpid(child, os.WNOHANG))[0] and time.monotonic() - began < BOUND_S:
+    while not (found := os.waitpid(child, os.WNOHANG))[0]:
+        if time.monotonic() - began >= task.bound_s:
+            break
         time.sleep(0.001)
     took = time.monotonic() - began
     if not found[0]:
