@@ -22,10 +22,10 @@ from PIL import Image
 
 from benchmarks import measure, photos
 from benchmarks.scan import installed_opennsfw
-from nsfwscan.images.decode_pool import DecodePool
+from nsfwscan.judge.policy import Policy
+from nsfwscan.media.decode.pool import DecodePool
 from nsfwscan.models.classifier import OrtClassifier
 from nsfwscan.models.package import open_package
-from nsfwscan.policy import Policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -41,7 +41,7 @@ _IMPORTS = {
     "every command, as `--help` does": f"{_NAMED.format('scan')}; list(Commands().values())",
     "every command and all they ever import": (
         f"{_NAMED.format('scan')}; list(Commands().values()); import nsfwscan.models.classifier, "
-        "nsfwscan.images.decode, httpx, rich.console, pathspec, watchdog.observers, sqlite3"
+        "nsfwscan.media.decode.decode, httpx, rich.console, pathspec, watchdog.observers, sqlite3"
     ),
 }
 

@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING
 from PIL import Image, ImageDraw, ImageEnhance
 
 from benchmarks import measure, photos
-from nsfwscan import likeness
-from nsfwscan.geometry import Geometry, Resample, Resize
-from nsfwscan.images.decode import decode, prepare_process
+from nsfwscan.media.decode.decode import decode, prepare_process
+from nsfwscan.values import likeness
+from nsfwscan.values.geometry import Geometry, Resample, Resize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

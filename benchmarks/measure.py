@@ -131,7 +131,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def machine() -> str:
     """Say what this was measured on, and how busy it was with other things."""
-    from nsfwscan import cores
+    from nsfwscan.system import cores
 
     load = f", load {os.getloadavg()[0]:.1f} before" if hasattr(os, "getloadavg") else ""
     return f"{cores.available()} cores, Python {sys.version.split()[0]}{load}"

@@ -23,10 +23,10 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks import measure
-from nsfwscan.actions.ledger import Reason
-from nsfwscan.actions.quarantine import Quarantines
+from nsfwscan.actions.quarantine.entries import Reason
+from nsfwscan.actions.quarantine.held import Quarantines
+from nsfwscan.actions.quarantine.vault import BATCH, Wanted, open_vault
 from nsfwscan.actions.scored_file import ScoredFile
-from nsfwscan.actions.vault import BATCH, Wanted, open_vault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING
 
 from benchmarks import measure
 from benchmarks.rescan import Bench
-from nsfwscan import likeness
-from nsfwscan.library import Library, LikenessRow
-from nsfwscan.results import Ruling
-from nsfwscan.rulings import Likeness, Ruled, RulingBook
+from nsfwscan.cache import Library, LikenessRow
+from nsfwscan.judge import Likeness, Ruled, RulingBook
+from nsfwscan.values import likeness
+from nsfwscan.values.results import Ruling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -69,7 +69,7 @@ def give_likenesses(home: str) -> None:
 
 
 def _random(choose: random.Random) -> int:
-    """Return a likeness: 32 bits of 64, as `nsfwscan.likeness` gives them."""
+    """Return a likeness: 32 bits of 64, as `nsfwscan.values.likeness` gives them."""
     return sum(1 << at for at in choose.sample(range(64), 32))
 
 

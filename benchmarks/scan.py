@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING
 
 from benchmarks import measure, photos
 from benchmarks.measure import Run, median
-from nsfwscan import cores, locations
 from nsfwscan.models import catalogue
 from nsfwscan.models.store import ModelStore
+from nsfwscan.system import cores, locations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -29,10 +29,10 @@ from typing import TYPE_CHECKING, Any, Self
 from PIL import Image, ImageChops, ImageStat
 
 from benchmarks import measure
-from nsfwscan.errors import DecodeError
-from nsfwscan.geometry import Geometry, Resample, Resize
-from nsfwscan.images.decode_pool import DecodePool
-from nsfwscan.images.sniff import HEAD_BYTES, READABLE, sniff
+from nsfwscan.media.decode.pool import DecodePool
+from nsfwscan.media.sniff import HEAD_BYTES, READABLE, sniff
+from nsfwscan.values.errors import DecodeError
+from nsfwscan.values.geometry import Geometry, Resample, Resize
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -14,7 +14,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from nsfwscan.images.decode import decode, prepare_process
+from nsfwscan.media.decode.decode import decode, prepare_process
 from nsfwscan.models.classifier import OrtClassifier
 from nsfwscan.models.package import open_package
 

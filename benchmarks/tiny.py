@@ -8,7 +8,6 @@ import os
 import onnx
 from onnx import TensorProto, helper
 
-from nsfwscan.geometry import Geometry, Resample, Resize
 from nsfwscan.models.manifest import (
     Artefact,
     ChannelOrder,
@@ -21,6 +20,7 @@ from nsfwscan.models.manifest import (
     Reduction,
     Thresholds,
 )
+from nsfwscan.values.geometry import Geometry, Resample, Resize
 
 _EDGE = 32
 

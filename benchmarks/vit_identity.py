@@ -29,7 +29,7 @@ from quantize.session import Session
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from nsfwscan.geometry import Geometry
+    from nsfwscan.values.geometry import Geometry
     from quantize.graph import Array, Graph
     from quantize.recipes import Recipe
 

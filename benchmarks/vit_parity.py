@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks import vit_fixture
-from nsfwscan.images.decode import decode
+from nsfwscan.media.decode.decode import decode
 from quantize import checkpoint, onnx_file, optimum_export, vit_graph
 from quantize.session import Session
 

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsfwscan.images.decode import decode
+from nsfwscan.judge.policy import Policy
+from nsfwscan.media.decode.decode import decode
 from nsfwscan.models.classifier import OrtClassifier
 from nsfwscan.models.package import open_package
 from nsfwscan.models.provider import Provider
-from nsfwscan.policy import Policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

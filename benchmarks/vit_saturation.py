@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsfwscan.images.decode import decode
+from nsfwscan.media.decode.decode import decode
 from nsfwscan.models.classifier import to_scores
 from nsfwscan.models.manifest import MODEL_NAME
 from nsfwscan.models.package import open_package

@@ -19,7 +19,9 @@ TYPE_CHECKING = False  # importing `typing` would take half of the time of `nsfw
 
 if TYPE_CHECKING:
     from nsfwscan.api import allow, classify, deny, forget, scan
-    from nsfwscan.errors import (
+    from nsfwscan.media.discover import WalkOptions
+    from nsfwscan.scan.scanner import ScanOptions
+    from nsfwscan.values.errors import (
         DecodeError,
         LibraryError,
         ModelError,
@@ -27,8 +29,7 @@ if TYPE_CHECKING:
         RulingsError,
         UsageError,
     )
-    from nsfwscan.images.discover import WalkOptions
-    from nsfwscan.results import (
+    from nsfwscan.values.results import (
         Decision,
         Failed,
         FailReason,
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
         SkipReason,
         Verdict,
     )
-    from nsfwscan.scanner import ScanOptions
 
 __all__ = [
     "Decision",
@@ -77,15 +77,15 @@ __all__ = [
 
 _FROM = {
     "nsfwscan.api": "allow classify deny forget scan",
-    "nsfwscan.errors": (
+    "nsfwscan.values.errors": (
         "DecodeError LibraryError ModelError NsfwscanError RulingsError UsageError"
     ),
-    "nsfwscan.images.discover": "WalkOptions",
-    "nsfwscan.results": (
+    "nsfwscan.media.discover": "WalkOptions",
+    "nsfwscan.values.results": (
         "Decision FailReason Failed ImageFacts NearMatch Origin Ruling ScanResult Scanned Scores "
         "SkipReason Skipped Verdict"
     ),
-    "nsfwscan.scanner": "ScanOptions",
+    "nsfwscan.scan.scanner": "ScanOptions",
 }
 _LATER = {name: module for module, names in _FROM.items() for name in names.split()}
 

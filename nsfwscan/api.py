@@ -18,27 +18,27 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
-from nsfwscan import cores, interrupts, locations
-from nsfwscan.engine import Engine
-from nsfwscan.errors import DecodeError, ModelUnusable, NsfwscanError, UsageError
-from nsfwscan.images.discover import DEFAULT_MAX_BYTES, check_roots, printable
-from nsfwscan.images.read import read_picture
-from nsfwscan.library.rows import Unscorable
-from nsfwscan.likeness import DEFAULT_WITHIN, MOST_WITHIN
+from nsfwscan.cache.rows import Unscorable
+from nsfwscan.judge import RulingBook, Rulings
+from nsfwscan.judge.decide import decide, look, pictures
+from nsfwscan.media.discover import DEFAULT_MAX_BYTES, check_roots, printable
+from nsfwscan.media.read import read_picture
 from nsfwscan.models import select
 from nsfwscan.models.store import ModelStore
-from nsfwscan.results import FailReason, Origin, Ruling, Scanned
-from nsfwscan.rulings import RulingBook, Rulings
-from nsfwscan.rulings.decide import decide, look, pictures
-from nsfwscan.scanner import ScanOptions
-from nsfwscan.session import Settings, loader, open_session, policy_of
+from nsfwscan.scan.engine import Engine
+from nsfwscan.scan.scanner import ScanOptions
+from nsfwscan.scan.session import Settings, loader, open_session, policy_of
+from nsfwscan.system import cores, interrupts, locations
+from nsfwscan.values.errors import DecodeError, ModelUnusable, NsfwscanError, UsageError
+from nsfwscan.values.likeness import DEFAULT_WITHIN, MOST_WITHIN
+from nsfwscan.values.results import FailReason, Origin, Ruling, Scanned
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from nsfwscan.library.rows import Outcome
+    from nsfwscan.cache.rows import Outcome
     from nsfwscan.models.manifest import ModelManifest
-    from nsfwscan.results import Failed, ScanResult
+    from nsfwscan.values.results import Failed, ScanResult
 
 _log = logging.getLogger("nsfwscan")
 

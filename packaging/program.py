@@ -26,7 +26,7 @@ def _main() -> None:
         return
     worker = sys.argv[1:2] == ["--decode-worker"]
     try:
-        from nsfwscan import bundled
+        from nsfwscan.system import bundled
 
         bundled.prepare(worker=worker)
     except Exception as error:  # noqa: BLE001  a damaged archive of modules fails in any way it likes
@@ -37,7 +37,7 @@ def _main() -> None:
         sys.stderr.write(f"nsfwscan: {sentence}\n  {hint or 'unpack the archive again'}\n")
         sys.exit(2)
     if worker:
-        from nsfwscan.images import decode_worker
+        from nsfwscan.media.decode import worker as decode_worker
 
         decode_worker.main(sys.argv[2:])
     else:

@@ -14,8 +14,8 @@ import time
 import traceback
 from typing import TYPE_CHECKING
 
-from nsfwscan import installation
-from nsfwscan.errors import NsfwscanError
+from nsfwscan.system import installation
+from nsfwscan.values.errors import NsfwscanError
 
 if TYPE_CHECKING:
     from types import FrameType

@@ -9,7 +9,6 @@ import tempfile
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from nsfwscan.errors import ModelUnusable, UsageError
 from nsfwscan.models.manifest import (
     MODEL_NAME,
     Artefact,
@@ -23,7 +22,8 @@ from nsfwscan.models.manifest import (
     Reduction,
     Thresholds,
 )
-from nsfwscan.reading import open_text
+from nsfwscan.system.reading import open_text
+from nsfwscan.values.errors import ModelUnusable, UsageError
 from quantize import checkpoint as checkpoints
 from quantize import labels as known_labels
 from quantize import onnx_file, package, pictures, recipes, source, tensors, verify, vit_graph

@@ -13,8 +13,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nsfwscan.errors import ModelTampered, ModelUnusable
 from nsfwscan.models.manifest import OutputKind
+from nsfwscan.values.errors import ModelTampered, ModelUnusable
 from quantize import config, naming, preprocessing
 from quantize.config import Config
 from quantize.tensors import open_weights

@@ -12,8 +12,8 @@ import json
 import tomllib
 from typing import TYPE_CHECKING, Any
 
-from nsfwscan.errors import ModelTampered, ModelUnusable
-from nsfwscan.reading import open_bytes
+from nsfwscan.system.reading import open_bytes
+from nsfwscan.values.errors import ModelTampered, ModelUnusable
 from quantize.tensors import unfetched
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nsfwscan.errors import UsageError
+from nsfwscan.values.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsfwscan.errors import ModelTampered
+from nsfwscan.values.errors import ModelTampered
 from quantize.vit import Block, Linear, Norm, VitShape, VitWeights
 
 if TYPE_CHECKING:

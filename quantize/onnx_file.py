@@ -9,8 +9,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from nsfwscan.errors import ModelUnusable
 from nsfwscan.models.manifest import MODEL_NAME
+from nsfwscan.values.errors import ModelUnusable
 from quantize.graph import MICROSOFT, Array, Attribute, Graph, Node, Value
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsfwscan.errors import ModelUnusable
+from nsfwscan.values.errors import ModelUnusable
 from quantize import checkpoint, onnx_file, session
 from quantize.graph import Builder, Graph, Node, Value
 from quantize.tensors import open_weights

@@ -15,7 +15,6 @@ import shutil
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-from nsfwscan.errors import UsageError
 from nsfwscan.models import probes
 from nsfwscan.models.classifier import OrtClassifier
 from nsfwscan.models.manifest import (
@@ -27,7 +26,8 @@ from nsfwscan.models.manifest import (
 )
 from nsfwscan.models.package import open_package
 from nsfwscan.models.provider import Provider
-from nsfwscan.reading import open_bytes
+from nsfwscan.system.reading import open_bytes
+from nsfwscan.values.errors import UsageError
 from quantize import onnx_file, pictures
 
 if TYPE_CHECKING:

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from nsfwscan.errors import DecodeError, UsageError
-from nsfwscan.images.decode_pool import DecodePool
+from nsfwscan.media.decode.pool import DecodePool
 from nsfwscan.models import probes
-from nsfwscan.reading import open_bytes
+from nsfwscan.system.reading import open_bytes
+from nsfwscan.values.errors import DecodeError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nsfwscan.geometry import Geometry
+    from nsfwscan.values.geometry import Geometry
     from quantize.graph import Array
 
 MAX_PICTURES = 2000

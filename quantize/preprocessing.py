@@ -11,8 +11,8 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from nsfwscan.errors import ModelTampered, ModelUnusable
-from nsfwscan.geometry import Geometry, Resample, Resize
+from nsfwscan.values.errors import ModelTampered, ModelUnusable
+from nsfwscan.values.geometry import Geometry, Resample, Resize
 from quantize import config
 from quantize.vit_graph import Normalisation
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from nsfwscan.errors import UsageError
+from nsfwscan.values.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from nsfwscan.errors import ModelUnusable, UsageError
+from nsfwscan.values.errors import ModelUnusable, UsageError
 from quantize import int8, onnx_file, verify
 from quantize.calibrate import calibrate
 from quantize.recipes import Clip, Recipe, Recipes, Scales

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 import onnxruntime
 
-from nsfwscan import cores
-from nsfwscan.errors import ModelUnusable
 from nsfwscan.models.manifest import MODEL_NAME
+from nsfwscan.system import cores
+from nsfwscan.values.errors import ModelUnusable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

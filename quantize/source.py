@@ -8,11 +8,11 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nsfwscan.errors import ModelNotFound, ModelTampered, UsageError
 from nsfwscan.models import catalogue
 from nsfwscan.models.catalogue import CatalogueEntry, HubFile, HubSource
 from nsfwscan.models.download import Hub, Progress, network_is_forbidden, refuse_offline
-from nsfwscan.reading import open_bytes
+from nsfwscan.system.reading import open_bytes
+from nsfwscan.values.errors import ModelNotFound, ModelTampered, UsageError
 from quantize.checkpoint import CONFIG_NAME
 from quantize.preprocessing import PREPROCESSOR_NAME
 from quantize.tensors import WEIGHTS_NAME

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nsfwscan.errors import ModelTampered, ModelUnusable
-from nsfwscan.reading import open_bytes
+from nsfwscan.system.reading import open_bytes
+from nsfwscan.values.errors import ModelTampered, ModelUnusable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from nsfwscan.judge.policy import Policy
 from nsfwscan.models.classifier import to_scores
-from nsfwscan.policy import Policy
 from quantize.session import on_all_cores
 from quantize.vit_graph import LOGITS
 

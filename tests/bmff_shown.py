@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import pictures
 from PIL import Image, ImageChops, ImageOps, ImageStat
 
-from nsfwscan.errors import DecodeError
-from nsfwscan.geometry import Geometry, Resample, Resize
-from nsfwscan.images.decode import decode
+from nsfwscan.media.decode.decode import decode
+from nsfwscan.values.errors import DecodeError
+from nsfwscan.values.geometry import Geometry, Resample, Resize
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -20,7 +20,7 @@ import tiny_model
 from PIL import Image
 from skips import pytest_make_collect_report, pytest_runtest_makereport
 
-from nsfwscan.images import render
+from nsfwscan.media.decode import render
 
 __all__ = ["pytest_make_collect_report", "pytest_runtest_makereport"]  # pytest finds them here
 

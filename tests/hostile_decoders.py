@@ -12,15 +12,16 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from nsfwscan.errors import DecodeError
-from nsfwscan.images import decode_worker, wire
-from nsfwscan.images.decoded import Decoded
-from nsfwscan.results import FailReason, ImageFacts
+from nsfwscan.media.decode import wire
+from nsfwscan.media.decode import worker as decode_worker
+from nsfwscan.media.decode.decoded import Decoded
+from nsfwscan.values.errors import DecodeError
+from nsfwscan.values.results import FailReason, ImageFacts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nsfwscan.geometry import Geometry
+    from nsfwscan.values.geometry import Geometry
 
 FORMAT = "TEST"
 

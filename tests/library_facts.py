@@ -9,8 +9,7 @@ import hashlib
 import os
 from typing import TYPE_CHECKING
 
-from nsfwscan import likeness
-from nsfwscan.library import (
+from nsfwscan.cache import (
     FileRow,
     FolderView,
     Known,
@@ -22,7 +21,8 @@ from nsfwscan.library import (
     Scorer,
     Unscorable,
 )
-from nsfwscan.results import FailReason, FileKey, ImageFacts, Scores
+from nsfwscan.values import likeness
+from nsfwscan.values.results import FailReason, FileKey, ImageFacts, Scores
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

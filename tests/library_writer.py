@@ -15,8 +15,8 @@ import sys
 from library_facts import BATCH, SCORER, known_numbers, path_of, write_numbers
 
 import nsfwscan
-from nsfwscan.errors import LibraryUnavailable
-from nsfwscan.library import Library, database
+from nsfwscan.cache import Library, database
+from nsfwscan.values.errors import LibraryUnavailable
 
 
 def command(path: object, start: int, stop: int, *mode: str) -> list[str]:

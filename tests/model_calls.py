@@ -23,12 +23,17 @@ from typing import Any, NamedTuple, NoReturn
 
 import scan_fakes
 
-from nsfwscan import engine, session
-from nsfwscan.actions import vault
+from nsfwscan.actions.quarantine import vault
 from nsfwscan.cli import streams
 from nsfwscan.cli.main import main
+from nsfwscan.scan import engine, session
 
-SEEN = ("nsfwscan.actions", "nsfwscan.journal", "nsfwscan.whole_file", "nsfwscan.rulings")
+SEEN = (
+    "nsfwscan.actions",
+    "nsfwscan.system.journal",
+    "nsfwscan.system.atomic_file",
+    "nsfwscan.judge",
+)
 """The modules whose system calls count."""
 ALWAYS_FINE = {"close", "fspath", "getcwd", "geteuid", "fsencode", "get_errno"}
 """Functions that no test lets fail: Linux closes a file whatever close says, others never fail."""

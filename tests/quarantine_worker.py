@@ -21,14 +21,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nsfwscan.actions.act import Actor
-from nsfwscan.actions.giveback import Restorer
-from nsfwscan.actions.ledger import Reason
 from nsfwscan.actions.limit import Limit
-from nsfwscan.actions.quarantine import Quarantines
+from nsfwscan.actions.quarantine.entries import Reason
+from nsfwscan.actions.quarantine.giveback import Restorer
+from nsfwscan.actions.quarantine.held import Quarantines
+from nsfwscan.actions.quarantine.vault import Vault
 from nsfwscan.actions.rules import Rule
-from nsfwscan.actions.vault import Vault
-from nsfwscan.acts import Act, ActionName
-from nsfwscan.results import Decision, ImageFacts, Origin, Scanned, Scores, Verdict
+from nsfwscan.values.actions import Act, ActionName
+from nsfwscan.values.results import Decision, ImageFacts, Origin, Scanned, Scores, Verdict
 
 REASON = Reason("nsfw", 0.97, "tiny-1")
 NO_LIMIT = Limit(10**9, 1.0)

@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import tiny_model
 
-from nsfwscan import engine, lanes
-from nsfwscan.engine import Engine
-from nsfwscan.errors import DecodeError, NsfwscanError
-from nsfwscan.images.decoded import Decoded
-from nsfwscan.likeness import NONE
-from nsfwscan.policy import Policy
-from nsfwscan.results import FailReason, ImageFacts, Scores
-from nsfwscan.rulings import NO_RULINGS, Rulings
-from nsfwscan.scanner import Scanner, ScanOptions
+from nsfwscan.judge import NO_RULINGS, Rulings
+from nsfwscan.judge.policy import Policy
+from nsfwscan.media.decode.decoded import Decoded
+from nsfwscan.scan import engine
+from nsfwscan.scan import workers as lanes
+from nsfwscan.scan.engine import Engine
+from nsfwscan.scan.scanner import Scanner, ScanOptions
+from nsfwscan.values.errors import DecodeError, NsfwscanError
+from nsfwscan.values.likeness import NONE
+from nsfwscan.values.results import FailReason, ImageFacts, Scores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
@@ -27,11 +28,11 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from nsfwscan.geometry import Geometry
-    from nsfwscan.library.cache import Library
+    from nsfwscan.cache.cache import Library
     from nsfwscan.models.classifier import Classifier
     from nsfwscan.models.manifest import ModelManifest
-    from nsfwscan.results import ScanResult
+    from nsfwscan.values.geometry import Geometry
+    from nsfwscan.values.results import ScanResult
 
 MANIFEST = tiny_model.manifest(b"graph")
 POLICY = Policy(0.5, 0.8)

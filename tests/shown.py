@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageChops, ImageStat
 
-from nsfwscan.errors import DecodeError
-from nsfwscan.geometry import Geometry, Resample, Resize
-from nsfwscan.images.decode import decode
+from nsfwscan.media.decode.decode import decode
+from nsfwscan.values.errors import DecodeError
+from nsfwscan.values.geometry import Geometry, Resample, Resize
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from nsfwscan.results import FailReason
+    from nsfwscan.values.results import FailReason
 
 TOLERANCE = 6
 """Levels of 255, in the mean, that another decoder's rounding or smoothing may make."""

@@ -19,11 +19,11 @@ from quarantine_worker import actor, scanned
 from nsfwscan.actions import limit as limit_module
 from nsfwscan.actions import moves, notify
 from nsfwscan.actions.limit import Limit
-from nsfwscan.actions.quarantine import Quarantines
+from nsfwscan.actions.quarantine.held import Quarantines
 from nsfwscan.actions.rules import Rule, TagKind, for_picture, load_rules, rule_of
-from nsfwscan.acts import Act, ActionName, Outcome
-from nsfwscan.errors import ConfigError, UsageError
-from nsfwscan.results import Decision, Failed, FailReason, ScanResult, Skipped, SkipReason
+from nsfwscan.values.actions import Act, ActionName, Outcome
+from nsfwscan.values.errors import ConfigError, UsageError
+from nsfwscan.values.results import Decision, Failed, FailReason, ScanResult, Skipped, SkipReason
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="paths and modes")
 

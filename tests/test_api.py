@@ -18,9 +18,10 @@ from conftest import Paint
 from PIL import Image
 
 import nsfwscan
-from nsfwscan import api, engine
-from nsfwscan.errors import DecodeError, ModelError, ModelUnusable, NsfwscanError, UsageError
-from nsfwscan.results import Decision, Failed, FailReason, Origin, Scanned
+from nsfwscan import api
+from nsfwscan.scan import engine
+from nsfwscan.values.errors import DecodeError, ModelError, ModelUnusable, NsfwscanError, UsageError
+from nsfwscan.values.results import Decision, Failed, FailReason, Origin, Scanned
 
 
 def red(mode: str = "RGB") -> Image.Image:

@@ -13,9 +13,9 @@ import pytest
 from png_files import GREY, PALETTE, RGB, Layout, Part, chunk, damaged
 from test_png import views
 
-from nsfwscan.geometry import Geometry, Resample, Resize
-from nsfwscan.images.decode import decode
-from nsfwscan.images.decoded import Decoded
+from nsfwscan.media.decode.decode import decode
+from nsfwscan.media.decode.decoded import Decoded
+from nsfwscan.values.geometry import Geometry, Resample, Resize
 
 pytestmark = pytest.mark.usefixtures("over_white_only")
 

@@ -28,8 +28,8 @@ from bmff_shown import (
 )
 from PIL import Image, ImageOps
 
-from nsfwscan.images.decode import decode
-from nsfwscan.images.formats import transfer
+from nsfwscan.media.decode.decode import decode
+from nsfwscan.media.decode.formats import transfer
 
 if TYPE_CHECKING:
     pass

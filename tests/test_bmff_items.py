@@ -12,7 +12,7 @@ import shown
 from bmff_items import ALPHA, DEPTH, Item, coded, file_of, gain_map, grid, size
 from PIL import Image
 
-from nsfwscan.results import FailReason
+from nsfwscan.values.results import FailReason
 
 SIZE = WIDTH, HEIGHT = 128, 96
 FORMATS = ("AVIF", "HEIF")

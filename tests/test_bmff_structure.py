@@ -25,11 +25,11 @@ from bmff_shown import (
     views,
 )
 
-from nsfwscan.errors import DecodeError
-from nsfwscan.images.decode import decode
-from nsfwscan.images.formats import heif, heif_grid
-from nsfwscan.images.formats.bmff import Bmff
-from nsfwscan.results import FailReason
+from nsfwscan.media.decode.decode import decode
+from nsfwscan.media.decode.formats import heif, heif_grid
+from nsfwscan.media.decode.formats.bmff import Bmff
+from nsfwscan.values.errors import DecodeError
+from nsfwscan.values.results import FailReason
 
 if TYPE_CHECKING:
     from collections.abc import Callable

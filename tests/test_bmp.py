@@ -11,7 +11,7 @@ import pytest
 import shown
 from PIL import Image
 
-from nsfwscan.results import FailReason
+from nsfwscan.values.results import FailReason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

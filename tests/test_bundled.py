@@ -16,13 +16,13 @@ from conftest import Paint
 from shell import Call
 from tiny_model import RED
 
-from nsfwscan import bundled, locations
-from nsfwscan.errors import BundleDamaged, ModelError, NsfwscanError
-from nsfwscan.images import decode_pool
-from nsfwscan.images.decode_pool import DecodePool
+from nsfwscan.media.decode import pool as decode_pool
+from nsfwscan.media.decode.pool import DecodePool
 from nsfwscan.models import index
 from nsfwscan.models.store import ModelStore
 from nsfwscan.service import spec
+from nsfwscan.system import bundled, locations
+from nsfwscan.values.errors import BundleDamaged, ModelError, NsfwscanError
 
 ROOT = Path(__file__).parents[1]
 LIBRARY = "_internal/numpy/core.so"

@@ -24,7 +24,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from nsfwscan.errors import ModelTampered, ModelUnusable
 from nsfwscan.models import classifier as module
 from nsfwscan.models.classifier import (
     OrtClassifier,
@@ -43,6 +42,7 @@ from nsfwscan.models.manifest import (
 )
 from nsfwscan.models.package import InstalledModel
 from nsfwscan.models.provider import Provider
+from nsfwscan.values.errors import ModelTampered, ModelUnusable
 
 EDGE = 4
 _RED, _BLUE = (255, 0, 0), (0, 0, 255)

@@ -12,12 +12,11 @@ import sqlite3
 import time
 from pathlib import Path
 
+import nsfwscan.scan.workers
 import pytest
 from conftest import Paint
 from shell import Call, start
 from tiny_model import GREEN, RED
-
-import nsfwscan.lanes
 
 
 @pytest.fixture
@@ -153,13 +152,13 @@ def test_what_is_remembered_does_not_depend_on_the_current_folder(
     call: Call, tmp_path: Path, paint: Paint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As `.`, as a name, as an absolute path, through a link's `..`: one folder is known once."""
-    monkeypatch.setattr(nsfwscan.lanes, "is_racy", lambda *_: False)
+    monkeypatch.setattr(nsfwscan.scan.workers, "is_racy", lambda *_: False)
     for name in ("a", "b"):
         paint(tmp_path / name / "1.png", GREEN)
     read: list[str] = []
-    read_picture = nsfwscan.lanes.read_picture
+    read_picture = nsfwscan.scan.workers.read_picture
     monkeypatch.setattr(
-        nsfwscan.lanes,
+        nsfwscan.scan.workers,
         "read_picture",
         lambda path, **options: read.append(path) or read_picture(path, **options),
     )

@@ -20,7 +20,7 @@ from typer.main import get_command
 from nsfwscan.cli import config
 from nsfwscan.cli.app import app
 from nsfwscan.cli.commands import process
-from nsfwscan.errors import ConfigError
+from nsfwscan.values.errors import ConfigError
 
 pytestmark = pytest.mark.usefixtures("tiny")
 

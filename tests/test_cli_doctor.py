@@ -11,7 +11,7 @@ import pytest
 from shell import Call
 
 from nsfwscan.cli import doctor
-from nsfwscan.errors import LibraryUnavailable
+from nsfwscan.values.errors import LibraryUnavailable
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_the_advice_about_sqlite(
     version: tuple[int, int, int],
     warned: bool,
 ) -> None:
-    monkeypatch.setattr("nsfwscan.library.database.SQLITE_VERSION", version)
+    monkeypatch.setattr("nsfwscan.cache.database.SQLITE_VERSION", version)
     done = call("doctor")
     assert done.code == 0
     assert ("write-ahead log (WAL)" in done.out) == warned
@@ -100,7 +100,7 @@ def test_a_check_that_fails_is_a_finding(call: Call, monkeypatch: pytest.MonkeyP
     def fail() -> int:
         raise LibraryUnavailable("something odd\nhappened")
 
-    monkeypatch.setattr("nsfwscan.cores.available", fail)
+    monkeypatch.setattr("nsfwscan.system.cores.available", fail)
     done = call("doctor")
     assert done.code == 2
     assert rows(done.out)["trouble"] == "LibraryUnavailable: something odd\\nhappened"

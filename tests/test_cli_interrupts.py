@@ -26,7 +26,7 @@ pytestmark = [
 
 SLOW = """
 import os, time
-import nsfwscan.lanes as lanes
+import nsfwscan.scan.workers as lanes
 read = lanes.read_picture
 def slow(path, **options):
     open(os.environ["MARK"], "w").close()
@@ -36,7 +36,7 @@ lanes.read_picture = slow
 """
 BUSY = """
 import os, sys
-import nsfwscan.images.decode_pool as pool, hostile_decoders
+import nsfwscan.media.decode.pool as pool, hostile_decoders
 pool.worker_command = lambda *_: hostile_decoders.command()
 """
 MANY = 300
@@ -150,7 +150,7 @@ def test_once_finishes_what_is_in_hand_and_keeps_it(
 def test_once_while_the_decoders_start(pictures: Path, mark: Path) -> None:
     """The signal finds them before they can ignore it, and new ones take their places."""
     late = """
-import nsfwscan.images.decode_pool as pool
+import nsfwscan.media.decode.pool as pool
 command = pool.worker_command
 def start_late(*limits):
     *program, code, path, cpu_seconds, pictures = command(*limits)

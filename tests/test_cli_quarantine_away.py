@@ -14,9 +14,9 @@ import pytest
 from quarantine_worker import move_in
 from shell import Call, without_privileges
 
-from nsfwscan import locations
-from nsfwscan.images.discover import QUARANTINE_NAME
-from nsfwscan.journal import Journal
+from nsfwscan.media.discover import QUARANTINE_NAME
+from nsfwscan.system import locations
+from nsfwscan.system.journal import Journal
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="owners, modes, links")
 

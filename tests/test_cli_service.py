@@ -14,11 +14,11 @@ import pytest
 from shell import Call, start
 from test_watch_status import STATUS
 
-from nsfwscan import locations
 from nsfwscan.service import managers
 from nsfwscan.service.launchd_agent import LABEL
 from nsfwscan.service.managers import Launchd, Scheduler
 from nsfwscan.service.spec import ServiceSpec
+from nsfwscan.system import locations
 from nsfwscan.watch.instance import InstanceLock
 from nsfwscan.watch.status import StatusFile
 

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from nsfwscan import cores
+from nsfwscan.system import cores
 
 
 @pytest.mark.parametrize(

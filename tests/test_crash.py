@@ -13,42 +13,42 @@ from conftest import Paint
 from shell import PROGRAM, Call, start
 from tiny_model import RED
 
-from nsfwscan import locations
 from nsfwscan.cli import crash
 from nsfwscan.cli.codes import COULD_NOT, INTERNAL, NO_MODEL
 from nsfwscan.cli.main import main
-from nsfwscan.errors import ModelUnusable
+from nsfwscan.system import locations
+from nsfwscan.values.errors import ModelUnusable
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
 _ROOT = Path(__file__).parents[1]
 
 LAYERS = {
-    "discover": ("nsfwscan.images.discover._Walk.root", ["scan"]),
-    "read": ("nsfwscan.lanes.read_picture", ["scan"]),
-    "lanes": ("nsfwscan.lanes.Lanes.submit", ["scan"]),
-    "memory": ("nsfwscan.memory.Memory.claim", ["scan"]),
-    "decode pool start": ("nsfwscan.images.decode_pool.DecodePool.start", ["scan"]),
-    "decode pool": ("nsfwscan.images.decode_pool.DecodePool.decode", ["scan"]),
-    "decode worker": ("nsfwscan.images.decode_process.Slot.start", ["scan"]),
+    "discover": ("nsfwscan.media.discover._Walk.root", ["scan"]),
+    "read": ("nsfwscan.scan.workers.read_picture", ["scan"]),
+    "lanes": ("nsfwscan.scan.workers.Lanes.submit", ["scan"]),
+    "memory": ("nsfwscan.scan.scan_cache.Memory.claim", ["scan"]),
+    "decode pool start": ("nsfwscan.media.decode.pool.DecodePool.start", ["scan"]),
+    "decode pool": ("nsfwscan.media.decode.pool.DecodePool.decode", ["scan"]),
+    "decode worker": ("nsfwscan.media.decode.process.Slot.start", ["scan"]),
     "model": ("nsfwscan.models.classifier.OrtClassifier.__init__", ["scan"]),
     "classifier": ("nsfwscan.models.classifier.OrtClassifier.classify", ["scan"]),
-    "policy": ("nsfwscan.policy.Policy.judge", ["scan"]),
-    "library open": ("nsfwscan.library.cache.Library.open", ["scan"]),
-    "library read": ("nsfwscan.library.cache.Library.folder", ["scan"]),
-    "library write": ("nsfwscan.library.cache.Library.write", ["scan"]),
-    "rulings": ("nsfwscan.rulings.book.RulingBook.current", ["scan"]),
+    "policy": ("nsfwscan.judge.policy.Policy.judge", ["scan"]),
+    "library open": ("nsfwscan.cache.cache.Library.open", ["scan"]),
+    "library read": ("nsfwscan.cache.cache.Library.folder", ["scan"]),
+    "library write": ("nsfwscan.cache.cache.Library.write", ["scan"]),
+    "rulings": ("nsfwscan.judge.book.RulingBook.current", ["scan"]),
     "report": ("nsfwscan.report.table.TableReporter.add", ["scan"]),
     "report end": ("nsfwscan.report.table.TableReporter.end", ["scan"]),
     "summary": ("nsfwscan.report.summary.Summary.lines", ["scan"]),
     "record": ("nsfwscan.report.record.Recorder.record", ["scan", "-f", "jsonl"]),
     "actions": ("nsfwscan.actions.act.Actor.carry_out", ["scan", "--action", "tag", "--yes"]),
     "configuration": ("nsfwscan.cli.config.read", ["scan"]),
-    "locations": ("nsfwscan.locations.library_file", ["scan"]),
+    "locations": ("nsfwscan.system.locations.library_file", ["scan"]),
     "watcher": ("nsfwscan.watch.watcher.Watcher.run", ["watch", "--once"]),
-    "watch folder": ("nsfwscan.images.discover._Walk._tree", ["watch", "--once"]),
-    "watch scan": ("nsfwscan.scanner.Scanner.scan_listings", ["watch", "--once"]),
-    "allow": ("nsfwscan.rulings.book.RulingBook.load", ["allow", "--yes"]),
+    "watch folder": ("nsfwscan.media.discover._Walk._tree", ["watch", "--once"]),
+    "watch scan": ("nsfwscan.scan.scanner.Scanner.scan_listings", ["watch", "--once"]),
+    "allow": ("nsfwscan.judge.book.RulingBook.load", ["allow", "--yes"]),
 }
 ERRORS = [
     RuntimeError("odd"),
@@ -111,7 +111,7 @@ def test_any_kind_of_error_does(
 def test_the_traceback_is_kept_in_a_file_that_only_its_owner_may_read(
     call: Call, picture: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fail(monkeypatch, "nsfwscan.policy.Policy.judge", RuntimeError("\x1b[31modd"))
+    fail(monkeypatch, "nsfwscan.judge.policy.Policy.judge", RuntimeError("\x1b[31modd"))
     done = call("scan", picture)
     path = Path(locations.crash_file())
     assert done.err.splitlines() == [
@@ -129,7 +129,7 @@ def test_the_traceback_is_printed_where_no_file_can_be_written(
     call: Call, picture: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (home / "state").write_text("a file where a folder should be")
-    fail(monkeypatch, "nsfwscan.policy.Policy.judge", RuntimeError("odd"))
+    fail(monkeypatch, "nsfwscan.judge.policy.Policy.judge", RuntimeError("odd"))
     done = call("scan", picture)
     assert done.code == INTERNAL
     assert f"report it at {crash.ISSUES} with these lines:" in done.err
@@ -139,9 +139,9 @@ def test_the_traceback_is_printed_where_no_file_can_be_written(
 def test_a_system_that_refuses_memory_is_said_to_do_so(
     call: Call, picture: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fail(monkeypatch, "nsfwscan.lanes.read_picture", OSError(24, "Too many open files"))
+    fail(monkeypatch, "nsfwscan.scan.workers.read_picture", OSError(24, "Too many open files"))
     assert "free memory or raise the limits" in call("scan", picture).err
-    fail(monkeypatch, "nsfwscan.lanes.read_picture", MemoryError())
+    fail(monkeypatch, "nsfwscan.scan.workers.read_picture", MemoryError())
     assert "the system refuses memory" in call("scan", picture).err
 
 
@@ -169,7 +169,7 @@ def test_an_error_while_importing_does_not_exit_with_1(
 
 def test_an_error_in_a_thread_ends_the_command(picture: Path) -> None:
     before = (
-        "import threading, nsfwscan.images.decode_pool as pool\n"
+        "import threading, nsfwscan.media.decode.pool as pool\n"
         "def watch(self): raise RuntimeError('odd')\n"
         "pool.DecodePool._watch = watch"
     )

@@ -13,14 +13,14 @@ import pytest
 import shown
 from PIL import Image, ImageChops, ImageCms, ImageOps, ImageStat
 
-from nsfwscan.errors import DecodeError
-from nsfwscan.geometry import Geometry, Resample, Resize
-from nsfwscan.images import decode as module
-from nsfwscan.images.decode import decode
-from nsfwscan.images.decoded import MAX_SAMPLED_FRAMES
-from nsfwscan.images.profiles import MAX_ICC_BYTES
-from nsfwscan.images.sniff import READABLE
-from nsfwscan.results import FailReason, ImageFacts
+from nsfwscan.media.decode import decode as module
+from nsfwscan.media.decode.decode import decode
+from nsfwscan.media.decode.decoded import MAX_SAMPLED_FRAMES
+from nsfwscan.media.decode.profiles import MAX_ICC_BYTES
+from nsfwscan.media.sniff import READABLE
+from nsfwscan.values.errors import DecodeError
+from nsfwscan.values.geometry import Geometry, Resample, Resize
+from nsfwscan.values.results import FailReason, ImageFacts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -495,7 +495,7 @@ def test_d9_no_error_of_pillow_leaks(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("nsfwscan.images.formats.png.load", fail)
+    monkeypatch.setattr("nsfwscan.media.decode.formats.png.load", fail)
     assert reason(pictures.seeds()["PNG RGB"]) is expected
 
 
@@ -557,7 +557,7 @@ def test_d7_only_the_codecs_of_the_pictures_are_loaded(
 ) -> None:
     code = """
 import sys
-from nsfwscan.images import decode
+from nsfwscan.media.decode import decode
 from nsfwscan.models.manifest import *
 decode.prepare_process()
 geometry = Geometry(Resize.STRETCH, 64, 64, Resample.BILINEAR, 64, 64)

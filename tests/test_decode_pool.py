@@ -17,12 +17,13 @@ import psutil
 import pytest
 
 import nsfwscan
-from nsfwscan.errors import DecodeError, NsfwscanError
-from nsfwscan.geometry import Geometry, Resample, Resize
-from nsfwscan.images import decode_pool, wire
-from nsfwscan.images.decode import decode
-from nsfwscan.images.decode_pool import DecodePool
-from nsfwscan.results import FailReason
+from nsfwscan.media.decode import pool as decode_pool
+from nsfwscan.media.decode import wire
+from nsfwscan.media.decode.decode import decode
+from nsfwscan.media.decode.pool import DecodePool
+from nsfwscan.values.errors import DecodeError, NsfwscanError
+from nsfwscan.values.geometry import Geometry, Resample, Resize
+from nsfwscan.values.results import FailReason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -119,7 +120,7 @@ def test_start_does_not_wait() -> None:
 
 
 def test_the_parent_loads_no_pictures_library() -> None:
-    code = "import sys, nsfwscan.images.decode_pool; print({'PIL', 'numpy'} & set(sys.modules)); "
+    code = "import sys, nsfwscan.media.decode.pool; print({'PIL', 'numpy'} & set(sys.modules)); "
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
 
@@ -135,7 +136,7 @@ def test_it_works_in_a_script_without_a_main_guard_and_with_a_path_set_by_hand(
     script = tmp_path / "script.py"
     script.write_text(
         f"import sys; sys.path.pop(0); sys.path.insert(0, {root!r})\n"
-        "from nsfwscan.images.decode_pool import DecodePool\n"
+        "from nsfwscan.media.decode.pool import DecodePool\n"
         "from nsfwscan.models.manifest import *\n"
         "geometry = Geometry(Resize.STRETCH, 8, 8, Resample.BILINEAR, 8, 8)\n"
         "with DecodePool(1) as pool:\n"
@@ -260,7 +261,7 @@ def test_a_picture_whose_decoder_was_stopped_is_decoded_by_another() -> None:
 @POSIX
 def test_time_in_which_everything_was_stopped_counts_against_no_picture() -> None:
     code = (
-        "import sys, hostile_decoders as h, nsfwscan.images.decode_pool as d\n"
+        "import sys, hostile_decoders as h, nsfwscan.media.decode.pool as d\n"
         "from test_decode_pool import GEOMETRY, pid, pool\n"
         "with pool(wall=2.0) as p:\n"
         "    print(pid(p), flush=True)\n"
@@ -468,7 +469,7 @@ def test_d3_eating_memory_is_stopped_at_a_gigabyte() -> None:
 def test_out_of_memory_is_the_pictures_doing_only_where_the_machine_has_plenty(
     short: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nsfwscan.images.decode_pool.memory_may_be_short", lambda: short)
+    monkeypatch.setattr("nsfwscan.media.decode.pool.memory_may_be_short", lambda: short)
     with pool() as decoding:
         error = refusal(decoding, b"eat")
         assert (error.reason, error.passing) == (FailReason.DECODER_MEMORY, short)
@@ -632,7 +633,7 @@ def test_close_without_start() -> None:
 @POSIX
 def test_workers_end_with_a_parent_that_was_killed() -> None:
     code = (
-        "import sys, time, hostile_decoders as h, nsfwscan.images.decode_pool as d\n"
+        "import sys, time, hostile_decoders as h, nsfwscan.media.decode.pool as d\n"
         "from test_decode_pool import GEOMETRY, pid, pool\n"
         "p = pool(); p.start(); print(pid(p), flush=True); time.sleep(60)"
     )

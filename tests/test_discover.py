@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nsfwscan.errors import UsageError
-from nsfwscan.images import discover as module
-from nsfwscan.images.discover import (
+from nsfwscan.media import discover as module
+from nsfwscan.media.discover import (
     PICTURE_ENDINGS,
     QUARANTINE_NAME,
     UNREAD_ENDINGS,
@@ -29,7 +28,8 @@ from nsfwscan.images.discover import (
     join,
     printable,
 )
-from nsfwscan.results import Failed, FailReason, Skipped, SkipReason, pack_key
+from nsfwscan.values.errors import UsageError
+from nsfwscan.values.results import Failed, FailReason, Skipped, SkipReason, pack_key
 
 _FOLLOW = WalkOptions(symlinks=Symlinks.FOLLOW)
 _posix_only = pytest.mark.skipif(os.name != "posix", reason="Windows has no such files")

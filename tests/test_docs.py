@@ -17,7 +17,7 @@ from nsfwscan.cli.app import app
 from nsfwscan.cli.main import main
 from nsfwscan.models import catalogue
 from nsfwscan.report.formats import Format
-from nsfwscan.results import FailReason
+from nsfwscan.values.results import FailReason
 
 _ROOT = Path(__file__).parents[1]
 _README = (_ROOT / "README.md").read_text(encoding="utf-8")

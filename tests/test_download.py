@@ -17,15 +17,10 @@ import pytest
 from loopback_hub import QUICK, LoopbackHub
 from tiny_packages import FILE, REPO, REVISION, content
 
-from nsfwscan.errors import (
-    ConfigError,
-    DownloadError,
-    HubUnreachable,
-    ModelTampered,
-)
 from nsfwscan.models import download
 from nsfwscan.models.catalogue import HubFile, HubSource
 from nsfwscan.models.download import Hub, Patience
+from nsfwscan.values.errors import ConfigError, DownloadError, HubUnreachable, ModelTampered
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

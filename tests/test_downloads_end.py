@@ -20,10 +20,10 @@ from test_download import fetch
 from test_store import make_wheel, stand_in_for_pip
 from tiny_packages import FILE, REPO, REVISION, content
 
-from nsfwscan.errors import DownloadError, HubUnreachable, ModelError
 from nsfwscan.models import download, store, wheel
 from nsfwscan.models.download import Patience
 from nsfwscan.models.store import ModelStore
+from nsfwscan.values.errors import DownloadError, HubUnreachable, ModelError
 
 DATA = content(2_000_000)
 

@@ -14,9 +14,9 @@ import pytest
 from corpora import CORPORA
 
 from benchmarks import accuracy
-from nsfwscan.errors import DecodeError
 from nsfwscan.models import catalogue
 from nsfwscan.models.store import ModelStore
+from nsfwscan.values.errors import DecodeError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -20,9 +20,9 @@ from failing_calls import ERRNOS, Failing
 from shell import Call, start
 from sizes import AT_FULL_SIZE, trials
 
-from nsfwscan.actions import quarantine as quarantines
-from nsfwscan.results import Ruling
-from nsfwscan.rulings import RulingBook
+from nsfwscan.actions.quarantine import held as quarantines
+from nsfwscan.judge import RulingBook
+from nsfwscan.values.results import Ruling
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="flock")
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nsfwscan.geometry import Geometry, Resample, Resize
-from nsfwscan.images.decode import decode
-from nsfwscan.images.decoded import MAX_SAMPLED_FRAMES, spread
+from nsfwscan.media.decode.decode import decode
+from nsfwscan.media.decode.decoded import MAX_SAMPLED_FRAMES, spread
+from nsfwscan.values.geometry import Geometry, Resample, Resize
 
 FRAMES, HIDDEN = 200, 131
 SMALL = Geometry(Resize.STRETCH, 8, 8, Resample.BILINEAR, 8, 8)

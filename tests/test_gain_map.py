@@ -8,7 +8,7 @@ import pictures
 import pytest
 import shown
 
-from nsfwscan.results import FailReason
+from nsfwscan.values.results import FailReason
 
 PHOTO = pictures.encode(pictures.photo(64, 48), "JPEG")
 

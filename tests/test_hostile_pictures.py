@@ -20,13 +20,13 @@ import sizes
 from corpora import CORPORA
 from PIL import Image
 
-from nsfwscan.errors import DecodeError
-from nsfwscan.geometry import Geometry, Resample, Resize
-from nsfwscan.images.decode import decode
-from nsfwscan.images.decode_pool import DecodePool
-from nsfwscan.images.decoded import MAX_VIEWS, Decoded
-from nsfwscan.images.sniff import READABLE
-from nsfwscan.results import FailReason
+from nsfwscan.media.decode.decode import decode
+from nsfwscan.media.decode.decoded import MAX_VIEWS, Decoded
+from nsfwscan.media.decode.pool import DecodePool
+from nsfwscan.media.sniff import READABLE
+from nsfwscan.values.errors import DecodeError
+from nsfwscan.values.geometry import Geometry, Resample, Resize
+from nsfwscan.values.results import FailReason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

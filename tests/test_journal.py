@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from sizes import trials
 
-from nsfwscan import journal as journal_module
-from nsfwscan.errors import JournalError
-from nsfwscan.journal import Journal, JournalContents
+from nsfwscan.system import journal as journal_module
+from nsfwscan.system.journal import Journal, JournalContents
+from nsfwscan.values.errors import JournalError
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_several_processes_append_at_once(journal: Journal) -> None:
 
 def test_kill_9_loses_nothing_that_was_acknowledged(journal: Journal) -> None:
     script = (
-        "import sys\nfrom nsfwscan.journal import Journal\nn = int(sys.argv[2])\n"
+        "import sys\nfrom nsfwscan.system.journal import Journal\nn = int(sys.argv[2])\n"
         "while True:\n    Journal(sys.argv[1]).append({'n': n, 'text': 'x' * 3000})\n"
         "    print(n, flush=True)\n    n += 1\n"
     )

@@ -15,9 +15,9 @@ import pyvips
 import shown
 from PIL import Image
 
-from nsfwscan.geometry import Geometry, Resample, Resize
-from nsfwscan.images.decode import decode
-from nsfwscan.results import FailReason
+from nsfwscan.media.decode.decode import decode
+from nsfwscan.values.geometry import Geometry, Resample, Resize
+from nsfwscan.values.results import FailReason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,14 +11,14 @@ import pytest
 import scan_fakes
 from scan_fakes import MANIFEST, FakeClassifier, FakePool
 
-from nsfwscan import lanes as module
-from nsfwscan.engine import Engine, worst
-from nsfwscan.errors import ModelUnusable, NsfwscanError
-from nsfwscan.images.discover import WalkOptions
-from nsfwscan.lanes import Done, Lanes, is_racy
-from nsfwscan.library import Scored, Scorer, Unscorable
-from nsfwscan.memory import Memory
-from nsfwscan.results import Failed, FailReason, FileKey, Origin, Scores, Skipped, SkipReason
+from nsfwscan.cache import Scored, Scorer, Unscorable
+from nsfwscan.media.discover import WalkOptions
+from nsfwscan.scan import workers as module
+from nsfwscan.scan.engine import Engine, worst
+from nsfwscan.scan.scan_cache import Memory
+from nsfwscan.scan.workers import Done, Lanes, is_racy
+from nsfwscan.values.errors import ModelUnusable, NsfwscanError
+from nsfwscan.values.results import Failed, FailReason, FileKey, Origin, Scores, Skipped, SkipReason
 
 
 @pytest.fixture

@@ -11,12 +11,19 @@ from pathlib import Path
 import pytest
 from quarantine_worker import actor, move_in, restore_all, scanned, vault_in
 
-from nsfwscan.actions.giveback import Restorer, delete
-from nsfwscan.actions.last_word import LastWords, Said, Word, time_after, why_it_stays, word_of
-from nsfwscan.acts import Act
-from nsfwscan.results import Decision, NearMatch, Ruling
-from nsfwscan.rulings import Ruled, RulingBook, Rulings
-from nsfwscan.rulings.decide import decide
+from nsfwscan.actions.quarantine.giveback import Restorer, delete
+from nsfwscan.actions.quarantine.last_word import (
+    LastWords,
+    Said,
+    Word,
+    time_after,
+    why_it_stays,
+    word_of,
+)
+from nsfwscan.judge import Ruled, RulingBook, Rulings
+from nsfwscan.judge.decide import decide
+from nsfwscan.values.actions import Act
+from nsfwscan.values.results import Decision, NearMatch, Ruling
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="paths and modes")
 

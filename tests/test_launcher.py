@@ -16,7 +16,7 @@ from bundle.damage import DAMAGES
 from bundle.errors import BuildError
 from shell import needs
 
-from nsfwscan import bundled
+from nsfwscan.system import bundled
 
 LIBRARY = "_internal/libpython3.so"
 MAIN = f'#!/bin/sh\necho "$$ ${bundled.CHECKED}" "$@"\nexit 7\n'

@@ -30,19 +30,10 @@ from library_facts import (
 )
 from sizes import trials
 
-from nsfwscan.errors import LibraryUnavailable
-from nsfwscan.library import (
-    FileRow,
-    Library,
-    OutcomeRow,
-    Scored,
-    Scorer,
-    Unscorable,
-    database,
-    rows,
-)
-from nsfwscan.likeness import UNKNOWN
-from nsfwscan.results import KEY_BYTES, FailReason, FileKey, ImageFacts, Scores
+from nsfwscan.cache import FileRow, Library, OutcomeRow, Scored, Scorer, Unscorable, database, rows
+from nsfwscan.values.errors import LibraryUnavailable
+from nsfwscan.values.likeness import UNKNOWN
+from nsfwscan.values.results import KEY_BYTES, FailReason, FileKey, ImageFacts, Scores
 
 OTHER = Scorer("77" * 32, 3)
 
@@ -533,7 +524,7 @@ def test_a_flat_folder_of_many_files_is_written_in_linear_time(tmp_path: Path) -
 
 def test_importing_the_library_loads_no_picture_or_model_code() -> None:
     code = (
-        "import sys, nsfwscan.library;"
+        "import sys, nsfwscan.cache;"
         "print(sorted({'numpy', 'PIL', 'onnxruntime', 'typer', 'rich'} & set(sys.modules)))"
     )
     done = subprocess.run(

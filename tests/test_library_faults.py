@@ -31,8 +31,8 @@ from library_facts import (
 from shell import needs, own_mounts
 from sizes import trials as at_size
 
-from nsfwscan.errors import LibraryTooNew, LibraryUnavailable
-from nsfwscan.library import Library, database
+from nsfwscan.cache import Library, database
+from nsfwscan.values.errors import LibraryTooNew, LibraryUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -337,7 +337,7 @@ def test_c6_a_read_only_file_system_is_read_but_not_written(tmp_path: Path, mode
 READ_AND_TRY_TO_WRITE = """
 import sys
 from library_facts import *
-from nsfwscan.errors import LibraryUnavailable
+from nsfwscan.values.errors import LibraryUnavailable
 with Library.open(sys.argv[1], warn=print) as library:
     assert library.read_only
     print("knows", len(known_numbers(library, BATCH) & known_contents(library, BATCH)))

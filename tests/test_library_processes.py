@@ -12,7 +12,7 @@ import pytest
 from library_facts import BATCH, known_contents, known_numbers
 from sizes import trials as at_size
 
-from nsfwscan.library import Library
+from nsfwscan.cache import Library
 
 if TYPE_CHECKING:
     import subprocess

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from nsfwscan import likeness
-from nsfwscan.geometry import Geometry, Resample, Resize
-from nsfwscan.images.decode import decode
-from nsfwscan.images.decode_pool import DecodePool
+from nsfwscan.media.decode.decode import decode
+from nsfwscan.media.decode.pool import DecodePool
+from nsfwscan.values import likeness
+from nsfwscan.values.geometry import Geometry, Resample, Resize
 
 GEOMETRY = Geometry(Resize.STRETCH, 224, 224, Resample.BILINEAR, 224, 224)
 OTHER_GEOMETRY = Geometry(Resize.SHORTEST_EDGE, 256, 256, Resample.BICUBIC, 224, 224)

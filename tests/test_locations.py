@@ -12,7 +12,7 @@ import pytest
 import tiny_model
 from conftest import Paint
 
-from nsfwscan import locations
+from nsfwscan.system import locations
 
 _ALL: list[Callable[[], str]] = [
     locations.config_file,

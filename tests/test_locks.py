@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from nsfwscan import locks
-from nsfwscan.journal import Journal
-from nsfwscan.library.use_lock import UseLock
-from nsfwscan.locks import Lock, is_held, is_in_use, open_lock
+from nsfwscan.cache.use_lock import UseLock
+from nsfwscan.system import locks
+from nsfwscan.system.journal import Journal
+from nsfwscan.system.locks import Lock, is_held, is_in_use, open_lock
 
 NO_LOCKS = """
 import errno, fcntl
@@ -184,7 +184,7 @@ def test_without_locks_a_library_is_used_and_not_set_aside(path: str) -> None:
 
 @pytest.mark.usefixtures("no_locks")
 def test_a_stand_in_whose_owner_was_killed_is_abandoned(path: str) -> None:
-    code = f"{NO_LOCKS}\nimport os, sys\nfrom nsfwscan.locks import open_lock\n"
+    code = f"{NO_LOCKS}\nimport os, sys\nfrom nsfwscan.system.locks import open_lock\n"
     code += "assert open_lock(sys.argv[1]).take()\nos.kill(os.getpid(), 9)"
     subprocess.run([sys.executable, "-c", code, path], capture_output=True, check=False)
     assert os.path.exists(f"{path}.held")
@@ -243,7 +243,7 @@ def test_many_processes_without_locks_never_hold_one_at_a_time(path: str, tmp_pa
         f"{NO_LOCKS}\n"
         """
 import os, sys, time
-from nsfwscan.locks import open_lock
+from nsfwscan.system.locks import open_lock
 for _ in range(20):
     lock = open_lock(sys.argv[1])
     assert lock.wait(60)

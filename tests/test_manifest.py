@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_packages import describe
 
-from nsfwscan.errors import ManifestError
 from nsfwscan.models import catalogue, manifest
 from nsfwscan.models.manifest import MODEL_NAME, Artefact, DType, ModelManifest, Probe
+from nsfwscan.values.errors import ManifestError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

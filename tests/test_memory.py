@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from nsfwscan import memory as module
-from nsfwscan.errors import LibraryUnavailable
-from nsfwscan.library import FileRow, Library, Scored, Scorer, Unscorable
-from nsfwscan.library.folder_view import FolderView
-from nsfwscan.memory import _BATCH_ROWS, Memory
-from nsfwscan.results import FailReason, FileKey, ImageFacts, Origin, Scores
+from nsfwscan.cache import FileRow, Library, Scored, Scorer, Unscorable
+from nsfwscan.cache.folder_view import FolderView
+from nsfwscan.scan import scan_cache as module
+from nsfwscan.scan.scan_cache import _BATCH_ROWS, Memory
+from nsfwscan.values.errors import LibraryUnavailable
+from nsfwscan.values.results import FailReason, FileKey, ImageFacts, Origin, Scores
 
 SCORER = Scorer("5c" * 32, 3)
 GOOD = Scored(ImageFacts("PNG", 8, 8, 1), Scores((0.75, 0.25), 0.25))

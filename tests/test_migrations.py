@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import pytest
 from library_facts import SCORER, fill, known_contents, known_numbers
 
-from nsfwscan.errors import LibraryTooNew
-from nsfwscan.library import Library, database, migrations
+from nsfwscan.cache import Library, database, migrations
+from nsfwscan.values.errors import LibraryTooNew
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,8 +14,8 @@ from conftest import Paint
 from shell import Call
 from tiny_model import RED
 
-from nsfwscan import locations
-from nsfwscan.errors import ConfigError
+from nsfwscan.system import locations
+from nsfwscan.values.errors import ConfigError
 
 _ROOT = Path(__file__).parents[1]
 FUNCTIONS = [

@@ -26,10 +26,10 @@ from png_files import (
     damaged,
 )
 
-from nsfwscan.errors import DecodeError
-from nsfwscan.geometry import Geometry, Resample, Resize
-from nsfwscan.images.decode import decode
-from nsfwscan.results import FailReason
+from nsfwscan.media.decode.decode import decode
+from nsfwscan.values.errors import DecodeError
+from nsfwscan.values.geometry import Geometry, Resample, Resize
+from nsfwscan.values.results import FailReason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

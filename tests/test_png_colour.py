@@ -13,8 +13,8 @@ from PIL import Image, ImageCms
 from png_files import GREY, HEIGHT, PALETTE, RGB, RGB_ALPHA, WIDTH, Layout, assemble, chunk, damaged
 from test_png import difference, native, shown, views
 
-from nsfwscan.images.decode import decode
-from nsfwscan.images.profiles import MAX_ICC_BYTES
+from nsfwscan.media.decode.decode import decode
+from nsfwscan.media.decode.profiles import MAX_ICC_BYTES
 
 pytestmark = pytest.mark.usefixtures("over_white_only")
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nsfwscan.errors import UsageError
-from nsfwscan.policy import Policy
-from nsfwscan.results import Decision, Scores
+from nsfwscan.judge.policy import Policy
+from nsfwscan.values.errors import UsageError
+from nsfwscan.values.results import Decision, Scores
 
 _score = st.floats(0, 1)
 

@@ -10,8 +10,8 @@ import pytest
 import shown
 from PIL import Image
 
-from nsfwscan.images.profiles import MAX_ICC_BYTES
-from nsfwscan.results import FailReason
+from nsfwscan.media.decode.profiles import MAX_ICC_BYTES
+from nsfwscan.values.results import FailReason
 
 SIZE = (96, 64)
 PHOTO = pictures.photo(*SIZE)

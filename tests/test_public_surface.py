@@ -9,7 +9,7 @@ import sys
 import pytest
 
 import nsfwscan
-from nsfwscan import errors
+from nsfwscan.values import errors
 
 _HEAVY = {"numpy", "PIL", "onnxruntime", "sqlite3", "httpx", "rich", "typer", "pathspec"}
 

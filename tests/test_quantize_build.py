@@ -24,14 +24,14 @@ from sizes import AT_FULL_SIZE
 from test_quantize_tensors import malformed
 
 from benchmarks import vit_fixture
-from nsfwscan import installation
-from nsfwscan.errors import UsageError
 from nsfwscan.models import catalogue
 from nsfwscan.models.catalogue import HubFile, HubSource
 from nsfwscan.models.classifier import OrtClassifier
 from nsfwscan.models.package import open_package
 from nsfwscan.models.provider import Provider
 from nsfwscan.models.store import ModelStore
+from nsfwscan.system import installation
+from nsfwscan.values.errors import UsageError
 from quantize.__main__ import main
 
 

@@ -12,8 +12,8 @@ import small_vits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nsfwscan.errors import ModelTampered, ModelUnusable
 from nsfwscan.models.manifest import OutputKind
+from nsfwscan.values.errors import ModelTampered, ModelUnusable
 from quantize.checkpoint import Checkpoint, describe, open_checkpoint
 from quantize.config import harmless
 

@@ -12,10 +12,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from benchmarks import vit_fixture
-from nsfwscan.errors import ModelTampered, UsageError
 from nsfwscan.models import catalogue
 from nsfwscan.models.classifier import to_scores
 from nsfwscan.models.package import open_package
+from nsfwscan.values.errors import ModelTampered, UsageError
 from quantize.__main__ import main
 from quantize.checkpoint import open_checkpoint
 from quantize.labels import choose, families

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from nsfwscan.errors import ModelTampered, ModelUnusable
+from nsfwscan.values.errors import ModelTampered, ModelUnusable
 from quantize.tensors import open_tensors, open_weights
 
 

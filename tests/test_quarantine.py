@@ -19,14 +19,16 @@ from quarantine_worker import REASON, facts, move_in, restore_all, scanned, vaul
 from shell import without_privileges
 from sizes import trials
 
-from nsfwscan.actions import moves, quarantine, recovery, vault
-from nsfwscan.actions.giveback import delete, verify
-from nsfwscan.actions.quarantine import Quarantines, candidates, own_paths
+from nsfwscan.actions import moves
+from nsfwscan.actions.quarantine import held as quarantine
+from nsfwscan.actions.quarantine import recovery, vault
+from nsfwscan.actions.quarantine.giveback import delete, verify
+from nsfwscan.actions.quarantine.held import Quarantines, candidates, own_paths
+from nsfwscan.actions.quarantine.vault import Wanted
 from nsfwscan.actions.scored_file import ScoredFile, Unwilling, digest
-from nsfwscan.actions.vault import Wanted
-from nsfwscan.errors import ActionError, JournalError
-from nsfwscan.images.discover import QUARANTINE_NAME
-from nsfwscan.journal import write_all
+from nsfwscan.media.discover import QUARANTINE_NAME
+from nsfwscan.system.journal import write_all
+from nsfwscan.values.errors import ActionError, JournalError
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="owners, modes, links")
 

@@ -14,8 +14,8 @@ from calls_world import FORKED, PROGRAMS
 from shell import PROGRAM, Call, needs
 from sizes import AT_FULL_SIZE, trials
 
-from nsfwscan import locations
-from nsfwscan.actions import vault
+from nsfwscan.actions.quarantine import vault
+from nsfwscan.system import locations
 
 HERE = Path(__file__).parent
 SLOW = ["build", "selftest"]

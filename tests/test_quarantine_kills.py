@@ -13,7 +13,7 @@ import quarantine_worker as worker
 from shell import needs
 from sizes import AT_FULL_SIZE, trials
 
-from nsfwscan import locations
+from nsfwscan.system import locations
 
 FILE_CALLS = "%file,%desc"
 """What may change a disk, or see it changed. Between two of these nothing there happens."""

@@ -16,16 +16,17 @@ import pytest
 from quarantine_worker import actor, move_in, restore_all, scanned, vault_in
 from shell import own_mounts
 
-from nsfwscan.actions import giveback, moves
-from nsfwscan.actions import vault as vault_module
-from nsfwscan.actions.giveback import Restorer, delete, verify
-from nsfwscan.actions.ledger import Entry, Ledger, compacted
+from nsfwscan.actions import moves
 from nsfwscan.actions.limit import Limit
-from nsfwscan.actions.quarantine import Quarantines
-from nsfwscan.actions.vault import Vault
-from nsfwscan.errors import ActionError, NsfwscanError
-from nsfwscan.images.discover import QUARANTINE_NAME
-from nsfwscan.journal import Journal
+from nsfwscan.actions.quarantine import giveback
+from nsfwscan.actions.quarantine import vault as vault_module
+from nsfwscan.actions.quarantine.entries import Entry, Ledger, compacted
+from nsfwscan.actions.quarantine.giveback import Restorer, delete, verify
+from nsfwscan.actions.quarantine.held import Quarantines
+from nsfwscan.actions.quarantine.vault import Vault
+from nsfwscan.media.discover import QUARANTINE_NAME
+from nsfwscan.system.journal import Journal
+from nsfwscan.values.errors import ActionError, NsfwscanError
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="owners, modes, links")
 

@@ -13,9 +13,9 @@ import pytest
 from quarantine_worker import move_in, restore_all, vault_in
 from shell import own_mounts
 
-from nsfwscan.actions.volume import Place, Places, Volume, from_record
-from nsfwscan.images.discover import QUARANTINE_NAME
-from nsfwscan.journal import Journal
+from nsfwscan.actions.quarantine.volume import Place, Places, Volume, from_record
+from nsfwscan.media.discover import QUARANTINE_NAME
+from nsfwscan.system.journal import Journal
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="mounts")
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from nsfwscan.errors import DecodeError
-from nsfwscan.images import read as module
-from nsfwscan.images.read import read_head, read_picture
-from nsfwscan.results import FailReason, FileKey
+from nsfwscan.media import read as module
+from nsfwscan.media.read import read_head, read_picture
+from nsfwscan.values.errors import DecodeError
+from nsfwscan.values.results import FailReason, FileKey
 
 _posix_only = pytest.mark.skipif(os.name != "posix", reason="Windows has no such files")
 

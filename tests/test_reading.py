@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from nsfwscan import reading
+from nsfwscan.system import reading
 
 _ROOT = Path(__file__).parents[1]
 

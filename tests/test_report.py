@@ -24,9 +24,8 @@ import tiny_model
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nsfwscan.acts import Act, ActionName, ActTally, Outcome
-from nsfwscan.images.kinds import Kind
-from nsfwscan.policy import Policy, overrule
+from nsfwscan.judge.policy import Policy, overrule
+from nsfwscan.media.kinds import Kind
 from nsfwscan.report.formats import (
     Format,
 )
@@ -34,7 +33,9 @@ from nsfwscan.report.record import Recorder
 from nsfwscan.report.reporters import reporter_for
 from nsfwscan.report.summary import Summary
 from nsfwscan.report.text import count, duration, plain_json, readable, size, utf8
-from nsfwscan.results import (
+from nsfwscan.scan.scanner import ScanTally
+from nsfwscan.values.actions import Act, ActionName, ActTally, Outcome
+from nsfwscan.values.results import (
     Decision,
     Failed,
     FailReason,
@@ -48,7 +49,6 @@ from nsfwscan.results import (
     Skipped,
     SkipReason,
 )
-from nsfwscan.scanner import ScanTally
 
 GOLDEN = Path(__file__).parent / "golden"
 REVIEW_AT, FLAG_AT = 0.5, 0.8

@@ -22,21 +22,15 @@ from hypothesis import strategies as st
 from shell import without_privileges
 from sizes import trials
 
-from nsfwscan import journal, likeness
-from nsfwscan.errors import NsfwscanError, RulingsError
-from nsfwscan.policy import Policy
-from nsfwscan.results import Decision, NearMatch, Ruling, Scores, Verdict
-from nsfwscan.rulings import NO_RULINGS, Likeness, Ruled, RulingBook, Rulings
-from nsfwscan.rulings import book as book_module
-from nsfwscan.rulings.neighbours import Neighbours
-from nsfwscan.rulings.rule import (
-    LATEST_S,
-    Entry,
-    Forgotten,
-    GivenUp,
-    from_record,
-    to_record,
-)
+from nsfwscan.judge import NO_RULINGS, Likeness, Ruled, RulingBook, Rulings
+from nsfwscan.judge import book as book_module
+from nsfwscan.judge.neighbours import Neighbours
+from nsfwscan.judge.policy import Policy
+from nsfwscan.judge.rule import LATEST_S, Entry, Forgotten, GivenUp, from_record, to_record
+from nsfwscan.system import journal
+from nsfwscan.values import likeness
+from nsfwscan.values.errors import NsfwscanError, RulingsError
+from nsfwscan.values.results import Decision, NearMatch, Ruling, Scores, Verdict
 
 POLICY = Policy(0.5, 0.8)
 LIKE = 0xF0F0_F0F0_F0F0_F0F0
@@ -439,7 +433,7 @@ def test_a_file_that_cannot_be_replaced_loses_no_decision(
     def full(*_given: object, **_more: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("nsfwscan.journal.replace_file", full)
+    monkeypatch.setattr("nsfwscan.system.journal.replace_file", full)
     book.forget([sha(1)])
     assert [one.sha256 for one in book.load()] == [sha(2)]
 
@@ -548,7 +542,7 @@ def test_a_file_that_is_forbidden_ends_it(path: str) -> None:
     RulingBook(path).add([ruled(1, Ruling.DENIED)])
     os.chmod(path, 0)
     script = (
-        "import sys; from nsfwscan.rulings import RulingBook\n"
+        "import sys; from nsfwscan.judge import RulingBook\n"
         "try: RulingBook(sys.argv[1]).load()\n"
         "except Exception as error: print(type(error).__name__, error, error.hint)"
     )
@@ -568,7 +562,7 @@ def test_a_folder_that_is_write_protected_is_said_and_what_is_there_is_read(path
     os.chmod(path, 0o400)
     os.chmod(os.path.dirname(path), 0o500)
     script = (
-        "import sys; from nsfwscan.rulings import *; from nsfwscan.results import Ruling\n"
+        "import sys; from nsfwscan.judge import *; from nsfwscan.values.results import Ruling\n"
         "book = RulingBook(sys.argv[1]); print(len(book.load()))\n"
         "try: book.add([Ruled(bytes(32), Ruling.ALLOWED, 1, '')])\n"
         "except Exception as error: print(type(error).__name__, error, error.hint)\n"
@@ -608,8 +602,8 @@ def test_a_full_disk_decides_nothing(
 
 _WRITER = """
 import sys
-from nsfwscan.results import Ruling
-from nsfwscan.rulings import Ruled, RulingBook
+from nsfwscan.values.results import Ruling
+from nsfwscan.judge import Ruled, RulingBook
 book, first = RulingBook(sys.argv[1]), int(sys.argv[2])
 for number in range(first, first + 40):
     book.add([Ruled(bytes([number]) * 32, Ruling.DENIED, number, sys.argv[2])])

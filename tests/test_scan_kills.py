@@ -17,12 +17,12 @@ from typing import NamedTuple
 import pytest
 from sizes import AT_FULL_SIZE, trials
 
-from nsfwscan.images.decoded import DECODER_VERSION
-from nsfwscan.library.cache import Library
-from nsfwscan.library.rows import Outcome, Scored, Scorer
-from nsfwscan.memory import _BATCH_ROWS
+from nsfwscan.cache.cache import Library
+from nsfwscan.cache.rows import Outcome, Scored, Scorer
+from nsfwscan.media.decode.decoded import DECODER_VERSION
 from nsfwscan.models.package import open_package
-from nsfwscan.results import FileKey
+from nsfwscan.scan.scan_cache import _BATCH_ROWS
+from nsfwscan.values.results import FileKey
 
 _PICTURES = 3000
 _A_FOLDER = 250

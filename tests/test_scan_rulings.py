@@ -15,10 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scan_fakes import NSFW, REVIEW, SAFE, FakePool
 
-from nsfwscan import likeness
-from nsfwscan.library import Library
-from nsfwscan.policy import Policy
-from nsfwscan.results import (
+from nsfwscan.cache import Library
+from nsfwscan.judge import Likeness, Ruled, Rulings
+from nsfwscan.judge.policy import Policy
+from nsfwscan.scan.scanner import Scanner, ScanOptions
+from nsfwscan.values import likeness
+from nsfwscan.values.results import (
     Decision,
     Failed,
     FailReason,
@@ -28,8 +30,6 @@ from nsfwscan.results import (
     Scanned,
     ScanResult,
 )
-from nsfwscan.rulings import Likeness, Ruled, Rulings
-from nsfwscan.scanner import Scanner, ScanOptions
 
 LIKE = 0xF0F0_F0F0_F0F0_F0F0
 COUNT_SAFE = ScanOptions(jobs=2, count_known_safe=True)
@@ -274,7 +274,7 @@ def test_a_picture_that_will_not_decode_again_keeps_its_score_and_is_tried_once(
     tries = []
 
     def refuse(data: bytes, geometry: object) -> Any:
-        from nsfwscan.errors import DecodeError
+        from nsfwscan.values.errors import DecodeError
 
         tries.append(data)
         raise DecodeError(FailReason.DECODER_TIMEOUT)
@@ -305,7 +305,7 @@ def test_copies_and_scans_without_a_library_compare_likenesses_too(
 def test_a_library_that_cannot_be_written_compares_likenesses_all_the_same(
     tree: Path, pool: FakePool, library: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from nsfwscan.errors import LibraryUnavailable
+    from nsfwscan.values.errors import LibraryUnavailable
 
     def refuse(*_: object) -> None:
         raise LibraryUnavailable("full", hint="")

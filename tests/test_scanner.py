@@ -21,13 +21,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scan_fakes import MANIFEST, NSFW, POLICY, REVIEW, SAFE, FakeClassifier, FakePool
 
-from nsfwscan import engine, lanes, scanner
-from nsfwscan.errors import ModelError, ModelUnusable, NsfwscanError
-from nsfwscan.images.decode_pool import DecodePool
-from nsfwscan.images.discover import WalkOptions
-from nsfwscan.library import Library, Scored, Scorer
-from nsfwscan.policy import Policy
-from nsfwscan.results import (
+from nsfwscan.cache import Library, Scored, Scorer
+from nsfwscan.judge.policy import Policy
+from nsfwscan.media.decode.pool import DecodePool
+from nsfwscan.media.discover import WalkOptions
+from nsfwscan.scan import engine, scanner
+from nsfwscan.scan import workers as lanes
+from nsfwscan.scan.scanner import ScanOptions, ScanTally
+from nsfwscan.values.errors import ModelError, ModelUnusable, NsfwscanError
+from nsfwscan.values.results import (
     Decision,
     Failed,
     FailReason,
@@ -37,7 +39,6 @@ from nsfwscan.results import (
     Skipped,
     SkipReason,
 )
-from nsfwscan.scanner import ScanOptions, ScanTally
 
 SCORER = Scorer(MANIFEST.fingerprint, 1)
 
@@ -410,7 +411,7 @@ def test_the_last_pictures_are_saved_while_they_come(
     tmp_path: Path, pool: FakePool, library: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """C1: when all are submitted, no wait may be long enough to save by the way."""
-    monkeypatch.setattr("nsfwscan.memory._BATCH_ROWS", 10)
+    monkeypatch.setattr("nsfwscan.scan.scan_cache._BATCH_ROWS", 10)
     for at in range(100):
         scan_fakes.write(tmp_path / "tree" / f"{at:02d}.jpg", b"%02d" % at)
     emitted = 0
@@ -550,7 +551,7 @@ def test_D3_each_culprit_is_recorded_and_its_neighbours_are_scored(
             scan_fakes.write(
                 tree / f"{at}.{neighbour}.jpg", NSFW + b"%d%s" % (at, neighbour.encode())
             )
-    monkeypatch.setattr("nsfwscan.images.decode_pool.memory_may_be_short", lambda: False)
+    monkeypatch.setattr("nsfwscan.media.decode.pool.memory_may_be_short", lambda: False)
     before = _children()
     scan = scan_fakes.scanner(library)
     results = {os.path.basename(one.path): one for one in scan.scan([str(tree)])}

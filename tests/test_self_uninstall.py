@@ -29,11 +29,12 @@ from shell import Call, start, without_privileges
 from sizes import trials
 from tiny_model import RED
 
-from nsfwscan import installation, locations, removal, uninstall
-from nsfwscan.actions import quarantine as quarantines
+from nsfwscan.actions.quarantine import held as quarantines
 from nsfwscan.cli import crash
-from nsfwscan.images.discover import QUARANTINE_NAME
+from nsfwscan.media.discover import QUARANTINE_NAME
 from nsfwscan.models.store import LOCK, PARTS, REPLACED, STAGING, ModelStore
+from nsfwscan.service import removal, uninstall
+from nsfwscan.system import installation, locations
 
 Tree = dict[str, bytes | str | None]
 

@@ -8,19 +8,20 @@ from typing import Any
 import pytest
 import tiny_model
 
-from nsfwscan import cores, session
-from nsfwscan.errors import (
+from nsfwscan.cache import Library
+from nsfwscan.models.package import open_package
+from nsfwscan.models.provider import Provider
+from nsfwscan.scan import session
+from nsfwscan.scan.scanner import ScanOptions
+from nsfwscan.scan.session import Settings, loader, open_session, policy_of, threads_for
+from nsfwscan.system import cores
+from nsfwscan.values.errors import (
     LibraryTooNew,
     LibraryUnavailable,
     ModelUnusable,
     ResourcesExhausted,
     UsageError,
 )
-from nsfwscan.library import Library
-from nsfwscan.models.package import open_package
-from nsfwscan.models.provider import Provider
-from nsfwscan.scanner import ScanOptions
-from nsfwscan.session import Settings, loader, open_session, policy_of, threads_for
 
 MANIFEST = tiny_model.manifest(b"")  # review at 0.5, flag at 0.8
 

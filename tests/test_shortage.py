@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from nsfwscan.errors import DecodeError
-from nsfwscan.images import decode, shortage
-from nsfwscan.results import FailReason
+from nsfwscan.media.decode import decode, shortage
+from nsfwscan.values.errors import DecodeError
+from nsfwscan.values.results import FailReason
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
-ASK = "from nsfwscan.images.shortage import *; print(memory_may_be_short(), is_short_here(1 << 28))"
+ASK = "from nsfwscan.media.decode.shortage import *; print(memory_may_be_short(), is_short_here(1 << 28))"
 
 
 @LINUX
@@ -41,7 +41,7 @@ def test_a_container_with_little_room_left_is_short(
     [("RLIMIT_AS, (1 << 28,) * 2", "True True"), ("RLIMIT_NOFILE, (4, 4)", "True")],
 )
 def test_a_limit_of_the_process_is_noticed(limit: str, said: str) -> None:
-    code = f"import resource, nsfwscan.images.shortage, mmap\nresource.setrlimit(resource.{limit})"
+    code = f"import resource, nsfwscan.media.decode.shortage, mmap\nresource.setrlimit(resource.{limit})"
     done = subprocess.run(
         [sys.executable, "-c", f"{code}\n{ASK}"],
         capture_output=True,

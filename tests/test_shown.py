@@ -17,9 +17,9 @@ from PIL import Image
 from sizes import trials
 
 from benchmarks.shown import difference, vips_picture
-from nsfwscan.errors import DecodeError
-from nsfwscan.geometry import Geometry, Resample, Resize
-from nsfwscan.images.decode import decode
+from nsfwscan.media.decode.decode import decode
+from nsfwscan.values.errors import DecodeError
+from nsfwscan.values.geometry import Geometry, Resample, Resize
 
 _GEOMETRY = Geometry(Resize.STRETCH, 64, 48, Resample.BILINEAR, 64, 48)
 _SIZE = (64, 48)

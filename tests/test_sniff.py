@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nsfwscan.images.sniff import HEAD_BYTES, READABLE, sniff
+from nsfwscan.media.sniff import HEAD_BYTES, READABLE, sniff
 
 
 @pytest.mark.parametrize("name", pictures.seeds())
@@ -130,6 +130,6 @@ def test_d2_a_shorter_head_gives_the_same_answer_or_none(name: str, length: int)
 
 
 def test_it_loads_nothing_heavy() -> None:
-    code = "import sys, nsfwscan.images.sniff; print({'PIL', 'numpy'} & set(sys.modules))"
+    code = "import sys, nsfwscan.media.sniff; print({'PIL', 'numpy'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

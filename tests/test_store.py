@@ -34,7 +34,13 @@ from tiny_packages import FILE, REPO, REVISION, content
 
 import nsfwscan
 from nsfwscan.cli import codes
-from nsfwscan.errors import (
+from nsfwscan.models import catalogue, download, wheel
+from nsfwscan.models.catalogue import CatalogueEntry, WheelSource
+from nsfwscan.models.manifest import LICENCE_NAME, MANIFEST_NAME, MODEL_NAME
+from nsfwscan.models.package import BrokenPackage
+from nsfwscan.models.select import resolve_model
+from nsfwscan.models.store import ModelStore
+from nsfwscan.values.errors import (
     ConfigError,
     DownloadError,
     HubUnreachable,
@@ -45,12 +51,6 @@ from nsfwscan.errors import (
     NsfwscanError,
     OfflineError,
 )
-from nsfwscan.models import catalogue, download, wheel
-from nsfwscan.models.catalogue import CatalogueEntry, WheelSource
-from nsfwscan.models.manifest import LICENCE_NAME, MANIFEST_NAME, MODEL_NAME
-from nsfwscan.models.package import BrokenPackage
-from nsfwscan.models.select import resolve_model
-from nsfwscan.models.store import ModelStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -343,7 +343,7 @@ def test_m4_a_failed_pull_leaves_no_package(hub: LoopbackHub, models: ModelStore
 CHILD = """
 import sys
 import tiny_packages
-from nsfwscan.errors import NsfwscanError
+from nsfwscan.values.errors import NsfwscanError
 from nsfwscan.models.store import ModelStore
 if len(sys.argv) > 2:
     import resource

@@ -20,7 +20,6 @@ import pytest
 import sizes
 import tiny_packages
 
-from nsfwscan.errors import ManifestError, ModelError, ModelTampered
 from nsfwscan.models import package
 from nsfwscan.models.manifest import (
     LICENCE_NAME,
@@ -30,6 +29,7 @@ from nsfwscan.models.manifest import (
     ModelManifest,
 )
 from nsfwscan.models.package import InstalledModel, open_package
+from nsfwscan.values.errors import ManifestError, ModelError, ModelTampered
 
 PACKAGES = sizes.trials(2_000, 20_000)
 WEIGHTS = "weights.bin"

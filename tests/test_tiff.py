@@ -49,11 +49,11 @@ from tiff_matrix import (
 )
 from tiff_writer import LONG, RATIONAL, UNDEFINED, shorts, tiff
 
-from nsfwscan.errors import DecodeError
-from nsfwscan.geometry import Geometry, Resample, Resize
-from nsfwscan.images.decode import decode
-from nsfwscan.images.formats import tiff_pixels, tiff_segments, tiff_tags
-from nsfwscan.results import FailReason
+from nsfwscan.media.decode.decode import decode
+from nsfwscan.media.decode.formats import tiff_pixels, tiff_segments, tiff_tags
+from nsfwscan.values.errors import DecodeError
+from nsfwscan.values.geometry import Geometry, Resample, Resize
+from nsfwscan.values.results import FailReason
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning:PIL"),
@@ -453,8 +453,8 @@ def test_both_kinds_of_files_in_both_orders_are_read(order: str, big: bool) -> N
 def test_only_odd_layouts_load_numpy() -> None:
     code = """
 import sys
-from nsfwscan.geometry import *
-from nsfwscan.images.decode import decode
+from nsfwscan.values.geometry import *
+from nsfwscan.media.decode.decode import decode
 sizes = Geometry(Resize.STRETCH, 8, 8, Resample.BILINEAR, 8, 8)
 decode(bytes.fromhex(sys.argv[1]), sizes)
 print("numpy" in sys.modules)

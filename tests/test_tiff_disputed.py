@@ -11,7 +11,7 @@ from test_tiff import RGB_TAGS, refusal, seen
 from tiff_matrix import HEIGHT, PHOTO, TOLERANCE, ycbcr_strips
 from tiff_writer import LONG, RATIONAL, shorts, tiff
 
-from nsfwscan.results import FailReason
+from nsfwscan.values.results import FailReason
 
 pytestmark = pytest.mark.usefixtures("over_white_only")
 

@@ -6,7 +6,7 @@ import pictures
 import pytest
 from PIL import Image, ImageChops, ImageCms, ImageStat
 
-from nsfwscan.images.formats.transfer import (
+from nsfwscan.media.decode.formats.transfer import (
     SRGB_PRIMARIES,
     ColourSpace,
     Curve,

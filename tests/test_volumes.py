@@ -9,11 +9,13 @@ import pytest
 import tiny_model
 
 import nsfwscan
-from nsfwscan import lanes, results, scanner
-from nsfwscan.images import discover, volumes
-from nsfwscan.images.read import Contents
-from nsfwscan.images.volumes import RELIABLE, UNKNOWN, Volumes
-from nsfwscan.results import FileKey
+from nsfwscan.media import discover, volumes
+from nsfwscan.media.read import Contents
+from nsfwscan.media.volumes import RELIABLE, UNKNOWN, Volumes
+from nsfwscan.scan import scanner
+from nsfwscan.scan import workers as lanes
+from nsfwscan.values import results
+from nsfwscan.values.results import FileKey
 
 _MOUNTS = """\
 22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw

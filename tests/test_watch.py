@@ -21,12 +21,12 @@ from scan_fakes import FakePool
 from sizes import trials
 from watch_fakes import Told, picture, tree, watching
 
-from nsfwscan import lanes
-from nsfwscan.errors import LibraryUnavailable, NsfwscanError, ResourcesExhausted
-from nsfwscan.images import discover
-from nsfwscan.images.listing import Listing
-from nsfwscan.library import Library
-from nsfwscan.results import Failed, FailReason, FileKey, Scanned
+from nsfwscan.cache import Library
+from nsfwscan.media import discover
+from nsfwscan.media.listing import Listing
+from nsfwscan.scan import workers as lanes
+from nsfwscan.values.errors import LibraryUnavailable, NsfwscanError, ResourcesExhausted
+from nsfwscan.values.results import Failed, FailReason, FileKey, Scanned
 from nsfwscan.watch import settle, watcher
 from nsfwscan.watch.changes import Event
 from nsfwscan.watch.events import Events
@@ -417,7 +417,7 @@ def test_what_was_located_and_not_told_is_told_after_a_restart(
     root: Path, library: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(settle, "_RETRY_S", (0.2, 60.0))
-    monkeypatch.setattr("nsfwscan.lanes._RACY_NS", 10**8)  # located before it is believed
+    monkeypatch.setattr("nsfwscan.scan.workers._RACY_NS", 10**8)  # located before it is believed
     told = watch_fakes.Told()
     picture(root / "broken.jpg", b"broken")
     told_first = picture(root / "known.jpg", b"told")
@@ -435,7 +435,7 @@ def test_what_was_located_and_not_told_is_told_after_a_restart(
 def test_what_was_located_and_vanished_untold_is_not_said_to_be_gone(
     root: Path, library: Library, pool: FakePool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nsfwscan.lanes._RACY_NS", 0)
+    monkeypatch.setattr("nsfwscan.scan.workers._RACY_NS", 0)
     told = watch_fakes.Told()
     path = picture(root / "a.jpg", b"passes by")
     judge = watcher.Watcher._judge
@@ -705,7 +705,7 @@ def test_decoders_that_do_not_start_are_tried_again(
     assert any("too much" in one for one in running.warnings)
 
 
-@pytest.mark.parametrize("where", ["nsfwscan.scanner.Scanner.scan_listings", "_begin_walk"])
+@pytest.mark.parametrize("where", ["nsfwscan.scan.scanner.Scanner.scan_listings", "_begin_walk"])
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't start new thread")])
 def test_a_watcher_without_memory_or_threads_waits_and_misses_nothing(
     root: Path, monkeypatch: pytest.MonkeyPatch, where: str, error: Exception
@@ -756,7 +756,7 @@ def test_once_ends_where_decoders_do_not_start(root: Path, monkeypatch: pytest.M
     def broken(*_given: object, **_more: object) -> None:
         raise NsfwscanError("no decoder starts")
 
-    monkeypatch.setattr("nsfwscan.session.Workshop.scanner", broken)
+    monkeypatch.setattr("nsfwscan.scan.session.Workshop.scanner", broken)
     picture(root / "a.jpg", b"content")
     with watching(root, once=True) as running:
         running._thread.join(20)

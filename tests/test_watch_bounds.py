@@ -12,8 +12,8 @@ import pytest
 import scan_fakes
 from watch_fakes import picture, watching
 
-from nsfwscan.library.cache import Library
-from nsfwscan.results import FailReason
+from nsfwscan.cache.cache import Library
+from nsfwscan.values.results import FailReason
 from nsfwscan.watch import settle
 from nsfwscan.watch.ledger import Ledger
 from nsfwscan.watch.manners import Pace, When

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from sizes import trials
 
-from nsfwscan.errors import AlreadyRunning, NsfwscanError
+from nsfwscan.values.errors import AlreadyRunning, NsfwscanError
 from nsfwscan.watch.instance import InstanceLock, is_held
 
 _STARTS = trials(30, 1000)
 _HOLD = """
 import sys
-from nsfwscan.errors import AlreadyRunning
+from nsfwscan.values.errors import AlreadyRunning
 from nsfwscan.watch.instance import InstanceLock
 sys.stdin.readline()
 try:

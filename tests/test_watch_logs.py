@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from nsfwscan.errors import NsfwscanError
+from nsfwscan.values.errors import NsfwscanError
 from nsfwscan.watch import logs
 from nsfwscan.watch.logs import LoggedPath, close_log, open_log
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from test_cli_watch import FAKES, Watch, watching, write
 
-from nsfwscan import locations
+from nsfwscan.system import locations
 from nsfwscan.watch import owed as owed_module
 from nsfwscan.watch.owed import Owed
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from scan_fakes import write
 
-from nsfwscan.images.discover import Listing, Symlinks, WalkOptions, discover, discover_some
-from nsfwscan.images.discover import WalkTally as Tally
-from nsfwscan.results import FileKey, Skipped
+from nsfwscan.media.discover import Listing, Symlinks, WalkOptions, discover, discover_some
+from nsfwscan.media.discover import WalkTally as Tally
+from nsfwscan.values.results import FileKey, Skipped
 from nsfwscan.watch.absent import Absent
 from nsfwscan.watch.inventory import NO_DIGEST, Entry, Inventory
 from nsfwscan.watch.places import Places, Presence, is_below

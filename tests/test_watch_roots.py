@@ -12,7 +12,7 @@ import pytest
 import scan_fakes
 from watch_fakes import picture, tree, watching
 
-from nsfwscan.library.cache import Library
+from nsfwscan.cache.cache import Library
 from nsfwscan.watch.events import Events
 from nsfwscan.watch.places import Places, Presence
 

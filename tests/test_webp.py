@@ -13,7 +13,7 @@ import shown
 from PIL import Image
 from test_jpeg import TURNS, exif
 
-from nsfwscan.results import FailReason
+from nsfwscan.values.results import FailReason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

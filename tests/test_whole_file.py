@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nsfwscan.whole_file import replace_file
+from nsfwscan.system.atomic_file import replace_file
 
 
 @pytest.mark.parametrize("sync", [False, True])

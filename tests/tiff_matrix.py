@@ -22,15 +22,15 @@ import tifffile
 from PIL import Image
 from tiff_writer import shorts, tiff
 
-from nsfwscan.errors import DecodeError
-from nsfwscan.geometry import Geometry, Resample, Resize
-from nsfwscan.images.decode import decode
-from nsfwscan.results import FailReason
+from nsfwscan.media.decode.decode import decode
+from nsfwscan.values.errors import DecodeError
+from nsfwscan.values.geometry import Geometry, Resample, Resize
+from nsfwscan.values.results import FailReason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from nsfwscan.images.decoded import Decoded
+    from nsfwscan.media.decode.decoded import Decoded
 
 WIDTH, HEIGHT = 37, 21
 """No multiple of a byte's bits, of a strip's rows or of a tile's edge."""

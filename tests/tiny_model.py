@@ -12,7 +12,6 @@ import os
 import onnx
 from onnx import TensorProto, helper
 
-from nsfwscan.geometry import Geometry, Resample, Resize
 from nsfwscan.models.manifest import (
     Artefact,
     ChannelOrder,
@@ -25,6 +24,7 @@ from nsfwscan.models.manifest import (
     Reduction,
     Thresholds,
 )
+from nsfwscan.values.geometry import Geometry, Resample, Resize
 
 EDGE = 32
 RED = (255, 0, 0)

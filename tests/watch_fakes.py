@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 import scan_fakes
 from scan_fakes import MANIFEST, POLICY, FakeClassifier
 
-from nsfwscan import locations
-from nsfwscan.engine import Engine
-from nsfwscan.library.rows import Scorer
-from nsfwscan.results import Failed, Scanned
-from nsfwscan.rulings import RulingBook
-from nsfwscan.scanner import ScanOptions
-from nsfwscan.session import Workshop
+from nsfwscan.cache.rows import Scorer
+from nsfwscan.judge import RulingBook
+from nsfwscan.scan.engine import Engine
+from nsfwscan.scan.scanner import ScanOptions
+from nsfwscan.scan.session import Workshop
+from nsfwscan.system import locations
+from nsfwscan.values.results import Failed, Scanned
 from nsfwscan.watch.changes import Change, Event
 from nsfwscan.watch.manners import Pace, When
 from nsfwscan.watch.watcher import Watcher, WatchOptions
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from nsfwscan.library.cache import Library
-    from nsfwscan.results import ScanResult
+    from nsfwscan.cache.cache import Library
+    from nsfwscan.values.results import ScanResult
 
 SCORER = Scorer(MANIFEST.fingerprint, 1)
 OPTIONS = WatchOptions(ScanOptions(jobs=2), settle_ms=150)

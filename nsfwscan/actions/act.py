@@ -14,23 +14,23 @@ from typing import TYPE_CHECKING, NamedTuple, assert_never
 
 from nsfwscan.actions import command, notify, tag, trash
 from nsfwscan.actions.copy import Copier
-from nsfwscan.actions.foresight import Foresight, why_not
-from nsfwscan.actions.ledger import Reason
 from nsfwscan.actions.limit import Budget, Limit
+from nsfwscan.actions.quarantine.entries import Reason
+from nsfwscan.actions.quarantine.foresight import Foresight, why_not
+from nsfwscan.actions.quarantine.vault import BATCH, Moved, Vault, Wanted
 from nsfwscan.actions.rules import MOVING, Rule, TagKind, for_picture
 from nsfwscan.actions.scored_file import ScoredFile, Unwilling
-from nsfwscan.actions.vault import BATCH, Moved, Vault, Wanted
-from nsfwscan.acts import Act, ActionName, Outcome
-from nsfwscan.errors import NsfwscanError
-from nsfwscan.results import Scanned, ScanResult
-from nsfwscan.rulings import NO_RULINGS
+from nsfwscan.judge import NO_RULINGS
+from nsfwscan.values.actions import Act, ActionName, Outcome
+from nsfwscan.values.errors import NsfwscanError
+from nsfwscan.values.results import Scanned, ScanResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
-    from nsfwscan.actions.quarantine import Quarantines
-    from nsfwscan.journal import Json
-    from nsfwscan.rulings import Rulings
+    from nsfwscan.actions.quarantine.held import Quarantines
+    from nsfwscan.judge import Rulings
+    from nsfwscan.system.journal import Json
 
 
 _TOO_MANY = "the whole run was over the limit"

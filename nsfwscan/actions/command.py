@@ -15,12 +15,12 @@ import sys
 import tempfile
 from typing import IO, TYPE_CHECKING
 
-from nsfwscan.acts import Outcome
+from nsfwscan.values.actions import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from nsfwscan.journal import Json
+    from nsfwscan.system.journal import Json
 
 _TAIL_BYTES = 4096
 

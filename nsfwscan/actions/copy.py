@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from nsfwscan.actions import moves
 from nsfwscan.actions.names import beside
 from nsfwscan.actions.scored_file import digest_at
-from nsfwscan.acts import Outcome
-from nsfwscan.journal import sync_folder
+from nsfwscan.system.journal import sync_folder
+from nsfwscan.values.actions import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,13 +7,13 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nsfwscan.actions.ledger import State
-from nsfwscan.errors import NsfwscanError
+from nsfwscan.actions.quarantine.entries import State
+from nsfwscan.values.errors import NsfwscanError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from nsfwscan.actions.quarantine import Quarantines
+    from nsfwscan.actions.quarantine.held import Quarantines
 
 WATCHER, SCAN = "watch", "scan"
 """Who moves a picture, as the quarantine's journal has it."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nsfwscan.actions.scored_file import Unwilling, chunks, digest
-from nsfwscan.journal import write_all
+from nsfwscan.system.journal import write_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 
-from nsfwscan.acts import Outcome
+from nsfwscan.values.actions import Outcome
 
 _TIME_LIMIT_S = 10.0
 _SCRIPT = "on run words\ndisplay notification (item 2 of words) with title (item 1 of words)\nend"

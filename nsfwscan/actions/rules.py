@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, assert_never
 
-from nsfwscan.acts import ActionName
-from nsfwscan.errors import ConfigError, UsageError
-from nsfwscan.results import Decision
+from nsfwscan.values.actions import ActionName
+from nsfwscan.values.errors import ConfigError, UsageError
+from nsfwscan.values.results import Decision
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

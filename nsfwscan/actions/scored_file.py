@@ -14,8 +14,8 @@ import stat
 import sys
 from typing import TYPE_CHECKING
 
-from nsfwscan.images.discover import kind_of
-from nsfwscan.images.read import open_picture
+from nsfwscan.media.discover import kind_of
+from nsfwscan.media.read import open_picture
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

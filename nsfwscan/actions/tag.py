@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
 from nsfwscan.actions import moves
-from nsfwscan.actions.recovery import put_back
+from nsfwscan.actions.quarantine.recovery import put_back
 from nsfwscan.actions.scored_file import Unwilling
-from nsfwscan.acts import Outcome
-from nsfwscan.reading import open_bytes
+from nsfwscan.system.reading import open_bytes
+from nsfwscan.values.actions import Outcome
 
 if TYPE_CHECKING:
-    from nsfwscan.actions.ledger import Reason
+    from nsfwscan.actions.quarantine.entries import Reason
     from nsfwscan.actions.scored_file import ScoredFile
 
 _SIDECAR = """\

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nsfwscan.acts import Outcome
+from nsfwscan.values.actions import Outcome
 
 if TYPE_CHECKING:
     from nsfwscan.actions.scored_file import ScoredFile

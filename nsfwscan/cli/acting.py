@@ -10,23 +10,23 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nsfwscan import locations
 from nsfwscan.actions.act import Actor
 from nsfwscan.actions.limit import Limit
-from nsfwscan.actions.quarantine import Quarantines
+from nsfwscan.actions.quarantine.held import Quarantines
 from nsfwscan.actions.rules import Rule, rule_of
-from nsfwscan.acts import ActTally
 from nsfwscan.cli.ask import is_sure
 from nsfwscan.cli.paths import absolute
 from nsfwscan.cli.talk import Talk
-from nsfwscan.errors import NsfwscanError
+from nsfwscan.judge import NO_RULINGS, RulingBook, Rulings
 from nsfwscan.report.record import Recorder
-from nsfwscan.rulings import NO_RULINGS, RulingBook, Rulings
+from nsfwscan.system import locations
+from nsfwscan.values.actions import ActTally
+from nsfwscan.values.errors import NsfwscanError
 
 if TYPE_CHECKING:
     from nsfwscan.cli.watch_lines import ChangeLines
     from nsfwscan.models.manifest import ModelManifest
-    from nsfwscan.results import ScanResult
+    from nsfwscan.values.results import ScanResult
     from nsfwscan.watch.changes import Change
     from nsfwscan.watch.owed import Owed
     from nsfwscan.watch.watcher import Watcher, WatchState

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from nsfwscan.cli.codes import INTERRUPTED, NOT_DONE
-from nsfwscan.errors import UsageError
+from nsfwscan.values.errors import UsageError
 
 
 def is_sure(question: str) -> bool:

@@ -9,15 +9,15 @@ from typing import Annotated
 
 import typer
 
-from nsfwscan import locations
+from nsfwscan.cache.cache import Library
+from nsfwscan.cache.rows import Scored, Unscorable
 from nsfwscan.cli.ask import insist
 from nsfwscan.cli.codes import COULD_NOT, OK
 from nsfwscan.cli.commands import Command, Group
 from nsfwscan.cli.tables import print_table
 from nsfwscan.cli.talk import Talk
-from nsfwscan.library.cache import Library
-from nsfwscan.library.rows import Scored, Unscorable
 from nsfwscan.report.text import count, plain_json, readable, size, utf8
+from nsfwscan.system import locations
 
 app = typer.Typer(
     cls=Group,

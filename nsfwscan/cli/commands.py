@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from nsfwscan.cli.codes import COULD_NOT
-from nsfwscan.errors import UsageError
+from nsfwscan.values.errors import UsageError
 
 if TYPE_CHECKING:
     from typer import Context

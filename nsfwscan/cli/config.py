@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperGroup, TyperOption
 
-from nsfwscan import locations
 from nsfwscan.cli.commands import process
-from nsfwscan.errors import ConfigError
-from nsfwscan.reading import open_text
 from nsfwscan.report.text import readable
+from nsfwscan.system import locations
+from nsfwscan.system.reading import open_text
+from nsfwscan.values.errors import ConfigError
 
 if TYPE_CHECKING:
     from nsfwscan.actions.rules import Rule

@@ -95,8 +95,8 @@ def _kept(trace: str) -> str:
     """Write a traceback to the file for the last one; return its path, or "" if that fails."""
     import platform
 
-    from nsfwscan import locations
     from nsfwscan._version import __version__
+    from nsfwscan.system import locations
 
     about = f"nsfwscan {__version__}, Python {platform.python_version()}, {platform.platform()}\n"
     try:

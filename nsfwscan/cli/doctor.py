@@ -11,15 +11,15 @@ from typing import NamedTuple, cast
 
 import typer
 
-from nsfwscan import bundled, cores, locations
 from nsfwscan._version import __version__
 from nsfwscan.cli import config, crash
 from nsfwscan.cli.codes import COULD_NOT, OK
 from nsfwscan.cli.tables import print_table
-from nsfwscan.errors import ConfigError, NsfwscanError, ServiceError
-from nsfwscan.installation import installing
-from nsfwscan.reading import open_text
 from nsfwscan.report.text import readable, size
+from nsfwscan.system import bundled, cores, locations
+from nsfwscan.system.installation import installing
+from nsfwscan.system.reading import open_text
+from nsfwscan.values.errors import ConfigError, NsfwscanError, ServiceError
 
 _PACKAGES = (
     "onnxruntime",
@@ -208,7 +208,7 @@ def _library() -> Iterator[_Finding]:
 
 
 def _rulings() -> Iterator[_Finding]:
-    from nsfwscan.rulings import RulingBook
+    from nsfwscan.judge import RulingBook
 
     path = locations.rulings_file()
     try:
@@ -220,7 +220,7 @@ def _rulings() -> Iterator[_Finding]:
 
 
 def _sqlite() -> Iterator[_Finding]:
-    from nsfwscan.library.database import SQLITE_VERSION, journal_mode
+    from nsfwscan.cache.database import SQLITE_VERSION, journal_mode
 
     version = ".".join(map(str, SQLITE_VERSION))
     advice = ""

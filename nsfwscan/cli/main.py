@@ -13,7 +13,7 @@ from nsfwscan.cli import crash
 from nsfwscan.cli.codes import COULD_NOT, INTERNAL, INTERRUPTED, OK, READER_GONE
 
 if TYPE_CHECKING:
-    from nsfwscan.errors import NsfwscanError
+    from nsfwscan.values.errors import NsfwscanError
 
 
 _VERSION = (["--version"], ["-V"], ["version"])
@@ -67,7 +67,7 @@ def main(arguments: list[str]) -> int:
     try:
         with crash.undisguised():
             from nsfwscan.cli.streams import ReaderGone
-            from nsfwscan.errors import NsfwscanError
+            from nsfwscan.values.errors import NsfwscanError
     except ImportError as error:
         return _not_imported(error)
     threads = crash.Threads()  # before anything that Ctrl-C may cut short
@@ -103,7 +103,7 @@ def _without_folder(error: FileNotFoundError) -> int:
     try:
         os.getcwd()
     except FileNotFoundError:
-        from nsfwscan.errors import UsageError
+        from nsfwscan.values.errors import UsageError
 
         gone = "the current folder does not exist any more"
         complain(UsageError(gone, hint="change to one that does"))
@@ -114,7 +114,7 @@ def _without_folder(error: FileNotFoundError) -> int:
 def _not_imported(error: ImportError) -> int:
     """Tell of a module that cannot be imported: of a bundle, that it is damaged."""
     try:
-        from nsfwscan import bundled
+        from nsfwscan.system import bundled
 
         bundle = bundled.folder()
         if bundle is not None:
@@ -128,8 +128,8 @@ def _not_imported(error: ImportError) -> int:
 
 def _cause(error: NsfwscanError) -> NsfwscanError:
     """Return what to say: of an error about a model, that the bundle it came in is damaged."""
-    from nsfwscan import bundled
-    from nsfwscan.errors import ModelError
+    from nsfwscan.system import bundled
+    from nsfwscan.values.errors import ModelError
 
     bundle = bundled.folder()
     if bundle is None or not isinstance(error, ModelError):

@@ -8,20 +8,20 @@ from typing import Annotated, Any, assert_never
 
 import typer
 
-from nsfwscan import locations
 from nsfwscan.cli.codes import COULD_NOT, OK
 from nsfwscan.cli.commands import Command, Group
 from nsfwscan.cli.options import Offline, Quiet, model_names
 from nsfwscan.cli.paths import absolute
 from nsfwscan.cli.tables import print_table
 from nsfwscan.cli.talk import Talk
-from nsfwscan.errors import ModelError, ModelNotFound, UsageError
 from nsfwscan.models import catalogue
 from nsfwscan.models.catalogue import CatalogueEntry, HubSource, WheelSource
 from nsfwscan.models.download import Hub
 from nsfwscan.models.package import BrokenPackage, InstalledModel
 from nsfwscan.models.store import ModelStore
 from nsfwscan.report.text import readable, size
+from nsfwscan.system import locations
+from nsfwscan.values.errors import ModelError, ModelNotFound, UsageError
 
 app = typer.Typer(
     cls=Group,

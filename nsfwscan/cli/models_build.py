@@ -10,8 +10,8 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from nsfwscan import installation, interrupts
-from nsfwscan.errors import UsageError
+from nsfwscan.system import installation, interrupts
+from nsfwscan.values.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

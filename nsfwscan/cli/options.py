@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from nsfwscan.errors import NsfwscanError, UsageError
-from nsfwscan.images.discover import Symlinks
+from nsfwscan.media.discover import Symlinks
 from nsfwscan.models.provider import Provider
+from nsfwscan.values.errors import NsfwscanError, UsageError
 
 
 class TableFormat(StrEnum):
@@ -57,10 +57,10 @@ def _checked_score(score: float | None) -> float | None:
 
 def model_names(incomplete: str) -> list[str]:
     """Return the models whose names begin so, for completion. Never raises."""
-    from nsfwscan import locations
     from nsfwscan.models import catalogue
     from nsfwscan.models.package import InstalledModel
     from nsfwscan.models.store import ModelStore
+    from nsfwscan.system import locations
 
     names = dict.fromkeys(catalogue.load())
     with contextlib.suppress(NsfwscanError):  # a shell that completes has no use for a reason

@@ -11,8 +11,8 @@ import sys
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from nsfwscan.errors import UsageError
-from nsfwscan.reading import open_bytes
+from nsfwscan.system.reading import open_bytes
+from nsfwscan.values.errors import UsageError
 
 _MOST_LINE = 64 << 10
 """Bytes of one path. Linux takes 4096, Windows 32,767 characters."""

@@ -21,15 +21,15 @@ from nsfwscan.cli.options import QuarantineFolder
 from nsfwscan.cli.paths import absolute
 from nsfwscan.cli.tables import print_table
 from nsfwscan.cli.talk import Talk
-from nsfwscan.errors import NsfwscanError, UsageError
 from nsfwscan.report.text import count, plain_json, readable, size, utf8
+from nsfwscan.values.errors import NsfwscanError, UsageError
 
 if TYPE_CHECKING:
-    from nsfwscan.actions.giveback import GivenBack
-    from nsfwscan.actions.ledger import Entry
-    from nsfwscan.actions.vault import Vault
-    from nsfwscan.actions.volume import Place
-    from nsfwscan.rulings import Rulings
+    from nsfwscan.actions.quarantine.entries import Entry
+    from nsfwscan.actions.quarantine.giveback import GivenBack
+    from nsfwscan.actions.quarantine.vault import Vault
+    from nsfwscan.actions.quarantine.volume import Place
+    from nsfwscan.judge import Rulings
 
 app = typer.Typer(
     cls=Group,
@@ -127,7 +127,7 @@ def list_(
 
 def _looked_at(vault: Vault, entries: Iterable[Entry]) -> Iterator[_Held]:
     """Look where each picture goes back to, and whether it is there. Raises OSError."""
-    from nsfwscan.actions.volume import Places
+    from nsfwscan.actions.quarantine.volume import Places
 
     places, files = Places(vault.folder), vault.names()
     for entry in entries:
@@ -167,7 +167,7 @@ def restore(
     was restored is not moved to quarantine again, unless it is denied later or a scan says
     `--again`. Exits with 2 when one could not be restored, or is damaged.
     """
-    from nsfwscan.actions.giveback import Restorer
+    from nsfwscan.actions.quarantine.giveback import Restorer
 
     opened = _Opened(quarantine, paths or ())
     rulings = _rulings(opened.talk)
@@ -191,7 +191,7 @@ def delete(
 
     Asks first. Exits with 5 when the answer is no, and with 2 when one could not be deleted.
     """
-    from nsfwscan.actions.giveback import delete as delete_from
+    from nsfwscan.actions.quarantine.giveback import delete as delete_from
 
     opened = _Opened(quarantine, paths or ())
     wanted = _wanted(paths, opened, every=every)
@@ -219,7 +219,7 @@ def verify(quarantine: QuarantineFolder = None) -> None:
     Also ends what a crash or a power cut left half done. Exits with 2 when something is damaged,
     missing, or unknown to the journal.
     """
-    from nsfwscan.actions.giveback import verify as verify_vault
+    from nsfwscan.actions.quarantine.giveback import verify as verify_vault
 
     opened = _Opened(quarantine, ())
     problems: list[tuple[str, str]] = []
@@ -237,8 +237,8 @@ def verify(quarantine: QuarantineFolder = None) -> None:
 
 def _rulings(talk: Talk) -> Rulings:
     """Return what people decided; nothing, and a warning, when that cannot be read."""
-    from nsfwscan import locations
-    from nsfwscan.rulings import NO_RULINGS, RulingBook
+    from nsfwscan.judge import NO_RULINGS, RulingBook
+    from nsfwscan.system import locations
 
     try:
         return RulingBook(locations.rulings_file()).load()
@@ -252,8 +252,8 @@ class _Opened:
 
     def __init__(self, quarantine: str | None, near: Sequence[str]) -> None:
         """Look for them, also above the paths `near`. Raises `UsageError`."""
-        from nsfwscan.actions.last_word import LastWords
-        from nsfwscan.actions.quarantine import Quarantines
+        from nsfwscan.actions.quarantine.held import Quarantines
+        from nsfwscan.actions.quarantine.last_word import LastWords
 
         self.talk = Talk(quiet=False)
         self.failed = False
@@ -270,7 +270,7 @@ class _Opened:
 
     def tell_of_strangers(self, vault: Vault) -> None:
         """Say that there are files of which the journal does not know. Raises OSError."""
-        from nsfwscan.actions.giveback import strangers
+        from nsfwscan.actions.quarantine.giveback import strangers
 
         found = strangers(vault)
         if found:
@@ -283,7 +283,7 @@ class _Opened:
     @contextlib.contextmanager
     def going_on(self, vault: Vault) -> Iterator[None]:
         """Turn what goes wrong with one quarantine into a warning."""
-        from nsfwscan.actions.vault import unusable
+        from nsfwscan.actions.quarantine.vault import unusable
 
         try:
             yield
@@ -331,7 +331,7 @@ def _chosen(
 
     `seen` is given the spellings of paths for which there was something.
     """
-    from nsfwscan.actions.quarantine import above
+    from nsfwscan.actions.quarantine.held import above
 
     if not paths:
         return list(entries)
@@ -361,7 +361,7 @@ def _absolute(path: str) -> str:
 
 def _tell(one: GivenBack, opened: _Opened) -> bool:
     """Say what is worth saying of one picture; return True if it was done."""
-    from nsfwscan.acts import Outcome
+    from nsfwscan.values.actions import Outcome
 
     moved = one.moved
     done = moved.outcome is Outcome.DONE

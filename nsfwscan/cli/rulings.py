@@ -12,7 +12,6 @@ from typing import Annotated
 
 import typer
 
-from nsfwscan import likeness, locations
 from nsfwscan.cli.ask import insist
 from nsfwscan.cli.codes import COULD_NOT, NO_VERDICT, OK
 from nsfwscan.cli.commands import Command, Group
@@ -20,13 +19,15 @@ from nsfwscan.cli.options import Quiet
 from nsfwscan.cli.paths import absolute
 from nsfwscan.cli.tables import print_table
 from nsfwscan.cli.talk import Talk
-from nsfwscan.errors import UsageError
-from nsfwscan.images.discover import check_roots, printable
-from nsfwscan.reading import open_bytes
+from nsfwscan.judge import RulingBook, Rulings
+from nsfwscan.judge.rule import LATEST_S, Ruled, from_record, to_record
+from nsfwscan.media.discover import check_roots, printable
 from nsfwscan.report.text import count, plain_json, readable
-from nsfwscan.results import Ruling
-from nsfwscan.rulings import RulingBook, Rulings
-from nsfwscan.rulings.rule import LATEST_S, Ruled, from_record, to_record
+from nsfwscan.system import locations
+from nsfwscan.system.reading import open_bytes
+from nsfwscan.values import likeness
+from nsfwscan.values.errors import UsageError
+from nsfwscan.values.results import Ruling
 
 _ASK_ABOVE = 20
 """Pictures. A folder named by mistake is easily hundreds; a handful was meant."""
@@ -118,7 +119,7 @@ def deny(
 def _decide(
     ruling: Ruling, paths: Sequence[str], within: int | None, *, yes: bool, quiet: bool
 ) -> None:
-    from nsfwscan.rulings.decide import decide, pictures
+    from nsfwscan.judge.decide import decide, pictures
 
     talk = Talk(quiet=quiet)
     named = {absolute(path) for path in paths}
@@ -165,8 +166,8 @@ def _untag(paths: Iterable[str], talk: Talk) -> None:
 
 def _restored_at(talk: Talk) -> Callable[[bytes], float]:
     """Return what tells when a content was restored from quarantine."""
-    from nsfwscan.actions.last_word import LastWords
-    from nsfwscan.actions.quarantine import Quarantines
+    from nsfwscan.actions.quarantine.held import Quarantines
+    from nsfwscan.actions.quarantine.last_word import LastWords
 
     return LastWords(Quarantines(None, talk.warn).everywhere, talk.warn).restored_at
 
@@ -243,7 +244,7 @@ def forget(
 
 def _meant(what: str, rulings: Rulings) -> list[Ruled]:
     """Return the decisions that a word of the command line is about."""
-    from nsfwscan.rulings.decide import look, pictures
+    from nsfwscan.judge.decide import look, pictures
 
     place = absolute(what)
     found: list[Ruled] = []

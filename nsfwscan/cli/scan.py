@@ -50,14 +50,14 @@ from nsfwscan.cli.scan_run import (
     reachable,
 )
 from nsfwscan.cli.talk import Talk
-from nsfwscan.errors import UsageError
-from nsfwscan.images.discover import Symlinks, WalkOptions
+from nsfwscan.media.discover import Symlinks, WalkOptions
 from nsfwscan.models.provider import Provider
 from nsfwscan.report.formats import Format
 from nsfwscan.report.record import Recorder
 from nsfwscan.report.reporters import reporter_for
-from nsfwscan.scanner import ScanOptions
-from nsfwscan.session import Settings, open_session
+from nsfwscan.scan.scanner import ScanOptions
+from nsfwscan.scan.session import Settings, open_session
+from nsfwscan.values.errors import UsageError
 
 
 def scan(

@@ -16,18 +16,18 @@ from typing import Annotated, BinaryIO, Protocol, assert_never
 
 import typer
 
-from nsfwscan.acts import Act, ActTally, Outcome
 from nsfwscan.cli.codes import COULD_NOT, FLAGGED, INTERRUPTED, NO_VERDICT, NOT_DONE, OK
 from nsfwscan.cli.options import OUTPUT_PANEL
 from nsfwscan.cli.path_list import PathList
 from nsfwscan.cli.streams import DataFile, unwritable
 from nsfwscan.cli.talk import STARTED, Counter, Talk, flagged
-from nsfwscan.images.discover import count_files, join, root_problem
+from nsfwscan.media.discover import count_files, join, root_problem
 from nsfwscan.report.formats import Format
 from nsfwscan.report.reporters import Reporter
 from nsfwscan.report.summary import Summary
-from nsfwscan.results import Decision, Failed, Scanned, ScanResult, Skipped
-from nsfwscan.session import Session
+from nsfwscan.scan.session import Session
+from nsfwscan.values.actions import Act, ActTally, Outcome
+from nsfwscan.values.results import Decision, Failed, Scanned, ScanResult, Skipped
 
 _BAR_EVERY = 64
 """Results between two updates of the bar, so that a scan from the cache does not pay for it."""

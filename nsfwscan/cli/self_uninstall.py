@@ -8,11 +8,11 @@ import typer
 
 from nsfwscan.cli.ask import insist
 from nsfwscan.cli.tables import print_table
-from nsfwscan.errors import NsfwscanError, UsageError
 from nsfwscan.report.text import count, readable, size
+from nsfwscan.values.errors import NsfwscanError, UsageError
 
 if TYPE_CHECKING:
-    from nsfwscan import uninstall
+    from nsfwscan.service import uninstall
 
 
 def self_uninstall(
@@ -35,7 +35,7 @@ def self_uninstall(
     installed and what removes it. Exits with 5 when the answer is no, and with 2 when something
     could not be removed.
     """
-    from nsfwscan import uninstall
+    from nsfwscan.service import uninstall
 
     if yes and not purge:
         raise UsageError("--yes goes with --purge", hint="give both, or neither to see a list")
@@ -85,7 +85,7 @@ def _print_kept(kept: list[uninstall.Kept]) -> None:
 
 
 def _purge(found: list[uninstall.Traces], *, yes: bool) -> None:
-    from nsfwscan import removal
+    from nsfwscan.service import removal
 
     if (hindrance := removal.hindrance()) is not None:
         raise hindrance
@@ -111,7 +111,7 @@ def _purge(found: list[uninstall.Traces], *, yes: bool) -> None:
 
 
 def _tell_about_program() -> None:
-    from nsfwscan import installation
+    from nsfwscan.system import installation
 
     program = installation.find()
     typer.echo(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import typer
 
-from nsfwscan import bundled, locations
 from nsfwscan.cli.options import ModelName, Offline, ProviderName
 from nsfwscan.cli.tables import print_table
 from nsfwscan.cli.talk import Talk
-from nsfwscan.errors import UsageError
 from nsfwscan.models import probes, select
 from nsfwscan.models.provider import Provider
 from nsfwscan.models.store import ModelStore
+from nsfwscan.system import bundled, locations
+from nsfwscan.values.errors import UsageError
 
 _TOLERANCE = 0.01
 """Processors round differently; a score may move by this much and mean the same."""
@@ -34,7 +34,7 @@ def selftest(
         if problems:
             raise bundled.refuse(bundle, problems[0])
         typer.echo(f"bundle: {files} files are as they were packed.\n")
-    from nsfwscan.images.decode_pool import DecodePool
+    from nsfwscan.media.decode.pool import DecodePool
     from nsfwscan.models.classifier import OrtClassifier
 
     talk = Talk(quiet=False)

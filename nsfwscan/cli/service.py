@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 import typer
 from typer.core import TyperOption
 
-from nsfwscan import locations
 from nsfwscan.cli.codes import NOT_RUNNING
 from nsfwscan.cli.commands import Command, Group
 from nsfwscan.cli.paths import absolute
 from nsfwscan.cli.tables import print_table
-from nsfwscan.errors import ServiceError, UsageError
-from nsfwscan.images.discover import check_roots
-from nsfwscan.reading import open_bytes
+from nsfwscan.media.discover import check_roots
 from nsfwscan.report.text import readable
 from nsfwscan.service.spec import spec_for
+from nsfwscan.system import locations
+from nsfwscan.system.reading import open_bytes
+from nsfwscan.values.errors import ServiceError, UsageError
 from nsfwscan.watch import instance
 
 if TYPE_CHECKING:

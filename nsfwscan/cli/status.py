@@ -10,11 +10,11 @@ from typing import Annotated, assert_never
 
 import typer
 
-from nsfwscan import locations
 from nsfwscan.cli.codes import NOT_RUNNING, OK
 from nsfwscan.cli.options import TableFormat
 from nsfwscan.cli.tables import print_table
 from nsfwscan.report.text import count, duration, plain_json, utf8
+from nsfwscan.system import locations
 from nsfwscan.watch import instance
 from nsfwscan.watch import status as watch_status
 from nsfwscan.watch.status import Status

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress, TaskID
 
-    from nsfwscan.errors import NsfwscanError
+    from nsfwscan.values.errors import NsfwscanError
 
 STARTED = time.monotonic()
 """When this process began to work, near enough: Python itself takes 10 ms before."""

@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from nsfwscan import locations
-from nsfwscan.acts import ActTally, Outcome
 from nsfwscan.cli import config
 from nsfwscan.cli.codes import COULD_NOT, INTERRUPTED, NO_VERDICT, NOT_DONE, OK
 from nsfwscan.cli.commands import RunAgain
@@ -49,13 +47,15 @@ from nsfwscan.cli.scan_run import Only
 from nsfwscan.cli.streams import never_wait_for_stderr, unwritable, whisper
 from nsfwscan.cli.talk import Talk
 from nsfwscan.cli.watch_lines import DEFAULT_ONLY, ChangeLines, LineFormat
-from nsfwscan.errors import ConfigError, UsageError
-from nsfwscan.images.discover import Symlinks, WalkOptions
+from nsfwscan.media.discover import Symlinks, WalkOptions
 from nsfwscan.models.provider import Provider
 from nsfwscan.report.record import Recorder
 from nsfwscan.report.text import readable
-from nsfwscan.scanner import ScanOptions
-from nsfwscan.session import Settings, open_workshop
+from nsfwscan.scan.scanner import ScanOptions
+from nsfwscan.scan.session import Settings, open_workshop
+from nsfwscan.system import locations
+from nsfwscan.values.actions import ActTally, Outcome
+from nsfwscan.values.errors import ConfigError, UsageError
 from nsfwscan.watch.manners import PauseOptions, Pauses, When
 
 if TYPE_CHECKING:

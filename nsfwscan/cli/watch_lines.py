@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, assert_never
 
 from nsfwscan.cli.scan_run import Only, wants
 from nsfwscan.report.text import plain_json, readable
-from nsfwscan.results import Decision, Failed, FailReason, Scanned, Skipped, SkipReason
+from nsfwscan.values.results import Decision, Failed, FailReason, Scanned, Skipped, SkipReason
 
 if TYPE_CHECKING:
-    from nsfwscan.acts import Act
     from nsfwscan.cli.outlet import Outlet
     from nsfwscan.report.record import Recorder
-    from nsfwscan.results import ScanResult
+    from nsfwscan.values.actions import Act
+    from nsfwscan.values.results import ScanResult
     from nsfwscan.watch.changes import Change
 
 

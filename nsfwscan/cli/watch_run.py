@@ -8,11 +8,11 @@ import os
 import time
 from typing import TYPE_CHECKING, Self
 
-from nsfwscan import locations
 from nsfwscan._version import __version__
-from nsfwscan.errors import NsfwscanError
 from nsfwscan.report.text import count
-from nsfwscan.results import Decision, Failed, Scanned
+from nsfwscan.system import locations
+from nsfwscan.values.errors import NsfwscanError
+from nsfwscan.values.results import Decision, Failed, Scanned
 from nsfwscan.watch import logs, manners, sd_notify
 from nsfwscan.watch.instance import InstanceLock
 from nsfwscan.watch.logs import LoggedPath
@@ -20,8 +20,8 @@ from nsfwscan.watch.status import Status, StatusFile
 
 if TYPE_CHECKING:
     from nsfwscan.cli.talk import Talk
-    from nsfwscan.results import ScanResult
-    from nsfwscan.session import Workshop
+    from nsfwscan.scan.session import Workshop
+    from nsfwscan.values.results import ScanResult
     from nsfwscan.watch.changes import Change, Sink
     from nsfwscan.watch.watcher import WatchState
 

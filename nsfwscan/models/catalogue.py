@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nsfwscan.models import manifest as manifests
 from nsfwscan.models.manifest import MODEL_NAME, Artefact, ModelManifest
-from nsfwscan.reading import open_text
+from nsfwscan.system.reading import open_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

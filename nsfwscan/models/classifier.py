@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, assert_never
 import numpy as np
 import onnxruntime
 
-from nsfwscan.errors import ModelUnusable, ResourcesExhausted
 from nsfwscan.models.manifest import (
     MODEL_NAME,
     PUBLISHED,
@@ -26,7 +25,8 @@ from nsfwscan.models.manifest import (
     Reduction,
 )
 from nsfwscan.models.provider import Provider
-from nsfwscan.results import Scores
+from nsfwscan.values.errors import ModelUnusable, ResourcesExhausted
+from nsfwscan.values.results import Scores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -25,14 +25,14 @@ from typing import IO, TYPE_CHECKING, TypeAlias
 from urllib.parse import urlsplit
 
 from nsfwscan._version import __version__
-from nsfwscan.errors import (
+from nsfwscan.system.reading import open_text, open_to_change
+from nsfwscan.values.errors import (
     ConfigError,
     DownloadError,
     HubUnreachable,
     ModelTampered,
     OfflineError,
 )
-from nsfwscan.reading import open_text, open_to_change
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -13,10 +13,10 @@ from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
-from nsfwscan import bundled
-from nsfwscan.errors import ConfigError, DownloadError
 from nsfwscan.models import download
 from nsfwscan.models.catalogue import HubFile
+from nsfwscan.system import bundled
+from nsfwscan.values.errors import ConfigError, DownloadError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

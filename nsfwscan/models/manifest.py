@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass, field
 from enum import Enum, StrEnum
 from typing import Any, TypeVar
 
-from nsfwscan.errors import ManifestError
-from nsfwscan.geometry import Geometry, Resample, Resize
+from nsfwscan.values.errors import ManifestError
+from nsfwscan.values.geometry import Geometry, Resample, Resize
 
 SCHEMA = "nsfwscan-model/1"
 MANIFEST_NAME = "manifest.json"

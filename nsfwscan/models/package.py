@@ -15,10 +15,10 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
-from nsfwscan.errors import ManifestError, ModelError, ModelTampered
 from nsfwscan.models import manifest as manifests
 from nsfwscan.models.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Artefact, ModelManifest
-from nsfwscan.reading import open_bytes
+from nsfwscan.system.reading import open_bytes
+from nsfwscan.values.errors import ManifestError, ModelError, ModelTampered
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

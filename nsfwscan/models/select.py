@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 
-from nsfwscan.errors import DownloadError, HubUnreachable, ModelNotFound
 from nsfwscan.models import catalogue
 from nsfwscan.models.catalogue import FIRST_CHOICE, WITHOUT_HUB
 from nsfwscan.models.download import Hub, refuse_offline
 from nsfwscan.models.package import BrokenPackage, InstalledModel
 from nsfwscan.models.store import ModelStore, is_path
+from nsfwscan.values.errors import DownloadError, HubUnreachable, ModelNotFound
 
 AUTO = "auto"
 

@@ -19,16 +19,16 @@ import time
 from collections.abc import Callable
 from typing import IO, TYPE_CHECKING, TypeAlias, assert_never
 
-from nsfwscan import locations
-from nsfwscan.errors import ModelError, ModelNotFound, ModelTampered, NsfwscanError
-from nsfwscan.journal import sync_folder
-from nsfwscan.locks import open_lock
 from nsfwscan.models import catalogue
 from nsfwscan.models.catalogue import AUTO_ORDER, CatalogueEntry, HubFile, HubSource, WheelSource
 from nsfwscan.models.download import Hub, Progress, network_is_forbidden, refuse_offline
 from nsfwscan.models.manifest import LICENCE_NAME, MANIFEST_NAME, Artefact, ModelManifest
 from nsfwscan.models.package import BrokenPackage, InstalledModel, open_package
-from nsfwscan.reading import open_bytes
+from nsfwscan.system import locations
+from nsfwscan.system.journal import sync_folder
+from nsfwscan.system.locks import open_lock
+from nsfwscan.system.reading import open_bytes
+from nsfwscan.values.errors import ModelError, ModelNotFound, ModelTampered, NsfwscanError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -21,12 +21,12 @@ import zipfile
 import zlib
 from typing import IO, TYPE_CHECKING
 
-from nsfwscan import bundled, interrupts
-from nsfwscan.errors import DownloadError, HubUnreachable, ModelTampered
 from nsfwscan.models import index
 from nsfwscan.models.download import Patience
 from nsfwscan.models.manifest import Artefact
-from nsfwscan.reading import open_bytes, open_to_change
+from nsfwscan.system import bundled, interrupts
+from nsfwscan.system.reading import open_bytes, open_to_change
+from nsfwscan.values.errors import DownloadError, HubUnreachable, ModelTampered
 
 if TYPE_CHECKING:
     from nsfwscan.models.catalogue import WheelSource

@@ -15,8 +15,8 @@ from nsfwscan.report.text import plain_json
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from nsfwscan.acts import Act
-    from nsfwscan.results import ScanResult
+    from nsfwscan.values.actions import Act
+    from nsfwscan.values.results import ScanResult
 
 
 class Format(StrEnum):

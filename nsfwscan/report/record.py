@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias, assert_never
 
 from nsfwscan.report.text import utf8
-from nsfwscan.results import Decision, Failed, Scanned, ScanResult, Skipped
+from nsfwscan.values.results import Decision, Failed, Scanned, ScanResult, Skipped
 
 if TYPE_CHECKING:
-    from nsfwscan.acts import Act
     from nsfwscan.models.manifest import ModelManifest
+    from nsfwscan.values.actions import Act
 
 SCHEMA_VERSION = 1
 """Raised when a field changes its meaning or goes away; new fields may come without it."""

@@ -6,18 +6,18 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from nsfwscan.acts import ActionName, ActTally, Outcome
-from nsfwscan.images.kinds import NAMES
+from nsfwscan.media.kinds import NAMES
 from nsfwscan.report.text import count, duration
-from nsfwscan.results import SkipReason
+from nsfwscan.values.actions import ActionName, ActTally, Outcome
+from nsfwscan.values.results import SkipReason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from nsfwscan.judge.policy import Policy
     from nsfwscan.models.manifest import ModelManifest
-    from nsfwscan.policy import Policy
     from nsfwscan.report.record import Json
-    from nsfwscan.scanner import ScanTally
+    from nsfwscan.scan.scanner import ScanTally
 
 
 _CALLED = {

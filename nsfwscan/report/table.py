@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TextIO, assert_never
 
-from nsfwscan.acts import Act, ActionName, Outcome
 from nsfwscan.report.record import MODEL
 from nsfwscan.report.text import count, readable
-from nsfwscan.results import Decision, Failed, Scanned, ScanResult, Skipped, Verdict
+from nsfwscan.values.actions import Act, ActionName, Outcome
+from nsfwscan.values.results import Decision, Failed, Scanned, ScanResult, Skipped, Verdict
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -6,7 +6,7 @@ import os
 import sys
 from dataclasses import dataclass
 
-from nsfwscan import bundled
+from nsfwscan.system import bundled
 
 NAME = "nsfwscan"
 _PLACES = (

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from nsfwscan.results import Decision, ScanResult
+    from nsfwscan.values.results import Decision, ScanResult
 
 
 class Event(StrEnum):

@@ -34,7 +34,7 @@ from watchdog.events import (
 )
 from watchdog.observers import Observer
 
-from nsfwscan.reading import open_text
+from nsfwscan.system.reading import open_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable

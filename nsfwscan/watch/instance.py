@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Self
 
-from nsfwscan import locks
-from nsfwscan.errors import AlreadyRunning, NsfwscanError
-from nsfwscan.locations import make_private
+from nsfwscan.system import locks
+from nsfwscan.system.locations import make_private
+from nsfwscan.values.errors import AlreadyRunning, NsfwscanError
 
 if TYPE_CHECKING:
     from types import TracebackType

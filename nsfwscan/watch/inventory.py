@@ -13,14 +13,14 @@ from array import array
 from bisect import bisect_left
 from typing import TYPE_CHECKING, NamedTuple
 
-from nsfwscan.library.rows import SHA256_BYTES
-from nsfwscan.results import KEY_BYTES
+from nsfwscan.cache.rows import SHA256_BYTES
+from nsfwscan.values.results import KEY_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from nsfwscan.images.discover import Listing
-    from nsfwscan.library.folder_view import FolderView
+    from nsfwscan.cache.folder_view import FolderView
+    from nsfwscan.media.discover import Listing
 
 NO_DIGEST = bytes(SHA256_BYTES)
 """Stands for the content of a file that could not be read."""

@@ -11,14 +11,14 @@ import math
 import time
 from typing import TYPE_CHECKING
 
-from nsfwscan.errors import LibraryError
-from nsfwscan.library.rows import FileRow
-from nsfwscan.results import FileKey
+from nsfwscan.cache.rows import FileRow
+from nsfwscan.values.errors import LibraryError
+from nsfwscan.values.results import FileKey
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from nsfwscan.session import Workshop
+    from nsfwscan.scan.session import Workshop
     from nsfwscan.watch.conditions import Conditions
     from nsfwscan.watch.inventory import Inventory
 

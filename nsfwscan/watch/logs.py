@@ -17,9 +17,9 @@ import os
 import re
 import secrets
 
-from nsfwscan.errors import NsfwscanError
-from nsfwscan.locations import make_private
 from nsfwscan.report.text import readable
+from nsfwscan.system.locations import make_private
+from nsfwscan.values.errors import NsfwscanError
 
 LOGGER = "nsfwscan.watch"
 _BYTES = 1 << 20

@@ -19,15 +19,15 @@ import json
 import os
 from typing import TYPE_CHECKING
 
-from nsfwscan.journal import write_all
-from nsfwscan.reading import open_bytes
+from nsfwscan.system.atomic_file import replace_file
+from nsfwscan.system.journal import write_all
+from nsfwscan.system.reading import open_bytes
 from nsfwscan.watch.places import is_below
-from nsfwscan.whole_file import replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from nsfwscan.journal import Json
+    from nsfwscan.system.journal import Json
 
 _OWE, _DONE = "owe", "done"
 _MALFORMED = ValueError, TypeError, AttributeError, IndexError

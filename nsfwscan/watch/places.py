@@ -11,7 +11,7 @@ import os
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from nsfwscan.images.volumes import Mount, mounts
+from nsfwscan.media.volumes import Mount, mounts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from nsfwscan.results import FailReason
+from nsfwscan.values.results import FailReason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

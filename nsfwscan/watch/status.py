@@ -12,9 +12,9 @@ import os
 import time
 from dataclasses import dataclass
 
-from nsfwscan.locations import make_private
-from nsfwscan.reading import open_text
-from nsfwscan.whole_file import replace_file
+from nsfwscan.system.atomic_file import replace_file
+from nsfwscan.system.locations import make_private
+from nsfwscan.system.reading import open_text
 
 _VERSION = 1
 _EVERY_S = 2.0

@@ -27,8 +27,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple, assert_never
 
-from nsfwscan.errors import ModelError, NsfwscanError, ResourcesExhausted
-from nsfwscan.images.discover import (
+from nsfwscan.media.discover import (
     Listing,
     Symlinks,
     WalkTally,
@@ -37,9 +36,10 @@ from nsfwscan.images.discover import (
     is_named_like_a_picture,
     join,
 )
-from nsfwscan.lanes import is_racy
 from nsfwscan.report.text import count
-from nsfwscan.results import (
+from nsfwscan.scan.workers import is_racy
+from nsfwscan.values.errors import ModelError, NsfwscanError, ResourcesExhausted
+from nsfwscan.values.results import (
     Decision,
     Failed,
     FailReason,
@@ -65,8 +65,8 @@ from nsfwscan.watch.settle import UNFINISHED, Settling, Waiting, is_unfinished, 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from nsfwscan.scanner import ScanOptions
-    from nsfwscan.session import Workshop
+    from nsfwscan.scan.scanner import ScanOptions
+    from nsfwscan.scan.session import Workshop
     from nsfwscan.watch.owed import Owed
 
 _log = logging.getLogger(__name__)

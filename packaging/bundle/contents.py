@@ -1,6 +1,6 @@
-"""The list of a bundle's files, with what `nsfwscan.bundled` needs to find a damaged one.
+"""The list of a bundle's files, with what `nsfwscan.system.bundled` needs to find a damaged one.
 
-In: the folder. Out: its file `CONTENTS`, whose format stands in `nsfwscan/bundled.py`.
+In: the folder. Out: its file `CONTENTS`, whose format stands in `nsfwscan/system/bundled.py`.
 """
 
 from __future__ import annotations

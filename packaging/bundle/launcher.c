@@ -131,7 +131,7 @@ int main(int count, char **arguments)
         enter(path, (size_t)length, files[i].path);
         check(path, files[i].bytes, files[i].adler32);
     }
-    /* nsfwscan/bundled.py need not look at them again in the process of this number. */
+    /* nsfwscan/system/bundled.py need not look at them again in the process of this number. */
     snprintf(checked, sizeof checked, "%jd", (intmax_t)getpid());
     setenv(CHECKED, checked, 1);
     /* Python answers Ctrl-C with a traceback until the program's first line has run, and with exit

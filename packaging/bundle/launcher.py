@@ -14,7 +14,7 @@ import tempfile
 import zlib
 
 from bundle.errors import BuildError
-from nsfwscan import bundled
+from nsfwscan.system import bundled
 
 SOURCE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "launcher.c")
 _OPTIONS = ("-std=c11", "-D_GNU_SOURCE", "-O3", "-s", "-Wall", "-Wextra", "-Wpedantic", "-Werror")

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import sys
 
-from nsfwscan import locations
-from nsfwscan.errors import ModelNotFound, NsfwscanError
 from nsfwscan.models import select
 from nsfwscan.models.store import ModelStore
+from nsfwscan.system import locations
+from nsfwscan.values.errors import ModelNotFound, NsfwscanError
 
 
 def main(name: str, folder: str) -> None:

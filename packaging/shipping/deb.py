@@ -18,7 +18,7 @@ from email.utils import format_datetime
 from typing import TYPE_CHECKING
 
 from nsfwscan._version import __version__
-from nsfwscan.installation import REMOVE_NOTE
+from nsfwscan.system.installation import REMOVE_NOTE
 from shipping import licences, sbom
 from shipping.archive import compress_gzip
 from shipping.errors import ShippingError

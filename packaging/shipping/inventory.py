@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from packaging.requirements import Requirement
 
 from nsfwscan._version import __version__
-from nsfwscan.bundled import LAUNCHED, LAUNCHER
 from nsfwscan.models.manifest import LICENCE_NAME, MANIFEST_NAME
 from nsfwscan.models.package import open_package
+from nsfwscan.system.bundled import LAUNCHED, LAUNCHER
 from shipping.errors import ShippingError
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""Pictures that were moved out of sight, and how they come back."""

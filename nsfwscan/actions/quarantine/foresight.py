@@ -1,0 +1,97 @@
+"""What a run would do about a picture, found out without touching any.
+
+For the question before a large run, which counts what would really be moved, and for a dry run,
+which says what the run would say.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nsfwscan.actions import tag
+from nsfwscan.actions.quarantine.last_word import LastWords, Word, why_it_stays, word_of
+from nsfwscan.actions.quarantine.vault import Moved
+from nsfwscan.actions.rules import TagKind
+from nsfwscan.actions.scored_file import ScoredFile, Unwilling
+from nsfwscan.values.actions import ActionName, Outcome
+from nsfwscan.values.errors import NsfwscanError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nsfwscan.actions.quarantine.held import Quarantines
+    from nsfwscan.actions.quarantine.vault import Vault
+    from nsfwscan.actions.rules import Rule
+    from nsfwscan.judge import Rulings
+    from nsfwscan.values.results import Scanned
+
+
+def why_not(error: Unwilling | OSError) -> Moved:
+    """Return what becomes of a picture that cannot be opened as it was scored."""
+    if isinstance(error, Unwilling):
+        return Moved(Outcome.LEFT, None, str(error))
+    if isinstance(error, FileNotFoundError):
+        return Moved(Outcome.LEFT, None, "it is gone")
+    return Moved(Outcome.FAILED, None, error.strerror or str(error))
+
+
+class Foresight:
+    """For one run: what was said about contents, in all quarantines and by people, is read once."""
+
+    def __init__(
+        self,
+        quarantines: Quarantines,
+        rulings: Rulings,
+        warn: Callable[[str], None],
+        *,
+        again: bool,
+    ) -> None:
+        """With `again` everything that was said before is passed over.
+
+        `warn` is told of quarantines that cannot be read; what was said there does not count.
+        """
+        self._quarantines = quarantines
+        self._rulings = rulings
+        self.again = again
+        self._said = LastWords(quarantines.everywhere, warn)
+
+    def words(self, result: Scanned, besides: Vault | None = None) -> tuple[Word, ...]:
+        """Return what was said about a picture's content, but not in the quarantine `besides`."""
+        found = self._said.about(result.sha256.hex(), besides)
+        near = result.verdict.near  # a decision about another picture holds for this one
+        for sha256 in (result.sha256, *(() if near is None else (near.sha256,))):
+            ruled = self._rulings.by_content(sha256)
+            if ruled is not None:
+                found.append(word_of(ruled))
+        return tuple(found)
+
+    def hindrance(self, path: str, result: Scanned) -> Moved | None:
+        """Return why `path` would not go to quarantine; None when nothing is known against it."""
+        try:
+            self._quarantines.peek_for_picture(path)
+        except NsfwscanError as error:
+            return Moved(Outcome.FAILED, None, str(error))
+        why = "" if self.again else why_it_stays(self.words(result))
+        return Moved(Outcome.LEFT, None, why) if why else None
+
+    def outcomes(self, path: str, result: Scanned, rules: list[Rule]) -> list[Moved]:
+        """Return what would become of a picture by each rule, in their order."""
+        try:
+            with ScoredFile(path, result.sha256) as picture:
+                return [self._outcome(rule, path, result, picture) for rule in rules]
+        except (Unwilling, OSError) as error:
+            known = why_not(error)
+            would = Moved(Outcome.WOULD)
+            return [would if rule.action is ActionName.NOTIFY else known for rule in rules]
+
+    def _outcome(self, rule: Rule, path: str, result: Scanned, picture: ScoredFile) -> Moved:
+        if rule.action is ActionName.QUARANTINE:
+            found = self.hindrance(path, result)
+            if found is not None:
+                return found
+        if rule.action is ActionName.TAG and rule.tag is TagKind.SIDECAR:
+            try:
+                tag.check_sidecar(picture)
+            except (Unwilling, OSError) as error:
+                return why_not(error)
+        return Moved(Outcome.WOULD, rule.to or None)

@@ -1,0 +1,193 @@
+"""Ending what was cut short: which of a deed's steps were taken is read off the disk.
+
+In: an entry of which only the intent is known. Out: the record that ends it, after which its
+picture is in exactly one place. A move that got its picture into the quarantine is completed, any
+other is taken back; a copy is removed only after the original was seen to be whole. A picture that
+is nowhere stays an entry of what should be held, so that it is named until a person deletes it.
+What is on a volume that is away is not known: its deed stays cut short until the volume is back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import os
+import stat
+import time
+from typing import TYPE_CHECKING, assert_never
+
+from nsfwscan.actions import moves
+from nsfwscan.actions.names import beside
+from nsfwscan.actions.quarantine.entries import Deed, Entry, Ledger, State, Step, step
+from nsfwscan.actions.quarantine.volume import Place, Places
+from nsfwscan.actions.scored_file import digest_at
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nsfwscan.actions.quarantine.vault import Vault
+    from nsfwscan.system.journal import Json
+
+PART = ".part"
+"""Ending of a copy that is not complete."""
+GONE = ".deleted"
+"""Ending of a picture that a person deleted: the intent, where the disk is too full for another."""
+_NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
+"""What the system says of a path at which there cannot be a file."""
+
+
+def aside(path: str, number: str) -> str:
+    """Return the name that a file has for the moment between two looks at it."""
+    return os.path.join(os.path.dirname(path), f".nsfwscan-{number}")
+
+
+def names_beside(path: str, *, start: int = 1) -> Iterator[tuple[int, str]]:
+    """Yield names for a picture whose own is taken: `a (restored).jpg`, `a (restored 2).jpg`."""
+    return beside(path, _restored, start=start)
+
+
+def _restored(number: int) -> str:
+    return " (restored)" if number == 1 else f" (restored {number})"
+
+
+def put_back(source: str, path: str) -> str:
+    """Rename `source` to `path`, or beside it when that is taken; return where. Raises OSError."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    for target in itertools.chain((path,), (name for _, name in names_beside(path))):
+        with contextlib.suppress(FileExistsError):
+            moves.rename(source, target)
+            return target
+    raise FileExistsError(errno.EEXIST, "every name beside it is taken", path)
+
+
+def finish(vault: Vault, entry: Entry) -> dict[str, Json]:
+    """Bring the picture of an entry to one place, and return the record that says which.
+
+    Raises OSError when the disk does not let it be brought there; nothing is lost then.
+    """
+    places = Places(vault.folder)
+    match entry.under_way:
+        case Deed.QUARANTINE:
+            done = _came_in(vault, entry, _reached(places.of(entry)))
+        case Deed.RESTORE:
+            done = _went_out(vault, entry, places.of(entry, entry.restored_to))
+        case Deed.DELETE:
+            done = not exists(vault.file_of(entry.id))
+        case None:
+            raise AssertionError("nothing is under way")
+        case _:
+            assert_never(entry.under_way)
+    record = step(entry.id, entry.under_way, Step.DONE if done else Step.NOT_DONE)
+    if entry.under_way is Deed.RESTORE:
+        record["to"] = entry.restored_to
+        if entry.restored_sha256:
+            record["sha256"] = entry.restored_sha256
+    return {**record, "at": max(time.time(), entry.word_at), "why": "it was cut short"}
+
+
+def finish_deleting(vault: Vault, ledger: Ledger) -> None:
+    """Delete what a person deleted and a crash left. Raises OSError, `JournalError`."""
+    marked = [name.removesuffix(GONE) for name in vault.names() if name.endswith(GONE)]
+    for number in marked:
+        entry = ledger.entries.get(number)
+        if entry is not None and entry.state is State.HELD and not exists(vault.file_of(number)):
+            vault.write({**step(number, Deed.DELETE, Step.DONE), "at": time.time()})
+        with contextlib.suppress(OSError):  # `verify` names what stays
+            os.unlink(vault.file_of(number) + GONE)
+
+
+def _reached(place: Place) -> str:
+    """Return the path of a place. Raises OSError when its volume is not there."""
+    if place.why_not:
+        raise OSError(errno.ENXIO, place.why_not)
+    return place.path
+
+
+def _came_in(vault: Vault, entry: Entry, path: str) -> bool:
+    held = vault.file_of(entry.id)
+    _remove(held + PART)
+    away = aside(path, entry.id)
+    if not exists(held):
+        if exists(away):  # somebody took the copy away: the original goes back
+            put_back(away, path)
+        return False
+    is_the_picture = _holds(held, entry)
+    if _is_the_original(path, entry) and not os.path.samefile(path, held):
+        # The copy was there, the original not yet away; or another file was caught and the
+        # picture came back meanwhile.
+        if is_the_picture:
+            os.unlink(held)
+        else:
+            put_back(held, path)
+        return False
+    if exists(away):
+        if is_the_picture and _is_the_original(away, entry):
+            os.unlink(away)
+        else:
+            put_back(away, path)
+    if not is_the_picture:
+        put_back(held, path)
+    return is_the_picture
+
+
+def _went_out(vault: Vault, entry: Entry, place: Place) -> bool:
+    held = vault.file_of(entry.id)
+    if exists(held):
+        if place.why_not:  # nothing there counts, for it is not the volume that was meant
+            return False
+        target = place.path
+        _remove(aside(target, entry.id))
+        if not exists(target):
+            return False
+        if os.path.samefile(held, target) or (_holds(held, entry) and _holds(target, entry)):
+            os.unlink(held)
+            return True
+        return False
+    # Restored only if the target holds it. A rename keeps the bytes, damaged or not.
+    return _holds(_reached(place), entry)
+
+
+def _is_the_original(path: str, entry: Entry) -> bool:
+    """Return True if `path` is the very file of the intent, and whole."""
+    try:
+        return os.lstat(path).st_ino == entry.inode and _holds(path, entry)
+    except OSError as error:
+        if error.errno in _NOT_THERE:
+            return False
+        raise
+
+
+def _holds(path: str, entry: Entry) -> bool:
+    """Return True if a file has the content of the entry, as it was or as it is restored.
+
+    One that is not there has not. Raises OSError when it cannot be read.
+    """
+    try:
+        if not stat.S_ISREG(os.lstat(path).st_mode):
+            return False
+        found = digest_at(path).hex()
+    except OSError as error:
+        if error.errno in _NOT_THERE:
+            return False
+        raise
+    return found in {entry.sha256, entry.restored_sha256}
+
+
+def exists(path: str) -> bool:
+    """Return True if something has that name. Raises OSError where that cannot be found out."""
+    try:
+        os.lstat(path)
+    except OSError as error:
+        if error.errno in _NOT_THERE:
+            return False
+        raise
+    return True
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError as error:
+        if error.errno not in _NOT_THERE:
+            raise

@@ -1,0 +1,467 @@
+"""One quarantine folder: its layout, its lock, its journal, and pictures going in.
+
+    .nsfwscan-quarantine/     0700
+        journal.jsonl         every intent and every end of it; see `ledger`
+        lock                  held while something is moved
+        files/ID              the pictures, under names that say nothing
+
+A picture goes in like this: it is opened and hashed (`ScoredFile`), the intent is written and
+synced, the picture is renamed, and what was renamed is compared with what is open. If somebody put
+another file in its place in the moment between the last look and the rename, that one is put back.
+Where a rename cannot reach, the picture is copied, synced and read back, and its old name is first
+moved aside, looked at, and only then removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import sys
+import time
+import uuid
+from typing import TYPE_CHECKING, NamedTuple
+
+from nsfwscan.actions import moves
+from nsfwscan.actions.moves import Facts
+from nsfwscan.actions.quarantine import folder_times, recovery
+from nsfwscan.actions.quarantine.entries import Deed, Ledger, Reason, Step, compacted, intent, step
+from nsfwscan.actions.quarantine.last_word import Word, time_after, why_it_stays
+from nsfwscan.actions.quarantine.volume import Places
+from nsfwscan.actions.scored_file import ScoredFile, Unwilling
+from nsfwscan.media.discover import QUARANTINE_NAME
+from nsfwscan.system.journal import Journal, sync_folder
+from nsfwscan.system.locks import Lock, open_lock
+from nsfwscan.values.actions import Outcome
+from nsfwscan.values.errors import ActionError, JournalError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from nsfwscan.system.journal import Json
+
+LOCK_NAME = "lock"
+FILES_NAME = "files"
+BATCH = 64
+"""Deeds that share their fsyncs: two for the journal, one or two for the folders."""
+FOREIGN = "it belongs to another user"
+_FEW = 12
+"""Records that a journal may have whatever they are about."""
+_PATIENCE_S = 60.0
+"""A batch takes well under a second, unless large pictures are copied to another disk."""
+
+
+class Wanted(NamedTuple):
+    """A picture that is to go in."""
+
+    picture: ScoredFile
+    reason: Reason
+    again: bool = False
+    """Whatever was said about it before."""
+    words: tuple[Word, ...] = ()
+    """What was said about its content elsewhere: see `last_word`."""
+
+
+class Moved(NamedTuple):
+    """What became of one picture."""
+
+    outcome: Outcome
+    target: str | None = None
+    detail: str = ""
+
+
+class Vault:
+    """One quarantine folder. Several processes may use it; one at a time moves something."""
+
+    def __init__(self, folder: str, warn: Callable[[str], None]) -> None:
+        """Name the folder, which must exist and be ours: see `open_vault`."""
+        self.folder = folder
+        self.warn = warn
+        self.journal = Journal(os.path.join(folder, "journal.jsonl"))
+        self._files = os.path.join(folder, FILES_NAME)
+        self._ledger = Ledger()
+        self._followed: tuple[int, int, int] | None = None
+        """What the journal was like when the ledger had followed all of it."""
+        self._records = 0
+        """How many records there are in the journal."""
+        self._excess = 0
+        """How many more than what counts there were when it was last written anew."""
+        self._warned: tuple[int, ...] = ()
+        """Damaged lines of which was told."""
+        self.unclean = True
+        """Whether a deed may have left something among the pictures that is to be ended."""
+
+    def file_of(self, number: str) -> str:
+        """Return where the picture of an entry is while it is held."""
+        return os.path.join(self._files, number)
+
+    def names(self) -> set[str]:
+        """Return all names among the pictures. Raises OSError."""
+        try:
+            return set(os.listdir(self._files))
+        except FileNotFoundError:
+            return set()
+
+    def peek(self) -> Ledger:
+        """Return the ledger without the lock, and without ending what was cut short.
+
+        It is the one that this object keeps, so it changes with the next use. Raises `ActionError`,
+        `JournalError`.
+        """
+        try:
+            stamp = stamp_of(self.journal.path)
+        except OSError as error:
+            raise unusable(self.folder, error) from error
+        if stamp != self._followed:
+            contents = self.journal.read()
+            self._forget()
+            self._ledger.take(contents.records)
+            self._ledger.damaged = contents.damaged
+            self._followed = stamp
+            self._records = len(contents.records)
+        return self._ledger
+
+    def _forget(self) -> None:
+        """Read the journal anew next time."""
+        self._ledger = Ledger()
+        self._followed = None
+        self._records = 0
+        self.unclean = True
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[Ledger]:
+        """Keep other processes out, end what an earlier one left half done, give the ledger.
+
+        Raises `ActionError` when another process is at it for a minute or the folder cannot be
+        used, `JournalError`. Whatever the system refuses within, too, ends in an `ActionError`.
+        """
+        try:
+            with self._lock():
+                ledger = self.peek()
+                self._tell_of_damage(ledger)
+                self._finish(ledger)
+                yield ledger
+                self._compact(ledger)
+        except OSError as error:
+            self._forget()
+            raise unusable(self.folder, error) from error
+
+    @contextlib.contextmanager
+    def _lock(self) -> Iterator[None]:
+        # Not the folders above it: where they are gone, so is the volume, or all of the quarantine.
+        if not os.path.isdir(self._files):
+            os.mkdir(self._files, 0o700)
+        lock = open_lock(os.path.join(self.folder, LOCK_NAME))
+        try:
+            self._wait_for(lock)
+            yield
+        finally:
+            lock.release()
+
+    def _wait_for(self, lock: Lock) -> None:
+        if not lock.wait(_PATIENCE_S):
+            raise ActionError(
+                f"another process has been moving pictures in {self.folder} for "
+                f"{_PATIENCE_S:.0f} seconds",
+                hint="wait for it, and try again",
+            )
+
+    def write(self, *records: dict[str, Json]) -> None:
+        """Append to the journal and follow it; only with the lock held.
+
+        Raises `JournalError`; after that nothing of it is in the journal.
+        """
+        if records:
+            self.journal.append(*records)
+            self._ledger.take(records)
+            self._records += len(records)
+            self._followed = None  # unless it can be seen how it is now, it is read anew
+            with contextlib.suppress(OSError):
+                self._followed = stamp_of(self.journal.path)
+
+    def _compact(self, ledger: Ledger) -> None:
+        """Write the journal anew before it has twice the records that count."""
+        live = ledger.live + self._excess
+        if self._records <= max(_FEW, live + live * 3 // 4) or ledger.damaged:
+            return
+
+        def keep(records: Sequence[Mapping[str, Json]]) -> list[Mapping[str, Json]]:
+            kept = compacted(records, ledger, time.time())
+            self._records = len(kept)
+            return kept
+
+        if self.journal.compact(keep):
+            self._excess = self._records - ledger.live
+            self._followed = stamp_of(self.journal.path)
+        else:
+            self._forget()
+
+    def _finish(self, ledger: Ledger) -> None:
+        """End what was cut short. What cannot be ended now is said, and tried again next time."""
+        for entry in ledger.under_way:
+            try:
+                record = recovery.finish(self, entry)
+            except OSError as error:
+                self.warn(
+                    f"a move of {entry.path} was cut short and cannot be ended now: "
+                    f"{error.strerror or error}; the picture is there or at "
+                    f"{self.file_of(entry.id)}"
+                )
+            else:
+                self.write(record)
+        if self.unclean:
+            recovery.finish_deleting(self, ledger)
+            self.unclean = False
+
+    def _tell_of_damage(self, ledger: Ledger) -> None:
+        if ledger.damaged != self._warned:
+            self._warned = ledger.damaged
+            lines = ", ".join(map(str, ledger.damaged))
+            self.warn(
+                f"{self.journal.path} is damaged in line {lines}; "
+                "`nsfwscan quarantine verify` tells whether a picture is concerned"
+            )
+
+    def take(self, wanted: Sequence[Wanted]) -> list[Moved]:
+        """Move pictures in, and say of each what became of it, in their order.
+
+        Raises `ActionError`, `JournalError`: then nothing was moved, or the next one to open the
+        quarantine will find out from the intents.
+        """
+        with self.locked() as ledger:
+            places = Places(self.folder)
+            intents: list[dict[str, Json]] = []
+            numbers: list[str] = []
+            ends: list[Moved | None] = []
+            for one in wanted:
+                number = uuid.uuid4().hex
+                numbers.append(number)
+                end = _hindrance(one, ledger)
+                if end is None:
+                    try:
+                        intents.append(self._intent(number, one.picture, one.reason, places))
+                    except OSError as error:
+                        end = _failed(error)
+                ends.append(end)
+            if intents:
+                self.write(*intents)
+            folders = folder_times.look(os.path.dirname(one.picture.path) for one in wanted)
+            moved: list[Moved] = []
+            records: list[dict[str, Json]] = []
+            for number, one, end in zip(numbers, wanted, ends, strict=True):
+                if end is None:
+                    end, record = self._try_to_move(number, one.picture)
+                    if end.outcome is Outcome.DONE:
+                        own = ledger.words.get(one.picture.sha256.hex())
+                        record[-1]["at"] = time_after(time.time(), (*one.words, own))
+                    records += record
+                moved.append(end)
+            self.sync()
+            try:
+                self.write(*folder_times.records(folders), *records)
+            except JournalError as error:
+                # The pictures are in and their intents are on the disk: nothing is lost.
+                self.warn(f"{error}; the next use of the quarantine completes it")
+            for at, (number, one) in enumerate(zip(numbers, wanted, strict=True)):
+                if moved[at].outcome is Outcome.DONE and one.picture.status.st_nlink > 1:
+                    detail = "; ".join(filter(None, (moved[at].detail, self._links(number, one))))
+                    moved[at] = moved[at]._replace(detail=detail)
+            return moved
+
+    def _links(self, number: str, one: Wanted) -> str:
+        """Say how many names outside the quarantine still lead to a picture that was moved in."""
+        picture = one.picture
+        try:
+            if picture.file < 0:  # Windows, where it had to be closed
+                outside = os.lstat(self.file_of(number)).st_nlink
+            else:
+                outside = os.fstat(picture.file).st_nlink
+            for held in self._ledger.held:
+                if held.inode == picture.status.st_ino:  # a copy has an inode of its own
+                    outside -= os.lstat(self.file_of(held.id)).st_ino == held.inode
+        except OSError:
+            return ""
+        if outside <= 0:
+            return ""
+        many = "other hard link still leads" if outside == 1 else "other hard links still lead"
+        return f"{outside:,} {many} to it"
+
+    def _intent(
+        self, number: str, picture: ScoredFile, reason: Reason, places: Places
+    ) -> dict[str, Json]:
+        """Return the record of the intent. Raises OSError when the move is known to be refused."""
+        folder = os.path.dirname(picture.path)
+        if not os.access(folder, os.W_OK | os.X_OK):  # else each scan would add to the journal
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES), folder)
+        return intent(
+            number, picture.path, picture.sha256, picture.status, Facts.of(picture.file),
+            stat.S_IMODE(os.stat(folder).st_mode), reason, time.time(), places.record(folder),
+        )  # fmt: skip
+
+    def _try_to_move(self, number: str, picture: ScoredFile) -> tuple[Moved, list[dict[str, Json]]]:
+        """Move one picture; return what became of it, and the record that ends the intent."""
+        try:
+            missing = self._move(number, picture)
+        except Unwilling as reason:
+            moved = Moved(Outcome.LEFT, None, str(reason))
+            return moved, [{**step(number, Deed.QUARANTINE, Step.NOT_DONE), "why": moved.detail}]
+        except OSError as error:
+            return self.settle(number, error)
+        detail = f"the copy lacks: {', '.join(missing)}" if missing else ""
+        # Once more what the intent says, so that one damaged line of two loses no path.
+        record: dict[str, Json] = {
+            **step(number, Deed.QUARANTINE, Step.DONE),
+            "path": picture.path,
+            "sha256": picture.sha256.hex(),
+        }
+        return Moved(Outcome.DONE, self.file_of(number), detail), [record]
+
+    def settle(self, number: str, error: OSError) -> tuple[Moved, list[dict[str, Json]]]:
+        """Find out how far a deed got that ended with an error, and bring it to one end.
+
+        Returns what became of the picture, and the record that says so; none when the disk does
+        not even let that be found out, which is then left to the next use of the quarantine.
+        """
+        entry = self._ledger.entries[number]
+        why = error.strerror or str(error)
+        try:
+            record = recovery.finish(self, entry)
+        except OSError as second:
+            where = entry.restored_to if entry.under_way is Deed.RESTORE else entry.path
+            detail = f"{why}, then {second.strerror or second}: it is {where} or "
+            return Moved(Outcome.FAILED, None, f"{detail}{self.file_of(number)}"), []
+        if record["step"] == Step.DONE:
+            target = self.file_of(number)
+            if entry.under_way is Deed.RESTORE:
+                target = entry.restored_to
+            return Moved(Outcome.DONE, target, f"in spite of an error: {why}"), [record]
+        return Moved(Outcome.FAILED, None, why), [record]
+
+    def _move(self, number: str, picture: ScoredFile) -> tuple[str, ...]:
+        held = self.file_of(number)
+        picture.check()
+        picture.let_go()
+        try:
+            moves.rename(picture.path, held, private=True)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            return self._copy(number, picture)
+        # Between the check and the rename lies the only moment in which another file can be
+        # caught. It is put back, under another name if its own is taken by then.
+        if not picture.is_at(held):
+            recovery.put_back(held, picture.path)
+            raise Unwilling("another file had just taken its name; that one is where it was")
+        if not picture.is_whole(os.lstat(held)):
+            recovery.put_back(held, picture.path)
+            raise Unwilling("it is being written to")
+        return ()
+
+    def _copy(self, number: str, picture: ScoredFile) -> tuple[str, ...]:
+        held, part = self.file_of(number), self.file_of(number) + recovery.PART
+        picture.take_up()
+        missing = moves.copy(picture.file, part, Facts.of(picture.file), picture.sha256)
+        moves.rename(part, held, private=True)
+        aside = recovery.aside(picture.path, number)
+        try:
+            sync_folder(self._files)
+            picture.check()
+            picture.let_go()
+            moves.rename(picture.path, aside)
+        except BaseException:
+            os.unlink(held)
+            raise
+        if picture.is_unchanged_at(aside):
+            os.unlink(aside)
+            return missing
+        recovery.put_back(aside, picture.path)
+        os.unlink(held)
+        raise Unwilling("it was replaced or written to while it was copied; it is where it was")
+
+    def sync(self) -> None:
+        """Wait until the renames in or out are on the disk, as far as it can say.
+
+        One folder is enough: a rename changes both of its folders in one transaction on every file
+        system that keeps a journal. Syncing the other ones took a hundred times as long where each
+        picture has a folder of its own.
+        """
+        # The renames are done; a disk that cannot sync a folder now changes nothing about it.
+        with contextlib.suppress(OSError):
+            sync_folder(self._files)
+
+
+def _hindrance(one: Wanted, ledger: Ledger) -> Moved | None:
+    """Return why a picture stays: of all that was said about its content, by what holds now."""
+    if one.again:
+        return None
+    own = ledger.words.get(one.picture.sha256.hex())
+    why = why_it_stays(one.words if own is None else (*one.words, own))
+    return Moved(Outcome.LEFT, None, why) if why else None
+
+
+def stamp_of(path: str) -> tuple[int, int, int] | None:
+    """Return what tells of a change of a file; None when there is none. Raises OSError."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _failed(error: OSError) -> Moved:
+    return Moved(Outcome.FAILED, None, error.strerror or str(error))
+
+
+def unusable(folder: str, error: OSError) -> ActionError:
+    """Return the error that says that a quarantine cannot be used."""
+    return ActionError(
+        f"the quarantine {folder} cannot be used: {error.strerror or error}",
+        hint="give --quarantine a folder that can be written to",
+    )
+
+
+def open_vault(folder: str, warn: Callable[[str], None], *, create: bool) -> Vault | None:
+    """Return the quarantine in the folder `folder`, or None when there is none to be had there.
+
+    `look_at` says why there is none. Raises OSError when it cannot be made.
+    """
+    path = os.path.join(folder, QUARANTINE_NAME)
+    if create:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path, 0o700)
+            sync_folder(folder)
+    if look_at(path) is not None:
+        return None
+    try:
+        if sys.platform != "win32" and _mode(path) != 0o700:
+            with contextlib.suppress(OSError):
+                os.chmod(path, 0o700)
+            if create and _mode(path) & 0o077:
+                warn(f"{path} is on a file system without permissions: others may look into it")
+    except OSError:  # it was there a moment ago
+        return None
+    return Vault(path, warn)
+
+
+def _mode(path: str) -> int:
+    return stat.S_IMODE(os.lstat(path).st_mode)
+
+
+def look_at(path: str) -> str | None:
+    """Return None for a quarantine of ours, "" when nothing is there, else why it is no use.
+
+    The one place that knows what an error of looking at a quarantine means: its disk may be
+    unplugged, or the program behind a FUSE mount dead.
+    """
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return f"it cannot be looked at: {error.strerror or error}"
+    if not stat.S_ISDIR(found.st_mode):
+        return "it is no folder"
+    if sys.platform != "win32" and found.st_uid != os.geteuid():
+        return FOREIGN
+    return None

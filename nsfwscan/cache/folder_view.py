@@ -1,0 +1,259 @@
+"""`FolderView`: everything the library knows of the files directly in one folder.
+
+A re-scan of unchanged folders is the common case, so a view holds columns and makes no object for
+a file until it is asked to: 100,000 files are loaded and compared in a tenth of a second. The
+columns are also what a snapshot stores. They hold facts that never change, ((path, stat) -> digest
+and (digest, scorer) -> outcome), so a view can be incomplete but never out of date.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import struct
+import sys
+from array import array
+from bisect import bisect_left
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import cache
+from typing import Any, NamedTuple, TypeGuard
+
+from nsfwscan.cache.rows import SHA256_BYTES, Known, Outcome, Scored, decode_outcome, encode_outcome
+from nsfwscan.values.likeness import UNKNOWN
+from nsfwscan.values.results import KEY_BYTES, FileKey, ImageFacts, Scores
+
+_LENGTHS = struct.Struct("<II")
+_DIGEST = struct.Struct(f"{SHA256_BYTES}s")
+_NOT_HERE = 0
+"""The format number of a file whose outcome is not in the columns."""
+
+
+class ViewRow(NamedTuple):
+    """One file as the tables have it: bytes, checked against their checksums."""
+
+    name: str
+    stat: bytes
+    sha256: bytes
+    written_at: int
+    outcome: bytes | None
+    """`encode_outcome`, or None when there is none by this scorer."""
+    likeness: int = UNKNOWN
+
+
+class FolderView(Mapping[str, Known]):
+    """File name -> `Known`, in columns.
+
+    All columns are in the order of `names`, which is that of `sorted(names)`.
+    """
+
+    __slots__ = (
+        "_details",
+        "_formats",
+        "_index",
+        "_labels",
+        "_others",
+        "digests",
+        "likenesses",
+        "names",
+        "stats",
+        "stored",
+        "unsafe",
+        "written_at",
+    )
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.stats = b""
+        """The packed `FileKey` of each file, joined."""
+        self.digests = b""
+        """SHA-256 of each file, 32 bytes each, joined."""
+        self.written_at = array("q")
+        """When each file was read, seconds since the epoch."""
+        self.unsafe = array("d")
+        """The unsafe score of each file, 0 to 1; NaN where the outcome is no score or unknown."""
+        self.likenesses = array("Q")
+        """The likeness of each file's content; `UNKNOWN` where nobody computed it."""
+        self.stored = False
+        """Whether it was read from a snapshot; where not, the next scan would be glad of one."""
+        self._labels = 0
+        self._formats: list[str] = []
+        self._details = b""
+        """For each file, a `_record`."""
+        self._others: dict[int, bytes] = {}
+        """Encoded outcomes that do not fit the columns, by index."""
+        self._index: dict[str, int] | None = None
+
+    @classmethod
+    def from_rows(cls, rows: list[ViewRow]) -> FolderView:
+        """Build a view from the rows of a folder, in any order."""
+        view = cls()
+        rows.sort()
+        view.names = [row.name for row in rows]
+        view.stats = b"".join([row.stat for row in rows])
+        view.digests = b"".join([row.sha256 for row in rows])
+        view.written_at = array("q", [row.written_at for row in rows])
+        view.likenesses = array("Q", [row.likeness for row in rows])
+        view._take_outcomes([row.outcome for row in rows])
+        return view
+
+    @classmethod
+    def from_bytes(cls, body: bytes) -> FolderView | None:
+        """Read a snapshot that passed its checksum; None when another kind of machine wrote it."""
+        header_bytes, names_bytes = _LENGTHS.unpack_from(body)
+        at = _LENGTHS.size
+        header = json.loads(body[at : at + header_bytes])
+        if header["byteorder"] != sys.byteorder:
+            return None
+        at += header_bytes
+        view = cls()
+        view.stored = True
+        count = header["count"]
+        view.names = os.fsdecode(body[at : at + names_bytes]).split("\0") if count else []
+        at += names_bytes
+        view.stats = body[at : (at := at + KEY_BYTES * count)]
+        view.digests = body[at : (at := at + SHA256_BYTES * count)]
+        view.written_at.frombytes(body[at : (at := at + 8 * count)])
+        view.unsafe.frombytes(body[at : (at := at + 8 * count)])
+        if header.get("likenesses"):
+            view.likenesses.frombytes(body[at : (at := at + 8 * count)])
+        else:  # written before there were any
+            view.likenesses.frombytes(bytes(8 * count))
+        view._labels = header["labels"]
+        view._formats = header["formats"]
+        view._details = body[at:]
+        view._others = {int(index): text.encode() for index, text in header["others"].items()}
+        return view
+
+    def to_bytes(self) -> bytes:
+        """Return the columns as one run of bytes for `from_bytes`."""
+        header = json.dumps(
+            {
+                "byteorder": sys.byteorder,
+                "count": len(self.names),
+                "likenesses": True,
+                "labels": self._labels,
+                "formats": self._formats,
+                "others": {index: body.decode() for index, body in self._others.items()},
+            }
+        ).encode()
+        names = os.fsencode("\0".join(self.names))
+        lengths = _LENGTHS.pack(len(header), len(names))
+        columns = (self.written_at, self.unsafe, self.likenesses)
+        numbers = (*(column.tobytes() for column in columns), self._details)
+        return b"".join((lengths, header, names, self.stats, self.digests, *numbers))
+
+    def only(self, names: Collection[str]) -> FolderView:
+        """Return the view without the files that are not among `names`."""
+        wanted = set(names)
+        gone = [index for index, name in enumerate(self.names) if name not in wanted]
+        if not gone:
+            return self
+        # What lies between two that are gone is copied at once.
+        bounds = zip((0, *(index + 1 for index in gone)), (*gone, len(self.names)), strict=True)
+        runs = [slice(start, end) for start, end in bounds if start < end]
+        view = FolderView()
+        view.stored, view._labels, view._formats = self.stored, self._labels, self._formats
+        for run in runs:
+            view.names += self.names[run]
+            view.written_at += self.written_at[run]
+            view.unsafe += self.unsafe[run]
+            view.likenesses += self.likenesses[run]
+        view.stats = _cut(self.stats, runs, KEY_BYTES)
+        view.digests = _cut(self.digests, runs, SHA256_BYTES)
+        view._details = _cut(self._details, runs, _record(self._labels).size)
+        left = set(gone)
+        view._others = {
+            index - bisect_left(gone, index): body
+            for index, body in self._others.items()
+            if index not in left
+        }
+        return view
+
+    def __getitem__(self, name: str) -> Known:
+        if self._index is None:
+            self._index = {name: index for index, name in enumerate(self.names)}
+        index = self._index[name]
+        record = _record(self._labels)
+        return Known(
+            FileKey.unpack(self.stats[KEY_BYTES * index : KEY_BYTES * (index + 1)]),
+            self.digests[SHA256_BYTES * index : SHA256_BYTES * (index + 1)],
+            self._outcome(index, record.unpack_from(self._details, index * record.size)),
+            self.written_at[index],
+            self.likenesses[index],
+        )
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def in_order(self) -> Iterator[Known]:
+        """Give what is known of each file in the order of `names`, faster than one by one."""
+        records = _record(self._labels).iter_unpack(self._details)
+        return map(
+            Known,
+            FileKey.unpack_all(self.stats),
+            (digest for (digest,) in _DIGEST.iter_unpack(self.digests)),
+            map(self._outcome, range(len(self.names)), records),
+            self.written_at,
+            self.likenesses,
+        )
+
+    def _outcome(self, index: int, record: tuple[Any, ...]) -> Outcome | None:
+        if record[0] != _NOT_HERE:
+            which, width, height, frames, *probabilities = record
+            return Scored(
+                ImageFacts(self._formats[which - 1], width, height, frames),
+                Scores(tuple(probabilities), self.unsafe[index]),
+            )
+        body = self._others.get(index)
+        return None if body is None else decode_outcome(body)
+
+    def _fits(self, outcome: Outcome | None) -> TypeGuard[Scored]:
+        """Tell whether an outcome is one of the many that are kept in columns."""
+        return (
+            isinstance(outcome, Scored)
+            and len(outcome.scores.probabilities) == self._labels
+            and not outcome.facts.missing
+        )
+
+    def _take_outcomes(self, bodies: Iterable[bytes | None]) -> None:
+        outcomes = [None if body is None else decode_outcome(body) for body in bodies]
+        self._labels = max(
+            (len(one.scores.probabilities) for one in outcomes if isinstance(one, Scored)),
+            default=0,
+        )
+        record = _record(self._labels)
+        details = []
+        for index, outcome in enumerate(outcomes):
+            if self._fits(outcome):
+                facts = outcome.facts
+                if facts.format not in self._formats:
+                    self._formats.append(facts.format)
+                self.unsafe.append(outcome.scores.unsafe)
+                details.append(
+                    record.pack(
+                        self._formats.index(facts.format) + 1,
+                        *facts[1:4],
+                        *outcome.scores.probabilities,
+                    )
+                )
+            else:
+                if outcome is not None:
+                    self._others[index] = encode_outcome(outcome)
+                self.unsafe.append(math.nan)
+                details.append(record.pack(_NOT_HERE, 0, 0, 0, *[0.0] * self._labels))
+        self._details = b"".join(details)
+
+
+def _cut(column: bytes, runs: Iterable[slice], width: int) -> bytes:
+    """Return the parts of a column whose entries have `width` bytes."""
+    return b"".join([column[width * run.start : width * run.stop] for run in runs])
+
+
+@cache
+def _record(labels: int) -> struct.Struct:
+    """Format number, width, height, frames, and one probability a label."""
+    return struct.Struct(f"<HIII{labels}d")

@@ -1,0 +1,140 @@
+"""One decision of a person as a value, and as the record of a journal.
+
+What does not read back as it was written raises `ValueError`: half a decision is none.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+from nsfwscan.values import likeness
+from nsfwscan.values.results import Ruling
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from nsfwscan.system.journal import Json
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_FORGOTTEN, _GIVEN_UP = "forgotten", "given-up"
+_LIKENESS = re.compile(r"[0-9a-f]{16}")
+LATEST_S = 253_402_214_400
+"""The end of the year 9999, less a day for time zones: later moments have no date."""
+
+
+class Likeness(NamedTuple):
+    """That a decision also holds for pictures which look like the one that was decided about."""
+
+    bits: int
+    """See `nsfwscan.values.likeness`."""
+    within: int
+    """The decision holds for likenesses that differ in at most so many bits."""
+
+
+class Ruled(NamedTuple):
+    """A person's decision about one content."""
+
+    sha256: bytes
+    ruling: Ruling
+    at: int
+    """When it was made, seconds since the epoch."""
+    path: str
+    """Where the picture was then, as printable text: for the reader, never to open a file by."""
+    near: Likeness | None = None
+    """None when the decision holds for this content alone."""
+
+
+class Forgotten(NamedTuple):
+    """That a person took a decision back."""
+
+    sha256: bytes
+    at: int
+
+
+class GivenUp(NamedTuple):
+    """That a person was shown damaged lines of the file and goes on without them."""
+
+    lines: tuple[str, ...]
+    """The SHA-256 of the bytes of each, in hexadecimal digits."""
+    at: int
+
+
+Entry: TypeAlias = Ruled | Forgotten | GivenUp
+
+
+def to_record(entry: Entry) -> dict[str, Json]:
+    """Return an entry as a record for a journal."""
+    if isinstance(entry, Forgotten):
+        return {"entry": _FORGOTTEN, "sha256": entry.sha256.hex(), "at": entry.at}
+    if isinstance(entry, GivenUp):
+        return {"entry": _GIVEN_UP, "lines": list(entry.lines), "at": entry.at}
+    record: dict[str, Json] = {
+        "entry": entry.ruling.value,
+        "sha256": entry.sha256.hex(),
+        "at": entry.at,
+        "path": entry.path,
+    }
+    if entry.near is not None:
+        record["near"] = {
+            "algorithm": likeness.ALGORITHM,
+            "likeness": f"{entry.near.bits:016x}",
+            "within": entry.near.within,
+        }
+    return record
+
+
+def from_record(record: Mapping[str, object]) -> Entry:
+    """Read an entry back. Raises `ValueError`, which says what is wrong with the record."""
+    kind = record.get("entry")
+    if not isinstance(kind, str):
+        raise ValueError("there is no entry")  # noqa: TRY004  one kind of error for bad records
+    at = _number(record, "at")
+    if kind == _GIVEN_UP:
+        return GivenUp(_lines(record.get("lines")), at)
+    sha256 = bytes.fromhex(_matching(record, "sha256", _SHA256))
+    if kind == _FORGOTTEN:
+        return Forgotten(sha256, at)
+    if kind not in set(Ruling):
+        raise ValueError(f"{kind!r} is no decision")
+    path = record.get("path")
+    if not isinstance(path, str):
+        raise ValueError("there is no path")  # noqa: TRY004
+    printable = path.encode(errors="backslashreplace").decode()  # JSON may hold half a character
+    return Ruled(sha256, Ruling(kind), at, printable, _near(record.get("near")))
+
+
+def _lines(found: object) -> tuple[str, ...]:
+    if not isinstance(found, list):
+        raise ValueError("there are no lines")  # noqa: TRY004
+    return tuple(_matching({"lines": one}, "lines", _SHA256) for one in found)
+
+
+def _near(found: object) -> Likeness | None:
+    if found is None:
+        return None
+    if not isinstance(found, dict):
+        raise ValueError("`near` is no object")  # noqa: TRY004
+    if found.get("algorithm") != likeness.ALGORITHM:
+        raise ValueError(f"the likeness is of another kind: {found.get('algorithm')!r}")
+    bits = int(_matching(found, "likeness", _LIKENESS), 16)
+    within = _number(found, "within")
+    if not likeness.is_sound(bits):
+        raise ValueError(f"{bits:016x} is no likeness")
+    if within > likeness.MOST_WITHIN:
+        raise ValueError(f"{within} bits make anything look the same")
+    return Likeness(bits, within)
+
+
+def _matching(record: Mapping[str, object], field: str, pattern: re.Pattern[str]) -> str:
+    value = record.get(field)
+    if not (isinstance(value, str) and pattern.fullmatch(value)):
+        raise ValueError(f"`{field}` is {value!r}")
+    return value
+
+
+def _number(record: Mapping[str, object], field: str) -> int:
+    value = record.get(field)
+    if type(value) is not int or not 0 <= value < 1 << 63:
+        raise ValueError(f"`{field}` is {value!r}")
+    return value

@@ -1,0 +1,196 @@
+"""From the bytes of a picture file to the pixels of a model.
+
+The steps, in order: format by content, header, limits, pixels of the sampled frames, then
+`nsfwscan.media.decode.render`. What a file of each format shows is the business of
+`nsfwscan.media.decode.formats`.
+
+Hostile files are expected here. This module keeps their demands within limits and turns every
+complaint into a `DecodeError`; crashes and hangs of native code are contained by
+`nsfwscan.media.decode.pool`, which runs this module in processes of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import warnings
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from nsfwscan.media.decode.decoded import DECODER_VERSION, Decoded, spread
+from nsfwscan.media.decode.formats import gain_map, jpeg, png
+from nsfwscan.media.decode.formats.picture import MAX_PIXELS
+from nsfwscan.media.decode.render import centre, likeness_of, render
+from nsfwscan.media.sniff import HEAD_BYTES, READABLE, sniff
+
+# The formats of nearly all pictures; the other codecs are loaded by the first file that asks.
+from nsfwscan.values.errors import DecodeError
+from nsfwscan.values.likeness import NONE, UNKNOWN
+from nsfwscan.values.results import FailReason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from nsfwscan.media.decode.formats.picture import Frame, Picture
+    from nsfwscan.values.geometry import Geometry
+
+__all__ = ["DECODER_VERSION", "Decoded", "decode", "prepare_process"]
+
+_ANIMATION_SECONDS = 6.0
+"""Processor time for all of an animation's frames, below what a decode worker has."""
+
+_NEVER_PARTIAL = (
+    FailReason.DECODER_MEMORY,
+    FailReason.DECODER_TIMEOUT,
+    FailReason.TOO_MANY_PIXELS,
+)
+"""What stops a picture that has begun to show: the rest is there, and out of reach."""
+
+
+def prepare_process() -> None:
+    """Set what Pillow keeps per process the way a decode worker needs it.
+
+    Not done on import, so that a program which uses Pillow itself finds it unchanged.
+    """
+    warnings.simplefilter("ignore")
+    # Beside our own limits, which see a file's header: a GIF's canvas may grow with a later frame.
+    # Pillow warns above this and raises above twice this.
+    Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2
+
+
+def decode(
+    data: bytes | bytearray | memoryview,
+    geometry: Geometry,
+    *,
+    full: bool = False,
+    before_pixels: Callable[[int, float], None] | None = None,
+) -> Decoded:
+    """Decode one picture file to the pixels that a model takes.
+
+    `full` decodes JPEG at its full scale, for exact comparisons. `before_pixels` is called
+    after the header was read: with the bytes of memory that the pixels will need, before they are
+    taken, and the seconds of processor time beyond what any picture may take.
+    Raises `DecodeError`, and nothing else, for anything that is wrong with the file.
+    """
+    if not data:
+        raise DecodeError(FailReason.EMPTY)
+    content = bytes(data)
+    name = sniff(content[:HEAD_BYTES])
+    if name is None:
+        raise DecodeError(FailReason.UNRECOGNISED, "the content is no picture of a known format")
+    if name not in READABLE:
+        raise DecodeError(FailReason.UNSUPPORTED, f"{name} is not read")
+    try:
+        with contextlib.closing(_open(name, content, geometry, full)) as picture:
+            if before_pixels is not None:
+                before_pixels(picture.memory, picture.seconds)
+            still = picture.facts.frames == 1
+            frames, alike = list[bytes](), UNKNOWN if still else NONE
+            for frame in _sampled(picture):
+                seen = render(frame, geometry)
+                frames += [centre(small, geometry).tobytes() for small in seen]
+                if alike == UNKNOWN:
+                    # One frame of an animation says nothing of the others, and what shows over
+                    # white nothing of what shows over black. Of other ways to show a still
+                    # picture, the first is the usual one.
+                    alike = likeness_of(seen[0]) if len(seen) == 1 else NONE
+            facts = picture.facts._replace(missing=picture.missing)
+            return Decoded(facts, len(frames), b"".join(frames), alike)
+    except Exception as error:  # hostile bytes make the plugins raise anything
+        raise _explained(error) from error
+
+
+def _explained(error: Exception) -> DecodeError:
+    """Choose the reason for a complaint that came up while a picture was read."""
+    message = str(error) or type(error).__name__
+    match error:
+        case DecodeError():
+            return error
+        case MemoryError():
+            detail = "the picture needs too much memory"
+            return DecodeError(FailReason.DECODER_MEMORY, detail, passing=True)
+        case Image.DecompressionBombError():
+            return DecodeError(FailReason.TOO_MANY_PIXELS, "a frame outgrows the limit")
+    if isinstance(error, EOFError) or "truncated" in message.lower():
+        return DecodeError(FailReason.TRUNCATED, message)
+    if "memory" in message:  # the codecs' way of saying MemoryError
+        return DecodeError(FailReason.DECODER_MEMORY, message, passing=True)
+    # The system's own words, and a codec that cannot be loaded, say nothing of the picture. What
+    # plugins raise carries no number.
+    passing = isinstance(error, ImportError) or getattr(error, "errno", None) is not None
+    return DecodeError(FailReason.CORRUPT, message, passing=passing)
+
+
+def _open(name: str, content: bytes, geometry: Geometry, full: bool) -> Picture:
+    match name:
+        case "JPEG":
+            gain_map.refuse_high_range(content)
+            return jpeg.open_jpeg(content, geometry, full=full)
+        case "PNG":
+            return png.open_png(content)
+        case "WEBP":
+            from nsfwscan.media.decode.formats.webp import open_webp
+
+            return open_webp(content)
+        case "GIF":
+            from nsfwscan.media.decode.formats.gif import open_gif
+
+            return open_gif(content)
+        case "BMP":
+            from nsfwscan.media.decode.formats.bmp import open_bmp
+
+            return open_bmp(content)
+        case "TIFF":
+            from nsfwscan.media.decode.formats.tiff import open_tiff
+
+            return open_tiff(content)
+        case "AVIF":
+            from nsfwscan.media.decode.formats.avif import open_avif
+
+            return open_avif(content)
+        case _:
+            from nsfwscan.media.decode.formats.heif import open_heif
+
+            return open_heif(content)
+
+
+def _sampled(picture: Picture) -> Iterator[Frame]:
+    """Give the sampled views one after the other, as many as can be shown.
+
+    A view that fails after one that did not is told by `picture.missing`: what shows counts.
+    """
+    started = time.process_time()
+    shown, first_error = 0, None
+    done = 0
+    for view in spread(picture.views, times=picture.times):
+        try:
+            if picture.sequential:
+                for step in range(done, view):
+                    picture.skip(step)
+                    _check_pace(time.process_time() - started, step, picture.views)
+                done = view + 1
+            frame = picture.show(view)
+        except Exception as error:
+            problem = _explained(error)
+            if problem.reason in _NEVER_PARTIAL or problem.passing:
+                raise
+            first_error = first_error or problem
+            if not picture.missing:
+                picture.missing = f"frame {view + 1} of {picture.views}: {problem.detail}"
+            if picture.sequential:
+                break
+            continue
+        yield frame
+        shown += 1
+    if not shown and first_error is not None:
+        raise first_error
+
+
+def _check_pace(seconds: float, done: int, frames: int) -> None:
+    """Refuse an animation whose end is out of reach: half of one must not pass for all of it."""
+    if seconds > 1.0 and seconds * frames / max(1, done) > _ANIMATION_SECONDS:
+        raise DecodeError(
+            FailReason.DECODER_TIMEOUT,
+            f"an animation of {frames} frames, of which {done} took {seconds:.0f} second",
+        )

@@ -1,0 +1,163 @@
+"""HEIC and HEIF, by the optional extra `heic`. The one module that knows pillow-heif.
+
+The codec applies crop, turns and mirrors in their order, and EXIF does not turn a HEIC. Every
+picture at the top of the file counts: some viewers show them as pages.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+from nsfwscan.media.decode.decoded import MAX_SAMPLED_FRAMES, spread
+from nsfwscan.media.decode.formats.bmff import Bmff, size_of
+from nsfwscan.media.decode.formats.coding import coding_of
+from nsfwscan.media.decode.formats.disputed import refuse_disputed
+from nsfwscan.media.decode.formats.picture import MAX_PIXELS, Picture, check_pixels, open_with
+from nsfwscan.media.decode.formats.remade import (
+    Part,
+    box,
+    picture_of,
+    with_alpha_sizes,
+    without_apertures,
+)
+from nsfwscan.media.decode.formats.tracks import HEVC, samples_of
+from nsfwscan.media.decode.formats.transforms import cuts
+from nsfwscan.media.decode.formats.views import Colour, Source, ViewsPicture
+from nsfwscan.values.errors import DecodeError
+from nsfwscan.values.results import FailReason
+
+if TYPE_CHECKING:
+    from PIL import Image, ImageFile
+
+    from nsfwscan.media.decode.formats.tracks import Track
+
+_VIDEO_BRANDS = (b"isom", b"mp41", b"mp42", b"msf1")
+"""libheif refuses files of these brands that hold no track."""
+
+_KEPT = (b"clap", b"clli", b"colr", b"hvcC", b"imir", b"irot")
+"""What a sample entry says that an item can say."""
+
+
+def open_heif(content: bytes) -> Picture:
+    """Read the header. Raises `DecodeError` where pillow-heif is not installed."""
+    file = Bmff(content)
+    if coding_of(file) == "AVIF":
+        from nsfwscan.media.decode.formats.avif import avif_picture
+
+        return avif_picture(file)
+    return heif_picture(file)
+
+
+def heif_picture(file: Bmff) -> Picture:
+    """Open the pictures at the top of the file, and its sequence."""
+    refuse_disputed(file)
+    try:
+        import pillow_heif
+    except ImportError:
+        raise DecodeError(FailReason.UNSUPPORTED, hint()) from None
+    pillow_heif.options.DECODE_THREADS = 1  # whole pictures run in parallel
+    from nsfwscan.media.decode.formats.heif_grid import GridPicture, large_grid
+
+    grid = large_grid(file, MAX_PIXELS)
+    if grid is not None:
+        return GridPicture(file, grid)
+    sources: list[Source] = []
+    stills = moving = lost = 0
+    with file.truncation_named():
+        if file.primary is not None:
+            plain = _plain(file)
+            sources.append(_source(plain))
+            sources += _uncropped(plain, sources[0])
+            stills = len(sources[0].frames)
+        if file.sequence is not None:
+            frames, moving, lost = _frames(file, file.sequence)
+            sources += frames
+    if not sources:
+        raise DecodeError(FailReason.UNSUPPORTED, "no frame of the sequence stands alone")
+    picture = ViewsPicture("HEIF", file, sources, stills + moving)
+    if lost:
+        told = f"{lost} of {moving} frames of its sequence are not read"
+        picture.missing = f"{picture.missing}; {told}" if picture.missing else told
+    return picture
+
+
+def hint() -> str:
+    """Say what to do where pillow-heif is missing."""
+    from nsfwscan.system.installation import installing
+
+    return f"HEIC pictures need pillow-heif: {installing('pillow-heif')}"
+
+
+def _plain(file: Bmff) -> Bmff:
+    """Return a file that libheif takes for still pictures only, with all sizes given."""
+    with_sizes = with_alpha_sizes(file, file.data)
+    if with_sizes is not file.data:
+        file = Bmff(with_sizes)
+    if file.moov is None and not any(brand in _VIDEO_BRANDS for brand in file.brands()):
+        return file
+    changed = bytearray(file.with_brand(b"heic", b"hevc", b"hevx", *_VIDEO_BRANDS))
+    if file.moov is not None:
+        changed[file.moov.start + 4 : file.moov.start + 8] = b"free"
+    return Bmff(bytes(changed))
+
+
+def _source(file: Bmff) -> Source:
+    image = opened(file.data)
+    check_pixels(*image.size, MAX_PIXELS)
+    if not image.info.get("primary"):  # pillow-heif leaves out what libheif cannot open
+        raise DecodeError(FailReason.CORRUPT, "the main picture of the file cannot be opened")
+    frames: int = getattr(image, "n_frames", 1)
+    return Source(image, range(frames), colour_of)
+
+
+def _uncropped(file: Bmff, source: Source) -> list[Source]:
+    """Give the whole raster of the main picture, where a clean aperture leaves out much of it."""
+    properties = file.primary.properties if file.primary else []
+    size = size_of(file.data, properties)
+    if size is None or not cuts(file.data, properties, size):
+        return []
+    image = opened(without_apertures(file, size))
+    check_pixels(*image.size, MAX_PIXELS)
+    return [Source(image, [source.image.tell()], colour_of)]
+
+
+def _frames(file: Bmff, track: Track) -> tuple[list[Source], int, int]:
+    """Give the frames of a sequence that stand alone, each as a still picture.
+
+    Return also how many frames there are, and how many cannot be shown.
+    """
+    samples, alone = samples_of(file.data, track.table)
+    if track.kind not in HEVC:
+        return [], len(samples), len(samples)
+    sources = []
+    size = box(b"ispe", struct.pack(">III", 0, *track.size))
+    properties = [file.data[one.start : one.end] for one in track.properties if one.kind in _KEPT]
+    for at in spread(len(alone), MAX_SAMPLED_FRAMES - 2):
+        part = Part(b"hvc1", file.bytes_of([samples[alone[at]]]), [size, *properties])
+        image = opened(picture_of(part))
+        check_pixels(*image.size, MAX_PIXELS)
+        sources.append(Source(image, [0], colour_of))
+    return sources, len(samples), len(samples) - len(alone)
+
+
+def opened(content: bytes) -> ImageFile.ImageFile:
+    """Read the header of a HEIC."""
+    import pillow_heif
+
+    try:
+        found: ImageFile.ImageFile = open_with(pillow_heif.HeifImageFile, content)
+    except DecodeError as error:
+        if error.detail != "not identified by this driver":  # there was nothing that opened
+            raise
+        raise DecodeError(error.reason, "the main picture of the file cannot be opened") from error
+    return found
+
+
+def colour_of(image: Image.Image) -> Colour:
+    """Return what the codec says of the samples."""
+    points = image.info.get("nclx_profile") or {}
+    light = image.info.get("content_light_level") or {}
+    curve = int(points.get("transfer_characteristics", 2))
+    peak = int(light.get("max_content_light_level", 0))
+    return Colour(int(points.get("color_primaries", 2)), curve, peak)

@@ -1,0 +1,313 @@
+"""Decode pictures in processes of their own, so that a bad file costs itself and nothing else.
+
+The parent's side. It loads neither Pillow nor numpy. Each worker process has one slot in the pool;
+a thread that wants a picture decoded checks a slot out, talks to its process over two pipes, and
+puts it back. What can go wrong with a process, and what becomes of the picture:
+
+    it dies, or says what makes no sense   a new one tries once more, then `DECODER_CRASHED`
+    it is killed from outside              new ones try three times more, then `DECODER_CRASHED`
+    it uses up its processor time          `DECODER_TIMEOUT`
+    it does not answer in time             killed by the watching thread; a new one tries once
+                                           more, then `DECODER_TIMEOUT`
+    it runs out of memory                  a new one tries once more, then `DECODER_MEMORY`
+
+Of these only the third, and the first and the last where there is memory enough, are certain to be
+the picture's doing. The errors of all others are `passing`: not to be remembered.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import threading
+import time
+import weakref
+from typing import TYPE_CHECKING, Self, assert_never
+
+from nsfwscan.media.decode import wire
+from nsfwscan.media.decode.command import worker_command
+from nsfwscan.media.decode.process import WATCH_SECONDS, Crashed, OutOfTime, Slot
+from nsfwscan.media.decode.shortage import memory_may_be_short
+from nsfwscan.system import interrupts
+from nsfwscan.values.errors import DecodeError, NsfwscanError
+from nsfwscan.values.results import FailReason
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+
+    from nsfwscan.media.decode.decoded import Decoded
+    from nsfwscan.values.geometry import Geometry
+
+_START_SECONDS = 60.0
+"""How long a process may take to say hello: a cold disk and a virus scanner are slow."""
+
+_START_TRIES = 3
+"""Whoever kills a whole service also finds its processes as they start."""
+
+_MAX_FILE_BYTES = 512 << 20
+"""A worker may take a gigabyte, and holds the file beside its pixels."""
+
+_STRIKES = 4
+"""A picture is given up after two processes that it may have ended, or four that something outside
+has: whoever is killed for the memory of others may be lucky a second or third time."""
+
+
+class DecodePool:
+    """A fixed number of worker processes that decode pictures.
+
+    `cpu_seconds` of processor time and `wall_seconds` by the clock are the limits of one picture;
+    after `pictures` a process is replaced, which bounds what a leak can grow to. `command` starts
+    something else than `worker_command` does, for tests.
+    """
+
+    def __init__(
+        self,
+        workers: int,
+        *,
+        cpu_seconds: float = 8.0,
+        wall_seconds: float = 30.0,
+        pictures: int = 5000,
+        command: Sequence[str] | None = None,
+    ) -> None:
+        if command is None:
+            command = worker_command(cpu_seconds, pictures)
+        self._wall_seconds = wall_seconds
+        self._slots = [Slot(command) for _ in range(workers)]
+        # Last in, first out: where one process is enough, one stays warm.
+        self._idle: queue.LifoQueue[Slot] = queue.LifoQueue()
+        self._large = threading.Lock()
+        self._counting = threading.Lock()
+        self._closed = threading.Event()
+        self._busy = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, name="decode-watch", daemon=True)
+        self._restarts = 0
+        self.disowned = False
+        """Whether this is a forked child, which has none of the threads and processes."""
+
+    @property
+    def restarts(self) -> int:
+        """How many processes were replaced because they crashed or ran out of time or memory."""
+        return self._restarts
+
+    def start(self) -> None:
+        """Start all worker processes and return without waiting for them.
+
+        Raises `NsfwscanError`, with the pool closed, when the system refuses to start one or the
+        pool was closed before.
+        """
+        interrupts.apart(self._start)
+
+    def _start(self) -> None:
+        self._check_open()
+        _pools.add(self)
+        self._watcher.start()
+        for slot in self._slots:
+            self._idle.put(slot)
+        try:
+            for slot in self._slots:
+                slot.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def abandon(self) -> None:
+        """Kill all processes, when this one is about to exit without tidying up.
+
+        A process that is decoding would go on until it finds its pipes closed. Takes no lock, so
+        that a signal handler may call it.
+        """
+        for slot in self._slots:
+            slot.abandon()
+
+    def close(self) -> None:
+        """End all processes at once. A call of `decode` that still waits raises `NsfwscanError`."""
+        interrupts.apart(self._close)
+
+    def disown(self) -> None:
+        """Leave everything to the process that this one was forked from; threads stayed there.
+
+        The pool is closed then.
+        """
+        self.disowned = True
+        for slot in self._slots:
+            slot.disown()
+
+    def _close(self) -> None:
+        if self.disowned or self._closed.is_set():
+            return
+        self._closed.set()
+        self._busy.set()  # wakes the watching thread
+        for slot in self._slots:
+            slot.end()
+        if not self._watcher.ident:
+            return  # never started
+        # A thread that was waiting for one of these processes sees it dead and puts the slot back.
+        slots = [self._idle.get() for _ in self._slots]
+        self._watcher.join()
+        for slot in slots:
+            slot.stop()
+            self._idle.put(slot)  # wakes a thread that waits for a free one
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def decode(
+        self, data: bytes | memoryview, geometry: Geometry, *, full: bool = False
+    ) -> Decoded:
+        """Decode one picture file in a worker process; see `nsfwscan.media.decode.decode.decode`.
+
+        Blocks until a process is free and has answered. May be called from any thread. Raises
+        `DecodeError` for what is wrong with the picture, and `NsfwscanError` when no process can
+        be started or the pool was closed.
+        """
+        if self.disowned:
+            raise NsfwscanError(
+                "this process was forked from one that scans, and cannot go on with its scan",
+                hint="start a scan of its own in each process",
+            )
+        if not self._watcher.ident:
+            raise RuntimeError("the pool was not started")
+        if len(data) > _MAX_FILE_BYTES:
+            raise DecodeError(FailReason.DECODER_MEMORY, f"a file of {len(data) / 1e6:.0f} MB")
+        return interrupts.apart(lambda: self._decode(data, geometry, full))
+
+    def _decode(self, data: bytes | memoryview, geometry: Geometry, full: bool) -> Decoded:
+        slot = self._idle.get()
+        try:
+            return self._decode_in(slot, data, geometry, full)
+        finally:
+            self._idle.put(slot)
+
+    def _decode_in(
+        self, slot: Slot, data: bytes | memoryview, geometry: Geometry, full: bool
+    ) -> Decoded:
+        strikes = 0
+        while True:
+            self._make_ready(slot)
+            try:
+                return self._ask(slot, data, geometry, full)
+            except DecodeError as refused:
+                met_a_limit = refused.reason is FailReason.DECODER_MEMORY and refused.passing
+                if not met_a_limit or memory_may_be_short():
+                    raise
+                # The machine has plenty, so it was the limit of the process that was met.
+                error = DecodeError(refused.reason, refused.detail)
+                strikes += _STRIKES // 2
+            except Crashed as crash:
+                passing = crash.outside or memory_may_be_short()
+                error = DecodeError(FailReason.DECODER_CRASHED, str(crash), passing=passing)
+                strikes += 1 if crash.outside else _STRIKES // 2
+            except OutOfTime as late:
+                error = DecodeError(FailReason.DECODER_TIMEOUT, str(late), passing=late.outside)
+                strikes += _STRIKES // 2 if late.outside else _STRIKES
+            self._count_restart()
+            self._check_open()
+            if strikes >= _STRIKES:
+                raise error
+
+    def _check_open(self) -> None:
+        if self._closed.is_set():
+            raise NsfwscanError("decoding was stopped")
+
+    def _make_ready(self, slot: Slot) -> None:
+        """See that a process runs in the slot and has said hello."""
+        for left in reversed(range(_START_TRIES)):
+            self._check_open()
+            if not slot.is_running():  # also when it was killed while it had nothing to do
+                slot.start()
+            if slot.ready:
+                return
+            try:
+                self._busy.set()
+                with slot.deadline(_START_SECONDS):
+                    slot.receive(number=0, most=0)
+            except (Crashed, OutOfTime) as error:
+                self._check_open()
+                if not left:
+                    raise NsfwscanError(
+                        f"the process that decodes pictures does not start: {error}",
+                        hint="`python -m PIL` tells whether Pillow is installed well",
+                    ) from None
+            else:
+                slot.ready = True
+                return
+
+    def _ask(self, slot: Slot, data: bytes | memoryview, geometry: Geometry, full: bool) -> Decoded:
+        slot.number = number = (slot.number + 1) & 0xFFFFFFFF
+        most = wire.longest_answer(geometry)
+        if not self._busy.is_set():
+            self._busy.set()  # wakes the watching thread
+        with contextlib.ExitStack() as held:
+            with slot.deadline(self._wall_seconds):
+                slot.send(wire.Request(number, len(data), full, geometry).pack(), data)
+                answer, body = slot.receive(number=number, most=most)
+            if answer.kind is wire.Kind.NEED:
+                held.enter_context(self._large)  # may wait long, and not at this picture's cost
+                with slot.deadline(self._wall_seconds):
+                    slot.send(wire.GO)
+                    answer, body = slot.receive(number=number, most=most)
+            return self._conclude(slot, answer, body, geometry)
+
+    def _conclude(
+        self, slot: Slot, answer: wire.Answer, body: bytes, geometry: Geometry
+    ) -> Decoded:
+        try:
+            match answer.kind:
+                case wire.Kind.DECODED:
+                    return wire.unpack_decoded(body, geometry)
+                case wire.Kind.REFUSED:
+                    error = wire.unpack_refused(body)
+                case wire.Kind.HELLO | wire.Kind.NEED:
+                    raise slot.garbled()
+                case _:
+                    assert_never(answer.kind)
+        except wire.Garbled:
+            raise slot.garbled() from None
+        finally:
+            if answer.leaving:
+                # Now, while others are busy. If it fails, the slot's next picture says why.
+                with contextlib.suppress(NsfwscanError):
+                    slot.start()
+        raise error
+
+    def _count_restart(self) -> None:
+        with self._counting:
+            self._restarts += 1
+
+    def _watch(self) -> None:
+        """Kill what is overdue. A blocking read with a timeout is not to be had on Windows."""
+        while not self._closed.is_set():
+            self._busy.wait()  # an idle pool costs nothing
+            self._busy.clear()
+            looked = time.monotonic()
+            while not self._closed.wait(WATCH_SECONDS):
+                now = time.monotonic()
+                # A longer gap is time in which this process, and perhaps the others, did not run:
+                # Ctrl-Z, a frozen container, a computer that slept.
+                passed, looked = min(now - looked, 2 * WATCH_SECONDS), now
+                if not sum(slot.charge(passed) for slot in self._slots):
+                    break
+
+
+_pools: weakref.WeakSet[DecodePool] = weakref.WeakSet()
+"""Those that were started."""
+
+
+def _disown_all() -> None:
+    for pool in list(_pools):
+        pool.disown()
+
+
+if hasattr(os, "register_at_fork"):  # Windows does not fork
+    os.register_at_fork(after_in_child=_disown_all)

@@ -1,0 +1,170 @@
+"""What the two sides of a decode worker's pipes say to each other.
+
+The parent sends requests, the child sends answers; each is a header of fixed size and a body of the
+length that the header names. The parent trusts nothing that it reads: a child that decodes hostile
+files may have become one of them. What does not parse raises `Garbled`.
+"""
+
+from __future__ import annotations
+
+import struct
+from enum import IntEnum
+from typing import NamedTuple
+
+from nsfwscan.media.decode.decoded import MAX_VIEWS, Decoded
+from nsfwscan.values.errors import DecodeError
+from nsfwscan.values.geometry import Geometry, Resample, Resize
+from nsfwscan.values.results import FailReason, ImageFacts
+
+GO = b"\1"
+"""What the parent writes when a child may take the memory that it asked for."""
+
+SHORT = 75
+"""The exit code of a child that was refused memory or a file between two pictures; EX_TEMPFAIL."""
+
+_REQUEST = struct.Struct("<IQ?BBHHHH")
+_ANSWER = struct.Struct("<IB?I")
+_NEED = struct.Struct("<Q")
+_FACTS = struct.Struct("<8sIIIHQH")
+REQUEST_BYTES = _REQUEST.size
+ANSWER_BYTES = _ANSWER.size
+
+_RESIZES = tuple(Resize)
+_RESAMPLES = tuple(Resample)
+_MAX_DETAIL = 300
+
+
+class Garbled(Exception):
+    """The other side did not speak this protocol."""
+
+
+class Kind(IntEnum):
+    """What an answer is."""
+
+    HELLO = 0
+    """The child has started. No body; it belongs to no request."""
+    NEED = 1
+    """The picture needs this much memory: may I?"""
+    DECODED = 2
+    REFUSED = 3
+
+
+class Request(NamedTuple):
+    """The header of a request; `length` bytes of the picture file follow."""
+
+    number: int
+    length: int
+    full: bool
+    geometry: Geometry
+
+    def pack(self) -> bytes:
+        """Return the header's bytes."""
+        geometry = self.geometry
+        return _REQUEST.pack(
+            self.number,
+            self.length,
+            self.full,
+            _RESIZES.index(geometry.resize),
+            _RESAMPLES.index(geometry.resample),
+            geometry.resize_width,
+            geometry.resize_height,
+            geometry.crop_width,
+            geometry.crop_height,
+        )
+
+    @classmethod
+    def unpack(cls, header: bytes) -> Request:
+        """Read `REQUEST_BYTES` bytes of a header, which the parent is trusted to have packed."""
+        number, length, full, resize, resample, *lengths = _REQUEST.unpack(header)
+        width, height, crop_width, crop_height = lengths
+        geometry = Geometry(
+            _RESIZES[resize], width, height, _RESAMPLES[resample], crop_width, crop_height
+        )
+        return cls(number, length, full, geometry)
+
+
+class Answer(NamedTuple):
+    """The header of an answer; `length` bytes follow."""
+
+    number: int
+    kind: Kind
+    leaving: bool
+    """The child wants to be replaced: it has grown, or served for long."""
+    length: int
+
+    def pack(self) -> bytes:
+        """Return the header's bytes."""
+        return _ANSWER.pack(*self)
+
+    @classmethod
+    def unpack(cls, header: bytes, *, number: int, most: int) -> Answer:
+        """Read a header that must answer request `number` in at most `most` bytes."""
+        got, kind, leaving, length = _ANSWER.unpack(header)
+        if got != number or length > most or kind not in Kind.__members__.values():
+            raise Garbled
+        return cls(got, Kind(kind), leaving, length)
+
+
+def longest_answer(geometry: Geometry) -> int:
+    """Return how many bytes the body of an answer can have."""
+    frame = geometry.crop_width * geometry.crop_height * 3
+    text = 8 * _MAX_DETAIL
+    return text + _FACTS.size + MAX_VIEWS * frame
+
+
+def pack_need(memory: int) -> bytes:
+    """Return the body of a `NEED` answer; `memory` in bytes."""
+    return _NEED.pack(memory)
+
+
+def pack_decoded(decoded: Decoded) -> bytes:
+    """Return the body of a `DECODED` answer."""
+    facts = decoded.facts
+    missing = facts.missing[:_MAX_DETAIL].encode(errors="replace")
+    head = _FACTS.pack(
+        facts.format.encode(),
+        facts.width,
+        facts.height,
+        facts.frames,
+        decoded.frames,
+        decoded.likeness,
+        len(missing),
+    )
+    return head + missing + decoded.pixels
+
+
+def unpack_decoded(body: bytes, geometry: Geometry) -> Decoded:
+    """Read the body of a `DECODED` answer to a request with this geometry."""
+    if len(body) < _FACTS.size:
+        raise Garbled
+    name, width, height, existing, frames, likeness, said = _FACTS.unpack_from(body)
+    missing = body[_FACTS.size : _FACTS.size + said]
+    pixels = body[_FACTS.size + said :]
+    expected = frames * geometry.crop_width * geometry.crop_height * 3
+    if not (existing >= 1 and 1 <= frames <= MAX_VIEWS and len(pixels) == expected):
+        raise Garbled
+    facts = ImageFacts(_text(name.rstrip(b"\0")), width, height, existing, _text(missing))
+    return Decoded(facts, frames, pixels, likeness)
+
+
+def pack_refused(error: DecodeError) -> bytes:
+    """Return the body of a `REFUSED` answer."""
+    lasts = "passing" if error.passing else "lasting"
+    return f"{error.reason}\n{lasts}\n{error.detail[:_MAX_DETAIL]}".encode(errors="replace")
+
+
+def unpack_refused(body: bytes) -> DecodeError:
+    """Read the body of a `REFUSED` answer."""
+    reason, _, rest = body.partition(b"\n")
+    lasts, _, detail = rest.partition(b"\n")
+    try:
+        return DecodeError(FailReason(_text(reason)), _text(detail), passing=lasts != b"lasting")
+    except ValueError:
+        raise Garbled from None
+
+
+def _text(raw: bytes) -> str:
+    """Decode what a person may read: hostile names must not carry control characters."""
+    return "".join(
+        letter if letter.isprintable() else "?" for letter in raw.decode("utf-8", "replace")
+    )

@@ -1,0 +1,373 @@
+"""The only orchestration: from paths to results, each picture looked at as little as possible.
+
+One picture's way is `discover` -> `read_picture` -> `DecodePool.decode` -> `Classifier.classify` ->
+`Policy.judge`. A path that the library knows skips the three in the middle, and so does content
+that it knows, once it is read. Results come in discovery order, whatever order they finished in.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from concurrent.futures import Future, wait
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar, assert_never
+
+from nsfwscan.cache.rows import Scored, Scorer, Unscorable
+from nsfwscan.judge.rulings import NO_RULINGS, Rulings
+from nsfwscan.media.discover import (
+    Listing,
+    WalkOptions,
+    WalkTally,
+    discover,
+    is_named_like_a_picture,
+    join,
+)
+from nsfwscan.media.volumes import UNKNOWN as UNKNOWN_VOLUME
+from nsfwscan.scan.scan_cache import Memory
+from nsfwscan.scan.workers import Done, Lanes
+from nsfwscan.values.errors import NsfwscanError, ResourcesExhausted
+from nsfwscan.values.likeness import NONE, UNKNOWN
+from nsfwscan.values.results import (
+    Decision,
+    Failed,
+    Origin,
+    Ruling,
+    Scanned,
+    ScanResult,
+    Skipped,
+    SkipReason,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Iterator
+
+    from nsfwscan.cache.cache import Library
+    from nsfwscan.cache.rows import Known, Outcome
+    from nsfwscan.judge.policy import Policy
+    from nsfwscan.models.manifest import ModelManifest
+    from nsfwscan.scan.engine import Engine
+
+_T = TypeVar("_T")
+_WINDOW = 1024
+"""Results that may wait for an earlier one. A picture that takes the decoder's whole time limit
+then delays the output, but no work until about a thousand others are done."""
+_DAY_S = 86_400
+_LOOSE_SECONDS = 30 * _DAY_S
+"""Where inode numbers mean nothing (network, FUSE, FAT), a file that was replaced by another of the
+same size and times would pass for the old one; not for longer than this."""
+_PATIENCE_S = 0.5
+"""How long to wait for one picture before looking whether something is to be saved."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScanOptions:
+    """How a scan goes about its work. None of it moves a score."""
+
+    walk: WalkOptions = field(default_factory=WalkOptions)
+    jobs: int = 0
+    """Pictures at a time; 0 means one a core."""
+    rescan: bool = False
+    """Score again what the library knows."""
+    retry_failed: bool = False
+    """Try again what the library remembers as failed."""
+    count_known_safe: bool = False
+    """Only count what the library knows to be safe, where a whole folder is so, instead of giving a
+    result for each file: a re-scan is then several times as fast."""
+    arrange: bool = True
+    """Rewrite at the end what makes the next scan of the folders that changed fast. Who scans a few
+    files of a large folder every second had better do that later, with `Library.snapshot`."""
+
+
+@dataclass(slots=True)
+class ScanTally:
+    """Counts of the results given so far."""
+
+    scored: int = 0
+    """By the model, in this scan."""
+    cached: int = 0
+    duplicates: int = 0
+    safe: int = 0
+    review: int = 0
+    nsfw: int = 0
+    failed: int = 0
+    """Could not be read, and nobody decided about them."""
+    skipped: int = 0
+    skips: dict[SkipReason, int] = field(default_factory=dict)
+    """The skipped, by reason."""
+    allowed: int = 0
+    """Of the safe: those that a person allowed."""
+    denied: int = 0
+    """Of the nsfw: those that a person denied."""
+    partial: int = 0
+    """Of those with a verdict: those of which only a part could be shown."""
+    walk: WalkTally = field(default_factory=WalkTally)
+
+    @property
+    def results(self) -> int:
+        """All files that something is known of, and folders that could not be read."""
+        return self.pictures + self.failed + self.skipped
+
+    @property
+    def pictures(self) -> int:
+        """All that have a verdict."""
+        return self.safe + self.review + self.nsfw
+
+    def count(self, result: ScanResult) -> None:
+        """Count one result."""
+        match result:
+            case Skipped():
+                self.skipped += 1
+                self.skips[result.reason] = self.skips.get(result.reason, 0) + 1
+            case Failed():
+                if result.decision is None:
+                    self.failed += 1
+                else:
+                    self._count_decision(result.decision)
+                self._count_ruling(result.ruling)
+            case Scanned():
+                self.partial += result.is_partial
+                self._count_origin(result.origin)
+                self._count_decision(result.verdict.decision)
+                self._count_ruling(result.verdict.ruling)
+            case _:
+                assert_never(result)
+
+    def _count_ruling(self, ruling: Ruling | None) -> None:
+        match ruling:
+            case None:
+                pass
+            case Ruling.ALLOWED:
+                self.allowed += 1
+            case Ruling.DENIED:
+                self.denied += 1
+            case _:
+                assert_never(ruling)
+
+    def _count_origin(self, origin: Origin) -> None:
+        match origin:
+            case Origin.MODEL:
+                self.scored += 1
+            case Origin.CACHE:
+                self.cached += 1
+            case Origin.DUPLICATE:
+                self.duplicates += 1
+            case _:
+                assert_never(origin)
+
+    def _count_decision(self, decision: Decision) -> None:
+        match decision:
+            case Decision.SAFE:
+                self.safe += 1
+            case Decision.REVIEW:
+                self.review += 1
+            case Decision.NSFW:
+                self.nsfw += 1
+            case _:
+                assert_never(decision)
+
+
+class Scanner:
+    """Scans paths with one model and one policy. Use it once; `tally` counts what came out.
+
+    It is cheap to make: what is not is the `Engine`, which may serve many scanners, one after the
+    other.
+    """
+
+    def __init__(
+        self,
+        manifest: ModelManifest,
+        engine: Engine,
+        policy: Policy,
+        *,
+        decoder: int,
+        library: Library | None,
+        options: ScanOptions,
+        rulings: Rulings = NO_RULINGS,
+        warn: Callable[[str], None],
+    ) -> None:
+        """Prepare a scan; nothing is read or started yet.
+
+        `engine` scores with the model of `manifest`; whoever made it closes it. `decoder` is the
+        decoder's version. `rulings` are what people decided, which goes before what `policy` makes
+        of a score. `warn` is told once when the library fails; the scan then goes on without it.
+        """
+        self._process = os.getpid()
+        self.tally = ScanTally()
+        self._policy = policy
+        self._rulings = rulings
+        self.options = options
+        self._memory = Memory(
+            library,
+            Scorer(manifest.fingerprint, decoder),
+            rescan=options.rescan,
+            retry_failed=options.retry_failed,
+            compare_likeness=rulings.compare_likeness,
+            arrange=options.arrange,
+            warn=warn,
+        )
+        self._lanes = Lanes(self._memory, engine, walk=options.walk)
+        self._stopping = False
+
+    def stop(self) -> None:
+        """End early: pictures in hand are finished, given and saved.
+
+        Takes no lock, so that a signal handler may call it.
+        """
+        self._stopping = True
+        self._lanes.stop()
+
+    def abandon(self) -> None:
+        """Kill the processes that decode; the caller is about to exit without tidying up.
+
+        Takes no lock, so that a signal handler may call it.
+        """
+        self._lanes.abandon()
+
+    def scan(self, paths: Iterable[str], listed: Iterable[str] = ()) -> Generator[ScanResult]:
+        """Yield a result for each picture at and below `paths`, in a stable order.
+
+        `listed` are the paths of a list, which come last; see `discover`. Raises `ModelError` when
+        the model cannot be loaded. What was scored is saved however the generator ends.
+        """
+        listings = discover(paths, self.options.walk, self.tally.walk, listed=listed)
+        return self.scan_listings(listings)
+
+    def scan_listings(self, listings: Iterable[Listing]) -> Generator[ScanResult]:
+        """Yield a result for each file of `listings`, as `scan` does."""
+        pending: deque[ScanResult | Future[Done | None]] = deque()
+        try:
+            for listing in listings:
+                for item in self._look_up(listing):
+                    pending.append(item)
+                    yield from self._ready(pending, _WINDOW)
+                if self._stopping:
+                    break
+            yield from self._ready(pending, 0)
+        except (MemoryError, RuntimeError) as error:
+            exhausted = ResourcesExhausted.because(error)
+            if exhausted is None:
+                raise
+            raise exhausted from error
+        finally:
+            if os.getpid() == self._process:  # in a forked child their locks may be held for ever
+                self._lanes.close()
+                self._memory.close()
+
+    def _look_up(self, listing: Listing) -> Iterator[ScanResult | Future[Done | None]]:
+        """Answer for the files of one folder from the library, or hand them to the lanes."""
+        yield from listing.passed
+        if listing.partial:
+            known = self._memory.files(listing.folder, listing.names)
+        else:
+            known = self._memory.folder(listing.folder)
+            if len(known.names) > len(listing.names):  # of files that were deleted, or left out
+                known = known.only(listing.names)
+        same = known.names == listing.names and known.stats == b"".join(listing.keys)
+        if same and not listing.loose and not listing.partial:
+            # Nothing changed here. The whole folder is counted at once if that is all that is
+            # asked: making an object for each file would take three times as long.
+            # A threshold given as 1 would be an int, whose `__gt__` knows no floats.
+            safe = sum(map(float(self._policy.review_at).__gt__, known.unsafe))
+            if (
+                safe == len(listing.names)
+                and self.options.count_known_safe
+                and not listing.explicit
+                and not self._rulings.touch(known.digests, known.likenesses)
+            ):
+                self.tally.cached += safe
+                self.tally.safe += safe
+                return
+        now = time.time()
+        for name, key in zip(listing.names, listing.keys, strict=True):
+            if self._stopping:
+                return
+            path = join(listing.folder, name)
+            hit = known.get(name)
+            if (
+                hit is not None
+                and hit.key.pack() == key
+                and listing.loose != UNKNOWN_VOLUME
+                # A row from the future was written while the clock was wrong: its age is unknown.
+                and not (listing.loose and not -_DAY_S < now - hit.written_at < _LOOSE_SECONDS)
+                and self._memory.answers(hit.outcome)
+                and not self._must_be_likened(listing.folder, hit)
+            ):
+                yield self._result(path, hit.sha256, hit.outcome, Origin.CACHE, hit.likeness)
+            else:
+                named = listing.explicit or is_named_like_a_picture(name)
+                yield self._lanes.submit(
+                    path, named=named, follow=listing.follow, loose=listing.loose
+                )
+                self._memory.changed(listing.folder)
+
+    def _must_be_likened(self, folder: str, hit: Known) -> bool:
+        """Tell whether a known picture has to be read once more, because its likeness matters."""
+        if not self._rulings.compare_likeness or hit.likeness != UNKNOWN:
+            return False
+        if not isinstance(hit.outcome, Scored) or self._rulings.by_content(hit.sha256) is not None:
+            return False
+        self._memory.changed(folder)  # its snapshot is from before there was a likeness
+        if hit.outcome.facts.frames > 1:
+            self._memory.liken(hit.sha256, NONE)
+        return self._memory.likeness(hit.sha256) == UNKNOWN
+
+    def _ready(
+        self, pending: deque[ScanResult | Future[Done | None]], most: int
+    ) -> Iterator[ScanResult]:
+        """Yield what is ready at the head, and wait for it while more than `most` are pending."""
+        while pending:
+            head = pending[0]
+            result: ScanResult | None
+            if isinstance(head, Future):
+                if len(pending) <= most and not head.done():
+                    break
+                result = self._finish(head)
+            else:
+                result = head
+            pending.popleft()
+            self._memory.save_when_due()  # here too: the last thousand may all be ready in time
+            if result is not None:
+                self.tally.count(result)
+                yield result
+                self._check_process()
+        self._memory.save_when_due()
+
+    def _finish(self, future: Future[Done | None]) -> ScanResult | None:
+        """Wait for a lane. Returns None for a picture that `stop` came before."""
+        done = self._wait(future)
+        if done is None:
+            return None
+        found = self._wait(done.found) if isinstance(done.found, Future) else done.found
+        if isinstance(found, Failed | Skipped):
+            return found
+        return self._result(done.path, done.sha256, found, done.origin)
+
+    def _wait(self, future: Future[_T]) -> _T:
+        """Wait for `future`, saving meanwhile what other lanes found out."""
+        while not wait([future], _PATIENCE_S).done:
+            self._memory.save_when_due()
+        return future.result()
+
+    def _check_process(self) -> None:
+        """Raise `NsfwscanError` in a forked child: threads and processes stayed with its parent."""
+        if os.getpid() != self._process:
+            raise NsfwscanError(
+                "this process was forked from one that scans, and cannot go on with its scan",
+                hint="start a scan of its own in each process",
+            )
+
+    def _result(
+        self, path: str, sha256: bytes, outcome: Outcome, origin: Origin, likeness: int = UNKNOWN
+    ) -> Scanned | Failed:
+        if isinstance(outcome, Unscorable):
+            ruled = self._rulings.by_content(sha256)
+            ruling = None if ruled is None else ruled.ruling
+            return Failed(path, outcome.reason, outcome.detail, sha256, origin, ruling)
+        verdict = self._policy.judge(outcome.scores)
+        if len(self._rulings):
+            if likeness == UNKNOWN:
+                likeness = self._memory.likeness(sha256)
+            verdict = self._rulings.judge(verdict, sha256, likeness)
+        return Scanned(path, sha256, outcome.facts, outcome.scores, verdict, origin)

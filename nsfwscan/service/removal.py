@@ -1,0 +1,235 @@
+"""Taking away what `uninstall` found: exactly that, and only if it still is what it was.
+
+A person takes time to answer, so everything is looked at again at the deed, with the locks held: a
+quarantine may have filled meanwhile, a folder may have become a link to another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from nsfwscan.actions.quarantine.vault import LOCK_NAME, Vault, look_at
+from nsfwscan.media.discover import QUARANTINE_NAME
+from nsfwscan.models.store import LOCK
+from nsfwscan.service.managers import manager
+from nsfwscan.service.uninstall import Kind, Traces, find, looked_at, nobody, size_of, vaults
+from nsfwscan.system import locations, locks
+from nsfwscan.system.atomic_file import replace_file
+from nsfwscan.system.journal import Journal
+from nsfwscan.system.reading import open_bytes
+from nsfwscan.values.errors import JournalError, NsfwscanError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from nsfwscan.system.journal import JournalContents
+
+
+@dataclass(slots=True)
+class Removal:
+    """What became of it."""
+
+    files: int = 0
+    bytes: int = 0
+    kept: list[tuple[str, str]] = field(default_factory=list)
+    """(path, reason) for each thing that is still there, and rightly."""
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    """(path, reason) for each thing that could not be removed."""
+
+    def unlink(self, path: str) -> None:
+        """Remove a file. Raises OSError."""
+        size = size_of(path)
+        os.unlink(path)
+        self.files, self.bytes = self.files + 1, self.bytes + size
+
+    @contextlib.contextmanager
+    def noting(self, path: str) -> Iterator[None]:
+        """Write down that something about `path` failed, and go on."""
+        try:
+            yield
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            if error.errno in {errno.ENOTEMPTY, errno.EEXIST}:
+                self.kept.append((path, "something else is in it"))
+            else:
+                self.failures.append((path, error.strerror or str(error)))
+
+
+def hindrance() -> NsfwscanError | None:
+    """Return why nothing should be removed now: something of nsfwscan is at work, or would be."""
+    if manager().state().installed:
+        return NsfwscanError(
+            "the service is installed, and would write all of it anew",
+            hint="run `nsfwscan service uninstall` first",
+        )
+    watch = locations.watch_lock()
+    for path in (watch, *_locks(), *(os.path.join(one.folder, LOCK_NAME) for one in vaults())):
+        try:
+            if locks.is_in_use(path):
+                return _busy(path)
+        except OSError as error:
+            return NsfwscanError(
+                f"{path} cannot be opened, so another nsfwscan may be at work: "
+                f"{error.strerror or error}",
+                hint="make it yours, or run this as its owner",
+            )
+    return None
+
+
+def _busy(path: str) -> NsfwscanError:
+    if path == locations.watch_lock():
+        return NsfwscanError(
+            "a watcher is running",
+            hint="end it first; `nsfwscan status` tells what it does",
+        )
+    return NsfwscanError(
+        f"another nsfwscan is at work and holds {path}",
+        hint="wait for it or end it, then try again",
+    )
+
+
+def _locks() -> tuple[str, str]:
+    """Return the locks that a scan holds, and whoever changes the installed models."""
+    library = os.path.realpath(locations.library_file())
+    return f"{library}.lock", os.path.join(locations.models_folder(), LOCK)
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Keep watchers, scans and installations out. Raises `NsfwscanError` if one is at work."""
+    with contextlib.ExitStack() as stack:
+        for path in (locations.watch_lock(), *_locks()):
+            # Windows refuses to remove what is open, by anybody.
+            if sys.platform == "win32" or not os.path.lexists(path):
+                continue
+            try:
+                lock = locks.open_lock(path, create=False)
+                stack.callback(lock.release)
+                taken = lock.take()
+            except OSError:
+                continue  # `hindrance` spoke of it, and removing it will fail
+            if not taken:
+                raise _busy(path)
+        yield
+
+
+def remove(found: Iterable[Traces]) -> Removal:
+    """Delete the files, take the lines out, and then remove the folders that are empty.
+
+    What was not found, or is not what it was, stays. Goes on after a failure. What is gone already
+    is no failure. Raises `NsfwscanError`, with nothing removed, if another nsfwscan is at work.
+    """
+    done = Removal()
+    with _alone():
+        found = list(found)
+        now = find()
+        gone = set()
+        lists = []
+        for traces in found:
+            if traces.kind is Kind.QUARANTINE:
+                if traces.place == locations.quarantines_file():
+                    lists.append(traces)
+                elif _remove_quarantine(traces, done):
+                    gone.add(traces.place)
+        for traces in lists:
+            _remove_list(traces.place, gone, done)
+        others = [_still(one, now) for one in found if one.kind is not Kind.QUARANTINE]
+        for traces in others:
+            _remove_files(traces, done)
+        # Kinds share folders on some systems, so folders come after all files, the deepest first.
+        folders = {one for traces in (*others, *lists) for one in traces.folders}
+        for folder in sorted(folders, key=len)[::-1]:
+            if os.path.islink(folder):
+                done.kept.append((folder, "it is a link"))
+                continue
+            with done.noting(folder):
+                os.rmdir(folder)
+    done.kept.sort()
+    return done
+
+
+def _still(traces: Traces, now: list[Traces]) -> Traces:
+    """Return the traces without what is not there now as it was found."""
+    files = {path for one in now for path in one.files}
+    folders = {path for one in now for path in one.folders}
+    return traces._replace(
+        files=tuple(path for path in traces.files if path in files),
+        folders=tuple(path for path in traces.folders if path in folders),
+    )
+
+
+def _remove_files(traces: Traces, done: Removal) -> None:
+    before = len(done.failures)
+    for path, line in traces.lines:
+        with done.noting(path):
+            _take_out(path, line)
+    if len(done.failures) > before:
+        return  # a line that is still there would complain of a file that is not
+    for path in traces.files:
+        with done.noting(path):
+            done.unlink(path)
+
+
+def _remove_quarantine(traces: Traces, done: Removal) -> bool:
+    """Remove a quarantine if it is empty now; return True if it is gone.
+
+    Whoever moves a picture holds the same lock, and fails without the folder: nothing is lost.
+    """
+    place = traces.place
+    if look_at(place) is not None:
+        return False
+    with done.noting(place), contextlib.ExitStack() as stack:
+        lock = locks.open_lock(os.path.join(place, LOCK_NAME))
+        stack.callback(lock.release)
+        if not lock.take():
+            done.kept.append((place, "another nsfwscan is moving pictures in it"))
+            return False
+        if why := looked_at(Vault(place, nobody)).why:
+            done.kept.append((place, why))
+            return False
+        for folder in traces.folders[:-1]:
+            os.rmdir(folder)  # fails if a picture is in it after all
+        lock_path = os.path.join(place, LOCK_NAME)
+        for path in (*(one for one in traces.files if one != lock_path), lock_path):
+            with contextlib.suppress(FileNotFoundError):
+                done.unlink(path)
+        if lock.is_stand_in or sys.platform == "win32":
+            lock.release()  # it is a file in the folder, or keeps one there
+        os.rmdir(place)
+    return not os.path.lexists(place)
+
+
+def _remove_list(path: str, gone: set[str], done: Removal) -> None:
+    """Remove the list of quarantines if all that it leads to are gone."""
+
+    def leads_on(contents: JournalContents) -> bool:
+        folders = [one.get("folder") for one in contents.records]
+        places = {os.path.join(one, QUARANTINE_NAME) for one in folders if isinstance(one, str)}
+        return bool(contents.damaged) or not places <= gone
+
+    size = size_of(path)
+    try:
+        if Journal(path).delete(leads_on):
+            done.files, done.bytes = done.files + 1, done.bytes + size
+        else:
+            done.kept.append((path, "it leads to quarantines that stay"))
+    except JournalError as error:
+        done.failures.append((path, str(error)))
+
+
+def _take_out(path: str, line: str) -> None:
+    """Write a file anew without a line; whole or not at all, since it is one the user wrote."""
+    path = os.path.realpath(path)  # start files are often links into a folder under git
+    with open_bytes(path) as file:
+        before = file.read()
+        mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+    wanted = os.fsencode(line)
+    after = b"".join(one for one in before.splitlines(True) if one.rstrip(b"\r\n") != wanted)
+    replace_file(path, after, mode=mode, sync=True)

@@ -1,0 +1,295 @@
+"""An append-only file of records that must not be lost: what people decided, what was moved where.
+
+In: records, JSON objects. Out: the same records, in order, and the numbers of the lines that are
+damaged. A line is `{"crc32":"9ae0daaf","record":{...}}`; the checksum covers the record's bytes as
+they stand there. It is against damage, not against somebody who edits the file on purpose.
+
+Once `append` has returned, the records are on the disk. Several processes may append at a time.
+What an append that never returned left behind, the beginning of a line, is cut off by the next
+append; `read` passes it over. Any other line that is not whole is kept, reported and never used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import stat
+import sys
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from nsfwscan.system.atomic_file import replace_file
+from nsfwscan.system.locks import Lock
+from nsfwscan.values.errors import JournalError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
+
+_HEAD = b'{"crc32":"%08x","record":'
+_HEAD_BYTES = len(_HEAD % 0)
+_MOST_REPLACED = 10
+"""How often another process may replace the file, to compact it, while its lock is waited for."""
+_PATIENCE_S = 30.0
+"""An append takes milliseconds. Who holds the lock for this long has been stopped."""
+_FLAGS = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+# A pipe of that name would block the open for ever.
+_FLAGS |= getattr(os, "O_NONBLOCK", 0)
+_NO_FOLDER_SYNC = frozenset(
+    {errno.EACCES, errno.EBADF, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class JournalContents:
+    """All of a journal that can be trusted, and where the rest was."""
+
+    records: list[dict[str, Any]]
+    """In the order they were appended."""
+    damaged: tuple[int, ...]
+    """Numbers of the lines that hold something else than a whole record; the first line is 1."""
+
+
+class Journal:
+    """The journal in the file `path`, which the first append makes, readable by its owner only."""
+
+    def __init__(self, path: str) -> None:
+        """Name the file; nothing is opened yet. Its folder must exist when something is appended.
+
+        Names that are no UTF-8 may stand in records as Python's surrogates; they come back equal.
+        """
+        self.path = path
+
+    def append(self, *records: Mapping[str, Json]) -> None:
+        """Write `records`, which are on the disk when this returns: one fsync, however many.
+
+        Raises `JournalError` when they are not; as far as the disk allows, none of them is in the
+        file then. ValueError for a number that JSON does not know (NaN).
+        """
+        lines = b"".join(map(_line, records))
+        try:
+            with self._opened(os.O_RDWR | os.O_CREAT) as file:
+                self._add(file, lines)
+        except OSError as error:
+            raise self._failure("written", error) from error
+
+    def extend(self, make: Callable[[JournalContents], Sequence[Mapping[str, Json]]]) -> None:
+        """Append what `make` makes of the contents; nobody else appends in between.
+
+        Raises as `append` does, and what `make` raises: then nothing is written.
+        """
+        try:
+            with self._opened(os.O_RDWR | os.O_CREAT) as file:
+                _repair(file)
+                os.lseek(file, 0, os.SEEK_SET)
+                self._add(file, b"".join(map(_line, make(_parse(_read_all(file))))))
+        except OSError as error:
+            raise self._failure("written", error) from error
+
+    def _add(self, file: int, lines: bytes) -> None:
+        before = _repair(file)
+        if not lines:
+            return
+        try:
+            _write(file, lines)
+            os.fsync(file)
+            if before == 0:
+                sync_folder(os.path.dirname(self.path))  # the file's name, too
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.ftruncate(file, before)
+            raise
+
+    def read(self) -> JournalContents:
+        """Return what the journal holds; nothing when there is no file.
+
+        Raises `JournalError` when the file is there and cannot be read.
+        """
+        try:
+            with self._opened(os.O_RDONLY, shared=True) as file:
+                data = _read_all(file)
+        except FileNotFoundError:
+            return JournalContents([], ())
+        except OSError as error:
+            raise self._failure("read", error) from error
+        return _parse(data)
+
+    def compact(self, keep: Callable[[list[dict[str, Any]]], Sequence[Mapping[str, Json]]]) -> bool:
+        """Rewrite the file whole with what `keep` makes of its records; return True if it was.
+
+        A file with damaged lines is left as it is, and so is one that cannot be replaced: nothing
+        is lost then.
+        """
+        try:
+            with self._opened(os.O_RDWR) as file:
+                _repair(file)
+                os.lseek(file, 0, os.SEEK_SET)
+                contents = _parse(_read_all(file))
+                if contents.damaged:
+                    return False
+                lines = b"".join(map(_line, keep(contents.records)))
+                replace_file(self.path, lines, mode=0o600, sync=True)
+        except (OSError, JournalError):
+            return False
+        return True
+
+    def delete(self, unless: Callable[[JournalContents], bool]) -> bool:
+        """Delete the file unless its contents, looked at under the lock, say not to.
+
+        Returns True if it is gone. Raises `JournalError`.
+        """
+        try:
+            with self._opened(os.O_RDWR) as file:
+                if unless(_parse(_read_all(file))):
+                    return False
+                os.unlink(self.path)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise self._failure("deleted", error) from error
+        return True
+
+    @contextlib.contextmanager
+    def _opened(self, flags: int, *, shared: bool = False) -> Iterator[int]:
+        """Open the file and hold its lock. Readers take it too: none sees half an append."""
+        for left in reversed(range(_MOST_REPLACED)):
+            file = os.open(self.path, flags | _FLAGS, 0o600)
+            lock = Lock(file, self.path)
+            try:
+                self._check(os.fstat(file))
+                if not lock.wait(_PATIENCE_S, shared=shared):
+                    raise JournalError(
+                        f"another process has kept {self.path} locked for {_PATIENCE_S:.0f} "
+                        "seconds",
+                        hint="end the nsfwscan that hangs, and try again",
+                    )
+                # In the end it is a file system whose numbers cannot be relied on.
+                if lock.is_current() or not left:
+                    yield file
+                    return
+            finally:
+                lock.release()
+
+    def _check(self, found: os.stat_result) -> None:
+        """Raise `JournalError` for what is no file of this user's: what it says is not trusted."""
+        if not stat.S_ISREG(found.st_mode):
+            raise JournalError(f"{self.path} is not a regular file", hint="move away what is there")
+        # Root reads what it may read anyway, and "sudo" keeps a person's home.
+        if sys.platform != "win32" and os.geteuid() not in {0, found.st_uid} and found.st_uid:
+            raise JournalError(
+                f"{self.path} belongs to another user",
+                hint="what it says is not trusted; move it away or make it yours",
+            )
+
+    def _failure(self, done: str, error: OSError) -> JournalError:
+        return JournalError(
+            f"{self.path} cannot be {done}: {error.strerror or error}",
+            hint="see whether the disk is full or the folder belongs to somebody else",
+        )
+
+
+def _parse(data: bytes) -> JournalContents:
+    *lines, last = data.split(b"\n")
+    # An editor took the last newline away, or damage put another byte in its place. The first
+    # is a record; the second is reported, for what stands there was promised to somebody.
+    if _is_whole(last) or _is_whole(last[:-1]):
+        lines.append(last)
+    records, damaged = [], []
+    for number, line in enumerate(lines, 1):
+        record = _record(line)
+        if record is None:
+            damaged.append(number)
+        else:
+            records.append(record)
+    return JournalContents(records, tuple(damaged))
+
+
+def _line(record: Mapping[str, Json]) -> bytes:
+    # ASCII, so that a newline or half a character in a path never breaks the line.
+    body = json.dumps(record, separators=(",", ":"), allow_nan=False).encode("ascii")
+    return _HEAD % zlib.crc32(body) + body + b"}\n"
+
+
+def _is_whole(line: bytes) -> bool:
+    body = line[_HEAD_BYTES:-1]
+    return line[-1:] == b"}" and line[:_HEAD_BYTES] == _HEAD % zlib.crc32(body)
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    if not _is_whole(line):
+        return None
+    try:
+        record = json.loads(line[_HEAD_BYTES:-1])
+    except (ValueError, RecursionError):  # the checksum is right: somebody else made the line
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _repair(file: int) -> int:
+    """Make the file end with a whole line and return its size in bytes."""
+    size = os.fstat(file).st_size
+    if size == 0:
+        return 0
+    os.lseek(file, size - 1, os.SEEK_SET)
+    if os.read(file, 1) == b"\n":
+        return size
+    os.lseek(file, 0, os.SEEK_SET)
+    data = _read_all(file)
+    start = data.rfind(b"\n") + 1
+    last = data[start:]
+    # A whole record without its newline, or with another byte in the newline's place, was
+    # promised to somebody. Anything else is an append that did not live to promise it.
+    if _is_whole(last) or _is_whole(last[:-1]):
+        _write(file, b"\n")
+        return size + 1
+    os.ftruncate(file, start)
+    return start
+
+
+def _write(file: int, data: bytes) -> None:
+    os.lseek(file, 0, os.SEEK_END)
+    write_all(file, data)
+
+
+def write_all(file: int, data: bytes) -> None:
+    """Write all of `data`. Raises OSError, also for a file system that takes nothing any more."""
+    rest = memoryview(data)
+    while rest:
+        written = os.write(file, rest)
+        if not written:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        rest = rest[written:]
+
+
+def _read_all(file: int) -> bytes:
+    """Read what the file holds now: it may grow, by a program that takes no lock."""
+    left = os.fstat(file).st_size
+    parts = []
+    while left > 0 and (part := os.read(file, min(left, 1 << 20))):
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)
+
+
+def sync_folder(folder: str) -> None:
+    """Wait until the names in a folder are on the disk, if its file system can tell.
+
+    Some refuse to open or sync a folder (EINVAL: CIFS, some FUSE programs; EACCES: one that may be
+    written but not listed). Nothing more can be asked of them. Raises OSError if the disk fails.
+    """
+    # Folders cannot be opened on Windows, where NTFS keeps names in a journal of its own.
+    if sys.platform == "win32":
+        return
+    try:
+        file = os.open(folder or ".", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(file)
+        finally:
+            os.close(file)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise

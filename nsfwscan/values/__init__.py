@@ -1,0 +1,1 @@
+"""What is known about pictures and said about them: pure values, standard library only."""
