@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks import measure
 from benchmarks.rescan import Bench
-from nsfwscan.cache import Library, LikenessRow
+from nsfwscan.cache import Cache, LikenessRow
 from nsfwscan.judge import Likeness, Ruled, RulingBook
 from nsfwscan.values import likeness
 from nsfwscan.values.results import Ruling
@@ -59,13 +59,13 @@ def decide(path: str, exact: int, near: int) -> None:
 def give_likenesses(home: str) -> None:
     """Give every content of a library a random likeness."""
     choose = random.Random(1)
-    with Library.open(os.path.join(home, "library.sqlite3"), warn=print) as library:
-        rows = [row for row in library.export() if row.path is not None and row.scorer is not None]
-        library.write([], [], [LikenessRow(row.sha256, _random(choose)) for row in rows])
+    with Cache.open(os.path.join(home, "library.sqlite3"), warn=print) as cache:
+        rows = [row for row in cache.export() if row.path is not None and row.scorer is not None]
+        cache.write([], [], [LikenessRow(row.sha256, _random(choose)) for row in rows])
         folders = sorted({os.path.dirname(row.path or "") for row in rows})
         scorer = rows[0].scorer
         if scorer is not None:
-            library.snapshot(folders, scorer)
+            cache.snapshot(folders, scorer)
 
 
 def _random(choose: random.Random) -> int:

@@ -18,7 +18,7 @@ import numpy as np
 
 from quantize import checkpoint, int8, onnx_file, recipes, vit_graph
 from quantize.calibrate import calibrate
-from quantize.session import Session
+from quantize.session import OrtSession
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -83,7 +83,7 @@ def accuracy(graph: Graph, pixels: NDArray[np.uint8], shown: NDArray[np.int64]) 
     """Return the share of digits that are told right, each scored on its own."""
     with tempfile.TemporaryDirectory() as folder:
         onnx_file.write(graph, folder)
-        session = Session(folder)
+        session = OrtSession(folder)
         rows: list[Any] = [session.run(one[None], ["logits"])[0][0] for one in pixels]
     return float(np.mean(np.argmax(rows, axis=1) == shown))
 

@@ -24,7 +24,7 @@ import numpy as np
 from benchmarks import vit_fixture
 from quantize import checkpoint, int8, onnx_file, pictures, recipes, tensors, vit_graph
 from quantize.calibrate import calibrate
-from quantize.session import Session
+from quantize.session import OrtSession
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -76,11 +76,11 @@ def _pictures(geometry: Geometry) -> Array:
 
 def compare(folder: str, stack: Array, turns: int) -> tuple[int, int]:
     """Return how many scores were compared with the picture's own, and how many differ."""
-    single = Session(folder)
+    single = OrtSession(folder)
     alone = [single.run(one[np.newaxis], _OUTPUTS) for one in stack]
     compared = differ = 0
     for threads in (1, 2):
-        session = Session(folder, threads=threads)
+        session = OrtSession(folder, threads=threads)
         for count, turn in itertools.product(range(1, _LARGEST + 1), range(turns)):
             order = np.roll(np.arange(_LARGEST), -count - turn)[:count]
             together = session.run(stack[order], _OUTPUTS)

@@ -19,7 +19,7 @@ import numpy as np
 from benchmarks import vit_fixture
 from nsfwscan.media.decode.decode import decode
 from quantize import checkpoint, onnx_file, optimum_export, vit_graph
-from quantize.session import Session
+from quantize.session import OrtSession
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,7 +32,7 @@ _PICTURES = 64
 def _logits(graph: Graph, pixels: NDArray[np.uint8]) -> NDArray[Any]:
     with tempfile.TemporaryDirectory() as folder:
         onnx_file.write(graph, folder)
-        session = Session(folder, threads=2)
+        session = OrtSession(folder, threads=2)
         rows = [session.run(one[np.newaxis], ["logits"])[0] for one in pixels]
     return np.concatenate(rows)
 

@@ -24,7 +24,7 @@ from nsfwscan.models.classifier import to_scores
 from nsfwscan.models.manifest import MODEL_NAME
 from nsfwscan.models.package import open_package
 from quantize import onnx_file
-from quantize.session import Session
+from quantize.session import OrtSession
 from quantize.vit_graph import LOGITS
 
 if TYPE_CHECKING:
@@ -51,12 +51,12 @@ def main(package: str, paths: list[str]) -> int:
     manifest = open_package(package).manifest
     geometry = manifest.input.geometry
     shape = (geometry.crop_height, geometry.crop_width, 3)
-    fast = Session(package)
+    fast = OrtSession(package)
     equal, worst = 0, 0.0
     with tempfile.TemporaryDirectory() as folder:
         graph = onnx_file.read(os.path.join(package, MODEL_NAME))
         onnx_file.write(with_unsigned_weights(graph), folder)
-        careful = Session(folder)
+        careful = OrtSession(folder)
         for path in paths:
             with open(path, "rb") as stream:
                 pixels = decode(stream.read(), geometry).pixels

@@ -228,11 +228,11 @@ def _load_openvino(name: str, work: str, threads: int) -> tuple[Call, Call, Call
 
 
 def _load_ours(package: str, threads: int) -> tuple[Call, Call, Call]:
-    from quantize.session import Session
+    from quantize.session import OrtSession
 
     values = np.random.default_rng(1).integers(0, 256, (_BULK, _IMAGE, _IMAGE, 3), np.uint8)
-    latency = Session(package, threads=threads)
-    single = latency if threads == 1 else Session(package, threads=1)
+    latency = OrtSession(package, threads=threads)
+    single = latency if threads == 1 else OrtSession(package, threads=1)
     pool = ThreadPoolExecutor(threads)
 
     def run(count: int) -> None:

@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING
 from benchmarks import measure, tiny, watched
 from benchmarks.watch_soak import Plan, Tree
 from benchmarks.watched import Fact, Line, Pictures, View, Watched, differences, fresh_scan
-from nsfwscan.watch.places import Places
+from nsfwscan.watch.places import WatchedPlaces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -222,10 +222,10 @@ class Hostile:
     def _knows_root_again(self) -> bool:
         with contextlib.closing(
             sqlite3.connect(f"file:{self.home}/library.sqlite3?mode=ro", uri=True)
-        ) as library:
-            rows = dict(library.execute("SELECT path, identity FROM place"))
+        ) as cache:
+            rows = dict(cache.execute("SELECT path, identity FROM place"))
         known = rows.get(os.fsencode(self._root), b"")
-        return bool(known == os.fsencode(Places([self._root], {}).identity(self._root)))
+        return bool(known == os.fsencode(WatchedPlaces([self._root], {}).identity(self._root)))
 
     def _link_is_turned(self) -> None:
         for side in "ba":
@@ -344,9 +344,9 @@ def judge(run: Hostile) -> Iterator[str]:
     """Yield what is not as it should be, when the watcher has ended."""
     yield from run.wrong
     oracle, _ = fresh_scan(run.roots, home=os.path.join(run.scratch, "fresh"), package=run.package)
-    library, _ = fresh_scan(run.roots, home=run.home, package=run.package)
+    cache, _ = fresh_scan(run.roots, home=run.home, package=run.package)
     yield from (f"told: {one}" for one in differences(run.known(), oracle))
-    yield from (f"in the library: {one}" for one in differences(library, oracle))
+    yield from (f"in the library: {one}" for one in differences(cache, oracle))
     yield from (f"not acted on: {path}" for path in run.not_acted())
     excess = run.excess()
     if excess.total() > run.deeds["killed"]:

@@ -594,10 +594,10 @@ def soak(plan: Plan, scratch: str) -> int:
         view = watch.view
     measure.note("")
     oracle, _ = fresh_scan([root], home=os.path.join(scratch, "fresh"), package=package)
-    library, closing = fresh_scan([root], home=home, package=package)
+    cache, closing = fresh_scan([root], home=home, package=package)
     wrong = run.wrong + view.wrong + growth(run.samples)
     wrong += [f"told: {one}" for one in differences(view.known, oracle)]
-    wrong += [f"in the library: {one}" for one in differences(library, oracle)]
+    wrong += [f"in the library: {one}" for one in differences(cache, oracle)]
     if code != 0:
         wrong.append(f"the watcher ended with {code}: {''.join(watch.said[-5:])}")
     print(report(run.samples))
@@ -607,7 +607,7 @@ def soak(plan: Plan, scratch: str) -> int:
         f"{run.deaths} decode processes killed, {run.overflows} overflows, {run.reloads} SIGHUPs; "
         f"{view.lines:,} lines, {len(view.repeated)} of them told before; {sample.seconds:.0f} s\n"
         f"{len(oracle):,} pictures there at the end, {len(view.known):,} as told, "
-        f"{len(library):,} in the library ({closing.strip().splitlines()[-1]})"
+        f"{len(cache):,} in the library ({closing.strip().splitlines()[-1]})"
     )
     for sentence in wrong[:_MOST_SHOWN]:
         print(f"wrong: {sentence}")

@@ -20,10 +20,10 @@ TYPE_CHECKING = False  # importing `typing` would take half of the time of `nsfw
 if TYPE_CHECKING:
     from nsfwscan.api import allow, classify, deny, forget, scan
     from nsfwscan.media.discover import WalkOptions
-    from nsfwscan.scan.scanner import ScanOptions
+    from nsfwscan.scanning.scanner import ScanOptions
     from nsfwscan.values.errors import (
+        CacheError,
         DecodeError,
-        LibraryError,
         ModelError,
         NsfwscanError,
         RulingsError,
@@ -46,12 +46,12 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "CacheError",
     "Decision",
     "DecodeError",
     "FailReason",
     "Failed",
     "ImageFacts",
-    "LibraryError",
     "ModelError",
     "NearMatch",
     "NsfwscanError",
@@ -78,14 +78,14 @@ __all__ = [
 _FROM = {
     "nsfwscan.api": "allow classify deny forget scan",
     "nsfwscan.values.errors": (
-        "DecodeError LibraryError ModelError NsfwscanError RulingsError UsageError"
+        "DecodeError CacheError ModelError NsfwscanError RulingsError UsageError"
     ),
     "nsfwscan.media.discover": "WalkOptions",
     "nsfwscan.values.results": (
         "Decision FailReason Failed ImageFacts NearMatch Origin Ruling ScanResult Scanned Scores "
         "SkipReason Skipped Verdict"
     ),
-    "nsfwscan.scan.scanner": "ScanOptions",
+    "nsfwscan.scanning.scanner": "ScanOptions",
 }
 _LATER = {name: module for module, names in _FROM.items() for name in names.split()}
 

@@ -25,9 +25,9 @@ from nsfwscan.media.discover import DEFAULT_MAX_BYTES, check_roots, printable
 from nsfwscan.media.read import read_picture
 from nsfwscan.models import select
 from nsfwscan.models.store import ModelStore
-from nsfwscan.scan.engine import Engine
-from nsfwscan.scan.scanner import ScanOptions
-from nsfwscan.scan.session import Settings, loader, open_session, policy_of
+from nsfwscan.scanning.engine import Engine
+from nsfwscan.scanning.scanner import ScanOptions
+from nsfwscan.scanning.session import Settings, loader, open_session, policy_of
 from nsfwscan.system import cores, interrupts, locations
 from nsfwscan.values.errors import DecodeError, ModelUnusable, NsfwscanError, UsageError
 from nsfwscan.values.likeness import DEFAULT_WITHIN, MOST_WITHIN
@@ -93,7 +93,7 @@ def scan(
         flag_at=flag_at,
         review_at=review_at,
         offline=offline,
-        use_library=cache,
+        use_cache=cache,
         scan=options or ScanOptions(),
     )
     with open_session(

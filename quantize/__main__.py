@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> int:
         from quantize import build
 
         checksums = dict(one.partition("=")[::2] for one in options.sha256)
-        request = build.Request(
+        request = build.BuildRequest(
             name=options.source,
             output=options.output,
             revision=options.revision,

@@ -28,7 +28,7 @@ from quantize import checkpoint as checkpoints
 from quantize import labels as known_labels
 from quantize import onnx_file, package, pictures, recipes, source, tensors, verify, vit_graph
 from quantize.preprocessing import Preprocessing
-from quantize.search import Candidate, Evidence, Outcome, search
+from quantize.search import Candidate, Evidence, TrialOutcome, search
 from quantize.vit_graph import Normalisation
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ _NO_LICENCE = "The publisher of this checkpoint did not say under which licence 
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class BuildRequest:
     """What the user asked for."""
 
     name: str
@@ -73,13 +73,16 @@ class Built:
     """What came out."""
 
     manifest: ModelManifest
-    outcome: Outcome
+    outcome: TrialOutcome
     qualities: Mapping[str, verify.Quality]
     """Of `float` and of the recipe, where there were labelled pictures."""
 
 
 def build(
-    request: Request, environ: Mapping[str, str], say: Callable[[str], None], progress: Progress
+    request: BuildRequest,
+    environ: Mapping[str, str],
+    say: Callable[[str], None],
+    progress: Progress,
 ) -> Built:
     """Build a package.
 
@@ -111,8 +114,8 @@ def build(
 class _Build:
     def __init__(
         self,
-        request: Request,
-        found: source.Source,
+        request: BuildRequest,
+        found: source.ModelSource,
         folder: str,
         scratch: str,
         say: Callable[[str], None],
@@ -279,7 +282,7 @@ class _Build:
         return Evidence(calibration, held_out or pictures.generated(geometry))
 
     def _judge(
-        self, draft: ModelManifest, evidence: Evidence, outcome: Outcome
+        self, draft: ModelManifest, evidence: Evidence, outcome: TrialOutcome
     ) -> tuple[Mapping[str, verify.Quality], ModelManifest]:
         """Measure both models on labelled pictures, and set the threshold that was asked for."""
         known = [at for at, one in enumerate(evidence.held_out) if one.unsafe is not None]

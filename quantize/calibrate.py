@@ -12,7 +12,7 @@ from quantize import int8, onnx_file
 from quantize.graph import Array, Graph, Value
 from quantize.int8 import Range
 from quantize.recipes import Clip
-from quantize.session import Session, on_all_cores
+from quantize.session import OrtSession, on_all_cores
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -52,7 +52,7 @@ def _watch(
     which Windows could not delete.
     """
     onnx_file.write(graph, folder)
-    session = Session(folder)
+    session = OrtSession(folder)
 
     def spans(picture: Array) -> list[Mapping[Clip, Range]]:
         return [_span(value) for value in session.run(picture[np.newaxis], names)]

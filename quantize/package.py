@@ -33,7 +33,7 @@ from quantize import onnx_file, pictures
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from quantize.search import Candidate, Outcome
+    from quantize.search import Candidate, TrialOutcome
     from quantize.verify import Agreement
 
 TABLE_NAME = "quantization.json"
@@ -45,7 +45,7 @@ _CHUNK = 1 << 20
 
 
 def write(
-    folder: str, draft: ModelManifest, outcome: Outcome, licence: str, notes: str
+    folder: str, draft: ModelManifest, outcome: TrialOutcome, licence: str, notes: str
 ) -> ModelManifest:
     """Write the package of `outcome` into the new `folder` and return its manifest.
 
@@ -88,7 +88,7 @@ def check_room(folder: str) -> str:
 
 
 def _fill(
-    folder: str, draft: ModelManifest, outcome: Outcome, licence: str, notes: str
+    folder: str, draft: ModelManifest, outcome: TrialOutcome, licence: str, notes: str
 ) -> ModelManifest:
     chosen = outcome.chosen
     for name in os.listdir(chosen.folder):
@@ -164,7 +164,7 @@ def _sync(folder: str) -> None:
             os.fsync(stream.fileno())
 
 
-def table(outcome: Outcome) -> Sequence[tuple[str, ...]]:
+def table(outcome: TrialOutcome) -> Sequence[tuple[str, ...]]:
     """Return the rows of the candidates' table, the heading first."""
     rows = [("recipe", "ms", "max", "mean", "same decision", "gate")]
     for one in outcome.candidates:

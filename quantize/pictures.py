@@ -24,7 +24,7 @@ MAX_PICTURES = 2000
 _GENERATED = 8
 
 
-class Picture(NamedTuple):
+class CalibrationPicture(NamedTuple):
     """One picture at the size of the model."""
 
     name: str
@@ -34,7 +34,7 @@ class Picture(NamedTuple):
     """What a person said of it, where one did."""
 
 
-def load(folder: str, geometry: Geometry, say: Callable[[str], None]) -> list[Picture]:
+def load(folder: str, geometry: Geometry, say: Callable[[str], None]) -> list[CalibrationPicture]:
     """Decode the pictures below `folder`, in the order of their names.
 
     A file that is no readable picture is counted and left out. Raises `UsageError` when none is
@@ -43,7 +43,9 @@ def load(folder: str, geometry: Geometry, say: Callable[[str], None]) -> list[Pi
     return _decode(_files(folder), geometry, say, None)
 
 
-def load_labelled(folder: str, geometry: Geometry, say: Callable[[str], None]) -> list[Picture]:
+def load_labelled(
+    folder: str, geometry: Geometry, say: Callable[[str], None]
+) -> list[CalibrationPicture]:
     """Decode `folder`/safe and `folder`/unsafe, with the label that the folder's name gives.
 
     Raises `UsageError` when either is missing or empty.
@@ -54,13 +56,13 @@ def load_labelled(folder: str, geometry: Geometry, say: Callable[[str], None]) -
     return both
 
 
-def generated(geometry: Geometry) -> list[Picture]:
+def generated(geometry: Geometry) -> list[CalibrationPicture]:
     """Return pictures made from arithmetic: the probes, and blurred noise of many grain sizes.
 
     Good for catching a broken graph. No photographs: they say nothing of what a model makes of
     real pictures, and no scale is taken from them.
     """
-    pictures = [Picture(name, probe(name, geometry)) for name in probes.PROBES]
+    pictures = [CalibrationPicture(name, probe(name, geometry)) for name in probes.PROBES]
     height, width = geometry.crop_height, geometry.crop_width
     for at in range(_GENERATED):
         random = np.random.default_rng(at)
@@ -72,7 +74,7 @@ def generated(geometry: Geometry) -> list[Picture]:
         fine = _interpolate(tall.swapaxes(0, 1), columns).swapaxes(0, 1)
         grain = random.normal(0, 2 * (at % 5), fine.shape)
         pixels = np.clip(np.rint(fine + grain), 0, 255).astype(np.uint8)
-        pictures.append(Picture(f"generated-{at}", np.ascontiguousarray(pixels)))
+        pictures.append(CalibrationPicture(f"generated-{at}", np.ascontiguousarray(pixels)))
     return pictures
 
 
@@ -102,7 +104,7 @@ def _files(folder: str) -> list[str]:
 
 def _decode(
     paths: list[str], geometry: Geometry, say: Callable[[str], None], unsafe: bool | None
-) -> list[Picture]:
+) -> list[CalibrationPicture]:
     if len(paths) > MAX_PICTURES:
         step = -(-len(paths) // MAX_PICTURES)
         paths = paths[::step]
@@ -115,7 +117,7 @@ def _decode(
             except (DecodeError, OSError):
                 left_out += 1
                 continue
-            pictures.append(Picture(path, pixels, unsafe))
+            pictures.append(CalibrationPicture(path, pixels, unsafe))
     if left_out:
         say(f"{left_out} of {len(paths)} files are no readable pictures and were left out")
     if not pictures:

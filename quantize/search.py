@@ -12,7 +12,7 @@ from nsfwscan.values.errors import ModelUnusable, UsageError
 from quantize import int8, onnx_file, verify
 from quantize.calibrate import calibrate
 from quantize.recipes import Clip, Recipe, Recipes, Scales
-from quantize.session import Session, race
+from quantize.session import OrtSession, race
 from quantize.vit_graph import LOGITS
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from nsfwscan.models.manifest import ModelManifest
     from quantize.graph import Graph
     from quantize.int8 import Range
-    from quantize.pictures import Picture
+    from quantize.pictures import CalibrationPicture
     from quantize.verify import Agreement
 
 _ROUNDS = 7
@@ -31,9 +31,9 @@ _ROUNDS = 7
 class Evidence:
     """The pictures that a decision rests on."""
 
-    calibration: Sequence[Picture]
+    calibration: Sequence[CalibrationPicture]
     """Empty when the user gave none: then recipes with fixed scales cannot be built."""
-    held_out: Sequence[Picture]
+    held_out: Sequence[CalibrationPicture]
     """Pictures that calibration has not seen."""
 
 
@@ -54,7 +54,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class TrialOutcome:
     """What the search found."""
 
     chosen: Candidate
@@ -71,7 +71,7 @@ def search(
     forced: str | None,
     scratch: str,
     say: Callable[[str], None],
-) -> Outcome:
+) -> TrialOutcome:
     """Build the candidates below `scratch` and choose the fastest that passes the gate.
 
     `forced` names the one recipe to build instead; nothing is timed then. Raises `UsageError`
@@ -81,12 +81,12 @@ def search(
     wanted = _wanted(recipes, forced, bool(evidence.calibration))
     candidates = [bench.build(recipe) for recipe in wanted]
     if forced is not None:
-        return Outcome(candidates[0], tuple(candidates), bench.reference)
+        return TrialOutcome(candidates[0], tuple(candidates), bench.reference)
     candidates = bench.time(candidates)
     passing = [one for one in candidates if not one.shortcomings and one.recipe.candidate]
     # The float model is its own reference, so there is always one that passes.
     chosen = min(passing, key=lambda one: one.milliseconds)
-    return Outcome(chosen, tuple(candidates), bench.reference)
+    return TrialOutcome(chosen, tuple(candidates), bench.reference)
 
 
 def _wanted(recipes: Recipes, forced: str | None, calibrated: bool) -> list[Recipe]:
@@ -159,7 +159,7 @@ class _Bench:
 
     def time(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         """Race all candidates, one picture at a time on one thread."""
-        sessions = {one.recipe.name: Session(one.folder) for one in candidates}
+        sessions = {one.recipe.name: OrtSession(one.folder) for one in candidates}
         pixels = self._evidence.held_out[0].pixels[np.newaxis]
         taken = race(sessions, pixels, [LOGITS], rounds=_ROUNDS)
         return [replace(one, milliseconds=1000 * taken[one.recipe.name]) for one in candidates]
@@ -174,7 +174,7 @@ class _Bench:
         return self._smoothed[strength]
 
     def _score(self, folder: str) -> list[float]:
-        return verify.unsafe_scores(Session(folder), self._evidence.held_out, self._manifest)
+        return verify.unsafe_scores(OrtSession(folder), self._evidence.held_out, self._manifest)
 
     def _write(self, name: str, graph: Graph) -> str:
         folder = os.path.join(self._scratch, name)

@@ -33,7 +33,7 @@ _ERRORS_ONLY = 3
 """onnxruntime's level. Below it, every free axis of a graph brings a line about lenient merging."""
 
 
-class Session:
+class OrtSession:
     """A graph that is ready to run on the CPU."""
 
     def __init__(self, folder: str, *, threads: int = 1) -> None:
@@ -73,7 +73,7 @@ def on_all_cores(work: Callable[[_In], _Out], items: Iterable[_In]) -> list[_Out
 
 
 def race(
-    sessions: Mapping[str, Session], pixels: Array, outputs: Sequence[str], *, rounds: int
+    sessions: Mapping[str, OrtSession], pixels: Array, outputs: Sequence[str], *, rounds: int
 ) -> dict[str, float]:
     """Time sessions side by side and return each one's best time, in seconds.
 

@@ -27,7 +27,7 @@ _CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ModelSource:
     """What to build from."""
 
     entry: CatalogueEntry | None
@@ -37,7 +37,7 @@ class Source:
     hub: HubSource | None
 
 
-def find(name: str, revision: str, checksums: Mapping[str, str]) -> Source:
+def find(name: str, revision: str, checksums: Mapping[str, str]) -> ModelSource:
     """Understand what the user named.
 
     `revision` and `checksums` (file name to sha256) pin a repository that is not in the catalogue.
@@ -50,20 +50,20 @@ def find(name: str, revision: str, checksums: Mapping[str, str]) -> Source:
             hint="leave them out",
         )
     if os.path.isdir(name):
-        return Source(None, name, None)
+        return ModelSource(None, name, None)
     if entry is not None:
         if entry.checkpoint is None:
             raise ModelNotFound(
                 f"no checkpoint is known from which {name} could be built",
                 hint=f"fetch the finished model with `nsfwscan models pull {name}`",
             )
-        return Source(entry, "", entry.checkpoint)
+        return ModelSource(entry, "", entry.checkpoint)
     if not _REPO.match(name):
         raise ModelNotFound(
             f"{name!r} is neither a model of the catalogue, a folder nor a hub repository",
             hint=f"the catalogue knows {', '.join(catalogue.load())}",
         )
-    return Source(None, "", _pinned(name, revision, checksums))
+    return ModelSource(None, "", _pinned(name, revision, checksums))
 
 
 def fetch(source: HubSource, folder: str, environ: Mapping[str, str], progress: Progress) -> None:

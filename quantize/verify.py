@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from nsfwscan.models.manifest import ModelManifest, Thresholds
     from quantize.graph import Array
-    from quantize.pictures import Picture
+    from quantize.pictures import CalibrationPicture
     from quantize.recipes import Gate
-    from quantize.session import Session
+    from quantize.session import OrtSession
 
 _WORST = 10
 _BINS = 10
@@ -81,11 +81,11 @@ class Quality:
 
 
 def unsafe_scores(
-    session: Session, pictures: Sequence[Picture], manifest: ModelManifest
+    session: OrtSession, pictures: Sequence[CalibrationPicture], manifest: ModelManifest
 ) -> list[float]:
     """Score each picture on its own, as a scan does."""
 
-    def score(picture: Picture) -> float:
+    def score(picture: CalibrationPicture) -> float:
         (logits,) = session.run(picture.pixels[np.newaxis], [LOGITS])
         return to_scores(logits[0].astype(float).tolist(), manifest).unsafe
 
@@ -93,7 +93,7 @@ def unsafe_scores(
 
 
 def agreement(
-    pictures: Sequence[Picture],
+    pictures: Sequence[CalibrationPicture],
     reference: Sequence[float],
     candidate: Sequence[float],
     thresholds: Thresholds,
@@ -115,7 +115,9 @@ def agreement(
     )
 
 
-def quality(pictures: Sequence[Picture], scores: Sequence[float], flag_at: float) -> Quality:
+def quality(
+    pictures: Sequence[CalibrationPicture], scores: Sequence[float], flag_at: float
+) -> Quality:
     """Measure a model against what people said. Both kinds of pictures have to be there."""
     truth = np.array([bool(picture.unsafe) for picture in pictures])
     score = np.asarray(scores)
@@ -129,7 +131,9 @@ def quality(pictures: Sequence[Picture], scores: Sequence[float], flag_at: float
     )
 
 
-def threshold_for(pictures: Sequence[Picture], scores: Sequence[float], wanted: float) -> float:
+def threshold_for(
+    pictures: Sequence[CalibrationPicture], scores: Sequence[float], wanted: float
+) -> float:
     """Return the lowest threshold that flags at most the share `wanted` of the safe pictures."""
     safe = np.array([s for s, one in zip(scores, pictures, strict=True) if not one.unsafe])
     for threshold in np.unique(np.append(np.asarray(scores), 1.0)):

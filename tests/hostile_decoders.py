@@ -121,28 +121,28 @@ def _print(_: bytes) -> None:
 
 
 def _wrong_number(_: bytes) -> None:
-    _to_parent(wire.Answer(123_456, wire.Kind.DECODED, False, 0).pack())
+    _to_parent(wire.Answer(123_456, wire.MessageKind.DECODED, False, 0).pack())
 
 
 def _too_long(_: bytes) -> None:
-    _to_parent(wire.Answer(1, wire.Kind.DECODED, False, 0xFFFFFFFF).pack())
+    _to_parent(wire.Answer(1, wire.MessageKind.DECODED, False, 0xFFFFFFFF).pack())
 
 
 def _too_short(_: bytes) -> None:
-    _to_parent(wire.Answer(1, wire.Kind.DECODED, False, 10).pack(), bytes(10))
+    _to_parent(wire.Answer(1, wire.MessageKind.DECODED, False, 10).pack(), bytes(10))
 
 
 def _unknown_reason(_: bytes) -> None:
     body = b"perfectly-safe\nnothing to see here"
-    _to_parent(wire.Answer(1, wire.Kind.REFUSED, False, len(body)).pack(), body)
+    _to_parent(wire.Answer(1, wire.MessageKind.REFUSED, False, len(body)).pack(), body)
 
 
 def _hello_again(_: bytes) -> None:
-    _to_parent(wire.Answer(1, wire.Kind.HELLO, False, 0).pack())
+    _to_parent(wire.Answer(1, wire.MessageKind.HELLO, False, 0).pack())
 
 
 def _half(_: bytes) -> None:
-    _to_parent(wire.Answer(1, wire.Kind.DECODED, False, 5000).pack(), bytes(2000))
+    _to_parent(wire.Answer(1, wire.MessageKind.DECODED, False, 5000).pack(), bytes(2000))
     os._exit(0)
 
 

@@ -26,7 +26,7 @@ import scan_fakes
 from nsfwscan.actions.quarantine import vault
 from nsfwscan.cli import streams
 from nsfwscan.cli.main import main
-from nsfwscan.scan import engine, session
+from nsfwscan.scanning import engine, session
 
 SEEN = (
     "nsfwscan.actions",

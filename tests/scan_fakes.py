@@ -14,10 +14,10 @@ import tiny_model
 from nsfwscan.judge import NO_RULINGS, Rulings
 from nsfwscan.judge.policy import Policy
 from nsfwscan.media.decode.decoded import Decoded
-from nsfwscan.scan import engine
-from nsfwscan.scan import workers as lanes
-from nsfwscan.scan.engine import Engine
-from nsfwscan.scan.scanner import Scanner, ScanOptions
+from nsfwscan.scanning import engine
+from nsfwscan.scanning import workers as lanes
+from nsfwscan.scanning.engine import Engine
+from nsfwscan.scanning.scanner import Scanner, ScanOptions
 from nsfwscan.values.errors import DecodeError, NsfwscanError
 from nsfwscan.values.likeness import NONE
 from nsfwscan.values.results import FailReason, ImageFacts, Scores
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from nsfwscan.cache.cache import Library
+    from nsfwscan.cache.cache import Cache
     from nsfwscan.models.classifier import Classifier
     from nsfwscan.models.manifest import ModelManifest
     from nsfwscan.values.geometry import Geometry
@@ -115,7 +115,7 @@ class OwnEngine(Scanner):
 
 
 def scanner(
-    library: Library | None = None,
+    cache: Cache | None = None,
     *,
     load: Callable[[], Classifier] = FakeClassifier,
     policy: Policy = POLICY,
@@ -130,7 +130,7 @@ def scanner(
         Engine(load, MANIFEST.input.geometry, jobs=options.jobs),
         policy,
         decoder=1,
-        library=library,
+        cache=cache,
         options=options,
         rulings=rulings,
         warn=warn or _no_warning,

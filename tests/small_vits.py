@@ -13,7 +13,7 @@ from benchmarks import vit_fixture
 from quantize import onnx_file, vit_graph
 from quantize.checkpoint import Checkpoint, open_checkpoint
 from quantize.graph import Graph
-from quantize.session import Session
+from quantize.session import OrtSession
 from quantize.vit import Linear, Norm, VitShape, VitWeights
 
 Array = NDArray[Any]
@@ -35,11 +35,11 @@ def timm(folder: Path) -> Path:
 MAKERS = (transformers, timm)
 
 
-def session(graph: Graph, folder: Path, threads: int = 1) -> Session:
+def session(graph: Graph, folder: Path, threads: int = 1) -> OrtSession:
     """Write `graph` into `folder` and load it."""
     folder.mkdir(exist_ok=True)
     onnx_file.write(graph, str(folder))
-    return Session(str(folder), threads=threads)
+    return OrtSession(str(folder), threads=threads)
 
 
 def graph(folder: Path, *, introspect: bool = False) -> tuple[Checkpoint, Graph]:

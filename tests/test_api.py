@@ -19,7 +19,7 @@ from PIL import Image
 
 import nsfwscan
 from nsfwscan import api
-from nsfwscan.scan import engine
+from nsfwscan.scanning import engine
 from nsfwscan.values.errors import DecodeError, ModelError, ModelUnusable, NsfwscanError, UsageError
 from nsfwscan.values.results import Decision, Failed, FailReason, Origin, Scanned
 

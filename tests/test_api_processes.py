@@ -84,7 +84,7 @@ print("sound")
 _FORKED_IN_A_SCAN = """
 import gc
 from nsfwscan.cache.database import Database
-from nsfwscan.scan.scan_cache import Memory
+from nsfwscan.scanning.scan_cache import Memory
 results = nsfwscan.scan(os.path.dirname(picture), offline=True)
 next(results)
 locks = [one._lock for one in gc.get_objects() if isinstance(one, Memory)]

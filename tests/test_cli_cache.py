@@ -12,11 +12,12 @@ import sqlite3
 import time
 from pathlib import Path
 
-import nsfwscan.scan.workers
 import pytest
 from conftest import Paint
 from shell import Call, start
 from tiny_model import GREEN, RED
+
+import nsfwscan.scanning.workers
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def call(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.fixture
-def library(call: Call, tiny: Path, home: Path, tmp_path: Path, paint: Paint) -> Path:
+def cache(call: Call, tiny: Path, home: Path, tmp_path: Path, paint: Paint) -> Path:
     """A library that knows a picture, a copy of it under a hostile name, and one that failed."""
     folder = tmp_path / "pictures"
     paint(folder / "green.png", GREEN)
@@ -39,12 +40,12 @@ def library(call: Call, tiny: Path, home: Path, tmp_path: Path, paint: Paint) ->
     return home / "library.sqlite3"
 
 
-def test_everything_about_a_library(call: Call, library: Path) -> None:
+def test_everything_about_a_library(call: Call, cache: Path) -> None:
     """One walk through the commands: waiting for files to settle is slow."""
     stats = call("cache", "stats")
     assert (stats.code, stats.err) == (0, "")
     values = dict(line.split(maxsplit=1) for line in stats.out.splitlines())
-    assert values["file"].strip() == str(library)
+    assert values["file"].strip() == str(cache)
     assert values["files"].startswith("4 in 1 folder")
     assert values["contents"].strip() == "3"
 
@@ -66,7 +67,7 @@ def test_everything_about_a_library(call: Call, library: Path) -> None:
     pruned = call("cache", "prune")  # keeps the score: the file may only be away
     assert (pruned.code, pruned.out) == (0, "Forgot 1 file and 0 scores.\n")
 
-    with contextlib.closing(sqlite3.connect(library)) as connection:
+    with contextlib.closing(sqlite3.connect(cache)) as connection:
         connection.execute("UPDATE outcome SET body = body || x'00'")
         connection.commit()
     damaged = call("cache", "verify")
@@ -152,13 +153,13 @@ def test_what_is_remembered_does_not_depend_on_the_current_folder(
     call: Call, tmp_path: Path, paint: Paint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As `.`, as a name, as an absolute path, through a link's `..`: one folder is known once."""
-    monkeypatch.setattr(nsfwscan.scan.workers, "is_racy", lambda *_: False)
+    monkeypatch.setattr(nsfwscan.scanning.workers, "is_racy", lambda *_: False)
     for name in ("a", "b"):
         paint(tmp_path / name / "1.png", GREEN)
     read: list[str] = []
-    read_picture = nsfwscan.scan.workers.read_picture
+    read_picture = nsfwscan.scanning.workers.read_picture
     monkeypatch.setattr(
-        nsfwscan.scan.workers,
+        nsfwscan.scanning.workers,
         "read_picture",
         lambda path, **options: read.append(path) or read_picture(path, **options),
     )

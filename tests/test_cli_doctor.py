@@ -11,7 +11,7 @@ import pytest
 from shell import Call
 
 from nsfwscan.cli import doctor
-from nsfwscan.values.errors import LibraryUnavailable
+from nsfwscan.values.errors import CacheUnavailable
 
 
 @pytest.fixture
@@ -98,12 +98,12 @@ def test_no_model_and_a_broken_one(call: Call, tiny: Path) -> None:
 
 def test_a_check_that_fails_is_a_finding(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> int:
-        raise LibraryUnavailable("something odd\nhappened")
+        raise CacheUnavailable("something odd\nhappened")
 
     monkeypatch.setattr("nsfwscan.system.cores.available", fail)
     done = call("doctor")
     assert done.code == 2
-    assert rows(done.out)["trouble"] == "LibraryUnavailable: something odd\\nhappened"
+    assert rows(done.out)["trouble"] == "CacheUnavailable: something odd\\nhappened"
     assert "SQLite" in rows(done.out)
     assert "Traceback" not in done.out + done.err
 

@@ -26,7 +26,7 @@ pytestmark = [
 
 SLOW = """
 import os, time
-import nsfwscan.scan.workers as lanes
+import nsfwscan.scanning.workers as lanes
 read = lanes.read_picture
 def slow(path, **options):
     open(os.environ["MARK"], "w").close()

@@ -16,7 +16,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import nsfwscan.scan.workers
 import pytest
 import tiny_model
 from conftest import Paint
@@ -24,10 +23,11 @@ from conftest import Run as RunProcess
 from shell import PROGRAM, Call, Done, start, without_privileges
 from tiny_model import GREEN, ORANGE, RED
 
+import nsfwscan.scanning.workers
 from nsfwscan.cli.scan_run import exit_code
 from nsfwscan.judge.policy import Policy
 from nsfwscan.report.summary import Summary
-from nsfwscan.scan.scanner import ScanTally
+from nsfwscan.scanning.scanner import ScanTally
 from nsfwscan.values.actions import Act, ActionName, ActTally, Outcome
 
 pytestmark = pytest.mark.usefixtures("tiny")
@@ -491,14 +491,14 @@ def read_after(
     monkeypatch: pytest.MonkeyPatch, name: str, change: Callable[[Path], object]
 ) -> None:
     """Let `change` happen after the folder is listed and before the file `name` is read."""
-    read = nsfwscan.scan.workers.read_picture
+    read = nsfwscan.scanning.workers.read_picture
 
     def read_changed(path: str, *, follow: bool, max_bytes: int) -> object:
         if os.path.basename(path) == name:
             change(Path(path))
         return read(path, follow=follow, max_bytes=max_bytes)
 
-    monkeypatch.setattr(nsfwscan.scan.workers, "read_picture", read_changed)
+    monkeypatch.setattr(nsfwscan.scanning.workers, "read_picture", read_changed)
 
 
 def test_a_picture_deleted_during_the_scan(
@@ -711,7 +711,7 @@ def test_a_new_threshold_costs_no_inference(
 ) -> None:
     first = call("scan", "-f", "jsonl", pictures)
     assert set(first.origins.values()) == {"model"}
-    monkeypatch.setattr("nsfwscan.scan.engine.Engine.score", _must_not_be_called)
+    monkeypatch.setattr("nsfwscan.scanning.engine.Engine.score", _must_not_be_called)
     second = call("scan", "-f", "jsonl", "--flag-at", "0.6", pictures)
     assert set(second.origins.values()) == {"cache"}
     assert second.verdicts == {"red.png": "nsfw", "orange.png": "nsfw", "green.png": "safe"}

@@ -37,7 +37,7 @@ pytestmark = [
 HERE = os.path.dirname(os.path.abspath(__file__))
 FAKES = f"""
 import sys; sys.path.append({HERE!r})
-import scan_fakes, nsfwscan.scan.engine as engine, nsfwscan.scan.session as session
+import scan_fakes, nsfwscan.scanning.engine as engine, nsfwscan.scanning.session as session
 engine.DecodePool = lambda _workers: scan_fakes.FakePool()
 session.loader = lambda *_: scan_fakes.FakeClassifier
 """
@@ -320,7 +320,7 @@ def test_L2_a_signal_ends_it_with_0(root: Path, number: signal.Signals) -> None:
 def test_L2_a_second_interrupt_ends_it_at_once(root: Path, tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     slow = FAKES + (
-        "import time, nsfwscan.scan.workers as lanes\n"
+        "import time, nsfwscan.scanning.workers as lanes\n"
         f"def slow(*_, **__): open({os.fspath(mark)!r}, 'w').close(); time.sleep(60)\n"
         "lanes.read_picture = slow\n"
     )

@@ -25,18 +25,18 @@ _ROOT = Path(__file__).parents[1]
 
 LAYERS = {
     "discover": ("nsfwscan.media.discover._Walk.root", ["scan"]),
-    "read": ("nsfwscan.scan.workers.read_picture", ["scan"]),
-    "lanes": ("nsfwscan.scan.workers.Lanes.submit", ["scan"]),
-    "memory": ("nsfwscan.scan.scan_cache.Memory.claim", ["scan"]),
+    "read": ("nsfwscan.scanning.workers.read_picture", ["scan"]),
+    "lanes": ("nsfwscan.scanning.workers.Workers.submit", ["scan"]),
+    "memory": ("nsfwscan.scanning.scan_cache.ScanCache.claim", ["scan"]),
     "decode pool start": ("nsfwscan.media.decode.pool.DecodePool.start", ["scan"]),
     "decode pool": ("nsfwscan.media.decode.pool.DecodePool.decode", ["scan"]),
     "decode worker": ("nsfwscan.media.decode.process.Slot.start", ["scan"]),
     "model": ("nsfwscan.models.classifier.OrtClassifier.__init__", ["scan"]),
     "classifier": ("nsfwscan.models.classifier.OrtClassifier.classify", ["scan"]),
     "policy": ("nsfwscan.judge.policy.Policy.judge", ["scan"]),
-    "library open": ("nsfwscan.cache.cache.Library.open", ["scan"]),
-    "library read": ("nsfwscan.cache.cache.Library.folder", ["scan"]),
-    "library write": ("nsfwscan.cache.cache.Library.write", ["scan"]),
+    "library open": ("nsfwscan.cache.cache.Cache.open", ["scan"]),
+    "library read": ("nsfwscan.cache.cache.Cache.folder", ["scan"]),
+    "library write": ("nsfwscan.cache.cache.Cache.write", ["scan"]),
     "rulings": ("nsfwscan.judge.book.RulingBook.current", ["scan"]),
     "report": ("nsfwscan.report.table.TableReporter.add", ["scan"]),
     "report end": ("nsfwscan.report.table.TableReporter.end", ["scan"]),
@@ -44,10 +44,10 @@ LAYERS = {
     "record": ("nsfwscan.report.record.Recorder.record", ["scan", "-f", "jsonl"]),
     "actions": ("nsfwscan.actions.act.Actor.carry_out", ["scan", "--action", "tag", "--yes"]),
     "configuration": ("nsfwscan.cli.config.read", ["scan"]),
-    "locations": ("nsfwscan.system.locations.library_file", ["scan"]),
+    "locations": ("nsfwscan.system.locations.cache_file", ["scan"]),
     "watcher": ("nsfwscan.watch.watcher.Watcher.run", ["watch", "--once"]),
     "watch folder": ("nsfwscan.media.discover._Walk._tree", ["watch", "--once"]),
-    "watch scan": ("nsfwscan.scan.scanner.Scanner.scan_listings", ["watch", "--once"]),
+    "watch scan": ("nsfwscan.scanning.scanner.Scanner.scan_listings", ["watch", "--once"]),
     "allow": ("nsfwscan.judge.book.RulingBook.load", ["allow", "--yes"]),
 }
 ERRORS = [
@@ -139,9 +139,9 @@ def test_the_traceback_is_printed_where_no_file_can_be_written(
 def test_a_system_that_refuses_memory_is_said_to_do_so(
     call: Call, picture: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fail(monkeypatch, "nsfwscan.scan.workers.read_picture", OSError(24, "Too many open files"))
+    fail(monkeypatch, "nsfwscan.scanning.workers.read_picture", OSError(24, "Too many open files"))
     assert "free memory or raise the limits" in call("scan", picture).err
-    fail(monkeypatch, "nsfwscan.scan.workers.read_picture", MemoryError())
+    fail(monkeypatch, "nsfwscan.scanning.workers.read_picture", MemoryError())
     assert "the system refuses memory" in call("scan", picture).err
 
 

@@ -220,7 +220,7 @@ def test_a_command_does_not_import_the_others(words: list[str]) -> None:
     loaded = set(done.stdout.splitlines()[-1].split())
     commands = {f"nsfwscan.cli.{name}" for name in ("rulings", "cache", "status", "watch", "scan")}
     assert loaded & commands == {f"nsfwscan.cli.{words[0]}"}
-    assert "nsfwscan.scan.scanner" not in loaded
+    assert "nsfwscan.scanning.scanner" not in loaded
 
 
 def test_a_scan_from_the_cache_imports_nothing_heavy(

@@ -18,7 +18,7 @@ from shell import needs
 
 from nsfwscan.system import bundled
 
-LIBRARY = "_internal/libpython3.so"
+CACHE = "_internal/libpython3.so"
 MAIN = f'#!/bin/sh\necho "$$ ${bundled.CHECKED}" "$@"\nexit 7\n'
 
 pytestmark = [
@@ -34,7 +34,7 @@ def bundle(tmp_path: Path) -> Path:
     (folder / "_internal").mkdir(parents=True)
     (folder / bundled.LAUNCHED).write_text(MAIN)
     (folder / bundled.LAUNCHED).chmod(0o755)
-    (folder / LIBRARY).write_bytes(os.urandom(3 << 18) + b"odd")
+    (folder / CACHE).write_bytes(os.urandom(3 << 18) + b"odd")
     launcher.main(str(folder))
     return folder
 
@@ -58,7 +58,7 @@ def test_a_link_leads_to_the_bundle(bundle: Path, tmp_path: Path) -> None:
     assert done.returncode == 7
 
 
-@pytest.mark.parametrize("name", [LIBRARY, bundled.LAUNCHED])
+@pytest.mark.parametrize("name", [CACHE, bundled.LAUNCHED])
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_a_damaged_file_is_named_and_not_started(
     bundle: Path, name: str, damage: Callable[[bytes], bytes | None]
@@ -96,7 +96,7 @@ def test_ctrl_c_waits_for_the_first_line_of_the_program(bundle: Path, tmp_path: 
     program = Path(__file__).parents[1] / "packaging/program.py"
     main = bundle / bundled.LAUNCHED
     main.write_text(f"#!/bin/sh\nkill -INT $$\nexec {sys.executable} {program} doctor\n")
-    launcher.put_before(str(bundle), [LIBRARY])
+    launcher.put_before(str(bundle), [CACHE])
     child = start(bundle)
     out, err = child.communicate()
     assert (out, err, child.returncode) == ("", "", -signal.SIGINT)
@@ -104,7 +104,7 @@ def test_ctrl_c_waits_for_the_first_line_of_the_program(bundle: Path, tmp_path: 
 
 def test_ctrl_c_is_not_let_through_where_somebody_else_holds_it(bundle: Path) -> None:
     (bundle / bundled.LAUNCHED).write_text(f'#!/bin/sh\necho "${bundled.HELD}"\n')
-    launcher.put_before(str(bundle), [LIBRARY])
+    launcher.put_before(str(bundle), [CACHE])
     child = start(bundle)
     assert child.communicate()[0] == f"{child.pid}\n"
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])

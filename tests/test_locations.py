@@ -17,7 +17,7 @@ from nsfwscan.system import locations
 _ALL: list[Callable[[], str]] = [
     locations.config_file,
     locations.models_folder,
-    locations.library_file,
+    locations.cache_file,
 ]
 
 

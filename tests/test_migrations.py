@@ -4,10 +4,10 @@ import sqlite3
 from typing import TYPE_CHECKING
 
 import pytest
-from library_facts import SCORER, fill, known_contents, known_numbers
+from cache_facts import SCORER, fill, known_contents, known_numbers
 
-from nsfwscan.cache import Library, database, migrations
-from nsfwscan.values.errors import LibraryTooNew
+from nsfwscan.cache import Cache, database, migrations
+from nsfwscan.values.errors import CacheTooNew
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,7 +19,7 @@ def fail_on_warning(text: str) -> None:
     raise AssertionError(text)
 
 
-def released_library(version: int, path: Path, data: Path) -> None:
+def released_cache(version: int, path: Path, data: Path) -> None:
     raw = sqlite3.connect(path)
     raw.executescript((data / f"library_schema_{version}.sql").read_text())
     raw.close()
@@ -47,8 +47,8 @@ def test_c8_every_migration_is_named_by_its_number() -> None:
 def test_c8_a_blank_file_gets_the_newest_schema(tmp_path: Path) -> None:
     path = tmp_path / "library.sqlite3"
     path.touch()
-    with Library.open(str(path), warn=fail_on_warning) as library:
-        assert library.stats().schema == NEWEST
+    with Cache.open(str(path), warn=fail_on_warning) as cache:
+        assert cache.stats().schema == NEWEST
 
 
 @pytest.mark.parametrize("version", range(1, NEWEST + 1))
@@ -56,14 +56,14 @@ def test_c8_every_released_schema_migrates_and_keeps_its_facts(
     version: int, tmp_path: Path, data: Path
 ) -> None:
     path, blank = tmp_path / "library.sqlite3", tmp_path / "blank.sqlite3"
-    released_library(version, path, data)
-    Library.open(str(blank), warn=fail_on_warning).close()
-    with Library.open(str(path), warn=fail_on_warning) as library:
-        assert library.stats().schema == NEWEST
-        assert library.stats().models[0][:2] == (SCORER, "a model")
-        assert known_numbers(library, 6) == set(range(6))
-        assert known_contents(library, 6) == set(range(6))
-        assert library.verify().deleted == 0
+    released_cache(version, path, data)
+    Cache.open(str(blank), warn=fail_on_warning).close()
+    with Cache.open(str(path), warn=fail_on_warning) as cache:
+        assert cache.stats().schema == NEWEST
+        assert cache.stats().models[0][:2] == (SCORER, "a model")
+        assert known_numbers(cache, 6) == set(range(6))
+        assert known_contents(cache, 6) == set(range(6))
+        assert cache.verify().deleted == 0
     assert schema_of(path) == schema_of(blank)
 
 
@@ -72,7 +72,7 @@ def test_c8_a_newer_schema_is_refused_untouched(
     mode: str, tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "library.sqlite3"
-    released_library(1, path, data)
+    released_cache(1, path, data)
     raw = sqlite3.connect(path)
     raw.execute(f"PRAGMA journal_mode = {mode}")
     raw.execute(f"PRAGMA user_version = {NEWEST + 1}")
@@ -80,8 +80,8 @@ def test_c8_a_newer_schema_is_refused_untouched(
     before = path.read_bytes(), path.stat().st_mtime_ns
     for wanted in ("wal", "delete"):
         monkeypatch.setattr(database, "journal_mode", lambda _version, wanted=wanted: wanted)
-        with pytest.raises(LibraryTooNew, match="later version") as caught:
-            Library.open(str(path), warn=fail_on_warning)
+        with pytest.raises(CacheTooNew, match="later version") as caught:
+            Cache.open(str(path), warn=fail_on_warning)
         assert caught.value.hint
     assert (path.read_bytes(), path.stat().st_mtime_ns) == before
     assert {one.name for one in tmp_path.iterdir()} == {path.name, f"{path.name}.lock"}
@@ -97,23 +97,23 @@ def test_c8_a_migration_that_is_interrupted_leaves_the_schema_it_found(
         connection.execute("DELETE FROM outcome")
         raise KeyboardInterrupt
 
-    with Library.open(str(path), warn=fail_on_warning) as library:
-        fill(library, 6)
+    with Cache.open(str(path), warn=fail_on_warning) as cache:
+        fill(cache, 6)
     before = schema_of(path)
     with monkeypatch.context() as patch:
         patch.setattr(migrations, "MIGRATIONS", (*migrations.MIGRATIONS, m002_interrupted))
         with pytest.raises(KeyboardInterrupt):
-            Library.open(str(path), warn=fail_on_warning)
+            Cache.open(str(path), warn=fail_on_warning)
     assert schema_of(path) == before
-    with Library.open(str(path), warn=fail_on_warning) as library:
-        assert known_numbers(library, 6) == set(range(6))
+    with Cache.open(str(path), warn=fail_on_warning) as cache:
+        assert known_numbers(cache, 6) == set(range(6))
 
 
 def test_relative_folders_of_earlier_versions_are_forgotten_and_contents_are_not(
     tmp_path: Path, data: Path
 ) -> None:
     path = tmp_path / "library.sqlite3"
-    released_library(3, path, data)
+    released_cache(3, path, data)
     raw = sqlite3.connect(path)
     for number, folder in enumerate((b".", b"", b"./sub", b"Pictures"), 100):
         raw.execute("INSERT INTO folder VALUES (?, ?)", (number, folder))
@@ -124,8 +124,8 @@ def test_relative_folders_of_earlier_versions_are_forgotten_and_contents_are_not
         raw.execute("INSERT INTO snapshot VALUES (?, 1, 0, x'00')", (number,))
     raw.commit()
     raw.close()
-    with Library.open(str(path), warn=fail_on_warning) as library:
-        assert library.stats().folders == 1
-        assert library.verify().deleted == 0
-        assert known_numbers(library, 6) == set(range(6))
-        assert known_contents(library, 6) == set(range(6))
+    with Cache.open(str(path), warn=fail_on_warning) as cache:
+        assert cache.stats().folders == 1
+        assert cache.verify().deleted == 0
+        assert known_numbers(cache, 6) == set(range(6))
+        assert known_contents(cache, 6) == set(range(6))

@@ -12,7 +12,7 @@ from benchmarks.vit_saturation import with_unsigned_weights
 from quantize import int8, recipes
 from quantize.calibrate import calibrate
 from quantize.recipes import Recipe, Scales, WeightRange
-from quantize.session import Session
+from quantize.session import OrtSession
 
 
 @settings(max_examples=200, deadline=None)
@@ -77,7 +77,7 @@ def test_smoothing_changes_no_score(make: Callable[[Path], Path], tmp_path: Path
     changed = [n for n, w in graph.weights.items() if not np.array_equal(w, smoothed.weights[n])]
     assert len([name for name in changed if name.endswith(".gain")]) >= found.shape.layers
     stack = small_vits.pixels(found.shape.image, 4)
-    runs: list[Session] = [
+    runs: list[OrtSession] = [
         small_vits.session(one, tmp_path / f"g{at}") for at, one in enumerate((graph, smoothed))
     ]
     one, other = (running.run(stack, ["logits"])[0] for running in runs)

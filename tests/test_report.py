@@ -33,7 +33,7 @@ from nsfwscan.report.record import Recorder
 from nsfwscan.report.reporters import reporter_for
 from nsfwscan.report.summary import Summary
 from nsfwscan.report.text import count, duration, plain_json, readable, size, utf8
-from nsfwscan.scan.scanner import ScanTally
+from nsfwscan.scanning.scanner import ScanTally
 from nsfwscan.values.actions import Act, ActionName, ActTally, Outcome
 from nsfwscan.values.results import (
     Decision,

@@ -17,11 +17,11 @@ from typing import NamedTuple
 import pytest
 from sizes import AT_FULL_SIZE, trials
 
-from nsfwscan.cache.cache import Library
+from nsfwscan.cache.cache import Cache
 from nsfwscan.cache.rows import Outcome, Scored, Scorer
 from nsfwscan.media.decode.decoded import DECODER_VERSION
 from nsfwscan.models.package import open_package
-from nsfwscan.scan.scan_cache import _BATCH_ROWS
+from nsfwscan.scanning.scan_cache import _BATCH_ROWS
 from nsfwscan.values.results import FileKey
 
 _PICTURES = 3000
@@ -122,27 +122,27 @@ def _complete_lines(output: bytes) -> dict[str, Score]:
 
 
 def _check_library(
-    library_file: Path, scorer: Scorer, reference: dict[str, Score], emitted: dict[str, Score]
+    cache_file: Path, scorer: Scorer, reference: dict[str, Score], emitted: dict[str, Score]
 ) -> int:
     """Fail for a wrong row; return how many of the emitted results are not in the library."""
-    if not library_file.exists():
+    if not cache_file.exists():
         return len(emitted)
     known, scores = set(), dict(reference.values())
-    with Library.open(str(library_file), warn=pytest.fail) as library:
+    with Cache.open(str(cache_file), warn=pytest.fail) as cache:
         for folder in sorted({os.path.dirname(path) for path in reference}):
-            for name, file in library.folder(folder, scorer).items():
+            for name, file in cache.folder(folder, scorer).items():
                 path = os.path.join(folder, name)
                 # A file may be known, and saved, before its score is.
                 unsafe = reference[path].unsafe if file.outcome is None else _unsafe(file.outcome)
                 assert Score(file.sha256.hex(), unsafe) == reference[path]
                 assert file.key == FileKey.of(os.stat(path))
-        for row in library.export():
+        for row in cache.export():
             sha256 = row.sha256.hex()
             assert row.path is None or sha256 == reference[row.path].sha256
             if row.outcome is not None:
                 assert _unsafe(row.outcome) == scores[sha256]
                 known.add(sha256)
-        verified = library.verify()
+        verified = cache.verify()
         assert (verified.deleted, verified.set_aside) == (0, False)
     return sum(score.sha256 not in known for score in emitted.values())
 

@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scan_fakes import NSFW, REVIEW, SAFE, FakePool
 
-from nsfwscan.cache import Library
+from nsfwscan.cache import Cache
 from nsfwscan.judge import Likeness, Ruled, Rulings
 from nsfwscan.judge.policy import Policy
-from nsfwscan.scan.scanner import Scanner, ScanOptions
+from nsfwscan.scanning.scanner import Scanner, ScanOptions
 from nsfwscan.values import likeness
 from nsfwscan.values.results import (
     Decision,
@@ -42,8 +42,8 @@ def pool(monkeypatch: pytest.MonkeyPatch) -> FakePool:
 
 
 @pytest.fixture
-def library(tmp_path: Path) -> Iterator[Library]:
-    with Library.open(str(tmp_path / "library.sqlite3"), warn=pytest.fail) as opened:
+def cache(tmp_path: Path) -> Iterator[Cache]:
+    with Cache.open(str(tmp_path / "library.sqlite3"), warn=pytest.fail) as opened:
         yield opened
 
 
@@ -77,10 +77,10 @@ def no_model() -> Any:
 
 
 def scan(
-    tree: Path, library: Library | None, rulings: Rulings, **options: Any
+    tree: Path, cache: Cache | None, rulings: Rulings, **options: Any
 ) -> tuple[Scanner, dict[str, ScanResult]]:
     """Scan, and return the results by the names of the files."""
-    scanner = scan_fakes.scanner(library, rulings=rulings, **options)
+    scanner = scan_fakes.scanner(cache, rulings=rulings, **options)
     found = {os.path.basename(one.path): one for one in scanner.scan([str(tree)])}
     assert LOADED == []
     return scanner, found
@@ -92,11 +92,11 @@ def judged(result: ScanResult) -> tuple[Decision, float, Ruling | None]:
 
 
 def test_a_decision_holds_in_a_first_scan_and_in_every_later_one(
-    tree: Path, pool: FakePool, library: Library
+    tree: Path, pool: FakePool, cache: Cache
 ) -> None:
     rulings = Rulings([ruled(SAFE + b"3", Ruling.DENIED), ruled(NSFW, Ruling.ALLOWED)])
     for again in range(3):
-        scanner, found = scan(tree, library, rulings)
+        scanner, found = scan(tree, cache, rulings)
         assert judged(found["3.jpg"]) == (Decision.NSFW, 0.0, Ruling.DENIED)
         assert judged(found["nsfw.jpg"]) == (Decision.SAFE, 1.0, Ruling.ALLOWED)
         assert judged(found["1.jpg"]) == (Decision.SAFE, 0.0, None)
@@ -107,25 +107,25 @@ def test_a_decision_holds_in_a_first_scan_and_in_every_later_one(
 
 
 def test_new_decisions_cost_no_scoring_and_no_reading(
-    tree: Path, pool: FakePool, library: Library
+    tree: Path, pool: FakePool, cache: Cache
 ) -> None:
-    scan(tree, library, Rulings())
+    scan(tree, cache, Rulings())
     decoded = len(pool.decoded)
-    _, found = scan(tree, library, denied(SAFE + b"3", REVIEW), load=no_model)
+    _, found = scan(tree, cache, denied(SAFE + b"3", REVIEW), load=no_model)
     assert judged(found["3.jpg"])[0] is judged(found["review.jpg"])[0] is Decision.NSFW
     assert len(pool.decoded) == decoded
-    _, found = scan(tree, library, Rulings(), load=no_model)
+    _, found = scan(tree, cache, Rulings(), load=no_model)
     assert judged(found["3.jpg"]) == (Decision.SAFE, 0.0, None), "taken back"
 
 
 @pytest.mark.parametrize("ruling", Ruling)
 def test_a_whole_unchanged_folder_of_safe_pictures_hides_no_decision(
-    tree: Path, pool: FakePool, library: Library, ruling: Ruling
+    tree: Path, pool: FakePool, cache: Cache, ruling: Ruling
 ) -> None:
-    scan(tree, library, Rulings())
-    scanner, found = scan(tree, library, Rulings(), options=COUNT_SAFE)
+    scan(tree, cache, Rulings())
+    scanner, found = scan(tree, cache, Rulings(), options=COUNT_SAFE)
     assert set(found) == {"nsfw.jpg", "review.jpg", "broken.jpg"}, "safe folders are only counted"
-    scanner, found = scan(tree, library, Rulings([ruled(SAFE + b"3", ruling)]), options=COUNT_SAFE)
+    scanner, found = scan(tree, cache, Rulings([ruled(SAFE + b"3", ruling)]), options=COUNT_SAFE)
     assert judged(found["3.jpg"]) == (ruling.decision, 0.0, ruling)
     assert "2.jpg" not in found, "the folder beside it is still only counted"
     tally = scanner.tally
@@ -134,24 +134,24 @@ def test_a_whole_unchanged_folder_of_safe_pictures_hides_no_decision(
 
 
 def test_a_decision_outlives_renames_moves_copies_and_another_policy(
-    tree: Path, pool: FakePool, library: Library
+    tree: Path, pool: FakePool, cache: Cache
 ) -> None:
     rulings = denied(SAFE + b"3")
-    scan(tree, library, rulings)
+    scan(tree, cache, rulings)
     os.rename(tree / "b" / "3.jpg", tree / "a" / "renamed.jpg")
     scan_fakes.write(tree / "d" / "copy.jpg", SAFE + b"3")
-    _, found = scan(tree, library, rulings, load=no_model, policy=Policy(1, 1))
+    _, found = scan(tree, cache, rulings, load=no_model, policy=Policy(1, 1))
     for name in ("renamed.jpg", "copy.jpg"):
         assert judged(found[name]) == (Decision.NSFW, 0.0, Ruling.DENIED)
 
 
 @pytest.mark.parametrize("ruling", Ruling)
 def test_content_that_cannot_be_decoded_is_decided_about_all_the_same(
-    tree: Path, pool: FakePool, library: Library, ruling: Ruling
+    tree: Path, pool: FakePool, cache: Cache, ruling: Ruling
 ) -> None:
     rulings = Rulings([ruled(b"broken", ruling, LIKE)])
     for origin in (Origin.MODEL, Origin.CACHE):
-        scanner, found = scan(tree, library, rulings)
+        scanner, found = scan(tree, cache, rulings)
         broken = found["broken.jpg"]
         assert isinstance(broken, Failed)
         assert (broken.reason, broken.origin) == (FailReason.CORRUPT, origin)
@@ -159,7 +159,7 @@ def test_content_that_cannot_be_decoded_is_decided_about_all_the_same(
         assert scanner.tally.failed == 0
         assert scanner.tally.allowed + scanner.tally.denied == 1
         assert scanner.tally.nsfw == (2 if ruling is Ruling.DENIED else 1)
-    _, found = scan(tree, library, Rulings())
+    _, found = scan(tree, cache, Rulings())
     broken = found["broken.jpg"]
     assert isinstance(broken, Failed)
     assert broken.decision is None, "without a person there is none"
@@ -179,7 +179,7 @@ def test_what_cannot_even_be_read_has_no_content_to_decide_about(
 
 
 def test_what_looks_like_it_is_decided_about_too_and_says_so(
-    tree: Path, pool: FakePool, library: Library
+    tree: Path, pool: FakePool, cache: Cache
 ) -> None:
     pool.likenesses = {
         SAFE + b"1": LIKE,
@@ -188,7 +188,7 @@ def test_what_looks_like_it_is_decided_about_too_and_says_so(
     }
     rulings = Rulings([ruled(SAFE + b"1", Ruling.DENIED, LIKE)])
     for _ in range(2):
-        scanner, found = scan(tree, library, rulings)
+        scanner, found = scan(tree, cache, rulings)
         assert judged(found["1.jpg"]) == (Decision.NSFW, 0.0, Ruling.DENIED)
         near = found["3.jpg"]
         assert judged(near) == (Decision.NSFW, 0.0, Ruling.DENIED)
@@ -200,13 +200,13 @@ def test_what_looks_like_it_is_decided_about_too_and_says_so(
 
 
 def test_likenesses_are_kept_from_the_first_scan_so_that_nothing_is_read_for_them(
-    tree: Path, pool: FakePool, library: Library
+    tree: Path, pool: FakePool, cache: Cache
 ) -> None:
     pool.likenesses = {SAFE + b"3": LIKE}
-    scan(tree, library, Rulings())
+    scan(tree, cache, Rulings())
     decoded = len(pool.decoded)
     rulings = Rulings([ruled(b"elsewhere", Ruling.DENIED, LIKE)])
-    _, found = scan(tree, library, rulings, load=no_model, options=COUNT_SAFE)
+    _, found = scan(tree, cache, rulings, load=no_model, options=COUNT_SAFE)
     assert judged(found["3.jpg"])[0] is Decision.NSFW
     assert "2.jpg" not in found, "the folder beside it is still only counted"
     assert len(pool.decoded) == decoded
@@ -219,15 +219,15 @@ def test_a_library_from_before_is_read_once_and_nothing_is_scored_again(
     path = tmp_path / "old.sqlite3"
     pool.likenesses = {SAFE + b"3": LIKE, b"frames:\0\0": LIKE}
     scan_fakes.write(tree / "a" / "moving.jpg", b"frames:\0\0")
-    with Library.open(str(path), warn=pytest.fail) as library:
-        scan(tree, library, Rulings())
+    with Cache.open(str(path), warn=pytest.fail) as cache:
+        scan(tree, cache, Rulings())
     forget_likenesses(path, snapshots=snapshots)
     rulings = Rulings([ruled(b"elsewhere", Ruling.DENIED, LIKE)])
     decoded = len(pool.decoded)
-    with Library.open(str(path), warn=pytest.fail) as library:
+    with Cache.open(str(path), warn=pytest.fail) as cache:
         for reads in (10, 0, 0):
             del pool.decoded[:]
-            scanner, found = scan(tree, library, rulings, options=COUNT_SAFE, load=no_model)
+            scanner, found = scan(tree, cache, rulings, options=COUNT_SAFE, load=no_model)
             assert judged(found["3.jpg"]) == (Decision.NSFW, 0.0, Ruling.DENIED)
             assert len(pool.decoded) == reads
             assert scanner.tally.scored == 0
@@ -245,22 +245,22 @@ def forget_likenesses(path: Path, *, snapshots: bool) -> None:
     raw.commit()
     raw.close()
     if snapshots:
-        with Library.open(str(path), warn=pytest.fail) as library:
-            rows = [row for row in library.export() if row.path is not None]
+        with Cache.open(str(path), warn=pytest.fail) as cache:
+            rows = [row for row in cache.export() if row.path is not None]
             assert rows[0].scorer is not None
-            library.snapshot({os.path.dirname(row.path or "") for row in rows}, rows[0].scorer)
+            cache.snapshot({os.path.dirname(row.path or "") for row in rows}, rows[0].scorer)
 
 
 def test_without_near_decisions_nothing_is_read_for_likenesses(
     tree: Path, pool: FakePool, tmp_path: Path
 ) -> None:
     path = tmp_path / "old.sqlite3"
-    with Library.open(str(path), warn=pytest.fail) as library:
-        scan(tree, library, Rulings())
+    with Cache.open(str(path), warn=pytest.fail) as cache:
+        scan(tree, cache, Rulings())
     forget_likenesses(path, snapshots=True)
     del pool.decoded[:]
-    with Library.open(str(path), warn=pytest.fail) as library:
-        scan(tree, library, denied(SAFE + b"3"), load=no_model)
+    with Cache.open(str(path), warn=pytest.fail) as cache:
+        scan(tree, cache, denied(SAFE + b"3"), load=no_model)
     assert not pool.decoded
 
 
@@ -268,8 +268,8 @@ def test_a_picture_that_will_not_decode_again_keeps_its_score_and_is_tried_once(
     tree: Path, pool: FakePool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "old.sqlite3"
-    with Library.open(str(path), warn=pytest.fail) as library:
-        scan(tree, library, Rulings())
+    with Cache.open(str(path), warn=pytest.fail) as cache:
+        scan(tree, cache, Rulings())
     forget_likenesses(path, snapshots=True)
     tries = []
 
@@ -281,41 +281,41 @@ def test_a_picture_that_will_not_decode_again_keeps_its_score_and_is_tried_once(
 
     monkeypatch.setattr(pool, "decode", refuse)
     rulings = Rulings([ruled(b"elsewhere", Ruling.DENIED, LIKE)])
-    with Library.open(str(path), warn=pytest.fail) as library:
+    with Cache.open(str(path), warn=pytest.fail) as cache:
         for expected in (10, 10):
-            _, found = scan(tree, library, rulings, load=no_model)
+            _, found = scan(tree, cache, rulings, load=no_model)
             assert judged(found["3.jpg"]) == (Decision.SAFE, 0.0, None)
             assert len(tries) == expected
 
 
 @pytest.mark.parametrize("kept", [True, False])
 def test_copies_and_scans_without_a_library_compare_likenesses_too(
-    tree: Path, pool: FakePool, library: Library, kept: bool
+    tree: Path, pool: FakePool, cache: Cache, kept: bool
 ) -> None:
     for at in range(6):
         scan_fakes.write(tree / "copies" / f"copy {at}.jpg", SAFE + b"alike")
     pool.likenesses = {SAFE + b"alike": LIKE ^ 1}
     rulings = Rulings([ruled(b"elsewhere", Ruling.DENIED, LIKE)])
     for _ in range(2):
-        _, found = scan(tree, library if kept else None, rulings)
+        _, found = scan(tree, cache if kept else None, rulings)
         for at in range(6):
             assert judged(found[f"copy {at}.jpg"])[2] is Ruling.DENIED
 
 
 def test_a_library_that_cannot_be_written_compares_likenesses_all_the_same(
-    tree: Path, pool: FakePool, library: Library, monkeypatch: pytest.MonkeyPatch
+    tree: Path, pool: FakePool, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from nsfwscan.values.errors import LibraryUnavailable
+    from nsfwscan.values.errors import CacheUnavailable
 
     def refuse(*_: object) -> None:
-        raise LibraryUnavailable("full", hint="")
+        raise CacheUnavailable("full", hint="")
 
-    monkeypatch.setattr(library, "write", refuse)
+    monkeypatch.setattr(cache, "write", refuse)
     pool.likenesses = {SAFE + b"3": LIKE ^ 1}
     rulings = Rulings([ruled(b"elsewhere", Ruling.ALLOWED, LIKE)])
     said: list[str] = []
     for _ in range(2):
-        _, found = scan(tree, library, rulings, warn=said.append)
+        _, found = scan(tree, cache, rulings, warn=said.append)
         assert judged(found["3.jpg"])[2] is Ruling.ALLOWED
     assert len(said) == 2
 
@@ -343,7 +343,7 @@ def test_a_quick_scan_counts_what_a_thorough_one_sees(
     with (
         tempfile.TemporaryDirectory() as scratch,
         pytest.MonkeyPatch.context() as patch,
-        Library.open(os.path.join(scratch, "library.sqlite3"), warn=pytest.fail) as library,
+        Cache.open(os.path.join(scratch, "library.sqlite3"), warn=pytest.fail) as cache,
     ):
         scan_fakes.set_clock_ahead(patch)
         pool = scan_fakes.install_pool(patch)
@@ -360,9 +360,9 @@ def test_a_quick_scan_counts_what_a_thorough_one_sees(
             )
             for at, (ruling, near) in decisions.items()
         )
-        scan(tree, library, Rulings())
-        thorough, all_found = scan(tree, library, rulings)
-        quick, found = scan(tree, library, rulings, options=COUNT_SAFE)
+        scan(tree, cache, Rulings())
+        thorough, all_found = scan(tree, cache, rulings)
+        quick, found = scan(tree, cache, rulings, options=COUNT_SAFE)
         for counted in ("safe", "nsfw", "review", "allowed", "denied", "cached"):
             assert getattr(quick.tally, counted) == getattr(thorough.tally, counted)
         for name, result in all_found.items():

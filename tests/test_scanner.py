@@ -21,13 +21,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scan_fakes import MANIFEST, NSFW, POLICY, REVIEW, SAFE, FakeClassifier, FakePool
 
-from nsfwscan.cache import Library, Scored, Scorer
+from nsfwscan.cache import Cache, Scored, Scorer
 from nsfwscan.judge.policy import Policy
 from nsfwscan.media.decode.pool import DecodePool
 from nsfwscan.media.discover import WalkOptions
-from nsfwscan.scan import engine, scanner
-from nsfwscan.scan import workers as lanes
-from nsfwscan.scan.scanner import ScanOptions, ScanTally
+from nsfwscan.scanning import engine, scanner
+from nsfwscan.scanning import workers as lanes
+from nsfwscan.scanning.scanner import ScanOptions, ScanTally
 from nsfwscan.values.errors import ModelError, ModelUnusable, NsfwscanError
 from nsfwscan.values.results import (
     Decision,
@@ -49,8 +49,8 @@ def pool(monkeypatch: pytest.MonkeyPatch) -> FakePool:
 
 
 @pytest.fixture
-def library(tmp_path: Path) -> Iterator[Library]:
-    with Library.open(str(tmp_path / "library.sqlite3"), warn=pytest.fail) as opened:
+def cache(tmp_path: Path) -> Iterator[Cache]:
+    with Cache.open(str(tmp_path / "library.sqlite3"), warn=pytest.fail) as opened:
         yield opened
 
 
@@ -136,8 +136,8 @@ def test_a_slow_picture_holds_back_no_more_than_the_window(
     assert decoded_meanwhile == [10]
 
 
-def test_every_result_is_counted(tree: Path, pool: FakePool, library: Library) -> None:
-    scan = scan_fakes.scanner(library, options=ScanOptions(walk=WalkOptions(any_name=True)))
+def test_every_result_is_counted(tree: Path, pool: FakePool, cache: Cache) -> None:
+    scan = scan_fakes.scanner(cache, options=ScanOptions(walk=WalkOptions(any_name=True)))
     results = list(scan.scan([str(tree)]))
     kinds = {os.path.basename(one.path): one for one in results}
     assert kinds["notes.txt"] == Skipped(str(tree / "b" / "notes.txt"), SkipReason.NOT_AN_IMAGE)
@@ -147,10 +147,10 @@ def test_every_result_is_counted(tree: Path, pool: FakePool, library: Library) -
 
 
 def test_D9_a_failure_is_failed_and_never_safe(
-    tree: Path, pool: FakePool, library: Library, settled: None
+    tree: Path, pool: FakePool, cache: Cache, settled: None
 ) -> None:
     for origin in (Origin.MODEL, Origin.CACHE):
-        scan = scan_fakes.scanner(library)
+        scan = scan_fakes.scanner(cache)
         failed = [one for one in scan.scan([str(tree)]) if isinstance(one, Failed)]
         (broken,) = failed
         assert (broken.reason, broken.origin) == (FailReason.CORRUPT, origin)
@@ -225,11 +225,11 @@ def test_a_file_that_its_folder_passes_over_is_scanned_when_it_is_named(
 
 
 def test_stop_from_another_thread_gives_what_was_begun_and_saves_it(
-    tmp_path: Path, pool: FakePool, library: Library
+    tmp_path: Path, pool: FakePool, cache: Cache
 ) -> None:
     for at in range(50):
         scan_fakes.write(tmp_path / "tree" / f"{at:02d}.jpg", b"%02d" % at)
-    scan = scan_fakes.scanner(library, options=ScanOptions(jobs=1))
+    scan = scan_fakes.scanner(cache, options=ScanOptions(jobs=1))
     gate = pool.gates[b"05"] = threading.Event()
 
     def stop() -> None:
@@ -242,19 +242,17 @@ def test_stop_from_another_thread_gives_what_was_begun_and_saves_it(
     assert names(results) == [f"{at:02d}.jpg" for at in range(6)]
     assert nothing_runs()
     for at in range(6):
-        assert library.outcome(hashlib.sha256(b"%02d" % at).digest(), SCORER) is not None
+        assert cache.outcome(hashlib.sha256(b"%02d" % at).digest(), SCORER) is not None
 
 
-def test_leaving_early_ends_everything_and_saves(
-    tree: Path, pool: FakePool, library: Library
-) -> None:
-    results = scan_fakes.scanner(library).scan([str(tree)])
+def test_leaving_early_ends_everything_and_saves(tree: Path, pool: FakePool, cache: Cache) -> None:
+    results = scan_fakes.scanner(cache).scan([str(tree)])
     first = next(results)
     assert isinstance(first, Scanned)
     results.close()
     assert nothing_runs()
     assert pool.closed == 1
-    assert library.outcome(first.sha256, SCORER) is not None
+    assert cache.outcome(first.sha256, SCORER) is not None
 
 
 def test_a_scan_that_is_never_begun_leaves_nothing(pool: FakePool) -> None:
@@ -265,18 +263,18 @@ def test_a_scan_that_is_never_begun_leaves_nothing(pool: FakePool) -> None:
 
 
 def test_a_model_that_cannot_be_loaded_ends_the_scan_with_that_error(
-    tree: Path, pool: FakePool, library: Library
+    tree: Path, pool: FakePool, cache: Cache
 ) -> None:
     def load() -> Any:
         raise ModelUnusable("no such operator", hint="update")
 
-    scan = scan_fakes.scanner(library, load=load)
+    scan = scan_fakes.scanner(cache, load=load)
     with pytest.raises(ModelError, match="no such operator"):
         list(scan.scan([str(tree)]))
     assert nothing_runs()
     assert pool.closed == 1
     assert scan.tally.pictures == 0
-    assert library.stats().contents <= 1, "at most the broken one, which needs no model"
+    assert cache.stats().contents <= 1, "at most the broken one, which needs no model"
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't start new thread")])
@@ -292,26 +290,26 @@ def test_a_refused_thread_or_memory_ends_the_scan_with_a_sentence(
 
 
 def test_numbers_that_are_none_fail_the_picture_and_are_not_remembered(
-    tree: Path, pool: FakePool, library: Library, settled: None
+    tree: Path, pool: FakePool, cache: Cache, settled: None
 ) -> None:
     class Nan(FakeClassifier):
         def classify(self, pixels: bytes, pictures: int) -> Any:
             raise ModelUnusable("it returned nan")
 
-    results = list(scan_fakes.scanner(library, load=Nan).scan([str(tree / "a")]))
+    results = list(scan_fakes.scanner(cache, load=Nan).scan([str(tree / "a")]))
     assert {one.reason for one in results if isinstance(one, Failed)} == {FailReason.BAD_OUTPUT}
-    assert library.stats().contents == 0
+    assert cache.stats().contents == 0
     assert all(
-        isinstance(one, Scanned) for one in scan_fakes.scanner(library).scan([str(tree / "a")])
+        isinstance(one, Scanned) for one in scan_fakes.scanner(cache).scan([str(tree / "a")])
     )
 
 
 def test_D8_the_worst_frame_of_an_animation_counts(
-    tmp_path: Path, pool: FakePool, library: Library, settled: None
+    tmp_path: Path, pool: FakePool, cache: Cache, settled: None
 ) -> None:
     scan_fakes.write(tmp_path / "tree" / "a.gif", b"frames:\x00\x10\xf0\x20")
     for _ in range(2):
-        (result,) = scan_fakes.scanner(library).scan([str(tmp_path / "tree")])
+        (result,) = scan_fakes.scanner(cache).scan([str(tmp_path / "tree")])
         assert isinstance(result, Scanned)
         assert result.scores.unsafe == 0xF0 / 255
         assert result.verdict.decision is Decision.NSFW
@@ -319,12 +317,12 @@ def test_D8_the_worst_frame_of_an_animation_counts(
 
 
 def test_C4_young_files_are_read_again_and_not_scored_again(
-    tree: Path, pool: FakePool, library: Library, monkeypatch: pytest.MonkeyPatch
+    tree: Path, pool: FakePool, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    list(scan_fakes.scanner(library).scan([str(tree)]))
-    assert library.stats().files == 0
+    list(scan_fakes.scanner(cache).scan([str(tree)]))
+    assert cache.stats().files == 0
     reads = _counted_reads(monkeypatch)
-    results = list(scan_fakes.scanner(library, load=no_model).scan([str(tree)]))
+    results = list(scan_fakes.scanner(cache, load=no_model).scan([str(tree)]))
     assert len(reads) == len(results) == 7
     assert origins(results) == {Origin.CACHE}
 
@@ -342,28 +340,28 @@ def _counted_reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_C4_a_file_from_the_future_is_read_once_and_again_after_any_change(
-    tree: Path, pool: FakePool, library: Library, settled: None, monkeypatch: pytest.MonkeyPatch
+    tree: Path, pool: FakePool, cache: Cache, settled: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A camera or another machine whose clock is wrong."""
     future = time.time_ns() + 10**15
     os.utime(tree / "a" / "0.jpg", ns=(future, future))
-    list(scan_fakes.scanner(library).scan([str(tree)]))
+    list(scan_fakes.scanner(cache).scan([str(tree)]))
     reads = _counted_reads(monkeypatch)
-    list(scan_fakes.scanner(library).scan([str(tree)]))
+    list(scan_fakes.scanner(cache).scan([str(tree)]))
     assert reads == []
     picture = tree / "a" / "0.jpg"
     picture.write_bytes(picture.read_bytes())
-    list(scan_fakes.scanner(library).scan([str(tree)]))
+    list(scan_fakes.scanner(cache).scan([str(tree)]))
     assert reads == [str(picture)]
     os.utime(picture, ns=(future, future))  # the very times and size it had
-    list(scan_fakes.scanner(library).scan([str(tree)]))
+    list(scan_fakes.scanner(cache).scan([str(tree)]))
     assert reads == [str(picture)] * 2
 
 
 @pytest.mark.usefixtures("settled")
-def test_new_thresholds_load_no_model(tree: Path, pool: FakePool, library: Library) -> None:
-    before = list(scan_fakes.scanner(library).scan([str(tree)]))
-    scan = scan_fakes.scanner(library, load=no_model, policy=Policy(1, 1))
+def test_new_thresholds_load_no_model(tree: Path, pool: FakePool, cache: Cache) -> None:
+    before = list(scan_fakes.scanner(cache).scan([str(tree)]))
+    scan = scan_fakes.scanner(cache, load=no_model, policy=Policy(1, 1))
     after = list(scan.scan([str(tree)]))
     assert names(after) == names(before)
     assert (scan.tally.cached, scan.tally.safe, scan.tally.nsfw) == (6, 4, 2)
@@ -372,52 +370,52 @@ def test_new_thresholds_load_no_model(tree: Path, pool: FakePool, library: Libra
 
 @pytest.mark.usefixtures("settled", "pool")
 def test_a_file_that_was_deleted_does_not_slow_its_folder_down(
-    tmp_path: Path, library: Library, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("a", "b", "c"):
         scan_fakes.write(tmp_path / "tree" / f"{name}.jpg", SAFE)
     options = ScanOptions(count_known_safe=True)
-    list(scan_fakes.scanner(library, options=options).scan([str(tmp_path / "tree")]))
+    list(scan_fakes.scanner(cache, options=options).scan([str(tmp_path / "tree")]))
     (tmp_path / "tree" / "b.jpg").unlink()
-    scan = scan_fakes.scanner(library, options=options)
+    scan = scan_fakes.scanner(cache, options=options)
     monkeypatch.setattr(scan, "_result", pytest.fail)  # one by one, as in a folder that changed
     assert list(scan.scan([str(tmp_path / "tree")])) == []
     assert (scan.tally.safe, scan.tally.cached) == (2, 2)
 
 
 @pytest.mark.usefixtures("settled")
-def test_whole_numbers_do_for_thresholds(tmp_path: Path, pool: FakePool, library: Library) -> None:
+def test_whole_numbers_do_for_thresholds(tmp_path: Path, pool: FakePool, cache: Cache) -> None:
     scan_fakes.write(tmp_path / "tree" / "a.jpg", SAFE)
     options = ScanOptions(count_known_safe=True)
     for _ in range(2):
-        scan = scan_fakes.scanner(library, policy=Policy(1, 1), options=options)
+        scan = scan_fakes.scanner(cache, policy=Policy(1, 1), options=options)
         list(scan.scan([str(tmp_path / "tree")]))
     assert (scan.tally.safe, scan.tally.cached) == (1, 1)
 
 
 def test_retry_failed_tries_the_broken_ones_only(
-    tree: Path, pool: FakePool, library: Library, settled: None
+    tree: Path, pool: FakePool, cache: Cache, settled: None
 ) -> None:
-    list(scan_fakes.scanner(library).scan([str(tree)]))
+    list(scan_fakes.scanner(cache).scan([str(tree)]))
     pool.decoded.clear()
-    list(scan_fakes.scanner(library, options=ScanOptions(retry_failed=True)).scan([str(tree)]))
+    list(scan_fakes.scanner(cache, options=ScanOptions(retry_failed=True)).scan([str(tree)]))
     assert pool.decoded == [b"broken"]
     pool.decoded.clear()
-    list(scan_fakes.scanner(library, options=ScanOptions(rescan=True)).scan([str(tree)]))
+    list(scan_fakes.scanner(cache, options=ScanOptions(rescan=True)).scan([str(tree)]))
     assert len(pool.decoded) == 7
 
 
 def test_the_last_pictures_are_saved_while_they_come(
-    tmp_path: Path, pool: FakePool, library: Library, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, pool: FakePool, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """C1: when all are submitted, no wait may be long enough to save by the way."""
-    monkeypatch.setattr("nsfwscan.scan.scan_cache._BATCH_ROWS", 10)
+    monkeypatch.setattr("nsfwscan.scanning.scan_cache._BATCH_ROWS", 10)
     for at in range(100):
         scan_fakes.write(tmp_path / "tree" / f"{at:02d}.jpg", b"%02d" % at)
     emitted = 0
-    for emitted, result in enumerate(scan_fakes.scanner(library).scan([str(tmp_path / "tree")]), 1):
+    for emitted, result in enumerate(scan_fakes.scanner(cache).scan([str(tmp_path / "tree")]), 1):
         assert isinstance(result, Scanned)
-        assert emitted - library.stats().contents < 20
+        assert emitted - cache.stats().contents < 20
     assert emitted == 100
 
 
@@ -437,7 +435,7 @@ def test_counting_known_safe_ones_gives_the_tally_of_a_whole_scan(
     with (
         pytest.MonkeyPatch.context() as patch,
         tempfile.TemporaryDirectory() as place,
-        Library.open(os.path.join(place, "library.sqlite3"), warn=pytest.fail) as library,
+        Cache.open(os.path.join(place, "library.sqlite3"), warn=pytest.fail) as cache,
     ):
         scan_fakes.install_pool(patch)
         scan_fakes.set_clock_ahead(patch)
@@ -447,7 +445,7 @@ def test_counting_known_safe_ones_gives_the_tally_of_a_whole_scan(
             for at, content in enumerate(folder):
                 # The same contents in several folders, so that there are duplicates.
                 scan_fakes.write(tree / str(number) / f"{at}.jpg", content + b"%d" % (at % 3))
-        list(scan_fakes.scanner(library).scan([str(tree)]))
+        list(scan_fakes.scanner(cache).scan([str(tree)]))
         for which, change in changes:
             files = sorted(tree.rglob("*.jpg"))
             if not files:
@@ -462,7 +460,7 @@ def test_counting_known_safe_ones_gives_the_tally_of_a_whole_scan(
                     scan_fakes.write(file.with_name(f"new{which}.jpg"), SAFE + b"new")
         policy = Policy(*thresholds)
         counting = scan_fakes.scanner(
-            library, policy=policy, options=ScanOptions(count_known_safe=True)
+            cache, policy=policy, options=ScanOptions(count_known_safe=True)
         )
         given_ = list(counting.scan([str(tree)]))
         whole = scan_fakes.scanner(None, policy=policy)
@@ -481,11 +479,11 @@ def test_counting_known_safe_ones_gives_the_tally_of_a_whole_scan(
 
 
 def test_nothing_is_loaded_or_started_when_the_library_answers(
-    tree: Path, pool: FakePool, library: Library, settled: None
+    tree: Path, pool: FakePool, cache: Cache, settled: None
 ) -> None:
-    list(scan_fakes.scanner(library).scan([str(tree)]))
+    list(scan_fakes.scanner(cache).scan([str(tree)]))
     threads_before = threading.active_count()
-    scan = scan_fakes.scanner(library, load=no_model)
+    scan = scan_fakes.scanner(cache, load=no_model)
     for _ in scan.scan([str(tree)]):
         assert threading.active_count() == threads_before
     assert pool.started == 1
@@ -493,7 +491,7 @@ def test_nothing_is_loaded_or_started_when_the_library_answers(
 
 
 def test_C5_a_file_that_is_written_while_it_is_scanned_leaves_no_wrong_row(
-    tmp_path: Path, pool: FakePool, library: Library, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, pool: FakePool, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The clock is real: what is written just now is never trusted, however it looked."""
     path = scan_fakes.write(tmp_path / "tree" / "a.jpg", bytes(1 << 16))
@@ -511,12 +509,12 @@ def test_C5_a_file_that_is_written_while_it_is_scanned_leaves_no_wrong_row(
     writer.start()
     try:
         for _ in range(30):
-            list(scan_fakes.scanner(library).scan([str(tmp_path / "tree")]))
+            list(scan_fakes.scanner(cache).scan([str(tmp_path / "tree")]))
     finally:
         ending.set()
         writer.join()
-    assert library.stats().files == 0
-    (result,) = scan_fakes.scanner(library).scan([str(tmp_path / "tree")])
+    assert cache.stats().files == 0
+    (result,) = scan_fakes.scanner(cache).scan([str(tmp_path / "tree")])
     assert isinstance(result, Scanned)
     assert result.scores.unsafe == path.read_bytes()[0] / 255
     assert result.sha256 == hashlib.sha256(path.read_bytes()).digest()
@@ -537,7 +535,7 @@ _MAY_COME_FROM_OUTSIDE = ("kill",)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is no limit of memory")
 def test_D3_each_culprit_is_recorded_and_its_neighbours_are_scored(
-    tmp_path: Path, library: Library, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Real processes; only what decodes in them does what the picture says."""
     command = hostile_decoders.command(cpu_seconds=4)
@@ -553,7 +551,7 @@ def test_D3_each_culprit_is_recorded_and_its_neighbours_are_scored(
             )
     monkeypatch.setattr("nsfwscan.media.decode.pool.memory_may_be_short", lambda: False)
     before = _children()
-    scan = scan_fakes.scanner(library)
+    scan = scan_fakes.scanner(cache)
     results = {os.path.basename(one.path): one for one in scan.scan([str(tree)])}
     assert scan.tally.nsfw == scan.tally.scored == 2 * len(_CULPRITS)
     assert scan.tally.failed == len(_CULPRITS)
@@ -561,7 +559,7 @@ def test_D3_each_culprit_is_recorded_and_its_neighbours_are_scored(
         culprit = results[f"{at}-{word}.jpg"]
         assert isinstance(culprit, Failed)
         assert culprit.reason is reason, word
-        known = library.outcome(hashlib.sha256(word.encode()).digest(), SCORER)
+        known = cache.outcome(hashlib.sha256(word.encode()).digest(), SCORER)
         assert (known is None) == (word in _MAY_COME_FROM_OUTSIDE), word
     assert nothing_runs()
     assert set(_children()) <= set(before)
@@ -572,19 +570,19 @@ def _children() -> list[str]:
         return file.read().split()
 
 
-def test_real_pictures_go_the_whole_way(tmp_path: Path, library: Library) -> None:
+def test_real_pictures_go_the_whole_way(tmp_path: Path, cache: Cache) -> None:
     """Only the model is a fake; D8 with a real animation."""
     for name, content in pictures.seeds().items():
         scan_fakes.write(tmp_path / "tree" / f"{name}.jpg", content)
     scan_fakes.write(tmp_path / "tree" / "cut.jpg", pictures.seeds()["JPEG baseline"][:300])
-    scan = scan_fakes.scanner(library)
+    scan = scan_fakes.scanner(cache)
     results = list(scan.scan([str(tmp_path / "tree")]))
     (cut,) = [one for one in results if isinstance(one, Failed)]
     assert cut.path.endswith("cut.jpg")
     for one in results:
         if isinstance(one, Scanned):
             assert one.facts.format == os.path.basename(one.path).split()[0].removesuffix(".jpg")
-            stored = library.outcome(one.sha256, SCORER)
+            stored = cache.outcome(one.sha256, SCORER)
             assert stored == Scored(one.facts, one.scores)
             assert one.verdict == POLICY.judge(one.scores)
     assert scan.tally.scored == len(pictures.seeds())

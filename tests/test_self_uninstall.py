@@ -113,7 +113,7 @@ def test_a_list_changes_nothing(
     done = call("self-uninstall")
     assert (done.code, done.err) == (0, "")
     assert tree(person) == before
-    for path in (locations.models_folder(), locations.library_file(), locations.config_file()):
+    for path in (locations.models_folder(), locations.cache_file(), locations.config_file()):
         assert path in done.out
     for path in (".bash_completions/nsfwscan.sh", ".zfunc/_nsfwscan", ".bashrc"):
         assert str(person / path) in done.out

@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 import tiny_model
 
-from nsfwscan.cache import Library
+from nsfwscan.cache import Cache
 from nsfwscan.models.package import open_package
 from nsfwscan.models.provider import Provider
-from nsfwscan.scan import session
-from nsfwscan.scan.scanner import ScanOptions
-from nsfwscan.scan.session import Settings, loader, open_session, policy_of, threads_for
+from nsfwscan.scanning import session
+from nsfwscan.scanning.scanner import ScanOptions
+from nsfwscan.scanning.session import Settings, loader, open_session, policy_of, threads_for
 from nsfwscan.system import cores
 from nsfwscan.values.errors import (
-    LibraryTooNew,
-    LibraryUnavailable,
+    CacheTooNew,
+    CacheUnavailable,
     ModelUnusable,
     ResourcesExhausted,
     UsageError,
@@ -73,8 +73,8 @@ def test_a_session_scans_and_closes_its_library(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     closed = []
-    real = Library.close
-    monkeypatch.setattr(Library, "close", lambda self: (closed.append(self), real(self)))
+    real = Cache.close
+    monkeypatch.setattr(Cache, "close", lambda self: (closed.append(self), real(self)))
     (tmp_path / "a.jpg").touch()
     with open_session(
         Settings(offline=True), [], say=quiet, warn=pytest.fail, progress=quiet
@@ -87,7 +87,7 @@ def test_a_session_scans_and_closes_its_library(
 
 
 def test_without_a_library_none_is_opened(tiny: Path, home: Path) -> None:
-    settings = Settings(offline=True, use_library=False)
+    settings = Settings(offline=True, use_cache=False)
     with open_session(settings, [], say=quiet, warn=pytest.fail, progress=quiet):
         pass
     assert not list(home.glob("library*"))
@@ -97,9 +97,9 @@ def test_C6_a_library_that_cannot_be_opened_is_a_warning(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object, **__: object) -> Any:
-        raise LibraryUnavailable("the disk is gone")
+        raise CacheUnavailable("the disk is gone")
 
-    monkeypatch.setattr(Library, "open", refuse)
+    monkeypatch.setattr(Cache, "open", refuse)
     warnings: list[str] = []
     with open_session(Settings(offline=True), [], say=quiet, warn=warnings.append, progress=quiet):
         pass
@@ -110,11 +110,11 @@ def test_a_library_of_a_later_version_ends_the_scan(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object, **__: object) -> Any:
-        raise LibraryTooNew("later")
+        raise CacheTooNew("later")
 
-    monkeypatch.setattr(Library, "open", refuse)
+    monkeypatch.setattr(Cache, "open", refuse)
     with (
-        pytest.raises(LibraryTooNew),
+        pytest.raises(CacheTooNew),
         open_session(Settings(offline=True), [], say=quiet, warn=pytest.fail, progress=quiet),
     ):
         pass
@@ -135,10 +135,10 @@ def test_C6_a_library_that_cannot_be_written_answers_and_warns_once(
     assert scan(warnings) == {"model"}
 
     def refuse(*_: object) -> None:
-        raise LibraryUnavailable("the disk is full")
+        raise CacheUnavailable("the disk is full")
 
-    monkeypatch.setattr(Library, "write", refuse)
-    monkeypatch.setattr(Library, "remember_model", refuse)
+    monkeypatch.setattr(Cache, "write", refuse)
+    monkeypatch.setattr(Cache, "remember_model", refuse)
     assert scan(warnings) == {"cache"}
     assert warnings == [], "nothing was lost"
     (tmp_path / "new.jpg").write_bytes(b"no picture either")

@@ -14,7 +14,10 @@ from nsfwscan.values.errors import DecodeError
 from nsfwscan.values.results import FailReason
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
-ASK = "from nsfwscan.media.decode.shortage import *; print(memory_may_be_short(), is_short_here(1 << 28))"
+ASK = (
+    "from nsfwscan.media.decode.shortage import *;"
+    "print(memory_may_be_short(), is_short_here(1 << 28))"
+)
 
 
 @LINUX
@@ -41,7 +44,8 @@ def test_a_container_with_little_room_left_is_short(
     [("RLIMIT_AS, (1 << 28,) * 2", "True True"), ("RLIMIT_NOFILE, (4, 4)", "True")],
 )
 def test_a_limit_of_the_process_is_noticed(limit: str, said: str) -> None:
-    code = f"import resource, nsfwscan.media.decode.shortage, mmap\nresource.setrlimit(resource.{limit})"
+    begin = "import resource, mmap, nsfwscan.media.decode.shortage"
+    code = f"{begin}\nresource.setrlimit(resource.{limit})"
     done = subprocess.run(
         [sys.executable, "-c", f"{code}\n{ASK}"],
         capture_output=True,

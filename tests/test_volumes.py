@@ -10,10 +10,10 @@ import tiny_model
 
 import nsfwscan
 from nsfwscan.media import discover, volumes
-from nsfwscan.media.read import Contents
+from nsfwscan.media.read import FileContents
 from nsfwscan.media.volumes import RELIABLE, UNKNOWN, Volumes
-from nsfwscan.scan import scanner
-from nsfwscan.scan import workers as lanes
+from nsfwscan.scanning import scanner
+from nsfwscan.scanning import workers as lanes
 from nsfwscan.values import results
 from nsfwscan.values.results import FileKey
 
@@ -110,7 +110,7 @@ def test_another_image_in_the_same_place_is_not_taken_for_the_one_before(
     monkeypatch.setattr(
         lanes,
         "read_picture",
-        lambda path, **options: Contents(read_picture(path, **options).data, alike),
+        lambda path, **options: FileContents(read_picture(path, **options).data, alike),
     )
     place = tmp_path / "place" / "1.bmp"
 

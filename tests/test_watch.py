@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pkgutil
 import shutil
 import subprocess
 import tarfile
@@ -21,11 +20,12 @@ from scan_fakes import FakePool
 from sizes import trials
 from watch_fakes import Told, picture, tree, watching
 
-from nsfwscan.cache import Library
+from nsfwscan.cache import Cache
 from nsfwscan.media import discover
 from nsfwscan.media.listing import Listing
-from nsfwscan.scan import workers as lanes
-from nsfwscan.values.errors import LibraryUnavailable, NsfwscanError, ResourcesExhausted
+from nsfwscan.scanning import workers as lanes
+from nsfwscan.scanning.scanner import Scanner
+from nsfwscan.values.errors import CacheUnavailable, NsfwscanError, ResourcesExhausted
 from nsfwscan.values.results import Failed, FailReason, FileKey, Scanned
 from nsfwscan.watch import settle, watcher
 from nsfwscan.watch.changes import Event
@@ -39,8 +39,8 @@ def pool(monkeypatch: pytest.MonkeyPatch) -> FakePool:
 
 
 @pytest.fixture
-def library(tmp_path: Path) -> Iterator[Library]:
-    with Library.open(str(tmp_path / "library.sqlite3"), warn=pytest.fail) as opened:
+def cache(tmp_path: Path) -> Iterator[Cache]:
+    with Cache.open(str(tmp_path / "library.sqlite3"), warn=pytest.fail) as opened:
         yield opened
 
 
@@ -64,10 +64,10 @@ def deaf(monkeypatch: pytest.MonkeyPatch) -> None:
 # What is told
 
 
-def test_each_change_gives_one_event(root: Path, library: Library) -> None:
+def test_each_change_gives_one_event(root: Path, cache: Cache) -> None:
     picture(root / "a.jpg", b"\xff one")
     picture(root / "b.jpg", b"\x00 two")
-    with watching(root, library=library) as running:
+    with watching(root, cache=cache) as running:
         running.until_as(root)
         assert running.told.lines == [("new", "a.jpg"), ("new", "b.jpg")]
         picture(root / "b.jpg", b"\xff other")
@@ -85,10 +85,10 @@ def test_each_change_gives_one_event(root: Path, library: Library) -> None:
     assert (changes[4].result, changes[4].decision) == (None, "nsfw")
 
 
-def test_what_is_known_outlives_the_watcher(root: Path, library: Library, pool: FakePool) -> None:
+def test_what_is_known_outlives_the_watcher(root: Path, cache: Cache, pool: FakePool) -> None:
     for at in range(5):
         picture(root / f"{at}.jpg", b"%d" % at)
-    with watching(root, library=library, once=True) as running:
+    with watching(root, cache=cache, once=True) as running:
         running.until(lambda: len(running.told.changes) == 5)
         running._thread.join(20)  # it ends by itself, when the library knows the young files, too
         assert not running._thread.is_alive()
@@ -97,8 +97,8 @@ def test_what_is_known_outlives_the_watcher(root: Path, library: Library, pool: 
     (root / "1.jpg").unlink()
     picture(root / "2.jpg", b"another")
     told = Told()
-    told.know(library, root)
-    with watching(root, library=library, told=told) as running:
+    told.know(cache, root)
+    with watching(root, cache=cache, told=told) as running:
         running.until_as(root)
     assert sorted(running.told.lines) == [
         ("changed", "2.jpg"), ("gone", "1.jpg"), ("moved", "moved.jpg"),
@@ -107,43 +107,43 @@ def test_what_is_known_outlives_the_watcher(root: Path, library: Library, pool: 
 
 
 def test_another_old_copy_of_a_deleted_picture_has_not_moved(
-    root: Path, library: Library, monkeypatch: pytest.MonkeyPatch
+    root: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watcher, "_COPIED_S", 0.0)
     first = picture(root / "a" / "x.jpg", b"same")
-    with watching(root, library=library) as running:
+    with watching(root, cache=cache) as running:
         running.until_as(root)
     first.unlink()
     picture(root / "b" / "y.jpg", b"same")
     time.sleep(1.5)  # it was there for long before the watcher looked
     told = Told()
-    told.know(library, root)
-    with watching(root, library=library, told=told) as running:
+    told.know(cache, root)
+    with watching(root, cache=cache, told=told) as running:
         running.until_as(root)
     assert sorted(told.lines) == [("gone", "x.jpg"), ("new", "y.jpg")]
 
 
 def test_a_picture_that_moved_while_no_watcher_ran_has_moved_among_equal_ones(
-    root: Path, library: Library
+    root: Path, cache: Cache
 ) -> None:
     for name in ("a", "b"):
         picture(root / name / f"{name}.jpg", b"same")
-    with watching(root, library=library) as running:
+    with watching(root, cache=cache) as running:
         running.until_as(root)
     (root / "a" / "a.jpg").unlink()
     (root / "c").mkdir()
     (root / "b" / "b.jpg").rename(root / "c" / "a.jpg")
     told = Told()
-    told.know(library, root)
-    with watching(root, library=library, told=told) as running:
+    told.know(cache, root)
+    with watching(root, cache=cache, told=told) as running:
         running.until_as(root)
     moved = [one for one in told.changes if one.event is Event.MOVED]
     assert [one.path for one in moved] == [str(root / "c" / "a.jpg")]
 
 
-def test_the_state_counts_each_picture_once(root: Path, library: Library) -> None:
+def test_the_state_counts_each_picture_once(root: Path, cache: Cache) -> None:
     picture(root / "a.jpg", b"content")
-    with watching(root, library=library) as running:
+    with watching(root, cache=cache) as running:
         running.until(lambda: len(running.told.changes) == 1)
         (root / "a.jpg").rename(root / "b.jpg")
         running.until(lambda: len(running.told.changes) == 2)
@@ -152,14 +152,14 @@ def test_the_state_counts_each_picture_once(root: Path, library: Library) -> Non
 
 
 def test_a_young_file_is_located_later_without_a_second_event(
-    root: Path, library: Library, pool: FakePool
+    root: Path, cache: Cache, pool: FakePool
 ) -> None:
-    with watching(root, library=library) as running:
+    with watching(root, cache=cache) as running:
         path = picture(root / "a.jpg", b"young")
         running.until_as(root)
 
         def located() -> bool:
-            known = library.folder(str(root), watch_fakes.SCORER)
+            known = cache.folder(str(root), watch_fakes.SCORER)
             return "a.jpg" in known and known["a.jpg"].key == FileKey.of(os.stat(path))
 
         assert not located()
@@ -171,17 +171,17 @@ def test_a_young_file_is_located_later_without_a_second_event(
 
 
 def test_a_restart_right_after_a_verdict_tells_nothing_twice(
-    root: Path, library: Library, pool: FakePool
+    root: Path, cache: Cache, pool: FakePool
 ) -> None:
     told = watch_fakes.Told()
     path, other = picture(root / "a.jpg", b"as it was"), picture(root / "b.jpg", b"stays")
-    with watching(root, library=library, told=told) as running:
+    with watching(root, cache=cache, told=told) as running:
         running.until_as(root)
     assert len(told.changes) == 2
     found = path.stat()
     path.write_bytes(b"otherwise")  # as long, and soon as old
     os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
-    with watching(root, library=library, told=told) as running:
+    with watching(root, cache=cache, told=told) as running:
         running.until_as(root)
         running.until(lambda: running.watcher.state().queue == 0)
     assert told.lines[2:] == [("changed", "a.jpg")]
@@ -189,7 +189,7 @@ def test_a_restart_right_after_a_verdict_tells_nothing_twice(
 
 
 def test_a_file_from_the_future_is_read_once_and_not_at_each_restart(
-    root: Path, library: Library, monkeypatch: pytest.MonkeyPatch
+    root: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []
     real = lanes.read_picture
@@ -202,7 +202,7 @@ def test_a_file_from_the_future_is_read_once_and_not_at_each_restart(
     time.sleep(3.2)  # it must have been at rest
     told = Told()
     for _ in range(3):
-        with watching(root, library=library, told=told) as running:
+        with watching(root, cache=cache, told=told) as running:
             running.until_first_look()
             running.until_as(root)
             running.until(lambda: running.watcher.state().queue == 0)
@@ -211,14 +211,14 @@ def test_a_file_from_the_future_is_read_once_and_not_at_each_restart(
 
 
 def test_a_burst_makes_few_scans_and_few_transactions(
-    root: Path, library: Library, monkeypatch: pytest.MonkeyPatch
+    root: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writes = []
-    real = Library.write
+    real = Cache.write
     monkeypatch.setattr(
-        Library, "write", lambda self, *rows: (writes.append(len(rows[0])), real(self, *rows))[1]
+        Cache, "write", lambda self, *rows: (writes.append(len(rows[0])), real(self, *rows))[1]
     )
-    with watching(root, library=library) as running:
+    with watching(root, cache=cache) as running:
         running.until_first_look()
         for at in range(1000):
             picture(root / f"{at}.jpg", b"%d" % at)
@@ -228,9 +228,9 @@ def test_a_burst_makes_few_scans_and_few_transactions(
     assert len(writes) <= 40
 
 
-def test_a_touched_file_gives_no_event(root: Path, library: Library) -> None:
+def test_a_touched_file_gives_no_event(root: Path, cache: Cache) -> None:
     path = picture(root / "a.jpg", b"same")
-    with watching(root, library=library) as running:
+    with watching(root, cache=cache) as running:
         running.until_as(root)
         os.utime(path)
         path.chmod(0o600)
@@ -261,9 +261,9 @@ def test_own_files_and_hidden_ones_are_left(root: Path) -> None:
     assert running.told.lines == [("new", "seen.jpg")]
 
 
-def test_reading_a_picture_is_no_event(root: Path, library: Library, pool: FakePool) -> None:
+def test_reading_a_picture_is_no_event(root: Path, cache: Cache, pool: FakePool) -> None:
     path = picture(root / "a.jpg", b"read me")
-    with watching(root, library=library) as running:
+    with watching(root, cache=cache) as running:
         running.until_as(root)
         running.until(lambda: running.watcher.state().queue == 0)
         time.sleep(0.2)
@@ -377,13 +377,13 @@ def _keep_times(path: Path, final: bytes) -> None:
     ],
 )
 def test_W4_one_verdict_for_the_final_content_and_none_for_a_part(
-    root: Path, library: Library, save, known: bool
+    root: Path, cache: Cache, save, known: bool
 ) -> None:
     path = root / "p.jpg"
     final = b"\xff final content"
     if known:
         picture(path, b"\x00 before")
-    with watching(root, library=library) as running:
+    with watching(root, cache=cache) as running:
         running.until_first_look()
         running.until_as(root)
         before = len(running.told.changes)
@@ -396,10 +396,10 @@ def test_W4_one_verdict_for_the_final_content_and_none_for_a_part(
 
 
 def test_W4_a_fresh_picture_that_cannot_be_decoded_is_tried_again_and_then_told_once(
-    root: Path, library: Library, impatient: None
+    root: Path, cache: Cache, impatient: None
 ) -> None:
     path = picture(root / "p.jpg", b"broken for now")
-    with watching(root, library=library) as running:
+    with watching(root, cache=cache) as running:
         time.sleep(0.4)
         assert running.told.changes == []
         path.write_bytes(b"whole")
@@ -414,28 +414,30 @@ def test_W4_a_fresh_picture_that_cannot_be_decoded_is_tried_again_and_then_told_
 
 
 def test_what_was_located_and_not_told_is_told_after_a_restart(
-    root: Path, library: Library, monkeypatch: pytest.MonkeyPatch
+    root: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(settle, "_RETRY_S", (0.2, 60.0))
-    monkeypatch.setattr("nsfwscan.scan.workers._RACY_NS", 10**8)  # located before it is believed
+    monkeypatch.setattr(
+        "nsfwscan.scanning.workers._RACY_NS", 10**8
+    )  # located before it is believed
     told = watch_fakes.Told()
     picture(root / "broken.jpg", b"broken")
     told_first = picture(root / "known.jpg", b"told")
-    with watching(root, library=library, told=told) as running:
+    with watching(root, cache=cache, told=told) as running:
         running.until(lambda: told.lines == [("new", "known.jpg")])
         told_first.write_bytes(b"broken, too")
         time.sleep(1.0)
         assert told.lines == [("new", "known.jpg")]
     monkeypatch.setattr(settle, "_RETRY_S", ())
-    with watching(root, library=library, told=told) as running:
+    with watching(root, cache=cache, told=told) as running:
         running.until_as(root)
     assert sorted(told.lines[1:]) == [("changed", "known.jpg"), ("new", "broken.jpg")]
 
 
 def test_what_was_located_and_vanished_untold_is_not_said_to_be_gone(
-    root: Path, library: Library, pool: FakePool, monkeypatch: pytest.MonkeyPatch
+    root: Path, cache: Cache, pool: FakePool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nsfwscan.scan.workers._RACY_NS", 0)
+    monkeypatch.setattr("nsfwscan.scanning.workers._RACY_NS", 0)
     told = watch_fakes.Told()
     path = picture(root / "a.jpg", b"passes by")
     judge = watcher.Watcher._judge
@@ -445,9 +447,9 @@ def test_what_was_located_and_vanished_untold_is_not_said_to_be_gone(
         judge(self, *arguments)
 
     monkeypatch.setattr(watcher.Watcher, "_judge", vanishes)
-    with watching(root, library=library, told=told) as running:
+    with watching(root, cache=cache, told=told) as running:
         running.until(lambda: not path.exists())
-    with watching(root, library=library, told=told) as running:
+    with watching(root, cache=cache, told=told) as running:
         running.until_first_look()
         time.sleep(2)
     assert told.changes == []
@@ -463,10 +465,10 @@ def test_a_failure_of_an_old_file_is_believed_at_once(root: Path) -> None:
 # W5
 
 
-def test_W5_a_tree_moves_in_and_out(root: Path, library: Library, pool: FakePool) -> None:
+def test_W5_a_tree_moves_in_and_out(root: Path, cache: Cache, pool: FakePool) -> None:
     for at in range(60):
         picture(root / "trip" / f"{at % 5}" / f"{at}.jpg", b"%d" % at)
-    with watching(root, library=library) as running:
+    with watching(root, cache=cache) as running:
         running.until_as(root)
         os.rename(root / "trip", root / "renamed")
         running.until_as(root)
@@ -479,10 +481,10 @@ def test_W5_a_tree_moves_in_and_out(root: Path, library: Library, pool: FakePool
     assert len(pool.decoded) == 60, "nothing is scored twice"
 
 
-def test_W5_rename_storms(root: Path, library: Library, pool: FakePool) -> None:
+def test_W5_rename_storms(root: Path, cache: Cache, pool: FakePool) -> None:
     for at in range(20):
         picture(root / f"{at}.jpg", b"%d" % at)
-    with watching(root, library=library) as running:
+    with watching(root, cache=cache) as running:
         running.until_as(root)
         for turn in range(trials(100, 2000)):
             for at in range(20):
@@ -510,8 +512,8 @@ def test_W5_links_that_lead_in_circles(root: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [b"new\nline.jpg", b"not \xff utf-8.jpg", b" .jpg", b"*?[.jpg"])
-def test_W5_names_that_are_not_nice(root: Path, library: Library, name: bytes) -> None:
-    with watching(root, library=library) as running:
+def test_W5_names_that_are_not_nice(root: Path, cache: Cache, name: bytes) -> None:
+    with watching(root, cache=cache) as running:
         path = os.path.join(os.fsencode(root), b"sub\n\xfe", name)
         os.makedirs(os.path.dirname(path))
         with open(path, "wb") as file:
@@ -529,29 +531,29 @@ def test_W5_names_that_are_not_nice(root: Path, library: Library, name: bytes) -
 
 
 def test_W6_a_root_that_is_deleted_is_waited_for_and_nothing_is_forgotten(
-    root: Path, library: Library
+    root: Path, cache: Cache
 ) -> None:
     for at in range(5):
         picture(root / "sub" / f"{at}.jpg", b"%d" % at)
-    with watching(root, library=library) as running:
+    with watching(root, cache=cache) as running:
         running.until_as(root)
         running.until(lambda: running.watcher.state().queue == 0)
         shutil.rmtree(root)
         running.until(lambda: "waiting for" in " ".join(running.watcher.state().degraded))
         time.sleep(2.5)
         assert len(running.told.changes) == 5
-        assert len(library.folder(str(root / "sub"), watch_fakes.SCORER)) == 5
+        assert len(cache.folder(str(root / "sub"), watch_fakes.SCORER)) == 5
         picture(root / "sub" / "9.jpg", b"9")
         running.until(lambda: ("new", "9.jpg") in running.told.lines)
         running.until(lambda: running.watcher.state().degraded == ())
         picture(root / "8.jpg", b"8")
         running.until(lambda: ("new", "8.jpg") in running.told.lines)
     assert not [one for one in running.told.lines if one[0] == "gone"]
-    assert len(library.folder(str(root / "sub"), watch_fakes.SCORER)) >= 5
+    assert len(cache.folder(str(root / "sub"), watch_fakes.SCORER)) >= 5
 
 
 def test_W6_a_folder_that_cannot_be_listed_loses_nothing(
-    root: Path, library: Library, monkeypatch: pytest.MonkeyPatch
+    root: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     picture(root / "sub" / "a.jpg", b"a")
     picture(root / "b.jpg", b"b")
@@ -562,7 +564,7 @@ def test_W6_a_folder_that_cannot_be_listed_loses_nothing(
             raise OSError(5, "Input/output error")
         return real(path)
 
-    with watching(root, library=library, reconcile_minutes=0.02) as running:
+    with watching(root, cache=cache, reconcile_minutes=0.02) as running:
         running.until_as(root)
         monkeypatch.setattr(os, "scandir", scandir)
         running.until(lambda: any("cannot be listed" in one for one in running.warnings))
@@ -658,14 +660,14 @@ def test_without_a_library_it_works_from_memory(root: Path, pool: FakePool) -> N
 
 
 def test_C6_a_library_that_cannot_be_written_is_said_once_and_nothing_is_scored_again(
-    root: Path, library: Library, pool: FakePool, monkeypatch: pytest.MonkeyPatch
+    root: Path, cache: Cache, pool: FakePool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
-        raise LibraryUnavailable("the disk is full")
+        raise CacheUnavailable("the disk is full")
 
-    real = Library.write
-    monkeypatch.setattr(Library, "write", refuse)
-    with watching(root, library=library, reconcile_minutes=0.01) as running:
+    real = Cache.write
+    monkeypatch.setattr(Cache, "write", refuse)
+    with watching(root, cache=cache, reconcile_minutes=0.01) as running:
         for at in range(3):
             picture(root / f"{at}.jpg", b"%d" % at)
             running.until_as(root)
@@ -675,7 +677,7 @@ def test_C6_a_library_that_cannot_be_written_is_said_once_and_nothing_is_scored_
         assert any("disk is full" in one for one in running.watcher.state().degraded)
         scored = len(pool.decoded)
         running.until(lambda: running.watcher.state().queue == 0)
-        monkeypatch.setattr(Library, "write", real)
+        monkeypatch.setattr(Cache, "write", real)
         picture(root / "later.jpg", b"later")
         running.until_as(root)
         running.until(lambda: running.watcher.state().degraded == ())
@@ -705,15 +707,15 @@ def test_decoders_that_do_not_start_are_tried_again(
     assert any("too much" in one for one in running.warnings)
 
 
-@pytest.mark.parametrize("where", ["nsfwscan.scan.scanner.Scanner.scan_listings", "_begin_walk"])
+@pytest.mark.parametrize(
+    ("owner", "method"), [(Scanner, "scan_listings"), (watcher.Watcher, "_begin_walk")]
+)
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't start new thread")])
 def test_a_watcher_without_memory_or_threads_waits_and_misses_nothing(
-    root: Path, monkeypatch: pytest.MonkeyPatch, where: str, error: Exception
+    root: Path, monkeypatch: pytest.MonkeyPatch, owner: type, method: str, error: Exception
 ) -> None:
     monkeypatch.setattr(watcher, "_RESTART_S", 0.3)
-    name = where if "." in where else f"nsfwscan.watch.watcher.Watcher.{where}"
-    owner, _, method = name.rpartition(".")
-    real = getattr(pkgutil.resolve_name(owner), method)
+    real = getattr(owner, method)
     refusals = iter([error, error])
 
     def refuse(*given: object) -> object:
@@ -721,7 +723,7 @@ def test_a_watcher_without_memory_or_threads_waits_and_misses_nothing(
             raise refusal
         return real(*given)
 
-    monkeypatch.setattr(name, refuse)
+    monkeypatch.setattr(owner, method, refuse)
     picture(root / "a.jpg", b"content")
     with watching(root) as running:
         running.until_as(root)
@@ -756,7 +758,7 @@ def test_once_ends_where_decoders_do_not_start(root: Path, monkeypatch: pytest.M
     def broken(*_given: object, **_more: object) -> None:
         raise NsfwscanError("no decoder starts")
 
-    monkeypatch.setattr("nsfwscan.scan.session.Workshop.scanner", broken)
+    monkeypatch.setattr("nsfwscan.scanning.session.Workshop.scanner", broken)
     picture(root / "a.jpg", b"content")
     with watching(root, once=True) as running:
         running._thread.join(20)
@@ -787,10 +789,10 @@ def test_once_ends_in_a_tree_that_never_rests(root: Path, monkeypatch: pytest.Mo
 
 
 def test_the_engine_is_unloaded_when_idle_and_comes_back(
-    root: Path, library: Library, pool: FakePool
+    root: Path, cache: Cache, pool: FakePool
 ) -> None:
     picture(root / "a.jpg", b"one")
-    with watching(root, library=library, idle_unload_minutes=0.01) as running:
+    with watching(root, cache=cache, idle_unload_minutes=0.01) as running:
         running.until_as(root)
         running.until(lambda: not running.watcher.state().loaded, within_s=10)
         assert pool.closed == 1
@@ -815,12 +817,12 @@ def test_nothing_is_scored_during_a_pause(
         assert running.watcher.state().paused == ""
 
 
-def test_stop_finishes_the_picture_in_hand(root: Path, library: Library, pool: FakePool) -> None:
+def test_stop_finishes_the_picture_in_hand(root: Path, cache: Cache, pool: FakePool) -> None:
     gate = pool.gates[b"slow"] = threading.Event()
     picture(root / "a.jpg", b"slow")
     for at in range(50):
         picture(root / f"b{at}.jpg", b"%d" % at)
-    with watching(root, library=library) as running:
+    with watching(root, cache=cache) as running:
         assert pool.waiting.wait(20)
         running.watcher.stop()
         gate.set()

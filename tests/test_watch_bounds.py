@@ -12,10 +12,10 @@ import pytest
 import scan_fakes
 from watch_fakes import picture, watching
 
-from nsfwscan.cache.cache import Library
+from nsfwscan.cache.cache import Cache
 from nsfwscan.values.results import FailReason
 from nsfwscan.watch import settle
-from nsfwscan.watch.ledger import Ledger
+from nsfwscan.watch.cache_sync import CacheSync
 from nsfwscan.watch.manners import Pace, When
 from nsfwscan.watch.settle import Settling
 from nsfwscan.watch.watcher import Watcher
@@ -33,8 +33,8 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def library(tmp_path: Path) -> Iterator[Library]:
-    with Library.open(str(tmp_path / "library.sqlite3"), warn=pytest.fail) as opened:
+def cache(tmp_path: Path) -> Iterator[Cache]:
+    with Cache.open(str(tmp_path / "library.sqlite3"), warn=pytest.fail) as opened:
         yield opened
 
 
@@ -107,15 +107,15 @@ def test_a_picture_of_a_camera_is_told_although_it_never_stands_still(
 
 
 def test_a_paused_watcher_sleeps_though_a_known_picture_is_missing(
-    root: Path, library: Library, monkeypatch: pytest.MonkeyPatch
+    root: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = picture(root / "known.jpg", b"\xff known")
-    with watching(root, library=library, once=True) as running:
+    with watching(root, cache=cache, once=True) as running:
         running.until(lambda: len(running.told.changes) == 1)
         running._thread.join(20)
     known.unlink()
     # As after a scan, which does not remember which disk was there.
-    monkeypatch.setattr(Ledger, "places", lambda _self: {})
+    monkeypatch.setattr(CacheSync, "places", lambda _self: {})
     for folder in "abc":  # the walk waits for the end of the pause
         (root / folder).mkdir()
         for number in range(100):
@@ -133,7 +133,7 @@ def test_a_paused_watcher_sleeps_though_a_known_picture_is_missing(
     paused = [True]
     with watching(
         root,
-        library=library,
+        cache=cache,
         pace=lambda: Pace(When.PAUSE, "on battery") if paused[0] else Pace(When.RUN, ""),
     ) as running:
         running.until(lambda: running.watcher.state().paused == "on battery")

@@ -14,7 +14,7 @@ import watch_fakes
 from sizes import trials
 from watch_fakes import picture, watching
 
-from nsfwscan.cache import Library
+from nsfwscan.cache import Cache
 from nsfwscan.watch import settle
 
 _NAMES = [f"{word}.jpg" for word in ("a", "b", "c", "d\n", "e")] + ["x.part", "y.txt", ".h.jpg"]
@@ -140,8 +140,8 @@ def test_W8_random_operations_converge(
     player = Player(root, seed)
     picture(root / "a.jpg", b"first")
     with (
-        Library.open(str(tmp_path / "library.sqlite3"), warn=pytest.fail) as library,
-        watching(root, library=library, settle_ms=60) as running,
+        Cache.open(str(tmp_path / "library.sqlite3"), warn=pytest.fail) as cache,
+        watching(root, cache=cache, settle_ms=60) as running,
     ):
         for _ in range(trials(5, 30)):
             for _ in range(player.random.randrange(1, 40)):
@@ -153,8 +153,8 @@ def test_W8_random_operations_converge(
     assert told == watch_fakes.tree(root)
     # And without events: a watcher that begins with what the library knows finds the same.
     with (
-        Library.open(str(tmp_path / "library.sqlite3"), warn=pytest.fail) as library,
-        watching(root, library=library, settle_ms=60) as running,
+        Cache.open(str(tmp_path / "library.sqlite3"), warn=pytest.fail) as cache,
+        watching(root, cache=cache, settle_ms=60) as running,
     ):
-        running.told.know(library, root)
+        running.told.know(cache, root)
         running.until_as(root)

@@ -14,7 +14,7 @@ from nsfwscan.watch import observation
 from nsfwscan.watch.conditions import Conditions
 from nsfwscan.watch.events import Events
 from nsfwscan.watch.observation import Observation
-from nsfwscan.watch.places import Places
+from nsfwscan.watch.places import WatchedPlaces
 
 
 class FakeEvents:
@@ -53,7 +53,7 @@ def test_folders_that_are_not_watched_make_it_begin_anew_ever_more_rarely(
 ) -> None:
     clock, events, said = Clock(monkeypatch), FakeEvents(), list[str]()
     conditions = Conditions(said.append, said.append)
-    places = Places([str(tmp_path)], {})
+    places = WatchedPlaces([str(tmp_path)], {})
     places.accept(str(tmp_path), places.identity(str(tmp_path)))
     looked_after = Observation(
         [str(tmp_path)], cast(Events, events), places, conditions, without_events=False
@@ -105,7 +105,7 @@ def test_a_root_that_cannot_be_observed_is_polled_until_it_can(
         raise error
 
     clock, said = Clock(monkeypatch), list[str]()
-    places = Places([str(tmp_path)], {})
+    places = WatchedPlaces([str(tmp_path)], {})
     places.accept(str(tmp_path), places.identity(str(tmp_path)))
     events, conditions = Events(lambda _name: True), Conditions(said.append, said.append)
     looked_after = Observation([str(tmp_path)], events, places, conditions, without_events=False)

@@ -13,8 +13,8 @@ from nsfwscan.media.discover import Listing, Symlinks, WalkOptions, discover, di
 from nsfwscan.media.discover import WalkTally as Tally
 from nsfwscan.values.results import FileKey, Skipped
 from nsfwscan.watch.absent import Absent
-from nsfwscan.watch.inventory import NO_DIGEST, Entry, Inventory
-from nsfwscan.watch.places import Places, Presence, is_below
+from nsfwscan.watch.inventory import NO_DIGEST, Inventory, Tracked
+from nsfwscan.watch.places import Presence, WatchedPlaces, is_below
 from nsfwscan.watch.settle import Settling, Waiting, is_unfinished
 
 # Looking at some files
@@ -107,8 +107,8 @@ def test_own_folders_are_not_entered(root: Path) -> None:
 # The inventory
 
 
-def entry(number: int) -> Entry:
-    return Entry(FileKey(number, 2, 3, 4).pack(), number.to_bytes(32, "big"), number / 1000)
+def entry(number: int) -> Tracked:
+    return Tracked(FileKey(number, 2, 3, 4).pack(), number.to_bytes(32, "big"), number / 1000)
 
 
 def listing(folder: str, numbers: Iterable[int]) -> Listing:
@@ -221,11 +221,11 @@ def test_what_could_not_be_read_is_never_taken_for_moved() -> None:
 def test_W6_a_place_is_known_again_and_another_in_its_place_is_noticed(tmp_path: Path) -> None:
     root = tmp_path / "root"
     root.mkdir()
-    places = Places([str(root)], {})
+    places = WatchedPlaces([str(root)], {})
     assert places.presence(str(root)) is Presence.OTHER, "nothing is known of it yet"
     places.accept(str(root), places.identity(str(root)))
     assert places.presence(str(root)) is Presence.SAME
-    again = Places([str(root)], places.identities)
+    again = WatchedPlaces([str(root)], places.identities)
     assert again.presence(str(root)) is Presence.SAME
     root.rename(tmp_path / "away")
     assert again.presence(str(root)) is Presence.AWAY
@@ -237,12 +237,12 @@ def test_W6_a_place_is_known_again_and_another_in_its_place_is_noticed(tmp_path:
 
 
 def test_W6_the_empty_folder_below_a_disk_is_not_the_disk(tmp_path: Path) -> None:
-    places = Places([str(tmp_path)], {str(tmp_path): "mount:abc:2"})
+    places = WatchedPlaces([str(tmp_path)], {str(tmp_path): "mount:abc:2"})
     assert places.presence(str(tmp_path)) is Presence.AWAY
 
 
 def test_the_innermost_place_holds_a_path(tmp_path: Path) -> None:
-    places = Places(["/pictures"], {"/pictures": "folder:1:1", "/pictures/usb": "mount:2:2"})
+    places = WatchedPlaces(["/pictures"], {"/pictures": "folder:1:1", "/pictures/usb": "mount:2:2"})
     assert places.holding("/pictures/usb/a.jpg") == "/pictures/usb"
     assert places.holding("/pictures/usb2/a.jpg") == "/pictures"
     assert places.holding("/elsewhere") == ""

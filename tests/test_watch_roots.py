@@ -12,9 +12,9 @@ import pytest
 import scan_fakes
 from watch_fakes import picture, tree, watching
 
-from nsfwscan.cache.cache import Library
+from nsfwscan.cache.cache import Cache
 from nsfwscan.watch.events import Events
-from nsfwscan.watch.places import Places, Presence
+from nsfwscan.watch.places import Presence, WatchedPlaces
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
 
@@ -25,8 +25,8 @@ def pool(monkeypatch: pytest.MonkeyPatch) -> scan_fakes.FakePool:
 
 
 @pytest.fixture
-def library(tmp_path: Path) -> Iterator[Library]:
-    with Library.open(str(tmp_path / "library.sqlite3"), warn=pytest.fail) as opened:
+def cache(tmp_path: Path) -> Iterator[Cache]:
+    with Cache.open(str(tmp_path / "library.sqlite3"), warn=pytest.fail) as opened:
         yield opened
 
 
@@ -38,13 +38,13 @@ def outer(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("link_first", [True, False])
 def test_a_link_to_a_folder_that_is_watched_tells_each_change_once(
-    outer: Path, tmp_path: Path, *, link_first: bool, library: Library
+    outer: Path, tmp_path: Path, *, link_first: bool, cache: Cache
 ) -> None:
     link = tmp_path / "link"
     link.symlink_to(outer / "inner")
     picture(outer / "inner" / "0.jpg", b"\xff 0")
     roots = [link, outer] if link_first else [outer, link]
-    with watching(*roots, library=library) as running:
+    with watching(*roots, cache=cache) as running:
         running.until_first_look()
         picture(outer / "inner" / "1.jpg", b"\xff 1")
         picture(link / "2.jpg", b"\x00 2")
@@ -62,7 +62,7 @@ def test_a_link_to_a_folder_that_is_watched_tells_each_change_once(
     ]  # fmt: skip
     assert set(running.told.tree) == {f"{seen}/0.jpg", f"{outer}/1.jpg", f"{seen}/deep/3.jpg"}
     assert running.told.wrong == []
-    with watching(*roots, library=library) as running:  # nor is it told again by the next one
+    with watching(*roots, cache=cache) as running:  # nor is it told again by the next one
         running.until_first_look()
         time.sleep(0.5)
     assert running.told.changes == []
@@ -109,11 +109,11 @@ def test_of_a_link_that_leads_elsewhere_the_new_folder_is_watched(tmp_path: Path
 
 
 def test_a_folder_in_which_a_disk_was_once_mounted_is_watched_when_it_is_used_without_it(
-    outer: Path, library: Library
+    outer: Path, cache: Cache
 ) -> None:
     usb = outer / "inner"
-    library.remember_places({str(usb): "mount:abc:0"})
-    with watching(outer, library=library) as running:
+    cache.remember_places({str(usb): "mount:abc:0"})
+    with watching(outer, cache=cache) as running:
         running.until_first_look()
         picture(usb / "1.jpg", b"\xff 1")
         picture(usb / "2.jpg", b"\x00 2")
@@ -126,7 +126,7 @@ def test_a_folder_in_which_a_disk_was_once_mounted_is_watched_when_it_is_used_wi
 def test_the_empty_folder_under_a_disk_is_no_deletion(tmp_path: Path) -> None:
     usb = tmp_path / "usb"
     usb.mkdir()
-    places = Places([str(usb)], {str(usb): "mount:abc:0"})
+    places = WatchedPlaces([str(usb)], {str(usb): "mount:abc:0"})
     assert places.presence(str(usb)) is Presence.AWAY
     (usb / "note").touch()
     assert places.presence(str(usb)) is Presence.OTHER
@@ -142,7 +142,7 @@ def test_what_was_looked_at_is_accepted_and_not_what_a_link_led_to_a_moment_late
     a.mkdir()
     b.mkdir()
     link.symlink_to(a)
-    places = Places([str(link)], {})
+    places = WatchedPlaces([str(link)], {})
     looked_at = places.identity(str(link))
     link.unlink()
     link.symlink_to(b)

@@ -19,9 +19,9 @@ from scan_fakes import MANIFEST, POLICY, FakeClassifier
 
 from nsfwscan.cache.rows import Scorer
 from nsfwscan.judge import RulingBook
-from nsfwscan.scan.engine import Engine
-from nsfwscan.scan.scanner import ScanOptions
-from nsfwscan.scan.session import Workshop
+from nsfwscan.scanning.engine import Engine
+from nsfwscan.scanning.scanner import ScanOptions
+from nsfwscan.scanning.session import Workshop
 from nsfwscan.system import locations
 from nsfwscan.values.results import Failed, Scanned
 from nsfwscan.watch.changes import Change, Event
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from nsfwscan.cache.cache import Library
+    from nsfwscan.cache.cache import Cache
     from nsfwscan.values.results import ScanResult
 
 SCORER = Scorer(MANIFEST.fingerprint, 1)
@@ -73,10 +73,10 @@ class Told:
     def batch_done(self) -> None:
         self.batches += 1
 
-    def know(self, library: Library, root: Path) -> None:
+    def know(self, cache: Cache, root: Path) -> None:
         """Begin with what the library knows, as a watcher does."""
-        for folder in library.folders_below(str(root)):
-            for name, known in library.folder(folder, SCORER).items():
+        for folder in cache.folders_below(str(root)):
+            for name, known in cache.folder(folder, SCORER).items():
                 if known.outcome is not None:
                     self.tree[os.path.join(folder, name)] = known.sha256.hex()
 
@@ -160,7 +160,7 @@ def tree(root: Path) -> dict[str, str | None]:
 @contextlib.contextmanager
 def watching(
     *roots: Path,
-    library: Library | None = None,
+    cache: Cache | None = None,
     options: WatchOptions = OPTIONS,
     told: Told | None = None,
     pace: Callable[[], Pace] = lambda: Pace(When.RUN, ""),
@@ -173,7 +173,7 @@ def watching(
         book = RulingBook(locations.rulings_file())
         warnings: list[str] = []
         remarks: list[str] = []
-        workshop = Workshop(MANIFEST, POLICY, engine, library, SCORER, book, warnings.append)
+        workshop = Workshop(MANIFEST, POLICY, engine, cache, SCORER, book, warnings.append)
         watcher = Watcher(
             workshop, [str(root) for root in roots], options, told,
             say=remarks.append, warn=warnings.append, pace=pace,

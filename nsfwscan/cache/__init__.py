@@ -1,6 +1,6 @@
 """The library: what earlier scans found out, keyed by content, in one SQLite file."""
 
-from nsfwscan.cache.cache import Library
+from nsfwscan.cache.cache import Cache
 from nsfwscan.cache.folder_view import FolderView
 from nsfwscan.cache.rows import (
     FileRow,
@@ -12,15 +12,15 @@ from nsfwscan.cache.rows import (
     Scorer,
     Unscorable,
 )
-from nsfwscan.cache.upkeep import ExportRow, LibraryStats, ModelStats, Pruned, Verified
+from nsfwscan.cache.upkeep import CacheStats, ExportRow, ModelStats, Pruned, Verified
 
 __all__ = [
+    "Cache",
+    "CacheStats",
     "ExportRow",
     "FileRow",
     "FolderView",
     "Known",
-    "Library",
-    "LibraryStats",
     "LikenessRow",
     "ModelStats",
     "Outcome",

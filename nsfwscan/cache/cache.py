@@ -1,9 +1,9 @@
-"""`Library`: what earlier scans found out, so that no picture is read or scored twice.
+"""`Cache`: what earlier scans found out, so that no picture is read or scored twice.
 
 (path, stat) -> digest and (digest, scorer) -> outcome are facts about content; verdicts are not
 kept. The library is disposable: whatever happens to it costs time and never a wrong answer. A row
 that fails its checksum is unknown, a damaged file is set aside, and everything else that can go
-wrong is a `LibraryError`, whereupon the scan goes on without.
+wrong is a `CacheError`, whereupon the scan goes on without.
 """
 
 from __future__ import annotations
@@ -78,10 +78,10 @@ _FIND_OUTCOME = """
 _FIND_LIKENESS = "SELECT bits, checksum FROM likeness WHERE sha256 = ?"
 
 
-class Library:
+class Cache:
     """The library in one SQLite file; any thread may use it, and several processes at once.
 
-    Every method raises `LibraryUnavailable` when the file cannot be read or written. Closing
+    Every method raises `CacheUnavailable` when the file cannot be read or written. Closing
     works then, too.
     """
 
@@ -89,12 +89,12 @@ class Library:
         self._database = database
 
     @classmethod
-    def open(cls, path: str, *, warn: Callable[[str], None]) -> Library:
+    def open(cls, path: str, *, warn: Callable[[str], None]) -> Cache:
         """Open the library at `path`, or begin one.
 
         A file that turns out to be damaged, now or later, is renamed to `<name>.corrupt-<time>`,
-        a new one is begun, and `warn` gets one sentence. Raises `LibraryTooNew` for the file of a
-        later version, which is left untouched, and `LibraryUnavailable`.
+        a new one is begun, and `warn` gets one sentence. Raises `CacheTooNew` for the file of a
+        later version, which is left untouched, and `CacheUnavailable`.
         """
         return cls(Database(path, warn=warn))
 
@@ -259,7 +259,7 @@ class Library:
                 )
             )
 
-    def stats(self) -> upkeep.LibraryStats:
+    def stats(self) -> upkeep.CacheStats:
         """Count what is there."""
         return upkeep.stats(self._database)
 

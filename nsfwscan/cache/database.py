@@ -1,7 +1,7 @@
 """The SQLite file: opening it, transactions, and what happens when anything about it fails.
 
 No sqlite3 exception leaves this module. A damaged file is set aside and a new one is begun; all
-other trouble is `LibraryUnavailable`, whereupon a scan goes on without its library.
+other trouble is `CacheUnavailable`, whereupon a scan goes on without its library.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from nsfwscan.cache.migrations import APPLICATION_ID, MIGRATIONS, migrate, schem
 from nsfwscan.cache.use_lock import UseLock
 from nsfwscan.system.locations import make_private
 from nsfwscan.system.reading import open_bytes
-from nsfwscan.values.errors import LibraryTooNew, LibraryUnavailable
+from nsfwscan.values.errors import CacheTooNew, CacheUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,8 +69,8 @@ def journal_mode(version: tuple[int, int, int]) -> Literal["wal", "delete"]:
 class Database:
     """One connection to the library's file; any thread may use it, one at a time.
 
-    Raises `LibraryTooNew` for a file of a later schema, which is left as it is, and
-    `LibraryUnavailable` for one that cannot be opened.
+    Raises `CacheTooNew` for a file of a later schema, which is left as it is, and
+    `CacheUnavailable` for one that cannot be opened.
     """
 
     def __init__(self, path: str, *, warn: Callable[[str], None]) -> None:
@@ -101,7 +101,7 @@ class Database:
         """
         with self._thread_lock:
             if self.read_only:
-                raise LibraryUnavailable(
+                raise CacheUnavailable(
                     f"the cache {self.path} cannot be written",
                     hint=_NOT_DAMAGE[sqlite3.SQLITE_READONLY],
                 )
@@ -110,14 +110,14 @@ class Database:
     def set_aside(self, problem: str) -> None:
         """Rename a damaged file out of the way. The next use begins a new one.
 
-        Raises `LibraryUnavailable` when that is impossible.
+        Raises `CacheUnavailable` when that is impossible.
         """
         with self._thread_lock:
             self._disconnect()
             damaged = f"the cache {self.path} is damaged ({problem})"
             if self.read_only or not self._use.exclude(wait_s=BUSY_S):
                 self._use.release()
-                raise LibraryUnavailable(
+                raise CacheUnavailable(
                     f"{damaged} and cannot be set aside",
                     hint="close every other nsfwscan, or remove the file; it only saves time",
                 )
@@ -126,7 +126,7 @@ class Database:
                     return  # another process was quicker
                 name = _move_away(self.path)
             except OSError as error:
-                raise LibraryUnavailable(
+                raise CacheUnavailable(
                     f"{damaged} and cannot be set aside: {error.strerror}",
                     hint="close every other nsfwscan, or remove the file; it only saves time",
                 ) from error
@@ -160,7 +160,7 @@ class Database:
             return work(self._connected())
         except sqlite3.Error as error:
             code = _primary_code(error)
-            raise LibraryUnavailable(
+            raise CacheUnavailable(
                 f"the cache {self.path} cannot be used: {_plain(code, error)}",
                 hint=_NOT_DAMAGE.get(code, "remove the file; it only saves time"),
             ) from error
@@ -188,7 +188,7 @@ class Database:
             self._warn(f"the cache {self.path} was deleted; a new one is begun")
         if self._connection is None:
             if self._closed:
-                raise LibraryUnavailable(f"the cache {self.path} was closed")
+                raise CacheUnavailable(f"the cache {self.path} was closed")
             with _opening:  # closing the descriptor that creates a file drops SQLite's locks on it
                 self._connection = self._connect()
         return self._connection
@@ -196,7 +196,7 @@ class Database:
     def _connect(self) -> sqlite3.Connection:
         self.read_only = _make_file(self.path)
         if not self._use.share(wait_s=BUSY_S):
-            raise LibraryUnavailable(
+            raise CacheUnavailable(
                 f"the cache {self.path} is damaged and is being set aside", hint="try again"
             )
         self._identity = _identity(self.path)
@@ -269,7 +269,7 @@ def _make_file(path: str) -> bool:
     except OSError as error:
         problem = error.strerror or str(error)
     if not os.path.isfile(path):
-        raise LibraryUnavailable(
+        raise CacheUnavailable(
             f"the cache {path} cannot be opened: {problem}",
             hint="make its folder writable, or set NSFWSCAN_HOME to a folder that is",
         )
@@ -319,19 +319,19 @@ def _check_header(connection: sqlite3.Connection, path: str, *, read_only: bool)
     connection.execute("COMMIT")
     if application_id == APPLICATION_ID:
         if version > len(MIGRATIONS):
-            raise LibraryTooNew(
+            raise CacheTooNew(
                 f"the cache {path} was written by a later version of nsfwscan",
                 hint="update nsfwscan, or set NSFWSCAN_HOME to another folder",
             )
     elif {b"folder", b"file", b"outcome"} <= tables:
         raise Damage("its header does not fit its contents")
     elif tables or application_id or version:
-        raise LibraryUnavailable(
+        raise CacheUnavailable(
             f"{path} is the database of another program",
             hint="move it away, or set NSFWSCAN_HOME to another folder",
         )
     if read_only and version < len(MIGRATIONS):
-        raise LibraryUnavailable(
+        raise CacheUnavailable(
             f"the cache {path} is of an earlier version and cannot be written",
             hint=_NOT_DAMAGE[sqlite3.SQLITE_READONLY],
         )

@@ -21,7 +21,7 @@ from nsfwscan.cache.rows import (
     place_checksum,
     snapshot_checksum,
 )
-from nsfwscan.values.errors import LibraryUnavailable
+from nsfwscan.values.errors import CacheUnavailable
 from nsfwscan.values.results import FileKey
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class ModelStats(NamedTuple):
     outcomes: int
 
 
-class LibraryStats(NamedTuple):
+class CacheStats(NamedTuple):
     """What the library holds."""
 
     path: str
@@ -88,12 +88,12 @@ class ExportRow(NamedTuple):
     outcome: Outcome | None
 
 
-def stats(database: Database) -> LibraryStats:
-    """Count what is there. Raises `LibraryUnavailable`."""
+def stats(database: Database) -> CacheStats:
+    """Count what is there. Raises `CacheUnavailable`."""
 
-    def count(connection: sqlite3.Connection) -> LibraryStats:
+    def count(connection: sqlite3.Connection) -> CacheStats:
         names = {fingerprint: name for fingerprint, name, _ in _models(connection)}
-        return LibraryStats(
+        return CacheStats(
             path=database.path,
             bytes=sum(_size(database.path + suffix) for suffix in ("", *SIDE_FILES)),
             schema=schema_version(connection),
@@ -120,7 +120,7 @@ def stats(database: Database) -> LibraryStats:
 
 
 def prune(database: Database, *, older_than_days: float, models: Collection[str] | None) -> Pruned:
-    """Drop what no longer saves time; `Library.prune` says what. Raises `LibraryUnavailable`."""
+    """Drop what no longer saves time; `Cache.prune` says what. Raises `CacheUnavailable`."""
     now = time.time()
     # Rows that are dated ahead were written while the clock was wrong: they would never be old.
     old = (int(now - older_than_days * _DAY_S), int(now + _DAY_S))
@@ -161,7 +161,7 @@ def prune(database: Database, *, older_than_days: float, models: Collection[str]
 
 
 def verify(database: Database) -> Verified:
-    """Check every row and delete those that fail. Raises `LibraryUnavailable`."""
+    """Check every row and delete those that fail. Raises `CacheUnavailable`."""
     problem = database.read(lambda connection: _text(_one(connection, "PRAGMA integrity_check(1)")))
     if problem != "ok":
         database.set_aside(problem)
@@ -202,7 +202,7 @@ def _delete(
 
 
 def clear(database: Database) -> None:
-    """Forget everything. Raises `LibraryUnavailable`."""
+    """Forget everything. Raises `CacheUnavailable`."""
 
     def drop(connection: sqlite3.Connection) -> None:
         for table in (
@@ -226,7 +226,7 @@ def clear(database: Database) -> None:
 
 
 def export(database: Database) -> Iterator[ExportRow]:
-    """Give every row that passes its checksum. Raises `LibraryUnavailable`."""
+    """Give every row that passes its checksum. Raises `CacheUnavailable`."""
     models = {name: rest for name, *rest in database.read(_models)}
     seen: set[bytes] = set()
     for number, folder in database.read(_folders):
@@ -408,7 +408,7 @@ def _failing(
 
 def _give_space_back(database: Database) -> None:
     # Wants the file for itself and its size again on the disk; neither is worth an error.
-    with contextlib.suppress(LibraryUnavailable):
+    with contextlib.suppress(CacheUnavailable):
         database.read(lambda connection: connection.execute("VACUUM").fetchall())
 
 
@@ -427,9 +427,7 @@ def _size(path: str) -> int:
     except FileNotFoundError:
         return 0
     except OSError as error:
-        raise LibraryUnavailable(
-            f"{path} cannot be looked at: {error.strerror or error}"
-        ) from error
+        raise CacheUnavailable(f"{path} cannot be looked at: {error.strerror or error}") from error
 
 
 def _one(connection: sqlite3.Connection, query: str) -> Any:

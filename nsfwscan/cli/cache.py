@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from nsfwscan.cache.cache import Library
+from nsfwscan.cache.cache import Cache
 from nsfwscan.cache.rows import Scored, Unscorable
 from nsfwscan.cli.ask import insist
 from nsfwscan.cli.codes import COULD_NOT, OK
@@ -28,21 +28,21 @@ app = typer.Typer(
 )
 
 
-def _open() -> Library:
-    return Library.open(locations.library_file(), warn=Talk(quiet=False).warn)
+def _open() -> Cache:
+    return Cache.open(locations.cache_file(), warn=Talk(quiet=False).warn)
 
 
 @app.command(cls=Command)
 def path() -> None:
     """Print where the cache is."""
-    typer.echo(os.fsencode(locations.library_file()))
+    typer.echo(os.fsencode(locations.cache_file()))
 
 
 @app.command(cls=Command)
 def stats() -> None:
     """Print how much is remembered, and for which models."""
-    with _open() as library:
-        found = library.stats()
+    with _open() as cache:
+        found = cache.stats()
     rows = [
         ("file", found.path),
         ("size", size(found.bytes)),
@@ -73,8 +73,8 @@ def prune(
     ] = 90,
 ) -> None:
     """Forget files that no longer exist, and scores that no file needs any more."""
-    with _open() as library:
-        pruned = library.prune(older_than_days=older_than_days)
+    with _open() as cache:
+        pruned = cache.prune(older_than_days=older_than_days)
     typer.echo(f"Forgot {count(pruned.files, 'file')} and {count(pruned.outcomes, 'score')}.")
 
 
@@ -85,8 +85,8 @@ def verify() -> None:
     Damaged rows are never used in any case; this gives their space back. Exits with 2 when there
     were any.
     """
-    with _open() as library:
-        result = library.verify()
+    with _open() as cache:
+        result = cache.verify()
     typer.echo(f"Checked {count(result.checked, 'row')}, dropped {result.deleted:,}.")
     if result.set_aside:
         typer.echo("The file itself was damaged; it was set aside and a new one begun.")
@@ -102,14 +102,14 @@ def clear(
     Asks first. Exits with 5 when the answer is no.
     """
     if not yes:
-        where = readable(locations.library_file())
+        where = readable(locations.cache_file())
         insist(
             f"Delete all remembered scores in {where}?",
             what="this deletes all remembered scores",
             otherwise="Nothing was deleted.",
         )
-    with _open() as library:
-        library.clear()
+    with _open() as cache:
+        cache.clear()
     typer.echo("Everything is forgotten.")
 
 
@@ -117,8 +117,8 @@ def clear(
 def export() -> None:
     """Print everything remembered as JSON Lines: one line for each file and model."""
     out = sys.stdout.buffer
-    with _open() as library:
-        for row in library.export():
+    with _open() as cache:
+        for row in cache.export():
             record: dict[str, object] = {
                 "path": None if row.path is None else utf8(row.path),
                 "sha256": row.sha256.hex(),

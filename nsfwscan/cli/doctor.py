@@ -60,7 +60,7 @@ def doctor(context: typer.Context) -> None:
         _providers,
         lambda: _configuration(root),
         _models,
-        _library,
+        _cache,
         _rulings,
         _sqlite,
         _watcher,
@@ -199,8 +199,8 @@ def _models() -> Iterator[_Finding]:
         yield _Finding("model", "none", "No model is installed; the first scan fetches one.")
 
 
-def _library() -> Iterator[_Finding]:
-    path = locations.library_file()
+def _cache() -> Iterator[_Finding]:
+    path = locations.cache_file()
     advice = ""
     if os.path.exists(path) and not os.access(path, os.W_OK):
         advice = f"The cache {path} cannot be written: scans work, but remember nothing new."

@@ -55,8 +55,8 @@ from nsfwscan.models.provider import Provider
 from nsfwscan.report.formats import Format
 from nsfwscan.report.record import Recorder
 from nsfwscan.report.reporters import reporter_for
-from nsfwscan.scan.scanner import ScanOptions
-from nsfwscan.scan.session import Settings, open_session
+from nsfwscan.scanning.scanner import ScanOptions
+from nsfwscan.scanning.session import Settings, open_session
 from nsfwscan.values.errors import UsageError
 
 
@@ -214,7 +214,7 @@ def scan(
         offline=offline,
         provider=provider,
         threads=threads,
-        use_library=not no_cache,
+        use_cache=not no_cache,
         scan=ScanOptions(
             walk=WalkOptions(
                 include=tuple(include or ()),

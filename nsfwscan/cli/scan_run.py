@@ -25,7 +25,7 @@ from nsfwscan.media.discover import count_files, join, root_problem
 from nsfwscan.report.formats import Format
 from nsfwscan.report.reporters import Reporter
 from nsfwscan.report.summary import Summary
-from nsfwscan.scan.session import Session
+from nsfwscan.scanning.session import Session
 from nsfwscan.values.actions import Act, ActTally, Outcome
 from nsfwscan.values.results import Decision, Failed, Scanned, ScanResult, Skipped
 

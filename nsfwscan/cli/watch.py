@@ -51,8 +51,8 @@ from nsfwscan.media.discover import Symlinks, WalkOptions
 from nsfwscan.models.provider import Provider
 from nsfwscan.report.record import Recorder
 from nsfwscan.report.text import readable
-from nsfwscan.scan.scanner import ScanOptions
-from nsfwscan.scan.session import Settings, open_workshop
+from nsfwscan.scanning.scanner import ScanOptions
+from nsfwscan.scanning.session import Settings, open_workshop
 from nsfwscan.system import locations
 from nsfwscan.values.actions import ActTally, Outcome
 from nsfwscan.values.errors import ConfigError, UsageError
@@ -310,7 +310,7 @@ def watch(
         ) as workshop,
     ):
         talk.end_bar()
-        _check(paths, workshop.library.places() if workshop.library else {})
+        _check(paths, workshop.cache.places() if workshop.cache else {})
         recorder = Recorder(workshop.manifest)
         wanted = frozenset(only or DEFAULT_ONLY[line_format])
         outlet = Outlet(sys.stdout.buffer)

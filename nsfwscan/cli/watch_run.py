@@ -20,7 +20,7 @@ from nsfwscan.watch.status import Status, StatusFile
 
 if TYPE_CHECKING:
     from nsfwscan.cli.talk import Talk
-    from nsfwscan.scan.session import Workshop
+    from nsfwscan.scanning.session import Workshop
     from nsfwscan.values.results import ScanResult
     from nsfwscan.watch.changes import Change, Sink
     from nsfwscan.watch.watcher import WatchState
@@ -73,7 +73,7 @@ class Companions:
         """Pass changes of what `workshop` finds out on to `sink`."""
         self._sink = sink
         self._model = workshop.manifest.package
-        if workshop.library is None:
+        if workshop.cache is None:
             self._forgetful = ("the cache could not be opened: nothing outlives this watcher",)
 
     def say(self, sentence: str) -> None:

@@ -51,7 +51,7 @@ class DamagedLine(NamedTuple):
         return hashlib.sha256(self.data).hexdigest()
 
 
-class Contents(NamedTuple):
+class BookContents(NamedTuple):
     """What is in the file."""
 
     entries: list[Entry]
@@ -82,7 +82,7 @@ class RulingBook:
         """Return all decisions that hold. Raises `RulingsError` unless every one can be read."""
         return _holding(self._whole().entries)
 
-    def _whole(self) -> Contents:
+    def _whole(self) -> BookContents:
         contents = self.read()
         if contents.damaged:
             numbers = ", ".join(str(line.number) for line in contents.damaged[:5])
@@ -133,12 +133,12 @@ class RulingBook:
         except OSError:
             return True
 
-    def read(self) -> Contents:
+    def read(self) -> BookContents:
         """Return what can be read, and the lines that cannot."""
         try:
             os.lstat(self.path)
         except (FileNotFoundError, NotADirectoryError):
-            return Contents([], [], 0, missing=True)
+            return BookContents([], [], 0, missing=True)
         except OSError as error:  # not "nothing was decided"
             raise _refused(
                 JournalError(f"{self.path} cannot be looked at: {error.strerror or error}")
@@ -161,7 +161,7 @@ class RulingBook:
         damaged = self._lines(found.damaged)
         given_up = {one for entry in entries if isinstance(entry, GivenUp) for one in entry.lines}
         left = [line for line in damaged if line.sha256 not in given_up]
-        return Contents(entries, left, len(damaged) - len(left))
+        return BookContents(entries, left, len(damaged) - len(left))
 
     def add(self, entries: Iterable[Entry]) -> None:
         """Keep entries, all or none; when this returns, they outlive a power cut."""

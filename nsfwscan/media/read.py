@@ -21,14 +21,14 @@ _NOATIME = getattr(os, "O_NOATIME", 0)
 
 
 @dataclass(frozen=True, slots=True)
-class Contents:
+class FileContents:
     """The bytes of a file and its key, which was the same before and after they were read."""
 
     data: bytes
     key: FileKey
 
 
-def read_picture(path: str, *, follow: bool, max_bytes: int) -> Contents:
+def read_picture(path: str, *, follow: bool, max_bytes: int) -> FileContents:
     """Read the whole file.
 
     With `follow` a symbolic link is followed. Raises `DecodeError` with UNREADABLE, TOO_BIG for
@@ -56,7 +56,7 @@ def read_head(path: str, length: int, *, follow: bool) -> bytes:
         raise _refusal(error) from error
 
 
-def _read_once(path: str, *, follow: bool, max_bytes: int) -> Contents | None:
+def _read_once(path: str, *, follow: bool, max_bytes: int) -> FileContents | None:
     """Read the file, or return None when it changed meanwhile."""
     try:
         file = open_picture(path, follow=follow)
@@ -75,7 +75,7 @@ def _read_once(path: str, *, follow: bool, max_bytes: int) -> Contents | None:
     except OSError as error:
         raise _refusal(error) from error
     key = FileKey.of(before)
-    return Contents(data, key) if key == FileKey.of(after) and len(data) == key.size else None
+    return FileContents(data, key) if key == FileKey.of(after) and len(data) == key.size else None
 
 
 def _read_all(file: int, size: int) -> bytes:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nsfwscan.judge.policy import Policy
     from nsfwscan.models.manifest import ModelManifest
     from nsfwscan.report.record import Json
-    from nsfwscan.scan.scanner import ScanTally
+    from nsfwscan.scanning.scanner import ScanTally
 
 
 _CALLED = {

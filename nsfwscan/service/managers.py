@@ -39,7 +39,7 @@ _LOOK_S = 0.1
 _BY_HAND = "start `nsfwscan watch` in another way, for example from the autostart of your session"
 
 
-class State(NamedTuple):
+class ServiceState(NamedTuple):
     """What the manager says of the service."""
 
     installed: bool
@@ -68,7 +68,7 @@ class Manager(Protocol):
     def stop(self) -> None:
         """Stop it, once the pictures in hand are finished."""
 
-    def state(self) -> State:
+    def state(self) -> ServiceState:
         """Tell whether it is installed and running."""
 
 
@@ -152,15 +152,15 @@ class Systemd:
         self._check_installed()
         self._systemctl("stop", UNIT)
 
-    def state(self) -> State:
+    def state(self) -> ServiceState:
         """Ask whether the unit is active."""
         installed = _content(self._path) is not None
         if not installed:
-            return State(installed=False, running=False)
+            return ServiceState(installed=False, running=False)
         found = self._show("ActiveState", "SubState")
         # Waiting to be started again after a failure is "activating", too.
         begins = found["ActiveState"] == "activating" and found["SubState"] != "auto-restart"
-        return State(installed, begins or found["ActiveState"] in {"active", "reloading"})
+        return ServiceState(installed, begins or found["ActiveState"] in {"active", "reloading"})
 
     def _check_installed(self) -> None:
         if _content(self._path) is None:
@@ -233,11 +233,11 @@ class Launchd:
         self._check_ours()
         self._launchctl("kill", "SIGTERM", f"{self._domain}/{LABEL}")
 
-    def state(self) -> State:
+    def state(self) -> ServiceState:
         """Ask whether the agent has a process."""
         if _content(self._path) is None:
-            return State(installed=False, running=False)
-        return State(installed=True, running="state = running" in self._print().stdout)
+            return ServiceState(installed=False, running=False)
+        return ServiceState(installed=True, running="state = running" in self._print().stdout)
 
     def _print(self) -> subprocess.CompletedProcess[str]:
         return _run(["launchctl", "print", f"{self._domain}/{LABEL}"])
@@ -306,9 +306,9 @@ class Scheduler:
         self._check_ours()
         self._schtasks("/End", "/TN", TASK)
 
-    def state(self) -> State:
+    def state(self) -> ServiceState:
         """Ask for the task; whether it runs is for the watcher's lock to say."""
-        return State(installed=self._definition() is not None, running=False)
+        return ServiceState(installed=self._definition() is not None, running=False)
 
     def _definition(self) -> str | None:
         done = _run(["schtasks", "/Query", "/TN", TASK, "/XML"])

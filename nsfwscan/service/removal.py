@@ -18,7 +18,7 @@ from nsfwscan.actions.quarantine.vault import LOCK_NAME, Vault, look_at
 from nsfwscan.media.discover import QUARANTINE_NAME
 from nsfwscan.models.store import LOCK
 from nsfwscan.service.managers import manager
-from nsfwscan.service.uninstall import Kind, Traces, find, looked_at, nobody, size_of, vaults
+from nsfwscan.service.uninstall import TraceKind, Traces, find, looked_at, nobody, size_of, vaults
 from nsfwscan.system import locations, locks
 from nsfwscan.system.atomic_file import replace_file
 from nsfwscan.system.journal import Journal
@@ -97,8 +97,8 @@ def _busy(path: str) -> NsfwscanError:
 
 def _locks() -> tuple[str, str]:
     """Return the locks that a scan holds, and whoever changes the installed models."""
-    library = os.path.realpath(locations.library_file())
-    return f"{library}.lock", os.path.join(locations.models_folder(), LOCK)
+    cache = os.path.realpath(locations.cache_file())
+    return f"{cache}.lock", os.path.join(locations.models_folder(), LOCK)
 
 
 @contextlib.contextmanager
@@ -133,14 +133,14 @@ def remove(found: Iterable[Traces]) -> Removal:
         gone = set()
         lists = []
         for traces in found:
-            if traces.kind is Kind.QUARANTINE:
+            if traces.kind is TraceKind.QUARANTINE:
                 if traces.place == locations.quarantines_file():
                     lists.append(traces)
                 elif _remove_quarantine(traces, done):
                     gone.add(traces.place)
         for traces in lists:
             _remove_list(traces.place, gone, done)
-        others = [_still(one, now) for one in found if one.kind is not Kind.QUARANTINE]
+        others = [_still(one, now) for one in found if one.kind is not TraceKind.QUARANTINE]
         for traces in others:
             _remove_files(traces, done)
         # Kinds share folders on some systems, so folders come after all files, the deepest first.

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-class Kind(StrEnum):
+class TraceKind(StrEnum):
     """What traces are for."""
 
     MODELS = "models"
@@ -49,7 +49,7 @@ class Kind(StrEnum):
 class Traces(NamedTuple):
     """What nsfwscan wrote of one kind, in one place."""
 
-    kind: Kind
+    kind: TraceKind
     place: str
     """The folder or file to name to a person."""
     files: tuple[str, ...]
@@ -128,7 +128,7 @@ def _models() -> Iterator[Traces]:
             strangers.append(entry.path)
     if _is_folder(folder):
         folders += [folder, *_own_parent(folder)]
-    yield Traces(Kind.MODELS, folder, tuple(files), tuple(folders), tuple(strangers))
+    yield Traces(TraceKind.MODELS, folder, tuple(files), tuple(folders), tuple(strangers))
 
 
 def _names_in_package(folder: str, *, sure: bool) -> set[str]:
@@ -146,7 +146,7 @@ def _names_in_package(folder: str, *, sure: bool) -> set[str]:
 
 
 def _cache() -> Iterator[Traces]:
-    named = locations.library_file()
+    named = locations.cache_file()
     path = os.path.realpath(named)  # the library's files stand beside what a link leads to
     folder, name = os.path.split(path)
     own = {name + end for end in ("", ".lock", ".lock.held", ".watch", ".watch.held", *SIDE_FILES)}
@@ -161,20 +161,20 @@ def _cache() -> Iterator[Traces]:
     if linked and (files or not _is_file(named)):
         files.append(named)
     strangers = (named,) if linked and named not in files else ()
-    yield Traces(Kind.CACHE, named, tuple(files), tuple(_own_parent(named)), strangers)
+    yield Traces(TraceKind.CACHE, named, tuple(files), tuple(_own_parent(named)), strangers)
 
 
 def _decisions() -> Iterator[Traces]:
     path = locations.rulings_file()
     files = tuple(one for one in (path, f"{path}.held") if _is_link(one) or _is_file(one))
-    yield Traces(Kind.DECISIONS, path, files, tuple(_own_parent(path)) if files else ())
+    yield Traces(TraceKind.DECISIONS, path, files, tuple(_own_parent(path)) if files else ())
 
 
 def _quarantines() -> Iterator[Traces]:
     places = locations.quarantines_file()
     # The list of places leads to the pictures, and goes when there are none.
     if _is_there(places) and not kept():
-        yield Traces(Kind.QUARANTINE, places, (places,), tuple(_own_parent(places)))
+        yield Traces(TraceKind.QUARANTINE, places, (places,), tuple(_own_parent(places)))
     for vault in vaults():
         if looked_at(vault).why:
             continue
@@ -191,7 +191,11 @@ def _quarantines() -> Iterator[Traces]:
         ]
         strangers = [one.path for one in entries if one.path not in {*files, *inner}]
         yield Traces(
-            Kind.QUARANTINE, vault.folder, tuple(files), (*inner, vault.folder), tuple(strangers)
+            TraceKind.QUARANTINE,
+            vault.folder,
+            tuple(files),
+            (*inner, vault.folder),
+            tuple(strangers),
         )
 
 
@@ -250,13 +254,13 @@ def _state() -> Iterator[Traces]:
     neighbours = (locations.config_file(), locations.models_folder(), locations.quarantines_file())
     shared = folder in map(os.path.dirname, neighbours)
     folders = (folder,) if _is_folder(folder) and not _is_link(folder) else ()
-    yield Traces(Kind.STATE, folder, tuple(files), folders, () if shared else tuple(strangers))
+    yield Traces(TraceKind.STATE, folder, tuple(files), folders, () if shared else tuple(strangers))
 
 
 def _configuration() -> Iterator[Traces]:
     path = locations.config_file()
     files = (path,) if _is_file(path) or _is_link(path) else ()
-    yield Traces(Kind.CONFIGURATION, path, files, tuple(_own_parent(path)))
+    yield Traces(TraceKind.CONFIGURATION, path, files, tuple(_own_parent(path)))
 
 
 def _completion() -> Iterator[Traces]:
@@ -275,9 +279,9 @@ def _completion() -> Iterator[Traces]:
         files = (path,) if any("_NSFWSCAN_COMPLETE" in one for one in _lines(path)) else ()
         if path == bash and files and not os.access(start, os.R_OK) and _is_there(start):
             # A line in it that cannot be seen would complain of a script that is gone.
-            yield Traces(Kind.COMPLETION, path, (), strangers=files)
+            yield Traces(TraceKind.COMPLETION, path, (), strangers=files)
         else:
-            yield Traces(Kind.COMPLETION, path, files, lines=begun)
+            yield Traces(TraceKind.COMPLETION, path, files, lines=begun)
 
 
 def _own_parent(path: str) -> Iterator[str]:

@@ -64,7 +64,7 @@ _LOADED_FIRST = (
 _CHUNK = 1 << 20
 
 
-class _Entry(NamedTuple):
+class _Listed(NamedTuple):
     crc32: str
     bytes: int
     sha256: str
@@ -108,7 +108,7 @@ def prepare(*, worker: bool) -> None:
             os.environ.pop(name, None)
         else:
             os.environ[name] = before
-    contents = Contents(bundle)
+    contents = BundleContents(bundle)
     contents.check_sizes()
     launched = os.environ.pop(CHECKED, "") == str(os.getpid())
     if not worker and not launched:
@@ -134,7 +134,7 @@ def look_over(bundle: str) -> tuple[int, list[str]]:
     Return how many files there are, and a sentence for each that is not as it was packed.
     """
     try:
-        contents = Contents(bundle)
+        contents = BundleContents(bundle)
     except BundleDamaged as error:
         return 0, [str(error)]
     return len(contents), contents.damaged()
@@ -149,7 +149,7 @@ def refuse(bundle: str, problem: str = "") -> BundleDamaged:
     )
 
 
-class Contents:
+class BundleContents:
     """The list of files of the bundle in the folder `bundle`. Raises `BundleDamaged`."""
 
     def __init__(self, bundle: str) -> None:
@@ -225,7 +225,7 @@ class Contents:
         self._seen.add(number)
 
 
-def _read(bundle: str) -> list[_Entry]:
+def _read(bundle: str) -> list[_Listed]:
     import zlib
 
     path = os.path.join(bundle, CONTENTS)
@@ -240,7 +240,7 @@ def _read(bundle: str) -> list[_Entry]:
     entries = []
     for line in body.decode().splitlines():
         crc32, size, sha256, name, needs = line.split("\t")
-        entries.append(_Entry(crc32, int(size), sha256, name, tuple(map(int, needs.split()))))
+        entries.append(_Listed(crc32, int(size), sha256, name, tuple(map(int, needs.split()))))
     return entries
 
 
@@ -257,7 +257,7 @@ def _crc32(path: str) -> tuple[str, int]:
     return f"{crc:08x}", size
 
 
-def _check_before_loading(contents: Contents, *, worker: bool) -> None:
+def _check_before_loading(contents: BundleContents, *, worker: bool) -> None:
     """Let Python's loader of native modules ask `contents` first.
 
     Not an import hook of its own: there is one loader for all native modules, and it is Python's.

@@ -81,7 +81,7 @@ def shipped_models_folder() -> str | None:
     return os.path.join(bundle, bundled.MODELS) if bundle else None
 
 
-def library_file() -> str:
+def cache_file() -> str:
     """Return the path of the library of earlier results; it need not exist."""
     return _below_home("library.sqlite3") or os.path.join(
         _found(platformdirs.user_cache_dir, _APP), "library.sqlite3"

@@ -15,9 +15,9 @@
     │   └── DownloadError
     │       ├── HubUnreachable nobody answers, or only a proxy does
     │       └── OfflineError   the network would be needed and is forbidden
-    ├── LibraryError
-    │   ├── LibraryTooNew      written by a later nsfwscan
-    │   └── LibraryUnavailable cannot be opened, read or written
+    ├── CacheError
+    │   ├── CacheTooNew        written by a later nsfwscan
+    │   └── CacheUnavailable   cannot be opened, read or written
     ├── ActionError            an action cannot be taken, or a quarantine cannot be used
     ├── JournalError           a file of decisions or moves cannot be read or written
     ├── RulingsError           people's decisions cannot all be read, or not be written
@@ -134,15 +134,15 @@ class OfflineError(DownloadError):
     """The network would be needed and is forbidden."""
 
 
-class LibraryError(NsfwscanError):
+class CacheError(NsfwscanError):
     """Something about the library of earlier results."""
 
 
-class LibraryTooNew(LibraryError):
+class CacheTooNew(CacheError):
     """The library was written by a later nsfwscan."""
 
 
-class LibraryUnavailable(LibraryError):
+class CacheUnavailable(CacheError):
     """The library cannot be opened, read or written."""
 
 

@@ -113,7 +113,10 @@ class Events:
             # An observer does not follow a link, not even the one it is given.
             real = os.path.realpath(root)
             observer.schedule(
-                _Handler(self, root, real, self._wants), real, recursive=True, event_filter=_WANTED
+                _EventHandler(self, root, real, self._wants),
+                real,
+                recursive=True,
+                event_filter=_WANTED,
             )
             observer.start()
         except OSError as error:  # gone, forbidden, or no more watches, instances or descriptors
@@ -207,7 +210,7 @@ class Events:
                 self.wake()
 
 
-class _Handler(FileSystemEventHandler):
+class _EventHandler(FileSystemEventHandler):
     """Turns the events of one root into hints, with paths spelled as the root is."""
 
     def __init__(self, events: Events, root: str, real: str, wants: Callable[[str], bool]) -> None:

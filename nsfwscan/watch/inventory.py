@@ -30,7 +30,7 @@ never spoken of."""
 _MERGE_ABOVE = 64
 
 
-class Entry(NamedTuple):
+class Tracked(NamedTuple):
     """One file as it was when it was looked at last."""
 
     key: bytes
@@ -68,7 +68,7 @@ class Inventory:
             for at in keep:
                 known.append(
                     view.names[at],
-                    Entry(
+                    Tracked(
                         view.stats[KEY_BYTES * at : KEY_BYTES * (at + 1)],
                         view.digests[SHA256_BYTES * at : SHA256_BYTES * (at + 1)],
                         view.unsafe[at],
@@ -79,13 +79,13 @@ class Inventory:
         if known.count:
             self._folders[folder] = known
 
-    def get(self, path: str) -> Entry | None:
+    def get(self, path: str) -> Tracked | None:
         """Return what is known of the file at `path`."""
         folder, name = os.path.split(path)
         known = self._folders.get(folder)
         return None if known is None else known.get(name)
 
-    def put(self, path: str, entry: Entry) -> None:
+    def put(self, path: str, entry: Tracked) -> None:
         """Remember a file as it is now."""
         folder, name = os.path.split(path)
         known = self._folders.get(folder)
@@ -147,22 +147,22 @@ class _Folder:
         self.stats = b""
         self.digests = b""
         self.unsafe = array("d")
-        self._recent: dict[str, Entry | None] = {}
+        self._recent: dict[str, Tracked | None] = {}
 
-    def get(self, name: str) -> Entry | None:
+    def get(self, name: str) -> Tracked | None:
         if name in self._recent:
             return self._recent[name]
         at = bisect_left(self.names, name)
         return self._at(at) if at < len(self.names) and self.names[at] == name else None
 
-    def put(self, name: str, entry: Entry | None) -> None:
+    def put(self, name: str, entry: Tracked | None) -> None:
         self.count += (entry is not None) - (self.get(name) is not None)
         self._recent[name] = entry
         # A quarter: so that to fill a folder one by one does not cost the square of its size.
         if len(self._recent) > max(_MERGE_ABOVE, len(self.names) // 4):
             self.merged()
 
-    def append(self, name: str, entry: Entry) -> None:
+    def append(self, name: str, entry: Tracked) -> None:
         """Add what comes last in the order of names."""
         self.names.append(name)
         self.stats += entry.key
@@ -172,7 +172,7 @@ class _Folder:
     def merged(self) -> _Folder:
         """Return the folder with all its rows in the columns."""
         if self._recent:
-            rows: dict[str, Entry | None] = dict(self._rows())
+            rows: dict[str, Tracked | None] = dict(self._rows())
             rows |= self._recent
             kept = sorted((name, entry) for name, entry in rows.items() if entry is not None)
             self.names = [name for name, _entry in kept]
@@ -182,11 +182,11 @@ class _Folder:
             self._recent = {}
         return self
 
-    def _rows(self) -> Iterator[tuple[str, Entry]]:
+    def _rows(self) -> Iterator[tuple[str, Tracked]]:
         return ((name, self._at(at)) for at, name in enumerate(self.names))
 
-    def _at(self, at: int) -> Entry:
-        return Entry(
+    def _at(self, at: int) -> Tracked:
+        return Tracked(
             self.stats[KEY_BYTES * at : KEY_BYTES * (at + 1)],
             self.digests[SHA256_BYTES * at : SHA256_BYTES * (at + 1)],
             self.unsafe[at],

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from nsfwscan.watch.conditions import Conditions
     from nsfwscan.watch.events import Events
-    from nsfwscan.watch.places import Places
+    from nsfwscan.watch.places import WatchedPlaces
 
 CHECK_S = 2.0
 """How often to check."""
@@ -43,7 +43,7 @@ class Observation:
         self,
         roots: Sequence[str],
         events: Events,
-        places: Places,
+        places: WatchedPlaces,
         conditions: Conditions,
         *,
         without_events: bool,

@@ -29,7 +29,7 @@ class Presence(Enum):
     """Something else is there than before: another disk, or a folder that was made anew."""
 
 
-class Places:
+class WatchedPlaces:
     """The roots, and the file systems mounted inside them."""
 
     def __init__(self, roots: Sequence[str], remembered: Mapping[str, str]) -> None:

@@ -37,7 +37,7 @@ from nsfwscan.media.discover import (
     join,
 )
 from nsfwscan.report.text import count
-from nsfwscan.scan.workers import is_racy
+from nsfwscan.scanning.workers import is_racy
 from nsfwscan.values.errors import ModelError, NsfwscanError, ResourcesExhausted
 from nsfwscan.values.results import (
     Decision,
@@ -51,22 +51,22 @@ from nsfwscan.values.results import (
     stamped,
 )
 from nsfwscan.watch.absent import Absent
+from nsfwscan.watch.cache_sync import NEVER, CacheSync
 from nsfwscan.watch.changes import Change, Event, Sink
 from nsfwscan.watch.conditions import Conditions
 from nsfwscan.watch.events import Events
-from nsfwscan.watch.inventory import NO_DIGEST, NO_PICTURE, Entry, Inventory
-from nsfwscan.watch.ledger import NEVER, Ledger
+from nsfwscan.watch.inventory import NO_DIGEST, NO_PICTURE, Inventory, Tracked
 from nsfwscan.watch.manners import Pace, When
 from nsfwscan.watch.names import Names
 from nsfwscan.watch.observation import CHECK_S, Observation
-from nsfwscan.watch.places import Places, Presence, is_below
+from nsfwscan.watch.places import Presence, WatchedPlaces, is_below
 from nsfwscan.watch.settle import UNFINISHED, Settling, Waiting, is_unfinished, retry_delay_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from nsfwscan.scan.scanner import ScanOptions
-    from nsfwscan.scan.session import Workshop
+    from nsfwscan.scanning.scanner import ScanOptions
+    from nsfwscan.scanning.session import Workshop
     from nsfwscan.watch.owed import Owed
 
 _log = logging.getLogger(__name__)
@@ -164,7 +164,7 @@ class _Look(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Walk:
+class _RootWalk:
     """A reconcile that is under way."""
 
     why: str
@@ -214,17 +214,17 @@ class Watcher:
         self._settling = Settling(options.settle_ms / 1000)
         self._absent = Absent(options.settle_ms / 1000 + _ABSENCE_S)
         self._conditions = Conditions(say, warn)
-        self._ledger = Ledger(workshop, self._conditions)
+        self._ledger = CacheSync(workshop, self._conditions)
         self._owed = owed
         if owed is not None:
             owed.problem = functools.partial(self._conditions.note, "owed")
         self._names = Names(self._roots)
-        self._places = Places(self._roots, self._ledger.places())
+        self._places = WatchedPlaces(self._roots, self._ledger.places())
         self._observation = Observation(
             self._roots, self._events, self._places, self._conditions, without_events=options.poll
         )
         self._ready: dict[str, _Look] = {}
-        self._walk: _Walk | None = None
+        self._walk: _RootWalk | None = None
         self._wanted: dict[str, None] = {}
         """Reasons for a reconcile that has not begun."""
         self._stopping = self._is_scanning = False
@@ -318,7 +318,7 @@ class Watcher:
         for path, told in self._owed.below(place).items():
             entry = self._inventory.get(path)
             if told:  # another content, which a scan found, may never have been told
-                self._inventory.put(path, Entry(NEVER.pack(), told, math.nan))
+                self._inventory.put(path, Tracked(NEVER.pack(), told, math.nan))
             elif entry is not None:
                 self._inventory.put(path, entry._replace(key=NEVER.pack()))
 
@@ -504,7 +504,7 @@ class Watcher:
                 if place == root and presence is not Presence.AWAY:
                     present.append(root)
         listings = discover(present, self._walk_options, WalkTally())
-        self._walk = _Walk(why, time.monotonic(), listings, tuple(present), strange)
+        self._walk = _RootWalk(why, time.monotonic(), listings, tuple(present), strange)
 
     def _walk_on(self) -> None:
         """Go on with a reconcile for a moment."""
@@ -523,7 +523,7 @@ class Watcher:
                 return
         self._end_walk(walk)
 
-    def _end_walk(self, walk: _Walk) -> None:
+    def _end_walk(self, walk: _RootWalk) -> None:
         self._walk = None
         self._names.look(walk.visited)
         for alias in self._names.aliases:  # an earlier run may have known it by that name
@@ -560,7 +560,7 @@ class Watcher:
         self._count_watches()
         self._schedule()
 
-    def _lost(self, walk: _Walk, owed: Owed) -> Iterator[str]:
+    def _lost(self, walk: _RootWalk, owed: Owed) -> Iterator[str]:
         """Yield what is owed and was neither found by a reconcile nor is known to the library."""
         unseen = (*walk.closed, *walk.strange)
         for root in walk.roots:
@@ -731,7 +731,7 @@ class Watcher:
             self._settling.later(path, Waiting(key, now + young_s, silent=True, tries=tries))
         before = self._inventory.get(path)
         if isinstance(result, Skipped):
-            self._inventory.put(path, Entry(key, NO_PICTURE, math.nan))
+            self._inventory.put(path, Tracked(key, NO_PICTURE, math.nan))
             if before is not None and before.sha256 != NO_PICTURE:
                 self._sink.change(Change(Event.CHANGED, path, result))
             return _Judged.TOLD
@@ -741,7 +741,7 @@ class Watcher:
         if is_racy(FileKey.unpack(key), began_ns, look.loose) and not look.silent and result.sha256:
             self._ledger.note_young(path, result.sha256)
         unsafe = result.scores.unsafe if isinstance(result, Scanned) else math.nan
-        entry = Entry(key, sha256, unsafe)
+        entry = Tracked(key, sha256, unsafe)
         if before is not None and before.sha256 == sha256:
             self._inventory.put(path, entry)
             return _Judged.SAME
@@ -861,7 +861,7 @@ class Watcher:
             self._sink.change(Change(Event.GONE, path, None, sha256=sha256, decision=decision))
             self._drop(path)
 
-    def _decide(self, entry: Entry) -> Decision | None:
+    def _decide(self, entry: Tracked) -> Decision | None:
         ruled = self._workshop.rulings().by_content(entry.sha256)
         if ruled is not None:
             return ruled.ruling.decision

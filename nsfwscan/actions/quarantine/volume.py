@@ -67,7 +67,7 @@ def from_record(found: object) -> Volume | None:
     return Volume(*values) if values[0] and all(isinstance(one, str) for one in values) else None
 
 
-class Volumes:
+class KnownVolumes:
     """Finds the volumes of folders. Short-lived: what is mounted changes."""
 
     def __init__(self) -> None:
@@ -114,13 +114,13 @@ class Place(NamedTuple):
 
 
 class Places:
-    """Tells where the pictures of a quarantine go back to. Short-lived, as `Volumes` is."""
+    """Tells where the pictures of a quarantine go back to. Short-lived, as `KnownVolumes` is."""
 
     def __init__(self, quarantine: str) -> None:
         """`quarantine` is the path of the quarantine's own folder."""
         self._quarantine = quarantine
         self.base = os.path.realpath(os.path.dirname(quarantine))
-        self.volumes = Volumes()
+        self.volumes = KnownVolumes()
         self._known: dict[tuple[str, Volume | None, str], Place] = {}
         self._device: int | None = None
 

@@ -11,7 +11,6 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-import nsfwscan
 from nsfwscan.system import bundled
 from nsfwscan.values.errors import NsfwscanError
 
@@ -22,6 +21,9 @@ _FOR_THE_LOADER = ("LD_", "DYLD_", "LIBPATH", "_PYI_")
 """Beginnings of names: without these a Python that brings its libraries along may not start."""
 _FOR_WINDOWS = ("SYSTEMROOT", "WINDIR", "PATH")
 """Python asks the system for random numbers, and some distributions find their DLLs by PATH."""
+
+_OURS = os.path.abspath(os.path.join(__file__, *[os.pardir] * 4))
+"""The folder that holds the package `nsfwscan`."""
 
 
 def worker_command(cpu_seconds: float, pictures: int) -> list[str]:
@@ -39,8 +41,7 @@ def worker_command(cpu_seconds: float, pictures: int) -> list[str]:
         "import sys; path, *limits = sys.argv[1:]; sys.path[:] = path.split('\\n');"
         "from nsfwscan.media.decode.worker import main; main(limits)"
     )
-    ours = os.path.dirname(os.path.dirname(os.path.abspath(nsfwscan.__file__)))
-    path = [os.path.abspath(entry) for entry in (*sys.path, ours)]
+    path = [os.path.abspath(entry) for entry in (*sys.path, _OURS)]
     return [_interpreter(), "-I", "-c", start, "\n".join(path), *limits]
 
 

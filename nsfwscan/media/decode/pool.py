@@ -250,9 +250,9 @@ class DecodePool:
             self._busy.set()  # wakes the watching thread
         with contextlib.ExitStack() as held:
             with slot.deadline(self._wall_seconds):
-                slot.send(wire.Request(number, len(data), full, geometry).pack(), data)
+                slot.send(wire.DecodeRequest(number, len(data), full, geometry).pack(), data)
                 answer, body = slot.receive(number=number, most=most)
-            if answer.kind is wire.Kind.NEED:
+            if answer.kind is wire.MessageKind.NEED:
                 held.enter_context(self._large)  # may wait long, and not at this picture's cost
                 with slot.deadline(self._wall_seconds):
                     slot.send(wire.GO)
@@ -264,11 +264,11 @@ class DecodePool:
     ) -> Decoded:
         try:
             match answer.kind:
-                case wire.Kind.DECODED:
+                case wire.MessageKind.DECODED:
                     return wire.unpack_decoded(body, geometry)
-                case wire.Kind.REFUSED:
+                case wire.MessageKind.REFUSED:
                     error = wire.unpack_refused(body)
-                case wire.Kind.HELLO | wire.Kind.NEED:
+                case wire.MessageKind.HELLO | wire.MessageKind.NEED:
                     raise slot.garbled()
                 case _:
                     assert_never(answer.kind)

@@ -38,7 +38,7 @@ class Garbled(Exception):
     """The other side did not speak this protocol."""
 
 
-class Kind(IntEnum):
+class MessageKind(IntEnum):
     """What an answer is."""
 
     HELLO = 0
@@ -49,7 +49,7 @@ class Kind(IntEnum):
     REFUSED = 3
 
 
-class Request(NamedTuple):
+class DecodeRequest(NamedTuple):
     """The header of a request; `length` bytes of the picture file follow."""
 
     number: int
@@ -73,7 +73,7 @@ class Request(NamedTuple):
         )
 
     @classmethod
-    def unpack(cls, header: bytes) -> Request:
+    def unpack(cls, header: bytes) -> DecodeRequest:
         """Read `REQUEST_BYTES` bytes of a header, which the parent is trusted to have packed."""
         number, length, full, resize, resample, *lengths = _REQUEST.unpack(header)
         width, height, crop_width, crop_height = lengths
@@ -87,7 +87,7 @@ class Answer(NamedTuple):
     """The header of an answer; `length` bytes follow."""
 
     number: int
-    kind: Kind
+    kind: MessageKind
     leaving: bool
     """The child wants to be replaced: it has grown, or served for long."""
     length: int
@@ -100,9 +100,9 @@ class Answer(NamedTuple):
     def unpack(cls, header: bytes, *, number: int, most: int) -> Answer:
         """Read a header that must answer request `number` in at most `most` bytes."""
         got, kind, leaving, length = _ANSWER.unpack(header)
-        if got != number or length > most or kind not in Kind.__members__.values():
+        if got != number or length > most or kind not in MessageKind.__members__.values():
             raise Garbled
-        return cls(got, Kind(kind), leaving, length)
+        return cls(got, MessageKind(kind), leaving, length)
 
 
 def longest_answer(geometry: Geometry) -> int:

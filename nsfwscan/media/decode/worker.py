@@ -93,18 +93,18 @@ def _serve(decoder: Decoder, cpu_seconds: float, pictures: int) -> None:
     os.dup2(2, 1)
     _limit_for_good()
     _end_with_parent()
-    _send(answers, wire.Answer(0, wire.Kind.HELLO, False, 0))
+    _send(answers, wire.Answer(0, wire.MessageKind.HELLO, False, 0))
     at_start = _resident_bytes()
     served = 0
     while len(header := requests.read(wire.REQUEST_BYTES)) == wire.REQUEST_BYTES:
-        request = wire.Request.unpack(header)
+        request = wire.DecodeRequest.unpack(header)
         data = requests.read(request.length)
         _limit_cpu(cpu_seconds)
 
         def before_pixels(memory: int, seconds: float, number: int = request.number) -> None:
             if memory > LARGE_BYTES or seconds:
                 body = wire.pack_need(memory)
-                _send(answers, wire.Answer(number, wire.Kind.NEED, False, len(body)), body)
+                _send(answers, wire.Answer(number, wire.MessageKind.NEED, False, len(body)), body)
                 if requests.read(len(wire.GO)) != wire.GO:
                     os._exit(0)
                 _limit_cpu(cpu_seconds + seconds)
@@ -119,14 +119,14 @@ def _serve(decoder: Decoder, cpu_seconds: float, pictures: int) -> None:
             )
             if decoded.facts.missing:
                 _check_means()
-            kind, body = wire.Kind.DECODED, wire.pack_decoded(decoded)
+            kind, body = wire.MessageKind.DECODED, wire.pack_decoded(decoded)
         except (DecodeError, MemoryError) as error:
             if not isinstance(error, DecodeError):
                 error = DecodeError(FailReason.DECODER_MEMORY, passing=True)
             error.passing = error.passing or is_short_here(LARGE_BYTES)
             # An allocator that has once run dry may be left in pieces.
             leaving |= error.reason is FailReason.DECODER_MEMORY
-            kind, body = wire.Kind.REFUSED, wire.pack_refused(error)
+            kind, body = wire.MessageKind.REFUSED, wire.pack_refused(error)
         _send(answers, wire.Answer(request.number, kind, leaving, len(body)), body)
 
 

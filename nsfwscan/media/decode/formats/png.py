@@ -22,9 +22,9 @@ from nsfwscan.media.decode.formats.png_chunks import (
     GREY_ALPHA,
     PALETTE,
     RGB,
-    Colour,
     Header,
     Png,
+    PngColour,
     Way,
     read_png,
 )
@@ -158,7 +158,7 @@ class _Canvas:
             self.image.paste(drawn, box)
 
 
-def _frame(image: Image.Image, png: Png, colour: Colour) -> Frame:
+def _frame(image: Image.Image, png: Png, colour: PngColour) -> Frame:
     """Say how an image is to be turned, and what its samples mean."""
     frame = Frame(image, colour.profile, png.orientation, _span(image))
     grey = png.header.kind in (GREY, GREY_ALPHA)

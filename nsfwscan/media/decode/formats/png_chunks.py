@@ -76,7 +76,7 @@ class Header(NamedTuple):
         return self.depth * _SAMPLES[self.kind]
 
 
-class Colour(NamedTuple):
+class PngColour(NamedTuple):
     """What the samples mean, if not sRGB: an ICC profile or a colour space."""
 
     profile: bytes = b""
@@ -88,7 +88,7 @@ class Way(NamedTuple):
 
     transparency: bytes = b""
     """The data of the tRNS chunk that counts."""
-    colour: Colour = Colour()
+    colour: PngColour = PngColour()
 
 
 @dataclass(slots=True)
@@ -310,24 +310,24 @@ class _Metadata:
         png.orientation = orientation_of(exif)
         browsers = Way(self._found.get(b"tRNS", b""), self._colour())
         # Most viewers that are no browsers follow profiles at best.
-        others = Way(self._strict_transparency or b"", Colour(self._strict_profile))
+        others = Way(self._strict_transparency or b"", PngColour(self._strict_profile))
         png.ways = [browsers] if browsers == others else [browsers, others]
 
-    def _colour(self) -> Colour:
+    def _colour(self) -> PngColour:
         """Choose what counts: cICP, then iCCP, sRGB, gAMA with cHRM (PNG, third edition, 4.3)."""
         primaries, transfer, matrix, full_range = self._found.get(b"cICP", b"\2\2\0\1")
         if matrix == 0 and full_range == 1:
             space = of_code_points(primaries, transfer, self._peak_nits())
             if space is not None:
-                return Colour(space=space)
+                return PngColour(space=space)
             if (primaries, transfer) == (1, 13):
-                return Colour()
+                return PngColour()
         if profile := self._found.get(b"iCCP"):
-            return Colour(profile)
+            return PngColour(profile)
         gamma = int.from_bytes(self._found.get(b"gAMA", b""), "big")
         if b"sRGB" in self._found or gamma == 0:
-            return Colour()
-        return Colour(space=_space_of(gamma, self._found.get(b"cHRM")))
+            return PngColour()
+        return PngColour(space=_space_of(gamma, self._found.get(b"cHRM")))
 
     def _peak_nits(self) -> float:
         """Return the brightest light: of the content (cLLI), or of the display it was made on."""

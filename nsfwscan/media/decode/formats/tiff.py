@@ -18,7 +18,7 @@ from nsfwscan.values.errors import DecodeError
 from nsfwscan.values.results import ImageFacts
 
 if TYPE_CHECKING:
-    from nsfwscan.media.decode.formats.tiff_layout import Layout
+    from nsfwscan.media.decode.formats.tiff_layout import TiffLayout
 
 _MAX_LISTED = 16
 """In a file of more pages, each page is shown in one way only."""
@@ -91,12 +91,12 @@ class _TiffPicture(Picture):
             profile = b""  # unlike browsers, viewers of TIFF do not apply it to grey
         return Frame(image, profile, layout.orientation, (0.0, 65535.0))
 
-    def _layout(self, page: int) -> Layout:
+    def _layout(self, page: int) -> TiffLayout:
         directory = self._file.directory(self._file.directories[page])
         return tiff.read_layout(self._file, directory)
 
 
-def _ways(layout: Layout) -> list[_Way]:
+def _ways(layout: TiffLayout) -> list[_Way]:
     """List the ways in which viewers show a page.
 
     An extra sample that says nothing of itself is transparency for libvips and ImageMagick, and

@@ -84,7 +84,7 @@ _MAX_SAMPLES = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class TiffLayout:
     """One page, checked."""
 
     order: str
@@ -146,7 +146,7 @@ class Layout:
         return 1 if self.planar else self.samples
 
 
-def read_layout(file: TiffFile, directory: Directory) -> Layout:
+def read_layout(file: TiffFile, directory: Directory) -> TiffLayout:
     """Check everything that decides what a page shows.
 
     Raises `DecodeError`: unsupported for a layout that is not read or that viewers do not agree on,
@@ -186,7 +186,7 @@ def read_layout(file: TiffFile, directory: Directory) -> Layout:
         segment_width = width
         segment_height = min(height, directory.integer(278, height) or height)
     subsampling, luma, reference = _ycbcr(directory if photometric == YCBCR else None)
-    layout = Layout(
+    layout = TiffLayout(
         order=file.order,
         width=width,
         height=height,
@@ -296,7 +296,7 @@ def _profile(directory: Directory) -> bytes:
         return b""
 
 
-def _check(layout: Layout, directory: Directory) -> None:
+def _check(layout: TiffLayout, directory: Directory) -> None:
     """Refuse combinations that are not read. `tests/test_tiff.py` holds those that are."""
     if layout.predictor not in (1, 2, 3) or layout.fill_order not in (1, 2):
         raise DecodeError(FailReason.CORRUPT, "a predictor or fill order that does not exist")
@@ -312,7 +312,7 @@ def _check(layout: Layout, directory: Directory) -> None:
     _check_colours(layout, directory)
 
 
-def _may_be_compressed(layout: Layout) -> bool:
+def _may_be_compressed(layout: TiffLayout) -> bool:
     """Return True if these samples can have this compression, one that knows of pixels."""
     samples, colours, photometric = layout.samples, layout.colours, layout.photometric
     if layout.compression in FAX:
@@ -326,7 +326,7 @@ def _may_be_compressed(layout: Layout) -> bool:
     return not (photometric == YCBCR and layout.planar)
 
 
-def _check_colours(layout: Layout, directory: Directory) -> None:
+def _check_colours(layout: TiffLayout, directory: Directory) -> None:
     photometric, bits = layout.photometric, layout.bits
     if layout.sample_format == FLOAT and photometric not in (BLACK_IS_ZERO, RGB):
         raise _unsupported("floats that are neither RGB nor black at zero")
@@ -347,7 +347,7 @@ def _check_colours(layout: Layout, directory: Directory) -> None:
         raise _unsupported("grey and transparency in planes")
 
 
-def _check_ycbcr(layout: Layout) -> None:
+def _check_ycbcr(layout: TiffLayout) -> None:
     across, down = layout.subsampling
     if layout.bits != 8 or layout.samples != 3:
         raise _unsupported("YCbCr of other than 3 x 8 bits")
@@ -371,7 +371,7 @@ def _close(one: tuple[float, ...], other: tuple[float, ...], most: float) -> boo
     return all(abs(here - there) <= most for here, there in zip(one, other, strict=True))
 
 
-def row_bytes(layout: Layout) -> int:
+def row_bytes(layout: TiffLayout) -> int:
     """Return the bytes of one row of a segment, or of one row of blocks of subsampled YCbCr."""
     across, down = layout.subsampling
     if (across, down) != (1, 1):
@@ -379,7 +379,7 @@ def row_bytes(layout: Layout) -> int:
     return (layout.segment_width * layout.segment_samples * layout.bits + 7) // 8
 
 
-def segment_rows(layout: Layout, number: int) -> int:
+def segment_rows(layout: TiffLayout, number: int) -> int:
     """Return the rows of pixels in the segment of this number: the last strip may be shorter."""
     if layout.tiled:
         return layout.segment_height

@@ -25,7 +25,7 @@ from nsfwscan.values.results import FailReason
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from nsfwscan.media.decode.formats.tiff_layout import Layout
+    from nsfwscan.media.decode.formats.tiff_layout import TiffLayout
 
 _SHORT, _LONG, _UNDEFINED = 3, 4, 7
 
@@ -47,7 +47,7 @@ _MAX_SEGMENT_BYTES = 64 * MEGA
 """Of a strip or tile that goes to numpy, uncompressed: it can only be had whole, as one picture."""
 
 
-def fits_pillow(layout: Layout) -> bool:
+def fits_pillow(layout: TiffLayout) -> bool:
     """Return True if Pillow reads such a page as viewers show it."""
     if layout.planar or layout.sample_format != tiff.UNSIGNED:
         return False
@@ -68,7 +68,7 @@ def fits_pillow(layout: Layout) -> bool:
             return False
 
 
-def by_pillow(content: bytes, layout: Layout, *, alpha: bool) -> Image.Image:
+def by_pillow(content: bytes, layout: TiffLayout, *, alpha: bool) -> Image.Image:
     """Decode a page for which `fits_pillow` holds; without `alpha` an extra sample is dropped."""
     tags: _Tags = {
         258: (_SHORT, [layout.bits] * layout.samples),
@@ -99,7 +99,7 @@ def by_pillow(content: bytes, layout: Layout, *, alpha: bool) -> Image.Image:
     return whole
 
 
-def _bands(content: bytes, layout: Layout, tags: _Tags) -> Iterator[tuple[int, Image.Image]]:
+def _bands(content: bytes, layout: TiffLayout, tags: _Tags) -> Iterator[tuple[int, Image.Image]]:
     """Decode a page in bands as wide as it is; give the first row of each, too."""
     for numbers in _batches(layout):
         top = numbers.start // layout.across * layout.segment_height
@@ -108,7 +108,7 @@ def _bands(content: bytes, layout: Layout, tags: _Tags) -> Iterator[tuple[int, I
         yield top, _decoded(content, layout, numbers, size, tags)
 
 
-def by_numpy(content: bytes, layout: Layout, *, alpha: bool, white: float) -> Image.Image:
+def by_numpy(content: bytes, layout: TiffLayout, *, alpha: bool, white: float) -> Image.Image:
     """Decode any other page. `white` is the value of white in grey floats."""
     from nsfwscan.media.decode.formats import tiff_samples
 
@@ -132,7 +132,7 @@ def by_numpy(content: bytes, layout: Layout, *, alpha: bool, white: float) -> Im
     return planes[0] if mode == "L" else Image.merge(mode, planes)
 
 
-def _mode(layout: Layout, alpha: bool) -> str:
+def _mode(layout: TiffLayout, alpha: bool) -> str:
     match layout.photometric:
         case tiff.WHITE_IS_ZERO | tiff.BLACK_IS_ZERO:
             mode = "L"
@@ -147,7 +147,7 @@ def _mode(layout: Layout, alpha: bool) -> str:
     return mode + ("a" if layout.alpha == tiff.ASSOCIATED else "A")
 
 
-def by_libtiff(content: bytes, at: int, layout: Layout) -> Image.Image:
+def by_libtiff(content: bytes, at: int, layout: TiffLayout) -> Image.Image:
     """Decode the page of the directory at this offset from the file itself, turned as it says.
 
     Old-style JPEG needs that: what belongs to a page lies about in the file.
@@ -159,7 +159,7 @@ def by_libtiff(content: bytes, at: int, layout: Layout) -> Image.Image:
     return _loaded(io.BytesIO(data), layout)
 
 
-def _batches(layout: Layout) -> Iterator[range]:
+def _batches(layout: TiffLayout) -> Iterator[range]:
     """Give the numbers of the segments that are decoded together: whole rows of one plane."""
     across, per_plane = layout.across, layout.across * layout.down
     if layout.compression == tiff.NONE and fits_pillow(layout):
@@ -171,7 +171,7 @@ def _batches(layout: Layout) -> Iterator[range]:
             yield range(first, min(plane + per_plane, first + together))
 
 
-def _pieces(content: bytes, layout: Layout) -> Iterator[tuple[int, int, int, bytes]]:
+def _pieces(content: bytes, layout: TiffLayout) -> Iterator[tuple[int, int, int, bytes]]:
     """Give uncompressed rows in pieces: the first sample, the place (x, y), the bytes.
 
     A piece is as wide as a segment, and ends with the segment or before.
@@ -196,7 +196,7 @@ def _pieces(content: bytes, layout: Layout) -> Iterator[tuple[int, int, int, byt
             start += height
 
 
-def _inflated(content: bytes, layout: Layout, numbers: range, heights: list[int]) -> bytes:
+def _inflated(content: bytes, layout: TiffLayout, numbers: range, heights: list[int]) -> bytes:
     """Return the uncompressed bytes of some segments of so many rows, one after the other.
 
     libtiff undoes the compression: it is told of grey pixels, as wide as there are bytes in a row,
@@ -214,7 +214,7 @@ def _inflated(content: bytes, layout: Layout, numbers: range, heights: list[int]
     return _decoded(content, layout, numbers, size, tags).tobytes()
 
 
-def _raw(content: bytes, layout: Layout, numbers: range) -> list[bytes | memoryview]:
+def _raw(content: bytes, layout: TiffLayout, numbers: range) -> list[bytes | memoryview]:
     """Return the bytes of some segments as they are in the file, high bits first."""
     view = memoryview(content)
     found = [view[at : at + size] for at, size in layout.segments[numbers.start : numbers.stop]]
@@ -225,7 +225,7 @@ def _raw(content: bytes, layout: Layout, numbers: range) -> list[bytes | memoryv
 
 
 def _decoded(
-    content: bytes, layout: Layout, numbers: range, size: tuple[int, int], tags: _Tags
+    content: bytes, layout: TiffLayout, numbers: range, size: tuple[int, int], tags: _Tags
 ) -> Image.Image:
     """Decode some segments as a page of this size with these tags: strips unless tags say tiles."""
     segments = _raw(content, layout, numbers)
@@ -307,7 +307,7 @@ def _directory(tags: _Tags, order: str, start: int) -> bytes:
     return table + bytes(4) + body
 
 
-def _loaded(file: io.BytesIO, layout: Layout) -> Image.Image:
+def _loaded(file: io.BytesIO, layout: TiffLayout) -> Image.Image:
     """Decode the first page of a TIFF file with Pillow."""
     image = TiffImageFile(file)
     try:

@@ -19,12 +19,12 @@ import numpy as np
 if TYPE_CHECKING:
     from typing import Any, TypeAlias
 
-    from nsfwscan.media.decode.formats.tiff_layout import Layout
+    from nsfwscan.media.decode.formats.tiff_layout import TiffLayout
 
     Array: TypeAlias = np.ndarray[Any, Any]
 
 
-def levels(data: bytes, layout: Layout, first: int, wanted: int, white: float) -> list[Array]:
+def levels(data: bytes, layout: TiffLayout, first: int, wanted: int, white: float) -> list[Array]:
     """Return planes of 0 to 255, (rows, columns) of uint8, of the rows of bytes of a segment.
 
     The planes are those of sample `first` and of the ones after it that the segment holds, at most
@@ -40,7 +40,7 @@ def levels(data: bytes, layout: Layout, first: int, wanted: int, white: float) -
     return planes
 
 
-def _samples(data: bytes, layout: Layout) -> Array:
+def _samples(data: bytes, layout: TiffLayout) -> Array:
     """Turn rows of bytes into (rows, columns, samples of the segment), predictor undone."""
     row, columns, samples = tiff.row_bytes(layout), layout.segment_width, layout.segment_samples
     rows = np.frombuffer(data, np.uint8).reshape(-1, row)
@@ -63,7 +63,7 @@ def _samples(data: bytes, layout: Layout) -> Array:
     return values.view(np.float32) if layout.sample_format == tiff.FLOAT else values
 
 
-def _blocks(rows: Array, layout: Layout) -> Array:
+def _blocks(rows: Array, layout: TiffLayout) -> Array:
     """Spread subsampled YCbCr: each block has one value of Cb and of Cr (section 21)."""
     across, down = layout.subsampling
     blocks = rows.reshape(len(rows), -1, across * down + 2)
@@ -74,7 +74,7 @@ def _blocks(rows: Array, layout: Layout) -> Array:
     return pixels[:, : layout.segment_width]
 
 
-def _scaled(values: Array, layout: Layout, sample: int, white: float) -> Array:
+def _scaled(values: Array, layout: TiffLayout, sample: int, white: float) -> Array:
     """Scale one sample of some pixels to 0 to 255, uint8."""
     photometric, bits = layout.photometric, layout.bits
     is_colour = sample < layout.colours
@@ -104,13 +104,13 @@ def _gamma(linear: Array) -> Array:
     return np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
 
 
-def _mapped(indices: Array, layout: Layout) -> list[Array]:
+def _mapped(indices: Array, layout: TiffLayout) -> list[Array]:
     """Look colours up in the colour map."""
     table = np.array(layout.colour_map, np.uint32).reshape(3, -1) >> 8
     return [channel.astype(np.uint8)[indices] for channel in table]
 
 
-def _rgb_of_ycbcr(planes: list[Array], layout: Layout) -> list[Array]:
+def _rgb_of_ycbcr(planes: list[Array], layout: TiffLayout) -> list[Array]:
     """Convert YCbCr to RGB (section 21)."""
     red, green, blue = layout.luma
     low_y, high_y, low_b, high_b, low_r, high_r = layout.reference

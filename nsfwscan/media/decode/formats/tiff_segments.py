@@ -11,7 +11,7 @@ from nsfwscan.values.errors import DecodeError
 from nsfwscan.values.results import FailReason
 
 if TYPE_CHECKING:
-    from nsfwscan.media.decode.formats.tiff_layout import Layout
+    from nsfwscan.media.decode.formats.tiff_layout import TiffLayout
     from nsfwscan.media.decode.formats.tiff_tags import Directory, TiffFile
 
 _MAX_SEGMENTS = 1 << 16
@@ -23,7 +23,7 @@ _CUT_BYTES = 65_536
 """Pillow reads uncompressed strips of this size without large copies."""
 
 
-def located(file: TiffFile, directory: Directory, layout: Layout) -> Layout:
+def located(file: TiffFile, directory: Directory, layout: TiffLayout) -> TiffLayout:
     """Return the layout of a page with its segments, each of which lies within the file."""
     layout = replace(layout, segments=_segments(file, directory, layout))
     if layout.compression == JPEG and layout.photometric == YCBCR and 530 in directory:
@@ -31,7 +31,7 @@ def located(file: TiffFile, directory: Directory, layout: Layout) -> Layout:
     return _cut(layout)
 
 
-def _check_factors(content: bytes, layout: Layout) -> None:
+def _check_factors(content: bytes, layout: TiffLayout) -> None:
     """Refuse JPEG data whose chroma is subsampled otherwise than its page says.
 
     Pillow would follow the data; libtiff's other users follow the tag (YCbCrSubSampling).
@@ -47,7 +47,7 @@ def _check_factors(content: bytes, layout: Layout) -> None:
             )
 
 
-def _segments(file: TiffFile, directory: Directory, layout: Layout) -> list[tuple[int, int]]:
+def _segments(file: TiffFile, directory: Directory, layout: TiffLayout) -> list[tuple[int, int]]:
     """Return where each strip or tile is. All of them must be whole."""
     count = layout.across * layout.down * (layout.samples if layout.planar else 1)
     if count > _MAX_SEGMENTS:
@@ -81,7 +81,7 @@ def _segments(file: TiffFile, directory: Directory, layout: Layout) -> list[tupl
     return segments
 
 
-def _needed(layout: Layout, told: tuple[int, ...]) -> tuple[int, ...]:
+def _needed(layout: TiffLayout, told: tuple[int, ...]) -> tuple[int, ...]:
     """Return the lengths that uncompressed segments must have, whatever longer ones are told.
 
     A single one may be told to be shorter; libtiff does not believe that either.
@@ -94,7 +94,7 @@ def _needed(layout: Layout, told: tuple[int, ...]) -> tuple[int, ...]:
     return needed
 
 
-def _cut(layout: Layout) -> Layout:
+def _cut(layout: TiffLayout) -> TiffLayout:
     """Cut a strip that is a whole plane into shorter ones, where nothing has to be unpacked."""
     row, block = row_bytes(layout), layout.subsampling[1]
     rows = max(1, _CUT_BYTES // row) * block

@@ -30,7 +30,7 @@ _SIZES = {**{kind: struct.calcsize(code) for kind, code in _INTEGERS.items()}, 2
 _SIZES |= {10: 8, 11: 4, 12: 8}
 
 
-class _Entry(NamedTuple):
+class _Tag(NamedTuple):
     """One line of a directory's table."""
 
     kind: int
@@ -42,7 +42,7 @@ class _Entry(NamedTuple):
 class Directory:
     """One directory, which describes one picture of the file."""
 
-    def __init__(self, file: TiffFile, entries: dict[int, _Entry]) -> None:
+    def __init__(self, file: TiffFile, entries: dict[int, _Tag]) -> None:
         self._file = file
         self._entries = entries
 
@@ -108,7 +108,7 @@ class Directory:
             return b""
         return self._value(tag, entry, entry.values)
 
-    def _value(self, tag: int, entry: _Entry, count: int) -> bytes:
+    def _value(self, tag: int, entry: _Tag, count: int) -> bytes:
         end = entry.at + count * _SIZES[entry.kind]
         if end > len(self._file.content):
             raise DecodeError(FailReason.TRUNCATED, f"tag {tag} lies behind the end of the file")
@@ -136,14 +136,14 @@ class TiffFile:
         count, start, _ = self._table(at)
         step = struct.calcsize(f"={self._entry}") + self._inline
         table = self.content[start : start + count * step]
-        entries: dict[int, _Entry] = {}
+        entries: dict[int, _Tag] = {}
         lines = struct.iter_unpack(f"{self.order}{self._entry}{self._offset}", table)
         for number, (tag, kind, values, value) in enumerate(lines):
             if kind not in _SIZES or tag in entries:
                 continue
             inline = values * _SIZES[kind] <= self._inline
             here = start + (number + 1) * step - self._inline
-            entries[tag] = _Entry(kind, values, here if inline else value)
+            entries[tag] = _Tag(kind, values, here if inline else value)
         return Directory(self, entries)
 
     def _unpack(self, code: str, at: int) -> int:

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from nsfwscan.cache import FileRow, Library, Scored, Scorer, Unscorable
+from nsfwscan.cache import Cache, FileRow, Scored, Scorer, Unscorable
 from nsfwscan.cache.folder_view import FolderView
-from nsfwscan.scan import scan_cache as module
-from nsfwscan.scan.scan_cache import _BATCH_ROWS, Memory
-from nsfwscan.values.errors import LibraryUnavailable
+from nsfwscan.scanning import scan_cache as module
+from nsfwscan.scanning.scan_cache import _BATCH_ROWS, ScanCache
+from nsfwscan.values.errors import CacheUnavailable
 from nsfwscan.values.results import FailReason, FileKey, ImageFacts, Origin, Scores
 
 SCORER = Scorer("5c" * 32, 3)
@@ -24,15 +24,15 @@ KEY = FileKey(1, 2, 3, 4)
 
 
 @pytest.fixture
-def library(tmp_path: Path) -> Iterator[Library]:
-    with Library.open(str(tmp_path / "library.sqlite3"), warn=pytest.fail) as opened:
+def cache(tmp_path: Path) -> Iterator[Cache]:
+    with Cache.open(str(tmp_path / "library.sqlite3"), warn=pytest.fail) as opened:
         yield opened
 
 
 def remember(
-    library: Any, *, rescan: bool = False, retry_failed: bool = False, warn: Any = pytest.fail
-) -> Memory:
-    return Memory(library, SCORER, rescan=rescan, retry_failed=retry_failed, warn=warn)
+    cache: Any, *, rescan: bool = False, retry_failed: bool = False, warn: Any = pytest.fail
+) -> ScanCache:
+    return ScanCache(cache, SCORER, rescan=rescan, retry_failed=retry_failed, warn=warn)
 
 
 def test_the_first_claims_and_the_others_wait_for_it() -> None:
@@ -57,8 +57,8 @@ def test_an_abandoned_claim_fails_those_who_wait_and_can_be_made_again() -> None
     assert memory.claim(A).mine
 
 
-def test_settling_twice_is_a_bug_that_shows(library: Library) -> None:
-    memory = remember(library)
+def test_settling_twice_is_a_bug_that_shows(cache: Cache) -> None:
+    memory = remember(cache)
     memory.claim(A)
     memory.settle(A, GOOD)
     memory.save()
@@ -67,8 +67,8 @@ def test_settling_twice_is_a_bug_that_shows(library: Library) -> None:
 
 
 @pytest.mark.parametrize("with_library", [False, True])
-def test_many_threads_score_each_content_once(with_library: bool, library: Library) -> None:
-    memory = remember(library if with_library else None)
+def test_many_threads_score_each_content_once(with_cache: bool, cache: Cache) -> None:
+    memory = remember(cache if with_cache else None)
     contents = [bytes([number]) * 32 for number in range(60)]
     scored: list[bytes] = []
     together = threading.Barrier(8)
@@ -94,48 +94,48 @@ def test_many_threads_score_each_content_once(with_library: bool, library: Libra
         assert list(threads.map(lane, range(8))) == [len(contents)] * 8
     assert sorted(scored) == contents
     memory.close()
-    assert len(library.folder("/p", SCORER)) == (60 if with_library else 0)
+    assert len(cache.folder("/p", SCORER)) == (60 if with_cache else 0)
 
 
-def test_what_is_saved_is_recalled_in_this_scan_and_the_next(library: Library) -> None:
-    memory = remember(library)
+def test_what_is_saved_is_recalled_in_this_scan_and_the_next(cache: Cache) -> None:
+    memory = remember(cache)
     memory.claim(A)
     memory.settle(A, GOOD)
     memory.save()
     again = memory.claim(A)
     assert (again.origin, again.mine, again.outcome.result(0)) == (Origin.DUPLICATE, False, GOOD)
-    later = remember(library).claim(A)
+    later = remember(cache).claim(A)
     assert (later.origin, later.mine, later.outcome.result(0)) == (Origin.CACHE, False, GOOD)
 
 
 @pytest.mark.parametrize("outcome", [GOOD, BAD])
 def test_a_rescan_takes_nothing_from_the_library_but_what_it_wrote(
-    outcome: Any, library: Library
+    outcome: Any, cache: Cache
 ) -> None:
-    before = remember(library)
+    before = remember(cache)
     before.claim(A)
     before.settle(A, outcome)
     before.locate(FileRow("/p/a", KEY, A))
     before.close()
-    memory = remember(library, rescan=True)
+    memory = remember(cache, rescan=True)
     assert len(memory.folder("/p")) == 0
     assert memory.claim(A).mine
     memory.settle(A, GOOD)
     memory.save()
     assert memory.claim(A).outcome.result(0) == GOOD
     memory.close()
-    assert library.folder("/p", SCORER)["a"].outcome == GOOD
+    assert cache.folder("/p", SCORER)["a"].outcome == GOOD
 
 
-def test_failures_are_remembered_and_tried_again_on_demand(library: Library) -> None:
-    before = remember(library)
+def test_failures_are_remembered_and_tried_again_on_demand(cache: Cache) -> None:
+    before = remember(cache)
     before.claim(A)
     before.settle(A, BAD)
     before.claim(B)
     before.settle(B, GOOD)
     before.save()
-    assert remember(library).claim(A).outcome.result(0) == BAD
-    memory = remember(library, retry_failed=True)
+    assert remember(cache).claim(A).outcome.result(0) == BAD
+    memory = remember(cache, retry_failed=True)
     assert memory.claim(A).mine
     assert not memory.claim(B).mine
     assert not memory.answers(BAD)
@@ -147,46 +147,46 @@ def test_failures_are_remembered_and_tried_again_on_demand(library: Library) -> 
 
 
 @pytest.mark.parametrize("reason", [FailReason.BAD_OUTPUT, FailReason.UNSUPPORTED])
-def test_failures_of_this_installation_are_not_kept(reason: FailReason, library: Library) -> None:
-    memory = remember(library)
+def test_failures_of_this_installation_are_not_kept(reason: FailReason, cache: Cache) -> None:
+    memory = remember(cache)
     memory.claim(A)
     memory.settle(A, Unscorable(reason))
     assert not memory.claim(A).mine
     memory.close()
-    assert library.outcome(A, SCORER) is None
+    assert cache.outcome(A, SCORER) is None
 
 
-def test_a_folder_in_which_something_was_found_out_loads_fast_next_time(library: Library) -> None:
-    memory = remember(library)
+def test_a_folder_in_which_something_was_found_out_loads_fast_next_time(cache: Cache) -> None:
+    memory = remember(cache)
     memory.folder("/p")
     memory.locate(FileRow("/p/a", KEY, A))
     memory.claim(A)
     memory.settle(A, GOOD)
     memory.changed("/p")
     memory.close()
-    assert library.folder("/p", SCORER).stored
+    assert cache.folder("/p", SCORER).stored
 
 
-def test_a_folder_whose_scan_was_killed_gets_its_snapshot_from_the_next(library: Library) -> None:
-    killed = remember(library)
+def test_a_folder_whose_scan_was_killed_gets_its_snapshot_from_the_next(cache: Cache) -> None:
+    killed = remember(cache)
     killed.locate(FileRow("/p/a", KEY, A))
     killed.save()
-    assert not library.folder("/p", SCORER).stored
-    memory = remember(library)
+    assert not cache.folder("/p", SCORER).stored
+    memory = remember(cache)
     assert len(memory.folder("/p")) == 1
     memory.close()
-    assert library.folder("/p", SCORER).stored
+    assert cache.folder("/p", SCORER).stored
 
 
 def test_batches_are_saved_when_full_or_a_second_old(
-    library: Library, monkeypatch: pytest.MonkeyPatch
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 1000.0
     monkeypatch.setattr(module.time, "monotonic", lambda: now)
-    memory = remember(library)
+    memory = remember(cache)
 
     def known() -> int:
-        return len(library.folder("/p", SCORER))
+        return len(cache.folder("/p", SCORER))
 
     for number in range(_BATCH_ROWS):
         memory.save_when_due()
@@ -206,8 +206,8 @@ def test_batches_are_saved_when_full_or_a_second_old(
 class Failing:
     """A library that can do everything but what it is told not to."""
 
-    def __init__(self, library: Library, *broken: str) -> None:
-        self._library = library
+    def __init__(self, cache: Cache, *broken: str) -> None:
+        self._cache = cache
         self._broken = broken
         self.asked: list[str] = []
 
@@ -215,9 +215,9 @@ class Failing:
         self.asked.append(name)
 
         def fail(*_: object) -> None:
-            raise LibraryUnavailable(f"no {name}", hint="mend it")
+            raise CacheUnavailable(f"no {name}", hint="mend it")
 
-        return fail if name in self._broken else getattr(self._library, name)
+        return fail if name in self._broken else getattr(self._cache, name)
 
 
 @pytest.mark.parametrize(
@@ -232,11 +232,9 @@ class Failing:
     ],
     ids="+".join,
 )
-def test_C6_a_library_that_fails_costs_one_warning(
-    broken: tuple[str, ...], library: Library
-) -> None:
+def test_C6_a_library_that_fails_costs_one_warning(broken: tuple[str, ...], cache: Cache) -> None:
     warnings: list[str] = []
-    memory = remember(Failing(library, *broken), warn=warnings.append)
+    memory = remember(Failing(cache, *broken), warn=warnings.append)
     for round_ in range(3):
         memory.folder("/p")
         for number in range(4):
@@ -260,7 +258,7 @@ def test_a_library_given_up_while_others_wait_for_it_is_asked_no_more() -> None:
         def folder(self, *_: object) -> FolderView:
             began.set()
             assert go_on.wait(10)
-            raise LibraryUnavailable("the disk is gone")
+            raise CacheUnavailable("the disk is gone")
 
         def files(self, *_: object) -> FolderView:
             raise AssertionError("it was given up")
@@ -277,15 +275,15 @@ def test_a_library_given_up_while_others_wait_for_it_is_asked_no_more() -> None:
     assert len(warnings) == 1
 
 
-def test_C6_a_library_that_cannot_be_written_is_still_asked(library: Library) -> None:
+def test_C6_a_library_that_cannot_be_written_is_still_asked(cache: Cache) -> None:
     """A full disk must not cost the scores of a hundred thousand pictures."""
-    before = remember(library)
+    before = remember(cache)
     before.claim(A)
     before.settle(A, GOOD)
     before.locate(FileRow("/p/a", KEY, A))
     before.close()
     warnings: list[str] = []
-    failing = Failing(library, "write")
+    failing = Failing(cache, "write")
     memory = remember(failing, warn=warnings.append)
     assert memory.claim(B).mine
     memory.settle(B, GOOD)
@@ -310,12 +308,12 @@ LASTING = {
 @pytest.mark.parametrize("passing", [False, True])
 @pytest.mark.parametrize("reason", FailReason)
 def test_only_a_failure_that_the_content_caused_is_remembered(
-    reason: FailReason, passing: bool, library: Library
+    reason: FailReason, passing: bool, cache: Cache
 ) -> None:
-    memory = remember(library)
+    memory = remember(cache)
     memory.claim(A)
     memory.settle(A, Unscorable(reason, "why", passing))
     assert not memory.claim(A).mine, "once a scan is often enough"
     memory.close()
-    kept = library.outcome(A, SCORER)
+    kept = cache.outcome(A, SCORER)
     assert kept == (Unscorable(reason, "why") if reason in LASTING and not passing else None)

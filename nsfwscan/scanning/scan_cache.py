@@ -1,6 +1,6 @@
 """What a scan remembers: the library while it works, and what is under way right now.
 
-All lanes share one `Memory`. It makes sure that no content is scored twice in a scan, saves in
+All lanes share one `ScanCache`. It makes sure that no content is scored twice in a scan, saves in
 batches, and turns a failing library into one warning and a scan that goes on without it.
 """
 
@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, NamedTuple, TypeGuard
 
 from nsfwscan.cache.folder_view import FolderView
 from nsfwscan.cache.rows import FileRow, LikenessRow, Outcome, OutcomeRow, Scorer, Unscorable
-from nsfwscan.values.errors import LibraryError
+from nsfwscan.values.errors import CacheError
 from nsfwscan.values.likeness import UNKNOWN
 from nsfwscan.values.results import FailReason, Origin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from nsfwscan.cache.cache import Library
+    from nsfwscan.cache.cache import Cache
 
 _BATCH_ROWS = 512
 _BATCH_SECONDS = 1.0
@@ -60,15 +60,15 @@ class Claim(NamedTuple):
     outcome: Future[Outcome]
     origin: Origin
     mine: bool
-    """Whether the caller has to score it and call `Memory.settle`."""
+    """Whether the caller has to score it and call `ScanCache.settle`."""
 
 
-class Memory:
+class ScanCache:
     """The library and the work under way, for all threads of one scan."""
 
     def __init__(
         self,
-        library: Library | None,
+        cache: Cache | None,
         scorer: Scorer,
         *,
         rescan: bool,
@@ -87,8 +87,8 @@ class Memory:
         """
         # Asked and told apart: a full disk or a read-only library still knows what it knows, and to
         # score a hundred thousand pictures again because of one that is new would take hours.
-        self._asked = library
-        self._told = library
+        self._asked = cache
+        self._told = cache
         self._scorer = scorer
         self._rescan = rescan
         self._retry_failed = retry_failed
@@ -114,7 +114,7 @@ class Memory:
                 return FolderView()
             try:
                 view = self._asked.folder(folder, self._scorer)
-            except LibraryError as error:
+            except CacheError as error:
                 self._ask_no_more(error)
                 return FolderView()
         if not view.stored and len(view):
@@ -130,7 +130,7 @@ class Memory:
                 return FolderView()
             try:
                 return self._asked.files(_absolute(folder), names, self._scorer)
-            except LibraryError as error:
+            except CacheError as error:
                 self._ask_no_more(error)
                 return FolderView()
 
@@ -193,7 +193,7 @@ class Memory:
                 return known or UNKNOWN
             try:
                 return self._asked.likeness(sha256)
-            except LibraryError as error:
+            except CacheError as error:
                 self._ask_no_more(error)
                 return UNKNOWN
 
@@ -221,7 +221,7 @@ class Memory:
                 likenesses = list(map(LikenessRow._make, self._likenesses.items()))
                 try:
                     self._told.write(self._files, self._outcomes, likenesses)
-                except LibraryError as error:
+                except CacheError as error:
                     self._tell_no_more(error)
                 else:
                     saved = True
@@ -238,7 +238,7 @@ class Memory:
             if self._told is not None and self._changed and self._arrange:
                 try:
                     self._told.snapshot(self._changed, self._scorer)
-                except LibraryError as error:
+                except CacheError as error:
                     self._tell_no_more(error)
 
     def _under_way(self, sha256: bytes) -> Future[Outcome]:
@@ -252,16 +252,16 @@ class Memory:
             return None
         try:
             return self._asked.outcome(sha256, self._scorer)
-        except LibraryError as error:
+        except CacheError as error:
             self._ask_no_more(error)
             return None
 
-    def _ask_no_more(self, error: LibraryError) -> None:
+    def _ask_no_more(self, error: CacheError) -> None:
         """Go on without the library: its only job is to save time."""
         self._asked = None
         self._tell_no_more(error)
 
-    def _tell_no_more(self, error: LibraryError) -> None:
+    def _tell_no_more(self, error: CacheError) -> None:
         if self._told is None:
             return  # the user knows
         self._told = None

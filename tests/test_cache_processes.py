@@ -7,12 +7,12 @@ import random
 import time
 from typing import TYPE_CHECKING
 
-import library_writer
+import cache_writer
 import pytest
-from library_facts import BATCH, known_contents, known_numbers
+from cache_facts import BATCH, known_contents, known_numbers
 from sizes import trials as at_size
 
-from nsfwscan.cache import Library
+from nsfwscan.cache import Cache
 
 if TYPE_CHECKING:
     import subprocess
@@ -47,22 +47,22 @@ def test_c1_killed_at_any_moment_every_acknowledged_batch_is_there(
         if max(done, default=0) + BATCH > stop // 2:
             path.unlink()
             done = set()
-        child = library_writer.start(*library_writer.command(path, len(done), stop, mode))
+        child = cache_writer.start(*cache_writer.command(path, len(done), stop, mode))
         assert child.stdout is not None
         # Not readline(): what it reads ahead would be lost to communicate().
         first = os.read(child.stdout.fileno(), 4096).decode() if rng.random() < 0.9 else ""
         time.sleep(rng.uniform(0, 0.15))
         child.kill()
-        done |= library_writer.acknowledged(first + finish(child))
-        with Library.open(str(path), warn=fail_on_warning) as library:
-            there = known_contents(library, len(done) + 2 * BATCH)
+        done |= cache_writer.acknowledged(first + finish(child))
+        with Cache.open(str(path), warn=fail_on_warning) as cache:
+            there = known_contents(cache, len(done) + 2 * BATCH)
             assert done <= there
             assert len(there - done) in {0, BATCH}, "more than one batch was not acknowledged"
-            assert known_numbers(library, len(done) + 2 * BATCH) == there
+            assert known_numbers(cache, len(done) + 2 * BATCH) == there
             done = there
     assert done
-    with Library.open(str(path), warn=fail_on_warning) as library:
-        assert library.verify()[1:] == (0, False)
+    with Cache.open(str(path), warn=fail_on_warning) as cache:
+        assert cache.verify()[1:] == (0, False)
 
 
 @MODES
@@ -73,7 +73,7 @@ def test_c7_several_processes_with_random_kills(mode: str, tmp_path: Path) -> No
         path = tmp_path / str(trial) / "new" / "library.sqlite3"  # all of them race to create it
         size = 12 * BATCH
         children = [
-            library_writer.start(*library_writer.command(path, n * size, (n + 1) * size, mode))
+            cache_writer.start(*cache_writer.command(path, n * size, (n + 1) * size, mode))
             for n in range(5)
         ]
         victims = rng.sample(children, 2)
@@ -84,26 +84,26 @@ def test_c7_several_processes_with_random_kills(mode: str, tmp_path: Path) -> No
         for child, stdout in zip(children, said, strict=True):
             if child not in victims:
                 assert child.returncode == 0
-                assert len(library_writer.acknowledged(stdout)) == size
+                assert len(cache_writer.acknowledged(stdout)) == size
                 assert stdout.endswith("closed\n")
-        done = set().union(*map(library_writer.acknowledged, said))
-        with Library.open(str(path), warn=fail_on_warning) as library:
-            assert done <= known_numbers(library, 5 * size)
-            assert done <= known_contents(library, 5 * size)
-            assert library.verify()[1:] == (0, False)
+        done = set().union(*map(cache_writer.acknowledged, said))
+        with Cache.open(str(path), warn=fail_on_warning) as cache:
+            assert done <= known_numbers(cache, 5 * size)
+            assert done <= known_contents(cache, 5 * size)
+            assert cache.verify()[1:] == (0, False)
 
 
 def test_c7_several_processes_find_the_same_damage_and_one_sets_it_aside(tmp_path: Path) -> None:
     path = tmp_path / "library.sqlite3"
     path.write_bytes(b"this is not a database " * 1000)
     children = [
-        library_writer.start(*library_writer.command(path, n * BATCH, (n + 1) * BATCH))
+        cache_writer.start(*cache_writer.command(path, n * BATCH, (n + 1) * BATCH))
         for n in range(4)
     ]
     said = [child.communicate(timeout=110) for child in children]
     assert [stderr for _, stderr in said] == [""] * 4
     assert sum(stdout.count("warned: ") for stdout, _ in said) == 1
     assert sum(stdout.count("wrote ") for stdout, _ in said) == 4
-    with Library.open(str(path), warn=fail_on_warning) as library:
-        assert known_numbers(library, 4 * BATCH) == set(range(4 * BATCH))
+    with Cache.open(str(path), warn=fail_on_warning) as cache:
+        assert known_numbers(cache, 4 * BATCH) == set(range(4 * BATCH))
     assert len(list(tmp_path.glob("*.corrupt-*"))) == 1

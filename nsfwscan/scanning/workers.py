@@ -26,8 +26,8 @@ from nsfwscan.values.errors import DecodeError
 from nsfwscan.values.results import Failed, FileKey, Origin, Skipped, SkipReason
 
 if TYPE_CHECKING:
-    from nsfwscan.scan.engine import Engine
-    from nsfwscan.scan.scan_cache import Memory
+    from nsfwscan.scanning.engine import Engine
+    from nsfwscan.scanning.scan_cache import ScanCache
 
 _RACY_NS = 3_000_000_000
 """A file that changed less than this before it was read may change again within the same tick of
@@ -53,16 +53,16 @@ class Done:
     origin: Origin = Origin.MODEL
 
 
-class Lanes:
+class Workers:
     """Threads that read and hash pictures, and have them scored by an engine.
 
     The engine is started by the first content that nobody scored yet: a scan that only reads what
     was renamed or touched does without.
     """
 
-    def __init__(self, memory: Memory, engine: Engine, *, walk: WalkOptions) -> None:
+    def __init__(self, cache: ScanCache, engine: Engine, *, walk: WalkOptions) -> None:
         """As many pictures go at a time as `engine` takes."""
-        self._memory = memory
+        self._cache = cache
         self._engine = engine
         self._follow = walk.symlinks is Symlinks.FOLLOW
         self._max_bytes = walk.max_bytes
@@ -106,7 +106,7 @@ class Lanes:
                 sha256 = hashlib.sha256(contents.data).digest()
                 if loose != UNKNOWN and not is_racy(contents.key, began_ns, loose):
                     key = contents.key._replace(inode=loose) if loose else contents.key
-                    self._memory.locate(FileRow(path, key, sha256))
+                    self._cache.locate(FileRow(path, key, sha256))
                 return self._identified(path, sha256, contents.data)
         except DecodeError as error:
             return Done(path, Failed(path, error.reason, error.detail))
@@ -120,7 +120,7 @@ class Lanes:
 
     def _identified(self, path: str, sha256: bytes, data: bytes) -> Done:
         """Score content of a known digest, unless somebody did or does already."""
-        claim = self._memory.claim(sha256)
+        claim = self._cache.claim(sha256)
         if not claim.mine:
             if claim.origin is Origin.CACHE and isinstance(claim.outcome.result(), Scored):
                 self._liken(sha256, data)
@@ -128,19 +128,19 @@ class Lanes:
         try:
             outcome, bits = self._engine.score(data)
         except BaseException as error:
-            self._memory.abandon(sha256, error)
+            self._cache.abandon(sha256, error)
             raise
         if bits != likeness.UNKNOWN:
-            self._memory.liken(sha256, bits)  # before others hear of the outcome
-        self._memory.settle(sha256, outcome)
+            self._cache.liken(sha256, bits)  # before others hear of the outcome
+        self._cache.settle(sha256, outcome)
         return Done(path, outcome, sha256)
 
     def _liken(self, sha256: bytes, data: bytes) -> None:
         """Decode what was scored before there were likenesses, if this scan compares them."""
-        if self._memory.compare_likeness and self._memory.likeness(sha256) == likeness.UNKNOWN:
+        if self._cache.compare_likeness and self._cache.likeness(sha256) == likeness.UNKNOWN:
             bits = self._engine.likeness(data)
             if bits != likeness.UNKNOWN:
-                self._memory.liken(sha256, bits)
+                self._cache.liken(sha256, bits)
 
 
 def is_racy(key: FileKey, began_ns: int, loose: int = RELIABLE) -> bool:

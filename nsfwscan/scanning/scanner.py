@@ -25,8 +25,8 @@ from nsfwscan.media.discover import (
     join,
 )
 from nsfwscan.media.volumes import UNKNOWN as UNKNOWN_VOLUME
-from nsfwscan.scan.scan_cache import Memory
-from nsfwscan.scan.workers import Done, Lanes
+from nsfwscan.scanning.scan_cache import ScanCache
+from nsfwscan.scanning.workers import Done, Workers
 from nsfwscan.values.errors import NsfwscanError, ResourcesExhausted
 from nsfwscan.values.likeness import NONE, UNKNOWN
 from nsfwscan.values.results import (
@@ -43,11 +43,11 @@ from nsfwscan.values.results import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
 
-    from nsfwscan.cache.cache import Library
+    from nsfwscan.cache.cache import Cache
     from nsfwscan.cache.rows import Known, Outcome
     from nsfwscan.judge.policy import Policy
     from nsfwscan.models.manifest import ModelManifest
-    from nsfwscan.scan.engine import Engine
+    from nsfwscan.scanning.engine import Engine
 
 _T = TypeVar("_T")
 _WINDOW = 1024
@@ -77,7 +77,7 @@ class ScanOptions:
     result for each file: a re-scan is then several times as fast."""
     arrange: bool = True
     """Rewrite at the end what makes the next scan of the folders that changed fast. Who scans a few
-    files of a large folder every second had better do that later, with `Library.snapshot`."""
+    files of a large folder every second had better do that later, with `Cache.snapshot`."""
 
 
 @dataclass(slots=True)
@@ -182,7 +182,7 @@ class Scanner:
         policy: Policy,
         *,
         decoder: int,
-        library: Library | None,
+        cache: Cache | None,
         options: ScanOptions,
         rulings: Rulings = NO_RULINGS,
         warn: Callable[[str], None],
@@ -198,8 +198,8 @@ class Scanner:
         self._policy = policy
         self._rulings = rulings
         self.options = options
-        self._memory = Memory(
-            library,
+        self._cache = ScanCache(
+            cache,
             Scorer(manifest.fingerprint, decoder),
             rescan=options.rescan,
             retry_failed=options.retry_failed,
@@ -207,7 +207,7 @@ class Scanner:
             arrange=options.arrange,
             warn=warn,
         )
-        self._lanes = Lanes(self._memory, engine, walk=options.walk)
+        self._workers = Workers(self._cache, engine, walk=options.walk)
         self._stopping = False
 
     def stop(self) -> None:
@@ -216,14 +216,14 @@ class Scanner:
         Takes no lock, so that a signal handler may call it.
         """
         self._stopping = True
-        self._lanes.stop()
+        self._workers.stop()
 
     def abandon(self) -> None:
         """Kill the processes that decode; the caller is about to exit without tidying up.
 
         Takes no lock, so that a signal handler may call it.
         """
-        self._lanes.abandon()
+        self._workers.abandon()
 
     def scan(self, paths: Iterable[str], listed: Iterable[str] = ()) -> Generator[ScanResult]:
         """Yield a result for each picture at and below `paths`, in a stable order.
@@ -252,16 +252,16 @@ class Scanner:
             raise exhausted from error
         finally:
             if os.getpid() == self._process:  # in a forked child their locks may be held for ever
-                self._lanes.close()
-                self._memory.close()
+                self._workers.close()
+                self._cache.close()
 
     def _look_up(self, listing: Listing) -> Iterator[ScanResult | Future[Done | None]]:
         """Answer for the files of one folder from the library, or hand them to the lanes."""
         yield from listing.passed
         if listing.partial:
-            known = self._memory.files(listing.folder, listing.names)
+            known = self._cache.files(listing.folder, listing.names)
         else:
-            known = self._memory.folder(listing.folder)
+            known = self._cache.folder(listing.folder)
             if len(known.names) > len(listing.names):  # of files that were deleted, or left out
                 known = known.only(listing.names)
         same = known.names == listing.names and known.stats == b"".join(listing.keys)
@@ -291,16 +291,16 @@ class Scanner:
                 and listing.loose != UNKNOWN_VOLUME
                 # A row from the future was written while the clock was wrong: its age is unknown.
                 and not (listing.loose and not -_DAY_S < now - hit.written_at < _LOOSE_SECONDS)
-                and self._memory.answers(hit.outcome)
+                and self._cache.answers(hit.outcome)
                 and not self._must_be_likened(listing.folder, hit)
             ):
                 yield self._result(path, hit.sha256, hit.outcome, Origin.CACHE, hit.likeness)
             else:
                 named = listing.explicit or is_named_like_a_picture(name)
-                yield self._lanes.submit(
+                yield self._workers.submit(
                     path, named=named, follow=listing.follow, loose=listing.loose
                 )
-                self._memory.changed(listing.folder)
+                self._cache.changed(listing.folder)
 
     def _must_be_likened(self, folder: str, hit: Known) -> bool:
         """Tell whether a known picture has to be read once more, because its likeness matters."""
@@ -308,10 +308,10 @@ class Scanner:
             return False
         if not isinstance(hit.outcome, Scored) or self._rulings.by_content(hit.sha256) is not None:
             return False
-        self._memory.changed(folder)  # its snapshot is from before there was a likeness
+        self._cache.changed(folder)  # its snapshot is from before there was a likeness
         if hit.outcome.facts.frames > 1:
-            self._memory.liken(hit.sha256, NONE)
-        return self._memory.likeness(hit.sha256) == UNKNOWN
+            self._cache.liken(hit.sha256, NONE)
+        return self._cache.likeness(hit.sha256) == UNKNOWN
 
     def _ready(
         self, pending: deque[ScanResult | Future[Done | None]], most: int
@@ -327,12 +327,12 @@ class Scanner:
             else:
                 result = head
             pending.popleft()
-            self._memory.save_when_due()  # here too: the last thousand may all be ready in time
+            self._cache.save_when_due()  # here too: the last thousand may all be ready in time
             if result is not None:
                 self.tally.count(result)
                 yield result
                 self._check_process()
-        self._memory.save_when_due()
+        self._cache.save_when_due()
 
     def _finish(self, future: Future[Done | None]) -> ScanResult | None:
         """Wait for a lane. Returns None for a picture that `stop` came before."""
@@ -347,7 +347,7 @@ class Scanner:
     def _wait(self, future: Future[_T]) -> _T:
         """Wait for `future`, saving meanwhile what other lanes found out."""
         while not wait([future], _PATIENCE_S).done:
-            self._memory.save_when_due()
+            self._cache.save_when_due()
         return future.result()
 
     def _check_process(self) -> None:
@@ -368,6 +368,6 @@ class Scanner:
         verdict = self._policy.judge(outcome.scores)
         if len(self._rulings):
             if likeness == UNKNOWN:
-                likeness = self._memory.likeness(sha256)
+                likeness = self._cache.likeness(sha256)
             verdict = self._rulings.judge(verdict, sha256, likeness)
         return Scanned(path, sha256, outcome.facts, outcome.scores, verdict, origin)

@@ -12,13 +12,13 @@ import time
 from typing import TYPE_CHECKING
 
 from nsfwscan.cache.rows import FileRow
-from nsfwscan.values.errors import LibraryError
+from nsfwscan.values.errors import CacheError
 from nsfwscan.values.results import FileKey
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from nsfwscan.scan.session import Workshop
+    from nsfwscan.scanning.session import Workshop
     from nsfwscan.watch.conditions import Conditions
     from nsfwscan.watch.inventory import Inventory
 
@@ -30,7 +30,7 @@ _ARRANGED = 10
 """Folders whose snapshots are written at a time."""
 
 
-class Ledger:
+class CacheSync:
     """Writes to the library of a workshop what its scans do not."""
 
     def __init__(self, workshop: Workshop, conditions: Conditions) -> None:
@@ -53,30 +53,30 @@ class Ledger:
 
     def load(self, inventory: Inventory, place: str) -> None:
         """Enter into `inventory` what the library knows at and below `place`."""
-        library = self._workshop.library
-        if library is None:
+        cache = self._workshop.cache
+        if cache is None:
             return
         try:
-            for folder in library.folders_below(place):
-                inventory.load(folder, library.folder(folder, self._workshop.scorer))
-        except LibraryError as error:
+            for folder in cache.folders_below(place):
+                inventory.load(folder, cache.folder(folder, self._workshop.scorer))
+        except CacheError as error:
             self.failed(str(error))
 
     def places(self) -> dict[str, str]:
         """Return the identities of places that an earlier watcher left."""
-        library = self._workshop.library
+        cache = self._workshop.cache
         try:
-            return library.places() if library is not None else {}
-        except LibraryError:
+            return cache.places() if cache is not None else {}
+        except CacheError:
             return {}  # the first reconcile will say what is wrong
 
     def remember_places(self, identities: dict[str, str]) -> None:
         """Leave the identities of places to later watchers."""
-        library = self._workshop.library
-        if library is not None:
+        cache = self._workshop.cache
+        if cache is not None:
             try:
-                library.remember_places(identities)
-            except LibraryError as error:
+                cache.remember_places(identities)
+            except CacheError as error:
                 self.failed(str(error))
 
     # What was told
@@ -120,11 +120,11 @@ class Ledger:
         """
         self._located_at = time.monotonic()
         rows, self._young = self._young, []
-        library = self._workshop.library
-        if library is not None and rows:
+        cache = self._workshop.cache
+        if cache is not None and rows:
             try:
-                library.write(rows, ())
-            except LibraryError as error:
+                cache.write(rows, ())
+            except CacheError as error:
                 self.failed(str(error))
 
     # What is gone, and the order of things
@@ -135,12 +135,12 @@ class Ledger:
 
     def forget_gone(self) -> bool:
         """Let the library forget what was noted; tell whether there was anything."""
-        library = self._workshop.library
+        cache = self._workshop.cache
         paths, self._forgotten = self._forgotten, []
-        if library is not None and paths:
+        if cache is not None and paths:
             try:
-                library.forget(paths)
-            except LibraryError as error:
+                cache.forget(paths)
+            except CacheError as error:
                 self.failed(str(error))
         return bool(paths)
 
@@ -150,8 +150,8 @@ class Ledger:
 
     def arrange(self, for_s: float) -> None:
         """Rewrite what makes folders load fast, for so many seconds; a later scan does the rest."""
-        library = self._workshop.library
-        if library is None:
+        cache = self._workshop.cache
+        if cache is None:
             self._changed_folders.clear()
         until = time.monotonic() + for_s
         while self._changed_folders and time.monotonic() < until:
@@ -159,9 +159,9 @@ class Ledger:
             for folder in some:
                 del self._changed_folders[folder]
             try:
-                if library is not None:
-                    library.snapshot(some, self._workshop.scorer)
-            except LibraryError as error:
+                if cache is not None:
+                    cache.snapshot(some, self._workshop.scorer)
+            except CacheError as error:
                 self.failed(str(error))
                 self._changed_folders.clear()
 

@@ -12,9 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from library_facts import (
+from cache_facts import (
     A_FOLDER,
     SCORER,
     check_view,
@@ -28,10 +26,12 @@ from library_facts import (
     sha256_of,
     write_numbers,
 )
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sizes import trials
 
-from nsfwscan.cache import FileRow, Library, OutcomeRow, Scored, Scorer, Unscorable, database, rows
-from nsfwscan.values.errors import LibraryUnavailable
+from nsfwscan.cache import Cache, FileRow, OutcomeRow, Scored, Scorer, Unscorable, database, rows
+from nsfwscan.values.errors import CacheUnavailable
 from nsfwscan.values.likeness import UNKNOWN
 from nsfwscan.values.results import KEY_BYTES, FailReason, FileKey, ImageFacts, Scores
 
@@ -42,8 +42,8 @@ def fail_on_warning(text: str) -> None:
     raise AssertionError(text)
 
 
-def open_library(tmp_path: Path) -> Library:
-    return Library.open(str(tmp_path / "library.sqlite3"), warn=fail_on_warning)
+def open_cache(tmp_path: Path) -> Cache:
+    return Cache.open(str(tmp_path / "library.sqlite3"), warn=fail_on_warning)
 
 
 @pytest.fixture(params=["wal", "delete"])
@@ -54,22 +54,22 @@ def mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
 
 
 def test_what_was_written_is_known_after_reopening(tmp_path: Path, mode: str) -> None:
-    with open_library(tmp_path) as library:
-        fill(library, 100, snapshots=False)
-        assert library.stats().journal_mode == mode
-    with open_library(tmp_path) as library:
+    with open_cache(tmp_path) as cache:
+        fill(cache, 100, snapshots=False)
+        assert cache.stats().journal_mode == mode
+    with open_cache(tmp_path) as cache:
         everything = set(range(100))
-        assert known_numbers(library, 100) == everything
-        assert known_contents(library, 100) == everything
+        assert known_numbers(cache, 100) == everything
+        assert known_contents(cache, 100) == everything
 
 
 def test_a_snapshot_tells_the_same_as_the_rows(tmp_path: Path) -> None:
-    with open_library(tmp_path) as library:
-        fill(library, 100, snapshots=False)
+    with open_cache(tmp_path) as cache:
+        fill(cache, 100, snapshots=False)
         for folder in folders(100):
-            from_rows = library.folder(folder, SCORER)
-            library.snapshot([folder], SCORER)
-            from_snapshot = library.folder(folder, SCORER)
+            from_rows = cache.folder(folder, SCORER)
+            cache.snapshot([folder], SCORER)
+            from_snapshot = cache.folder(folder, SCORER)
             assert (from_rows.stored, from_snapshot.stored) == (False, True)
             assert dict(from_rows) == dict(from_snapshot)
             assert from_rows.names == from_snapshot.names == sorted(from_rows)
@@ -79,31 +79,31 @@ def test_a_snapshot_tells_the_same_as_the_rows(tmp_path: Path) -> None:
 
 
 def test_an_unknown_folder_is_empty_and_leaves_no_trace(tmp_path: Path) -> None:
-    with open_library(tmp_path) as library:
-        view = library.folder("/nowhere", SCORER)
+    with open_cache(tmp_path) as cache:
+        view = cache.folder("/nowhere", SCORER)
         assert (len(view), view.names, view.stats, list(view.unsafe)) == (0, [], b"", [])
         assert view.get("x.jpg") is None
-        library.snapshot(["/nowhere"], SCORER)
-        assert library.stats().folders == 0
+        cache.snapshot(["/nowhere"], SCORER)
+        assert cache.stats().folders == 0
 
 
 def test_another_model_or_decoder_knows_the_content_but_no_outcome(tmp_path: Path) -> None:
-    with open_library(tmp_path) as library:
-        fill(library, 20)
+    with open_cache(tmp_path) as cache:
+        fill(cache, 20)
         for stranger in (OTHER, SCORER._replace(decoder=4)):
-            view = library.folder(os.path.dirname(path_of(7)), stranger)
+            view = cache.folder(os.path.dirname(path_of(7)), stranger)
             known = view["7.jpg"]
             assert (known.key, known.sha256, known.outcome) == (key_of(7), sha256_of(7), None)
             assert all(math.isnan(unsafe) for unsafe in view.unsafe)
-            assert library.outcome(sha256_of(7), stranger) is None
+            assert cache.outcome(sha256_of(7), stranger) is None
 
 
 def test_a_file_that_changed_replaces_its_row_and_drops_the_snapshot(tmp_path: Path) -> None:
-    with open_library(tmp_path) as library:
-        fill(library, 20)
+    with open_cache(tmp_path) as cache:
+        fill(cache, 20)
         changed = FileRow(path_of(7), key_of(7)._replace(mtime_ns=5), sha256_of(8))
-        library.write([changed], [])
-        view = library.folder(os.path.dirname(path_of(7)), SCORER)
+        cache.write([changed], [])
+        view = cache.folder(os.path.dirname(path_of(7)), SCORER)
         assert not view.stored
         assert view["7.jpg"][:3] == (changed.key, sha256_of(8), outcome_of(8))
 
@@ -111,15 +111,15 @@ def test_a_file_that_changed_replaces_its_row_and_drops_the_snapshot(tmp_path: P
 def test_a_failure_that_goes_well_later_is_not_hidden_by_any_snapshot(tmp_path: Path) -> None:
     failed = Unscorable(FailReason.DECODER_TIMEOUT, "no answer")
     well = Scored(ImageFacts("JPEG", 1, 2, 1), Scores((0.25, 0.75), 0.75))
-    with open_library(tmp_path) as library:
+    with open_cache(tmp_path) as cache:
         twins = [FileRow(f"/{folder}/x.jpg", key_of(1), sha256_of(1)) for folder in "ab"]
-        library.write(twins, [OutcomeRow(sha256_of(1), SCORER, failed)])
+        cache.write(twins, [OutcomeRow(sha256_of(1), SCORER, failed)])
         for folder in ("/a", "/b"):
-            library.snapshot([folder], SCORER)
-            assert library.folder(folder, SCORER)["x.jpg"].outcome == failed
-        library.write([], [OutcomeRow(sha256_of(1), SCORER, well)])
+            cache.snapshot([folder], SCORER)
+            assert cache.folder(folder, SCORER)["x.jpg"].outcome == failed
+        cache.write([], [OutcomeRow(sha256_of(1), SCORER, well)])
         for folder in ("/a", "/b"):
-            assert library.folder(folder, SCORER)["x.jpg"].outcome == well
+            assert cache.folder(folder, SCORER)["x.jpg"].outcome == well
 
 
 @pytest.mark.parametrize(
@@ -130,23 +130,23 @@ def test_a_failure_that_goes_well_later_is_not_hidden_by_any_snapshot(tmp_path: 
 def test_names_need_not_be_text(tmp_path: Path, name: bytes) -> None:
     folder = os.fsdecode(b"/fo\xe4lder\n")
     path = os.path.join(folder, os.fsdecode(name))
-    with open_library(tmp_path) as library:
+    with open_cache(tmp_path) as cache:
         other = FileRow(os.path.join(folder, "a.jpg"), key_of(2), sha256_of(2))
-        library.write([FileRow(path, key_of(1), sha256_of(1)), other], [])
-        from_rows = library.folder(folder, SCORER)
-        library.snapshot([folder], SCORER)
-        from_snapshot = library.folder(folder, SCORER)
+        cache.write([FileRow(path, key_of(1), sha256_of(1)), other], [])
+        from_rows = cache.folder(folder, SCORER)
+        cache.snapshot([folder], SCORER)
+        from_snapshot = cache.folder(folder, SCORER)
         assert from_snapshot.stored
         assert set(from_rows) == set(from_snapshot) == {os.fsdecode(name), "a.jpg"}
         assert from_snapshot[os.fsdecode(name)].sha256 == sha256_of(1)
-        assert {row.path for row in library.export()} == {path, other.path}
+        assert {row.path for row in cache.export()} == {path, other.path}
 
 
 def test_a_file_in_the_root_folder(tmp_path: Path) -> None:
-    with open_library(tmp_path) as library:
-        library.write([FileRow("/x.jpg", key_of(1), sha256_of(1))], [])
-        assert list(library.folder("/", SCORER)) == ["x.jpg"]
-        assert [row.path for row in library.export()] == ["/x.jpg"]
+    with open_cache(tmp_path) as cache:
+        cache.write([FileRow("/x.jpg", key_of(1), sha256_of(1))], [])
+        assert list(cache.folder("/", SCORER)) == ["x.jpg"]
+        assert [row.path for row in cache.export()] == ["/x.jpg"]
 
 
 @pytest.mark.parametrize(
@@ -175,13 +175,13 @@ def test_outcomes_with_different_numbers_of_labels_fit_one_folder(tmp_path: Path
     outcomes = {
         n: Scored(ImageFacts("GIF", 1, 1, 9), Scores(tuple([0.5] * n), 0.5)) for n in (2, 5, 1)
     }
-    with open_library(tmp_path) as library:
-        library.write(
+    with open_cache(tmp_path) as cache:
+        cache.write(
             [FileRow(f"/a/{n}", key_of(n), sha256_of(n)) for n in outcomes],
             [OutcomeRow(sha256_of(n), SCORER, outcome) for n, outcome in outcomes.items()],
         )
-        library.snapshot(["/a"], SCORER)
-        view = library.folder("/a", SCORER)
+        cache.snapshot(["/a"], SCORER)
+        view = cache.folder("/a", SCORER)
         assert {int(name): known.outcome for name, known in view.items()} == outcomes
 
 
@@ -196,12 +196,12 @@ def test_outcomes_read_back_equal(outcome: Scored | Unscorable) -> None:
 
 
 def test_forget_drops_files_and_keeps_outcomes(tmp_path: Path) -> None:
-    with open_library(tmp_path) as library:
-        fill(library, 20)
+    with open_cache(tmp_path) as cache:
+        fill(cache, 20)
         folder = os.path.dirname(path_of(0))
-        library.forget([f"{folder}/7.jpg", f"{folder}/never seen.jpg"])
-        assert known_numbers(library, 20) == set(range(20)) - {7}
-        assert known_contents(library, 20) == set(range(20))
+        cache.forget([f"{folder}/7.jpg", f"{folder}/never seen.jpg"])
+        assert known_numbers(cache, 20) == set(range(20)) - {7}
+        assert known_contents(cache, 20) == set(range(20))
 
 
 def test_prune_drops_files_that_are_gone_but_nothing_of_a_folder_that_cannot_be_listed(
@@ -211,8 +211,8 @@ def test_prune_drops_files_that_are_gone_but_nothing_of_a_folder_that_cannot_be_
     here.mkdir()
     (here / "0.jpg").touch()
     unplugged = tmp_path / "unplugged"
-    with open_library(tmp_path) as library:
-        library.write(
+    with open_cache(tmp_path) as cache:
+        cache.write(
             [
                 FileRow(str(here / "0.jpg"), key_of(0), sha256_of(0)),
                 FileRow(str(here / "1.jpg"), key_of(1), sha256_of(1)),
@@ -220,82 +220,82 @@ def test_prune_drops_files_that_are_gone_but_nothing_of_a_folder_that_cannot_be_
             ],
             [OutcomeRow(sha256_of(n), SCORER, outcome_of(n)) for n in range(4)],
         )
-        library.snapshot([str(here)], SCORER)
-        assert library.prune(older_than_days=1) == (1, 0)
-        assert list(library.folder(str(here), SCORER)) == ["0.jpg"]
-        assert list(library.folder(str(unplugged), SCORER)) == ["2.jpg"]
-        assert known_contents(library, 4) == {0, 1, 2, 3}
-        assert library.prune(older_than_days=-1) == (1, 3)
-        assert known_contents(library, 4) == {0}
-        assert library.stats().folders == 1
+        cache.snapshot([str(here)], SCORER)
+        assert cache.prune(older_than_days=1) == (1, 0)
+        assert list(cache.folder(str(here), SCORER)) == ["0.jpg"]
+        assert list(cache.folder(str(unplugged), SCORER)) == ["2.jpg"]
+        assert known_contents(cache, 4) == {0, 1, 2, 3}
+        assert cache.prune(older_than_days=-1) == (1, 3)
+        assert known_contents(cache, 4) == {0}
+        assert cache.stats().folders == 1
 
 
 def test_prune_forgets_nothing_of_a_mount_point_whose_disk_is_unplugged(tmp_path: Path) -> None:
     mount = tmp_path / "stick"
     (mount / "DCIM").mkdir(parents=True)
     paths = [str(mount / "0.jpg"), str(mount / "DCIM" / "1.jpg")]
-    with open_library(tmp_path) as library:
-        library.write([FileRow(path, key_of(n), sha256_of(n)) for n, path in enumerate(paths)], [])
+    with open_cache(tmp_path) as cache:
+        cache.write([FileRow(path, key_of(n), sha256_of(n)) for n, path in enumerate(paths)], [])
         (mount / "DCIM").rmdir()  # the empty folder in which it was mounted
-        assert library.prune(older_than_days=1) == (0, 0)
+        assert cache.prune(older_than_days=1) == (0, 0)
         (mount / "not mounted").touch()
-        assert library.prune(older_than_days=1) == (0, 0)
-        assert list(library.folder(str(mount), SCORER)) == ["0.jpg"]
-        assert list(library.folder(str(mount / "DCIM"), SCORER)) == ["1.jpg"]
+        assert cache.prune(older_than_days=1) == (0, 0)
+        assert list(cache.folder(str(mount), SCORER)) == ["0.jpg"]
+        assert list(cache.folder(str(mount / "DCIM"), SCORER)) == ["1.jpg"]
 
 
 def test_prune_drops_what_was_written_while_the_clock_was_ahead(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with open_library(tmp_path) as library:
+    with open_cache(tmp_path) as cache:
         with monkeypatch.context() as patch:
             patch.setattr(time, "time", lambda: 4e9)
             gone = str(tmp_path / "gone" / "0.jpg")
-            library.write(
+            cache.write(
                 [FileRow(gone, key_of(0), sha256_of(0))],
                 [OutcomeRow(sha256_of(0), SCORER, outcome_of(0))],
             )
-        assert library.prune(older_than_days=90) == (1, 1)
+        assert cache.prune(older_than_days=90) == (1, 1)
 
 
 def test_prune_drops_models_that_are_no_longer_wanted(tmp_path: Path) -> None:
-    with open_library(tmp_path) as library:
-        fill(library, 20)
-        library.write([], [OutcomeRow(sha256_of(1), OTHER, outcome_of(1))])
-        library.remember_model(SCORER.fingerprint, "old", ["a", "b"])
-        assert library.prune(older_than_days=1000, models=[OTHER.fingerprint]).outcomes == 20
-        assert [one.scorer for one in library.stats().models] == [OTHER]
-        assert known_contents(library, 20) == set()
-        assert library.outcome(sha256_of(1), OTHER) == outcome_of(1)
+    with open_cache(tmp_path) as cache:
+        fill(cache, 20)
+        cache.write([], [OutcomeRow(sha256_of(1), OTHER, outcome_of(1))])
+        cache.remember_model(SCORER.fingerprint, "old", ["a", "b"])
+        assert cache.prune(older_than_days=1000, models=[OTHER.fingerprint]).outcomes == 20
+        assert [one.scorer for one in cache.stats().models] == [OTHER]
+        assert known_contents(cache, 20) == set()
+        assert cache.outcome(sha256_of(1), OTHER) == outcome_of(1)
 
 
 def test_clear_forgets_everything_and_the_damaged_files_too(tmp_path: Path) -> None:
-    with open_library(tmp_path) as library:
-        fill(library, 100)
+    with open_cache(tmp_path) as cache:
+        fill(cache, 100)
         aside = tmp_path / "library.sqlite3.corrupt-20250101T000000"
         aside.touch()
-        before = library.stats()
+        before = cache.stats()
         assert before.set_aside == (str(aside),)
-        library.clear()
-        after = library.stats()
+        cache.clear()
+        after = cache.stats()
         assert (after.files, after.contents, after.folders, after.models) == (0, 0, 0, ())
         assert after.set_aside == ()
         assert after.bytes < before.bytes
-        fill(library, 20)
-        assert known_numbers(library, 20) == set(range(20))
+        fill(cache, 20)
+        assert known_numbers(cache, 20) == set(range(20))
 
 
 def test_stats_and_export_name_the_model(tmp_path: Path) -> None:
-    with open_library(tmp_path) as library:
-        library.remember_model(SCORER.fingerprint, "a model", ("safe", "not safe"))
-        fill(library, 40)
-        library.write([FileRow("/z/unscored.jpg", key_of(99), sha256_of(99))], [])
-        library.write([], [OutcomeRow(sha256_of(50), SCORER, outcome_of(50))])
-        stats = library.stats()
+    with open_cache(tmp_path) as cache:
+        cache.remember_model(SCORER.fingerprint, "a model", ("safe", "not safe"))
+        fill(cache, 40)
+        cache.write([FileRow("/z/unscored.jpg", key_of(99), sha256_of(99))], [])
+        cache.write([], [OutcomeRow(sha256_of(50), SCORER, outcome_of(50))])
+        stats = cache.stats()
         assert (stats.files, stats.folders, stats.contents, stats.schema) == (41, 2, 41, 4)
         assert stats.models == ((SCORER, "a model", 41),)
-        assert stats.bytes >= os.path.getsize(library.path) > 0
-        exported = list(library.export())
+        assert stats.bytes >= os.path.getsize(cache.path) > 0
+        exported = list(cache.export())
     assert len(exported) == 42
     for row in exported[:40]:
         assert row.path is not None
@@ -314,22 +314,22 @@ def test_stats_and_export_name_the_model(tmp_path: Path) -> None:
 
 
 def test_a_scan_of_unchanged_files_writes_nothing(tmp_path: Path) -> None:
-    with open_library(tmp_path) as library:
-        library.remember_model(SCORER.fingerprint, "m", ("a", "b"))
-        fill(library, 40)
-    before = Path(library.path).stat().st_mtime_ns, Path(library.path).read_bytes()
-    with open_library(tmp_path) as library:
-        library.remember_model(SCORER.fingerprint, "m", ("a", "b"))
-        assert known_numbers(library, 40) == set(range(40))
-    assert (Path(library.path).stat().st_mtime_ns, Path(library.path).read_bytes()) == before
+    with open_cache(tmp_path) as cache:
+        cache.remember_model(SCORER.fingerprint, "m", ("a", "b"))
+        fill(cache, 40)
+    before = Path(cache.path).stat().st_mtime_ns, Path(cache.path).read_bytes()
+    with open_cache(tmp_path) as cache:
+        cache.remember_model(SCORER.fingerprint, "m", ("a", "b"))
+        assert known_numbers(cache, 40) == set(range(40))
+    assert (Path(cache.path).stat().st_mtime_ns, Path(cache.path).read_bytes()) == before
 
 
 def test_verify_deletes_rows_that_fail_and_only_those(tmp_path: Path) -> None:
-    with open_library(tmp_path) as library:
-        fill(library, 40)
-        library.remember_model(SCORER.fingerprint, "m", ("a", "b"))
-        assert library.verify() == (40 + 40 + 40 + 1 + 1, 0, False)
-    with sqlite3.connect(library.path) as raw:
+    with open_cache(tmp_path) as cache:
+        fill(cache, 40)
+        cache.remember_model(SCORER.fingerprint, "m", ("a", "b"))
+        assert cache.verify() == (40 + 40 + 40 + 1 + 1, 0, False)
+    with sqlite3.connect(cache.path) as raw:
         raw.execute("UPDATE file SET sha256 = ? WHERE name = ?", (sha256_of(8), b"7.jpg"))
         raw.execute(
             "UPDATE outcome SET body = replace(body, 'JPEG', 'JPEX') WHERE sha256 = ?",
@@ -339,13 +339,13 @@ def test_verify_deletes_rows_that_fail_and_only_those(tmp_path: Path) -> None:
         raw.execute("UPDATE snapshot SET checksum = checksum + 1")
         raw.execute("UPDATE model SET name = ?", (b"n",))
     raw.close()
-    with open_library(tmp_path) as library:
-        assert known_numbers(library, 40) == set(range(40)) - {7, 9}
-        assert known_contents(library, 40) == set(range(40)) - {9}
-        assert library.stats().models[0].name == ""
-        assert library.verify() == (122, 5, False)
-        assert library.likeness(sha256_of(10)) == UNKNOWN
-        assert library.verify() == (117, 0, False)
+    with open_cache(tmp_path) as cache:
+        assert known_numbers(cache, 40) == set(range(40)) - {7, 9}
+        assert known_contents(cache, 40) == set(range(40)) - {9}
+        assert cache.stats().models[0].name == ""
+        assert cache.verify() == (122, 5, False)
+        assert cache.likeness(sha256_of(10)) == UNKNOWN
+        assert cache.verify() == (117, 0, False)
 
 
 @pytest.mark.parametrize(
@@ -357,28 +357,28 @@ def test_verify_deletes_rows_that_fail_and_only_those(tmp_path: Path) -> None:
 )
 def test_verify_deletes_a_row_whose_key_became_a_text(tmp_path: Path, damage: str) -> None:
     """It is read as bytes like any other, and no text equals bytes. A flipped bit did this."""
-    with open_library(tmp_path) as library:
-        fill(library, 40)
-    with sqlite3.connect(library.path) as raw:
+    with open_cache(tmp_path) as cache:
+        fill(cache, 40)
+    with sqlite3.connect(cache.path) as raw:
         assert raw.execute(damage).rowcount == 1
     raw.close()
-    with open_library(tmp_path) as library:
-        assert library.verify().deleted == 1
-        assert library.verify().deleted == 0
+    with open_cache(tmp_path) as cache:
+        assert cache.verify().deleted == 1
+        assert cache.verify().deleted == 0
 
 
 def test_rows_filed_under_the_wrong_key_are_unknown(tmp_path: Path) -> None:
     """C3: a checksum covers what the numbers of its key stand for."""
-    with open_library(tmp_path) as library:
-        fill(library, 80)
-    with sqlite3.connect(library.path) as raw:
+    with open_cache(tmp_path) as cache:
+        fill(cache, 80)
+    with sqlite3.connect(cache.path) as raw:
         raw.execute("UPDATE folder SET path = path || 'x' WHERE id = 1")
         raw.execute("UPDATE scorer SET decoder = 9")
     raw.close()
-    with open_library(tmp_path) as library:
-        assert len(library.folder("/pictures/album 0x", SCORER)) == 0
-        assert library.outcome(sha256_of(1), SCORER._replace(decoder=9)) is None
-        view = library.folder("/pictures/album 1", SCORER._replace(decoder=9))
+    with open_cache(tmp_path) as cache:
+        assert len(cache.folder("/pictures/album 0x", SCORER)) == 0
+        assert cache.outcome(sha256_of(1), SCORER._replace(decoder=9)) is None
+        view = cache.folder("/pictures/album 1", SCORER._replace(decoder=9))
         assert {known.outcome for known in view.values()} == {None}
 
 
@@ -409,22 +409,22 @@ def test_the_journal_mode_changes_with_the_sqlite_that_opens(
 ) -> None:
     for mode in ("wal", "delete", "wal"):
         monkeypatch.setattr(database, "journal_mode", lambda _version, mode=mode: mode)
-        with open_library(tmp_path) as library:
-            assert library.stats().journal_mode == mode
-            write_numbers(library, range(5))
+        with open_cache(tmp_path) as cache:
+            assert cache.stats().journal_mode == mode
+            write_numbers(cache, range(5))
 
 
 def test_a_write_ahead_log_is_not_insisted_on_while_others_use_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database, "journal_mode", lambda _version: "delete")
-    with open_library(tmp_path) as first:
+    with open_cache(tmp_path) as first:
         raw = sqlite3.connect(first.path, isolation_level=None)
         raw.execute("BEGIN")
         raw.execute("SELECT * FROM folder").fetchall()
         monkeypatch.setattr(database, "journal_mode", lambda _version: "wal")
         began = time.monotonic()
-        with open_library(tmp_path) as second:
+        with open_cache(tmp_path) as second:
             assert second.stats().journal_mode == "delete"
         assert time.monotonic() - began < 5
         raw.close()
@@ -435,8 +435,8 @@ def test_only_the_owner_may_read_it(tmp_path: Path, mode: str) -> None:
     path = tmp_path / "new" / "library.sqlite3"
     before = os.umask(0)
     try:
-        with Library.open(str(path), warn=fail_on_warning) as library:
-            fill(library, 20)
+        with Cache.open(str(path), warn=fail_on_warning) as cache:
+            fill(cache, 20)
             assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
             assert {stat.S_IMODE(one.stat().st_mode) for one in path.parent.iterdir()} == {0o600}
     finally:
@@ -444,11 +444,11 @@ def test_only_the_owner_may_read_it(tmp_path: Path, mode: str) -> None:
 
 
 def test_threads_may_share_a_library(tmp_path: Path) -> None:
-    with open_library(tmp_path) as library:
+    with open_cache(tmp_path) as cache:
         threads = [
             threading.Thread(
                 target=lambda start=start: [
-                    write_numbers(library, range(n, n + 5)) for n in range(start, start + 50, 5)
+                    write_numbers(cache, range(n, n + 5)) for n in range(start, start + 50, 5)
                 ]
             )
             for start in range(0, 200, 50)
@@ -457,15 +457,15 @@ def test_threads_may_share_a_library(tmp_path: Path) -> None:
             thread.start()
         for thread in threads:
             thread.join()
-        assert known_numbers(library, 200) == set(range(200))
+        assert known_numbers(cache, 200) == set(range(200))
 
 
 def test_a_closed_library_says_so_and_closes_again(tmp_path: Path) -> None:
-    library = open_library(tmp_path)
-    library.close()
-    library.close()
-    with pytest.raises(LibraryUnavailable, match="closed"):
-        library.folder("/", SCORER)
+    cache = open_cache(tmp_path)
+    cache.close()
+    cache.close()
+    with pytest.raises(CacheUnavailable, match="closed"):
+        cache.folder("/", SCORER)
 
 
 def test_the_database_of_another_program_is_left_alone(tmp_path: Path) -> None:
@@ -475,36 +475,36 @@ def test_the_database_of_another_program_is_left_alone(tmp_path: Path) -> None:
     raw.commit()
     raw.close()
     before = path.read_bytes()
-    with pytest.raises(LibraryUnavailable, match="another program"):
-        open_library(tmp_path)
+    with pytest.raises(CacheUnavailable, match="another program"):
+        open_cache(tmp_path)
     assert path.read_bytes() == before
     assert {one.name for one in tmp_path.iterdir()} == {path.name, f"{path.name}.lock"}
 
 
 def test_a_folder_in_place_of_the_file_or_of_its_folder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "library.sqlite3").mkdir()
-    with pytest.raises(LibraryUnavailable, match="not a file"):
-        open_library(tmp_path)
+    with pytest.raises(CacheUnavailable, match="not a file"):
+        open_cache(tmp_path)
     (tmp_path / "file").touch()
-    with pytest.raises(LibraryUnavailable, match="cannot be opened"):
-        Library.open(str(tmp_path / "file" / "library.sqlite3"), warn=fail_on_warning)
+    with pytest.raises(CacheUnavailable, match="cannot be opened"):
+        Cache.open(str(tmp_path / "file" / "library.sqlite3"), warn=fail_on_warning)
 
 
 def test_a_path_with_odd_characters_works(tmp_path: Path) -> None:
     path = os.path.join(tmp_path, "a ?#%41\n", "library.sqlite3")
-    with Library.open(path, warn=fail_on_warning) as library:
-        fill(library, 20)
-        assert known_numbers(library, 20) == set(range(20))
-        connection = database._open_read_only(library.path)
+    with Cache.open(path, warn=fail_on_warning) as cache:
+        fill(cache, 20)
+        assert known_numbers(cache, 20) == set(range(20))
+        connection = database._open_read_only(cache.path)
         assert connection.execute("SELECT count(*) FROM file").fetchone() == (20,)
         connection.close()
 
 
 def test_a_flat_folder_of_many_files_is_written_in_linear_time(tmp_path: Path) -> None:
-    def seconds_for(library: Library, start: int) -> float:
+    def seconds_for(cache: Cache, start: int) -> float:
         began = time.process_time()
         for first in range(start, start + 4000, 100):
-            library.write(
+            cache.write(
                 [
                     FileRow(f"/flat/{n}.jpg", key_of(n), sha256_of(n))
                     for n in range(first, first + 100)
@@ -513,12 +513,12 @@ def test_a_flat_folder_of_many_files_is_written_in_linear_time(tmp_path: Path) -
             )
         return time.process_time() - began
 
-    with open_library(tmp_path) as library:
+    with open_cache(tmp_path) as cache:
         times = []
         for start in range(0, 20_000, 4000):
-            times.append(seconds_for(library, start))
-            library.snapshot(["/flat"], SCORER)
-        assert len(library.folder("/flat", SCORER)) == 20_000
+            times.append(seconds_for(cache, start))
+            cache.snapshot(["/flat"], SCORER)
+        assert len(cache.folder("/flat", SCORER)) == 20_000
         assert times[-1] < 4 * times[0] + 0.5
 
 
@@ -538,16 +538,16 @@ def test_importing_the_library_loads_no_picture_or_model_code() -> None:
 def test_a_view_of_some_files_is_the_view_of_all_without_the_others(
     wanted: set[int], snapshot: bool
 ) -> None:
-    with tempfile.TemporaryDirectory() as folder, open_library(Path(folder)) as library:
+    with tempfile.TemporaryDirectory() as folder, open_cache(Path(folder)) as cache:
         numbers = range(A_FOLDER)
-        library.write(
+        cache.write(
             [FileRow(path_of(n), key_of(n), sha256_of(n)) for n in numbers],
             [OutcomeRow(sha256_of(n), SCORER, outcome_of(n)) for n in numbers if n % 7],
         )
         place = os.path.dirname(path_of(0))
         if snapshot:
-            library.snapshot([place], SCORER)
-        view = library.folder(place, SCORER)
+            cache.snapshot([place], SCORER)
+        view = cache.folder(place, SCORER)
         names = [f"{n}.jpg" for n in wanted]
         some = view.only(names)
         assert some.names == sorted(names)

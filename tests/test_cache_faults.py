@@ -1,6 +1,6 @@
 """What becomes of the library when its file, its disk or its folder fails.
 
-`TESTS_AT_FULL_SIZE=1 pytest tests/test_library_faults.py` runs the numbers of trials that the
+`TESTS_AT_FULL_SIZE=1 pytest tests/test_cache_faults.py` runs the numbers of trials that the
 project's reliability targets name; the normal run takes a sample of them. A kill or a copied file
 does not model the loss of power: what a disk does to unsynced pages is not tested here.
 """
@@ -17,9 +17,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import library_writer
+import cache_writer
 import pytest
-from library_facts import (
+from cache_facts import (
     BATCH,
     SCORER,
     fill,
@@ -31,8 +31,8 @@ from library_facts import (
 from shell import needs, own_mounts
 from sizes import trials as at_size
 
-from nsfwscan.cache import Library, database
-from nsfwscan.values.errors import LibraryTooNew, LibraryUnavailable
+from nsfwscan.cache import Cache, database
+from nsfwscan.values.errors import CacheTooNew, CacheUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,8 +62,8 @@ def test_c2_a_write_ahead_log_cut_anywhere_opens_with_a_prefix_of_whole_batches(
 ) -> None:
     use_journal("wal", monkeypatch)
     source = tmp_path / "source.sqlite3"
-    with Library.open(str(source), warn=fail_on_warning) as library:
-        fill(library, COUNT, snapshots=False)
+    with Cache.open(str(source), warn=fail_on_warning) as cache:
+        fill(cache, COUNT, snapshots=False)
         main, log = source.read_bytes(), Path(f"{source}-wal").read_bytes()
     assert len(log) > 50 * PAGE_BYTES
     found = set()
@@ -76,9 +76,9 @@ def test_c2_a_write_ahead_log_cut_anywhere_opens_with_a_prefix_of_whole_batches(
         Path(f"{path}-wal").write_bytes(log[:cut])
         for mode in ("wal", "delete"):
             use_journal(mode, monkeypatch)
-            with Library.open(str(path), warn=fail_on_warning) as library:
-                batches = assert_whole_batches(known_numbers(library, COUNT))
-                assert known_contents(library, COUNT) == set(range(batches * BATCH))
+            with Cache.open(str(path), warn=fail_on_warning) as cache:
+                batches = assert_whole_batches(known_numbers(cache, COUNT))
+                assert known_contents(cache, COUNT) == set(range(batches * BATCH))
         found.add(batches)
     assert max(found) == COUNT // BATCH
     assert len(found) > 5
@@ -105,8 +105,8 @@ def test_c2_a_rollback_journal_cut_before_it_was_synced_changes_nothing(
     """SQLite writes to the file only after the journal is on the disk, so a cut comes before."""
     use_journal("delete", monkeypatch)
     source = tmp_path / "source.sqlite3"
-    with Library.open(str(source), warn=fail_on_warning) as library:
-        fill(library, COUNT)
+    with Cache.open(str(source), warn=fail_on_warning) as cache:
+        fill(cache, COUNT)
     before = source.read_bytes()
     _, journal = interrupted_commit(source, spill=True)
     assert len(journal) > 20 * PAGE_BYTES
@@ -115,9 +115,9 @@ def test_c2_a_rollback_journal_cut_before_it_was_synced_changes_nothing(
         path = tmp_path / "cut.sqlite3"
         path.write_bytes(before)
         Path(f"{path}-journal").write_bytes(journal[: rng.randrange(len(journal))])
-        with Library.open(str(path), warn=fail_on_warning) as library:
-            assert known_numbers(library, COUNT) == set(range(COUNT))
-            assert known_contents(library, COUNT) == set(range(COUNT))
+        with Cache.open(str(path), warn=fail_on_warning) as cache:
+            assert known_numbers(cache, COUNT) == set(range(COUNT))
+            assert known_contents(cache, COUNT) == set(range(COUNT))
 
 
 def test_c2_a_transaction_that_had_reached_the_file_is_rolled_back(
@@ -125,16 +125,16 @@ def test_c2_a_transaction_that_had_reached_the_file_is_rolled_back(
 ) -> None:
     use_journal("delete", monkeypatch)
     source, path = tmp_path / "source.sqlite3", tmp_path / "killed.sqlite3"
-    with Library.open(str(source), warn=fail_on_warning) as library:
-        fill(library, COUNT)
+    with Cache.open(str(source), warn=fail_on_warning) as cache:
+        fill(cache, COUNT)
     before = source.read_bytes()
     main, journal = interrupted_commit(source, spill=True)
     assert main != before
     path.write_bytes(main)
     Path(f"{path}-journal").write_bytes(journal)
-    with Library.open(str(path), warn=fail_on_warning) as library:
-        assert known_numbers(library, COUNT) == set(range(COUNT))
-        assert library.verify().deleted == 0
+    with Cache.open(str(path), warn=fail_on_warning) as cache:
+        assert known_numbers(cache, COUNT) == set(range(COUNT))
+        assert cache.verify().deleted == 0
 
 
 @pytest.mark.timeout(1800)
@@ -144,8 +144,8 @@ def test_c2_a_journal_cut_although_it_was_synced_gives_no_wrong_answer(
     """The disk lied. SQLite rolls half of it back; the checksums of the rows stand."""
     use_journal("delete", monkeypatch)
     source = tmp_path / "source.sqlite3"
-    with Library.open(str(source), warn=fail_on_warning) as library:
-        fill(library, COUNT)
+    with Cache.open(str(source), warn=fail_on_warning) as cache:
+        fill(cache, COUNT)
     main, journal = interrupted_commit(source, spill=True)
     rng = random.Random(4)
     for trial in range(at_size(40, 500)):
@@ -191,19 +191,19 @@ def use_damaged(path: Path) -> tuple[int, bool]:
     """Read, write and check a damaged library; return (outcomes still known, set aside)."""
     said: list[str] = []
     try:
-        with Library.open(str(path), warn=said.append) as library:
-            kept = len(known_contents(library, COUNT) & known_numbers(library, COUNT))
-            library.snapshot([folders(COUNT)[0]], SCORER)
-            write_numbers(library, range(BATCH))
-            known_numbers(library, COUNT)
-            for row in library.export():
+        with Cache.open(str(path), warn=said.append) as cache:
+            kept = len(known_contents(cache, COUNT) & known_numbers(cache, COUNT))
+            cache.snapshot([folders(COUNT)[0]], SCORER)
+            write_numbers(cache, range(BATCH))
+            known_numbers(cache, COUNT)
+            for row in cache.export():
                 assert row.path is None or row.path.startswith("/pictures/")
-            library.stats()
-            library.prune(older_than_days=1000)  # only rows that make no sense are that old
-            library.verify()
-            write_numbers(library, range(COUNT))
-            assert known_numbers(library, COUNT) == set(range(COUNT))
-    except LibraryTooNew:  # a bit of the version's number
+            cache.stats()
+            cache.prune(older_than_days=1000)  # only rows that make no sense are that old
+            cache.verify()
+            write_numbers(cache, range(COUNT))
+            assert known_numbers(cache, COUNT) == set(range(COUNT))
+    except CacheTooNew:  # a bit of the version's number
         assert not said
         return 0, False
     aside = [one for one in os.listdir(path.parent) if ".corrupt-" in one]
@@ -211,10 +211,10 @@ def use_damaged(path: Path) -> tuple[int, bool]:
     for text in said:
         assert "damaged" in text
         assert aside[0].removesuffix("-journal") in text
-    with Library.open(str(path), warn=fail_on_warning) as library:
-        assert known_numbers(library, COUNT) == set(range(COUNT))
-        assert known_contents(library, COUNT) == set(range(COUNT))
-        assert library.verify()[1:] == (0, False)
+    with Cache.open(str(path), warn=fail_on_warning) as cache:
+        assert known_numbers(cache, COUNT) == set(range(COUNT))
+        assert known_contents(cache, COUNT) == set(range(COUNT))
+        assert cache.verify()[1:] == (0, False)
     return kept, bool(said)
 
 
@@ -231,9 +231,9 @@ def test_c3_damage_gives_no_wrong_answer_and_is_said_once(
 ) -> None:
     use_journal("delete", monkeypatch)
     source = tmp_path / "source.sqlite3"
-    with Library.open(str(source), warn=fail_on_warning) as library:
-        library.remember_model(SCORER.fingerprint, "m", ("a", "b"))
-        fill(library, COUNT)
+    with Cache.open(str(source), warn=fail_on_warning) as cache:
+        cache.remember_model(SCORER.fingerprint, "m", ("a", "b"))
+        fill(cache, COUNT)
     whole = source.read_bytes()
     full = 3000 if damage is flip_a_bit else 1000
     trials = at_size(60 if damage is flip_a_bit else 20, full)
@@ -266,9 +266,9 @@ def assert_said_plainly(child: subprocess.Popen[str]) -> str:
 
 
 def assert_nothing_acknowledged_is_lost(path: Path, stdout: str) -> None:
-    with Library.open(str(path), warn=fail_on_warning) as library:
-        assert library_writer.acknowledged(stdout) <= known_numbers(library, COUNT)
-        assert library.verify()[1:] == (0, False)
+    with Cache.open(str(path), warn=fail_on_warning) as cache:
+        assert cache_writer.acknowledged(stdout) <= known_numbers(cache, COUNT)
+        assert cache.verify()[1:] == (0, False)
 
 
 @needs("strace", "strace")
@@ -281,17 +281,17 @@ def test_c6_any_write_may_fail_with_any_error(tmp_path: Path) -> None:
         path = tmp_path / str(trial) / "library.sqlite3"
         path.parent.mkdir()
         if trial % 2:
-            with Library.open(str(path), warn=fail_on_warning) as library:
-                write_numbers(library, range(BATCH))
+            with Cache.open(str(path), warn=fail_on_warning) as cache:
+                write_numbers(cache, range(BATCH))
         call = calls[trial % len(calls)]
         error = rng.choice(["EIO", "ENOSPC", "EROFS", "EDQUOT"])
         first = rng.randrange(1, 40 if call == "pwrite64" else 12)
         when = f"{first}{rng.choice(['', '+'])}"
         mode = rng.choice(["wal", "delete"])
-        child = library_writer.start(
+        child = cache_writer.start(
             *("strace", "-f", "-qq", "-o", os.devnull),
             *("-e", f"trace={call}", "-e", f"inject={call}:error={error}:when={when}"),
-            *library_writer.command(path, 0, 5 * BATCH, mode),
+            *cache_writer.command(path, 0, 5 * BATCH, mode),
         )
         stdout = assert_said_plainly(child)
         assert "warned" not in stdout, f"{call} {error} {when}: sound file set aside: {stdout}"
@@ -302,7 +302,7 @@ def test_c6_any_write_may_fail_with_any_error(tmp_path: Path) -> None:
 
 def in_a_small_file_system(script: str, path: Path) -> subprocess.Popen[str]:
     """Run a shell script in a namespace of its own where $folder is a file system of 300 KB."""
-    return library_writer.start(
+    return cache_writer.start(
         *(*own_mounts(), "sh", "-ec"),
         f'folder={path}; mount -t tmpfs -o size=300k none "$folder"; {script}',
     )
@@ -310,7 +310,7 @@ def in_a_small_file_system(script: str, path: Path) -> subprocess.Popen[str]:
 
 @pytest.mark.parametrize("mode", ["wal", "delete"])
 def test_c6_a_full_disk_is_unavailable_with_a_hint(tmp_path: Path, mode: str) -> None:
-    write = shlex.join(library_writer.command("library.sqlite3", 0, 600 * BATCH, mode))
+    write = shlex.join(cache_writer.command("library.sqlite3", 0, 600 * BATCH, mode))
     child = in_a_small_file_system(f'cd "$folder"; {write}', tmp_path)
     stdout = assert_said_plainly(child)
     assert "wrote 0\n" in stdout
@@ -320,7 +320,7 @@ def test_c6_a_full_disk_is_unavailable_with_a_hint(tmp_path: Path, mode: str) ->
 @pytest.mark.parametrize("mode", ["wal", "delete"])
 def test_c6_a_read_only_file_system_is_read_but_not_written(tmp_path: Path, mode: str) -> None:
     path = tmp_path / "library.sqlite3"
-    write = shlex.join(library_writer.command(path, 0, BATCH, mode))
+    write = shlex.join(cache_writer.command(path, 0, BATCH, mode))
     read = shlex.join([sys.executable, "-c", READ_AND_TRY_TO_WRITE, str(path)])
     child = in_a_small_file_system(
         f'{write}; mount -o remount,bind,ro "$folder"; {read}; {write}', tmp_path
@@ -337,13 +337,13 @@ def test_c6_a_read_only_file_system_is_read_but_not_written(tmp_path: Path, mode
 READ_AND_TRY_TO_WRITE = """
 import sys
 from library_facts import *
-from nsfwscan.values.errors import LibraryUnavailable
+from nsfwscan.values.errors import CacheUnavailable
 with Library.open(sys.argv[1], warn=print) as library:
     assert library.read_only
     print("knows", len(known_numbers(library, BATCH) & known_contents(library, BATCH)))
     try:
         write_numbers(library, range(1))
-    except LibraryUnavailable as error:
+    except CacheUnavailable as error:
         print("refused:", error.hint.split(",")[0])
 """
 
@@ -354,35 +354,35 @@ def test_c6_a_write_protected_library_is_read_but_not_written(
 ) -> None:
     use_journal(mode, monkeypatch)
     path = str(tmp_path / "library.sqlite3")
-    with Library.open(path, warn=fail_on_warning) as library:
-        fill(library, COUNT)
+    with Cache.open(path, warn=fail_on_warning) as cache:
+        fill(cache, COUNT)
     monkeypatch.setattr(os, "access", lambda _path, _mode: False)
-    with Library.open(path, warn=fail_on_warning) as library:
-        assert library.read_only
-        assert known_numbers(library, COUNT) == set(range(COUNT))
+    with Cache.open(path, warn=fail_on_warning) as cache:
+        assert cache.read_only
+        assert known_numbers(cache, COUNT) == set(range(COUNT))
         for refused in (
-            lambda: write_numbers(library, range(3)),
-            lambda: library.snapshot(["/x"], SCORER),
-            lambda: library.remember_model("0", "m", ("a", "b")),
-            library.clear,
+            lambda: write_numbers(cache, range(3)),
+            lambda: cache.snapshot(["/x"], SCORER),
+            lambda: cache.remember_model("0", "m", ("a", "b")),
+            cache.clear,
         ):
-            with pytest.raises(LibraryUnavailable, match="cannot be written") as caught:
+            with pytest.raises(CacheUnavailable, match="cannot be written") as caught:
                 refused()
             assert caught.value.hint
 
 
 def test_c6_a_full_library_keeps_what_it_acknowledged(tmp_path: Path) -> None:
     path = tmp_path / "library.sqlite3"
-    with Library.open(str(path), warn=fail_on_warning) as library:
-        fill(library, 2 * BATCH)
-        library._database.read(lambda connection: connection.execute("PRAGMA max_page_count = 12"))
-        with pytest.raises(LibraryUnavailable) as caught:
-            fill(library, COUNT)
+    with Cache.open(str(path), warn=fail_on_warning) as cache:
+        fill(cache, 2 * BATCH)
+        cache._database.read(lambda connection: connection.execute("PRAGMA max_page_count = 12"))
+        with pytest.raises(CacheUnavailable) as caught:
+            fill(cache, COUNT)
         assert "free some space" in caught.value.hint
-        assert known_numbers(library, COUNT) >= set(range(2 * BATCH))
-    with Library.open(str(path), warn=fail_on_warning) as library:
-        fill(library, COUNT)
-        assert library.verify()[1:] == (0, False)
+        assert known_numbers(cache, COUNT) >= set(range(2 * BATCH))
+    with Cache.open(str(path), warn=fail_on_warning) as cache:
+        fill(cache, COUNT)
+        assert cache.verify()[1:] == (0, False)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps folders that are in use")
@@ -390,17 +390,17 @@ def test_c6_a_full_library_keeps_what_it_acknowledged(tmp_path: Path) -> None:
 def test_c6_a_library_deleted_while_it_is_open_is_begun_anew(tmp_path: Path, what: str) -> None:
     folder = tmp_path / "cache"
     said: list[str] = []
-    with Library.open(str(folder / "library.sqlite3"), warn=said.append) as library:
-        fill(library, BATCH)
+    with Cache.open(str(folder / "library.sqlite3"), warn=said.append) as cache:
+        fill(cache, BATCH)
         if what == "folder":
             shutil.rmtree(folder)
         else:
             for path in folder.iterdir():
                 path.unlink()
-        assert known_numbers(library, BATCH) == set()
-        write_numbers(library, range(BATCH))
-    with Library.open(str(folder / "library.sqlite3"), warn=fail_on_warning) as library:
-        assert len(known_numbers(library, BATCH)) == BATCH
+        assert known_numbers(cache, BATCH) == set()
+        write_numbers(cache, range(BATCH))
+    with Cache.open(str(folder / "library.sqlite3"), warn=fail_on_warning) as cache:
+        assert len(known_numbers(cache, BATCH)) == BATCH
     (sentence,) = said
     assert "was deleted; a new one is begun" in sentence
 
@@ -410,14 +410,14 @@ def test_c3_damage_that_cannot_be_set_aside_is_unavailable(
 ) -> None:
     monkeypatch.setattr(database, "BUSY_S", 0.2)
     path = tmp_path / "library.sqlite3"
-    with Library.open(str(path), warn=fail_on_warning):  # some other user of the file
+    with Cache.open(str(path), warn=fail_on_warning):  # some other user of the file
         path.write_bytes(b"not a database at all" * 1000)
-        with pytest.raises(LibraryUnavailable, match="damaged") as caught:
-            Library.open(str(path), warn=fail_on_warning)
+        with pytest.raises(CacheUnavailable, match="damaged") as caught:
+            Cache.open(str(path), warn=fail_on_warning)
         assert "close every other nsfwscan" in caught.value.hint
     said: list[str] = []
-    with Library.open(str(path), warn=said.append) as library:
-        fill(library, BATCH)
+    with Cache.open(str(path), warn=said.append) as cache:
+        fill(cache, BATCH)
     assert len(said) == 1
 
 

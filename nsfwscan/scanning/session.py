@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from numbers import Real
 from typing import TYPE_CHECKING
 
-from nsfwscan.cache.cache import Library
+from nsfwscan.cache.cache import Cache
 from nsfwscan.cache.rows import Scorer
 from nsfwscan.judge import RulingBook, Rulings
 from nsfwscan.judge.policy import Policy
@@ -20,11 +20,11 @@ from nsfwscan.media.decode.decoded import DECODER_VERSION
 from nsfwscan.models import select
 from nsfwscan.models.provider import Provider
 from nsfwscan.models.store import ModelStore, Say
-from nsfwscan.scan.engine import Engine
-from nsfwscan.scan.scanner import Scanner, ScanOptions
+from nsfwscan.scanning.engine import Engine
+from nsfwscan.scanning.scanner import Scanner, ScanOptions
 from nsfwscan.system import bundled, cores, locations
 from nsfwscan.system.installation import installing
-from nsfwscan.values.errors import LibraryError, LibraryTooNew, ModelUnusable, ResourcesExhausted
+from nsfwscan.values.errors import CacheError, CacheTooNew, ModelUnusable, ResourcesExhausted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -54,7 +54,7 @@ class Settings:
     provider: Provider = Provider.AUTO
     threads: int = 0
     """Cores for one run of the model; 0 selects."""
-    use_library: bool = True
+    use_cache: bool = True
     scan: ScanOptions = field(default_factory=ScanOptions)
 
 
@@ -74,7 +74,7 @@ class Workshop:
     manifest: ModelManifest
     policy: Policy
     engine: Engine
-    library: Library | None
+    cache: Cache | None
     scorer: Scorer
     book: RulingBook
     warn: Say
@@ -94,7 +94,7 @@ class Workshop:
             self.engine,
             self.policy,
             decoder=self.scorer.decoder,
-            library=self.library,
+            cache=self.cache,
             options=options,
             rulings=self.rulings(),
             warn=warn,
@@ -189,7 +189,7 @@ def open_workshop(
 
     `paths` are only looked at to select the number of threads. A missing model is fetched, which
     `say` and `progress` (bytes done, bytes in all) tell. Raises `ModelError`, `UsageError`,
-    `RulingsError` and `LibraryTooNew`; any other trouble with the library becomes a warning.
+    `RulingsError` and `CacheTooNew`; any other trouble with the library becomes a warning.
     """
     book = RulingBook(locations.rulings_file())
     book.current(warn)  # before a model is fetched in vain
@@ -201,15 +201,15 @@ def open_workshop(
     policy = policy_of(settings, manifest)
     load = loader(model, settings, threads_for(settings, paths), warn)
     with ExitStack() as stack:
-        library = None
-        if settings.use_library:
-            library = _open_library(manifest, warn)
-            if library is not None:
-                stack.enter_context(library)
+        cache = None
+        if settings.use_cache:
+            cache = _open_cache(manifest, warn)
+            if cache is not None:
+                stack.enter_context(cache)
         engine = Engine(load, manifest.input.geometry, jobs=settings.scan.jobs)
         stack.enter_context(engine)
         scorer = Scorer(manifest.fingerprint, DECODER_VERSION)
-        yield Workshop(manifest, policy, engine, library, scorer, book, warn)
+        yield Workshop(manifest, policy, engine, cache, scorer, book, warn)
 
 
 @contextmanager
@@ -221,15 +221,15 @@ def open_session(
         yield Session(workshop.scanner(settings.scan, warn), workshop.manifest, workshop.policy)
 
 
-def _open_library(manifest: ModelManifest, warn: Say) -> Library | None:
+def _open_cache(manifest: ModelManifest, warn: Say) -> Cache | None:
     try:
-        library = Library.open(locations.library_file(), warn=warn)
-    except LibraryTooNew:
+        cache = Cache.open(locations.cache_file(), warn=warn)
+    except CacheTooNew:
         raise
-    except LibraryError as error:
+    except CacheError as error:
         warn(f"{error}; the scan goes on, its results are not remembered")
         return None
     # One that cannot be written may still be read. The first row that is lost will say so.
-    with suppress(LibraryError):
-        library.remember_model(manifest.fingerprint, manifest.package, manifest.output.labels)
-    return library
+    with suppress(CacheError):
+        cache.remember_model(manifest.fingerprint, manifest.package, manifest.output.labels)
+    return cache

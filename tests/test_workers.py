@@ -13,10 +13,10 @@ from scan_fakes import MANIFEST, FakeClassifier, FakePool
 
 from nsfwscan.cache import Scored, Scorer, Unscorable
 from nsfwscan.media.discover import WalkOptions
-from nsfwscan.scan import workers as module
-from nsfwscan.scan.engine import Engine, worst
-from nsfwscan.scan.scan_cache import Memory
-from nsfwscan.scan.workers import Done, Lanes, is_racy
+from nsfwscan.scanning import workers as module
+from nsfwscan.scanning.engine import Engine, worst
+from nsfwscan.scanning.scan_cache import ScanCache
+from nsfwscan.scanning.workers import Done, Workers, is_racy
 from nsfwscan.values.errors import ModelUnusable, NsfwscanError
 from nsfwscan.values.results import Failed, FailReason, FileKey, Origin, Scores, Skipped, SkipReason
 
@@ -27,20 +27,20 @@ def pool(monkeypatch: pytest.MonkeyPatch) -> FakePool:
 
 
 @pytest.fixture
-def memory() -> Memory:
-    return Memory(None, Scorer("f", 1), rescan=False, retry_failed=False, warn=pytest.fail)
+def memory() -> ScanCache:
+    return ScanCache(None, Scorer("f", 1), rescan=False, retry_failed=False, warn=pytest.fail)
 
 
 @contextmanager
 def running(
-    memory: Memory,
+    memory: ScanCache,
     load: Callable[[], Any] = FakeClassifier,
     *,
     jobs: int = 2,
     walk: WalkOptions | None = None,
-) -> Iterator[Lanes]:
+) -> Iterator[Workers]:
     with Engine(load, MANIFEST.input.geometry, jobs=jobs) as engine:
-        lanes = Lanes(memory, engine, walk=walk or WalkOptions())
+        lanes = Workers(memory, engine, walk=walk or WalkOptions())
         try:
             yield lanes
         finally:
@@ -54,7 +54,7 @@ def done(future: Future[Done | None]) -> Done:
     return result
 
 
-def test_a_picture_goes_the_whole_way(tmp_path: Path, pool: FakePool, memory: Memory) -> None:
+def test_a_picture_goes_the_whole_way(tmp_path: Path, pool: FakePool, memory: ScanCache) -> None:
     path = scan_fakes.write(tmp_path / "a.jpg", b"\xff picture")
     with running(memory) as lanes:
         found = done(lanes.submit(str(path), named=True))
@@ -65,7 +65,7 @@ def test_a_picture_goes_the_whole_way(tmp_path: Path, pool: FakePool, memory: Me
 
 
 def test_nothing_is_started_for_what_needs_no_score(
-    tmp_path: Path, pool: FakePool, memory: Memory
+    tmp_path: Path, pool: FakePool, memory: ScanCache
 ) -> None:
     path = scan_fakes.write(tmp_path / "a.jpg", b"\xff picture")
     memory.claim(module.hashlib.sha256(path.read_bytes()).digest())
@@ -82,7 +82,7 @@ def test_nothing_is_started_for_what_needs_no_score(
 
 
 def test_stop_gives_none_for_what_was_not_begun(
-    tmp_path: Path, pool: FakePool, memory: Memory
+    tmp_path: Path, pool: FakePool, memory: ScanCache
 ) -> None:
     paths = [scan_fakes.write(tmp_path / f"{at}.jpg", b"%d" % at) for at in range(6)]
     gate = pool.gates[b"0"] = threading.Event()
@@ -96,7 +96,7 @@ def test_stop_gives_none_for_what_was_not_begun(
 
 
 def test_a_model_that_cannot_be_loaded_breaks_every_lane_alike(
-    tmp_path: Path, pool: FakePool, memory: Memory
+    tmp_path: Path, pool: FakePool, memory: ScanCache
 ) -> None:
     def load() -> Any:
         raise ModelUnusable("no such operator", hint="update")
@@ -110,7 +110,7 @@ def test_a_model_that_cannot_be_loaded_breaks_every_lane_alike(
 
 
 def test_decoders_that_cannot_be_started_break_every_lane_alike(
-    tmp_path: Path, pool: FakePool, memory: Memory
+    tmp_path: Path, pool: FakePool, memory: ScanCache
 ) -> None:
     def refuse() -> None:
         raise NsfwscanError("too many processes")
@@ -128,7 +128,7 @@ def test_decoders_that_cannot_be_started_break_every_lane_alike(
 
 
 def test_a_bug_in_a_lane_leaves_nobody_waiting(
-    tmp_path: Path, pool: FakePool, memory: Memory
+    tmp_path: Path, pool: FakePool, memory: ScanCache
 ) -> None:
     class Buggy(FakeClassifier):
         def classify(self, pixels: bytes, pictures: int) -> list[Scores]:
@@ -148,7 +148,7 @@ def test_a_bug_in_a_lane_leaves_nobody_waiting(
             second.found.result(30)
 
 
-def _claimed(memory: Memory, data: bytes) -> bool:
+def _claimed(memory: ScanCache, data: bytes) -> bool:
     """Wait until a lane has claimed a content."""
     sha256 = module.hashlib.sha256(data).digest()
     deadline = module.time.monotonic() + 30
@@ -158,7 +158,7 @@ def _claimed(memory: Memory, data: bytes) -> bool:
 
 
 def test_D9_numbers_that_are_none_are_a_failure_of_the_picture(
-    tmp_path: Path, pool: FakePool, memory: Memory
+    tmp_path: Path, pool: FakePool, memory: ScanCache
 ) -> None:
     class Nan(FakeClassifier):
         def classify(self, pixels: bytes, pictures: int) -> list[Scores]:
@@ -171,7 +171,7 @@ def test_D9_numbers_that_are_none_are_a_failure_of_the_picture(
 
 
 def test_large_files_are_read_one_at_a_time(
-    tmp_path: Path, pool: FakePool, memory: Memory, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, pool: FakePool, memory: ScanCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_LARGE_BYTES", 100)
     real, lock, most, now = module.read_picture, threading.Lock(), 0, 0
@@ -235,7 +235,7 @@ def test_no_servers_present_is_days_ahead(days: int) -> None:
     assert not is_racy(key, 100 * 10**9, 1)
 
 
-def test_abandon_reaches_the_decoders(pool: FakePool, memory: Memory) -> None:
+def test_abandon_reaches_the_decoders(pool: FakePool, memory: ScanCache) -> None:
     with running(memory) as lanes:
         lanes.abandon()
     assert pool.abandoned == 1

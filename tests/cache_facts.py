@@ -10,10 +10,10 @@ import os
 from typing import TYPE_CHECKING
 
 from nsfwscan.cache import (
+    Cache,
     FileRow,
     FolderView,
     Known,
-    Library,
     LikenessRow,
     Outcome,
     OutcomeRow,
@@ -66,22 +66,22 @@ def outcome_row(n: int) -> OutcomeRow:
     return OutcomeRow(sha256_of(n), SCORER, outcome_of(n))
 
 
-def write_numbers(library: Library, numbers: Iterable[int]) -> None:
+def write_numbers(cache: Cache, numbers: Iterable[int]) -> None:
     numbers = list(numbers)
-    library.write(
+    cache.write(
         [file_row(n) for n in numbers],
         [outcome_row(n) for n in numbers],
         [LikenessRow(sha256_of(n), likeness_of(n)) for n in numbers],
     )
 
 
-def fill(library: Library, count: int, *, snapshots: bool = True) -> None:
+def fill(cache: Cache, count: int, *, snapshots: bool = True) -> None:
     """Write the numbers below `count` in batches, as a scan does."""
     for start in range(0, count, BATCH):
-        write_numbers(library, range(start, min(start + BATCH, count)))
+        write_numbers(cache, range(start, min(start + BATCH, count)))
     if snapshots:
         for folder in folders(count):
-            library.snapshot([folder], SCORER)
+            cache.snapshot([folder], SCORER)
 
 
 def folders(count: int) -> list[str]:
@@ -112,17 +112,17 @@ def check_view(view: FolderView) -> set[int]:
     return scored
 
 
-def known_numbers(library: Library, count: int) -> set[int]:
+def known_numbers(cache: Cache, count: int) -> set[int]:
     """Fail unless every answer is the fact; return the numbers that are known by path."""
-    return {n for folder in folders(count) for n in check_view(library.folder(folder, SCORER))}
+    return {n for folder in folders(count) for n in check_view(cache.folder(folder, SCORER))}
 
 
-def known_contents(library: Library, count: int) -> set[int]:
+def known_contents(cache: Cache, count: int) -> set[int]:
     """Fail unless every answer is the fact; return the numbers that are known by content."""
     found = set()
     for n in range(count):
-        assert library.likeness(sha256_of(n)) in {likeness.UNKNOWN, likeness_of(n)}
-        outcome = library.outcome(sha256_of(n), SCORER)
+        assert cache.likeness(sha256_of(n)) in {likeness.UNKNOWN, likeness_of(n)}
+        outcome = cache.outcome(sha256_of(n), SCORER)
         if outcome is not None:
             assert outcome == outcome_of(n)
             found.add(n)

@@ -1,6 +1,6 @@
 """A process that writes facts to a library, batch by batch, and says which were acknowledged.
 
-    python library_writer.py LIBRARY START STOP [wal|delete]
+    python cache_writer.py LIBRARY START STOP [wal|delete]
 
 stdout: `wrote N` once the batch that begins with N is acknowledged, `unavailable: ...` when it
 cannot be written, `warned: ...` for a warning, `closed` at the end.
@@ -12,11 +12,11 @@ import os
 import subprocess
 import sys
 
-from library_facts import BATCH, SCORER, known_numbers, path_of, write_numbers
+from cache_facts import BATCH, SCORER, known_numbers, path_of, write_numbers
 
 import nsfwscan
-from nsfwscan.cache import Library, database
-from nsfwscan.values.errors import LibraryUnavailable
+from nsfwscan.cache import Cache, database
+from nsfwscan.values.errors import CacheUnavailable
 
 
 def command(path: object, start: int, stop: int, *mode: str) -> list[str]:
@@ -53,16 +53,16 @@ def say(text: str) -> None:
 
 def main(path: str, start: int, stop: int) -> None:
     try:
-        with Library.open(path, warn=lambda text: say(f"warned: {text}")) as library:
+        with Cache.open(path, warn=lambda text: say(f"warned: {text}")) as cache:
             for first in range(start, stop, BATCH):
                 try:
-                    write_numbers(library, range(first, first + BATCH))
+                    write_numbers(cache, range(first, first + BATCH))
                     say(f"wrote {first}")
-                    library.snapshot(os.path.dirname(path_of(first)), SCORER)
-                    known_numbers(library, first + BATCH)
-                except LibraryUnavailable as error:
+                    cache.snapshot(os.path.dirname(path_of(first)), SCORER)
+                    known_numbers(cache, first + BATCH)
+                except CacheUnavailable as error:
                     say(f"unavailable: {error}; {error.hint}")
-    except LibraryUnavailable as error:
+    except CacheUnavailable as error:
         say(f"unavailable: {error}; {error.hint}")
     say("closed")
 
