@@ -18,7 +18,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
-from nsfwscan.cache.rows import Unscorable
 from nsfwscan.judge import RulingBook, Rulings
 from nsfwscan.judge.decide import decide, look, pictures
 from nsfwscan.media.discover import DEFAULT_MAX_BYTES, check_roots, printable
@@ -31,13 +30,14 @@ from nsfwscan.scanning.session import Settings, loader, open_session, policy_of
 from nsfwscan.system import cores, interrupts, locations
 from nsfwscan.values.errors import DecodeError, ModelUnusable, NsfwscanError, UsageError
 from nsfwscan.values.likeness import DEFAULT_WITHIN, MOST_WITHIN
+from nsfwscan.values.outcome import Unscorable
 from nsfwscan.values.results import FailReason, Origin, Ruling, Scanned
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from nsfwscan.cache.rows import Outcome
     from nsfwscan.models.manifest import ModelManifest
+    from nsfwscan.values.outcome import Outcome
     from nsfwscan.values.results import Failed, ScanResult
 
 _log = logging.getLogger("nsfwscan")

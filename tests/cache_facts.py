@@ -22,7 +22,8 @@ from nsfwscan.cache import (
     Unscorable,
 )
 from nsfwscan.values import likeness
-from nsfwscan.values.results import FailReason, FileKey, ImageFacts, Scores
+from nsfwscan.values.file_key import FileKey
+from nsfwscan.values.results import FailReason, ImageFacts, Scores
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -32,8 +32,9 @@ from sizes import trials
 
 from nsfwscan.cache import Cache, FileRow, OutcomeRow, Scored, Scorer, Unscorable, database, rows
 from nsfwscan.values.errors import CacheUnavailable
+from nsfwscan.values.file_key import KEY_BYTES, FileKey
 from nsfwscan.values.likeness import UNKNOWN
-from nsfwscan.values.results import KEY_BYTES, FailReason, FileKey, ImageFacts, Scores
+from nsfwscan.values.results import FailReason, ImageFacts, Scores
 
 OTHER = Scorer("77" * 32, 3)
 

@@ -27,8 +27,8 @@ import nsfwscan.scanning.workers
 from nsfwscan.cli.scan_run import exit_code
 from nsfwscan.judge.policy import Policy
 from nsfwscan.report.summary import Summary
-from nsfwscan.scanning.scanner import ScanTally
 from nsfwscan.values.actions import Act, ActionName, ActTally, Outcome
+from nsfwscan.values.tally import ScanTally
 
 pytestmark = pytest.mark.usefixtures("tiny")
 

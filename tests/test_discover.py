@@ -29,7 +29,8 @@ from nsfwscan.media.discover import (
     printable,
 )
 from nsfwscan.values.errors import UsageError
-from nsfwscan.values.results import Failed, FailReason, Skipped, SkipReason, pack_key
+from nsfwscan.values.file_key import pack_key
+from nsfwscan.values.results import Failed, FailReason, Skipped, SkipReason
 
 _FOLLOW = WalkOptions(symlinks=Symlinks.FOLLOW)
 _posix_only = pytest.mark.skipif(os.name != "posix", reason="Windows has no such files")

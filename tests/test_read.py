@@ -11,7 +11,8 @@ import pytest
 from nsfwscan.media import read as module
 from nsfwscan.media.read import read_head, read_picture
 from nsfwscan.values.errors import DecodeError
-from nsfwscan.values.results import FailReason, FileKey
+from nsfwscan.values.file_key import FileKey
+from nsfwscan.values.results import FailReason
 
 _posix_only = pytest.mark.skipif(os.name != "posix", reason="Windows has no such files")
 

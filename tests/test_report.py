@@ -25,16 +25,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nsfwscan.judge.policy import Policy, overrule
-from nsfwscan.media.kinds import Kind
 from nsfwscan.report.formats import (
     Format,
 )
 from nsfwscan.report.record import Recorder
 from nsfwscan.report.reporters import reporter_for
 from nsfwscan.report.summary import Summary
-from nsfwscan.report.text import count, duration, plain_json, readable, size, utf8
-from nsfwscan.scanning.scanner import ScanTally
 from nsfwscan.values.actions import Act, ActionName, ActTally, Outcome
+from nsfwscan.values.kinds import Kind
 from nsfwscan.values.results import (
     Decision,
     Failed,
@@ -49,6 +47,8 @@ from nsfwscan.values.results import (
     Skipped,
     SkipReason,
 )
+from nsfwscan.values.tally import ScanTally
+from nsfwscan.values.text import count, duration, plain_json, printable, readable, size
 
 GOLDEN = Path(__file__).parent / "golden"
 REVIEW_AT, FLAG_AT = 0.5, 0.8
@@ -349,7 +349,7 @@ def test_readable_is_one_printable_line(name: bytes) -> None:
 
 @given(st.text())
 def test_plain_json_means_the_same(text: str) -> None:
-    text = utf8(os.fsdecode(os.fsencode(text.encode("utf-8", "replace"))))
+    text = printable(os.fsdecode(os.fsencode(text.encode("utf-8", "replace"))))
     document = plain_json(json.dumps(text, ensure_ascii=False))
     assert json.loads(document) == text
     assert len(document.splitlines()) == 1

@@ -7,7 +7,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nsfwscan.values.results import KEY_BYTES, Failed, FileKey, Scanned, Skipped, pack_key
+from nsfwscan.values.file_key import KEY_BYTES, FileKey, pack_key
+from nsfwscan.values.results import Failed, Scanned, Skipped
 
 _signed = st.integers(-(1 << 63), (1 << 63) - 1)
 _unsigned = st.integers(0, (1 << 64) - 1)

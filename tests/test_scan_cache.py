@@ -14,7 +14,8 @@ from nsfwscan.cache.folder_view import FolderView
 from nsfwscan.scanning import scan_cache as module
 from nsfwscan.scanning.scan_cache import _BATCH_ROWS, ScanCache
 from nsfwscan.values.errors import CacheUnavailable
-from nsfwscan.values.results import FailReason, FileKey, ImageFacts, Origin, Scores
+from nsfwscan.values.file_key import FileKey
+from nsfwscan.values.results import FailReason, ImageFacts, Origin, Scores
 
 SCORER = Scorer("5c" * 32, 3)
 GOOD = Scored(ImageFacts("PNG", 8, 8, 1), Scores((0.75, 0.25), 0.25))
@@ -66,7 +67,7 @@ def test_settling_twice_is_a_bug_that_shows(cache: Cache) -> None:
         memory.settle(A, GOOD)
 
 
-@pytest.mark.parametrize("with_library", [False, True])
+@pytest.mark.parametrize("with_cache", [False, True])
 def test_many_threads_score_each_content_once(with_cache: bool, cache: Cache) -> None:
     memory = remember(cache if with_cache else None)
     contents = [bytes([number]) * 32 for number in range(60)]

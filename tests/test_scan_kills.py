@@ -18,11 +18,11 @@ import pytest
 from sizes import AT_FULL_SIZE, trials
 
 from nsfwscan.cache.cache import Cache
-from nsfwscan.cache.rows import Outcome, Scored, Scorer
 from nsfwscan.media.decode.decoded import DECODER_VERSION
 from nsfwscan.models.package import open_package
 from nsfwscan.scanning.scan_cache import _BATCH_ROWS
-from nsfwscan.values.results import FileKey
+from nsfwscan.values.file_key import FileKey
+from nsfwscan.values.outcome import Outcome, Scored, Scorer
 
 _PICTURES = 3000
 _A_FOLDER = 250

@@ -322,7 +322,7 @@ def test_a_library_that_cannot_be_written_compares_likenesses_all_the_same(
 
 def test_without_near_decisions_likenesses_do_not_pile_up(tree: Path, pool: FakePool) -> None:
     scanner, _ = scan(tree, None, denied(SAFE + b"3"))
-    assert not scanner._memory._likenesses
+    assert not scanner._cache._likenesses
 
 
 @settings(max_examples=25, deadline=None)

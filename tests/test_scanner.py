@@ -27,7 +27,7 @@ from nsfwscan.media.decode.pool import DecodePool
 from nsfwscan.media.discover import WalkOptions
 from nsfwscan.scanning import engine, scanner
 from nsfwscan.scanning import workers as lanes
-from nsfwscan.scanning.scanner import ScanOptions, ScanTally
+from nsfwscan.scanning.scanner import ScanOptions
 from nsfwscan.values.errors import ModelError, ModelUnusable, NsfwscanError
 from nsfwscan.values.results import (
     Decision,
@@ -39,6 +39,7 @@ from nsfwscan.values.results import (
     Skipped,
     SkipReason,
 )
+from nsfwscan.values.tally import ScanTally
 
 SCORER = Scorer(MANIFEST.fingerprint, 1)
 

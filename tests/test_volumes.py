@@ -15,7 +15,7 @@ from nsfwscan.media.volumes import RELIABLE, UNKNOWN, Volumes
 from nsfwscan.scanning import scanner
 from nsfwscan.scanning import workers as lanes
 from nsfwscan.values import results
-from nsfwscan.values.results import FileKey
+from nsfwscan.values.file_key import FileKey
 
 _MOUNTS = """\
 22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw

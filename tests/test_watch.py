@@ -25,10 +25,11 @@ from nsfwscan.media import discover
 from nsfwscan.media.listing import Listing
 from nsfwscan.scanning import workers as lanes
 from nsfwscan.scanning.scanner import Scanner
+from nsfwscan.values.changes import Event
 from nsfwscan.values.errors import CacheUnavailable, NsfwscanError, ResourcesExhausted
-from nsfwscan.values.results import Failed, FailReason, FileKey, Scanned
+from nsfwscan.values.file_key import FileKey
+from nsfwscan.values.results import Failed, FailReason, Scanned
 from nsfwscan.watch import settle, watcher
-from nsfwscan.watch.changes import Event
 from nsfwscan.watch.events import Events
 from nsfwscan.watch.manners import Pace, When
 

@@ -11,7 +11,8 @@ from scan_fakes import write
 
 from nsfwscan.media.discover import Listing, Symlinks, WalkOptions, discover, discover_some
 from nsfwscan.media.discover import WalkTally as Tally
-from nsfwscan.values.results import FileKey, Skipped
+from nsfwscan.values.file_key import FileKey
+from nsfwscan.values.results import Skipped
 from nsfwscan.watch.absent import Absent
 from nsfwscan.watch.inventory import NO_DIGEST, Inventory, Tracked
 from nsfwscan.watch.places import Presence, WatchedPlaces, is_below

@@ -18,7 +18,8 @@ from nsfwscan.scanning.engine import Engine, worst
 from nsfwscan.scanning.scan_cache import ScanCache
 from nsfwscan.scanning.workers import Done, Workers, is_racy
 from nsfwscan.values.errors import ModelUnusable, NsfwscanError
-from nsfwscan.values.results import Failed, FailReason, FileKey, Origin, Scores, Skipped, SkipReason
+from nsfwscan.values.file_key import FileKey
+from nsfwscan.values.results import Failed, FailReason, Origin, Scores, Skipped, SkipReason
 
 
 @pytest.fixture

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 import scan_fakes
 from scan_fakes import MANIFEST, POLICY, FakeClassifier
 
-from nsfwscan.cache.rows import Scorer
 from nsfwscan.judge import RulingBook
 from nsfwscan.scanning.engine import Engine
 from nsfwscan.scanning.scanner import ScanOptions
 from nsfwscan.scanning.session import Workshop
 from nsfwscan.system import locations
+from nsfwscan.values.changes import Change, Event
+from nsfwscan.values.outcome import Scorer
 from nsfwscan.values.results import Failed, Scanned
-from nsfwscan.watch.changes import Change, Event
 from nsfwscan.watch.manners import Pace, When
 from nsfwscan.watch.watcher import Watcher, WatchOptions
 

@@ -2,17 +2,9 @@
 
 from nsfwscan.cache.cache import Cache
 from nsfwscan.cache.folder_view import FolderView
-from nsfwscan.cache.rows import (
-    FileRow,
-    Known,
-    LikenessRow,
-    Outcome,
-    OutcomeRow,
-    Scored,
-    Scorer,
-    Unscorable,
-)
+from nsfwscan.cache.rows import FileRow, Known, LikenessRow, OutcomeRow
 from nsfwscan.cache.upkeep import CacheStats, ExportRow, ModelStats, Pruned, Verified
+from nsfwscan.values.outcome import Outcome, Scored, Scorer, Unscorable
 
 __all__ = [
     "Cache",

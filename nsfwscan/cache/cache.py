@@ -21,9 +21,7 @@ from nsfwscan.cache.folder_view import FolderView, ViewRow
 from nsfwscan.cache.rows import (
     FileRow,
     LikenessRow,
-    Outcome,
     OutcomeRow,
-    Scorer,
     decode_likeness,
     decode_outcome,
     encode_likeness,
@@ -40,6 +38,8 @@ from nsfwscan.values.likeness import UNKNOWN
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+
+    from nsfwscan.values.outcome import Outcome, Scorer
 
 _SNAPSHOTS = 100
 

@@ -218,7 +218,7 @@ class Database:
             self._connection = None
 
 
-def is_library(path: str) -> bool:
+def is_cache(path: str) -> bool:
     """Return True for a file that says in its header that it is a library of ours.
 
     See "The Database Header" of SQLite's file format: the application's number is at byte 68.

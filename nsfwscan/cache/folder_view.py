@@ -19,9 +19,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any, NamedTuple, TypeGuard
 
-from nsfwscan.cache.rows import SHA256_BYTES, Known, Outcome, Scored, decode_outcome, encode_outcome
+from nsfwscan.cache.rows import SHA256_BYTES, Known, decode_outcome, encode_outcome
+from nsfwscan.values.file_key import KEY_BYTES, FileKey
 from nsfwscan.values.likeness import UNKNOWN
-from nsfwscan.values.results import KEY_BYTES, FileKey, ImageFacts, Scores
+from nsfwscan.values.outcome import Outcome, Scored
+from nsfwscan.values.results import ImageFacts, Scores
 
 _LENGTHS = struct.Struct("<II")
 _DIGEST = struct.Struct(f"{SHA256_BYTES}s")

@@ -12,43 +12,17 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
+from nsfwscan.values.file_key import KEY_BYTES, FileKey
 from nsfwscan.values.likeness import UNKNOWN
-from nsfwscan.values.results import KEY_BYTES, FailReason, FileKey, ImageFacts, Scores
+from nsfwscan.values.outcome import Outcome, Scored, Scorer, Unscorable
+from nsfwscan.values.results import FailReason, ImageFacts, Scores
 
 SHA256_BYTES = 32
 
 _TIME = struct.Struct("<q")
 _LIKENESS = struct.Struct("<Q")
-
-
-class Scorer(NamedTuple):
-    """What a score depends on besides the content of the picture."""
-
-    fingerprint: str
-    """`ModelManifest.fingerprint`, 64 hex digits."""
-    decoder: int
-    """The version of the decoder, which counts up when the same file gives other pixels."""
-
-
-class Scored(NamedTuple):
-    """The outcome for a picture that has a score. No verdict: thresholds are the reader's."""
-
-    facts: ImageFacts
-    scores: Scores
-
-
-class Unscorable(NamedTuple):
-    """The outcome for content that has no score, and never passes for a safe picture."""
-
-    reason: FailReason
-    detail: str = ""
-    passing: bool = False
-    """Whether the cause may lie outside the content. Such an outcome is never stored."""
-
-
-Outcome: TypeAlias = Scored | Unscorable
 
 
 class Known(NamedTuple):

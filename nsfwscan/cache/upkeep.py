@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nsfwscan.cache.database import SIDE_FILES, Database
 from nsfwscan.cache.migrations import schema_version
 from nsfwscan.cache.rows import (
-    Outcome,
-    Scorer,
     decode_outcome,
     file_checksum,
     likeness_checksum,
@@ -22,7 +20,8 @@ from nsfwscan.cache.rows import (
     snapshot_checksum,
 )
 from nsfwscan.values.errors import CacheUnavailable
-from nsfwscan.values.results import FileKey
+from nsfwscan.values.file_key import FileKey
+from nsfwscan.values.outcome import Outcome, Scorer
 
 if TYPE_CHECKING:
     import sqlite3

@@ -26,8 +26,8 @@ from nsfwscan.values.errors import NsfwscanError
 if TYPE_CHECKING:
     from nsfwscan.cli.watch_lines import ChangeLines
     from nsfwscan.models.manifest import ModelManifest
+    from nsfwscan.values.changes import Change
     from nsfwscan.values.results import ScanResult
-    from nsfwscan.watch.changes import Change
     from nsfwscan.watch.owed import Owed
     from nsfwscan.watch.watcher import Watcher, WatchState
 

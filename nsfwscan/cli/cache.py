@@ -10,14 +10,14 @@ from typing import Annotated
 import typer
 
 from nsfwscan.cache.cache import Cache
-from nsfwscan.cache.rows import Scored, Unscorable
 from nsfwscan.cli.ask import insist
 from nsfwscan.cli.codes import COULD_NOT, OK
 from nsfwscan.cli.commands import Command, Group
 from nsfwscan.cli.tables import print_table
 from nsfwscan.cli.talk import Talk
-from nsfwscan.report.text import count, plain_json, readable, size, utf8
 from nsfwscan.system import locations
+from nsfwscan.values.outcome import Scored, Unscorable
+from nsfwscan.values.text import count, plain_json, printable, readable, size
 
 app = typer.Typer(
     cls=Group,
@@ -120,7 +120,7 @@ def export() -> None:
     with _open() as cache:
         for row in cache.export():
             record: dict[str, object] = {
-                "path": None if row.path is None else utf8(row.path),
+                "path": None if row.path is None else printable(row.path),
                 "sha256": row.sha256.hex(),
                 "model": row.model or None,
                 "fingerprint": None if row.scorer is None else row.scorer.fingerprint,

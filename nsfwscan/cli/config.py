@@ -24,10 +24,10 @@ import typer
 from typer.core import TyperGroup, TyperOption
 
 from nsfwscan.cli.commands import process
-from nsfwscan.report.text import readable
 from nsfwscan.system import locations
 from nsfwscan.system.reading import open_text
 from nsfwscan.values.errors import ConfigError
+from nsfwscan.values.text import readable
 
 if TYPE_CHECKING:
     from nsfwscan.actions.rules import Rule

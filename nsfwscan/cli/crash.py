@@ -41,7 +41,7 @@ def tell(error: BaseException) -> int:
 def _tell(error: BaseException) -> int:
     import traceback
 
-    from nsfwscan.report.text import readable
+    from nsfwscan.values.text import readable
 
     words = "".join(traceback.format_exception_only(error)).strip()
     trace = "".join(traceback.format_exception(error))

@@ -15,11 +15,11 @@ from nsfwscan._version import __version__
 from nsfwscan.cli import config, crash
 from nsfwscan.cli.codes import COULD_NOT, OK
 from nsfwscan.cli.tables import print_table
-from nsfwscan.report.text import readable, size
 from nsfwscan.system import bundled, cores, locations
 from nsfwscan.system.installation import installing
 from nsfwscan.system.reading import open_text
 from nsfwscan.values.errors import ConfigError, NsfwscanError, ServiceError
+from nsfwscan.values.text import readable, size
 
 _PACKAGES = (
     "onnxruntime",

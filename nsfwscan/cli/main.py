@@ -140,7 +140,7 @@ def _cause(error: NsfwscanError) -> NsfwscanError:
 
 def complain(error: NsfwscanError) -> None:
     """Print an error and its next step to stderr."""
-    from nsfwscan.report.text import readable
+    from nsfwscan.values.text import readable
 
     print(f"nsfwscan: {readable(str(error))}", file=sys.stderr)
     if error.hint:

@@ -19,9 +19,9 @@ from nsfwscan.models.catalogue import CatalogueEntry, HubSource, WheelSource
 from nsfwscan.models.download import Hub
 from nsfwscan.models.package import BrokenPackage, InstalledModel
 from nsfwscan.models.store import ModelStore
-from nsfwscan.report.text import readable, size
 from nsfwscan.system import locations
 from nsfwscan.values.errors import ModelError, ModelNotFound, UsageError
+from nsfwscan.values.text import readable, size
 
 app = typer.Typer(
     cls=Group,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from nsfwscan.report.text import readable
 from nsfwscan.values.errors import UsageError
+from nsfwscan.values.text import readable
 
 
 def absolute(path: str) -> str:

@@ -21,8 +21,8 @@ from nsfwscan.cli.options import QuarantineFolder
 from nsfwscan.cli.paths import absolute
 from nsfwscan.cli.tables import print_table
 from nsfwscan.cli.talk import Talk
-from nsfwscan.report.text import count, plain_json, readable, size, utf8
 from nsfwscan.values.errors import NsfwscanError, UsageError
+from nsfwscan.values.text import count, plain_json, printable, readable, size
 
 if TYPE_CHECKING:
     from nsfwscan.actions.quarantine.entries import Entry
@@ -379,16 +379,16 @@ def _time(at: float) -> str:
 
 
 def _record(one: _Held) -> dict[str, object]:
-    entry, path = one.entry, utf8(one.entry.path)
+    entry, path = one.entry, printable(one.entry.path)
     exact = entry.path.encode("utf-8", "surrogateescape")
     return {
         "id": entry.id,
         "path": path,
         "path_base64": None if path == entry.path else base64.b64encode(exact).decode("ascii"),
-        "restores_to": utf8(one.place.path) if entry.path else None,
+        "restores_to": printable(one.place.path) if entry.path else None,
         "problem": one.problem or None,
-        "file": utf8(one.vault.file_of(entry.id)),
-        "quarantine": utf8(one.vault.folder),
+        "file": printable(one.vault.file_of(entry.id)),
+        "quarantine": printable(one.vault.folder),
         "moved_at": entry.at,
         "sha256": entry.sha256,
         "size": entry.size,

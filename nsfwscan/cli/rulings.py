@@ -22,12 +22,12 @@ from nsfwscan.cli.talk import Talk
 from nsfwscan.judge import RulingBook, Rulings
 from nsfwscan.judge.rule import LATEST_S, Ruled, from_record, to_record
 from nsfwscan.media.discover import check_roots, printable
-from nsfwscan.report.text import count, plain_json, readable
 from nsfwscan.system import locations
 from nsfwscan.system.reading import open_bytes
 from nsfwscan.values import likeness
 from nsfwscan.values.errors import UsageError
 from nsfwscan.values.results import Ruling
+from nsfwscan.values.text import count, plain_json, readable
 
 _ASK_ABOVE = 20
 """Pictures. A folder named by mistake is easily hundreds; a handful was meant."""

@@ -8,8 +8,8 @@ import typer
 
 from nsfwscan.cli.ask import insist
 from nsfwscan.cli.tables import print_table
-from nsfwscan.report.text import count, readable, size
 from nsfwscan.values.errors import NsfwscanError, UsageError
+from nsfwscan.values.text import count, readable, size
 
 if TYPE_CHECKING:
     from nsfwscan.service import uninstall

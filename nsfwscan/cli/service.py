@@ -18,11 +18,11 @@ from nsfwscan.cli.commands import Command, Group
 from nsfwscan.cli.paths import absolute
 from nsfwscan.cli.tables import print_table
 from nsfwscan.media.discover import check_roots
-from nsfwscan.report.text import readable
 from nsfwscan.service.spec import spec_for
 from nsfwscan.system import locations
 from nsfwscan.system.reading import open_bytes
 from nsfwscan.values.errors import ServiceError, UsageError
+from nsfwscan.values.text import readable
 from nsfwscan.watch import instance
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ import typer
 from nsfwscan.cli.codes import NOT_RUNNING, OK
 from nsfwscan.cli.options import TableFormat
 from nsfwscan.cli.tables import print_table
-from nsfwscan.report.text import count, duration, plain_json, utf8
 from nsfwscan.system import locations
+from nsfwscan.values.text import count, duration, plain_json, printable
 from nsfwscan.watch import instance
 from nsfwscan.watch import status as watch_status
 from nsfwscan.watch.status import Status
@@ -77,7 +77,7 @@ def _json(found: Status | None, *, running: bool) -> str:
     document: dict[str, object] = {"running": running}
     if found is not None:
         document |= dataclasses.asdict(found)
-        document["roots"] = [utf8(root) for root in found.roots]
+        document["roots"] = [printable(root) for root in found.roots]
     return plain_json(json.dumps(document, ensure_ascii=False))
 
 

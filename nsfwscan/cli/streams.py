@@ -13,8 +13,8 @@ import select
 import sys
 from typing import TYPE_CHECKING
 
-from nsfwscan.report.text import readable
 from nsfwscan.values.errors import NsfwscanError
+from nsfwscan.values.text import readable
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

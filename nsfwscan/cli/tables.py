@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 
-from nsfwscan.report.text import readable
+from nsfwscan.values.text import readable
 
 _MOST_FOLDED = 1000
 """Rows that are folded to the terminal's width; that takes a fifth of a millisecond each."""

@@ -9,7 +9,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from nsfwscan.report.text import count, readable
+from nsfwscan.values.text import count, readable
 
 if TYPE_CHECKING:
     from collections.abc import Callable

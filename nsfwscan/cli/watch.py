@@ -50,12 +50,12 @@ from nsfwscan.cli.watch_lines import DEFAULT_ONLY, ChangeLines, LineFormat
 from nsfwscan.media.discover import Symlinks, WalkOptions
 from nsfwscan.models.provider import Provider
 from nsfwscan.report.record import Recorder
-from nsfwscan.report.text import readable
 from nsfwscan.scanning.scanner import ScanOptions
 from nsfwscan.scanning.session import Settings, open_workshop
 from nsfwscan.system import locations
 from nsfwscan.values.actions import ActTally, Outcome
 from nsfwscan.values.errors import ConfigError, UsageError
+from nsfwscan.values.text import readable
 from nsfwscan.watch.manners import PauseOptions, Pauses, When
 
 if TYPE_CHECKING:

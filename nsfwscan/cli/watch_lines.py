@@ -8,15 +8,15 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, assert_never
 
 from nsfwscan.cli.scan_run import Only, wants
-from nsfwscan.report.text import plain_json, readable
 from nsfwscan.values.results import Decision, Failed, FailReason, Scanned, Skipped, SkipReason
+from nsfwscan.values.text import plain_json, readable
 
 if TYPE_CHECKING:
     from nsfwscan.cli.outlet import Outlet
     from nsfwscan.report.record import Recorder
     from nsfwscan.values.actions import Act
+    from nsfwscan.values.changes import Change
     from nsfwscan.values.results import ScanResult
-    from nsfwscan.watch.changes import Change
 
 
 class LineFormat(StrEnum):

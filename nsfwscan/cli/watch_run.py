@@ -9,10 +9,10 @@ import time
 from typing import TYPE_CHECKING, Self
 
 from nsfwscan._version import __version__
-from nsfwscan.report.text import count
 from nsfwscan.system import locations
 from nsfwscan.values.errors import NsfwscanError
 from nsfwscan.values.results import Decision, Failed, Scanned
+from nsfwscan.values.text import count
 from nsfwscan.watch import logs, manners, sd_notify
 from nsfwscan.watch.instance import InstanceLock
 from nsfwscan.watch.logs import LoggedPath
@@ -21,8 +21,9 @@ from nsfwscan.watch.status import Status, StatusFile
 if TYPE_CHECKING:
     from nsfwscan.cli.talk import Talk
     from nsfwscan.scanning.session import Workshop
+    from nsfwscan.values.changes import Change
     from nsfwscan.values.results import ScanResult
-    from nsfwscan.watch.changes import Change, Sink
+    from nsfwscan.watch.changes import Sink
     from nsfwscan.watch.watcher import WatchState
 
 _log = logging.getLogger(f"{logs.LOGGER}.run")

@@ -26,7 +26,7 @@ from nsfwscan.system import locations
 from nsfwscan.system.journal import Journal
 from nsfwscan.system.reading import open_bytes
 from nsfwscan.values.errors import JournalError, RulingsError
-from nsfwscan.values.results import FileKey
+from nsfwscan.values.file_key import FileKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -33,8 +33,9 @@ from nsfwscan.media.sniff import HEAD_BYTES, sniff
 from nsfwscan.system.reading import open_bytes
 from nsfwscan.values import likeness
 from nsfwscan.values.errors import DecodeError
+from nsfwscan.values.file_key import FileKey
 from nsfwscan.values.geometry import Geometry, Resample, Resize
-from nsfwscan.values.results import Failed, FailReason, FileKey, Ruling
+from nsfwscan.values.results import Failed, FailReason, Ruling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

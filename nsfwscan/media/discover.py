@@ -8,17 +8,14 @@ import stat
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from nsfwscan.media.listing import DEFAULT_MAX_BYTES, Listing, Symlinks, WalkOptions, WalkTally
-from nsfwscan.media.roots import (
-    QUARANTINE_NAME,
-    check_roots,
-    is_quarantined,
-    printable,
-    root_problem,
-)
+from nsfwscan.media.listing import DEFAULT_MAX_BYTES, Listing, Symlinks, WalkOptions
+from nsfwscan.media.roots import QUARANTINE_NAME, check_roots, is_quarantined, root_problem
 from nsfwscan.media.volumes import Volumes
 from nsfwscan.values.errors import UsageError
-from nsfwscan.values.results import Failed, FailReason, Skipped, SkipReason, pack_key, stamped
+from nsfwscan.values.file_key import pack_key, stamped
+from nsfwscan.values.results import Failed, FailReason, Skipped, SkipReason
+from nsfwscan.values.tally import WalkTally
+from nsfwscan.values.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

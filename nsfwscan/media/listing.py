@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from nsfwscan.media.kinds import BY_ENDING, Kind
 from nsfwscan.media.volumes import RELIABLE
 
 if TYPE_CHECKING:
@@ -39,29 +38,6 @@ class WalkOptions:
     own: tuple[str, ...] = ()
     """Folders of this program, which are not entered: models, logs."""
     max_bytes: int = DEFAULT_MAX_BYTES
-
-
-@dataclass(slots=True)
-class WalkTally:
-    """What a walk passed over without a word. It grows while the walk goes on."""
-
-    folders: int = 0
-    hidden: int = 0
-    excluded: int = 0
-    not_included: int = 0
-    """Files named like a picture that no pattern of `WalkOptions.include` matches."""
-    unreadable_folders: int = 0
-    other_names: int = 0
-    """Files whose names do not end like a picture's."""
-    kinds: dict[Kind, int] = field(default_factory=dict)
-    """Of these: how many are of a kind that may show something."""
-
-    def count_other(self, name: str) -> None:
-        """Count a file that is not named like a picture."""
-        self.other_names += 1
-        kind = BY_ENDING.get(name[name.rfind(".") :].lower())
-        if kind is not None:
-            self.kinds[kind] = self.kinds.get(kind, 0) + 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from nsfwscan.media.discover import kind_of, too_big
 from nsfwscan.values.errors import DecodeError
-from nsfwscan.values.results import FailReason, FileKey
+from nsfwscan.values.file_key import FileKey
+from nsfwscan.values.results import FailReason
 
 _TRIES = 3
 """A file that is being saved settles within a try or two; one that grows for ever is left."""

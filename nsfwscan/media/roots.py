@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from nsfwscan.values.errors import PathNotFound, UsageError
+from nsfwscan.values.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -66,8 +67,3 @@ def _has_working_folder() -> bool:
 def is_quarantined(path: str) -> bool:
     """Tell whether an absolute path leads into a quarantine, by its name alone."""
     return QUARANTINE_NAME in path and QUARANTINE_NAME in path.split(os.sep)
-
-
-def printable(path: str) -> str:
-    r"""Return `path` as text that can be printed: bytes that are no UTF-8 as `\xNN`."""
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

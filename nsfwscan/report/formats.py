@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from nsfwscan.report.record import SCHEMA_VERSION, Json, Recorder
-from nsfwscan.report.text import plain_json
+from nsfwscan.values.text import plain_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,8 +6,8 @@ import base64
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias, assert_never
 
-from nsfwscan.report.text import utf8
 from nsfwscan.values.results import Decision, Failed, Scanned, ScanResult, Skipped
+from nsfwscan.values.text import printable
 
 if TYPE_CHECKING:
     from nsfwscan.models.manifest import ModelManifest
@@ -41,7 +41,7 @@ class Recorder:
                 record |= {
                     "status": "failed",
                     "reason": result.reason.value,
-                    "detail": utf8(result.detail) or None,
+                    "detail": printable(result.detail) or None,
                     "sha256": result.sha256.hex() if result.sha256 else None,
                     "origin": result.origin.value,
                 }
@@ -51,7 +51,7 @@ class Recorder:
                 record |= {
                     "status": "skipped",
                     "reason": result.reason.value,
-                    "detail": utf8(result.detail) or None,
+                    "detail": printable(result.detail) or None,
                 }
             case _:
                 assert_never(result)
@@ -67,7 +67,7 @@ class Recorder:
 
     def came_from(self, path: str) -> dict[str, Json]:
         """Return the fields that tell where a picture was before; None in both for nowhere."""
-        text = utf8(path)
+        text = printable(path)
         return {
             "from": text or None,
             "from_base64": None if text == path else _base64(path),
@@ -77,14 +77,14 @@ class Recorder:
         """Return the record of something that was done about a picture: status `acted`."""
         return self._empty(act.path) | {
             "status": "acted",
-            "detail": utf8(act.detail) or None,
+            "detail": printable(act.detail) or None,
             "action": act.action.value,
             "outcome": act.outcome.value,
-            "target": None if act.target is None else utf8(act.target),
+            "target": None if act.target is None else printable(act.target),
         }
 
     def _empty(self, path: str) -> dict[str, Json]:
-        text = utf8(path)
+        text = printable(path)
         return {
             "schema_version": SCHEMA_VERSION,
             "path": text,
@@ -137,7 +137,7 @@ class Recorder:
             "height": result.facts.height,
             "frames": result.facts.frames,
             "partial": result.is_partial,
-            "detail": utf8(result.facts.missing) or None,
+            "detail": printable(result.facts.missing) or None,
         }
 
 

@@ -6,10 +6,10 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from nsfwscan.media.kinds import NAMES
-from nsfwscan.report.text import count, duration
 from nsfwscan.values.actions import ActionName, ActTally, Outcome
+from nsfwscan.values.kinds import NAMES
 from nsfwscan.values.results import SkipReason
+from nsfwscan.values.text import count, duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nsfwscan.judge.policy import Policy
     from nsfwscan.models.manifest import ModelManifest
     from nsfwscan.report.record import Json
-    from nsfwscan.scanning.scanner import ScanTally
+    from nsfwscan.values.tally import ScanTally
 
 
 _CALLED = {

@@ -6,9 +6,9 @@ import io
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TextIO, assert_never
 
 from nsfwscan.report.record import MODEL
-from nsfwscan.report.text import count, readable
 from nsfwscan.values.actions import Act, ActionName, Outcome
 from nsfwscan.values.results import Decision, Failed, Scanned, ScanResult, Skipped, Verdict
+from nsfwscan.values.text import count, readable
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -13,11 +13,11 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Self
 
-from nsfwscan.cache.rows import Outcome, Scored, Unscorable
 from nsfwscan.media.decode.pool import DecodePool
 from nsfwscan.system import cores
 from nsfwscan.values.errors import DecodeError, ModelUnusable, NsfwscanError
 from nsfwscan.values.likeness import NONE, UNKNOWN
+from nsfwscan.values.outcome import Outcome, Scored, Unscorable
 from nsfwscan.values.results import FailReason, Scores
 
 if TYPE_CHECKING:

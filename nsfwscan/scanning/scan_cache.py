@@ -13,9 +13,10 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, NamedTuple, TypeGuard
 
 from nsfwscan.cache.folder_view import FolderView
-from nsfwscan.cache.rows import FileRow, LikenessRow, Outcome, OutcomeRow, Scorer, Unscorable
+from nsfwscan.cache.rows import FileRow, LikenessRow, OutcomeRow
 from nsfwscan.values.errors import CacheError
 from nsfwscan.values.likeness import UNKNOWN
+from nsfwscan.values.outcome import Outcome, Scorer, Unscorable
 from nsfwscan.values.results import FailReason, Origin
 
 if TYPE_CHECKING:

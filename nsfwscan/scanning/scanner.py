@@ -12,14 +12,12 @@ import time
 from collections import deque
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar, assert_never
+from typing import TYPE_CHECKING, TypeVar
 
-from nsfwscan.cache.rows import Scored, Scorer, Unscorable
 from nsfwscan.judge.rulings import NO_RULINGS, Rulings
 from nsfwscan.media.discover import (
     Listing,
     WalkOptions,
-    WalkTally,
     discover,
     is_named_like_a_picture,
     join,
@@ -29,25 +27,25 @@ from nsfwscan.scanning.scan_cache import ScanCache
 from nsfwscan.scanning.workers import Done, Workers
 from nsfwscan.values.errors import NsfwscanError, ResourcesExhausted
 from nsfwscan.values.likeness import NONE, UNKNOWN
+from nsfwscan.values.outcome import Scored, Scorer, Unscorable
 from nsfwscan.values.results import (
-    Decision,
     Failed,
     Origin,
-    Ruling,
     Scanned,
     ScanResult,
     Skipped,
-    SkipReason,
 )
+from nsfwscan.values.tally import ScanTally
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
 
     from nsfwscan.cache.cache import Cache
-    from nsfwscan.cache.rows import Known, Outcome
+    from nsfwscan.cache.rows import Known
     from nsfwscan.judge.policy import Policy
     from nsfwscan.models.manifest import ModelManifest
     from nsfwscan.scanning.engine import Engine
+    from nsfwscan.values.outcome import Outcome
 
 _T = TypeVar("_T")
 _WINDOW = 1024
@@ -78,94 +76,6 @@ class ScanOptions:
     arrange: bool = True
     """Rewrite at the end what makes the next scan of the folders that changed fast. Who scans a few
     files of a large folder every second had better do that later, with `Cache.snapshot`."""
-
-
-@dataclass(slots=True)
-class ScanTally:
-    """Counts of the results given so far."""
-
-    scored: int = 0
-    """By the model, in this scan."""
-    cached: int = 0
-    duplicates: int = 0
-    safe: int = 0
-    review: int = 0
-    nsfw: int = 0
-    failed: int = 0
-    """Could not be read, and nobody decided about them."""
-    skipped: int = 0
-    skips: dict[SkipReason, int] = field(default_factory=dict)
-    """The skipped, by reason."""
-    allowed: int = 0
-    """Of the safe: those that a person allowed."""
-    denied: int = 0
-    """Of the nsfw: those that a person denied."""
-    partial: int = 0
-    """Of those with a verdict: those of which only a part could be shown."""
-    walk: WalkTally = field(default_factory=WalkTally)
-
-    @property
-    def results(self) -> int:
-        """All files that something is known of, and folders that could not be read."""
-        return self.pictures + self.failed + self.skipped
-
-    @property
-    def pictures(self) -> int:
-        """All that have a verdict."""
-        return self.safe + self.review + self.nsfw
-
-    def count(self, result: ScanResult) -> None:
-        """Count one result."""
-        match result:
-            case Skipped():
-                self.skipped += 1
-                self.skips[result.reason] = self.skips.get(result.reason, 0) + 1
-            case Failed():
-                if result.decision is None:
-                    self.failed += 1
-                else:
-                    self._count_decision(result.decision)
-                self._count_ruling(result.ruling)
-            case Scanned():
-                self.partial += result.is_partial
-                self._count_origin(result.origin)
-                self._count_decision(result.verdict.decision)
-                self._count_ruling(result.verdict.ruling)
-            case _:
-                assert_never(result)
-
-    def _count_ruling(self, ruling: Ruling | None) -> None:
-        match ruling:
-            case None:
-                pass
-            case Ruling.ALLOWED:
-                self.allowed += 1
-            case Ruling.DENIED:
-                self.denied += 1
-            case _:
-                assert_never(ruling)
-
-    def _count_origin(self, origin: Origin) -> None:
-        match origin:
-            case Origin.MODEL:
-                self.scored += 1
-            case Origin.CACHE:
-                self.cached += 1
-            case Origin.DUPLICATE:
-                self.duplicates += 1
-            case _:
-                assert_never(origin)
-
-    def _count_decision(self, decision: Decision) -> None:
-        match decision:
-            case Decision.SAFE:
-                self.safe += 1
-            case Decision.REVIEW:
-                self.review += 1
-            case Decision.NSFW:
-                self.nsfw += 1
-            case _:
-                assert_never(decision)
 
 
 class Scanner:

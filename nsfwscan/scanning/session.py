@@ -13,7 +13,6 @@ from numbers import Real
 from typing import TYPE_CHECKING
 
 from nsfwscan.cache.cache import Cache
-from nsfwscan.cache.rows import Scorer
 from nsfwscan.judge import RulingBook, Rulings
 from nsfwscan.judge.policy import Policy
 from nsfwscan.media.decode.decoded import DECODER_VERSION
@@ -25,6 +24,7 @@ from nsfwscan.scanning.scanner import Scanner, ScanOptions
 from nsfwscan.system import bundled, cores, locations
 from nsfwscan.system.installation import installing
 from nsfwscan.values.errors import CacheError, CacheTooNew, ModelUnusable, ResourcesExhausted
+from nsfwscan.values.outcome import Scorer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -16,18 +16,20 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nsfwscan.cache.rows import FileRow, Outcome, Scored
+from nsfwscan.cache.rows import FileRow
 from nsfwscan.media.discover import Symlinks, WalkOptions
 from nsfwscan.media.read import read_head, read_picture
 from nsfwscan.media.sniff import HEAD_BYTES, sniff
 from nsfwscan.media.volumes import RELIABLE, UNKNOWN
 from nsfwscan.values import likeness
 from nsfwscan.values.errors import DecodeError
-from nsfwscan.values.results import Failed, FileKey, Origin, Skipped, SkipReason
+from nsfwscan.values.outcome import Outcome, Scored
+from nsfwscan.values.results import Failed, Origin, Skipped, SkipReason
 
 if TYPE_CHECKING:
     from nsfwscan.scanning.engine import Engine
     from nsfwscan.scanning.scan_cache import ScanCache
+    from nsfwscan.values.file_key import FileKey
 
 _RACY_NS = 3_000_000_000
 """A file that changed less than this before it was read may change again within the same tick of

@@ -17,7 +17,6 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from nsfwscan.report.text import readable
 from nsfwscan.service.launchd_agent import LABEL, agent
 from nsfwscan.service.systemd_unit import MARK, UNIT, unit
 from nsfwscan.service.windows_task import AUTHOR, TASK, task
@@ -25,6 +24,7 @@ from nsfwscan.system import locations
 from nsfwscan.system.atomic_file import replace_file
 from nsfwscan.system.reading import open_bytes
 from nsfwscan.values.errors import ServiceError
+from nsfwscan.values.text import readable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

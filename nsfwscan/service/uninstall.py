@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from nsfwscan.actions.quarantine.held import Quarantines
 from nsfwscan.actions.quarantine.vault import FILES_NAME, LOCK_NAME, Vault
-from nsfwscan.cache.database import SIDE_FILES, is_library
+from nsfwscan.cache.database import SIDE_FILES, is_cache
 from nsfwscan.models.manifest import LICENCE_NAME, MANIFEST_NAME
 from nsfwscan.models.package import open_package
 from nsfwscan.models.store import LOCK, PARTS, REPLACED, is_part, is_staging
-from nsfwscan.report.text import count
 from nsfwscan.system import locations
 from nsfwscan.system.journal import Journal
 from nsfwscan.system.reading import open_text
 from nsfwscan.values.errors import JournalError, ModelError, NsfwscanError
+from nsfwscan.values.text import count
 from nsfwscan.watch.status import PART as STATUS_PART
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def _cache() -> Iterator[Traces]:
         for entry in _entries(folder)
         if (entry.name in own or entry.name.startswith(f"{name}.corrupt-"))
         and entry.is_file(follow_symlinks=False)
-        and (not linked or is_library(path))  # or a link to another program's database
+        and (not linked or is_cache(path))  # or a link to another program's database
     ]
     if linked and (files or not _is_file(named)):
         files.append(named)

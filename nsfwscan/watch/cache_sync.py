@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from nsfwscan.cache.rows import FileRow
 from nsfwscan.values.errors import CacheError
-from nsfwscan.values.results import FileKey
+from nsfwscan.values.file_key import FileKey
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -47,7 +47,7 @@ class CacheSync:
     def failed(self, sentence: str) -> None:
         """Take note that the library does not work."""
         self._works = False
-        self._conditions.note("library", sentence)
+        self._conditions.note("cache", sentence)
 
     # What it remembers
 
@@ -110,7 +110,7 @@ class CacheSync:
     def note_works(self) -> None:
         """Say that the library works, if it did since the batch began."""
         if self._works:
-            self._conditions.note("library", "")
+            self._conditions.note("cache", "")
 
     def _locate_young(self) -> None:
         """Let the library know of young files what they hold, and not that they are known.

@@ -14,7 +14,7 @@ from bisect import bisect_left
 from typing import TYPE_CHECKING, NamedTuple
 
 from nsfwscan.cache.rows import SHA256_BYTES
-from nsfwscan.values.results import KEY_BYTES
+from nsfwscan.values.file_key import KEY_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

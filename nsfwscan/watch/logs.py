@@ -17,9 +17,9 @@ import os
 import re
 import secrets
 
-from nsfwscan.report.text import readable
 from nsfwscan.system.locations import make_private
 from nsfwscan.values.errors import NsfwscanError
+from nsfwscan.values.text import readable
 
 LOGGER = "nsfwscan.watch"
 _BYTES = 1 << 20

@@ -36,23 +36,14 @@ from nsfwscan.media.discover import (
     is_named_like_a_picture,
     join,
 )
-from nsfwscan.report.text import count
 from nsfwscan.scanning.workers import is_racy
+from nsfwscan.values.changes import Change, Event
 from nsfwscan.values.errors import ModelError, NsfwscanError, ResourcesExhausted
-from nsfwscan.values.results import (
-    Decision,
-    Failed,
-    FailReason,
-    FileKey,
-    Scanned,
-    ScanResult,
-    Skipped,
-    pack_key,
-    stamped,
-)
+from nsfwscan.values.file_key import FileKey, pack_key, stamped
+from nsfwscan.values.results import Decision, Failed, FailReason, Scanned, ScanResult, Skipped
+from nsfwscan.values.text import count
 from nsfwscan.watch.absent import Absent
 from nsfwscan.watch.cache_sync import NEVER, CacheSync
-from nsfwscan.watch.changes import Change, Event, Sink
 from nsfwscan.watch.conditions import Conditions
 from nsfwscan.watch.events import Events
 from nsfwscan.watch.inventory import NO_DIGEST, NO_PICTURE, Inventory, Tracked
@@ -67,6 +58,7 @@ if TYPE_CHECKING:
 
     from nsfwscan.scanning.scanner import ScanOptions
     from nsfwscan.scanning.session import Workshop
+    from nsfwscan.watch.changes import Sink
     from nsfwscan.watch.owed import Owed
 
 _log = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ def readable(path: str) -> str:
 
     Control characters and bytes that are no UTF-8 appear as `\n` or `\xNN`.
     """
-    return utf8(path).translate(_ESCAPES)
+    return printable(path).translate(_ESCAPES)
 
 
 def plain_json(document: str) -> str:
@@ -30,7 +30,7 @@ def plain_json(document: str) -> str:
     return document.translate(_JSON_ESCAPES)
 
 
-def utf8(path: str) -> str:
+def printable(path: str) -> str:
     r"""Return `path` as text that is valid Unicode; other bytes appear as `\xNN`."""
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 

@@ -1,0 +1,79 @@
+"""`FileKey`: what `stat` tells of a file, by which it is known again without being opened."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+
+
+_KEY = struct.Struct("<qqqQ")
+
+
+_PACK = _KEY.pack
+
+
+KEY_BYTES = _KEY.size
+
+
+_INODE_BYTES = 8
+
+
+_HALF, _FULL = 1 << 63, 1 << 64
+
+
+class FileKey(NamedTuple):
+    """What `stat` tells of a file, enough to know it again, by its path, without opening it.
+
+    There is no device: its number changes when a disk is plugged in elsewhere, and every picture
+    on it would be read again.
+    """
+
+    size: int
+    """Bytes."""
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+
+    @classmethod
+    def of(cls, found: os.stat_result) -> FileKey:
+        """Return the key of a file; numbers beyond 64 bits (ReFS inodes have 128) are cut."""
+        return cls.unpack(pack_key(found))
+
+    @classmethod
+    def unpack(cls, packed: bytes) -> FileKey:
+        """Return the key that `pack` or `pack_key` gave."""
+        return cls._make(_KEY.unpack(packed))
+
+    @classmethod
+    def unpack_all(cls, packed: bytes) -> Iterator[FileKey]:
+        """Return the keys of several packed ones, joined."""
+        return map(cls._make, _KEY.iter_unpack(packed))
+
+    def pack(self) -> bytes:
+        """Return the key as `KEY_BYTES` bytes, to be stored and compared."""
+        return _pack(*self)
+
+
+def pack_key(found: os.stat_result) -> bytes:
+    """Return `FileKey.of(found).pack()` without making a key: a re-scan does this for each file."""
+    try:
+        return _PACK(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+    except struct.error:
+        return _pack(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+
+
+def stamped(packed: bytes, stamp: int) -> bytes:
+    """Return a packed key with a file system's stamp (see `images.volumes`) for the inode."""
+    return packed[:-_INODE_BYTES] + stamp.to_bytes(_INODE_BYTES, "little")
+
+
+def _pack(size: int, mtime_ns: int, ctime_ns: int, inode: int) -> bytes:
+    try:
+        return _KEY.pack(size, mtime_ns, ctime_ns, inode)
+    except struct.error:
+        signed = ((number + _HALF) % _FULL - _HALF for number in (size, mtime_ns, ctime_ns))
+        return _KEY.pack(*signed, inode % _FULL)
