@@ -1,7 +1,7 @@
 """What people's decisions cost a scan of unchanged files: `python -m benchmarks.rulings`.
 
 100,000 files as in `benchmarks.rescan`, scanned once. The likenesses of so small pictures are put
-into the library as random ones, for what is measured is how long comparing takes. Then fresh
+into the cache as random ones, for what is measured is how long comparing takes. Then fresh
 processes scan again in turn, with no decisions and with some: none of them is about one of the
 pictures, which is the case that must not cost much.
 """

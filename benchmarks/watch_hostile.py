@@ -6,7 +6,7 @@ link is turned, the clock jumps a year ahead or back, descriptors and memory run
 stopped and continued, told to read its configuration again, terminated, and killed.
 
 After each round it must know what is there, and have tagged each flagged picture. At the end what
-it told and what its library knows are compared with a scan by a process that knows nothing, and no
+it told and what its cache knows are compared with a scan by a process that knows nothing, and no
 picture may have been tagged twice, except for the one in hand at each kill.
 Idle, and paused on battery, it may take 0.1 % of a core. Exits with 1 when anything is wrong.
 
@@ -346,7 +346,7 @@ def judge(run: Hostile) -> Iterator[str]:
     oracle, _ = fresh_scan(run.roots, home=os.path.join(run.scratch, "fresh"), package=run.package)
     cache, _ = fresh_scan(run.roots, home=run.home, package=run.package)
     yield from (f"told: {one}" for one in differences(run.known(), oracle))
-    yield from (f"in the library: {one}" for one in differences(cache, oracle))
+    yield from (f"in the cache: {one}" for one in differences(cache, oracle))
     yield from (f"not acted on: {path}" for path in run.not_acted())
     excess = run.excess()
     if excess.total() > run.deeds["killed"]:

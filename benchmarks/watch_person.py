@@ -1,6 +1,6 @@
 """What people do to their pictures, done to a watched folder, scene by scene.
 
-`python -m benchmarks.watch_person` plays scenes, each with a watcher and a library of its own: a
+`python -m benchmarks.watch_person` plays scenes, each with a watcher and a cache of its own: a
 download, rsync, an untar, a tree moved about, a disk that is unplugged, a full disk, a watcher that
 is killed. It prints a line for each and exits with 1 when one is not as it must be: each picture
 has one verdict, for its final content; what is gone or moved is said to be; and what is only away

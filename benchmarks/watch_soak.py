@@ -7,7 +7,7 @@ processes are killed, the kernel's queue of events overflows while the watcher i
 told to read its configuration again. It has a model of a few hundred bytes, so that what is tested
 is the watcher.
 
-After each round it must know exactly what is there. At the end what it told and what its library
+After each round it must know exactly what is there. At the end what it told and what its cache
 knows are compared with a scan by a process that knows nothing; and its memory, descriptors, threads
 and watches with those of its beginning. Exits with 1 when anything is not as it should be.
 """
@@ -597,7 +597,7 @@ def soak(plan: Plan, scratch: str) -> int:
     cache, closing = fresh_scan([root], home=home, package=package)
     wrong = run.wrong + view.wrong + growth(run.samples)
     wrong += [f"told: {one}" for one in differences(view.known, oracle)]
-    wrong += [f"in the library: {one}" for one in differences(cache, oracle)]
+    wrong += [f"in the cache: {one}" for one in differences(cache, oracle)]
     if code != 0:
         wrong.append(f"the watcher ended with {code}: {''.join(watch.said[-5:])}")
     print(report(run.samples))

@@ -206,7 +206,7 @@ def fresh_scan(roots: Iterable[str], *, home: str, package: str) -> tuple[dict[s
     """Scan in a process of its own; return what it found, and its closing words.
 
     With a `home` that holds nothing it is the oracle; with that of a watcher it tells what the
-    watcher's library knows.
+    watcher's cache knows.
     """
     command = measure.nsfwscan("scan", "--offline", "--format", "jsonl", "--model", package)
     run = measure.run([*command, *roots], measure.environment(home), expect=_ANY_VERDICT)

@@ -1,6 +1,6 @@
-"""Invented facts for the library's tests: file number n has one content and one outcome.
+"""Invented facts for the cache's tests: file number n has one content and one outcome.
 
-So any answer of the library can be judged: it must be the fact, or it must be "not known".
+So any answer of the cache can be judged: it must be the fact, or it must be "not known".
 """
 
 from __future__ import annotations

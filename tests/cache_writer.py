@@ -1,4 +1,4 @@
-"""A process that writes facts to a library, batch by batch, and says which were acknowledged.
+"""A process that writes facts to a cache, batch by batch, and says which were acknowledged.
 
     python cache_writer.py LIBRARY START STOP [wal|delete]
 

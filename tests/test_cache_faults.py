@@ -1,4 +1,4 @@
-"""What becomes of the library when its file, its disk or its folder fails.
+"""What becomes of the cache when its file, its disk or its folder fails.
 
 `TESTS_AT_FULL_SIZE=1 pytest tests/test_cache_faults.py` runs the numbers of trials that the
 project's reliability targets name; the normal run takes a sample of them. A kill or a copied file
@@ -338,11 +338,11 @@ READ_AND_TRY_TO_WRITE = """
 import sys
 from library_facts import *
 from nsfwscan.values.errors import CacheUnavailable
-with Library.open(sys.argv[1], warn=print) as library:
-    assert library.read_only
-    print("knows", len(known_numbers(library, BATCH) & known_contents(library, BATCH)))
+with Cache.open(sys.argv[1], warn=print) as cache:
+    assert cache.read_only
+    print("knows", len(known_numbers(cache, BATCH) & known_contents(cache, BATCH)))
     try:
-        write_numbers(library, range(1))
+        write_numbers(cache, range(1))
     except CacheUnavailable as error:
         print("refused:", error.hint.split(",")[0])
 """

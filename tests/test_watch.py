@@ -91,7 +91,7 @@ def test_what_is_known_outlives_the_watcher(root: Path, cache: Cache, pool: Fake
         picture(root / f"{at}.jpg", b"%d" % at)
     with watching(root, cache=cache, once=True) as running:
         running.until(lambda: len(running.told.changes) == 5)
-        running._thread.join(20)  # it ends by itself, when the library knows the young files, too
+        running._thread.join(20)  # it ends by itself, when the cache knows the young files, too
         assert not running._thread.is_alive()
     assert len(pool.decoded) == 5
     os.rename(root / "0.jpg", root / "moved.jpg")

@@ -151,7 +151,7 @@ def test_W8_random_operations_converge(
             running.until_as(root)
         told = running.told.tree
     assert told == watch_fakes.tree(root)
-    # And without events: a watcher that begins with what the library knows finds the same.
+    # And without events: a watcher that begins with what the cache knows finds the same.
     with (
         Cache.open(str(tmp_path / "library.sqlite3"), warn=pytest.fail) as cache,
         watching(root, cache=cache, settle_ms=60) as running,

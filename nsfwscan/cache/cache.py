@@ -1,7 +1,7 @@
 """`Cache`: what earlier scans found out, so that no picture is read or scored twice.
 
 (path, stat) -> digest and (digest, scorer) -> outcome are facts about content; verdicts are not
-kept. The library is disposable: whatever happens to it costs time and never a wrong answer. A row
+kept. The cache is disposable: whatever happens to it costs time and never a wrong answer. A row
 that fails its checksum is unknown, a damaged file is set aside, and everything else that can go
 wrong is a `CacheError`, whereupon the scan goes on without.
 """
@@ -79,7 +79,7 @@ _FIND_LIKENESS = "SELECT bits, checksum FROM likeness WHERE sha256 = ?"
 
 
 class Cache:
-    """The library in one SQLite file; any thread may use it, and several processes at once.
+    """The cache in one SQLite file; any thread may use it, and several processes at once.
 
     Every method raises `CacheUnavailable` when the file cannot be read or written. Closing
     works then, too.
@@ -90,7 +90,7 @@ class Cache:
 
     @classmethod
     def open(cls, path: str, *, warn: Callable[[str], None]) -> Cache:
-        """Open the library at `path`, or begin one.
+        """Open the cache at `path`, or begin one.
 
         A file that turns out to be damaged, now or later, is renamed to `<name>.corrupt-<time>`,
         a new one is begun, and `warn` gets one sentence. Raises `CacheTooNew` for the file of a

@@ -1,7 +1,7 @@
 """The SQLite file: opening it, transactions, and what happens when anything about it fails.
 
 No sqlite3 exception leaves this module. A damaged file is set aside and a new one is begun; all
-other trouble is `CacheUnavailable`, whereupon a scan goes on without its library.
+other trouble is `CacheUnavailable`, whereupon a scan goes on without its cache.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def journal_mode(version: tuple[int, int, int]) -> Literal["wal", "delete"]:
 
 
 class Database:
-    """One connection to the library's file; any thread may use it, one at a time.
+    """One connection to the cache's file; any thread may use it, one at a time.
 
     Raises `CacheTooNew` for a file of a later schema, which is left as it is, and
     `CacheUnavailable` for one that cannot be opened.
@@ -219,7 +219,7 @@ class Database:
 
 
 def is_cache(path: str) -> bool:
-    """Return True for a file that says in its header that it is a library of ours.
+    """Return True for a file that says in its header that it is a cache of ours.
 
     See "The Database Header" of SQLite's file format: the application's number is at byte 68.
     """

@@ -1,4 +1,4 @@
-"""`FolderView`: everything the library knows of the files directly in one folder.
+"""`FolderView`: everything the cache knows of the files directly in one folder.
 
 A re-scan of unchanged folders is the common case, so a view holds columns and makes no object for
 a file until it is asked to: 100,000 files are loaded and compared in a tenth of a second. The

@@ -1,8 +1,8 @@
-"""The library's schema, as the steps that lead to it from a blank file.
+"""The cache's schema, as the steps that lead to it from a blank file.
 
-A released step is never edited: a library in the field went through it as it was. A new step is
+A released step is never edited: a cache in the field went through it as it was. A new step is
 a new function at the end of `MIGRATIONS`; its number is its place. Each runs in one transaction
-together with the count of steps, so a library is never between two schemas.
+together with the count of steps, so a cache is never between two schemas.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def schema_version(connection: sqlite3.Connection) -> int:
 
 
 def migrate(connection: sqlite3.Connection) -> None:
-    """Bring the library to the newest schema, one transaction a step.
+    """Bring the cache to the newest schema, one transaction a step.
 
     Several processes may do this at once: each step is taken by the one that gets the write lock
     first, and the others see that it is done. Raises what sqlite3 raises.

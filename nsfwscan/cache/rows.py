@@ -1,4 +1,4 @@
-"""What the library stores, as values, as bytes, and with the checksum that each row carries.
+"""What the cache stores, as values, as bytes, and with the checksum that each row carries.
 
 SQLite does not notice a flipped bit in a value: of 100 flips, half came back as altered rows. So a
 row's checksum covers everything the row means: its values, its key, and what the key's numbers

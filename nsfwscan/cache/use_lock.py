@@ -1,4 +1,4 @@
-"""A lock that tells whether any other process uses the library, so that it may be set aside.
+"""A lock that tells whether any other process uses the cache, so that it may be set aside.
 
 SQLite's own locks are held for moments only, and renaming a database that another process has open
 is one of the documented ways to corrupt the one that takes its place. The lock is on a file of its

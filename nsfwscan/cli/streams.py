@@ -115,7 +115,7 @@ def _has_room(descriptor: int, seconds: float) -> bool:
 
 def prepare() -> None:
     """Make the standard streams of this process fit for use. To be called first of all."""
-    # A closed stream's number would go to the next file that is opened, say the library, and
+    # A closed stream's number would go to the next file that is opened, say the cache, and
     # warnings would be written into that. This way a write to a closed stdout fails, as it should.
     for number, flags in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
         try:

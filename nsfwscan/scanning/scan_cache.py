@@ -1,7 +1,7 @@
-"""What a scan remembers: the library while it works, and what is under way right now.
+"""What a scan remembers: the cache while it works, and what is under way right now.
 
 All lanes share one `ScanCache`. It makes sure that no content is scored twice in a scan, saves in
-batches, and turns a failing library into one warning and a scan that goes on without it.
+batches, and turns a failing cache into one warning and a scan that goes on without it.
 """
 
 from __future__ import annotations
@@ -80,13 +80,13 @@ class ScanCache:
     ) -> None:
         """`library` may be None: then nothing outlives the scan. `warn` is told once of a failure.
 
-        A library that cannot be written is still asked; one that cannot be read is given up.
+        A cache that cannot be written is still asked; one that cannot be read is given up.
 
-        With `rescan` nothing is taken from the library but likenesses, which no model moves; with
+        With `rescan` nothing is taken from the cache but likenesses, which no model moves; with
         `retry_failed` no failures are. `compare_likeness` says that likenesses will be asked for.
         Without `arrange` the caller sees to the snapshots of the folders that changed.
         """
-        # Asked and told apart: a full disk or a read-only library still knows what it knows, and to
+        # Asked and told apart: a full disk or a read-only cache still knows what it knows, and to
         # score a hundred thousand pictures again because of one that is new would take hours.
         self._asked = cache
         self._told = cache
@@ -278,7 +278,7 @@ def _is_kept(outcome: Outcome) -> bool:
 
 
 def _absolute(folder: str) -> str:
-    """Return the path by which the library knows a folder, whoever asks and from where.
+    """Return the path by which the cache knows a folder, whoever asks and from where.
 
     Links in it stay. Only what `..` means depends on where they lead.
     """

@@ -1,7 +1,7 @@
 """The only orchestration: from paths to results, each picture looked at as little as possible.
 
 One picture's way is `discover` -> `read_picture` -> `DecodePool.decode` -> `Classifier.classify` ->
-`Policy.judge`. A path that the library knows skips the three in the middle, and so does content
+`Policy.judge`. A path that the cache knows skips the three in the middle, and so does content
 that it knows, once it is read. Results come in discovery order, whatever order they finished in.
 """
 
@@ -71,7 +71,7 @@ class ScanOptions:
     retry_failed: bool = False
     """Try again what the library remembers as failed."""
     count_known_safe: bool = False
-    """Only count what the library knows to be safe, where a whole folder is so, instead of giving a
+    """Only count what the cache knows to be safe, where a whole folder is so, instead of giving a
     result for each file: a re-scan is then several times as fast."""
     arrange: bool = True
     """Rewrite at the end what makes the next scan of the folders that changed fast. Who scans a few
@@ -101,7 +101,7 @@ class Scanner:
 
         `engine` scores with the model of `manifest`; whoever made it closes it. `decoder` is the
         decoder's version. `rulings` are what people decided, which goes before what `policy` makes
-        of a score. `warn` is told once when the library fails; the scan then goes on without it.
+        of a score. `warn` is told once when the cache fails; the scan then goes on without it.
         """
         self._process = os.getpid()
         self.tally = ScanTally()

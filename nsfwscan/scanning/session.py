@@ -1,4 +1,4 @@
-"""Putting the parts of a scan together: model, thresholds, library, scanner.
+"""Putting the parts of a scan together: model, thresholds, cache, scanner.
 
 In: `Settings` and the paths. Out: a `Session` whose scanner is ready to go. The command line and
 the Python API both start here, so that they cannot differ.
@@ -69,7 +69,7 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """Library, model and engine, open for as many scans as are wanted, one after the other."""
+    """Cache, model and engine, open for as many scans as are wanted, one after the other."""
 
     manifest: ModelManifest
     policy: Policy
@@ -185,11 +185,11 @@ def threads_for(settings: Settings, paths: Sequence[str]) -> int:
 def open_workshop(
     settings: Settings, paths: Sequence[str], *, say: Say, warn: Say, progress: Progress
 ) -> Iterator[Workshop]:
-    """Choose the model, open the library and prepare the engine; close both at the end.
+    """Choose the model, open the cache and prepare the engine; close both at the end.
 
     `paths` are only looked at to select the number of threads. A missing model is fetched, which
     `say` and `progress` (bytes done, bytes in all) tell. Raises `ModelError`, `UsageError`,
-    `RulingsError` and `CacheTooNew`; any other trouble with the library becomes a warning.
+    `RulingsError` and `CacheTooNew`; any other trouble with the cache becomes a warning.
     """
     book = RulingBook(locations.rulings_file())
     book.current(warn)  # before a model is fetched in vain

@@ -3,7 +3,7 @@
 In: the places that `locations` names, and the home folder, where shells keep completions. Out: one
 `Traces` for each kind of thing, with nothing else in it: every name is one that nsfwscan gives.
 Whatever else lies in the same folders is listed as a stranger and stays; so does a link, which
-leads to what somebody else put there. Only the models folder, the library, the decisions and the
+leads to what somebody else put there. Only the models folder, the cache, the decisions and the
 configuration may be links, and even then only what bears nsfwscan's marks goes. Pictures are never
 among the traces, wherever they are: a quarantine is only one when it is empty.
 """
@@ -147,7 +147,7 @@ def _names_in_package(folder: str, *, sure: bool) -> set[str]:
 
 def _cache() -> Iterator[Traces]:
     named = locations.cache_file()
-    path = os.path.realpath(named)  # the library's files stand beside what a link leads to
+    path = os.path.realpath(named)  # the cache's files stand beside what a link leads to
     folder, name = os.path.split(path)
     own = {name + end for end in ("", ".lock", ".lock.held", ".watch", ".watch.held", *SIDE_FILES)}
     linked = _is_link(named)

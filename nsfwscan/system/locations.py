@@ -91,7 +91,7 @@ def cache_file() -> str:
 def rulings_file() -> str:
     """Return the path of the journal of people's decisions; it need not exist.
 
-    Among the user's data and not beside the library: a cache is anybody's to delete.
+    Among the user's data and not beside the cache: a cache is anybody's to delete.
     """
     return _below_home("rulings.jsonl") or os.path.join(
         _found(platformdirs.user_data_dir, _APP), "rulings.jsonl"
@@ -126,7 +126,7 @@ def crash_file() -> str:
 def watch_lock() -> str:
     """Return the path of the lock that a watcher holds; it need not exist.
 
-    Not beside the library: a cache may be deleted at any time, and with its lock file a second
+    Not beside the cache: a cache may be deleted at any time, and with its lock file a second
     watcher could start.
     """
     return os.path.join(state_folder(), "watch.lock")

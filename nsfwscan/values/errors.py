@@ -5,7 +5,7 @@
     │   └── PathNotFound       a path that was given does not exist; a FileNotFoundError, too
     ├── ResourcesExhausted     the system refuses memory or a thread
     ├── ConfigError            the configuration file or an NSFWSCAN_* variable is wrong
-    ├── AlreadyRunning         another watcher keeps the same library up to date
+    ├── AlreadyRunning         another watcher keeps the same cache up to date
     ├── ServiceError           the system's service manager is missing or refuses
     ├── ModelError
     │   ├── ManifestError      a manifest is missing, malformed or incomplete

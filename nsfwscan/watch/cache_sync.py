@@ -1,8 +1,8 @@
-"""What the library is told of what the watcher found, and what it remembers for the next one.
+"""What the cache is told of what the watcher found, and what it remembers for the next one.
 
-In: paths, contents and places, from the watcher. Out: the library as a scan would leave it. A
-library that does not work becomes a condition, never an exception: the watcher goes on from memory,
-and its next scan tries the library again.
+In: paths, contents and places, from the watcher. Out: the cache as a scan would leave it. A
+cache that does not work becomes a condition, never an exception: the watcher goes on from memory,
+and its next scan tries the cache again.
 """
 
 from __future__ import annotations
@@ -113,9 +113,9 @@ class CacheSync:
             self._conditions.note("cache", "")
 
     def _locate_young(self) -> None:
-        """Let the library know of young files what they hold, and not that they are known.
+        """Let the cache know of young files what they hold, and not that they are known.
 
-        Whoever begins with the library next, after SIGHUP or a kill, then reads them again and
+        Whoever begins with the cache next, after SIGHUP or a kill, then reads them again and
         tells of those that hold something else by then, and of no other.
         """
         self._located_at = time.monotonic()

@@ -1,4 +1,4 @@
-"""One watcher a library: a lock that the operating system drops when its holder ends, however.
+"""One watcher a cache: a lock that the operating system drops when its holder ends, however.
 
 No process number is written or read: numbers are used again, and a file with one outlives a kill.
 """

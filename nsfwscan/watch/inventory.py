@@ -1,6 +1,6 @@
 """What the watcher knows of each file, in memory, so that it can tell what changed.
 
-It begins with what the library knows, and holds when the library fails. A hundred thousand files
+It begins with what the cache knows, and holds when the cache fails. A hundred thousand files
 take about 15 MB: columns a folder, as in `FolderView`, and a few rows beside them that are not
 merged yet.
 """

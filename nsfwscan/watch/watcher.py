@@ -537,7 +537,7 @@ class Watcher:
             self._places.accept(place, identity)
             for path in self._absent.below(place):
                 self._absent.drop(path)
-                self._inventory.drop(path)  # and the library remembers it
+                self._inventory.drop(path)  # and the cache remembers it
         if walk.strange:
             self._ledger.remember_places(self._places.identities)
         self._walk_s = time.monotonic() - walk.began
