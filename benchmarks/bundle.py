@@ -31,7 +31,7 @@ from nsfwscan.models.package import open_package
 OrtClassifier(open_package(sys.argv[1]), threads=1, warn=print)
 print(time.perf_counter() - begun)
 """
-_NAMED = "import nsfwscan.cli.app; from nsfwscan.cli.lazy import Commands; Commands()['{}']"
+_NAMED = "import nsfwscan.cli.app; from nsfwscan.cli.shared.lazy import Commands; Commands()['{}']"
 _IMPORTS = {
     "nothing (`python -c pass`)": "pass",
     "the package (`import nsfwscan`)": "import nsfwscan",

@@ -34,7 +34,7 @@ from quantize.vit_graph import Normalisation
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from nsfwscan.models.download import Progress
+    from nsfwscan.models.fetch.download import Progress
     from quantize.checkpoint import Meaning
     from quantize.graph import Graph
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from nsfwscan.models import catalogue
 from nsfwscan.models.catalogue import CatalogueEntry, HubFile, HubSource
-from nsfwscan.models.download import Hub, Progress, network_is_forbidden, refuse_offline
+from nsfwscan.models.fetch.download import Hub, Progress, network_is_forbidden, refuse_offline
 from nsfwscan.system.reading import open_bytes
 from nsfwscan.values.errors import ModelNotFound, ModelTampered, UsageError
 from quantize.checkpoint import CONFIG_NAME

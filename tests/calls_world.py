@@ -30,7 +30,8 @@ from PIL import Image
 
 import nsfwscan
 from nsfwscan.cli.main import main
-from nsfwscan.models import catalogue, download
+from nsfwscan.models import catalogue
+from nsfwscan.models.fetch import download
 from nsfwscan.watch import watcher
 from quantize.__main__ import main as quantize
 

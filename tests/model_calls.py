@@ -24,8 +24,8 @@ from typing import Any, NamedTuple, NoReturn
 import scan_fakes
 
 from nsfwscan.actions.quarantine import vault
-from nsfwscan.cli import streams
 from nsfwscan.cli.main import main
+from nsfwscan.cli.shared import streams
 from nsfwscan.scanning import engine, session
 
 SEEN = (

@@ -28,7 +28,7 @@ from typing import NamedTuple
 from calls_world import FORKED, KINDS, TASKS, World, judge, opened, warm
 from model_calls import Caller
 
-from nsfwscan.cli.codes import READER_GONE
+from nsfwscan.cli.shared.codes import READER_GONE
 
 _PATH = "EACCES EIO ELOOP ENAMETOOLONG ENOENT ENOMEM ENOTDIR ESTALE"
 _NEW_NAME = f"{_PATH} EDQUOT EEXIST EMLINK ENOSPC EPERM EROFS"

@@ -18,7 +18,7 @@ from tiny_model import RED
 
 from nsfwscan.media.decode import pool as decode_pool
 from nsfwscan.media.decode.pool import DecodePool
-from nsfwscan.models import index
+from nsfwscan.models.fetch import index
 from nsfwscan.models.store import ModelStore
 from nsfwscan.service import spec
 from nsfwscan.system import bundled, locations

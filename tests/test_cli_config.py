@@ -17,9 +17,9 @@ from shell import PROGRAM, Call
 from tiny_model import GREEN, ORANGE, RED
 from typer.main import get_command
 
-from nsfwscan.cli import config
 from nsfwscan.cli.app import app
-from nsfwscan.cli.commands import process
+from nsfwscan.cli.shared import config
+from nsfwscan.cli.shared.commands import process
 from nsfwscan.values.errors import ConfigError
 
 pytestmark = pytest.mark.usefixtures("tiny")

@@ -267,7 +267,7 @@ def on_a_terminal(*arguments: str | Path, before: str, env: dict[str, str]) -> t
     return code, seen
 
 
-AT_ONCE = "import nsfwscan.cli.talk as talk; talk._QUICK_S = 0\n"
+AT_ONCE = "import nsfwscan.cli.shared.talk as talk; talk._QUICK_S = 0\n"
 
 
 def test_a_long_scan_on_a_terminal_shows_a_bar(pictures: Path, mark: Path) -> None:
@@ -296,7 +296,7 @@ def test_a_short_scan_or_a_quiet_one_on_a_terminal_shows_no_bar(
     pictures: Path, mark: Path, tmp_path: Path, paint: Paint
 ) -> None:
     paint(tmp_path / "one" / "red.png", RED)
-    patient = "import nsfwscan.cli.talk as talk; talk._QUICK_S = 60\n"
+    patient = "import nsfwscan.cli.shared.talk as talk; talk._QUICK_S = 60\n"
     code, seen = on_a_terminal(tmp_path / "one", before=patient, env={})
     assert code == 1
     assert b"\x1b[?25l" not in seen  # rich hides the cursor while there is a bar
@@ -333,7 +333,7 @@ def test_ctrl_c_before_the_scan_begins_says_so_and_gives_the_terminal_back(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("nsfwscan.cli.scan.open_session", interrupted)
-    monkeypatch.setattr("nsfwscan.cli.talk.Talk.end_bar", lambda _self: closed.append(True))
+    monkeypatch.setattr("nsfwscan.cli.shared.talk.Talk.end_bar", lambda _self: closed.append(True))
     done = call("scan", pictures)
     assert (done.code, done.out) == (130, "")
     assert done.err == "\nnsfwscan: interrupted\n"

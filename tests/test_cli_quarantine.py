@@ -19,7 +19,8 @@ from shell import Call, own_mounts, start
 from tiny_model import GREEN, ORANGE, RED
 
 import nsfwscan
-from nsfwscan.cli import ask, scan_run
+from nsfwscan.cli import scan_run
+from nsfwscan.cli.shared import ask
 from nsfwscan.media.discover import QUARANTINE_NAME
 
 pytestmark = [

@@ -13,9 +13,9 @@ from conftest import Paint
 from shell import PROGRAM, Call, start
 from tiny_model import RED
 
-from nsfwscan.cli import crash
-from nsfwscan.cli.codes import COULD_NOT, INTERNAL, NO_MODEL
 from nsfwscan.cli.main import main
+from nsfwscan.cli.shared import crash
+from nsfwscan.cli.shared.codes import COULD_NOT, INTERNAL, NO_MODEL
 from nsfwscan.system import locations
 from nsfwscan.values.errors import ModelUnusable
 
@@ -43,7 +43,7 @@ LAYERS = {
     "summary": ("nsfwscan.report.summary.Summary.lines", ["scan"]),
     "record": ("nsfwscan.report.record.Recorder.record", ["scan", "-f", "jsonl"]),
     "actions": ("nsfwscan.actions.act.Actor.carry_out", ["scan", "--action", "tag", "--yes"]),
-    "configuration": ("nsfwscan.cli.config.read", ["scan"]),
+    "configuration": ("nsfwscan.cli.shared.config.read", ["scan"]),
     "locations": ("nsfwscan.system.locations.cache_file", ["scan"]),
     "watcher": ("nsfwscan.watch.watcher.Watcher.run", ["watch", "--once"]),
     "watch folder": ("nsfwscan.media.discover._Walk._tree", ["watch", "--once"]),
@@ -152,7 +152,12 @@ def test_the_page_for_reports_is_the_one_of_the_package() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["nsfwscan.cli.streams", "nsfwscan.cli.app", "nsfwscan.cli.scan", "nsfwscan.report.table"],
+    [
+        "nsfwscan.cli.shared.streams",
+        "nsfwscan.cli.app",
+        "nsfwscan.cli.scan",
+        "nsfwscan.report.table",
+    ],
 )
 @pytest.mark.parametrize("error", ["ImportError('odd')", "MemoryError()", "SyntaxError('odd')"])
 def test_an_error_while_importing_does_not_exit_with_1(

@@ -12,9 +12,9 @@ import pytest
 import tiny_model
 import typer.main
 
-from nsfwscan.cli import codes
 from nsfwscan.cli.app import app
 from nsfwscan.cli.main import main
+from nsfwscan.cli.shared import codes
 from nsfwscan.models import catalogue
 from nsfwscan.report.formats import Format
 from nsfwscan.values.results import FailReason

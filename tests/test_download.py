@@ -17,9 +17,9 @@ import pytest
 from loopback_hub import QUICK, LoopbackHub
 from tiny_packages import FILE, REPO, REVISION, content
 
-from nsfwscan.models import download
 from nsfwscan.models.catalogue import HubFile, HubSource
-from nsfwscan.models.download import Hub, Patience
+from nsfwscan.models.fetch import download
+from nsfwscan.models.fetch.download import Hub, Patience
 from nsfwscan.values.errors import ConfigError, DownloadError, HubUnreachable, ModelTampered
 
 if TYPE_CHECKING:

@@ -20,8 +20,9 @@ from test_download import fetch
 from test_store import make_wheel, stand_in_for_pip
 from tiny_packages import FILE, REPO, REVISION, content
 
-from nsfwscan.models import download, store, wheel
-from nsfwscan.models.download import Patience
+from nsfwscan.models import store
+from nsfwscan.models.fetch import download, wheel
+from nsfwscan.models.fetch.download import Patience
 from nsfwscan.models.store import ModelStore
 from nsfwscan.values.errors import DownloadError, HubUnreachable, ModelError
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from nsfwscan.cli.outlet import Outlet, OutletFailed
-from nsfwscan.cli.streams import ReaderGone
+from nsfwscan.cli.shared.outlet import Outlet, OutletFailed
+from nsfwscan.cli.shared.streams import ReaderGone
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="Windows has no such pipes")
 

@@ -80,7 +80,7 @@ def test_a_list_that_never_ends_is_refused(
         endless = endless.replace(b"\n", b"\0")
     reader, writer = (None, None) if isinstance(endless, str) else os.pipe()
     stdin = os.open(endless, os.O_RDONLY) if isinstance(endless, str) else reader
-    before = "import nsfwscan.cli.path_list as lists; lists._MOST_PATHS = 300_000"
+    before = "import nsfwscan.cli.shared.path_list as lists; lists._MOST_PATHS = 300_000"
     with start("scan", *options, before=before, stdin=stdin) as scan:
         os.close(stdin)
         if writer is not None:

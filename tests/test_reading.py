@@ -88,6 +88,6 @@ def test_all_files_are_opened_so() -> None:
                     found.append(f"{path.relative_to(_ROOT)}:{node.lineno}")
     # Standard input, and one that is only opened to be synced.
     assert [one.rpartition(":")[0] for one in found] == [
-        "nsfwscan/cli/streams.py",
+        "nsfwscan/cli/shared/streams.py",
         "quantize/package.py",
     ]

@@ -30,7 +30,7 @@ from sizes import trials
 from tiny_model import RED
 
 from nsfwscan.actions.quarantine import held as quarantines
-from nsfwscan.cli import crash
+from nsfwscan.cli.shared import crash
 from nsfwscan.media.discover import QUARANTINE_NAME
 from nsfwscan.models.store import LOCK, PARTS, REPLACED, STAGING, ModelStore
 from nsfwscan.service import removal, uninstall

@@ -33,9 +33,10 @@ from shell import own_mounts
 from tiny_packages import FILE, REPO, REVISION, content
 
 import nsfwscan
-from nsfwscan.cli import codes
-from nsfwscan.models import catalogue, download, wheel
+from nsfwscan.cli.shared import codes
+from nsfwscan.models import catalogue
 from nsfwscan.models.catalogue import CatalogueEntry, WheelSource
+from nsfwscan.models.fetch import download, wheel
 from nsfwscan.models.manifest import LICENCE_NAME, MANIFEST_NAME, MODEL_NAME
 from nsfwscan.models.package import BrokenPackage
 from nsfwscan.models.select import resolve_model

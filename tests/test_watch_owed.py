@@ -94,7 +94,7 @@ def test_a_stop_amid_acts_leaves_the_rest_to_the_next_watcher(
     root: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     recorder = Recorder(tmp_path)
-    at_once = f"{FAKES}\nimport nsfwscan.cli.acting as acting; acting._LAST_ACTS_S = 0.0\n"
+    at_once = f"{FAKES}\nimport nsfwscan.cli.shared.acting as acting; acting._LAST_ACTS_S = 0.0\n"
     with watching(*recorder.options, root, before=at_once) as watch:
         watch.until(lambda: len(recorder.acted) >= 5)
         watch.end(number)

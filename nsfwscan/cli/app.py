@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from nsfwscan._version import __version__
-from nsfwscan.cli import config
-from nsfwscan.cli.lazy import MARKUP, Root
+from nsfwscan.cli.shared import config
+from nsfwscan.cli.shared.lazy import MARKUP, Root
 
 app = typer.Typer(
     name="nsfwscan",

@@ -10,11 +10,11 @@ from typing import Annotated
 import typer
 
 from nsfwscan.cache.cache import Cache
-from nsfwscan.cli.ask import insist
-from nsfwscan.cli.codes import COULD_NOT, OK
-from nsfwscan.cli.commands import Command, Group
-from nsfwscan.cli.tables import print_table
-from nsfwscan.cli.talk import Talk
+from nsfwscan.cli.shared.ask import insist
+from nsfwscan.cli.shared.codes import COULD_NOT, OK
+from nsfwscan.cli.shared.commands import Command, Group
+from nsfwscan.cli.shared.tables import print_table
+from nsfwscan.cli.shared.talk import Talk
 from nsfwscan.system import locations
 from nsfwscan.values.outcome import Scored, Unscorable
 from nsfwscan.values.text import count, plain_json, printable, readable, size

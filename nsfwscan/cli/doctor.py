@@ -12,9 +12,9 @@ from typing import NamedTuple, cast
 import typer
 
 from nsfwscan._version import __version__
-from nsfwscan.cli import config, crash
-from nsfwscan.cli.codes import COULD_NOT, OK
-from nsfwscan.cli.tables import print_table
+from nsfwscan.cli.shared import config, crash
+from nsfwscan.cli.shared.codes import COULD_NOT, OK
+from nsfwscan.cli.shared.tables import print_table
 from nsfwscan.system import bundled, cores, locations
 from nsfwscan.system.installation import installing
 from nsfwscan.system.reading import open_text

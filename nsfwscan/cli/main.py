@@ -9,8 +9,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from nsfwscan.cli import crash
-from nsfwscan.cli.codes import COULD_NOT, INTERNAL, INTERRUPTED, OK, READER_GONE
+from nsfwscan.cli.shared import crash
+from nsfwscan.cli.shared.codes import COULD_NOT, INTERNAL, INTERRUPTED, OK, READER_GONE
 
 if TYPE_CHECKING:
     from nsfwscan.values.errors import NsfwscanError
@@ -35,7 +35,7 @@ def _answered() -> int:
     try:
         _answer_interrupts()
         with crash.undisguised():
-            from nsfwscan.cli import streams
+            from nsfwscan.cli.shared import streams
 
             streams.prepare()
         return main(sys.argv[1:])
@@ -66,7 +66,7 @@ def main(arguments: list[str]) -> int:
     """Run the command that `arguments` name and return its exit code."""
     try:
         with crash.undisguised():
-            from nsfwscan.cli.streams import ReaderGone
+            from nsfwscan.cli.shared.streams import ReaderGone
             from nsfwscan.values.errors import NsfwscanError
     except ImportError as error:
         return _not_imported(error)
@@ -157,7 +157,7 @@ def _run(arguments: list[str]) -> int:
     from typer.exceptions import TyperException
 
     from nsfwscan.cli.app import app
-    from nsfwscan.cli.commands import Interrupted, RunAgain, usage_error
+    from nsfwscan.cli.shared.commands import Interrupted, RunAgain, usage_error
 
     if arguments[:1] == ["help"]:
         arguments = [*arguments[1:], "--help"]

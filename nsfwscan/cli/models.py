@@ -8,15 +8,15 @@ from typing import Annotated, Any, assert_never
 
 import typer
 
-from nsfwscan.cli.codes import COULD_NOT, OK
-from nsfwscan.cli.commands import Command, Group
-from nsfwscan.cli.options import Offline, Quiet, model_names
-from nsfwscan.cli.paths import absolute
-from nsfwscan.cli.tables import print_table
-from nsfwscan.cli.talk import Talk
+from nsfwscan.cli.shared.codes import COULD_NOT, OK
+from nsfwscan.cli.shared.commands import Command, Group
+from nsfwscan.cli.shared.options import Offline, Quiet, model_names
+from nsfwscan.cli.shared.paths import absolute
+from nsfwscan.cli.shared.tables import print_table
+from nsfwscan.cli.shared.talk import Talk
 from nsfwscan.models import catalogue
 from nsfwscan.models.catalogue import CatalogueEntry, HubSource, WheelSource
-from nsfwscan.models.download import Hub
+from nsfwscan.models.fetch.download import Hub
 from nsfwscan.models.package import BrokenPackage, InstalledModel
 from nsfwscan.models.store import ModelStore
 from nsfwscan.system import locations

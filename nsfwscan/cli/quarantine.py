@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, NoReturn, assert_never
 
 import typer
 
-from nsfwscan.cli.ask import insist
-from nsfwscan.cli.codes import COULD_NOT, OK
-from nsfwscan.cli.commands import Command, Group
-from nsfwscan.cli.options import QuarantineFolder
-from nsfwscan.cli.paths import absolute
-from nsfwscan.cli.tables import print_table
-from nsfwscan.cli.talk import Talk
+from nsfwscan.cli.shared.ask import insist
+from nsfwscan.cli.shared.codes import COULD_NOT, OK
+from nsfwscan.cli.shared.commands import Command, Group
+from nsfwscan.cli.shared.options import QuarantineFolder
+from nsfwscan.cli.shared.paths import absolute
+from nsfwscan.cli.shared.tables import print_table
+from nsfwscan.cli.shared.talk import Talk
 from nsfwscan.values.errors import NsfwscanError, UsageError
 from nsfwscan.values.text import count, plain_json, printable, readable, size
 

@@ -12,13 +12,13 @@ from typing import Annotated
 
 import typer
 
-from nsfwscan.cli.ask import insist
-from nsfwscan.cli.codes import COULD_NOT, NO_VERDICT, OK
-from nsfwscan.cli.commands import Command, Group
-from nsfwscan.cli.options import Quiet
-from nsfwscan.cli.paths import absolute
-from nsfwscan.cli.tables import print_table
-from nsfwscan.cli.talk import Talk
+from nsfwscan.cli.shared.ask import insist
+from nsfwscan.cli.shared.codes import COULD_NOT, NO_VERDICT, OK
+from nsfwscan.cli.shared.commands import Command, Group
+from nsfwscan.cli.shared.options import Quiet
+from nsfwscan.cli.shared.paths import absolute
+from nsfwscan.cli.shared.tables import print_table
+from nsfwscan.cli.shared.talk import Talk
 from nsfwscan.judge import RulingBook, Rulings
 from nsfwscan.judge.rule import LATEST_S, Ruled, from_record, to_record
 from nsfwscan.media.discover import check_roots, printable

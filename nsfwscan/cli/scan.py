@@ -7,9 +7,19 @@ from typing import Annotated
 
 import typer
 
-from nsfwscan.cli.codes import COULD_NOT
-from nsfwscan.cli.config import rules_in
-from nsfwscan.cli.options import (
+from nsfwscan.cli.scan_run import (
+    DEFAULT_ONLY,
+    Acting,
+    Only,
+    OnlyThese,
+    Run,
+    destination,
+    exit_code,
+    reachable,
+)
+from nsfwscan.cli.shared.codes import COULD_NOT
+from nsfwscan.cli.shared.config import rules_in
+from nsfwscan.cli.shared.options import (
     ACTION_PANEL,
     MEMORY_PANEL,
     OUTPUT_PANEL,
@@ -38,18 +48,8 @@ from nsfwscan.cli.options import (
     Threads,
     bytes_of,
 )
-from nsfwscan.cli.path_list import PathList
-from nsfwscan.cli.scan_run import (
-    DEFAULT_ONLY,
-    Acting,
-    Only,
-    OnlyThese,
-    Run,
-    destination,
-    exit_code,
-    reachable,
-)
-from nsfwscan.cli.talk import Talk
+from nsfwscan.cli.shared.path_list import PathList
+from nsfwscan.cli.shared.talk import Talk
 from nsfwscan.media.discover import Symlinks, WalkOptions
 from nsfwscan.models.provider import Provider
 from nsfwscan.report.formats import Format
@@ -234,7 +234,7 @@ def scan(
     configured = rules_in(context, ignored=no_rules)
     acting: ActOptions | None = None
     if action or configured:
-        from nsfwscan.cli.acting import ActOptions, Confirm, actor_for, rules_of
+        from nsfwscan.cli.shared.acting import ActOptions, Confirm, actor_for, rules_of
 
         acting = ActOptions(
             rules_of(action or (), configured),

@@ -16,11 +16,11 @@ from typing import Annotated, BinaryIO, Protocol, assert_never
 
 import typer
 
-from nsfwscan.cli.codes import COULD_NOT, FLAGGED, INTERRUPTED, NO_VERDICT, NOT_DONE, OK
-from nsfwscan.cli.options import OUTPUT_PANEL
-from nsfwscan.cli.path_list import PathList
-from nsfwscan.cli.streams import DataFile, unwritable
-from nsfwscan.cli.talk import STARTED, Counter, Talk, flagged
+from nsfwscan.cli.shared.codes import COULD_NOT, FLAGGED, INTERRUPTED, NO_VERDICT, NOT_DONE, OK
+from nsfwscan.cli.shared.options import OUTPUT_PANEL
+from nsfwscan.cli.shared.path_list import PathList
+from nsfwscan.cli.shared.streams import DataFile, unwritable
+from nsfwscan.cli.shared.talk import STARTED, Counter, Talk, flagged
 from nsfwscan.media.discover import count_files, join, root_problem
 from nsfwscan.report.formats import Format
 from nsfwscan.report.reporters import Reporter

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nsfwscan.cli.ask import insist
-from nsfwscan.cli.tables import print_table
+from nsfwscan.cli.shared.ask import insist
+from nsfwscan.cli.shared.tables import print_table
 from nsfwscan.values.errors import NsfwscanError, UsageError
 from nsfwscan.values.text import count, readable, size
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from nsfwscan.cli.options import ModelName, Offline, ProviderName
-from nsfwscan.cli.tables import print_table
-from nsfwscan.cli.talk import Talk
+from nsfwscan.cli.shared.options import ModelName, Offline, ProviderName
+from nsfwscan.cli.shared.tables import print_table
+from nsfwscan.cli.shared.talk import Talk
 from nsfwscan.models import probes, select
 from nsfwscan.models.provider import Provider
 from nsfwscan.models.store import ModelStore

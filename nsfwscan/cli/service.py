@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 import typer
 from typer.core import TyperOption
 
-from nsfwscan.cli.codes import NOT_RUNNING
-from nsfwscan.cli.commands import Command, Group
-from nsfwscan.cli.paths import absolute
-from nsfwscan.cli.tables import print_table
+from nsfwscan.cli.shared.codes import NOT_RUNNING
+from nsfwscan.cli.shared.commands import Command, Group
+from nsfwscan.cli.shared.paths import absolute
+from nsfwscan.cli.shared.tables import print_table
 from nsfwscan.media.discover import check_roots
 from nsfwscan.service.spec import spec_for
 from nsfwscan.system import locations

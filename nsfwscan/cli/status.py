@@ -10,9 +10,9 @@ from typing import Annotated, assert_never
 
 import typer
 
-from nsfwscan.cli.codes import NOT_RUNNING, OK
-from nsfwscan.cli.options import TableFormat
-from nsfwscan.cli.tables import print_table
+from nsfwscan.cli.shared.codes import NOT_RUNNING, OK
+from nsfwscan.cli.shared.options import TableFormat
+from nsfwscan.cli.shared.tables import print_table
 from nsfwscan.system import locations
 from nsfwscan.values.text import count, duration, plain_json, printable
 from nsfwscan.watch import instance

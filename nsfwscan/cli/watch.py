@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from nsfwscan.cli import config
-from nsfwscan.cli.codes import COULD_NOT, INTERRUPTED, NO_VERDICT, NOT_DONE, OK
-from nsfwscan.cli.commands import RunAgain
-from nsfwscan.cli.options import (
+from nsfwscan.cli.scan_run import Only
+from nsfwscan.cli.shared import config
+from nsfwscan.cli.shared.codes import COULD_NOT, INTERRUPTED, NO_VERDICT, NOT_DONE, OK
+from nsfwscan.cli.shared.commands import RunAgain
+from nsfwscan.cli.shared.options import (
     ACTION_PANEL,
     OUTPUT_PANEL,
     Actions,
@@ -41,11 +42,10 @@ from nsfwscan.cli.options import (
     Threads,
     bytes_of,
 )
-from nsfwscan.cli.outlet import Outlet, OutletFailed, ReaderStalled
-from nsfwscan.cli.paths import absolute
-from nsfwscan.cli.scan_run import Only
-from nsfwscan.cli.streams import never_wait_for_stderr, unwritable, whisper
-from nsfwscan.cli.talk import Talk
+from nsfwscan.cli.shared.outlet import Outlet, OutletFailed, ReaderStalled
+from nsfwscan.cli.shared.paths import absolute
+from nsfwscan.cli.shared.streams import never_wait_for_stderr, unwritable, whisper
+from nsfwscan.cli.shared.talk import Talk
 from nsfwscan.cli.watch_lines import DEFAULT_ONLY, ChangeLines, LineFormat
 from nsfwscan.media.discover import Symlinks, WalkOptions
 from nsfwscan.models.provider import Provider
@@ -289,7 +289,7 @@ def watch(
     configured = config.rules_in(context, ignored=no_rules)
     acting: ActOptions | None = None
     if action or configured:
-        from nsfwscan.cli.acting import ActingSink, ActOptions, Confirm, actor_for, rules_of
+        from nsfwscan.cli.shared.acting import ActingSink, ActOptions, Confirm, actor_for, rules_of
 
         acting = ActOptions(
             rules_of(action or (), configured),

@@ -12,7 +12,7 @@ from nsfwscan.values.results import Decision, Failed, FailReason, Scanned, Skipp
 from nsfwscan.values.text import plain_json, readable
 
 if TYPE_CHECKING:
-    from nsfwscan.cli.outlet import Outlet
+    from nsfwscan.cli.shared.outlet import Outlet
     from nsfwscan.report.record import Recorder
     from nsfwscan.values.actions import Act
     from nsfwscan.values.changes import Change

@@ -19,7 +19,7 @@ from nsfwscan.watch.logs import LoggedPath
 from nsfwscan.watch.status import Status, StatusFile
 
 if TYPE_CHECKING:
-    from nsfwscan.cli.talk import Talk
+    from nsfwscan.cli.shared.talk import Talk
     from nsfwscan.scanning.session import Workshop
     from nsfwscan.values.changes import Change
     from nsfwscan.values.results import ScanResult

@@ -6,7 +6,7 @@ import os
 
 from nsfwscan.models import catalogue
 from nsfwscan.models.catalogue import FIRST_CHOICE, WITHOUT_HUB
-from nsfwscan.models.download import Hub, refuse_offline
+from nsfwscan.models.fetch.download import Hub, refuse_offline
 from nsfwscan.models.package import BrokenPackage, InstalledModel
 from nsfwscan.models.store import ModelStore, is_path
 from nsfwscan.values.errors import DownloadError, HubUnreachable, ModelNotFound

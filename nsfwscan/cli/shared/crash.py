@@ -12,7 +12,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from nsfwscan.cli.codes import INTERNAL
+from nsfwscan.cli.shared.codes import INTERNAL
 
 if TYPE_CHECKING:
     import threading

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from nsfwscan.cli.codes import INTERRUPTED, NOT_DONE
+from nsfwscan.cli.shared.codes import INTERRUPTED, NOT_DONE
 from nsfwscan.values.errors import UsageError
 
 

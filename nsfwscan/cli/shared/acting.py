@@ -14,9 +14,9 @@ from nsfwscan.actions.act import Actor
 from nsfwscan.actions.limit import Limit
 from nsfwscan.actions.quarantine.held import Quarantines
 from nsfwscan.actions.rules import Rule, rule_of
-from nsfwscan.cli.ask import is_sure
-from nsfwscan.cli.paths import absolute
-from nsfwscan.cli.talk import Talk
+from nsfwscan.cli.shared.ask import is_sure
+from nsfwscan.cli.shared.paths import absolute
+from nsfwscan.cli.shared.talk import Talk
 from nsfwscan.judge import NO_RULINGS, RulingBook, Rulings
 from nsfwscan.report.record import Recorder
 from nsfwscan.system import locations

@@ -21,8 +21,8 @@ import zipfile
 import zlib
 from typing import IO, TYPE_CHECKING
 
-from nsfwscan.models import index
-from nsfwscan.models.download import Patience
+from nsfwscan.models.fetch import index
+from nsfwscan.models.fetch.download import Patience
 from nsfwscan.models.manifest import Artefact
 from nsfwscan.system import bundled, interrupts
 from nsfwscan.system.reading import open_bytes, open_to_change
@@ -30,7 +30,7 @@ from nsfwscan.values.errors import DownloadError, HubUnreachable, ModelTampered
 
 if TYPE_CHECKING:
     from nsfwscan.models.catalogue import WheelSource
-    from nsfwscan.models.download import Progress
+    from nsfwscan.models.fetch.download import Progress
 
 _CHUNK = 1 << 20
 _POLL_S = 0.1

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
-from nsfwscan.cli.codes import COULD_NOT
+from nsfwscan.cli.shared.codes import COULD_NOT
 from nsfwscan.values.errors import UsageError
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import typer
 from typer.main import get_command_from_info, get_group_from_info
 from typer.models import CommandInfo, TyperInfo
 
-from nsfwscan.cli.commands import Command, Group
+from nsfwscan.cli.shared.commands import Command, Group
 
 MARKUP: Final = "markdown"
 _PLACES = {

@@ -1,0 +1,1 @@
+"""Getting models: from a hub, and from a package index."""
