@@ -227,7 +227,7 @@ import sys
 sys.path.insert(0, {os.path.dirname(__file__)!r})
 from pathlib import Path
 from quarantine_worker import *
-from nsfwscan.actions.giveback import delete, verify
+from nsfwscan.actions.quarantine.giveback import delete, verify
 disk = Path(sys.argv[1])
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "x", disk], check=True)
 paths = [disk / f"{{n}}.jpg" for n in range(3)]
