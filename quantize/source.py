@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from nsfwscan.models import catalogue
 from nsfwscan.models.catalogue import CatalogueEntry, HubFile, HubSource
-from nsfwscan.models.fetch.download import Hub, Progress, network_is_forbidden, refuse_offline
+from nsfwscan.models.fetch.hub import Hub, network_is_forbidden, refuse_offline
 from nsfwscan.system.reading import open_bytes
 from nsfwscan.values.errors import ModelNotFound, ModelTampered, UsageError
 from quantize.checkpoint import CONFIG_NAME
@@ -19,6 +19,8 @@ from quantize.tensors import WEIGHTS_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from nsfwscan.models.fetch.download import Progress
 
 _REVISION = re.compile(r"[0-9a-f]{40}\Z")
 _HEX64 = re.compile(r"[0-9a-f]{64}\Z")

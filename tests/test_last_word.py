@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from quarantine_worker import actor, move_in, restore_all, scanned, vault_in
 
-from nsfwscan.actions.quarantine.giveback import Restorer, delete
+from nsfwscan.actions.quarantine.deletion import delete
 from nsfwscan.actions.quarantine.last_word import (
     LastWords,
     Said,
@@ -20,6 +20,7 @@ from nsfwscan.actions.quarantine.last_word import (
     why_it_stays,
     word_of,
 )
+from nsfwscan.actions.quarantine.restore import Restorer
 from nsfwscan.judge import Ruled, RulingBook, Rulings
 from nsfwscan.judge.decide import decide
 from nsfwscan.values.actions import Act

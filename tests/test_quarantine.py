@@ -22,9 +22,10 @@ from sizes import trials
 from nsfwscan.actions import moves
 from nsfwscan.actions.quarantine import held as quarantine
 from nsfwscan.actions.quarantine import recovery, vault
-from nsfwscan.actions.quarantine.giveback import delete, verify
+from nsfwscan.actions.quarantine.deletion import delete
 from nsfwscan.actions.quarantine.held import Quarantines, candidates, own_paths
-from nsfwscan.actions.quarantine.vault import Wanted
+from nsfwscan.actions.quarantine.intake import Wanted, take_in
+from nsfwscan.actions.quarantine.verification import verify
 from nsfwscan.actions.scored_file import ScoredFile, Unwilling, digest
 from nsfwscan.media.discover import QUARANTINE_NAME
 from nsfwscan.system.journal import write_all
@@ -780,6 +781,6 @@ def test_two_processes_wait_for_each_other(
         ScoredFile(str(path), hashlib.sha256(b"a picture").digest()) as file,
         pytest.raises(ActionError, match="another process"),
     ):
-        vault_in(q).take([Wanted(file, REASON)])
+        take_in(vault_in(q), [Wanted(file, REASON)])
     (act,) = move_in(q, [path])
     assert act.outcome == "done"

@@ -32,7 +32,8 @@ from tiny_model import RED
 from nsfwscan.actions.quarantine import held as quarantines
 from nsfwscan.cli.shared import crash
 from nsfwscan.media.discover import QUARANTINE_NAME
-from nsfwscan.models.store import LOCK, PARTS, REPLACED, STAGING, ModelStore
+from nsfwscan.models.staging import LOCK, PARTS, REPLACED, STAGING
+from nsfwscan.models.store import ModelStore
 from nsfwscan.service import removal, uninstall
 from nsfwscan.system import installation, locations
 

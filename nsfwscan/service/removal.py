@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from nsfwscan.actions.quarantine.vault import LOCK_NAME, Vault, look_at
 from nsfwscan.media.discover import QUARANTINE_NAME
-from nsfwscan.models.store import LOCK
+from nsfwscan.models.staging import LOCK
 from nsfwscan.service.managers import manager
 from nsfwscan.service.uninstall import TraceKind, Traces, find, looked_at, nobody, size_of, vaults
 from nsfwscan.system import locations, locks

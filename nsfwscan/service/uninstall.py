@@ -22,7 +22,7 @@ from nsfwscan.actions.quarantine.vault import FILES_NAME, LOCK_NAME, Vault
 from nsfwscan.cache.database import SIDE_FILES, is_cache
 from nsfwscan.models.manifest import LICENCE_NAME, MANIFEST_NAME
 from nsfwscan.models.package import open_package
-from nsfwscan.models.store import LOCK, PARTS, REPLACED, is_part, is_staging
+from nsfwscan.models.staging import LOCK, PARTS, REPLACED, is_part, is_staging
 from nsfwscan.system import locations
 from nsfwscan.system.journal import Journal
 from nsfwscan.system.reading import open_text

@@ -119,6 +119,11 @@ class Ledger:
         """Entries of which a deed was cut short."""
         return list(self._under_way.values())
 
+    def holds(self, entry: Entry) -> bool:
+        """Return True if the picture of an entry is still held."""
+        now = self.entries.get(entry.id)
+        return now is not None and now.state is State.HELD
+
     def holds_from(self, folder: str) -> bool:
         """Return True if something that came directly from `folder` is held."""
         return self._in_folder[folder] > 0

@@ -22,7 +22,7 @@ import zlib
 from typing import IO, TYPE_CHECKING
 
 from nsfwscan.models.fetch import index
-from nsfwscan.models.fetch.download import Patience
+from nsfwscan.models.fetch.client import Patience
 from nsfwscan.models.manifest import Artefact
 from nsfwscan.system import bundled, interrupts
 from nsfwscan.system.reading import open_bytes, open_to_change
