@@ -746,7 +746,7 @@ def test_what_cannot_be_looked_at_is_not_taken_for_absent(
             raise OSError(errno.EIO, os.strerror(errno.EIO), failing)
         return real(path, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(uninstall.os, "stat", stat)
+    monkeypatch.setattr(os, "stat", stat)
     done = call("self-uninstall", *arguments)
     assert done.code == 2
     assert f"{failing} cannot be looked at" in done.err
