@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 from nsfwscan.models import catalogue
 from nsfwscan.models.catalogue import CatalogueEntry, HubFile, HubSource
 from nsfwscan.models.fetch.hub import Hub, network_is_forbidden, refuse_offline
+from nsfwscan.system.hashing import Sha256, pieces
 from nsfwscan.system.reading import open_bytes
 from nsfwscan.values.errors import ModelNotFound, ModelTampered, UsageError
 from quantize.checkpoint import CONFIG_NAME
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 _REVISION = re.compile(r"[0-9a-f]{40}\Z")
 _HEX64 = re.compile(r"[0-9a-f]{64}\Z")
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*\Z")
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +94,11 @@ def sha256(*paths: str) -> str:
 
     Raises `ModelTampered` when one cannot be read.
     """
-    digest = hashlib.sha256()
+    digest = Sha256()
     for path in paths:
         try:
             with open_bytes(path) as stream:
-                while chunk := stream.read(_CHUNK):
-                    digest.update(chunk)
+                digest.take(pieces(stream))
         except OSError as error:
             raise ModelTampered(f"{path} cannot be read: {error.strerror}") from error
     return digest.hexdigest()

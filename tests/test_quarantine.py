@@ -26,9 +26,10 @@ from nsfwscan.actions.quarantine.deletion import delete
 from nsfwscan.actions.quarantine.held import Quarantines, candidates, own_paths
 from nsfwscan.actions.quarantine.intake import Wanted, take_in
 from nsfwscan.actions.quarantine.verification import verify
-from nsfwscan.actions.scored_file import ScoredFile, Unwilling, digest
+from nsfwscan.actions.scored_file import ScoredFile, Unwilling
 from nsfwscan.media.discover import QUARANTINE_NAME
-from nsfwscan.system.journal import write_all
+from nsfwscan.system.hashing import Sha256, held_by
+from nsfwscan.system.writing import write_all
 from nsfwscan.values.errors import ActionError, JournalError
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="owners, modes, links")
@@ -594,7 +595,7 @@ def test_reading_a_file_to_which_somebody_writes_for_ever_ends(
         file = os.open(path, os.O_RDONLY)
         try:
             known = hashlib.sha256(b"0" * 100).digest()
-            assert digest(file) != known
+            assert Sha256().take(held_by(file)).digest() != known
             with pytest.raises(Unwilling):
                 moves.copy(file, str(folder / "copy"), moves.Facts.of(file), known)
         finally:

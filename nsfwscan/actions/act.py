@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from nsfwscan.actions.quarantine.held import Quarantines
     from nsfwscan.judge import Rulings
-    from nsfwscan.system.journal import Json
+    from nsfwscan.system.json_lines import Json
 
 
 _TOO_MANY = "the whole run was over the limit"

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
 import re
 import shutil
@@ -21,6 +20,7 @@ from typing import IO, TYPE_CHECKING, TypeAlias
 
 from nsfwscan.models.manifest import Artefact
 from nsfwscan.system import locations
+from nsfwscan.system.hashing import Sha256, pieces
 from nsfwscan.system.locks import open_lock
 from nsfwscan.system.reading import open_bytes
 from nsfwscan.values.errors import ModelError, NsfwscanError
@@ -131,43 +131,22 @@ def _is_folder(path: str) -> bool:
 
 def digest_of(source: str) -> str:
     """Return the SHA-256 of a file's content."""
-    digest = hashlib.sha256()
     with open_bytes(source) as given:
-        for chunk in _chunks(given):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _chunks(given: IO[bytes]) -> Iterator[bytes]:
-    """Give what a file holds now: one that grows meanwhile does not hold us up for ever."""
-    left = os.fstat(given.fileno()).st_size
-    while chunk := given.read(min(1 << 20, left)):
-        left -= len(chunk)
-        yield chunk
+        return Sha256().take(_held(given)).hexdigest()
 
 
 def copy_into(source: str, target: str) -> Artefact:
     """Copy a file's content to a new file, put it on the disk, and describe it."""
-    digest, size = hashlib.sha256(), 0
     with open_bytes(source) as given, open(target, "xb") as out:
-        for chunk in _chunks(given):
-            out.write(chunk)
-            digest.update(chunk)
-            size += len(chunk)
-        _sync(out.fileno(), out.flush)
-    return Artefact(digest.hexdigest(), size)
+        copied = Sha256().take(_held(given), out.write)
+        out.flush()
+        os.fsync(out.fileno())
+    return Artefact(copied.hexdigest(), copied.bytes)
 
 
-def write(target: str, data: bytes) -> None:
-    """Write a new file and put it on the disk."""
-    with open(target, "xb") as out:
-        out.write(data)
-        _sync(out.fileno(), out.flush)
-
-
-def _sync(descriptor: int, flush: Callable[[], None]) -> None:
-    flush()
-    os.fsync(descriptor)
+def _held(given: IO[bytes]) -> Iterator[bytes]:
+    """Yield what a file holds now: one that grows meanwhile does not hold us up for ever."""
+    return pieces(given, os.fstat(given.fileno()).st_size)
 
 
 @contextlib.contextmanager
@@ -182,15 +161,12 @@ def _locked(path: str, say: Say) -> Iterator[None]:
             say(
                 f"Another nsfwscan{_holder(path)} is changing the installed models; waiting for it."
             )
-            until = time.monotonic() + _LOCK_WAIT_S
-            while not lock.take():
-                if time.monotonic() > until:
-                    raise ModelError(
-                        f"another nsfwscan{_holder(path)} has been changing the installed "
-                        f"models for {_LOCK_WAIT_S / 60:.0f} minutes",
-                        hint="look whether it is stopped, end it, and run this again",
-                    )
-                time.sleep(_LOCK_POLL_S)
+            if not lock.wait(_LOCK_WAIT_S, poll_s=_LOCK_POLL_S):
+                raise ModelError(
+                    f"another nsfwscan{_holder(path)} has been changing the installed "
+                    f"models for {_LOCK_WAIT_S / 60:.0f} minutes",
+                    hint="look whether it is stopped, end it, and run this again",
+                )
         # Those who wait can say for whom; on a full disk they cannot.
         with contextlib.suppress(OSError), open(path, "wb") as file:
             file.write(b"%d\n" % os.getpid())

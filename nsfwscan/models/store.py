@@ -26,10 +26,9 @@ from nsfwscan.models.staging import (
     name_for_staging,
     part_of,
     staged,
-    write,
 )
 from nsfwscan.system import locations
-from nsfwscan.system.journal import sync_folder
+from nsfwscan.system.writing import sync_folder, write_new
 from nsfwscan.values.errors import ModelError, ModelNotFound
 
 if TYPE_CHECKING:
@@ -242,7 +241,7 @@ class ModelStore:
         replace: bool,
     ) -> InstalledModel:
         licence = entry.licence_text().encode()
-        write(os.path.join(staging, LICENCE_NAME), licence)
+        write_new(os.path.join(staging, LICENCE_NAME), licence)
         described = Artefact(hashlib.sha256(licence).hexdigest(), len(licence))
         files = {**artefacts, LICENCE_NAME: described}
         return self._commit(staging, entry.manifest(files), replace=replace)
@@ -260,7 +259,7 @@ class ModelStore:
                     f"{manifest.package} is installed with other content",
                     hint=f"remove it first: `nsfwscan models remove {manifest.package}`",
                 )
-        write(os.path.join(staging, MANIFEST_NAME), manifest.dump().encode())
+        write_new(os.path.join(staging, MANIFEST_NAME), manifest.dump().encode())
         sync_folder(staging)
         if os.path.lexists(target):
             aside = os.path.join(self.folder, REPLACED + manifest.package)

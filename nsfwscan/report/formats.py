@@ -9,12 +9,13 @@ import os
 from enum import StrEnum
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
-from nsfwscan.report.record import SCHEMA_VERSION, Json, Recorder
+from nsfwscan.report.record import SCHEMA_VERSION, Recorder
 from nsfwscan.values.text import plain_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from nsfwscan.system.json_lines import Json
     from nsfwscan.values.actions import Act
     from nsfwscan.values.results import ScanResult
 

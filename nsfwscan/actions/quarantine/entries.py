@@ -22,7 +22,7 @@ from nsfwscan.actions.quarantine.volume import Volume, volume_fields
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from nsfwscan.system.journal import Json
+    from nsfwscan.system.json_lines import Json
 
 
 class Deed(StrEnum):

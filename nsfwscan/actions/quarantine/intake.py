@@ -24,14 +24,14 @@ from nsfwscan.actions.quarantine.last_word import Word, time_after, why_it_stays
 from nsfwscan.actions.quarantine.vault import Moved, Vault
 from nsfwscan.actions.quarantine.volume import Places
 from nsfwscan.actions.scored_file import ScoredFile, Unwilling
-from nsfwscan.system.journal import sync_folder
+from nsfwscan.system.writing import sync_folder
 from nsfwscan.values.actions import Outcome
 from nsfwscan.values.errors import JournalError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from nsfwscan.system.journal import Json
+    from nsfwscan.system.json_lines import Json
 
 BATCH = 64
 """Deeds that share their fsyncs: two for the journal, one or two for the folders."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from nsfwscan.actions.quarantine.vault import Vault
-    from nsfwscan.system.journal import Json
+    from nsfwscan.system.json_lines import Json
 
 PART = ".part"
 """Ending of a copy that is not complete."""

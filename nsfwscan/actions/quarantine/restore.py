@@ -26,7 +26,7 @@ from nsfwscan.actions.quarantine.volume import Places
 from nsfwscan.actions.scored_file import Unwilling, digest_at
 from nsfwscan.judge import NO_RULINGS
 from nsfwscan.media.read import open_picture
-from nsfwscan.system.journal import sync_folder
+from nsfwscan.system.writing import sync_folder
 from nsfwscan.values.actions import Outcome
 from nsfwscan.values.errors import JournalError
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from nsfwscan.actions.quarantine.last_word import LastWords
     from nsfwscan.judge import Rulings
-    from nsfwscan.system.journal import Json
+    from nsfwscan.system.json_lines import Json
 
 _TRIES = 5
 """How often a picture gets another name because its own was taken in the last moment."""

@@ -18,15 +18,16 @@ from typing import TYPE_CHECKING, NamedTuple
 from nsfwscan.actions.quarantine import recovery
 from nsfwscan.actions.quarantine.entries import Deed, Ledger, Step, compacted
 from nsfwscan.media.discover import QUARANTINE_NAME
-from nsfwscan.system.journal import Journal, sync_folder
+from nsfwscan.system.journal import Journal
 from nsfwscan.system.locks import Lock, open_lock
+from nsfwscan.system.writing import sync_folder
 from nsfwscan.values.actions import Outcome
 from nsfwscan.values.errors import ActionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from nsfwscan.system.journal import Json
+    from nsfwscan.system.json_lines import Json
 
 LOCK_NAME = "lock"
 FILES_NAME = "files"

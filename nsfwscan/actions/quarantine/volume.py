@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from nsfwscan.actions.quarantine.entries import Entry
     from nsfwscan.media.volumes import Mount
-    from nsfwscan.system.journal import Json
+    from nsfwscan.system.json_lines import Json
 
 _IN_MEMORY = frozenset({"tmpfs", "ramfs"})
 

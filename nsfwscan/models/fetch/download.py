@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
 import re
 import shutil
@@ -21,6 +20,7 @@ from nsfwscan.models.fetch.client import (
     Pause,
     whole,
 )
+from nsfwscan.system.hashing import Sha256, pieces
 from nsfwscan.system.reading import open_text, open_to_change
 from nsfwscan.values.errors import DownloadError, HubUnreachable, ModelTampered
 
@@ -114,7 +114,7 @@ class Download:
         """Ask for what is missing, take it, verify all of it."""
         with self._disk(), open_to_change(self._target, "a+b") as stream:
             stream.seek(0)
-            digest = hashlib.file_digest(stream, "sha256")
+            digest = Sha256().take(pieces(stream))
             begun = stream.tell()
             if begun == 0 or begun != self._file.bytes:
                 answer = self._answer(begun)
@@ -122,7 +122,7 @@ class Download:
                     start, total = self._place(answer, begun)
                     if start < begun:
                         stream.truncate(start)
-                        digest = hashlib.sha256()
+                        digest = Sha256()
                     self._room_for(total, start)
                     self._remember_etag(answer)
                     if answer.status != 416:
@@ -229,7 +229,7 @@ class Download:
         self,
         answer: Answer,
         stream: IO[bytes],
-        digest: hashlib._Hash,
+        digest: Sha256,
         start: int,
         total: int | None,
     ) -> None:
@@ -251,8 +251,7 @@ class Download:
             if done > most:
                 self._spoilt = True
                 raise DownloadError(f"{answer.url} is longer than the {most} bytes expected")
-            stream.write(chunk)
-            digest.update(chunk)
+            digest.take([chunk], stream.write)
             self._progress(done, total)
         if total is not None and done < total:
             raise Pause(
