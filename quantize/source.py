@@ -79,16 +79,6 @@ def fetch(source: HubSource, folder: str, environ: Mapping[str, str], progress: 
         hub.fetch(source, file, os.path.join(folder, file.name), progress)
 
 
-def check(source: HubSource, folder: str) -> None:
-    """Compare the files in `folder` with the pinned checksums. Raises `ModelTampered`."""
-    for file in source.files:
-        path = os.path.join(folder, file.name)
-        if sha256(path) != file.sha256:
-            raise ModelTampered(
-                f"{path} does not have the sha256 of {source.repo} at {source.revision[:8]}"
-            )
-
-
 def sha256(*paths: str) -> str:
     """Return the sha256 of one file, or of several one after the other, in hex.
 

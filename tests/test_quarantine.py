@@ -23,7 +23,7 @@ from nsfwscan.actions import moves
 from nsfwscan.actions.quarantine import held as quarantine
 from nsfwscan.actions.quarantine import recovery, vault
 from nsfwscan.actions.quarantine.deletion import delete
-from nsfwscan.actions.quarantine.held import Quarantines, candidates, own_paths
+from nsfwscan.actions.quarantine.held import Quarantines, candidates
 from nsfwscan.actions.quarantine.intake import Wanted, take_in
 from nsfwscan.actions.quarantine.verification import verify
 from nsfwscan.actions.scored_file import ScoredFile, Unwilling
@@ -749,7 +749,6 @@ def test_the_topmost_folder_that_is_ours_holds_the_quarantine(
     warnings: list[str] = []
     found = Quarantines(None, warnings.append).for_picture(str(deep / "x.jpg"))
     assert found.folder == str(folder / QUARANTINE_NAME)
-    assert own_paths() == (found.folder,)
     again = Quarantines(None, warnings.append)
     assert [one.folder for one in again.existing()] == [found.folder]
     # What is not a folder of ours does not serve.

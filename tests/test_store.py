@@ -39,7 +39,7 @@ from nsfwscan.models.catalogue import CatalogueEntry, WheelSource
 from nsfwscan.models.fetch import wheel
 from nsfwscan.models.fetch.hub import Hub
 from nsfwscan.models.manifest import LICENCE_NAME, MANIFEST_NAME, MODEL_NAME
-from nsfwscan.models.package import BrokenPackage
+from nsfwscan.models.package import BrokenPackage, InstalledModel
 from nsfwscan.models.select import resolve_model
 from nsfwscan.models.store import ModelStore
 from nsfwscan.values.errors import (
@@ -80,6 +80,13 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def models(tmp_path: Path) -> ModelStore:
     return ModelStore(str(tmp_path / "models"))
+
+
+def verified(models: ModelStore, name: str) -> InstalledModel:
+    """Return a model of which every file was found right."""
+    model = models.find(name)
+    model.verify()
+    return model
 
 
 @pytest.fixture
@@ -197,7 +204,7 @@ def test_a_package_is_added_from_a_folder(models: ModelStore, tmp_path: Path) ->
         MODEL_NAME,
         "weights.bin",
     ]
-    assert models.verify("falconsai") == added
+    assert verified(models, "falconsai") == added
     assert models.add(str(tmp_path / "given")) == added  # again: nothing to do
     assert left_over(models) == set()
 
@@ -221,9 +228,9 @@ def test_other_content_is_only_overwritten_when_wanted(models: ModelStore, tmp_p
     with pytest.raises(ModelError, match="other content") as caught:
         models.add(str(tmp_path / "new"))
     assert "nsfwscan models remove falconsai-1ceb3c7f" in caught.value.hint
-    assert models.verify("falconsai").read_artefact(MODEL_NAME) == content(200)
+    assert verified(models, "falconsai").read_artefact(MODEL_NAME) == content(200)
     models.add(str(tmp_path / "new"), replace=True)
-    assert models.verify("falconsai").read_artefact(MODEL_NAME) == b"another graph"
+    assert verified(models, "falconsai").read_artefact(MODEL_NAME) == b"another graph"
     assert left_over(models) == set()
 
 
@@ -485,7 +492,7 @@ def test_several_processes_pull_the_same_model_once(hub: LoopbackHub, models: Mo
     assert [child.returncode for child in children] == [0, 0, 0], outputs
     assert len(hub.ranges()) == 1
     assert sum("waiting for it" in one for one in outputs) == 2
-    assert models.verify("falconsai").read_artefact(MODEL_NAME) == DATA
+    assert verified(models, "falconsai").read_artefact(MODEL_NAME) == DATA
 
 
 def test_leftovers_of_a_killed_install_are_cleared_away(models: ModelStore, tmp_path: Path) -> None:

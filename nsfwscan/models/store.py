@@ -105,12 +105,6 @@ class ModelStore:
             f"{', '.join(catalogue.load())}; a path to a package starts with ./",
         )
 
-    def verify(self, name_or_path: str) -> InstalledModel:
-        """Hash every file of a model and return it. Raises as `find` does, or `ModelTampered`."""
-        model = self.find(name_or_path)
-        model.verify()
-        return model
-
     def add(self, path: str, *, replace: bool = False) -> InstalledModel:
         """Install the package in the folder `path`, or from a downloaded file nsfwscan knows.
 

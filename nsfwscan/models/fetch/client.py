@@ -76,7 +76,7 @@ class Pause(Exception):
         self.wait_s = wait_s
 
 
-class Answer:
+class ServerAnswer:
     """A response whose headers are there and whose body is still to come."""
 
     def __init__(self, response: httpx.Response) -> None:
@@ -131,7 +131,7 @@ class Client:
         """Whether there is a token to send."""
         return bool(self._token)
 
-    def get(self, address: str, headers: Mapping[str, str]) -> Answer:
+    def get(self, address: str, headers: Mapping[str, str]) -> ServerAnswer:
         """Send a request and follow redirects. Raises `Pause`, `DownloadError`."""
         import httpx
 
@@ -141,7 +141,7 @@ class Client:
         for _ in range(_MAX_REDIRECTS):
             response = self._send(url, {**headers, **self._headers(url)}, deadline)
             if response.status_code not in _REDIRECTS:
-                return Answer(response)
+                return ServerAnswer(response)
             response.close()
             try:
                 following = url.join(response.headers.get("location", ""))

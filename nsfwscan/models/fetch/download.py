@@ -15,9 +15,9 @@ from nsfwscan.models.fetch.client import (
     PROGRESS_WORTH_A_TRY,
     PROXY_HINT,
     TRY_LATER,
-    Answer,
     Client,
     Pause,
+    ServerAnswer,
     whole,
 )
 from nsfwscan.system.hashing import Sha256, pieces
@@ -143,7 +143,7 @@ class Download:
         _remove(self._etag_path)
         return size
 
-    def _answer(self, begun: int) -> Answer:
+    def _answer(self, begun: int) -> ServerAnswer:
         """Ask for the file from the byte `begun` on; return an answer that carries bytes."""
         headers = {}
         if begun:
@@ -154,7 +154,7 @@ class Download:
         self._check(answer, begun)
         return answer
 
-    def _check(self, answer: Answer, begun: int) -> None:
+    def _check(self, answer: ServerAnswer, begun: int) -> None:
         """Refuse every answer that does not carry the file."""
         status = answer.status
         carries_it = status in {200, 206} or (status == 416 and begun)
@@ -190,7 +190,7 @@ class Download:
             )
         raise DownloadError(where)
 
-    def _place(self, answer: Answer, begun: int) -> tuple[int, int | None]:
+    def _place(self, answer: ServerAnswer, begun: int) -> tuple[int, int | None]:
         """Return where the body begins in the file and how large the whole file is, in bytes."""
         start = 0
         if answer.status == 200:
@@ -227,7 +227,7 @@ class Download:
 
     def _take(
         self,
-        answer: Answer,
+        answer: ServerAnswer,
         stream: IO[bytes],
         digest: Sha256,
         start: int,
@@ -258,7 +258,7 @@ class Download:
                 DownloadError(f"the download from {answer.host} ended early", hint=TRY_LATER)
             )
 
-    def _remember_etag(self, answer: Answer) -> None:
+    def _remember_etag(self, answer: ServerAnswer) -> None:
         etag = answer.header("etag")
         if _STRONG_ETAG.match(etag):
             with open(self._etag_path, "w", encoding="ascii") as stream:
@@ -288,7 +288,7 @@ class Download:
             ) from error
 
 
-def _retry_after(answer: Answer) -> float | None:
+def _retry_after(answer: ServerAnswer) -> float | None:
     """Return the seconds a server asks to wait; a date, which few servers send, counts as none."""
     return whole(answer.header("retry-after"))
 
