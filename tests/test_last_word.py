@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from quarantine_worker import actor, move_in, restore_all, scanned, vault_in
 
+from nsfwscan.actions.quarantine.all_words import LastWords
 from nsfwscan.actions.quarantine.deletion import delete
 from nsfwscan.actions.quarantine.last_word import (
-    LastWords,
     Said,
     Word,
     time_after,

@@ -27,8 +27,8 @@ from nsfwscan.values.text import count, plain_json, printable, readable, size
 if TYPE_CHECKING:
     from nsfwscan.actions.quarantine.entries import Entry
     from nsfwscan.actions.quarantine.giveback import GivenBack
+    from nsfwscan.actions.quarantine.places import Place
     from nsfwscan.actions.quarantine.vault import Vault
-    from nsfwscan.actions.quarantine.volume import Place
     from nsfwscan.judge import Rulings
 
 app = typer.Typer(
@@ -127,7 +127,7 @@ def list_(
 
 def _looked_at(vault: Vault, entries: Iterable[Entry]) -> Iterator[_Held]:
     """Look where each picture goes back to, and whether it is there. Raises OSError."""
-    from nsfwscan.actions.quarantine.volume import Places
+    from nsfwscan.actions.quarantine.places import Places
 
     places, files = Places(vault.folder), vault.names()
     for entry in entries:
@@ -252,8 +252,8 @@ class _Opened:
 
     def __init__(self, quarantine: str | None, near: Sequence[str]) -> None:
         """Look for them, also above the paths `near`. Raises `UsageError`."""
+        from nsfwscan.actions.quarantine.all_words import LastWords
         from nsfwscan.actions.quarantine.held import Quarantines
-        from nsfwscan.actions.quarantine.last_word import LastWords
 
         self.talk = Talk(quiet=False)
         self.failed = False

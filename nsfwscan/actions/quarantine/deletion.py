@@ -21,7 +21,7 @@ from nsfwscan.values.errors import JournalError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from nsfwscan.actions.quarantine.last_word import LastWords
+    from nsfwscan.actions.quarantine.all_words import LastWords
     from nsfwscan.judge import Rulings
 
 

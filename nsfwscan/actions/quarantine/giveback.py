@@ -9,8 +9,9 @@ from nsfwscan.actions.quarantine.last_word import word_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from nsfwscan.actions.quarantine.all_words import LastWords
     from nsfwscan.actions.quarantine.entries import Entry, Ledger
-    from nsfwscan.actions.quarantine.last_word import LastWords, Word
+    from nsfwscan.actions.quarantine.last_word import Word
     from nsfwscan.actions.quarantine.vault import Moved, Vault
     from nsfwscan.judge import Rulings
 

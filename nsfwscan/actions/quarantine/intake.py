@@ -21,8 +21,8 @@ from nsfwscan.actions.moves import Facts
 from nsfwscan.actions.quarantine import folder_times, recovery
 from nsfwscan.actions.quarantine.entries import Deed, Ledger, Reason, Step, intent, step
 from nsfwscan.actions.quarantine.last_word import Word, time_after, why_it_stays
+from nsfwscan.actions.quarantine.places import Places
 from nsfwscan.actions.quarantine.vault import Moved, Vault
-from nsfwscan.actions.quarantine.volume import Places
 from nsfwscan.actions.scored_file import ScoredFile, Unwilling
 from nsfwscan.system.writing import sync_folder
 from nsfwscan.values.actions import Outcome

@@ -21,8 +21,8 @@ from nsfwscan.actions.quarantine.entries import Deed, Entry, Ledger, Step, step
 from nsfwscan.actions.quarantine.giveback import GivenBack, batches, words
 from nsfwscan.actions.quarantine.held import above
 from nsfwscan.actions.quarantine.last_word import time_after
+from nsfwscan.actions.quarantine.places import Places
 from nsfwscan.actions.quarantine.vault import Moved, Vault
-from nsfwscan.actions.quarantine.volume import Places
 from nsfwscan.actions.scored_file import Unwilling, digest_at
 from nsfwscan.judge import NO_RULINGS
 from nsfwscan.media.read import open_picture
@@ -33,7 +33,7 @@ from nsfwscan.values.errors import JournalError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from nsfwscan.actions.quarantine.last_word import LastWords
+    from nsfwscan.actions.quarantine.all_words import LastWords
     from nsfwscan.judge import Rulings
     from nsfwscan.system.json_lines import Json
 

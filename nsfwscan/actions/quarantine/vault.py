@@ -16,7 +16,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from nsfwscan.actions.quarantine import recovery
-from nsfwscan.actions.quarantine.entries import Deed, Ledger, Step, compacted
+from nsfwscan.actions.quarantine.entries import Deed, Ledger, Step, compacted, step
 from nsfwscan.media.discover import QUARANTINE_NAME
 from nsfwscan.system.journal import Journal
 from nsfwscan.system.locks import Lock, open_lock
@@ -176,7 +176,7 @@ class Vault:
         """End what was cut short. What cannot be ended now is said, and tried again next time."""
         for entry in ledger.under_way:
             try:
-                record = recovery.finish(self, entry)
+                record = recovery.finish(self.folder, self.file_of(entry.id), entry)
             except OSError as error:
                 self.warn(
                     f"a move of {entry.path} was cut short and cannot be ended now: "
@@ -186,8 +186,21 @@ class Vault:
             else:
                 self.write(record)
         if self.unclean:
-            recovery.finish_deleting(self, ledger)
+            self._finish_deleting(ledger)
             self.unclean = False
+
+    def _finish_deleting(self, ledger: Ledger) -> None:
+        """Delete what a person deleted and a crash left. Raises OSError, `JournalError`."""
+        for name in self.names():
+            if not name.endswith(recovery.GONE):
+                continue
+            number = name.removesuffix(recovery.GONE)
+            entry = ledger.entries.get(number)
+            is_held = entry is not None and ledger.holds(entry)
+            if is_held and not recovery.exists(self.file_of(number)):
+                self.write({**step(number, Deed.DELETE, Step.DONE), "at": time.time()})
+            with contextlib.suppress(OSError):  # `verify` names what stays
+                os.unlink(self.file_of(name))
 
     def _tell_of_damage(self, ledger: Ledger) -> None:
         if ledger.damaged != self._warned:
@@ -207,7 +220,7 @@ class Vault:
         entry = self._ledger.entries[number]
         why = error.strerror or str(error)
         try:
-            record = recovery.finish(self, entry, at_once=True)
+            record = recovery.finish(self.folder, self.file_of(entry.id), entry, at_once=True)
         except OSError as second:
             where = entry.restored_to if entry.under_way is Deed.RESTORE else entry.path
             detail = f"{why}, then {second.strerror or second}: it is {where} or "
