@@ -13,7 +13,7 @@ from numbers import Real
 from typing import TYPE_CHECKING
 
 from nsfwscan.cache.cache import Cache
-from nsfwscan.judge import RulingBook, Rulings
+from nsfwscan.judge import Judge, RulingBook, Rulings
 from nsfwscan.judge.policy import Policy
 from nsfwscan.media.decode.decoded import DECODER_VERSION
 from nsfwscan.models import select
@@ -81,24 +81,27 @@ class Workshop:
     book: RulingBook
     warn: Say
 
-    def rulings(self) -> Rulings:
-        """Return what people decided until now.
+    def judge(self) -> Judge:
+        """Return the judge, who knows what people decided until now.
 
         A file of decisions that is damaged while this is open ends nothing: what was read of it
         before goes on to hold, and a warning says so.
         """
-        return self.book.current(self.warn)
+        return Judge(self.policy, self.book.current(self.warn))
+
+    def rulings(self) -> Rulings:
+        """Return what people decided until now."""
+        return self.judge().rulings
 
     def scanner(self, options: ScanOptions, warn: Say) -> Scanner:
         """Return a scanner for one scan, which applies what people decided until now."""
         return Scanner(
             self.manifest,
             self.engine,
-            self.policy,
+            self.judge(),
             decoder=self.scorer.decoder,
             cache=self.cache,
             options=options,
-            rulings=self.rulings(),
             warn=warn,
         )
 
