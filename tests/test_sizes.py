@@ -18,14 +18,6 @@ EXCEPTIONS = {
 }
 """File, or file and function -> why it may be larger. At most five."""
 
-SAME_NAME = {
-    "Actor": "the command line's protocol for the one in `actions`",
-    "Graph": "what a classifier runs, and what is built",
-    "Interrupted": "two ways in which a list of paths and a command end",
-    "Talk": "what is said, and the stream for it",
-}
-"""Name of several classes -> what they are. Leading underscores do not count."""
-
 
 def modules(root: Path) -> Iterator[tuple[str, str]]:
     """Yield the name, relative to `root`, and the text of each module that is delivered."""
@@ -78,5 +70,4 @@ def test_a_class_name_means_one_thing() -> None:
             if isinstance(node, ast.ClassDef):
                 places[node.name.lstrip("_")].append(name)
     same = {name: found for name, found in places.items() if len(found) > 1}
-    assert {name: found for name, found in same.items() if name not in SAME_NAME} == {}
-    assert set(SAME_NAME) <= set(same), "an exception is not needed any more"
+    assert same == {}
