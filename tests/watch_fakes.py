@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, assert_never
 
 import scan_fakes
 from scan_fakes import MANIFEST, POLICY, FakeClassifier
@@ -22,9 +22,10 @@ from nsfwscan.scanning.engine import Engine
 from nsfwscan.scanning.scanner import ScanOptions
 from nsfwscan.scanning.session import Workshop
 from nsfwscan.system import locations
-from nsfwscan.values.changes import Change, Event
+from nsfwscan.values.changes import Again, BatchDone, Change, Event, WatchState
 from nsfwscan.values.outcome import Scorer
 from nsfwscan.values.results import Failed, Scanned
+from nsfwscan.watch.consume import hand_on
 from nsfwscan.watch.manners import Pace, When
 from nsfwscan.watch.watcher import Watcher, WatchOptions
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nsfwscan.cache.cache import Cache
+    from nsfwscan.values.changes import Told as WhatIsTold
     from nsfwscan.values.results import ScanResult
 
 SCORER = Scorer(MANIFEST.fingerprint, 1)
@@ -40,7 +42,7 @@ OPTIONS = WatchOptions(ScanOptions(jobs=2), settle_ms=150)
 
 
 class Told:
-    """A sink that replays changes: the tree as the watcher told it."""
+    """A consumer that replays changes: the tree as the watcher told it."""
 
     def __init__(self) -> None:
         self.changes: list[Change] = []
@@ -49,6 +51,19 @@ class Told:
         self.once_more: list[ScanResult] = []
         self.batches = 0
         self.wrong: list[str] = []
+
+    def take(self, told: WhatIsTold) -> None:
+        match told:
+            case Change():
+                self.change(told)
+            case Again():
+                self.once_more.append(told.result)
+            case BatchDone():
+                self.batches += 1
+            case WatchState():
+                pass
+            case _:
+                assert_never(told)
 
     def change(self, change: Change) -> None:
         self.changes.append(change)
@@ -66,12 +81,6 @@ class Told:
             self.tree[change.path] = sha256.hex() if sha256 else None
         else:
             self.tree.pop(change.path, None)
-
-    def again(self, result: ScanResult) -> None:
-        self.once_more.append(result)
-
-    def batch_done(self) -> None:
-        self.batches += 1
 
     def know(self, cache: Cache, root: Path) -> None:
         """Begin with what the library knows, as a watcher does."""
@@ -102,7 +111,7 @@ class Watching:
 
     def _run(self) -> None:
         try:
-            self.watcher.run()
+            hand_on(self.watcher.run(), self.told.take)
         except BaseException as error:
             self.error = error
 
@@ -175,7 +184,7 @@ def watching(
         remarks: list[str] = []
         workshop = Workshop(MANIFEST, POLICY, engine, cache, SCORER, book, warnings.append)
         watcher = Watcher(
-            workshop, [str(root) for root in roots], options, told,
+            workshop, [str(root) for root in roots], options,
             say=remarks.append, warn=warnings.append, pace=pace,
         )  # fmt: skip
         running = Watching(watcher, told)
