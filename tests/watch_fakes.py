@@ -167,34 +167,38 @@ def tree(root: Path) -> dict[str, str | None]:
 
 
 @contextlib.contextmanager
-def watching(
+def opened(
     *roots: Path,
     cache: Cache | None = None,
     options: WatchOptions = OPTIONS,
-    told: Told | None = None,
     pace: Callable[[], Pace] = lambda: Pace(When.RUN, ""),
+    say: Callable[[str], None] = lambda _: None,
+    warn: Callable[[str], None] = lambda _: None,
     **changed: Any,
-) -> Iterator[Watching]:
-    """Watch `roots` while the block runs. `scan_fakes.install_pool` must have been called."""
-    told = told or Told()
+) -> Iterator[Watcher]:
+    """Make a watcher of `roots`. `scan_fakes.install_pool` must have been called."""
     options = replace(options, **changed)
     with Engine(FakeClassifier, MANIFEST.input.geometry, jobs=2) as engine:
         book = RulingBook(locations.rulings_file())
-        warnings: list[str] = []
-        remarks: list[str] = []
-        workshop = Workshop(MANIFEST, POLICY, engine, cache, SCORER, book, warnings.append)
-        watcher = Watcher(
-            workshop, [str(root) for root in roots], options,
-            say=remarks.append, warn=warnings.append, pace=pace,
-        )  # fmt: skip
-        running = Watching(watcher, told)
+        workshop = Workshop(MANIFEST, POLICY, engine, cache, SCORER, book, warn)
+        paths = [str(root) for root in roots]
+        yield Watcher(workshop, paths, options, say=say, warn=warn, pace=pace)
+    assert not [one for one in threading.enumerate() if "otify" in type(one).__name__]
+
+
+@contextlib.contextmanager
+def watching(*roots: Path, told: Told | None = None, **given: Any) -> Iterator[Watching]:
+    """Watch `roots` while the block runs; `given` as for `opened`."""
+    warnings: list[str] = []
+    remarks: list[str] = []
+    with opened(*roots, say=remarks.append, warn=warnings.append, **given) as watcher:
+        running = Watching(watcher, told or Told())
         running.warnings, running.remarks = warnings, remarks
         running.start()
         try:
             yield running
         finally:
             running.finish()
-    assert not [one for one in threading.enumerate() if "otify" in type(one).__name__]
 
 
 def picture(path: Path, content: bytes) -> Path:

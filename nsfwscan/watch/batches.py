@@ -215,6 +215,7 @@ class Batches:
         self._conditions.note("score", f"pictures cannot be scored: {why}")
         for path, look in left.items():
             self._tracker.ready.setdefault(path, look)
+            self._tracker.withhold(path)  # the scan may have located it
         self.rest()
 
 
