@@ -36,11 +36,11 @@ if TYPE_CHECKING:
 
     import typer
 
-    from nsfwscan.cli.scan_run import Only
     from nsfwscan.cli.shared.acting import ActOptions
     from nsfwscan.cli.shared.talk import Talk
     from nsfwscan.cli.watch_acts import WatchActs
     from nsfwscan.cli.watch_lines import LineFormat
+    from nsfwscan.report.selection import Only
     from nsfwscan.scanning.session import Settings, Workshop
     from nsfwscan.values.changes import Told
     from nsfwscan.watch.manners import PauseOptions
