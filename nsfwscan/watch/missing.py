@@ -7,7 +7,6 @@ said to be gone; the next reconcile looks again.
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from typing import TYPE_CHECKING
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
     from nsfwscan.scanning.session import Workshop
-    from nsfwscan.values.results import Decision
-    from nsfwscan.watch.inventory import Tracked
     from nsfwscan.watch.places import WatchedPlaces
     from nsfwscan.watch.tracker import Tracker
 
@@ -57,15 +54,9 @@ class Missing:
             tracker.absent.drop(path)
             if presence[place] and listable[folder]:  # else the next reconcile looks again
                 sha256 = None if entry.sha256 == NO_DIGEST else entry.sha256
-                decision = self._decide(entry)
+                decision = self._workshop.judge().decision(entry.sha256, entry.unsafe)
                 yield Change(Event.GONE, path, None, sha256=sha256, decision=decision)
                 tracker.drop(path)
-
-    def _decide(self, entry: Tracked) -> Decision | None:
-        ruled = self._workshop.rulings().by_content(entry.sha256)
-        if ruled is not None:
-            return ruled.ruling.decision
-        return None if math.isnan(entry.unsafe) else self._workshop.policy.decide(entry.unsafe)
 
 
 def _can_be_listed(folder: str, place: str) -> bool:
