@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import random
 import shutil
@@ -22,7 +23,7 @@ from hypothesis import strategies as st
 from shell import without_privileges
 from sizes import trials
 
-from nsfwscan.judge import NO_RULINGS, Likeness, Ruled, RulingBook, Rulings
+from nsfwscan.judge import NO_RULINGS, Judge, Likeness, Ruled, RulingBook, Rulings
 from nsfwscan.judge import book as book_module
 from nsfwscan.judge.neighbours import Neighbours
 from nsfwscan.judge.policy import Policy
@@ -192,6 +193,15 @@ def test_a_folder_is_touched_if_any_of_its_pictures_could_be_decided_about(
         for sha256, one in zip(contents, bits, strict=True)
     )
     assert rulings.touch(b"".join(contents), array("Q", bits)) == needed
+
+
+def test_of_a_picture_that_is_gone_the_ruling_comes_before_the_score() -> None:
+    judge = Judge(Policy(0.5, 0.8), Rulings([ruled(1, Ruling.DENIED), ruled(2, Ruling.ALLOWED)]))
+    assert judge.decision(sha(1), 0.1) is Decision.NSFW
+    assert judge.decision(sha(1), math.nan) is Decision.NSFW
+    assert judge.decision(sha(2), 0.9) is Decision.SAFE
+    assert judge.decision(sha(3), 0.6) is Decision.REVIEW
+    assert judge.decision(sha(3), math.nan) is None
 
 
 def test_where_nobody_decided_nothing_is_compared() -> None:

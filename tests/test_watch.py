@@ -29,9 +29,12 @@ from nsfwscan.values.changes import Event
 from nsfwscan.values.errors import CacheUnavailable, NsfwscanError, ResourcesExhausted
 from nsfwscan.values.file_key import FileKey
 from nsfwscan.values.results import Failed, FailReason, Scanned
-from nsfwscan.watch import settle, watcher
+from nsfwscan.watch import batches, judging, reconcile, settle, watcher
 from nsfwscan.watch.events import Events
+from nsfwscan.watch.judging import Judged, Judging, News
 from nsfwscan.watch.manners import Pace, When
+from nsfwscan.watch.places import WatchedPlaces
+from nsfwscan.watch.reconcile import Reconcile
 
 
 @pytest.fixture(autouse=True)
@@ -110,7 +113,7 @@ def test_what_is_known_outlives_the_watcher(root: Path, cache: Cache, pool: Fake
 def test_another_old_copy_of_a_deleted_picture_has_not_moved(
     root: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watcher, "_COPIED_S", 0.0)
+    monkeypatch.setattr(judging, "_COPIED_S", 0.0)
     first = picture(root / "a" / "x.jpg", b"same")
     with watching(root, cache=cache) as running:
         running.until_as(root)
@@ -441,13 +444,13 @@ def test_what_was_located_and_vanished_untold_is_not_said_to_be_gone(
     monkeypatch.setattr("nsfwscan.scanning.workers._RACY_NS", 0)
     told = watch_fakes.Told()
     path = picture(root / "a.jpg", b"passes by")
-    judge = watcher.Watcher._judge
+    judge = Judging.judge
 
-    def vanishes(self: watcher.Watcher, *arguments: Any) -> None:
+    def vanishes(self: Judging, *arguments: Any) -> News | Judged:
         path.unlink(missing_ok=True)
-        judge(self, *arguments)
+        return judge(self, *arguments)
 
-    monkeypatch.setattr(watcher.Watcher, "_judge", vanishes)
+    monkeypatch.setattr(Judging, "judge", vanishes)
     with watching(root, cache=cache, told=told) as running:
         running.until(lambda: not path.exists())
     with watching(root, cache=cache, told=told) as running:
@@ -635,9 +638,9 @@ def test_polling_finds_what_nobody_reports(
     root: Path, monkeypatch: pytest.MonkeyPatch, poll: bool
 ) -> None:
     deaf(monkeypatch)
-    monkeypatch.setattr(watcher, "_LEAST_POLL_S", 0.5)
+    monkeypatch.setattr(reconcile, "_LEAST_POLL_S", 0.5)
     if not poll:  # as on a network file system
-        monkeypatch.setattr(watcher.WatchedPlaces, "is_silent", lambda *_: True)
+        monkeypatch.setattr(WatchedPlaces, "is_silent", lambda *_: True)
     with watching(root, poll=poll) as running:
         running.until_first_look()
         picture(root / "a.jpg", b"unheard")
@@ -690,7 +693,7 @@ def test_C6_a_library_that_cannot_be_written_is_said_once_and_nothing_is_scored_
 def test_decoders_that_do_not_start_are_tried_again(
     root: Path, pool: FakePool, monkeypatch: pytest.MonkeyPatch, error: NsfwscanError
 ) -> None:
-    monkeypatch.setattr(watcher, "_RESTART_S", 0.3)
+    monkeypatch.setattr(batches, "_RESTART_S", 0.3)
     refusals = 2
 
     def refuse() -> None:
@@ -708,14 +711,12 @@ def test_decoders_that_do_not_start_are_tried_again(
     assert any("too much" in one for one in running.warnings)
 
 
-@pytest.mark.parametrize(
-    ("owner", "method"), [(Scanner, "scan_listings"), (watcher.Watcher, "_begin_walk")]
-)
+@pytest.mark.parametrize(("owner", "method"), [(Scanner, "scan_listings"), (Reconcile, "_begin")])
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't start new thread")])
 def test_a_watcher_without_memory_or_threads_waits_and_misses_nothing(
     root: Path, monkeypatch: pytest.MonkeyPatch, owner: type, method: str, error: Exception
 ) -> None:
-    monkeypatch.setattr(watcher, "_RESTART_S", 0.3)
+    monkeypatch.setattr(batches, "_RESTART_S", 0.3)
     real = getattr(owner, method)
     refusals = iter([error, error])
 
@@ -748,7 +749,7 @@ def test_once_does_not_call_a_file_safe_that_cannot_be_reached(
             keys = [*listing.keys[:at], *listing.keys[at + 1 :]]
             yield replace(listing, names=names, keys=keys, passed=[*listing.passed, failed])
 
-    monkeypatch.setattr(watcher, "discover", without_a)
+    monkeypatch.setattr(reconcile, "discover", without_a)
     with watching(root, once=True) as running:
         running._thread.join(20)
         assert running.watcher.state().unread == 1
@@ -806,9 +807,8 @@ def test_nothing_is_scored_during_a_pause(
     root: Path, pool: FakePool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pace = [Pace(When.PAUSE, "on battery")]
-    monkeypatch.setattr(watcher, "CHECK_S", 0.2)
-    with watching(root) as running:
-        running.watcher._pace = lambda: pace[0]
+    monkeypatch.setattr(batches, "CHECK_S", 0.2)
+    with watching(root, pace=lambda: pace[0]) as running:
         picture(root / "a.jpg", b"content")
         running.until(lambda: running.watcher.state().paused == "on battery")
         time.sleep(0.5)

@@ -13,6 +13,7 @@ import scan_fakes
 from watch_fakes import picture, watching
 
 from nsfwscan.cache.cache import Cache
+from nsfwscan.values.changes import Told
 from nsfwscan.values.results import FailReason
 from nsfwscan.watch import settle
 from nsfwscan.watch.cache_sync import CacheSync
@@ -124,10 +125,10 @@ def test_a_paused_watcher_sleeps_though_a_known_picture_is_missing(
     turns = 0
     turn = Watcher._turn
 
-    def counted(self: Watcher) -> None:
+    def counted(self: Watcher) -> Iterator[Told]:
         nonlocal turns
         turns += 1
-        turn(self)
+        return turn(self)
 
     monkeypatch.setattr(Watcher, "_turn", counted)
     paused = [True]

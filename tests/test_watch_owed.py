@@ -94,7 +94,7 @@ def test_a_stop_amid_acts_leaves_the_rest_to_the_next_watcher(
     root: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     recorder = Recorder(tmp_path)
-    at_once = f"{FAKES}\nimport nsfwscan.cli.shared.acting as acting; acting._LAST_ACTS_S = 0.0\n"
+    at_once = f"{FAKES}\nimport nsfwscan.cli.watch_acts as acts; acts._LAST_ACTS_S = 0.0\n"
     with watching(*recorder.options, root, before=at_once) as watch:
         watch.until(lambda: len(recorder.acted) >= 5)
         watch.end(number)
@@ -190,8 +190,7 @@ def test_the_file_is_bounded_by_what_is_owed(
 def test_a_list_that_cannot_be_written_is_said_and_written_whole_later(tmp_path: Path) -> None:
     said: list[str] = []
     (tmp_path / "owed").mkdir()
-    owed = Owed(str(tmp_path / "owed"))
-    owed.problem = said.append
+    owed = Owed(str(tmp_path / "owed"), said.append)
     owed.begin({"/a": b""})
     assert "a kill may lose actions" in said[-1]
     (tmp_path / "owed").rmdir()

@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, assert_never
 
 import scan_fakes
 from scan_fakes import MANIFEST, POLICY, FakeClassifier
@@ -22,9 +22,10 @@ from nsfwscan.scanning.engine import Engine
 from nsfwscan.scanning.scanner import ScanOptions
 from nsfwscan.scanning.session import Workshop
 from nsfwscan.system import locations
-from nsfwscan.values.changes import Change, Event
+from nsfwscan.values.changes import Again, BatchDone, Change, Event, WatchState
 from nsfwscan.values.outcome import Scorer
 from nsfwscan.values.results import Failed, Scanned
+from nsfwscan.watch.consume import hand_on
 from nsfwscan.watch.manners import Pace, When
 from nsfwscan.watch.watcher import Watcher, WatchOptions
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nsfwscan.cache.cache import Cache
+    from nsfwscan.values.changes import Told as WhatIsTold
     from nsfwscan.values.results import ScanResult
 
 SCORER = Scorer(MANIFEST.fingerprint, 1)
@@ -40,7 +42,7 @@ OPTIONS = WatchOptions(ScanOptions(jobs=2), settle_ms=150)
 
 
 class Told:
-    """A sink that replays changes: the tree as the watcher told it."""
+    """A consumer that replays changes: the tree as the watcher told it."""
 
     def __init__(self) -> None:
         self.changes: list[Change] = []
@@ -49,6 +51,19 @@ class Told:
         self.once_more: list[ScanResult] = []
         self.batches = 0
         self.wrong: list[str] = []
+
+    def take(self, told: WhatIsTold) -> None:
+        match told:
+            case Change():
+                self.change(told)
+            case Again():
+                self.once_more.append(told.result)
+            case BatchDone():
+                self.batches += 1
+            case WatchState():
+                pass
+            case _:
+                assert_never(told)
 
     def change(self, change: Change) -> None:
         self.changes.append(change)
@@ -66,12 +81,6 @@ class Told:
             self.tree[change.path] = sha256.hex() if sha256 else None
         else:
             self.tree.pop(change.path, None)
-
-    def again(self, result: ScanResult) -> None:
-        self.once_more.append(result)
-
-    def batch_done(self) -> None:
-        self.batches += 1
 
     def know(self, cache: Cache, root: Path) -> None:
         """Begin with what the library knows, as a watcher does."""
@@ -102,7 +111,7 @@ class Watching:
 
     def _run(self) -> None:
         try:
-            self.watcher.run()
+            hand_on(self.watcher.run(), self.told.take)
         except BaseException as error:
             self.error = error
 
@@ -158,34 +167,38 @@ def tree(root: Path) -> dict[str, str | None]:
 
 
 @contextlib.contextmanager
-def watching(
+def opened(
     *roots: Path,
     cache: Cache | None = None,
     options: WatchOptions = OPTIONS,
-    told: Told | None = None,
     pace: Callable[[], Pace] = lambda: Pace(When.RUN, ""),
+    say: Callable[[str], None] = lambda _: None,
+    warn: Callable[[str], None] = lambda _: None,
     **changed: Any,
-) -> Iterator[Watching]:
-    """Watch `roots` while the block runs. `scan_fakes.install_pool` must have been called."""
-    told = told or Told()
+) -> Iterator[Watcher]:
+    """Make a watcher of `roots`. `scan_fakes.install_pool` must have been called."""
     options = replace(options, **changed)
     with Engine(FakeClassifier, MANIFEST.input.geometry, jobs=2) as engine:
         book = RulingBook(locations.rulings_file())
-        warnings: list[str] = []
-        remarks: list[str] = []
-        workshop = Workshop(MANIFEST, POLICY, engine, cache, SCORER, book, warnings.append)
-        watcher = Watcher(
-            workshop, [str(root) for root in roots], options, told,
-            say=remarks.append, warn=warnings.append, pace=pace,
-        )  # fmt: skip
-        running = Watching(watcher, told)
+        workshop = Workshop(MANIFEST, POLICY, engine, cache, SCORER, book, warn)
+        paths = [str(root) for root in roots]
+        yield Watcher(workshop, paths, options, say=say, warn=warn, pace=pace)
+    assert not [one for one in threading.enumerate() if "otify" in type(one).__name__]
+
+
+@contextlib.contextmanager
+def watching(*roots: Path, told: Told | None = None, **given: Any) -> Iterator[Watching]:
+    """Watch `roots` while the block runs; `given` as for `opened`."""
+    warnings: list[str] = []
+    remarks: list[str] = []
+    with opened(*roots, say=remarks.append, warn=warnings.append, **given) as watcher:
+        running = Watching(watcher, told or Told())
         running.warnings, running.remarks = warnings, remarks
         running.start()
         try:
             yield running
         finally:
             running.finish()
-    assert not [one for one in threading.enumerate() if "otify" in type(one).__name__]
 
 
 def picture(path: Path, content: bytes) -> Path:

@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
-import stat
-import sys
-from collections.abc import Callable, Iterator
-from types import FrameType
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -41,33 +34,28 @@ from nsfwscan.cli.shared.options import (
     Threads,
     bytes_of,
 )
-from nsfwscan.cli.shared.outlet import Outlet, OutletFailed, ReaderStalled
 from nsfwscan.cli.shared.paths import absolute
-from nsfwscan.cli.shared.streams import never_wait_for_stderr, unwritable, whisper
+from nsfwscan.cli.shared.streams import never_wait_for_stderr
 from nsfwscan.cli.shared.talk import Talk
-from nsfwscan.cli.watch_lines import DEFAULT_ONLY, ChangeLines, LineFormat
+from nsfwscan.cli.watch_lines import DEFAULT_ONLY, LineFormat
 from nsfwscan.media.discover import Symlinks, WalkOptions
 from nsfwscan.models.provider import Provider
-from nsfwscan.report.record import Recorder
 from nsfwscan.report.selection import Only
 from nsfwscan.scanning.scanner import ScanOptions
-from nsfwscan.scanning.session import Settings, open_workshop
+from nsfwscan.scanning.session import Settings
 from nsfwscan.system import locations
-from nsfwscan.values.actions import ActTally, Outcome
-from nsfwscan.values.errors import ConfigError, UsageError
-from nsfwscan.values.text import readable
-from nsfwscan.watch.manners import PauseOptions, Pauses, When
+from nsfwscan.values.actions import Outcome
+from nsfwscan.watch.manners import PauseOptions, When
 
 if TYPE_CHECKING:
-    from nsfwscan.watch.changes import Sink
-    from nsfwscan.watch.watcher import Watcher, WatchState
+    from nsfwscan.cli.shared.acting import ActOptions
+    from nsfwscan.cli.watch_run import WatchEnded
 
 WATCH_PANEL = "Watching"
 MANNERS_PANEL = "Manners"
 _DAY_S = 86_400.0
 _UNASKED = 10
 """Pictures that a watcher may move in a day, whatever share of all they are."""
-_WAY_ON = "`nsfwscan scan --action` makes up for it, --limit-files and --limit-percent allow more"
 
 
 def watch(
@@ -248,9 +236,8 @@ def watch(
         nsfwscan watch --format jsonl ~/Pictures
         nsfwscan watch --once ~/Pictures
     """
-    from nsfwscan.cli.watch_run import Companions
-    from nsfwscan.watch.owed import Owed
-    from nsfwscan.watch.watcher import Watcher, WatchOptions
+    from nsfwscan.cli.watch_run import WatchRequest, watch_folders
+    from nsfwscan.watch.watcher import WatchOptions
 
     for path in paths:
         absolute(path)
@@ -289,7 +276,7 @@ def watch(
     configured = config.rules_in(context, ignored=no_rules)
     acting: ActOptions | None = None
     if action or configured:
-        from nsfwscan.cli.shared.acting import ActingSink, ActOptions, Confirm, actor_for, rules_of
+        from nsfwscan.cli.shared.acting import ActOptions, rules_of
 
         acting = ActOptions(
             rules_of(action or (), configured),
@@ -301,149 +288,32 @@ def watch(
             again=again,
             quarantine=quarantine,
         )
-    signals = _Signals(context, talk)
-    with (
-        signals.handled(),
-        Companions(talk, with_paths=log_paths, gentle=not once) as companions,
-        open_workshop(
-            settings, [], say=companions.say, warn=companions.warn, progress=talk.download
-        ) as workshop,
-    ):
-        talk.end_bar()
-        _check(paths, workshop.cache.places() if workshop.cache else {})
-        recorder = Recorder(workshop.manifest)
-        wanted = frozenset(only or DEFAULT_ONLY[line_format])
-        outlet = Outlet(sys.stdout.buffer)
-        lines = ChangeLines(line_format, outlet, recorder, wanted)
-        sink: Sink = lines
-        acts: ActingSink | None = None
-        owed: Owed | None = None
-        if acting is not None:
-            ask = Confirm(talk, yes=False, may_ask=False, way_on=_WAY_ON)
-            actor = actor_for(acting, workshop.manifest, talk)
-            owed = None if dry_run else Owed(locations.owed_file())
-            sink = acts = ActingSink(lines, actor, ask, companions.beat, owed)
-        companions.follow(sink, workshop)
-        watcher = Watcher(
-            workshop,
-            paths,
-            options,
-            companions,
-            say=companions.say,
-            warn=companions.warn,
-            beat=companions.beat if acts is None else acts.beat,
-            pace=Pauses(PauseOptions(on_battery=on_battery, under_load=under_load)).pace,
-            owed=owed,
-        )
-        if acts is not None:
-            acts.watch(watcher)
-        signals.watcher = watcher
-        outlet.waits = watcher.wait_for_reader
-        if not once:
-            companions.say(f"Watching {', '.join(paths)} with {workshop.manifest.package}.")
-        with contextlib.suppress(ReaderStalled):  # it was told to stop; the rest is told next time
-            try:
-                watcher.run()
-            except OutletFailed as failed:
-                raise unwritable("standard output", failed.error) from failed
-        if acts is not None and once and not signals.interrupted:
-            acts.finish()
-        if signals.reload:
-            companions.reloading()
-        state = watcher.state()
-    if signals.reload:
+    ended = watch_folders(
+        WatchRequest(
+            paths=tuple(paths),
+            settings=settings,
+            options=options,
+            pauses=PauseOptions(on_battery=on_battery, under_load=under_load),
+            line_format=line_format,
+            only=frozenset(only or DEFAULT_ONLY[line_format]),
+            acting=acting,
+            log_paths=log_paths,
+        ),
+        context,
+        talk,
+    )
+    if ended.reload:
         raise RunAgain
     if once:
-        acted = ActTally() if acts is None else acts.tally
-        raise typer.Exit(_exit_code(state, acted, interrupted=signals.interrupted))
+        raise typer.Exit(_exit_code(ended))
 
 
-def _exit_code(state: WatchState, acted: ActTally, *, interrupted: bool) -> int:
+def _exit_code(ended: WatchEnded) -> int:
     """Return what `--once` exits with. Flagged pictures are news, and no failure."""
-    if interrupted:
+    if ended.interrupted:
         return INTERRUPTED
-    if acted.of(Outcome.FAILED):
+    if ended.acted.of(Outcome.FAILED):
         return COULD_NOT
-    if acted.of(Outcome.HELD_BACK):
+    if ended.acted.of(Outcome.HELD_BACK):
         return NOT_DONE
-    return NO_VERDICT if state.failed or state.unread else OK
-
-
-def _check(paths: list[str], places: dict[str, str]) -> None:
-    """Refuse what cannot be watched; a folder that was watched before may be unplugged now."""
-    for path in paths:
-        if absolute(path) in places:
-            continue
-        try:
-            is_folder = stat.S_ISDIR(os.stat(path).st_mode)
-        except FileNotFoundError:
-            what = "leads nowhere" if os.path.islink(path) else "does not exist"
-            raise UsageError(
-                f"{readable(path)} {what}", hint="check the spelling of the path"
-            ) from None
-        except OSError as error:
-            raise UsageError(
-                f"{readable(path)} cannot be reached: {error.strerror or error}",
-                hint="check the permissions of the folders above it, or its disk",
-            ) from error
-        if not is_folder:
-            raise UsageError(
-                f"{readable(path)} is not a folder", hint="watch the folder that holds it"
-            )
-
-
-class _Signals:
-    """Ends the watcher gently, at once, or to begin again."""
-
-    def __init__(self, context: typer.Context, talk: Talk) -> None:
-        self.watcher: Watcher | None = None
-        self.reload = False
-        self._context = context
-        self._talk = talk
-        self.interrupted = False
-
-    @contextlib.contextmanager
-    def handled(self) -> Iterator[None]:
-        """Handle signals while the block runs."""
-        handlers: dict[int, Callable[[int, FrameType | None], None]] = {
-            signal.SIGINT: self._end,
-            signal.SIGTERM: self._end,
-        }
-        if hasattr(signal, "SIGHUP"):
-            handlers[signal.SIGHUP] = self._reload
-        before = {one: signal.signal(one, handler) for one, handler in handlers.items()}
-        try:
-            yield
-        finally:
-            for one, handler in before.items():
-                signal.signal(one, handler)
-
-    def _end(self, number: int, _frame: FrameType | None) -> None:
-        if self.watcher is None:
-            raise KeyboardInterrupt
-        if self.interrupted and number == signal.SIGINT:
-            self.watcher.abandon()
-            os._exit(INTERRUPTED)  # threads are at work; nothing else ends them at once
-        self.interrupted = True
-        self.reload = False
-        said = b"\n"
-        if self.watcher.is_busy:
-            said = b"\nFinishing the pictures in hand; Ctrl-C again stops at once.\n"
-        self.watcher.stop()
-        if not self._talk.quiet:
-            # No print: the signal may have come in the middle of one.
-            whisper(said)
-
-    def _reload(self, number: int, _frame: FrameType | None) -> None:  # noqa: ARG002  a handler
-        if self.watcher is None or self.interrupted:
-            return
-        group = self._context.parent
-        if group is not None:
-            try:
-                config.read(cast("typer.Context", group), group.params.get("config_file"))
-            except ConfigError as error:
-                text = f"\nnsfwscan: {readable(str(error))}; the old settings stay\n"
-                whisper(text.encode(errors="backslashreplace"))
-                return
-        self.reload = True
-        self.watcher.stop()
+    return NO_VERDICT if ended.state.failed or ended.state.unread else OK

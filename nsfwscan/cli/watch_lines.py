@@ -79,12 +79,6 @@ class ChangeLines:
                 assert_never(self._form)
         self._outlet.write(line.encode() + b"\n")
 
-    def again(self, result: ScanResult) -> None:
-        """Do nothing: it was told of before."""
-
-    def batch_done(self) -> None:
-        """Do nothing: each line stands for itself."""
-
     def _wants(self, change: Change) -> bool:
         if change.result is not None:
             return wants(self._only, change.result)

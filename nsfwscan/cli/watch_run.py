@@ -1,153 +1,212 @@
-"""What accompanies a watcher of the command line: lock, log, status, service manager, priority."""
+"""One run of `watch`: a watcher, and the consumers of what it tells.
+
+In: a `WatchRequest`. Out: lines on standard output, the log, the status, actions; and how it ended.
+What can fail: `UsageError` for folders that cannot be watched, `AlreadyRunning`, what opening the
+workshop raises, `ModelError`, and standard output that cannot be written.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
-import time
-from typing import TYPE_CHECKING, Self
+import stat
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, assert_never
 
-from nsfwscan._version import __version__
+from nsfwscan.cli.shared.outlet import Outlet, OutletFailed, ReaderStalled
+from nsfwscan.cli.shared.paths import absolute
+from nsfwscan.cli.shared.streams import unwritable
+from nsfwscan.cli.watch_life import Heartbeat, Lifecycle
+from nsfwscan.cli.watch_lines import ChangeLines
+from nsfwscan.cli.watch_signals import WatchSignals, interruptible
+from nsfwscan.report.record import Recorder
+from nsfwscan.scanning.session import open_workshop
 from nsfwscan.system import locations
-from nsfwscan.values.errors import NsfwscanError
-from nsfwscan.values.results import Decision, Failed, Scanned
-from nsfwscan.values.text import count
-from nsfwscan.watch import logs, manners, sd_notify
-from nsfwscan.watch.instance import InstanceLock
-from nsfwscan.watch.logs import LoggedPath
-from nsfwscan.watch.status import Status, StatusFile
+from nsfwscan.values.actions import ActTally
+from nsfwscan.values.changes import Again, BatchDone, Change, WatchState
+from nsfwscan.values.errors import UsageError
+from nsfwscan.values.text import readable
+from nsfwscan.watch.consume import hand_on
+from nsfwscan.watch.manners import Pauses
+from nsfwscan.watch.watcher import Watcher
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import typer
+
+    from nsfwscan.cli.shared.acting import ActOptions
     from nsfwscan.cli.shared.talk import Talk
-    from nsfwscan.scanning.session import Workshop
-    from nsfwscan.values.changes import Change
-    from nsfwscan.values.results import ScanResult
-    from nsfwscan.watch.changes import Sink
-    from nsfwscan.watch.watcher import WatchState
+    from nsfwscan.cli.watch_acts import WatchActs
+    from nsfwscan.cli.watch_lines import LineFormat
+    from nsfwscan.report.selection import Only
+    from nsfwscan.scanning.session import Settings, Workshop
+    from nsfwscan.values.changes import Told
+    from nsfwscan.watch.manners import PauseOptions
+    from nsfwscan.watch.watcher import WatchOptions
 
-_log = logging.getLogger(f"{logs.LOGGER}.run")
+_WAY_ON = "`nsfwscan scan --action` makes up for it, --limit-files and --limit-percent allow more"
 
 
-class Companions:
-    """Stands between a watcher and the world; itself a sink that passes changes on."""
+@dataclass(frozen=True, slots=True)
+class WatchRequest:
+    """What `watch` is to do."""
 
-    def __init__(self, talk: Talk, *, with_paths: bool, gentle: bool) -> None:
-        self._talk = talk
-        self._with_paths = with_paths
-        self._gentle = gentle
-        self._stack = contextlib.ExitStack()
-        self._status = StatusFile(locations.status_file())
-        self._sink: Sink | None = None
-        self._model = ""
-        self._forgetful: tuple[str, ...] = ()
-        self._ready = self._reloads = False
-        self._last: Status | None = None
-        self._told = ""
-        self._interval_s = sd_notify.watchdog_interval_s()
-        self._alive_at = 0.0
+    paths: tuple[str, ...]
+    """As they were given."""
+    settings: Settings
+    options: WatchOptions
+    pauses: PauseOptions
+    line_format: LineFormat
+    only: frozenset[Only]
+    acting: ActOptions | None
+    """None to act on nothing."""
+    log_paths: bool
+    """Whether the log names pictures."""
 
-    def __enter__(self) -> Self:
-        """Take the lock and open the log. Raises `AlreadyRunning`."""
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(InstanceLock(locations.watch_lock()))
-            stack.callback(self._stopping)
-            try:
-                handler = logs.open_log(locations.log_file(), with_paths=self._with_paths)
-            except NsfwscanError as error:  # a full disk is no reason not to watch
-                self._talk.warn(str(error))
-            else:
-                stack.callback(logs.close_log, handler)
-            self._stack = stack.pop_all()
-        if self._gentle:
-            manners.be_gentle()
-        return self
+    @property
+    def owed_file(self) -> str | None:
+        """Where pictures are noted to which actions are owed; a dry run owes none."""
+        acts = self.acting is not None and not self.acting.dry_run
+        return locations.owed_file() if acts else None
 
-    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
-        if error is not None:  # the terminal may be gone
-            _log.error("the watcher ends: %s", str(error) or type(error).__name__)
-        if self._last is not None:
-            self._status.write(self._last, now=True)
-        self._stack.close()
 
-    def follow(self, sink: Sink, workshop: Workshop) -> None:
-        """Pass changes of what `workshop` finds out on to `sink`."""
-        self._sink = sink
-        self._model = workshop.manifest.package
-        if workshop.cache is None:
-            self._forgetful = ("the cache could not be opened: nothing outlives this watcher",)
+@dataclass(frozen=True, slots=True)
+class WatchEnded:
+    """How a run ended."""
 
-    def say(self, sentence: str) -> None:
-        """Tell a person, and the log."""
-        _log.info("%s", sentence)
-        self._talk.say(sentence)
+    state: WatchState
+    acted: ActTally
+    interrupted: bool
+    reload: bool
+    """It is to begin again, with the configuration of now."""
 
-    def warn(self, sentence: str) -> None:
-        """Tell a person, also a quiet one, and the log."""
-        _log.warning("%s", sentence)
-        self._talk.warn(sentence)
 
-    def change(self, change: Change) -> None:
-        """Pass a change on; the log only hears of what somebody should look at."""
-        result = change.result
-        if isinstance(result, Failed):
-            _log.info("%s %s: %s", change.event, LoggedPath(change.path), result.reason)
-        elif isinstance(result, Scanned) and result.verdict.decision is not Decision.SAFE:
-            decision = result.verdict.decision
-            _log.info("%s %s: %s", change.event, LoggedPath(change.path), decision)
-        if self._sink is not None:
-            self._sink.change(change)
-
-    def again(self, result: ScanResult) -> None:
-        """Pass on what a picture is that was told of before."""
-        if self._sink is not None:
-            self._sink.again(result)
-
-    def batch_done(self) -> None:
-        """Pass on that a batch is done."""
-        if self._sink is not None:
-            self._sink.batch_done()
-
-    def beat(self, state: WatchState) -> None:
-        """Make the state known to `nsfwscan status` and to the service manager."""
-        degraded = (*state.degraded, *self._forgetful)
-        status = Status(
-            pid=os.getpid(),
-            running_since=state.since,
-            roots=state.roots,
-            watched=state.watched,
-            directories=state.folders,
-            queue=state.queue,
-            scanned=state.scanned,
-            flagged=state.flagged,
-            failed=state.failed,
-            last_reconcile=state.reconciled_at,
-            degraded=degraded,
-            paused=state.paused,
-            model=self._model,
-            version=__version__,
+def watch_folders(request: WatchRequest, context: typer.Context, talk: Talk) -> WatchEnded:
+    """Watch until a signal ends it, or with `once` until everything is settled."""
+    once = request.options.once
+    with (
+        interruptible(),
+        Lifecycle(talk, with_paths=request.log_paths, gentle=not once) as life,
+        open_workshop(
+            request.settings, [], say=life.say, warn=life.warn, progress=talk.download
+        ) as workshop,
+        Heartbeat(workshop) as heart,
+    ):
+        talk.end_bar()
+        _check(request.paths, workshop.cache.places() if workshop.cache else {})
+        watcher = Watcher(
+            workshop,
+            request.paths,
+            request.options,
+            say=life.say,
+            warn=life.warn,
+            pace=Pauses(request.pauses).pace,
+            owed_file=request.owed_file,
         )
-        self._status.write(status)
-        self._last = status
-        if not self._ready:
-            self._ready = True
-            sd_notify.ready()
-        counted = f"{count(state.pictures, 'picture')}, {state.flagged:,} flagged"
-        text = "; ".join((*degraded, counted))
-        if text != self._told:
-            self._told = text
-            sd_notify.status(text)
-        now = time.monotonic()
-        if self._interval_s is not None and now - self._alive_at >= self._interval_s / 2:
-            self._alive_at = now
-            sd_notify.watchdog()
+        signals = WatchSignals(watcher, context, talk)
+        consumers = _Consumers(request, watcher, workshop, life, heart, talk)
+        if not once:
+            life.say(f"Watching {', '.join(request.paths)} with {workshop.manifest.package}.")
+        try:
+            with contextlib.suppress(ReaderStalled):  # told to stop; the rest is told next time
+                hand_on(watcher.run(), consumers.take)
+        except OutletFailed as failed:
+            raise unwritable("standard output", failed.error) from failed
+        finally:
+            heart.beat(watcher.state())
+        if once and not signals.interrupted:
+            consumers.finish()
+        if signals.reload:
+            life.reloading()
+        state = watcher.state()
+    return WatchEnded(state, consumers.acted, signals.interrupted, signals.reload)
 
-    def reloading(self) -> None:
-        """Say that the watcher begins again with another configuration."""
-        self._reloads = True
-        sd_notify.reloading()
 
-    def _stopping(self) -> None:
-        # A service manager that is told both would take a reload for the end.
-        if not self._reloads:
-            sd_notify.stopping()
+class _Consumers:
+    """Log, lines, actions and status: each takes what it needs of what a watcher tells."""
+
+    def __init__(
+        self,
+        request: WatchRequest,
+        watcher: Watcher,
+        workshop: Workshop,
+        life: Lifecycle,
+        heart: Heartbeat,
+        talk: Talk,
+    ) -> None:
+        self._watcher, self._life, self._heart = watcher, life, heart
+        outlet = Outlet(sys.stdout.buffer, self._wait)
+        recorder = Recorder(workshop.manifest)
+        self._lines = ChangeLines(request.line_format, outlet, recorder, request.only)
+        self._acts: WatchActs | None = None
+        if request.acting is not None:
+            from nsfwscan.cli.shared.acting import Confirm, actor_for
+            from nsfwscan.cli.watch_acts import WatchActs
+
+            actor = actor_for(request.acting, workshop.manifest, talk)
+            ask = Confirm(talk, yes=False, may_ask=False, way_on=_WAY_ON)
+            self._acts = WatchActs(watcher, self._lines, actor, ask, heart.beat)
+
+    @property
+    def acted(self) -> ActTally:
+        """What was done so far."""
+        return ActTally() if self._acts is None else self._acts.tally
+
+    def take(self, told: Told) -> None:
+        """Hand on what the watcher tells. Raises what the outlet raises."""
+        acts = self._acts
+        match told:
+            case Change():
+                self._life.log(told)
+                self._lines.change(told)
+                if acts is not None and told.result is not None:
+                    acts.consider(told.result)
+            case Again():
+                if acts is not None:
+                    acts.consider(told.result)
+            case BatchDone():
+                if acts is not None:
+                    acts.batch_done()
+            case WatchState():
+                self._heart.beat(told)
+                if acts is not None:
+                    acts.act_if_complete(told)
+            case _:
+                assert_never(told)
+
+    def finish(self) -> None:
+        """Act on what is left, when the watcher ended by itself."""
+        if self._acts is not None:
+            self._acts.finish()
+
+    def _wait(self, reason: str) -> bool:
+        """Go on making the state known while the output's reader takes nothing; True to give up."""
+        self._watcher.note_output(reason)
+        for state in self._watcher.beat():
+            self._heart.beat(state)
+        return self._watcher.stopping
+
+
+def _check(paths: Iterable[str], places: Mapping[str, str]) -> None:
+    """Refuse what cannot be watched; a folder that was watched before may be unplugged now."""
+    for path in paths:
+        if absolute(path) in places:
+            continue
+        try:
+            is_folder = stat.S_ISDIR(os.stat(path).st_mode)
+        except FileNotFoundError:
+            what = "leads nowhere" if os.path.islink(path) else "does not exist"
+            raise UsageError(
+                f"{readable(path)} {what}", hint="check the spelling of the path"
+            ) from None
+        except OSError as error:
+            raise UsageError(
+                f"{readable(path)} cannot be reached: {error.strerror or error}",
+                hint="check the permissions of the folders above it, or its disk",
+            ) from error
+        if not is_folder:
+            raise UsageError(
+                f"{readable(path)} is not a folder", hint="watch the folder that holds it"
+            )

@@ -7,6 +7,7 @@ another threshold or ruling costs no inference.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from nsfwscan.judge.rulings import NO_RULINGS, Rulings
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from nsfwscan.judge.policy import Policy
     from nsfwscan.values.outcome import Outcome
+    from nsfwscan.values.results import Decision
 
 
 class Judge:
@@ -51,6 +53,16 @@ class Judge:
         if len(self.rulings):
             verdict = self.rulings.judge(verdict, sha256, likeness())
         return Scanned(path, sha256, outcome.facts, outcome.scores, verdict, origin)
+
+    def decision(self, sha256: bytes, unsafe: float) -> Decision | None:
+        """Return what is decided about a content that cannot be read any more.
+
+        `unsafe` is its score, NaN where there is none. None without a score and a ruling.
+        """
+        ruled = self.rulings.by_content(sha256)
+        if ruled is not None:
+            return ruled.ruling.decision
+        return None if math.isnan(unsafe) else self.policy.decide(unsafe)
 
     def all_safe(self, unsafe: array[float], digests: bytes, likenesses: array[int]) -> bool:
         """Return True if every picture of a folder is safe by its score and no ruling is about one.

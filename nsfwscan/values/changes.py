@@ -1,10 +1,14 @@
-"""What a watcher tells: one `Change` for each picture that came, changed, moved or went."""
+"""What a watcher tells: one `Change` for each picture that came, changed, moved or went.
+
+Between them it tells what its consumers need to act and to report: `Again`, `BatchDone` and
+`WatchState`.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from nsfwscan.values.results import Decision, ScanResult
@@ -37,3 +41,47 @@ class Change:
     """The content that is gone, when it was known."""
     decision: Decision | None = None
     """What the thresholds made of a picture that is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """A picture that was told before, scanned once more because an action may be owed for it."""
+
+    result: ScanResult
+
+
+@dataclass(frozen=True, slots=True)
+class BatchDone:
+    """All changes of a batch have been told, and the cache has them.
+
+    This is the time for what is better done for many at once.
+    """
+
+
+class WatchState(NamedTuple):
+    """How the watcher is doing."""
+
+    since: float
+    """Seconds since the epoch."""
+    roots: tuple[str, ...]
+    watched: int
+    """Folders below the roots that the system watches for us."""
+    folders: int
+    pictures: int
+    """Files that are known or wait to be scanned, each counted once."""
+    queue: int
+    scanned: int
+    flagged: int
+    failed: int
+    reconciled_at: float | None
+    complete: bool
+    """Whether everything has been listed, and scanned, at least once."""
+    unread: int
+    """Folders that the last reconcile could not list, roots that were not there, and pictures that
+    have no verdict yet."""
+    degraded: tuple[str, ...]
+    paused: str
+    loaded: bool
+
+
+Told: TypeAlias = Change | Again | BatchDone | WatchState

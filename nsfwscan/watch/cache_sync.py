@@ -93,8 +93,14 @@ class CacheSync:
             self._untold.append(FileRow(path, NEVER, told))
 
     def begin_batch(self) -> None:
-        """Try the library again: a scan begins."""
+        """Try the cache again: a scan begins.
+
+        What an earlier batch withheld is written first: this one may tell it, and locate it.
+        """
         self._works = True
+        if self._untold:
+            self.end_batch()
+        self.forget_gone()
 
     def locate_in_time(self) -> None:
         """Locate what was told, every second of a scan."""

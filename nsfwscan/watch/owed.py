@@ -42,9 +42,13 @@ _FLAGS |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 class Owed:
     """The paths that are owed a look or an act, in memory and in a file."""
 
-    def __init__(self, path: str) -> None:
-        """Read what an earlier watcher left at `path`; nothing where it cannot be read."""
+    def __init__(self, path: str, problem: Callable[[str], None] = lambda _: None) -> None:
+        """Read what an earlier watcher left at `path`; nothing where it cannot be read.
+
+        `problem` is told why the file cannot be written, and "" once it can be again.
+        """
         self._path = path
+        self._problem = problem
         self._owed: dict[str, bytes] = {}
         """Each with the SHA-256 of what was told of it; empty when it is owed an act as it is."""
         self._kept: set[str] = set()
@@ -53,8 +57,6 @@ class Owed:
         """Paths in the file."""
         self._size = -1
         """Bytes of the file as this process left it; -1 when it has to be written anew."""
-        self.problem: Callable[[str], None] = lambda _sentence: None
-        """Is told why the file cannot be written, and nothing when it can be again."""
         self._load()
 
     def __len__(self) -> int:
@@ -129,9 +131,9 @@ class Owed:
         except OSError as error:
             self._size = -1
             reason = error.strerror or str(error)
-            self.problem(f"{self._path} cannot be written ({reason}): a kill may lose actions")
+            self._problem(f"{self._path} cannot be written ({reason}): a kill may lose actions")
         else:
-            self.problem("")
+            self._problem("")
 
     def _append(self, line: bytes, *, sync: bool) -> None:
         file = os.open(self._path, _FLAGS)

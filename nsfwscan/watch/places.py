@@ -8,6 +8,7 @@ only said to be gone while the same file system is in its place.
 from __future__ import annotations
 
 import os
+import stat
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -146,3 +147,13 @@ def _is_empty(folder: str) -> bool:
 def is_below(path: str, folder: str) -> bool:
     """Tell whether `path` is `folder` or below it."""
     return path == folder or path.startswith(folder if folder.endswith(os.sep) else folder + os.sep)
+
+
+def is_there(path: str) -> bool:
+    """Return True if something other than a folder is at `path`, also when that is in doubt."""
+    try:
+        return not stat.S_ISDIR(os.lstat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True

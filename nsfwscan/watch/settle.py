@@ -10,9 +10,11 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from nsfwscan.values.file_key import FileKey
 from nsfwscan.values.results import FailReason
 
 if TYPE_CHECKING:
@@ -60,6 +62,13 @@ def retry_delay_s(reason: FailReason, age_s: float, tries: int) -> float | None:
     if tries >= (_TRIES_OF_OLD if old else len(_RETRY_S)):
         return None
     return _RETRY_S[tries]
+
+
+def still_s(key: bytes, now_ns: int | None = None) -> float:
+    """Return how long a file has stood still: not written, renamed or replaced. `key` is packed."""
+    known = FileKey.unpack(key)
+    now_ns = time.time_ns() if now_ns is None else now_ns
+    return (now_ns - max(known.mtime_ns, known.ctime_ns)) / 1e9
 
 
 def is_unfinished(name: str) -> bool:

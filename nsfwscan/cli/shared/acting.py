@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import signal
 import sys
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,20 +18,10 @@ from nsfwscan.cli.shared.talk import Talk
 from nsfwscan.judge import NO_RULINGS, RulingBook, Rulings
 from nsfwscan.report.record import Recorder
 from nsfwscan.system import locations
-from nsfwscan.values.actions import ActTally
 from nsfwscan.values.errors import NsfwscanError
 
 if TYPE_CHECKING:
-    from nsfwscan.cli.watch_lines import ChangeLines
     from nsfwscan.models.manifest import ModelManifest
-    from nsfwscan.values.changes import Change
-    from nsfwscan.values.results import ScanResult
-    from nsfwscan.watch.owed import Owed
-    from nsfwscan.watch.watcher import Watcher, WatchState
-
-
-_LAST_ACTS_S = 5.0
-"""How long a watcher that was told to stop goes on to act; then it leaves the rest to the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,92 +73,6 @@ def _current(book: RulingBook, talk: Talk) -> Rulings:
     except NsfwscanError as error:
         talk.warn(str(error))
         return NO_RULINGS
-
-
-class ActingSink:
-    """Stands between a watcher and its lines: passes changes on, and acts on them.
-
-    Not before everything has been looked at and scanned once: until then nobody knows how many
-    pictures there are, and what share of them would be moved.
-    """
-
-    def __init__(
-        self,
-        lines: ChangeLines,
-        actor: Actor,
-        confirm: Confirm,
-        beat: Callable[[WatchState], None],
-        owed: Owed | None,
-    ) -> None:
-        """`beat` is told every second or two how the watcher is, also while it acts.
-
-        What is not done when the watcher ends stays in `owed`, for the next one. A dry run has
-        none.
-        """
-        self._lines = lines
-        self._actor = actor
-        self._confirm = confirm
-        self._beat = beat
-        self._owed = owed
-        self.tally = ActTally()
-        self._waiting = False
-        self._watcher: Watcher | None = None
-
-    def watch(self, watcher: Watcher) -> None:
-        """Take the watcher that is asked how many pictures there are."""
-        self._watcher = watcher
-
-    def change(self, change: Change) -> None:
-        """Pass a change on, and remember it."""
-        self._lines.change(change)
-        if change.result is not None:
-            self.again(change.result)
-
-    def again(self, result: ScanResult) -> None:
-        """Remember a picture, told of now or earlier, for the next acts."""
-        self._actor.consider(result)
-        self._waiting = True
-
-    def batch_done(self) -> None:
-        """Act on what came, once there was a first look at everything."""
-        self._lines.batch_done()
-        if self._waiting and self._owed is not None:
-            self._owed.keep(self._actor.waiting)
-        state = self._watcher.state() if self._watcher is not None and self._waiting else None
-        if state is not None and state.complete:
-            self._act(state)
-
-    def beat(self, state: WatchState) -> None:
-        """Pass the state on, and act on what came during the first look when that has ended."""
-        self._beat(state)
-        if self._waiting and state.complete:
-            self._act(state)
-
-    def finish(self) -> None:
-        """Act on what is left, when the watcher ended by itself."""
-        if self._waiting and self._watcher is not None:
-            self._act(self._watcher.state())
-
-    def _act(self, state: WatchState) -> None:
-        self._waiting = False
-        left = self._actor.waiting
-        if self._owed is not None:
-            self._owed.keep(left)
-        stop_at = math.inf
-        for act in self._actor.carry_out(self._confirm, among=state.pictures):
-            self.tally.count(act)
-            left[act.path] = left.get(act.path, 1) - 1
-            if self._owed is not None and not left[act.path]:
-                self._owed.done([act.path])
-            self._lines.act(act)
-            if self._watcher is not None:
-                self._beat(self._watcher.state())
-                if self._watcher.stopping:
-                    stop_at = min(stop_at, time.monotonic() + _LAST_ACTS_S)
-            if time.monotonic() > stop_at:
-                return  # the rest is owed
-        if self._owed is not None:
-            self._owed.done(left)
 
 
 @dataclass(slots=True)

@@ -41,11 +41,16 @@ class OutletFailed(Exception):
 class Outlet:
     """Writes to a stream of bytes without a buffer of its own."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(
+        self, stream: BinaryIO, waits: Callable[[str], bool] = lambda _reason: False
+    ) -> None:
+        """Prepare. `waits` is told what is wrong while the reader takes nothing, and "" afterwards.
+
+        It returns True to give up.
+        """
         self._stream = stream
+        self._waits = waits
         self._descriptor: int | None = None
-        self.waits: Callable[[str], bool] = lambda _reason: False
-        """Is told what is wrong, or nothing, while the reader takes nothing; True to give up."""
         with contextlib.suppress(OSError, ValueError):  # no file at all, as in tests
             if sys.platform != "win32":  # where there is no `poll`
                 stream.flush()
@@ -83,9 +88,9 @@ class Outlet:
             now = time.monotonic()
             if now - began >= _STALLED_S:
                 reason = "nobody reads what is written to standard output"
-            if self.waits(reason):
+            if self._waits(reason):
                 give_up_at = give_up_at or now + _LAST_S
                 if now >= give_up_at:
                     raise ReaderStalled
         if reason:
-            self.waits("")
+            self._waits("")

@@ -1,0 +1,149 @@
+"""The life of a watcher of the command line: lock, log, priority, status, service manager.
+
+In: what it has to say, and how it is doing. Out: the log, the status file, and what a service
+manager is told. What can fail: `AlreadyRunning` when another watcher holds the lock. A log or a
+status that cannot be written is no reason not to watch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+from typing import TYPE_CHECKING, Self
+
+from nsfwscan._version import __version__
+from nsfwscan.system import locations
+from nsfwscan.values.errors import NsfwscanError
+from nsfwscan.values.results import Decision, Failed, Scanned
+from nsfwscan.values.text import count
+from nsfwscan.watch import logs, manners, sd_notify
+from nsfwscan.watch.instance import InstanceLock
+from nsfwscan.watch.logs import LoggedPath
+from nsfwscan.watch.status import Status, StatusFile
+
+if TYPE_CHECKING:
+    from nsfwscan.cli.shared.talk import Talk
+    from nsfwscan.scanning.session import Workshop
+    from nsfwscan.values.changes import Change, WatchState
+
+_log = logging.getLogger(f"{logs.LOGGER}.run")
+
+
+class Lifecycle:
+    """Holds the lock and the log while a watcher runs."""
+
+    def __init__(self, talk: Talk, *, with_paths: bool, gentle: bool) -> None:
+        self._talk = talk
+        self._with_paths = with_paths
+        self._gentle = gentle
+        self._stack = contextlib.ExitStack()
+        self._reloads = False
+
+    def __enter__(self) -> Self:
+        """Take the lock and open the log. Raises `AlreadyRunning`."""
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(InstanceLock(locations.watch_lock()))
+            stack.callback(self._stopping)
+            try:
+                handler = logs.open_log(locations.log_file(), with_paths=self._with_paths)
+            except NsfwscanError as error:  # a full disk is no reason not to watch
+                self._talk.warn(str(error))
+            else:
+                stack.callback(logs.close_log, handler)
+            self._stack = stack.pop_all()
+        if self._gentle:
+            manners.be_gentle()
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        if error is not None:  # the terminal may be gone
+            _log.error("the watcher ends: %s", str(error) or type(error).__name__)
+        self._stack.close()
+
+    def say(self, sentence: str) -> None:
+        """Tell a person, and the log."""
+        _log.info("%s", sentence)
+        self._talk.say(sentence)
+
+    def warn(self, sentence: str) -> None:
+        """Tell a person, also a quiet one, and the log."""
+        _log.warning("%s", sentence)
+        self._talk.warn(sentence)
+
+    def log(self, change: Change) -> None:
+        """Log a change that somebody should look at."""
+        result = change.result
+        if isinstance(result, Failed):
+            _log.info("%s %s: %s", change.event, LoggedPath(change.path), result.reason)
+        elif isinstance(result, Scanned) and result.verdict.decision is not Decision.SAFE:
+            decision = result.verdict.decision
+            _log.info("%s %s: %s", change.event, LoggedPath(change.path), decision)
+
+    def reloading(self) -> None:
+        """Say that the watcher begins again with another configuration."""
+        self._reloads = True
+        sd_notify.reloading()
+
+    def _stopping(self) -> None:
+        # A service manager that is told both would take a reload for the end.
+        if not self._reloads:
+            sd_notify.stopping()
+
+
+class Heartbeat:
+    """Makes known how a watcher is doing, to `nsfwscan status` and to the service manager."""
+
+    def __init__(self, workshop: Workshop) -> None:
+        self._model = workshop.manifest.package
+        self._forgetful: tuple[str, ...] = ()
+        if workshop.cache is None:
+            self._forgetful = ("the cache could not be opened: nothing outlives this watcher",)
+        self._status = StatusFile(locations.status_file())
+        self._last: Status | None = None
+        self._ready = False
+        self._told = ""
+        self._interval_s = sd_notify.watchdog_interval_s()
+        self._alive_at = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._last is not None:
+            self._status.write(self._last, now=True)
+
+    def beat(self, state: WatchState) -> None:
+        """Make `state` known."""
+        degraded = (*state.degraded, *self._forgetful)
+        status = Status(
+            pid=os.getpid(),
+            running_since=state.since,
+            roots=state.roots,
+            watched=state.watched,
+            directories=state.folders,
+            queue=state.queue,
+            scanned=state.scanned,
+            flagged=state.flagged,
+            failed=state.failed,
+            last_reconcile=state.reconciled_at,
+            degraded=degraded,
+            paused=state.paused,
+            model=self._model,
+            version=__version__,
+        )
+        self._status.write(status)
+        self._last = status
+        if not self._ready:
+            self._ready = True
+            sd_notify.ready()
+        counted = f"{count(state.pictures, 'picture')}, {state.flagged:,} flagged"
+        text = "; ".join((*degraded, counted))
+        if text != self._told:
+            self._told = text
+            sd_notify.status(text)
+        now = time.monotonic()
+        if self._interval_s is not None and now - self._alive_at >= self._interval_s / 2:
+            self._alive_at = now
+            sd_notify.watchdog()
