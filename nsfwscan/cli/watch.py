@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,46 +10,29 @@ import typer
 from nsfwscan.cli.shared import config
 from nsfwscan.cli.shared.codes import COULD_NOT, INTERRUPTED, NO_VERDICT, NOT_DONE, OK
 from nsfwscan.cli.shared.commands import RunAgain
+from nsfwscan.cli.shared.flags import ModelFlags, SpeedFlags, WalkFlags, act_options, settings
+from nsfwscan.cli.shared.groups import grouped
 from nsfwscan.cli.shared.options import (
     ACTION_PANEL,
     OUTPUT_PANEL,
     Actions,
     Again,
-    AnyName,
     DryRun,
-    Exclude,
-    FlagAt,
-    Hidden,
-    Include,
-    Jobs,
-    MaxSize,
-    ModelName,
     NoRules,
-    Offline,
-    OneFileSystem,
-    ProviderName,
     QuarantineFolder,
     Quiet,
-    ReviewAt,
-    SymlinksChoice,
-    Threads,
-    bytes_of,
 )
 from nsfwscan.cli.shared.paths import absolute
 from nsfwscan.cli.shared.streams import never_wait_for_stderr
 from nsfwscan.cli.shared.talk import Talk
 from nsfwscan.cli.watch_lines import DEFAULT_ONLY, LineFormat
-from nsfwscan.media.discover import Symlinks, WalkOptions
-from nsfwscan.models.provider import Provider
 from nsfwscan.report.selection import Only
 from nsfwscan.scanning.scanner import ScanOptions
-from nsfwscan.scanning.session import Settings
 from nsfwscan.system import locations
 from nsfwscan.values.actions import Outcome
 from nsfwscan.watch.manners import PauseOptions, When
 
 if TYPE_CHECKING:
-    from nsfwscan.cli.shared.acting import ActOptions
     from nsfwscan.cli.watch_run import WatchEnded
 
 WATCH_PANEL = "Watching"
@@ -58,12 +42,10 @@ _UNASKED = 10
 """Pictures that a watcher may move in a day, whatever share of all they are."""
 
 
-def watch(
-    context: typer.Context,
-    paths: Annotated[
-        list[str],
-        typer.Argument(metavar="PATH", help="Folders to watch, with everything below them."),
-    ],
+@dataclass(frozen=True, slots=True)
+class WatchFlags:
+    """How changes are noticed, and how long things wait."""
+
     once: Annotated[
         bool,
         typer.Option(
@@ -71,7 +53,7 @@ def watch(
             rich_help_panel=WATCH_PANEL,
             help="Look at everything once, wait for files that are being written, and end.",
         ),
-    ] = False,
+    ] = False
     poll: Annotated[
         bool,
         typer.Option(
@@ -81,7 +63,7 @@ def watch(
             help="Look for changes every few seconds instead of being told by the system. Network "
             "and FUSE file systems are polled in any case.",
         ),
-    ] = False,
+    ] = False
     settle_ms: Annotated[
         int,
         typer.Option(
@@ -93,7 +75,7 @@ def watch(
             rich_help_panel=WATCH_PANEL,
             help="How long a file must not have changed before it is read, in milliseconds.",
         ),
-    ] = 1000,
+    ] = 1000
     reconcile_minutes: Annotated[
         float,
         typer.Option(
@@ -105,7 +87,7 @@ def watch(
             help="How often everything is compared with what is known, in case the system did not "
             "tell of a change. It takes half a second for 100,000 files.",
         ),
-    ] = 60.0,
+    ] = 60.0
     idle_unload_minutes: Annotated[
         float,
         typer.Option(
@@ -116,18 +98,13 @@ def watch(
             rich_help_panel=WATCH_PANEL,
             help="How long after the last picture the model is unloaded from memory.",
         ),
-    ] = 5.0,
-    include: Include = None,
-    exclude: Exclude = None,
-    hidden: Hidden = False,
-    any_name: AnyName = False,
-    symlinks: SymlinksChoice = Symlinks.SKIP,
-    one_file_system: OneFileSystem = False,
-    max_size: MaxSize = "512M",
-    model: ModelName = "auto",
-    flag_at: FlagAt = None,
-    review_at: ReviewAt = None,
-    offline: Offline = False,
+    ] = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class MannersFlags:
+    """What is left to other programs, and to people who read the log."""
+
     on_battery: Annotated[
         When,
         typer.Option(
@@ -137,7 +114,7 @@ def watch(
             rich_help_panel=MANNERS_PANEL,
             help="On battery: go on, rest as long as each piece of work took, or wait.",
         ),
-    ] = When.SLOW,
+    ] = When.SLOW
     under_load: Annotated[
         When,
         typer.Option(
@@ -147,7 +124,7 @@ def watch(
             rich_help_panel=MANNERS_PANEL,
             help="The same for when other programs keep the cores busy.",
         ),
-    ] = When.SLOW,
+    ] = When.SLOW
     log_paths: Annotated[
         bool,
         typer.Option(
@@ -156,7 +133,13 @@ def watch(
             rich_help_panel=MANNERS_PANEL,
             help="Whether the log, which `nsfwscan service logs` shows, names pictures.",
         ),
-    ] = True,
+    ] = True
+
+
+@dataclass(frozen=True, slots=True)
+class LineFlags:
+    """What is written."""
+
     line_format: Annotated[
         LineFormat,
         typer.Option(
@@ -167,7 +150,7 @@ def watch(
             rich_help_panel=OUTPUT_PANEL,
             help="How changes are written: `lines` for people, or `jsonl`, one object a line.",
         ),
-    ] = LineFormat.LINES,
+    ] = LineFormat.LINES
     only: Annotated[
         list[Only] | None,
         typer.Option(
@@ -178,9 +161,16 @@ def watch(
             help="Only write these changes: `flagged`, `review`, `failed` or `all`. May be given "
             "several times. Without it `lines` shows flagged, review and failed, and `jsonl` all.",
         ),
-    ] = None,
-    action: Actions = None,
-    dry_run: DryRun = False,
+    ] = None
+    quiet: Quiet = False
+
+
+@dataclass(frozen=True, slots=True)
+class WatchActFlags:
+    """What is done about pictures."""
+
+    action: Actions = None
+    dry_run: DryRun = False
     limit_files: Annotated[
         int,
         typer.Option(
@@ -191,7 +181,7 @@ def watch(
             rich_help_panel=ACTION_PANEL,
             help="Move, or run a command on, no more pictures than this within 24 hours.",
         ),
-    ] = 200,
+    ] = 200
     limit_percent: Annotated[
         float,
         typer.Option(
@@ -204,14 +194,26 @@ def watch(
             help="And no larger share than this of the pictures that are watched, unless it is 10 "
             "or fewer.",
         ),
-    ] = 5.0,
-    again: Again = False,
-    no_rules: NoRules = False,
-    quarantine: QuarantineFolder = None,
-    quiet: Quiet = False,
-    jobs: Jobs = 0,
-    threads: Threads = 0,
-    provider: ProviderName = Provider.AUTO,
+    ] = 5.0
+    again: Again = False
+    no_rules: NoRules = False
+    quarantine: QuarantineFolder = None
+
+
+@grouped
+def watch(
+    context: typer.Context,
+    paths: Annotated[
+        list[str],
+        typer.Argument(metavar="PATH", help="Folders to watch, with everything below them."),
+    ],
+    watching: WatchFlags,
+    walk: WalkFlags,
+    model: ModelFlags,
+    manners: MannersFlags,
+    written: LineFlags,
+    acts: WatchActFlags,
+    speed: SpeedFlags,
 ) -> None:
     """Watch folders and report each picture that is new, changed, moved or gone.
 
@@ -241,70 +243,33 @@ def watch(
 
     for path in paths:
         absolute(path)
-    scan = ScanOptions(
-        walk=WalkOptions(
-            include=tuple(include or ()),
-            exclude=tuple(exclude or ()),
-            hidden=hidden,
-            any_name=any_name,
-            symlinks=symlinks,
-            one_file_system=one_file_system,
-            own=(locations.models_folder(), locations.state_folder()),
-            max_bytes=bytes_of(max_size),
-        ),
-        jobs=jobs,
-    )
-    settings = Settings(
-        model=model,
-        review_at=review_at,
-        flag_at=flag_at,
-        offline=offline,
-        provider=provider,
-        threads=threads,
-        scan=scan,
-    )
+    own = (locations.models_folder(), locations.state_folder())
+    scan = ScanOptions(walk=walk.options(own=own), jobs=speed.jobs)
     options = WatchOptions(
         scan,
-        settle_ms=settle_ms,
-        reconcile_minutes=reconcile_minutes,
-        idle_unload_minutes=idle_unload_minutes,
-        poll=poll,
-        once=once,
+        settle_ms=watching.settle_ms,
+        reconcile_minutes=watching.reconcile_minutes,
+        idle_unload_minutes=watching.idle_unload_minutes,
+        poll=watching.poll,
+        once=watching.once,
     )
     never_wait_for_stderr()
-    talk = Talk(quiet=quiet)
-    configured = config.rules_in(context, ignored=no_rules)
-    acting: ActOptions | None = None
-    if action or configured:
-        from nsfwscan.cli.shared.acting import ActOptions, rules_of
-
-        acting = ActOptions(
-            rules_of(action or (), configured),
-            limit_files=limit_files,
-            limit_percent=limit_percent,
-            limit_least=_UNASKED,
-            limit_window_s=_DAY_S,
-            dry_run=dry_run,
-            again=again,
-            quarantine=quarantine,
-        )
-    ended = watch_folders(
-        WatchRequest(
-            paths=tuple(paths),
-            settings=settings,
-            options=options,
-            pauses=PauseOptions(on_battery=on_battery, under_load=under_load),
-            line_format=line_format,
-            only=frozenset(only or DEFAULT_ONLY[line_format]),
-            acting=acting,
-            log_paths=log_paths,
-        ),
-        context,
-        talk,
+    talk = Talk(quiet=written.quiet)
+    configured = config.rules_in(context, ignored=acts.no_rules)
+    request = WatchRequest(
+        paths=tuple(paths),
+        settings=settings(model, speed, scan),
+        options=options,
+        pauses=PauseOptions(on_battery=manners.on_battery, under_load=manners.under_load),
+        line_format=written.line_format,
+        only=frozenset(written.only or DEFAULT_ONLY[written.line_format]),
+        acting=act_options(acts, configured, limit_least=_UNASKED, limit_window_s=_DAY_S),
+        log_paths=manners.log_paths,
     )
+    ended = watch_folders(request, context, talk)
     if ended.reload:
         raise RunAgain
-    if once:
+    if watching.once:
         raise typer.Exit(_exit_code(ended))
 
 
