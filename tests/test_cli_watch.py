@@ -241,7 +241,7 @@ def test_once_tells_by_its_exit_code_of_pictures_without_a_verdict(
     call: Call, root: Path, paint: Paint, monkeypatch: pytest.MonkeyPatch, believed: bool
 ) -> None:
     if believed:
-        monkeypatch.setattr(judging, "retry_delay_s", lambda *_: None)
+        monkeypatch.setattr(judging, "retry_delay_s", lambda *_, **__: None)
     else:  # it may be readable some time later, for which `--once` does not wait for ever
         monkeypatch.setattr(watcher, "_LAST_WAIT_S", 0.5)
     paint(root / "green.png", GREEN)
@@ -275,7 +275,7 @@ def test_once_tells_by_its_exit_code_what_became_of_actions(
 def test_lines_stand_in_columns_whatever_they_say(
     call: Call, root: Path, paint: Paint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(judging, "retry_delay_s", lambda *_: None)
+    monkeypatch.setattr(judging, "retry_delay_s", lambda *_, **__: None)
     paint(root / "red.png", RED)
     for name, content in {"a.png": b"no picture", "b.png": b"\x89PNG\r\n\x1a\n"}.items():
         (root / name).write_bytes(content)

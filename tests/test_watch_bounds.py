@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -13,8 +14,9 @@ import scan_fakes
 from watch_fakes import picture, watching
 
 from nsfwscan.cache.cache import Cache
+from nsfwscan.media import read as reading
 from nsfwscan.values.changes import Told
-from nsfwscan.values.results import FailReason
+from nsfwscan.values.results import Failed, FailReason
 from nsfwscan.watch import settle
 from nsfwscan.watch.cache_sync import CacheSync
 from nsfwscan.watch.manners import Pace, When
@@ -152,3 +154,32 @@ def test_a_failure_that_may_not_be_the_files_is_not_believed_at_once_however_old
         believed = settle.retry_delay_s(reason, old, 0) is None
         assert believed == (not reason.startswith("decoder-"))
     assert settle.retry_delay_s(FailReason.DECODER_CRASHED, old, 2) is None
+
+
+def test_a_picture_that_could_not_be_opened_for_want_of_descriptors_is_scanned_in_the_end(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settle, "_RETRY_S", (0.1, 0.1))
+    monkeypatch.setattr(settle, "_LATER_S", 1)
+    path = picture(root / "old.jpg", b"an old picture")
+    os.utime(path, (1e9, 1e9))
+    real, short = reading.open_picture, True
+
+    def refuse(name: str, *, follow: bool) -> int:
+        if short and name == str(path):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return real(name, follow=follow)
+
+    monkeypatch.setattr(reading, "open_picture", refuse)
+    with watching(root) as running:
+        running.until(lambda: running.told.lines == [("new", "old.jpg")])
+        assert isinstance(running.told.changes[0].result, Failed)
+        short = False
+        running.until_as(root)
+    assert running.told.lines == [("new", "old.jpg"), ("changed", "old.jpg")]
+
+
+def test_a_failure_that_may_pass_is_tried_ever_more_rarely() -> None:
+    assert [settle.later_delay_s(tries) for tries in (0, 1, 8, 9)] == [60, 120, 15360, 15360]
+    assert settle.retry_delay_s(FailReason.UNREADABLE, 1e9, 0, passing=True) == 2.0
+    assert settle.retry_delay_s(FailReason.UNREADABLE, 1e9, 0) is None

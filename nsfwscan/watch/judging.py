@@ -20,7 +20,7 @@ from nsfwscan.values.changes import Change, Event
 from nsfwscan.values.file_key import FileKey, pack_key, stamped
 from nsfwscan.values.results import Decision, Failed, FailReason, Scanned, Skipped
 from nsfwscan.watch.inventory import NO_DIGEST, NO_PICTURE, Tracked
-from nsfwscan.watch.settle import UNFINISHED, Waiting, retry_delay_s, still_s
+from nsfwscan.watch.settle import UNFINISHED, Waiting, later_delay_s, retry_delay_s, still_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,7 +90,12 @@ class Judging:
         if isinstance(result, Failed) and self._will_retry(look, result):
             self._tracker.withhold(path)
             return Judged.LATER
-        self._look_again_if_young(path, key, look, began_ns)
+        if isinstance(result, Failed) and result.passing:
+            due = now + later_delay_s(look.tries)
+            again = Waiting(key, due, silent=True, tries=look.tries + 1)
+            self._tracker.settling.later(path, again)
+        else:
+            self._look_again_if_young(path, key, look, began_ns)
         if isinstance(result, Skipped):
             return self._judge_skipped(result, key)
         before = self._tracker.inventory.get(path)
@@ -174,7 +179,8 @@ class Judging:
             # A browser reserves the name while it downloads into another file.
             settling.later(failed.path, Waiting(look.key, now + 10.0))
             return True
-        delay_s = retry_delay_s(failed.reason, still_s(look.key), look.tries)
+        age_s = still_s(look.key)
+        delay_s = retry_delay_s(failed.reason, age_s, look.tries, passing=failed.passing)
         if delay_s is None or look.silent:
             return False
         settling.later(failed.path, Waiting(look.key, now + delay_s, tries=look.tries + 1))

@@ -35,6 +35,7 @@ MOST_UNSETTLED_S = 30.0
 a picture of a camera that is replaced every second never stands still."""
 
 _RETRY_S = (2.0, 5.0, 15.0, 60.0)
+_LATER_S, _MOST_DOUBLED = 60, 8
 _FRESH_S = 600.0
 """A file that did not change for longer than this is not being written any more."""
 _OF_THE_MOMENT = frozenset(
@@ -51,17 +52,30 @@ _HOPE = frozenset(
 """Failures that may be of the moment: the file is half there, or the computer has no memory."""
 
 
-def retry_delay_s(reason: FailReason, age_s: float, tries: int) -> float | None:
+def retry_delay_s(
+    reason: FailReason, age_s: float, tries: int, *, passing: bool = False
+) -> float | None:
     """Return how long to wait before a failed picture is tried again; None when it is believed.
 
-    `age_s` is how long it has stood still, `tries` how often it has failed before.
+    `age_s` is how long it has stood still, `tries` how often it has failed before; `passing` is
+    `Failed.passing`.
     """
+    if passing and tries < len(_RETRY_S):
+        return _RETRY_S[tries]
     old = age_s > _FRESH_S
     if reason not in _HOPE or (old and reason not in _OF_THE_MOMENT):
         return None
     if tries >= (_TRIES_OF_OLD if old else len(_RETRY_S)):
         return None
     return _RETRY_S[tries]
+
+
+def later_delay_s(tries: int) -> float:
+    """Return how long to wait before a passing failure that was told is looked at again.
+
+    Each time twice as long, so that a picture that never decodes costs next to nothing.
+    """
+    return float(_LATER_S << min(tries, _MOST_DOUBLED))
 
 
 def still_s(key: bytes, now_ns: int | None = None) -> float:
