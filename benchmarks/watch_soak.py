@@ -249,7 +249,8 @@ class Tree:
         folder = self._choose.choice(self._folders)
         if len(self._folders) > _FOLDERS // 2:
             self.changes += sum(len(names) + 1 for _, _, names in os.walk(folder))
-            shutil.rmtree(folder)
+            while os.path.lexists(folder):  # the watcher's acts may add a file to it meanwhile
+                shutil.rmtree(folder, ignore_errors=True)
             self._drop_below(folder)
 
     def _folder_is_renamed(self) -> None:

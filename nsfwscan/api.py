@@ -18,20 +18,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
-from nsfwscan.judge import RulingBook, Rulings
-from nsfwscan.judge.decide import decide, look, pictures
+from nsfwscan.judge import Judge, RulingBook, Rulings
 from nsfwscan.media.discover import DEFAULT_MAX_BYTES, check_roots, printable
 from nsfwscan.media.read import read_picture
 from nsfwscan.models import select
 from nsfwscan.models.store import ModelStore
 from nsfwscan.scanning.engine import Engine
+from nsfwscan.scanning.ruling_files import decide, look, pictures
 from nsfwscan.scanning.scanner import ScanOptions
 from nsfwscan.scanning.session import Settings, loader, open_session, policy_of
 from nsfwscan.system import cores, interrupts, locations
 from nsfwscan.values.errors import DecodeError, ModelUnusable, NsfwscanError, UsageError
 from nsfwscan.values.likeness import DEFAULT_WITHIN, MOST_WITHIN
-from nsfwscan.values.outcome import Unscorable
-from nsfwscan.values.results import FailReason, Origin, Ruling, Scanned
+from nsfwscan.values.results import FailReason, Ruling, Scanned
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -123,15 +122,15 @@ def classify(
     path, data = _bytes_of(picture)
     # Not with the lock held, and not apart: it may be a download of minutes, which Ctrl-C ends.
     loaded = _kept.get((model, offline)) or _load(model, offline=offline)
-    policy = policy_of(settings, loaded.manifest)
+    judge = Judge(policy_of(settings, loaded.manifest), rulings)
     outcome, likeness = interrupts.apart(lambda: _score(model, offline, loaded, data))
-    if isinstance(outcome, Unscorable):
-        if outcome.reason is FailReason.BAD_OUTPUT:
-            raise ModelUnusable(outcome.detail, hint="run `nsfwscan selftest`")
-        raise DecodeError(outcome.reason, outcome.detail).about(printable(path))
     sha256 = hashlib.sha256(data).digest()
-    verdict = rulings.judge(policy.judge(outcome.scores), sha256, likeness)
-    return Scanned(path, sha256, outcome.facts, outcome.scores, verdict, Origin.MODEL)
+    result = judge.result(path, sha256, outcome, likeness=lambda: likeness)
+    if isinstance(result, Scanned):
+        return result
+    if result.reason is FailReason.BAD_OUTPUT:
+        raise ModelUnusable(result.detail, hint="run `nsfwscan selftest`")
+    raise DecodeError(result.reason, result.detail).about(printable(path))
 
 
 def allow(

@@ -14,6 +14,8 @@ import tiny_model
 from disks import Disk
 from model_calls import Caller, Done, Trouble, warm_up
 
+from nsfwscan.actions.quarantine.recovery import GONE
+
 QUARANTINE = ".nsfwscan-quarantine"
 CONTENTS = [b"\xff\xd8\xff" + b"flagged picture %d" % number * 100 for number in range(4)]
 CONTENTS.append(b"GIF89a" + b"safe picture" * 100)
@@ -133,6 +135,8 @@ class Oracle:
             for name in names:
                 path = Path(folder, name)
                 if name in {"lock", "journal.jsonl"} or path.is_symlink():
+                    continue
+                if name.endswith(GONE):  # deleted, as was told; the next use tries once more
                     continue
                 content = path.read_bytes()
                 assert content in self.words, f"{path} holds {content[:40]!r}"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import tiny_model
 
-from nsfwscan.judge import NO_RULINGS, Rulings
+from nsfwscan.judge import NO_RULINGS, Judge, Rulings
 from nsfwscan.judge.policy import Policy
 from nsfwscan.media.decode.decoded import Decoded
 from nsfwscan.scanning import engine
@@ -128,11 +128,10 @@ def scanner(
     return OwnEngine(
         MANIFEST,
         Engine(load, MANIFEST.input.geometry, jobs=options.jobs),
-        policy,
+        Judge(policy, rulings),
         decoder=1,
         cache=cache,
         options=options,
-        rulings=rulings,
         warn=warn or _no_warning,
     )
 

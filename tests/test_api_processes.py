@@ -84,10 +84,10 @@ print("sound")
 _FORKED_IN_A_SCAN = """
 import gc
 from nsfwscan.cache.database import Database
-from nsfwscan.scanning.scan_cache import Memory
+from nsfwscan.scanning.scan_cache import ScanCache
 results = nsfwscan.scan(os.path.dirname(picture), offline=True)
 next(results)
-locks = [one._lock for one in gc.get_objects() if isinstance(one, Memory)]
+locks = [one._lock for one in gc.get_objects() if isinstance(one, ScanCache)]
 locks += [one._thread_lock for one in gc.get_objects() if isinstance(one, Database)]
 assert len(locks) == 2
 held, forked = threading.Event(), threading.Event()

@@ -336,7 +336,7 @@ def test_c6_a_read_only_file_system_is_read_but_not_written(tmp_path: Path, mode
 
 READ_AND_TRY_TO_WRITE = """
 import sys
-from library_facts import *
+from cache_facts import *
 from nsfwscan.values.errors import CacheUnavailable
 with Cache.open(sys.argv[1], warn=print) as cache:
     assert cache.read_only

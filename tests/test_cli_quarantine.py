@@ -316,8 +316,8 @@ def test_Q6_a_broken_picture_and_a_broken_decoder_move_nothing(
 def test_Q6_decoders_that_crash_move_nothing(pictures: Path, tmp_path: Path) -> None:
     """Every decode process ends as soon as it gets a picture, so nothing has a score."""
     before = (
-        "import sys\nfrom nsfwscan.media import decode_pool\n"
-        "dying = 'import os; from nsfwscan.media import decode_worker as w; '\n"
+        "import sys\nfrom nsfwscan.media.decode import pool as decode_pool\n"
+        "dying = 'import os; from nsfwscan.media.decode import worker as w; '\n"
         "dying += 'w.serve(lambda *_, **__: os._exit(1), 8.0, 100)'\n"
         "decode_pool.worker_command = lambda *_limits: [sys.executable, '-c', dying]\n"
     )
@@ -336,7 +336,7 @@ def test_Q6_decoders_that_crash_move_nothing(pictures: Path, tmp_path: Path) -> 
 def test_ctrl_c_takes_no_action(pictures: Path, tmp_path: Path) -> None:
     """An interrupted scan does not know whether it goes too far."""
     slow = (
-        "import time\nfrom nsfwscan.media import decode_pool\n"
+        "import time\nfrom nsfwscan.media.decode import pool as decode_pool\n"
         "real = decode_pool.DecodePool.decode\n"
         "def decode(*given, **more):\n    time.sleep(0.2)\n    return real(*given, **more)\n"
         "decode_pool.DecodePool.decode = decode"

@@ -346,7 +346,7 @@ def test_an_older_decision_from_elsewhere_does_not_turn_yours(
 def test_a_large_picture_is_decided_about_by_its_content(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    monkeypatch.setattr("nsfwscan.judge.decide.DEFAULT_MAX_BYTES", 600)
+    monkeypatch.setattr("nsfwscan.scanning.ruling_files.DEFAULT_MAX_BYTES", 600)
     big, other = tmp_path / "pictures" / "big.png", tmp_path / "pictures" / "big.tif"
     photo(big, size=(size, size))
     other.write_bytes(bytes(2000))
@@ -568,7 +568,7 @@ def test_ctrl_c_while_looking_decides_nothing(tmp_path: Path, home: Path, tiny: 
     for at in range(4):
         photo(tmp_path / "photos" / f"{at}.jpg", seed=at)
     slow = (
-        "import sys, time\nfrom nsfwscan.judge import decide\n"
+        "import sys, time\nfrom nsfwscan.scanning import ruling_files as decide\n"
         "real = decide.read_picture\n"
         "def read(path, **how):\n"
         "    print('reading', file=sys.stderr, flush=True); time.sleep(5)\n"
@@ -634,7 +634,7 @@ def test_what_goes_on_for_weeks_keeps_what_it_knew_when_the_file_is_damaged(tmp_
     assert len(book.current(pytest.fail)) == 0
     other = RulingBook(str(path))
     picture = photo(tmp_path / "photo.jpg")
-    from nsfwscan.judge.decide import decide
+    from nsfwscan.scanning.ruling_files import decide
 
     decide(other, [str(picture)], Ruling.DENIED, within=None)
     assert len(book.current(pytest.fail)) == 1, "read again, because it changed"

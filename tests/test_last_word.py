@@ -21,7 +21,7 @@ from nsfwscan.actions.quarantine.last_word import (
     word_of,
 )
 from nsfwscan.judge import Ruled, RulingBook, Rulings
-from nsfwscan.judge.decide import decide
+from nsfwscan.scanning.ruling_files import decide
 from nsfwscan.values.actions import Act
 from nsfwscan.values.results import Decision, NearMatch, Ruling
 

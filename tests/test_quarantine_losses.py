@@ -227,7 +227,7 @@ import sys
 sys.path.insert(0, {os.path.dirname(__file__)!r})
 from pathlib import Path
 from quarantine_worker import *
-from nsfwscan.actions.giveback import delete, verify
+from nsfwscan.actions.quarantine.giveback import delete, verify
 disk = Path(sys.argv[1])
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "x", disk], check=True)
 paths = [disk / f"{{n}}.jpg" for n in range(3)]
@@ -271,6 +271,45 @@ def test_a_deletion_that_was_cut_short_is_completed(
     for again in (vault, vault_in(q)):
         assert [one.problem for one in verify(again, lambda *_: None)] == []
         assert (again.peek().held, again.names()) == ([], set())
+
+
+def test_a_picture_taken_from_a_quarantine_that_knows_only_the_intent_is_named_as_lost(
+    q: Path, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = moves.rename
+
+    def rename_and_die(*given: Any, **more: Any) -> None:
+        real(*given, **more)
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(moves, "rename", rename_and_die)
+        with pytest.raises(Killed):
+            move_in(q, [picture])
+    (name,) = vault_in(q).names()
+    os.unlink(vault_in(q).file_of(name))
+    for again in (vault_in(q), vault_in(q)):
+        found = [(one.path, one.problem) for one in verify(again, lambda *_: None)]
+        assert found == [(str(picture), f"it is gone from the quarantine: {again.file_of(name)}")]
+    (back,) = restore_all(q)
+    assert (back.moved.outcome, back.moved.detail[:30]) == (
+        "failed",
+        "it is gone from the quarantine",
+    )
+
+
+def test_a_picture_that_vanishes_in_the_moment_of_its_move_was_not_moved(
+    q: Path, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = moves.rename
+
+    def too_late(source: str, target: str, **more: Any) -> None:
+        os.unlink(source)
+        real(source, target, **more)
+
+    monkeypatch.setattr(moves, "rename", too_late)
+    assert [(act.outcome, act.target) for act in move_in(q, [picture])] == [("failed", None)]
+    assert vault_in(q).peek().held == []
 
 
 # The lock

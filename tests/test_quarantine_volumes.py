@@ -118,7 +118,7 @@ print(*told(restore_all(one)), files(one))
 
 def test_a_move_that_was_cut_short_waits_until_its_volume_is_back(tmp_path: Path) -> None:
     script = """
-from nsfwscan.actions import recovery
+from nsfwscan.actions.quarantine import recovery
 disk(one); put(one / "s.jpg")
 real, recovery.aside = recovery.aside, lambda *_: os.kill(os.getpid(), 9)
 if os.fork() == 0: move_in(disk_q, [one / "s.jpg"])

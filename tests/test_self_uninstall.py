@@ -480,9 +480,10 @@ def test_a_quarantine_of_another_user_keeps_the_list_that_leads_to_it(
     call: Call, quarantine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = tree(quarantine)
-    for module in ("quarantine", "vault"):
+    for module in ("held", "vault"):
         monkeypatch.setattr(
-            f"nsfwscan.actions.{module}.look_at", lambda _path: "it belongs to another user"
+            f"nsfwscan.actions.quarantine.{module}.look_at",
+            lambda _path: "it belongs to another user",
         )
     done = call("self-uninstall", "--purge", "-y")
     assert done.code == 2
@@ -529,7 +530,7 @@ def test_nothing_is_removed_when_a_scan_has_begun_while_the_question_waits(
 ) -> None:
     shown = uninstall.find()
     before = tree(person)
-    with open(f"{locations.library_file()}.lock") as held:
+    with open(f"{locations.cache_file()}.lock") as held:
         fcntl.flock(held, fcntl.LOCK_SH)
         with pytest.raises(Exception, match="another nsfwscan is at work"):
             removal.remove(shown)
@@ -615,7 +616,7 @@ def test_every_place_nsfwscan_names_is_looked_at(home: Path) -> None:
     # What came with the program goes with it; the units are the service manager's to remove.
     elsewhere = {"shipped_models_folder", "user_units_folder"}
     assert places - elsewhere == {
-        "config_file", "crash_file", "library_file", "log_file", "models_folder", "owed_file",
+        "config_file", "crash_file", "cache_file", "log_file", "models_folder", "owed_file",
         "quarantines_file", "rulings_file", "state_folder", "status_file",
     }  # fmt: skip
 

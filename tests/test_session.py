@@ -205,6 +205,20 @@ def test_too_little_memory_for_a_model_or_a_picture_says_nothing_against_either(
         load()
 
 
+def test_what_cannot_be_loaded_twice_is_not_begun_without_memory(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resource = pytest.importorskip("resource")
+    load = loader(open_package(str(tiny)), Settings(provider=Provider.CPU), 1, pytest.fail)
+    monkeypatch.setattr(session, "_address_space", lambda: 3 << 30)
+    monkeypatch.delitem(sys.modules, "nsfwscan.models.classifier", raising=False)
+    monkeypatch.setattr(resource, "getrlimit", lambda _what: ((3 << 30) + (100 << 20), -1))
+    with pytest.raises(ResourcesExhausted, match="100 MB of address space are left") as caught:
+        load()
+    assert "raise the limit by 412 MB" in caught.value.hint
+    assert "nsfwscan.models.classifier" not in sys.modules
+
+
 def test_settings_and_sessions_are_values() -> None:
     for kind in (Settings, session.Session):
         assert kind.__dataclass_params__.frozen  # type: ignore[attr-defined] # typeshed lacks it

@@ -14,7 +14,7 @@ from nsfwscan.media.read import FileContents
 from nsfwscan.media.volumes import RELIABLE, UNKNOWN, Volumes
 from nsfwscan.scanning import scanner
 from nsfwscan.scanning import workers as lanes
-from nsfwscan.values import results
+from nsfwscan.values import file_key
 from nsfwscan.values.file_key import FileKey
 
 _MOUNTS = """\
@@ -158,7 +158,7 @@ def test_inodes_that_change_cost_a_reading_only_where_they_mean_something(
     assert [one.origin for one in nsfwscan.scan(picture.parent)] == ["cache"]
     assert len(read) == 1
     # As after the volume was mounted anew.
-    monkeypatch.setattr(discover, "pack_key", lambda found: _other_inode(results.pack_key(found)))
+    monkeypatch.setattr(discover, "pack_key", lambda found: _other_inode(file_key.pack_key(found)))
     assert [one.origin for one in nsfwscan.scan(picture.parent)] == ["cache"]
     assert len(read) == (1 if loose else 2)
 

@@ -637,7 +637,7 @@ def test_polling_finds_what_nobody_reports(
     deaf(monkeypatch)
     monkeypatch.setattr(watcher, "_LEAST_POLL_S", 0.5)
     if not poll:  # as on a network file system
-        monkeypatch.setattr(watcher.Places, "is_silent", lambda *_: True)
+        monkeypatch.setattr(watcher.WatchedPlaces, "is_silent", lambda *_: True)
     with watching(root, poll=poll) as running:
         running.until_first_look()
         picture(root / "a.jpg", b"unheard")

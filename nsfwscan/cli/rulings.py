@@ -119,7 +119,7 @@ def deny(
 def _decide(
     ruling: Ruling, paths: Sequence[str], within: int | None, *, yes: bool, quiet: bool
 ) -> None:
-    from nsfwscan.judge.decide import decide, pictures
+    from nsfwscan.scanning.ruling_files import decide, pictures
 
     talk = Talk(quiet=quiet)
     named = {absolute(path) for path in paths}
@@ -244,7 +244,7 @@ def forget(
 
 def _meant(what: str, rulings: Rulings) -> list[Ruled]:
     """Return the decisions that a word of the command line is about."""
-    from nsfwscan.judge.decide import look, pictures
+    from nsfwscan.scanning.ruling_files import look, pictures
 
     place = absolute(what)
     found: list[Ruled] = []

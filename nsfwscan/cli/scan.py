@@ -7,16 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nsfwscan.cli.scan_run import (
-    DEFAULT_ONLY,
-    Acting,
-    Only,
-    OnlyThese,
-    Run,
-    destination,
-    exit_code,
-    reachable,
-)
+from nsfwscan.cli.scan_run import Acting, OnlyThese, Run, destination, exit_code, reachable
 from nsfwscan.cli.shared.codes import COULD_NOT
 from nsfwscan.cli.shared.config import rules_in
 from nsfwscan.cli.shared.options import (
@@ -55,6 +46,7 @@ from nsfwscan.models.provider import Provider
 from nsfwscan.report.formats import Format
 from nsfwscan.report.record import Recorder
 from nsfwscan.report.reporters import reporter_for
+from nsfwscan.report.selection import Only, default_only
 from nsfwscan.scanning.scanner import ScanOptions
 from nsfwscan.scanning.session import Settings, open_session
 from nsfwscan.values.errors import UsageError
@@ -206,7 +198,7 @@ def scan(
     roots = reachable(given, talk)
     if given and not roots and files_from is None:
         raise typer.Exit(COULD_NOT)
-    wanted = frozenset(only or DEFAULT_ONLY[output_format])
+    wanted = frozenset(only or default_only(output_format))
     settings = Settings(
         model=model,
         review_at=review_at,

@@ -10,9 +10,8 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from types import FrameType
-from typing import Annotated, BinaryIO, Protocol, assert_never
+from typing import Annotated, BinaryIO, Protocol
 
 import typer
 
@@ -22,12 +21,12 @@ from nsfwscan.cli.shared.path_list import PathList
 from nsfwscan.cli.shared.streams import DataFile, unwritable
 from nsfwscan.cli.shared.talk import STARTED, Counter, Talk, flagged
 from nsfwscan.media.discover import count_files, join, root_problem
-from nsfwscan.report.formats import Format
 from nsfwscan.report.reporters import Reporter
+from nsfwscan.report.selection import Only, wants
 from nsfwscan.report.summary import Summary
 from nsfwscan.scanning.session import Session
 from nsfwscan.values.actions import Act, ActTally, Outcome
-from nsfwscan.values.results import Decision, Failed, Scanned, ScanResult, Skipped
+from nsfwscan.values.results import ScanResult
 
 _BAR_EVERY = 64
 """Results between two updates of the bar, so that a scan from the cache does not pay for it."""
@@ -37,24 +36,6 @@ _COUNT_S = 1.0
 _MOST_NAMED = 20
 """Files named on the command line of which each gets a line, also the safe ones."""
 
-
-class Only(StrEnum):
-    """Which results are written."""
-
-    FLAGGED = "flagged"
-    REVIEW = "review"
-    PARTIAL = "partial"
-    FAILED = "failed"
-    ALL = "all"
-
-
-DEFAULT_ONLY = {
-    Format.TABLE: (Only.FLAGGED, Only.REVIEW, Only.PARTIAL, Only.FAILED),
-    Format.PATHS0: (Only.FLAGGED,),
-    Format.JSON: (Only.ALL,),
-    Format.JSONL: (Only.ALL,),
-    Format.CSV: (Only.ALL,),
-}
 
 OnlyThese = Annotated[
     list[Only] | None,
@@ -244,38 +225,6 @@ class Run:
         finally:
             for one, handler in before.items():
                 signal.signal(one, handler)
-
-
-def wants(only: frozenset[Only], result: ScanResult) -> bool:
-    """Tell whether a result is among those that the user wants to see."""
-    if Only.ALL in only:
-        return True
-    match result:
-        case Scanned():
-            if result.is_partial and Only.PARTIAL in only:
-                return True
-            return _wants(only, result.verdict.decision)
-        case Failed():
-            # A person's decision about content that cannot be read is one like any other.
-            if result.decision is None:
-                return Only.FAILED in only
-            return _wants(only, result.decision)
-        case Skipped():
-            return False
-        case _:
-            assert_never(result)
-
-
-def _wants(only: frozenset[Only], decision: Decision) -> bool:
-    match decision:
-        case Decision.NSFW:
-            return Only.FLAGGED in only
-        case Decision.REVIEW:
-            return Only.REVIEW in only
-        case Decision.SAFE:
-            return False
-        case _:
-            assert_never(decision)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from nsfwscan.cli.scan_run import Only
 from nsfwscan.cli.shared import config
 from nsfwscan.cli.shared.codes import COULD_NOT, INTERRUPTED, NO_VERDICT, NOT_DONE, OK
 from nsfwscan.cli.shared.commands import RunAgain
@@ -50,6 +49,7 @@ from nsfwscan.cli.watch_lines import DEFAULT_ONLY, ChangeLines, LineFormat
 from nsfwscan.media.discover import Symlinks, WalkOptions
 from nsfwscan.models.provider import Provider
 from nsfwscan.report.record import Recorder
+from nsfwscan.report.selection import Only
 from nsfwscan.scanning.scanner import ScanOptions
 from nsfwscan.scanning.session import Settings, open_workshop
 from nsfwscan.system import locations

@@ -7,7 +7,7 @@ import time
 from enum import StrEnum
 from typing import TYPE_CHECKING, assert_never
 
-from nsfwscan.cli.scan_run import Only, wants
+from nsfwscan.report.selection import Only, wants
 from nsfwscan.values.results import Decision, Failed, FailReason, Scanned, Skipped, SkipReason
 from nsfwscan.values.text import plain_json, readable
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias, assert_never
 
 from nsfwscan.values.results import Decision, Failed, Scanned, ScanResult, Skipped
-from nsfwscan.values.text import printable
+from nsfwscan.values.text import plain_json, printable
 
 if TYPE_CHECKING:
     from nsfwscan.models.manifest import ModelManifest
@@ -143,3 +144,8 @@ class Recorder:
 
 def _base64(path: str) -> str:
     return base64.b64encode(path.encode("utf-8", "surrogateescape")).decode("ascii")
+
+
+def as_json(value: Json | dict[str, Json]) -> str:
+    """Return a JSON text in one line that cannot mislead a terminal."""
+    return plain_json(json.dumps(value, ensure_ascii=False, allow_nan=False))

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, BinaryIO, assert_never
 
-from nsfwscan.report.formats import (
-    CsvReporter,
-    Format,
-    JsonLinesReporter,
-    JsonReporter,
-    Paths0Reporter,
-    Reporter,
-)
+from nsfwscan.report.csv_rows import CsvReporter
+from nsfwscan.report.formats import Format, Reporter
+from nsfwscan.report.json_document import JsonReporter
+from nsfwscan.report.json_lines import JsonLinesReporter
+from nsfwscan.report.paths0 import Paths0Reporter
 from nsfwscan.report.table import TableReporter
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
-from nsfwscan.judge.rulings import NO_RULINGS, Rulings
 from nsfwscan.media.discover import (
     Listing,
     WalkOptions,
@@ -27,7 +26,7 @@ from nsfwscan.scanning.scan_cache import ScanCache
 from nsfwscan.scanning.workers import Done, Workers
 from nsfwscan.values.errors import NsfwscanError, ResourcesExhausted
 from nsfwscan.values.likeness import NONE, UNKNOWN
-from nsfwscan.values.outcome import Scored, Scorer, Unscorable
+from nsfwscan.values.outcome import Scored, Scorer
 from nsfwscan.values.results import (
     Failed,
     Origin,
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
 
     from nsfwscan.cache.cache import Cache
     from nsfwscan.cache.rows import Known
-    from nsfwscan.judge.policy import Policy
+    from nsfwscan.judge import Judge
     from nsfwscan.models.manifest import ModelManifest
     from nsfwscan.scanning.engine import Engine
     from nsfwscan.values.outcome import Outcome
@@ -89,31 +88,29 @@ class Scanner:
         self,
         manifest: ModelManifest,
         engine: Engine,
-        policy: Policy,
+        judge: Judge,
         *,
         decoder: int,
         cache: Cache | None,
         options: ScanOptions,
-        rulings: Rulings = NO_RULINGS,
         warn: Callable[[str], None],
     ) -> None:
         """Prepare a scan; nothing is read or started yet.
 
         `engine` scores with the model of `manifest`; whoever made it closes it. `decoder` is the
-        decoder's version. `rulings` are what people decided, which goes before what `policy` makes
-        of a score. `warn` is told once when the cache fails; the scan then goes on without it.
+        decoder's version. `warn` is told once when the cache fails; the scan then goes on without
+        it.
         """
         self._process = os.getpid()
         self.tally = ScanTally()
-        self._policy = policy
-        self._rulings = rulings
+        self._judge = judge
         self.options = options
         self._cache = ScanCache(
             cache,
             Scorer(manifest.fingerprint, decoder),
             rescan=options.rescan,
             retry_failed=options.retry_failed,
-            compare_likeness=rulings.compare_likeness,
+            compare_likeness=judge.rulings.compare_likeness,
             arrange=options.arrange,
             warn=warn,
         )
@@ -175,20 +172,17 @@ class Scanner:
             if len(known.names) > len(listing.names):  # of files that were deleted, or left out
                 known = known.only(listing.names)
         same = known.names == listing.names and known.stats == b"".join(listing.keys)
-        if same and not listing.loose and not listing.partial:
-            # Nothing changed here. The whole folder is counted at once if that is all that is
-            # asked: making an object for each file would take three times as long.
-            # A threshold given as 1 would be an int, whose `__gt__` knows no floats.
-            safe = sum(map(float(self._policy.review_at).__gt__, known.unsafe))
-            if (
-                safe == len(listing.names)
-                and self.options.count_known_safe
-                and not listing.explicit
-                and not self._rulings.touch(known.digests, known.likenesses)
-            ):
-                self.tally.cached += safe
-                self.tally.safe += safe
-                return
+        # Where nothing changed, a folder is counted at once if that is all that is asked: making an
+        # object for each file would take three times as long.
+        if (
+            same
+            and not (listing.loose or listing.partial or listing.explicit)
+            and self.options.count_known_safe
+            and self._judge.all_safe(known.unsafe, known.digests, known.likenesses)
+        ):
+            self.tally.cached += len(listing.names)
+            self.tally.safe += len(listing.names)
+            return
         now = time.time()
         for name, key in zip(listing.names, listing.keys, strict=True):
             if self._stopping:
@@ -214,9 +208,10 @@ class Scanner:
 
     def _must_be_likened(self, folder: str, hit: Known) -> bool:
         """Tell whether a known picture has to be read once more, because its likeness matters."""
-        if not self._rulings.compare_likeness or hit.likeness != UNKNOWN:
+        rulings = self._judge.rulings
+        if not rulings.compare_likeness or hit.likeness != UNKNOWN:
             return False
-        if not isinstance(hit.outcome, Scored) or self._rulings.by_content(hit.sha256) is not None:
+        if not isinstance(hit.outcome, Scored) or rulings.by_content(hit.sha256) is not None:
             return False
         self._cache.changed(folder)  # its snapshot is from before there was a likeness
         if hit.outcome.facts.frames > 1:
@@ -271,13 +266,7 @@ class Scanner:
     def _result(
         self, path: str, sha256: bytes, outcome: Outcome, origin: Origin, likeness: int = UNKNOWN
     ) -> Scanned | Failed:
-        if isinstance(outcome, Unscorable):
-            ruled = self._rulings.by_content(sha256)
-            ruling = None if ruled is None else ruled.ruling
-            return Failed(path, outcome.reason, outcome.detail, sha256, origin, ruling)
-        verdict = self._policy.judge(outcome.scores)
-        if len(self._rulings):
-            if likeness == UNKNOWN:
-                likeness = self._cache.likeness(sha256)
-            verdict = self._rulings.judge(verdict, sha256, likeness)
-        return Scanned(path, sha256, outcome.facts, outcome.scores, verdict, origin)
+        def look_up() -> int:
+            return self._cache.likeness(sha256) if likeness == UNKNOWN else likeness
+
+        return self._judge.result(path, sha256, outcome, origin, likeness=look_up)

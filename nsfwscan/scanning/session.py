@@ -13,7 +13,7 @@ from numbers import Real
 from typing import TYPE_CHECKING
 
 from nsfwscan.cache.cache import Cache
-from nsfwscan.judge import RulingBook, Rulings
+from nsfwscan.judge import Judge, RulingBook, Rulings
 from nsfwscan.judge.policy import Policy
 from nsfwscan.media.decode.decoded import DECODER_VERSION
 from nsfwscan.models import select
@@ -23,6 +23,7 @@ from nsfwscan.scanning.engine import Engine
 from nsfwscan.scanning.scanner import Scanner, ScanOptions
 from nsfwscan.system import bundled, cores, locations
 from nsfwscan.system.installation import installing
+from nsfwscan.system.reading import open_text
 from nsfwscan.values.errors import CacheError, CacheTooNew, ModelUnusable, ResourcesExhausted
 from nsfwscan.values.outcome import Scorer
 
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
     from nsfwscan.models.package import InstalledModel
 
 
-_LEAST_MEMORY = 1 << 30
-"""Bytes of address space below which a model is not loaded. 0.5 GB are used by two cores."""
+_LEAST_MEMORY = 1 << 29
+"""Bytes of address space that have to be left for a model to be loaded."""
 _BLAS_THREADS = "OPENBLAS_NUM_THREADS"
 
 
@@ -79,24 +80,27 @@ class Workshop:
     book: RulingBook
     warn: Say
 
-    def rulings(self) -> Rulings:
-        """Return what people decided until now.
+    def judge(self) -> Judge:
+        """Return the judge, who knows what people decided until now.
 
         A file of decisions that is damaged while this is open ends nothing: what was read of it
         before goes on to hold, and a warning says so.
         """
-        return self.book.current(self.warn)
+        return Judge(self.policy, self.book.current(self.warn))
+
+    def rulings(self) -> Rulings:
+        """Return what people decided until now."""
+        return self.judge().rulings
 
     def scanner(self, options: ScanOptions, warn: Say) -> Scanner:
         """Return a scanner for one scan, which applies what people decided until now."""
         return Scanner(
             self.manifest,
             self.engine,
-            self.policy,
+            self.judge(),
             decoder=self.scorer.decoder,
             cache=self.cache,
             options=options,
-            rulings=self.rulings(),
             warn=warn,
         )
 
@@ -146,18 +150,29 @@ def loader(
 def _check_memory_limit() -> None:
     """Raise `ResourcesExhausted` if the process may not have the memory that a model needs.
 
-    OpenBLAS, which numpy loads, ends the process with exit code 1 when it gets none.
+    OpenBLAS, which numpy loads, ends the process with exit code 1 when it gets none; and what
+    onnxruntime began to load without enough memory cannot be loaded again.
     """
     try:
         import resource
     except ImportError:  # Windows has no such limits
         return
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if limit != resource.RLIM_INFINITY and limit < _LEAST_MEMORY:
+    left = limit - _address_space()
+    if limit != resource.RLIM_INFINITY and left < _LEAST_MEMORY:
         raise ResourcesExhausted(
-            f"the address space is limited to {limit >> 20} MB, which is too little for a model",
-            hint=f"allow at least {_LEAST_MEMORY >> 20} MB: `ulimit -v`",
+            f"{left >> 20} MB of address space are left, which is too little for a model",
+            hint=f"raise the limit by {(_LEAST_MEMORY - left) >> 20} MB or more: `ulimit -v`",
         )
+
+
+def _address_space() -> int:
+    """Return the bytes of address space that this process takes; 0 where only the system knows."""
+    try:
+        with open_text("/proc/self/statm") as file:
+            return int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
 
 
 @contextmanager

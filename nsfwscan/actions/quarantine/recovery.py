@@ -61,15 +61,18 @@ def put_back(source: str, path: str) -> str:
     raise FileExistsError(errno.EEXIST, "every name beside it is taken", path)
 
 
-def finish(vault: Vault, entry: Entry) -> dict[str, Json]:
+def finish(vault: Vault, entry: Entry, *, at_once: bool = False) -> dict[str, Json]:
     """Bring the picture of an entry to one place, and return the record that says which.
 
-    Raises OSError when the disk does not let it be brought there; nothing is lost then.
+    `at_once` says that no time has passed since. Else a picture that is nowhere may have been moved
+    in and taken away again: it counts as held, so that `verify` goes on naming it. Raises OSError
+    when the disk does not let it be brought there; nothing is lost then.
     """
     places = Places(vault.folder)
     match entry.under_way:
         case Deed.QUARANTINE:
-            done = _came_in(vault, entry, _reached(places.of(entry)))
+            path = _reached(places.of(entry))
+            done = _came_in(vault, entry, path) or not (at_once or _is_anywhere(vault, entry, path))
         case Deed.RESTORE:
             done = _went_out(vault, entry, places.of(entry, entry.restored_to))
         case Deed.DELETE:
@@ -129,6 +132,10 @@ def _came_in(vault: Vault, entry: Entry, path: str) -> bool:
     if not is_the_picture:
         put_back(held, path)
     return is_the_picture
+
+
+def _is_anywhere(vault: Vault, entry: Entry, path: str) -> bool:
+    return exists(path) or exists(vault.file_of(entry.id))
 
 
 def _went_out(vault: Vault, entry: Entry, place: Place) -> bool:

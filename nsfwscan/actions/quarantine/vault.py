@@ -326,7 +326,7 @@ class Vault:
         entry = self._ledger.entries[number]
         why = error.strerror or str(error)
         try:
-            record = recovery.finish(self, entry)
+            record = recovery.finish(self, entry, at_once=True)
         except OSError as second:
             where = entry.restored_to if entry.under_way is Deed.RESTORE else entry.path
             detail = f"{why}, then {second.strerror or second}: it is {where} or "

@@ -1,0 +1,31 @@
+"""Paths ended by NUL bytes, for `xargs -0`."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, BinaryIO
+
+if TYPE_CHECKING:
+    from nsfwscan.report.record import Json
+    from nsfwscan.values.actions import Act
+    from nsfwscan.values.results import ScanResult
+
+
+class Paths0Reporter:
+    """The paths alone, byte for byte, each ended by a NUL: for `xargs -0`."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def add(self, result: ScanResult) -> None:
+        """Write one path."""
+        self._stream.write(os.fsencode(result.path) + b"\0")
+
+    def act(self, act: Act, /) -> None:
+        """Write nothing: a path would stand there twice."""
+
+    def show(self) -> None:
+        """Do nothing: a program reads it."""
+
+    def end(self, _summary: dict[str, Json], /) -> None:
+        """Write nothing."""
