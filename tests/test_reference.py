@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import pkgutil
 import re
 import sqlite3
 from collections.abc import Iterator
@@ -21,13 +22,21 @@ from tiny_model import GREEN, ORANGE, RED
 
 from nsfwscan.cache.cache import Cache
 from nsfwscan.cache.migrations import MIGRATIONS
+from nsfwscan.media.sniff import READABLE
 from nsfwscan.models import manifest
 from nsfwscan.report.record import SCHEMA_VERSION, Json, Recorder
 from nsfwscan.values.actions import ActionName, Outcome
 from nsfwscan.values.changes import Event
 from nsfwscan.values.results import Decision, Failed, FailReason, Origin, Skipped, SkipReason
 
-_PAGES = Path(__file__).parents[1] / "docs" / "reference"
+_ROOT = Path(__file__).parents[1]
+_PAGES = _ROOT / "docs" / "reference"
+_DOCUMENTS = [
+    *(_ROOT / name for name in ("ARCHITECTURE.md", "CONTRIBUTING.md")),
+    *(_ROOT / name / "README.md" for name in ("benchmarks", "packaging", "quantize")),
+    _ROOT / "quantize" / "NOTES.md",
+    *sorted(_PAGES.glob("*.md")),
+]
 _SCHEMA = json.loads((_PAGES / "record.schema.json").read_text())
 _VALIDATOR = Draft202012Validator(_SCHEMA)
 
@@ -61,6 +70,45 @@ def _columns(page: str) -> set[str]:
     """Return the code spans in the first column of a page's tables."""
     rows = re.findall(r"^\|([^|]*)\|", page, flags=re.MULTILINE)
     return {name for cell in rows for name in re.findall(r"`([^`]+)`", cell)}
+
+
+def _anchors(page: str) -> set[str]:
+    """Return what GitHub makes of a page's headings."""
+    headings = re.findall(r"^#+ (.*)$", page, flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", one.lower()).replace(" ", "-") for one in headings}
+
+
+@pytest.mark.parametrize("page", _DOCUMENTS, ids=lambda page: str(page.relative_to(_ROOT)))
+def test_links_lead_to_pages_and_headings_that_exist(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+        if target.startswith("https:"):
+            continue
+        name, _, anchor = target.partition("#")
+        linked = page.parent / name if name else page
+        assert linked.exists(), target
+        assert not anchor or anchor in _anchors(linked.read_text()), target
+
+
+@pytest.mark.parametrize("page", _DOCUMENTS, ids=lambda page: str(page.relative_to(_ROOT)))
+def test_files_that_are_named_exist(page: Path) -> None:
+    bases = [_ROOT, _ROOT / "nsfwscan", page.parent]
+    for name in re.findall(
+        r"`((?:[\w.-]+/)+[\w-]+\.(?:py|toml|md|json|in|nsi))`", page.read_text()
+    ):
+        if "NAME" not in name:
+            assert any((base / name).exists() for base in bases), name
+
+
+def test_the_journey_names_functions_that_exist() -> None:
+    journey = (_ROOT / "ARCHITECTURE.md").read_text().split("## The journey")[1].split("## ")[0]
+    named = re.findall(r"^\| \d \| `([\w.]+)`", journey, flags=re.MULTILINE)
+    assert len(named) == 6
+    for name in [*named, *re.findall(r"`(scanning\.[\w.]+)`", journey)]:
+        assert callable(pkgutil.resolve_name(f"nsfwscan.{name}")), name
+
+
+def test_the_architecture_stays_short() -> None:
+    assert (_ROOT / "ARCHITECTURE.md").stat().st_size < 20_000
 
 
 def test_the_schema_is_one_and_has_the_version_of_the_records() -> None:
@@ -99,6 +147,7 @@ def test_the_schema_lists_the_words_that_the_code_has() -> None:
     assert properties["origin"]["enum"] == [*Origin, None]
     assert properties["action"]["enum"] == [*ActionName, None]
     assert properties["outcome"]["enum"] == [*Outcome, None]
+    assert set(properties["format"]["enum"]) == {*READABLE, None}
     assert properties["event"]["enum"] == [*Event, "acted"]
 
 
