@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -201,3 +202,19 @@ def test_no_descriptor_is_left_open(picture: Path, tmp_path: Path) -> None:
         refusal(tmp_path)
         read_head(str(picture), 10, follow=False)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize(("code", "passing"), [(errno.EMFILE, True), (errno.EIO, False)])
+def test_a_shortage_of_descriptors_says_nothing_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, passing: bool
+) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"content")
+
+    def refuse(*_given: object, **_more: object) -> int:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(DecodeError) as caught:
+        read_picture(str(path), follow=False, max_bytes=100)
+    assert (caught.value.reason, caught.value.passing) == ("unreadable", passing)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
 from nsfwscan.cli.scan_run import Acting, OnlyThese, Run, destination, exit_code, reachable
+from nsfwscan.cli.shared.acting import ActOptions
 from nsfwscan.cli.shared.codes import COULD_NOT
 from nsfwscan.cli.shared.config import rules_in
+from nsfwscan.cli.shared.flags import ModelFlags, SpeedFlags, WalkFlags, act_options, settings
+from nsfwscan.cli.shared.groups import grouped
 from nsfwscan.cli.shared.options import (
     ACTION_PANEL,
     MEMORY_PANEL,
@@ -17,43 +21,29 @@ from nsfwscan.cli.shared.options import (
     WALK_PANEL,
     Actions,
     Again,
-    AnyName,
     DryRun,
-    Exclude,
-    FlagAt,
-    Hidden,
-    Include,
-    Jobs,
     LimitFiles,
     LimitPercent,
-    MaxSize,
-    ModelName,
     NoRules,
-    Offline,
-    OneFileSystem,
-    ProviderName,
     QuarantineFolder,
     Quiet,
-    ReviewAt,
-    SymlinksChoice,
-    Threads,
-    bytes_of,
 )
 from nsfwscan.cli.shared.path_list import PathList
 from nsfwscan.cli.shared.talk import Talk
-from nsfwscan.media.discover import Symlinks, WalkOptions
-from nsfwscan.models.provider import Provider
 from nsfwscan.report.formats import Format
 from nsfwscan.report.record import Recorder
 from nsfwscan.report.reporters import reporter_for
 from nsfwscan.report.selection import Only, default_only
+from nsfwscan.report.summary import Summary
 from nsfwscan.scanning.scanner import ScanOptions
 from nsfwscan.scanning.session import Settings, open_session
 from nsfwscan.values.errors import UsageError
 
 
-def scan(
-    context: typer.Context,
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What is scanned."""
+
     paths: Annotated[
         list[str] | None,
         typer.Argument(
@@ -61,7 +51,7 @@ def scan(
             help="Folders, with everything below them, and files.",
             show_default=False,
         ),
-    ] = None,
+    ] = None
     files_from: Annotated[
         str | None,
         typer.Option(
@@ -72,7 +62,7 @@ def scan(
             "input. Folders are scanned with all they hold; a file whose name does not end like a "
             "picture's is left out, unless --any-name is given.",
         ),
-    ] = None,
+    ] = None
     null: Annotated[
         bool,
         typer.Option(
@@ -81,18 +71,13 @@ def scan(
             rich_help_panel=WALK_PANEL,
             help="The paths of --files-from end with a NUL byte, as `find -print0` writes them.",
         ),
-    ] = False,
-    include: Include = None,
-    exclude: Exclude = None,
-    hidden: Hidden = False,
-    any_name: AnyName = False,
-    symlinks: SymlinksChoice = Symlinks.SKIP,
-    one_file_system: OneFileSystem = False,
-    max_size: MaxSize = "512M",
-    model: ModelName = "auto",
-    flag_at: FlagAt = None,
-    review_at: ReviewAt = None,
-    offline: Offline = False,
+    ] = False
+
+
+@dataclass(frozen=True, slots=True)
+class OutputFlags:
+    """What is written, and where to."""
+
     output_format: Annotated[
         Format,
         typer.Option(
@@ -105,7 +90,7 @@ def scan(
             "a line) or `csv` for programs, or as `paths0`, bare paths that each end with a NUL "
             "byte, for `xargs -0`.",
         ),
-    ] = Format.TABLE,
+    ] = Format.TABLE
     output: Annotated[
         str,
         typer.Option(
@@ -115,9 +100,9 @@ def scan(
             rich_help_panel=OUTPUT_PANEL,
             help="Write results to FILE, which appears once complete; `-` is standard output.",
         ),
-    ] = "-",
-    only: OnlyThese = None,
-    quiet: Quiet = False,
+    ] = "-"
+    only: OnlyThese = None
+    quiet: Quiet = False
     exit_zero: Annotated[
         bool,
         typer.Option(
@@ -126,9 +111,15 @@ def scan(
             rich_help_panel=OUTPUT_PANEL,
             help="Exit with 0 also when something was flagged (1) or could not be read (3).",
         ),
-    ] = False,
-    action: Actions = None,
-    dry_run: DryRun = False,
+    ] = False
+
+
+@dataclass(frozen=True, slots=True)
+class ScanActFlags:
+    """What is done about pictures."""
+
+    action: Actions = None
+    dry_run: DryRun = False
     yes: Annotated[
         bool,
         typer.Option(
@@ -137,12 +128,18 @@ def scan(
             rich_help_panel=ACTION_PANEL,
             help="Do not ask when a run is over the limit.",
         ),
-    ] = False,
-    limit_files: LimitFiles = 200,
-    limit_percent: LimitPercent = 5.0,
-    again: Again = False,
-    no_rules: NoRules = False,
-    quarantine: QuarantineFolder = None,
+    ] = False
+    limit_files: LimitFiles = 200
+    limit_percent: LimitPercent = 5.0
+    again: Again = False
+    no_rules: NoRules = False
+    quarantine: QuarantineFolder = None
+
+
+@dataclass(frozen=True, slots=True)
+class CacheFlags:
+    """What is recalled of earlier scans."""
+
     no_cache: Annotated[
         bool,
         typer.Option(
@@ -151,7 +148,7 @@ def scan(
             rich_help_panel=MEMORY_PANEL,
             help="Use no results of earlier scans, and remember none.",
         ),
-    ] = False,
+    ] = False
     rescan: Annotated[
         bool,
         typer.Option(
@@ -159,7 +156,7 @@ def scan(
             rich_help_panel=MEMORY_PANEL,
             help="Read and score every picture again, and remember the new scores.",
         ),
-    ] = False,
+    ] = False
     retry_failed: Annotated[
         bool,
         typer.Option(
@@ -167,10 +164,19 @@ def scan(
             rich_help_panel=MEMORY_PANEL,
             help="Retry pictures that are remembered as broken.",
         ),
-    ] = False,
-    jobs: Jobs = 0,
-    threads: Threads = 0,
-    provider: ProviderName = Provider.AUTO,
+    ] = False
+
+
+@grouped
+def scan(
+    context: typer.Context,
+    sources: Sources,
+    walk: WalkFlags,
+    model: ModelFlags,
+    written: OutputFlags,
+    acts: ScanActFlags,
+    recalled: CacheFlags,
+    speed: SpeedFlags,
 ) -> None:
     """Score every picture in the given folders and list those that are not safe for work.
 
@@ -191,58 +197,53 @@ def scan(
         nsfwscan scan --format paths0 ~/Pictures | xargs -0 ls -l
         find . -type f -newer last -print0 | nsfwscan scan --files-from - -0
     """
-    given = list(paths or [])
-    if not given and files_from is None:
+    given = list(sources.paths or [])
+    if not given and sources.files_from is None:
         raise UsageError("nothing to scan", hint="name a folder: nsfwscan scan ~/Pictures")
-    talk = Talk(quiet=quiet)
+    talk = Talk(quiet=written.quiet)
     roots = reachable(given, talk)
-    if given and not roots and files_from is None:
+    if given and not roots and sources.files_from is None:
         raise typer.Exit(COULD_NOT)
-    wanted = frozenset(only or default_only(output_format))
-    settings = Settings(
-        model=model,
-        review_at=review_at,
-        flag_at=flag_at,
-        offline=offline,
-        provider=provider,
-        threads=threads,
-        use_cache=not no_cache,
-        scan=ScanOptions(
-            walk=WalkOptions(
-                include=tuple(include or ()),
-                exclude=tuple(exclude or ()),
-                hidden=hidden,
-                any_name=any_name,
-                symlinks=symlinks,
-                one_file_system=one_file_system,
-                max_bytes=bytes_of(max_size),
-            ),
-            jobs=jobs,
-            rescan=rescan,
-            retry_failed=retry_failed,
-            count_known_safe=Only.ALL not in wanted,
-        ),
+    wanted = frozenset(written.only or default_only(written.output_format))
+    options = ScanOptions(
+        walk=walk.options(),
+        jobs=speed.jobs,
+        rescan=recalled.rescan,
+        retry_failed=recalled.retry_failed,
+        count_known_safe=Only.ALL not in wanted,
     )
-    configured = rules_in(context, ignored=no_rules)
-    acting: ActOptions | None = None
-    if action or configured:
-        from nsfwscan.cli.shared.acting import ActOptions, Confirm, actor_for, rules_of
+    chosen = settings(model, speed, options, use_cache=not recalled.no_cache)
+    acting = act_options(acts, rules_in(context, ignored=acts.no_rules))
+    summary = _run(roots, sources, chosen, written, wanted, acting, talk, yes=acts.yes)
+    for line in summary.lines():
+        talk.say(line)
+    if summary.tally.nsfw and acting is None and written.output_format is Format.TABLE:
+        talk.say(f"  move them away: nsfwscan scan --action quarantine {_again(roots)}")
+        talk.say("  wrong verdict?  nsfwscan allow FILE")
+    missing = len(given) - len(roots)
+    raise typer.Exit(exit_code(summary, missing=missing, exit_zero=written.exit_zero))
 
-        acting = ActOptions(
-            rules_of(action or (), configured),
-            limit_files=limit_files,
-            limit_percent=limit_percent,
-            dry_run=dry_run,
-            again=again,
-            quarantine=quarantine,
-        )
-    listed = None if files_from is None else PathList(files_from, null=null)
+
+def _run(
+    roots: list[str],
+    sources: Sources,
+    chosen: Settings,
+    written: OutputFlags,
+    wanted: frozenset[Only],
+    acting: ActOptions | None,
+    talk: Talk,
+    *,
+    yes: bool,
+) -> Summary:
+    listed = None
+    if sources.files_from is not None:
+        listed = PathList(sources.files_from, null=sources.null)
     with (
         talk,
         # First of all, so that nobody waits for a scan whose results have no place to go.
-        destination(output) as stream,
+        destination(written.output) as stream,
         open_session(
-            settings,
+            chosen,
             roots if listed is None else [],
             say=talk.say,
             warn=talk.warn,
@@ -250,21 +251,15 @@ def scan(
         ) as session,
     ):
         talk.end_bar()
-        reporter = reporter_for(output_format, stream, Recorder(session.manifest))
+        reporter = reporter_for(written.output_format, stream, Recorder(session.manifest))
         acts = None
         if acting is not None:
-            ask = Confirm(talk, yes=yes, may_ask=files_from != "-")
+            from nsfwscan.cli.shared.acting import Confirm, actor_for
+
+            ask = Confirm(talk, yes=yes, may_ask=sources.files_from != "-")
             acts = Acting(actor_for(acting, session.manifest, talk), ask)
-        show_named = not only and output_format is Format.TABLE
-        run = Run(session, talk, reporter, wanted, listed, acts, show_named=show_named)
-        summary = run.go(roots)
-    for line in summary.lines():
-        talk.say(line)
-    if summary.tally.nsfw and acts is None and output_format is Format.TABLE:
-        talk.say(f"  move them away: nsfwscan scan --action quarantine {_again(roots)}")
-        talk.say("  wrong verdict?  nsfwscan allow FILE")
-    missing = len(given) - len(roots)
-    raise typer.Exit(exit_code(summary, missing=missing, exit_zero=exit_zero))
+        show_named = not written.only and written.output_format is Format.TABLE
+        return Run(session, talk, reporter, wanted, listed, acts, show_named=show_named).go(roots)
 
 
 def _again(roots: list[str]) -> str:

@@ -45,7 +45,8 @@ class Judge:
         if isinstance(outcome, Unscorable):
             ruled = self.rulings.by_content(sha256)
             ruling = None if ruled is None else ruled.ruling
-            return Failed(path, outcome.reason, outcome.detail, sha256, origin, ruling)
+            reason, detail, passing = outcome
+            return Failed(path, reason, detail, sha256, origin, ruling, passing)
         verdict = self.policy.judge(outcome.scores)
         if len(self.rulings):
             verdict = self.rulings.judge(verdict, sha256, likeness())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ _TRIES = 3
 # A pipe named p.jpg would block the open for ever, and a link could lead out of the folder.
 _FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 _FLAGS |= getattr(os, "O_NONBLOCK", 0)
+_SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+"""What says that this process or computer is short of something, and nothing of the file."""
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _NOATIME = getattr(os, "O_NOATIME", 0)
 
@@ -106,5 +109,7 @@ def open_picture(path: str, *, follow: bool) -> int:
 def _refusal(error: OSError) -> DecodeError:
     gone = isinstance(error, FileNotFoundError)
     return DecodeError(
-        FailReason.VANISHED if gone else FailReason.UNREADABLE, error.strerror or str(error)
+        FailReason.VANISHED if gone else FailReason.UNREADABLE,
+        error.strerror or str(error),
+        passing=error.errno in _SHORT,
     )

@@ -111,7 +111,8 @@ class Workers:
                     self._cache.locate(FileRow(path, key, sha256))
                 return self._identified(path, sha256, contents.data)
         except DecodeError as error:
-            return Done(path, Failed(path, error.reason, error.detail))
+            failed = Failed(path, error.reason, error.detail, passing=error.passing)
+            return Done(path, failed)
 
     def _one_large_file(self, path: str) -> AbstractContextManager[object]:
         try:

@@ -189,6 +189,8 @@ class Failed:
     """`CACHE` when the library remembers the failure from an earlier scan."""
     ruling: Ruling | None = None
     """What a person decided about this content; None when nobody did."""
+    passing: bool = False
+    """Whether the cause may lie outside the picture: another try may succeed."""
 
     @property
     def decision(self) -> Decision | None:
