@@ -9,6 +9,8 @@ import pytest
 import tiny_model
 
 from nsfwscan.cache import Cache
+from nsfwscan.models import catalogue, select
+from nsfwscan.models.manifest import MODEL_NAME, Artefact, Thresholds
 from nsfwscan.models.package import open_package
 from nsfwscan.models.provider import Provider
 from nsfwscan.scanning import session
@@ -223,3 +225,16 @@ def test_settings_and_sessions_are_values() -> None:
     for kind in (Settings, session.Session):
         assert kind.__dataclass_params__.frozen  # type: ignore[attr-defined] # typeshed lacks it
     assert dataclasses.replace(Settings(), threads=2).threads == 2
+
+
+def test_a_published_model_gets_the_thresholds_of_this_release() -> None:
+    entry = catalogue.load()["opennsfw"]
+    installed = entry.manifest({MODEL_NAME: Artefact("ab" * 32, 10)})
+    older = dataclasses.replace(installed, thresholds=Thresholds(0.1, 0.2, "an earlier release"))
+    assert select.thresholds_of(older) == entry.thresholds
+    for own in (
+        dataclasses.replace(older, recipe="dynamic"),
+        dataclasses.replace(older, revision="another"),
+        dataclasses.replace(older, name="mine"),
+    ):
+        assert select.thresholds_of(own) == Thresholds(0.1, 0.2, "an earlier release")

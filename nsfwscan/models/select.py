@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from nsfwscan.models import catalogue
 from nsfwscan.models.catalogue import FIRST_CHOICE, WITHOUT_HUB
 from nsfwscan.models.fetch.download import Hub, refuse_offline
+from nsfwscan.models.manifest import PUBLISHED
 from nsfwscan.models.package import BrokenPackage, InstalledModel
 from nsfwscan.models.store import ModelStore, is_path
 from nsfwscan.values.errors import DownloadError, HubUnreachable, ModelNotFound
+
+if TYPE_CHECKING:
+    from nsfwscan.models.manifest import ModelManifest, Thresholds
 
 AUTO = "auto"
 
@@ -37,6 +42,19 @@ def resolve_model(store: ModelStore, wanted: str = AUTO) -> InstalledModel:
             f"{entry.name} is not installed yet; downloading it ({entry.source}, {entry.licence})."
         )
     return store.pull(entry)
+
+
+def thresholds_of(manifest: ModelManifest) -> Thresholds:
+    """Return the thresholds to use where the user sets none.
+
+    Of a published model those of the catalogue, so that a release with better ones reaches who
+    installed the model before. A model that was built or added brings its own.
+    """
+    entry = catalogue.load().get(manifest.name) if manifest.recipe == PUBLISHED else None
+    if entry is None or entry.manifest(manifest.files).fingerprint != manifest.fingerprint:
+        return manifest.thresholds
+    same = (entry.source, entry.revision) == (manifest.source, manifest.revision)
+    return entry.thresholds if same else manifest.thresholds
 
 
 def _auto(store: ModelStore) -> InstalledModel:

@@ -115,7 +115,7 @@ def policy_of(settings: Settings, manifest: ModelManifest) -> Policy:
         value = getattr(settings, name)
         if not isinstance(value, Real | None) or isinstance(value, bool):
             raise TypeError(f"{name} takes a number from 0 to 1, not {type(value).__name__}")
-    own = manifest.thresholds
+    own = select.thresholds_of(manifest)
     flag_at = own.flag_at if settings.flag_at is None else settings.flag_at
     review_at = min(own.review_at, flag_at) if settings.review_at is None else settings.review_at
     return Policy(review_at, flag_at)
