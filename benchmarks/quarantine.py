@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from benchmarks import measure
 from nsfwscan.actions.quarantine.entries import Reason
 from nsfwscan.actions.quarantine.held import Quarantines
-from nsfwscan.actions.quarantine.vault import BATCH, Wanted, open_vault
+from nsfwscan.actions.quarantine.intake import BATCH, Wanted, take_in
+from nsfwscan.actions.quarantine.vault import open_vault
 from nsfwscan.actions.scored_file import ScoredFile
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class World:
             _write(path, content)
             picture = ScoredFile(path, hashlib.sha256(content).digest())
             wanted.append(Wanted(picture, Reason("nsfw", 0.9, "opennsfw")))
-        quarantines.for_picture(paths[0]).take(wanted)
+        take_in(quarantines.for_picture(paths[0]), wanted)
         for one in wanted:
             one.picture.close()
 

@@ -57,10 +57,6 @@ class Graph:
     inputs: tuple[Value, ...]
     outputs: tuple[Value, ...]
 
-    def with_outputs(self, outputs: tuple[Value, ...]) -> Graph:
-        """Return the graph that returns `outputs` and computes nothing that they do not need."""
-        return replace(self, outputs=outputs).pruned()
-
     def pruned(self) -> Graph:
         """Return the graph without nodes and constants that no output needs."""
         needed = {value.name for value in self.outputs}

@@ -51,10 +51,6 @@ class Rounded:
             self._known[name, kind] = round_weights(weight, kind)
         return self._known[name, kind]
 
-    def clear(self) -> None:
-        """Forget all: the names stand for other weights from now on."""
-        self._known.clear()
-
 
 def observed(graph: Graph) -> tuple[str, ...]:
     """Return the names of the activations whose ranges `quantize` needs for fixed scales."""
@@ -137,7 +133,7 @@ def smooth(graph: Graph, strength: float) -> Graph:
     return replace(graph, weights=weights)
 
 
-class _Scores(NamedTuple):
+class _AttentionScores(NamedTuple):
     """One attention whose products can be done in integers."""
 
     product: Node
@@ -184,7 +180,7 @@ class _Sites:
         known = self._graph.weights.get(other)
         return users[0] if known is not None and known.ndim == 1 and known.size > 1 else None
 
-    def attentions(self) -> list[_Scores]:
+    def attentions(self) -> list[_AttentionScores]:
         found = []
         for node in self._graph.nodes:
             if node.op != "FusedMatMul" or node.attributes.get("transB") != 1:
@@ -196,7 +192,7 @@ class _Sites:
             sources = [self._before_heads(name) for name in (*node.inputs, context.inputs[1])]
             if all(sources):
                 q, k, v = (str(one) for one in sources)
-                found.append(_Scores(node, context, (q, k, v, softmax.outputs[0])))
+                found.append(_AttentionScores(node, context, (q, k, v, softmax.outputs[0])))
         return found
 
     def _only_user(self, name: str, op: str) -> Node | None:
@@ -279,7 +275,7 @@ class _Rewrite:
         inputs = (quantized, f"{weight}.int8", a_scale, scale_name, zero, "", bias_name)
         self._emit("MatMulIntegerToFloat", inputs, output, MICROSOFT)
 
-    def _scores(self, one: _Scores) -> None:
+    def _scores(self, one: _AttentionScores) -> None:
         """Multiply queries by keys. The keys get seven bits, so that no pair overflows."""
         q, k, _, _ = one.sources
         queries, q_scale, q_zero = self._uint8(q)
@@ -295,7 +291,7 @@ class _Rewrite:
         inputs = (queries, f"{keys}.heads", q_scale, k_scale, q_zero)
         self._emit("MatMulIntegerToFloat", inputs, one.product.outputs[0], MICROSOFT)
 
-    def _context(self, one: _Scores) -> None:
+    def _context(self, one: _AttentionScores) -> None:
         """Multiply probabilities by values. A row of them adds up to 1, so no pair overflows."""
         _, _, v, p = one.sources
         probabilities, p_scale, p_zero = self._uint8(p)

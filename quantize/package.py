@@ -6,7 +6,6 @@ into `quantization.json`; the graph and the weights do not depend on them.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -26,6 +25,7 @@ from nsfwscan.models.manifest import (
 )
 from nsfwscan.models.package import open_package
 from nsfwscan.models.provider import Provider
+from nsfwscan.system.hashing import Sha256, pieces
 from nsfwscan.system.reading import open_bytes
 from nsfwscan.values.errors import UsageError
 from quantize import onnx_file, pictures
@@ -146,11 +146,9 @@ def _row(one: Candidate, chosen: bool) -> dict[str, object]:
 
 def _artefact(folder: str, name: str) -> Artefact:
     path = os.path.join(folder, name)
-    digest = hashlib.sha256()
     with open_bytes(path) as stream:
-        while chunk := stream.read(_CHUNK):
-            digest.update(chunk)
-    return Artefact(digest.hexdigest(), os.path.getsize(path))
+        found = Sha256().take(pieces(stream))
+    return Artefact(found.hexdigest(), found.bytes)
 
 
 def _text(path: str, text: str) -> None:

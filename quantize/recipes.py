@@ -96,7 +96,14 @@ class Recipes:
 def load() -> Recipes:
     """Read `recipes.toml`."""
     text = (importlib.resources.files(__package__) / "recipes.toml").read_text("utf-8")
-    document = tomllib.loads(text)
+    return read(tomllib.loads(text))
+
+
+def read(document: dict[str, Any]) -> Recipes:
+    """Read all of a `recipes.toml`. Raises `UsageError`, as `recipe` does, for all that is odd."""
+    _check_fields(document, {"gate", "recipe"}, {"gate", "recipe"}, "recipes.toml")
+    figures = {field.name for field in fields(Gate)}
+    _check_fields(document["gate"], figures, figures, "recipes.toml: the gate")
     return Recipes(Gate(**document["gate"]), tuple(recipe(table) for table in document["recipe"]))
 
 
@@ -107,10 +114,7 @@ def recipe(table: dict[str, Any]) -> Recipe:
     """
     where = f"recipes.toml: the recipe {table.get('name')}"
     known = {field.name for field in fields(Recipe)}
-    if strangers := set(table) - known:
-        raise UsageError(f"{where} has the unknown field {min(strangers)!r}")
-    if missing := {"name", "scales"} - set(table):
-        raise UsageError(f"{where} has no {min(missing)}")
+    _check_fields(table, known, {"name", "scales"}, where)
     kinds: dict[str, Callable[[Any], Any]] = {
         "scales": Scales,
         "weights": WeightRange,
@@ -119,7 +123,15 @@ def recipe(table: dict[str, Any]) -> Recipe:
         "keep_float": tuple,
     }
     try:
-        read = {name: kind(table[name]) for name, kind in kinds.items() if name in table}
+        understood = {name: kind(table[name]) for name, kind in kinds.items() if name in table}
     except ValueError as error:
         raise UsageError(f"{where}: {error}") from error
-    return Recipe(**{**table, **read})
+    return Recipe(**{**table, **understood})
+
+
+def _check_fields(table: dict[str, Any], known: set[str], needed: set[str], where: str) -> None:
+    """Raise `UsageError` for a field that is missing or unknown."""
+    if strangers := set(table) - known:
+        raise UsageError(f"{where} has the unknown field {min(strangers)!r}")
+    if missing := needed - set(table):
+        raise UsageError(f"{where} has no {min(missing)}")

@@ -110,8 +110,3 @@ def optimise(source: str, target: str) -> None:
         onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions share no base class
         raise ModelUnusable(f"onnxruntime refuses the exported graph: {error}") from error
-
-
-def version() -> str:
-    """Return the version of onnxruntime."""
-    return str(onnxruntime.__version__)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from dataclasses import dataclass
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from nsfwscan.models import catalogue
 from nsfwscan.models.catalogue import CatalogueEntry, HubFile, HubSource
-from nsfwscan.models.fetch.download import Hub, Progress, network_is_forbidden, refuse_offline
+from nsfwscan.models.fetch.hub import Hub, network_is_forbidden, refuse_offline
+from nsfwscan.system.hashing import Sha256, pieces
 from nsfwscan.system.reading import open_bytes
 from nsfwscan.values.errors import ModelNotFound, ModelTampered, UsageError
 from quantize.checkpoint import CONFIG_NAME
@@ -20,10 +20,11 @@ from quantize.tensors import WEIGHTS_NAME
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from nsfwscan.models.fetch.download import Progress
+
 _REVISION = re.compile(r"[0-9a-f]{40}\Z")
 _HEX64 = re.compile(r"[0-9a-f]{64}\Z")
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*\Z")
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,27 +79,16 @@ def fetch(source: HubSource, folder: str, environ: Mapping[str, str], progress: 
         hub.fetch(source, file, os.path.join(folder, file.name), progress)
 
 
-def check(source: HubSource, folder: str) -> None:
-    """Compare the files in `folder` with the pinned checksums. Raises `ModelTampered`."""
-    for file in source.files:
-        path = os.path.join(folder, file.name)
-        if sha256(path) != file.sha256:
-            raise ModelTampered(
-                f"{path} does not have the sha256 of {source.repo} at {source.revision[:8]}"
-            )
-
-
 def sha256(*paths: str) -> str:
     """Return the sha256 of one file, or of several one after the other, in hex.
 
     Raises `ModelTampered` when one cannot be read.
     """
-    digest = hashlib.sha256()
+    digest = Sha256()
     for path in paths:
         try:
             with open_bytes(path) as stream:
-                while chunk := stream.read(_CHUNK):
-                    digest.update(chunk)
+                digest.take(pieces(stream))
         except OSError as error:
             raise ModelTampered(f"{path} cannot be read: {error.strerror}") from error
     return digest.hexdigest()

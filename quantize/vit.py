@@ -44,14 +44,6 @@ class VitShape:
         """Width of one attention head."""
         return self.hidden // self.heads
 
-    @property
-    def macs(self) -> int:
-        """Multiplications of one picture, with the last block for the CLS token only."""
-        t, h = self.tokens, self.hidden
-        linear = 4 * h * h + 2 * h * self.mlp
-        whole_blocks = (self.layers - 1) * (t * linear + 2 * t * t * h)
-        return (t - 1) * 3 * self.patch**2 * h + whole_blocks + linear + 4 * t * h * self.heads
-
 
 class Linear(NamedTuple):
     """y = weight @ x + bias."""

@@ -31,7 +31,7 @@ from PIL import Image
 import nsfwscan
 from nsfwscan.cli.main import main
 from nsfwscan.models import catalogue
-from nsfwscan.models.fetch import download
+from nsfwscan.models.fetch import hub
 from nsfwscan.watch import watcher
 from quantize.__main__ import main as quantize
 
@@ -359,8 +359,8 @@ def opened(elsewhere: str, names: Sequence[str]) -> Iterator[World]:
     prepare()
     small_catalogue()
     watcher._ABSENCE_S = 0.1
-    of_environment = download.Hub.from_environment
-    download.Hub.from_environment = lambda environ: dataclasses.replace(  # type: ignore[method-assign]
+    of_environment = hub.Hub.from_environment
+    hub.Hub.from_environment = lambda environ: dataclasses.replace(  # type: ignore[method-assign]
         of_environment(environ), patience=loopback_hub.QUICK
     )
     with (

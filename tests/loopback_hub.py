@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
-from nsfwscan.models.fetch.download import Patience
+from nsfwscan.models.fetch.client import Patience
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -192,7 +192,8 @@ class QuarantineModel(Oracle, RuleBasedStateMachine):
             assert not held or self.unknown, f"exit code 0, and {held} are held: {done}"
         if command == "restore" and what == "all" and not trouble:
             lost = sum(self.lost.values())
-            assert done.code == 2 or not lost or self.unknown or self.away, done
+            told = done.code == 2 or self.unsure_what_is_lost
+            assert told or not lost or self.unknown or self.away, done
         if deleting and done.code == 0 and what == "all":
             self.lost.clear()
         elif deleting:

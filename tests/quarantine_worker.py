@@ -23,8 +23,8 @@ from typing import Any, NamedTuple
 from nsfwscan.actions.act import Actor
 from nsfwscan.actions.limit import Limit
 from nsfwscan.actions.quarantine.entries import Reason
-from nsfwscan.actions.quarantine.giveback import Restorer
 from nsfwscan.actions.quarantine.held import Quarantines
+from nsfwscan.actions.quarantine.restore import Restorer
 from nsfwscan.actions.quarantine.vault import Vault
 from nsfwscan.actions.rules import Rule
 from nsfwscan.values.actions import Act, ActionName

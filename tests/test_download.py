@@ -19,7 +19,8 @@ from tiny_packages import FILE, REPO, REVISION, content
 
 from nsfwscan.models.catalogue import HubFile, HubSource
 from nsfwscan.models.fetch import download
-from nsfwscan.models.fetch.download import Hub, Patience
+from nsfwscan.models.fetch.client import Client, Patience
+from nsfwscan.models.fetch.hub import DEFAULT_ENDPOINT, Hub, network_is_forbidden
 from nsfwscan.values.errors import ConfigError, DownloadError, HubUnreachable, ModelTampered
 
 if TYPE_CHECKING:
@@ -309,9 +310,9 @@ def answers(reply: Any) -> httpx.Client:
 def fetch_from(client: httpx.Client, endpoint: str, target: Path, token: str = "") -> int:
     file = HubFile(FILE, "model.onnx", SHA256, None)
     url = f"{endpoint}/{REPO}/resolve/{REVISION}/{FILE}"
-    hub = Hub(endpoint, token, QUICK)
     with client:
-        return download._Download(hub, client, url, file, str(target), lambda *_: None).run()
+        asking = Client(client, endpoint, token, QUICK)
+        return download.Download(asking, url, file, str(target), lambda *_: None).run()
 
 
 def test_a_redirect_that_drops_encryption_is_refused(target: Path) -> None:
@@ -478,7 +479,7 @@ def test_the_endpoint_and_token_come_from_the_environment() -> None:
         "t",
         "mirror.invalid",
     )
-    assert Hub.from_environment({}).endpoint == download.DEFAULT_ENDPOINT
+    assert Hub.from_environment({}).endpoint == DEFAULT_ENDPOINT
     assert Hub.from_environment({"HF_ENDPOINT": "http://u:p@h:8/"}).host == "h:8"
 
 
@@ -500,4 +501,4 @@ def test_a_token_that_cannot_be_sent_is_refused_unseen(token: str) -> None:
     [("1", True), ("true", True), ("Yes", True), ("ON", True), ("0", False), ("", False)],
 )
 def test_the_hubs_offline_switch(value: str, forbidden: bool) -> None:
-    assert download.network_is_forbidden({"HF_HUB_OFFLINE": value}) is forbidden
+    assert network_is_forbidden({"HF_HUB_OFFLINE": value}) is forbidden

@@ -20,9 +20,9 @@ from test_download import fetch
 from test_store import make_wheel, stand_in_for_pip
 from tiny_packages import FILE, REPO, REVISION, content
 
-from nsfwscan.models import store
-from nsfwscan.models.fetch import download, wheel
-from nsfwscan.models.fetch.download import Patience
+from nsfwscan.models import staging
+from nsfwscan.models.fetch import client, download, wheel
+from nsfwscan.models.fetch.client import Patience
 from nsfwscan.models.store import ModelStore
 from nsfwscan.values.errors import DownloadError, HubUnreachable, ModelError
 
@@ -106,7 +106,7 @@ def test_a_page_that_trickles_in_is_given_up(head: bytes) -> None:
         url = f"http://127.0.0.1:{server.getsockname()[1]}/"
         try:
             with pytest.raises(HubUnreachable, match="did not answer within"):
-                download.read_page(url, "*/*", 1 << 20, dataclasses.replace(QUICK, page_s=0.6))
+                client.read_page(url, "*/*", 1 << 20, dataclasses.replace(QUICK, page_s=0.6))
             assert time.monotonic() - begun < 5
         finally:
             ended.set()
@@ -132,12 +132,12 @@ def test_a_pip_that_writes_without_end_is_ended(
 def test_the_wait_for_another_process_ends_and_names_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "_LOCK_WAIT_S", 0.3)
+    monkeypatch.setattr(staging, "_LOCK_WAIT_S", 0.3)
     tiny_packages.make(str(tmp_path / "given"))
     said: list[str] = []
     models = ModelStore(str(tmp_path / "models"), say=said.append)
     named = rf"process {os.getpid()}\) has been changing"
-    with models._changing(), pytest.raises(ModelError, match=named):
+    with staging.changing(models.folder, models.say), pytest.raises(ModelError, match=named):
         models.add(str(tmp_path / "given"))
     (sentence,) = said
     assert f"Another nsfwscan (process {os.getpid()}) is changing" in sentence
@@ -156,7 +156,7 @@ def test_a_copy_of_a_file_that_grows_ends(tmp_path: Path) -> None:
     thread = threading.Thread(target=grow)
     thread.start()
     try:
-        copied = store._copy(str(source), str(tmp_path / "target"))
+        copied = staging.copy_into(str(source), str(tmp_path / "target"))
     finally:
         ended.set()
         thread.join()

@@ -11,15 +11,16 @@ from pathlib import Path
 import pytest
 from quarantine_worker import actor, move_in, restore_all, scanned, vault_in
 
-from nsfwscan.actions.quarantine.giveback import Restorer, delete
+from nsfwscan.actions.quarantine.all_words import LastWords
+from nsfwscan.actions.quarantine.deletion import delete
 from nsfwscan.actions.quarantine.last_word import (
-    LastWords,
     Said,
     Word,
     time_after,
     why_it_stays,
     word_of,
 )
+from nsfwscan.actions.quarantine.restore import Restorer
 from nsfwscan.judge import Ruled, RulingBook, Rulings
 from nsfwscan.scanning.ruling_files import decide
 from nsfwscan.values.actions import Act

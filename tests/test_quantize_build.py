@@ -184,6 +184,15 @@ def test_a_misspelt_field_of_a_recipe_is_refused() -> None:
     for name in ("name", "scales"):
         with pytest.raises(UsageError, match=name):
             recipes.recipe({key: one for key, one in table.items() if key != name})
+    gate = {"max_difference": 0.1, "mean_difference": 0.1, "equal_decisions": 0.9}
+    document = {"gate": gate, "recipe": [table]}
+    assert [one.name for one in recipes.read(document).recipes] == ["mine"]
+    with pytest.raises(UsageError, match="'recipes'"):
+        recipes.read({**document, "recipes": []})
+    with pytest.raises(UsageError, match=r"gate.*'max_diference'"):
+        recipes.read({**document, "gate": {**gate, "max_diference": 0.2}})
+    with pytest.raises(UsageError, match=r"gate has no mean_difference"):
+        recipes.read({**document, "gate": {"max_difference": 0.1, "equal_decisions": 0.9}})
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signals there")

@@ -22,12 +22,14 @@ from sizes import trials
 from nsfwscan.actions import moves
 from nsfwscan.actions.quarantine import held as quarantine
 from nsfwscan.actions.quarantine import recovery, vault
-from nsfwscan.actions.quarantine.giveback import delete, verify
-from nsfwscan.actions.quarantine.held import Quarantines, candidates, own_paths
-from nsfwscan.actions.quarantine.vault import Wanted
-from nsfwscan.actions.scored_file import ScoredFile, Unwilling, digest
+from nsfwscan.actions.quarantine.deletion import delete
+from nsfwscan.actions.quarantine.held import Quarantines, candidates
+from nsfwscan.actions.quarantine.intake import Wanted, take_in
+from nsfwscan.actions.quarantine.verification import verify
+from nsfwscan.actions.scored_file import ScoredFile, Unwilling
 from nsfwscan.media.discover import QUARANTINE_NAME
-from nsfwscan.system.journal import write_all
+from nsfwscan.system.hashing import Sha256, held_by
+from nsfwscan.system.writing import write_all
 from nsfwscan.values.errors import ActionError, JournalError
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="owners, modes, links")
@@ -595,7 +597,7 @@ def test_reading_a_file_to_which_somebody_writes_for_ever_ends(
         file = os.open(path, os.O_RDONLY)
         try:
             known = hashlib.sha256(b"0" * 100).digest()
-            assert digest(file) != known
+            assert Sha256().take(held_by(file)).digest() != known
             with pytest.raises(Unwilling):
                 moves.copy(file, str(folder / "copy"), moves.Facts.of(file), known)
         finally:
@@ -749,7 +751,6 @@ def test_the_topmost_folder_that_is_ours_holds_the_quarantine(
     warnings: list[str] = []
     found = Quarantines(None, warnings.append).for_picture(str(deep / "x.jpg"))
     assert found.folder == str(folder / QUARANTINE_NAME)
-    assert own_paths() == (found.folder,)
     again = Quarantines(None, warnings.append)
     assert [one.folder for one in again.existing()] == [found.folder]
     # What is not a folder of ours does not serve.
@@ -782,6 +783,6 @@ def test_two_processes_wait_for_each_other(
         ScoredFile(str(path), hashlib.sha256(b"a picture").digest()) as file,
         pytest.raises(ActionError, match="another process"),
     ):
-        vault_in(q).take([Wanted(file, REASON)])
+        take_in(vault_in(q), [Wanted(file, REASON)])
     (act,) = move_in(q, [path])
     assert act.outcome == "done"

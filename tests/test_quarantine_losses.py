@@ -19,11 +19,14 @@ from shell import own_mounts
 from nsfwscan.actions import moves
 from nsfwscan.actions.limit import Limit
 from nsfwscan.actions.quarantine import giveback
+from nsfwscan.actions.quarantine import restore as restore_module
 from nsfwscan.actions.quarantine import vault as vault_module
+from nsfwscan.actions.quarantine.deletion import delete
 from nsfwscan.actions.quarantine.entries import Entry, Ledger, compacted
-from nsfwscan.actions.quarantine.giveback import Restorer, delete, verify
 from nsfwscan.actions.quarantine.held import Quarantines
+from nsfwscan.actions.quarantine.restore import Restorer
 from nsfwscan.actions.quarantine.vault import Vault
+from nsfwscan.actions.quarantine.verification import verify
 from nsfwscan.media.discover import QUARANTINE_NAME
 from nsfwscan.system.journal import Journal
 from nsfwscan.values.errors import ActionError, NsfwscanError
@@ -174,7 +177,7 @@ def test_the_journal_stays_within_twice_of_what_counts(
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
     with monkeypatch.context() as patch:
-        patch.setattr(giveback, "_rename", refuse)
+        patch.setattr(restore_module, "_rename", refuse)
         for _ in range(30):
             assert {one.moved.outcome for one in restore_all(q)} == {"failed"}
             assert (q / QUARANTINE_NAME / "journal.jsonl").stat().st_size < 2 * size
@@ -227,7 +230,7 @@ import sys
 sys.path.insert(0, {os.path.dirname(__file__)!r})
 from pathlib import Path
 from quarantine_worker import *
-from nsfwscan.actions.quarantine.giveback import delete, verify
+from nsfwscan.actions.quarantine.deletion import delete
 disk = Path(sys.argv[1])
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "x", disk], check=True)
 paths = [disk / f"{{n}}.jpg" for n in range(3)]
@@ -348,7 +351,7 @@ def test_pictures_leave_in_batches_that_are_bounded_in_number_and_bytes(
     monkeypatch.setattr(giveback, "_MOST_BYTES", 100)
     sizes = (10, 10, 10, 10, 95, 500, 1, 99, 1)
     entries = [Entry(str(at), size=size) for at, size in enumerate(sizes)]
-    batches = [[one.size for one in some] for some in giveback._batches(entries)]
+    batches = [[one.size for one in some] for some in giveback.batches(entries)]
     assert batches == [[10, 10, 10], [10], [95], [500], [1, 99], [1]]
 
 

@@ -13,7 +13,8 @@ import pytest
 from quarantine_worker import move_in, restore_all, vault_in
 from shell import own_mounts
 
-from nsfwscan.actions.quarantine.volume import Place, Places, Volume, from_record
+from nsfwscan.actions.quarantine.places import Place, Places
+from nsfwscan.actions.quarantine.volume import Volume, from_record
 from nsfwscan.media.discover import QUARANTINE_NAME
 from nsfwscan.system.journal import Journal
 

@@ -24,7 +24,8 @@ from nsfwscan.cache.cache import Cache
 from nsfwscan.cache.migrations import MIGRATIONS
 from nsfwscan.media.sniff import READABLE
 from nsfwscan.models import manifest
-from nsfwscan.report.record import SCHEMA_VERSION, Json, Recorder
+from nsfwscan.report.record import SCHEMA_VERSION, Recorder
+from nsfwscan.system.json_lines import Json
 from nsfwscan.values.actions import ActionName, Outcome
 from nsfwscan.values.changes import Event
 from nsfwscan.values.results import Decision, Failed, FailReason, Origin, Skipped, SkipReason

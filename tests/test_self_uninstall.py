@@ -32,7 +32,8 @@ from tiny_model import RED
 from nsfwscan.actions.quarantine import held as quarantines
 from nsfwscan.cli.shared import crash
 from nsfwscan.media.discover import QUARANTINE_NAME
-from nsfwscan.models.store import LOCK, PARTS, REPLACED, STAGING, ModelStore
+from nsfwscan.models.staging import LOCK, PARTS, REPLACED, STAGING
+from nsfwscan.models.store import ModelStore
 from nsfwscan.service import removal, uninstall
 from nsfwscan.system import installation, locations
 
@@ -745,7 +746,7 @@ def test_what_cannot_be_looked_at_is_not_taken_for_absent(
             raise OSError(errno.EIO, os.strerror(errno.EIO), failing)
         return real(path, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(uninstall.os, "stat", stat)
+    monkeypatch.setattr(os, "stat", stat)
     done = call("self-uninstall", *arguments)
     assert done.code == 2
     assert f"{failing} cannot be looked at" in done.err

@@ -36,9 +36,10 @@ import nsfwscan
 from nsfwscan.cli.shared import codes
 from nsfwscan.models import catalogue
 from nsfwscan.models.catalogue import CatalogueEntry, WheelSource
-from nsfwscan.models.fetch import download, wheel
+from nsfwscan.models.fetch import wheel
+from nsfwscan.models.fetch.hub import Hub
 from nsfwscan.models.manifest import LICENCE_NAME, MANIFEST_NAME, MODEL_NAME
-from nsfwscan.models.package import BrokenPackage
+from nsfwscan.models.package import BrokenPackage, InstalledModel
 from nsfwscan.models.select import resolve_model
 from nsfwscan.models.store import ModelStore
 from nsfwscan.values.errors import (
@@ -68,9 +69,9 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         if name.upper().endswith("_PROXY") or name.startswith(("HF_", "PIP_")):
             monkeypatch.delenv(name)
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    as_users_have_it = download.Hub.from_environment
+    as_users_have_it = Hub.from_environment
     monkeypatch.setattr(
-        download.Hub,
+        Hub,
         "from_environment",
         lambda environ: dataclasses.replace(as_users_have_it(environ), patience=QUICK),
     )
@@ -79,6 +80,13 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def models(tmp_path: Path) -> ModelStore:
     return ModelStore(str(tmp_path / "models"))
+
+
+def verified(models: ModelStore, name: str) -> InstalledModel:
+    """Return a model of which every file was found right."""
+    model = models.find(name)
+    model.verify()
+    return model
 
 
 @pytest.fixture
@@ -196,7 +204,7 @@ def test_a_package_is_added_from_a_folder(models: ModelStore, tmp_path: Path) ->
         MODEL_NAME,
         "weights.bin",
     ]
-    assert models.verify("falconsai") == added
+    assert verified(models, "falconsai") == added
     assert models.add(str(tmp_path / "given")) == added  # again: nothing to do
     assert left_over(models) == set()
 
@@ -220,9 +228,9 @@ def test_other_content_is_only_overwritten_when_wanted(models: ModelStore, tmp_p
     with pytest.raises(ModelError, match="other content") as caught:
         models.add(str(tmp_path / "new"))
     assert "nsfwscan models remove falconsai-1ceb3c7f" in caught.value.hint
-    assert models.verify("falconsai").read_artefact(MODEL_NAME) == content(200)
+    assert verified(models, "falconsai").read_artefact(MODEL_NAME) == content(200)
     models.add(str(tmp_path / "new"), replace=True)
-    assert models.verify("falconsai").read_artefact(MODEL_NAME) == b"another graph"
+    assert verified(models, "falconsai").read_artefact(MODEL_NAME) == b"another graph"
     assert left_over(models) == set()
 
 
@@ -484,7 +492,7 @@ def test_several_processes_pull_the_same_model_once(hub: LoopbackHub, models: Mo
     assert [child.returncode for child in children] == [0, 0, 0], outputs
     assert len(hub.ranges()) == 1
     assert sum("waiting for it" in one for one in outputs) == 2
-    assert models.verify("falconsai").read_artefact(MODEL_NAME) == DATA
+    assert verified(models, "falconsai").read_artefact(MODEL_NAME) == DATA
 
 
 def test_leftovers_of_a_killed_install_are_cleared_away(models: ModelStore, tmp_path: Path) -> None:
@@ -716,7 +724,7 @@ def test_a_small_file_system_that_pip_fills_up(
     small = tmp_path / "small"
     small.mkdir()
     code = f"""
-from nsfwscan.models import wheel
+from nsfwscan.models.fetch import wheel
 from nsfwscan.models.catalogue import WheelSource
 try:
     wheel.fetch({source!r}, {str(small)!r}, lambda *_: None)
@@ -871,7 +879,7 @@ def test_pip_ends_with_a_program_that_is_killed(
 ) -> None:
     code = (
         "import sys\n"
-        "from nsfwscan.models import catalogue, wheel\n"
+        "from nsfwscan.models import catalogue\nfrom nsfwscan.models.fetch import wheel\n"
         "wheel.fetch(catalogue.load()['opennsfw'].origin, sys.argv[1], lambda *_: None)"
     )
     with socket.create_server(("127.0.0.1", 0)) as server:  # and never answers

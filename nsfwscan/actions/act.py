@@ -17,7 +17,8 @@ from nsfwscan.actions.copy import Copier
 from nsfwscan.actions.limit import Budget, Limit
 from nsfwscan.actions.quarantine.entries import Reason
 from nsfwscan.actions.quarantine.foresight import Foresight, why_not
-from nsfwscan.actions.quarantine.vault import BATCH, Moved, Vault, Wanted
+from nsfwscan.actions.quarantine.intake import BATCH, Wanted, take_in
+from nsfwscan.actions.quarantine.vault import Moved, Vault
 from nsfwscan.actions.rules import MOVING, Rule, TagKind, for_picture
 from nsfwscan.actions.scored_file import ScoredFile, Unwilling
 from nsfwscan.judge import NO_RULINGS
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from nsfwscan.actions.quarantine.held import Quarantines
     from nsfwscan.judge import Rulings
-    from nsfwscan.system.journal import Json
+    from nsfwscan.system.json_lines import Json
 
 
 _TOO_MANY = "the whole run was over the limit"
@@ -253,7 +254,7 @@ class Actor:
             if not wanted:
                 return acts
             try:
-                results = vault.take(wanted)
+                results = take_in(vault, wanted)
             except NsfwscanError as error:
                 self._warn(str(error))
                 results = [Moved(Outcome.FAILED, None, str(error))] * len(wanted)

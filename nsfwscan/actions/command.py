@@ -7,7 +7,6 @@ exit code other than 0, the time limit; each becomes a sentence with the last li
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -15,12 +14,13 @@ import sys
 import tempfile
 from typing import IO, TYPE_CHECKING
 
+from nsfwscan.system.json_lines import json_line
 from nsfwscan.values.actions import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from nsfwscan.system.journal import Json
+    from nsfwscan.system.json_lines import Json
 
 _TAIL_BYTES = 4096
 
@@ -34,7 +34,7 @@ def run(
     an option. Standard output of the program goes nowhere: ours carries data.
     """
     arguments = [command[0], *(one.replace("{path}", path) for one in command[1:])]
-    line = json.dumps(record).encode("ascii") + b"\n"
+    line = json_line(record)
     # Files and not pipes: a program that reads nothing, or that leaves a child behind which keeps
     # its streams open, is then nothing to wait for.
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as said:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from nsfwscan.actions import moves
 from nsfwscan.actions.names import beside
 from nsfwscan.actions.scored_file import digest_at
-from nsfwscan.system.journal import sync_folder
+from nsfwscan.system.writing import sync_folder
 from nsfwscan.values.actions import Outcome
 
 if TYPE_CHECKING:

@@ -10,15 +10,16 @@ import contextlib
 import ctypes
 import errno
 import functools
-import hashlib
 import os
 import stat
 import sys
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
-from nsfwscan.actions.scored_file import Unwilling, chunks, digest
-from nsfwscan.system.journal import write_all
+from nsfwscan.actions.scored_file import Unwilling
+from nsfwscan.system.hashing import Sha256, held_by
+from nsfwscan.system.writing import write_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -104,10 +105,7 @@ def copy(file: int, target: str, like: Facts, sha256: bytes) -> tuple[str, ...]:
     new = os.open(target, _NEW, 0o600)
     try:
         try:
-            read = hashlib.sha256()
-            for data in chunks(file):
-                read.update(data)
-                write_all(new, data)
+            read = Sha256().take(held_by(file), partial(write_all, new))
             if read.digest() != sha256:
                 raise Unwilling("it changed while it was copied")
             missing = like.give_to(new)
@@ -117,7 +115,7 @@ def copy(file: int, target: str, like: Facts, sha256: bytes) -> tuple[str, ...]:
             os.close(new)
         again = os.open(target, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         try:
-            if digest(again) != sha256:
+            if Sha256().take(held_by(again)).digest() != sha256:
                 raise OSError(errno.EIO, "the copy reads back with other bytes", target)
         finally:
             os.close(again)

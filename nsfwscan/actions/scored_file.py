@@ -8,7 +8,6 @@ one that was scored, and its name must still lead to this same inode when the de
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import stat
 import sys
@@ -16,13 +15,11 @@ from typing import TYPE_CHECKING
 
 from nsfwscan.media.discover import kind_of
 from nsfwscan.media.read import open_picture
+from nsfwscan.system.hashing import Sha256, held_by
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from types import TracebackType
     from typing import Self
-
-CHUNK_BYTES = 1 << 20
 
 
 class Unwilling(Exception):
@@ -67,7 +64,7 @@ class ScoredFile:
     def _compare(self) -> None:
         if not stat.S_ISREG(self.status.st_mode):
             raise Unwilling(f"it turned into {kind_of(self.status.st_mode)}")
-        if digest(self.file) != self.sha256:
+        if Sha256().take(held_by(self.file)).digest() != self.sha256:
             raise Unwilling("it is not what was scored any more")
 
     def let_go(self) -> None:
@@ -122,33 +119,11 @@ class ScoredFile:
             raise
 
 
-def digest(file: int) -> bytes:
-    """Return the SHA-256 of all that an open file holds. Raises OSError."""
-    sha256 = hashlib.sha256()
-    for data in chunks(file):
-        sha256.update(data)
-    return sha256.digest()
-
-
-def chunks(file: int) -> Iterator[bytes]:
-    """Yield what an open file holds, from its beginning; of one that grows, a little more.
-
-    So a file to which somebody writes for ever has an end, and not the content it had.
-    """
-    os.lseek(file, 0, os.SEEK_SET)
-    left = os.fstat(file).st_size
-    while data := os.read(file, CHUNK_BYTES):
-        yield data
-        left -= len(data)
-        if left < 0:
-            return
-
-
 def digest_at(path: str) -> bytes:
     """Return the SHA-256 of the regular file `path`, no link. Raises OSError."""
     file = open_picture(path, follow=False)
     try:
-        return digest(file)
+        return Sha256().take(held_by(file)).digest()
     finally:
         with contextlib.suppress(OSError):
             os.close(file)

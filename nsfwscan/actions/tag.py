@@ -21,6 +21,7 @@ from nsfwscan.actions import moves
 from nsfwscan.actions.quarantine.recovery import put_back
 from nsfwscan.actions.scored_file import Unwilling
 from nsfwscan.system.reading import open_bytes
+from nsfwscan.system.writing import write_new
 from nsfwscan.values.actions import Outcome
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def write_sidecar(picture: ScoredFile, reason: Reason) -> tuple[Outcome, str | N
         raise Unwilling(f"another program keeps its notes in {target}")
     folder = os.path.dirname(target)
     part = os.path.join(folder, f".nsfwscan-{uuid.uuid4().hex}")
-    _write(part, content)
+    write_new(part, content)
     try:
         if before is not None:
             _take_away(target, before, f"{part}-old")
@@ -146,13 +147,6 @@ def _read(path: str) -> bytes | None:
 
 
 _BINARY = getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
-
-
-def _write(path: str, content: bytes) -> None:
-    with open(path, "xb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def set_attributes(picture: ScoredFile, reason: Reason) -> tuple[Outcome, str | None, str]:

@@ -16,7 +16,7 @@ from nsfwscan.cli.shared.tables import print_table
 from nsfwscan.cli.shared.talk import Talk
 from nsfwscan.models import catalogue
 from nsfwscan.models.catalogue import CatalogueEntry, HubSource, WheelSource
-from nsfwscan.models.fetch.download import Hub
+from nsfwscan.models.fetch.hub import Hub
 from nsfwscan.models.package import BrokenPackage, InstalledModel
 from nsfwscan.models.store import ModelStore
 from nsfwscan.system import locations
@@ -176,8 +176,6 @@ def build(
     with the float model; the fastest that agrees with it well enough is installed. `python -m
     quantize` does the same with more options and without installing.
     """
-    import tempfile
-
     from nsfwscan.cli import models_build
 
     models_build.check()
@@ -188,17 +186,7 @@ def build(
         options.append("--accept-worse")
     talk = Talk(quiet=quiet)
     store = ModelStore(locations.models_folder(), say=talk.say)
-    with (
-        models_build.interrupted_by_every_signal(),
-        tempfile.TemporaryDirectory(prefix="nsfwscan-build-") as scratch,
-    ):
-        package = os.path.join(scratch, "package")
-        words = ["--for-models-build", "-o", package, *options, "--", source]
-        if models_build.run(words, scratch, offline=offline, quiet=quiet):
-            raise ModelError(
-                f"the model could not be built from {source}",
-                hint="the reason is printed above",
-            )
+    with models_build.built(source, options, offline=offline, quiet=quiet) as package:
         model = store.add(package, replace=replace)
     _say_installed(talk, store, model)
 

@@ -8,10 +8,11 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from typing import TYPE_CHECKING
 
 from nsfwscan.system import installation, interrupts
-from nsfwscan.values.errors import UsageError
+from nsfwscan.values.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,7 +35,27 @@ def check() -> None:
         )
 
 
-def run(arguments: Sequence[str], scratch: str, *, offline: bool, quiet: bool) -> int:
+@contextlib.contextmanager
+def built(source: str, options: Sequence[str], *, offline: bool, quiet: bool) -> Iterator[str]:
+    """Give the folder of a package that was built from `source`; it is deleted in the end.
+
+    `options` are those of `python -m quantize`. Raises `ModelError` when no package came of it.
+    """
+    with (
+        _interrupted_by_every_signal(),
+        tempfile.TemporaryDirectory(prefix="nsfwscan-build-") as scratch,
+    ):
+        package = os.path.join(scratch, "package")
+        words = ["--for-models-build", "-o", package, *options, "--", source]
+        if _run(words, scratch, offline=offline, quiet=quiet):
+            raise ModelError(
+                f"the model could not be built from {source}",
+                hint="the reason is printed above",
+            )
+        yield package
+
+
+def _run(arguments: Sequence[str], scratch: str, *, offline: bool, quiet: bool) -> int:
     """Run `python -m quantize` and return its exit code. Its temporary files lie in `scratch`.
 
     When this process is interrupted, the builder ends first. When it is killed, the builder finds
@@ -70,7 +91,7 @@ def run(arguments: Sequence[str], scratch: str, *, offline: bool, quiet: bool) -
 
 
 @contextlib.contextmanager
-def interrupted_by_every_signal() -> Iterator[None]:
+def _interrupted_by_every_signal() -> Iterator[None]:
     """Let SIGTERM and SIGHUP raise `KeyboardInterrupt`, unless they are ignored, as under nohup.
 
     So temporary files are deleted however the program is told to end.

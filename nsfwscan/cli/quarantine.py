@@ -27,8 +27,8 @@ from nsfwscan.values.text import count, plain_json, printable, readable, size
 if TYPE_CHECKING:
     from nsfwscan.actions.quarantine.entries import Entry
     from nsfwscan.actions.quarantine.giveback import GivenBack
+    from nsfwscan.actions.quarantine.places import Place
     from nsfwscan.actions.quarantine.vault import Vault
-    from nsfwscan.actions.quarantine.volume import Place
     from nsfwscan.judge import Rulings
 
 app = typer.Typer(
@@ -127,7 +127,7 @@ def list_(
 
 def _looked_at(vault: Vault, entries: Iterable[Entry]) -> Iterator[_Held]:
     """Look where each picture goes back to, and whether it is there. Raises OSError."""
-    from nsfwscan.actions.quarantine.volume import Places
+    from nsfwscan.actions.quarantine.places import Places
 
     places, files = Places(vault.folder), vault.names()
     for entry in entries:
@@ -167,7 +167,7 @@ def restore(
     was restored is not moved to quarantine again, unless it is denied later or a scan says
     `--again`. Exits with 2 when one could not be restored, or is damaged.
     """
-    from nsfwscan.actions.quarantine.giveback import Restorer
+    from nsfwscan.actions.quarantine.restore import Restorer
 
     opened = _Opened(quarantine, paths or ())
     rulings = _rulings(opened.talk)
@@ -191,7 +191,7 @@ def delete(
 
     Asks first. Exits with 5 when the answer is no, and with 2 when one could not be deleted.
     """
-    from nsfwscan.actions.quarantine.giveback import delete as delete_from
+    from nsfwscan.actions.quarantine.deletion import delete as delete_from
 
     opened = _Opened(quarantine, paths or ())
     wanted = _wanted(paths, opened, every=every)
@@ -219,7 +219,7 @@ def verify(quarantine: QuarantineFolder = None) -> None:
     Also ends what a crash or a power cut left half done. Exits with 2 when something is damaged,
     missing, or unknown to the journal.
     """
-    from nsfwscan.actions.quarantine.giveback import verify as verify_vault
+    from nsfwscan.actions.quarantine.verification import verify as verify_vault
 
     opened = _Opened(quarantine, ())
     problems: list[tuple[str, str]] = []
@@ -252,8 +252,8 @@ class _Opened:
 
     def __init__(self, quarantine: str | None, near: Sequence[str]) -> None:
         """Look for them, also above the paths `near`. Raises `UsageError`."""
+        from nsfwscan.actions.quarantine.all_words import LastWords
         from nsfwscan.actions.quarantine.held import Quarantines
-        from nsfwscan.actions.quarantine.last_word import LastWords
 
         self.talk = Talk(quiet=False)
         self.failed = False
@@ -270,7 +270,7 @@ class _Opened:
 
     def tell_of_strangers(self, vault: Vault) -> None:
         """Say that there are files of which the journal does not know. Raises OSError."""
-        from nsfwscan.actions.quarantine.giveback import strangers
+        from nsfwscan.actions.quarantine.verification import strangers
 
         found = strangers(vault)
         if found:

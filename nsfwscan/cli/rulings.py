@@ -166,8 +166,8 @@ def _untag(paths: Iterable[str], talk: Talk) -> None:
 
 def _restored_at(talk: Talk) -> Callable[[bytes], float]:
     """Return what tells when a content was restored from quarantine."""
+    from nsfwscan.actions.quarantine.all_words import LastWords
     from nsfwscan.actions.quarantine.held import Quarantines
-    from nsfwscan.actions.quarantine.last_word import LastWords
 
     return LastWords(Quarantines(None, talk.warn).everywhere, talk.warn).restored_at
 

@@ -84,7 +84,7 @@ def _files_among(roots: Sequence[str]) -> frozenset[str]:
     return frozenset(files if len(files) <= _MOST_NAMED else ())
 
 
-class _Actor(Protocol):
+class _PlannedActs(Protocol):
     """`actions.act.Actor`, which a scan without actions need not load."""
 
     def consider(self, result: ScanResult) -> None: ...
@@ -98,7 +98,7 @@ class _Actor(Protocol):
 class Acting:
     """Who acts on results, and who says yes when it is much."""
 
-    actor: _Actor
+    actor: _PlannedActs
     confirm: Callable[[str], bool]
 
 

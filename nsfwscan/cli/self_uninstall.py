@@ -12,7 +12,8 @@ from nsfwscan.values.errors import NsfwscanError, UsageError
 from nsfwscan.values.text import count, readable, size
 
 if TYPE_CHECKING:
-    from nsfwscan.service import uninstall
+    from nsfwscan.actions.quarantine.traces import Kept
+    from nsfwscan.values.traces import Traces
 
 
 def self_uninstall(
@@ -56,14 +57,16 @@ def self_uninstall(
             )
 
 
-def _print(found: list[uninstall.Traces]) -> None:
+def _print(found: list[Traces]) -> None:
+    from nsfwscan.system.traces import bytes_of
+
     if not found:
         typer.echo("nsfwscan has written nothing for this user.")
         return
     rows = []
     for one in found:
         what = count(len(one.files), "file") if one.files else "empty"
-        rows.append((one.kind.value, one.place, what, size(one.bytes)))
+        rows.append((one.kind.value, one.place, what, size(bytes_of(one))))
         rows += [("line for completion", path, line, "") for path, line in one.lines]
     print_table(("what", "where", "how much", "size"), rows)
     strangers = [path for one in found for path in one.strangers]
@@ -73,7 +76,7 @@ def _print(found: list[uninstall.Traces]) -> None:
             typer.echo(f"  {readable(path)}")
 
 
-def _print_kept(kept: list[uninstall.Kept]) -> None:
+def _print_kept(kept: list[Kept]) -> None:
     if kept:
         typer.echo("\nThese quarantines stay, with all that is in them:")
         for one in kept:
@@ -84,7 +87,7 @@ def _print_kept(kept: list[uninstall.Kept]) -> None:
         )
 
 
-def _purge(found: list[uninstall.Traces], *, yes: bool) -> None:
+def _purge(found: list[Traces], *, yes: bool) -> None:
     from nsfwscan.service import removal
 
     if (hindrance := removal.hindrance()) is not None:

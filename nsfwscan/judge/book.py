@@ -31,7 +31,8 @@ from nsfwscan.values.file_key import FileKey
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from nsfwscan.system.journal import JournalContents, Json
+    from nsfwscan.system.journal import JournalContents
+    from nsfwscan.system.json_lines import Json
 
 
 _SLACK = 1000

@@ -14,7 +14,7 @@ from nsfwscan.values.results import Ruling
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from nsfwscan.system.journal import Json
+    from nsfwscan.system.json_lines import Json
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _FORGOTTEN, _GIVEN_UP = "forgotten", "given-up"

@@ -111,7 +111,7 @@ def count_files(roots: Iterable[str], options: WalkOptions) -> int:
     return sum(len(listing.names) + len(listing.passed) for listing in listings)
 
 
-class _Entry:
+class _NamedEntry:
     """What `os.scandir` gives, for a name that is known already."""
 
     __slots__ = ("_found", "_path", "name")
@@ -122,7 +122,7 @@ class _Entry:
         self._found = found
 
     @classmethod
-    def of(cls, folder: str, name: str) -> _Entry | None:
+    def of(cls, folder: str, name: str) -> _NamedEntry | None:
         """Return the entry, or None when there is none of this name."""
         path = join(folder, name)
         try:
@@ -213,7 +213,7 @@ class _Walk:
         if number not in self._seen:
             return False
         # The folder was listed. Whether this name was in the listing, the same rules tell again.
-        entry = _Entry.of(folder, name)
+        entry = _NamedEntry.of(folder, name)
         tally, self._tally = self._tally, WalkTally()
         listing, _ = self._list(folder, self._seen[number], [] if entry is None else [entry])
         self._tally = tally
@@ -239,7 +239,7 @@ class _Walk:
             return
         if (found.st_dev, found.st_ino) in self._seen:
             return
-        entries = [entry for name in names if (entry := _Entry.of(folder, name)) is not None]
+        entries = [entry for name in names if (entry := _NamedEntry.of(folder, name)) is not None]
         listing, subfolders = self._list(folder, inside, entries)
         yield self._located(replace(listing, partial=True), found)
         for name in subfolders:
@@ -301,7 +301,7 @@ class _Walk:
         return replace(listing, keys=keys, loose=loose, device=found.st_dev, inode=found.st_ino)
 
     def _list(
-        self, folder: str, inside: str, entries: Iterable[os.DirEntry[str] | _Entry]
+        self, folder: str, inside: str, entries: Iterable[os.DirEntry[str] | _NamedEntry]
     ) -> tuple[Listing, list[str]]:
         """Sort out entries of `folder`, `inside` of its root, and name the folders among them.
 
@@ -350,7 +350,7 @@ class _Walk:
             )
         return Skipped(path, SkipReason.NOT_REGULAR, kind_of(found.st_mode))
 
-    def _wanted_entry(self, entry: os.DirEntry[str] | _Entry, inside: str) -> bool:
+    def _wanted_entry(self, entry: os.DirEntry[str] | _NamedEntry, inside: str) -> bool:
         if entry.is_dir(follow_symlinks=self._follow):
             return self._wanted(f"{inside}{entry.name}/", folder=True)
         return self._wanted(inside + entry.name, folder=False)

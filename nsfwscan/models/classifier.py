@@ -220,7 +220,7 @@ def runtime_version() -> str:
     return str(onnxruntime.__version__)
 
 
-class _Graph(NamedTuple):
+class _RunnableGraph(NamedTuple):
     data: bytes
     weights: str
     """The folder of the weights outside it."""
@@ -239,7 +239,7 @@ def _open_session(
             hint=f"it has {', '.join(available)}; another onnxruntime wheel may bring {provider}",
         )
     chosen = available[0] if provider is Provider.AUTO else provider
-    graph = _Graph(
+    graph = _RunnableGraph(
         model.read_artefact(MODEL_NAME),
         _weights_folder(model),
         final=model.manifest.recipe != PUBLISHED,
@@ -265,7 +265,7 @@ def _weights_folder(model: InstalledModel) -> str:
     return os.path.abspath(model.folder)
 
 
-def _session(graph: _Graph, threads: int, provider: Provider) -> Any:
+def _session(graph: _RunnableGraph, threads: int, provider: Provider) -> Any:
     onnxruntime.disable_telemetry_events()  # for a process that had loaded onnxruntime before us
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads

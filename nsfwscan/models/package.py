@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from nsfwscan.models import manifest as manifests
 from nsfwscan.models.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Artefact, ModelManifest
+from nsfwscan.system.hashing import Sha256, pieces
 from nsfwscan.system.reading import open_bytes
 from nsfwscan.values.errors import ManifestError, ModelError, ModelTampered
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 MAX_READ_BYTES = 1 << 31
 """An ONNX file is a protobuf message, which cannot be larger; more weights are external data."""
 
-_CHUNK = 1 << 20
 _REINSTALL = "install the model again with `nsfwscan models pull` or `nsfwscan models add`"
 
 
@@ -60,15 +60,11 @@ class InstalledModel:
         the package: onnxruntime refuses links that are symbolic, but not hard ones.
         """
         expected = self._expected(name)
-        digest = hashlib.sha256()
         with _verified_size(self.folder, name, expected) as stream:
             if name == self.manifest.external_data and os.fstat(stream.fileno()).st_nlink != 1:
                 raise _tampered(self.folder, name, "has a second hard link")
-            left = expected.bytes + 1
-            while left > 0 and (chunk := stream.read(min(_CHUNK, left))):
-                digest.update(chunk)
-                left -= len(chunk)
-        if left != 1 or digest.hexdigest() != expected.sha256:
+            found = Sha256().take(pieces(stream, expected.bytes + 1))
+        if (found.bytes, found.hexdigest()) != (expected.bytes, expected.sha256):
             raise _tampered(self.folder, name, "does not have the checksum its manifest names")
         return os.path.join(self.folder, name)
 

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 
 from nsfwscan.models import catalogue
 from nsfwscan.models.catalogue import FIRST_CHOICE, WITHOUT_HUB
-from nsfwscan.models.fetch.download import Hub, refuse_offline
+from nsfwscan.models.fetch.hub import Hub, refuse_offline
+from nsfwscan.models.lookup import is_path
 from nsfwscan.models.manifest import PUBLISHED
 from nsfwscan.models.package import BrokenPackage, InstalledModel
-from nsfwscan.models.store import ModelStore, is_path
 from nsfwscan.values.errors import DownloadError, HubUnreachable, ModelNotFound
 
 if TYPE_CHECKING:
     from nsfwscan.models.manifest import ModelManifest, Thresholds
+    from nsfwscan.models.store import ModelStore
 
 AUTO = "auto"
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, BinaryIO
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from nsfwscan.report.record import Json, Recorder
+    from nsfwscan.report.record import Recorder
+    from nsfwscan.system.json_lines import Json
     from nsfwscan.values.actions import Act
     from nsfwscan.values.results import ScanResult
 

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from nsfwscan.report.record import Json
+    from nsfwscan.system.json_lines import Json
     from nsfwscan.values.actions import Act
     from nsfwscan.values.results import ScanResult
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, BinaryIO
 from nsfwscan.report.record import SCHEMA_VERSION, as_json
 
 if TYPE_CHECKING:
-    from nsfwscan.report.record import Json, Recorder
+    from nsfwscan.report.record import Recorder
+    from nsfwscan.system.json_lines import Json
     from nsfwscan.values.actions import Act
     from nsfwscan.values.results import ScanResult
 

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
-    from nsfwscan.report.record import Json
+    from nsfwscan.system.json_lines import Json
     from nsfwscan.values.actions import Act
     from nsfwscan.values.results import ScanResult
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias, assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from nsfwscan.values.results import Decision, Failed, Scanned, ScanResult, Skipped
 from nsfwscan.values.text import plain_json, printable
 
 if TYPE_CHECKING:
     from nsfwscan.models.manifest import ModelManifest
+    from nsfwscan.system.json_lines import Json
     from nsfwscan.values.actions import Act
 
 SCHEMA_VERSION = 1
@@ -19,8 +20,6 @@ SCHEMA_VERSION = 1
 
 MODEL, PERSON = "model", "person"
 """Who decided. A person's decision stands whatever the score beside it says."""
-
-Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from nsfwscan.judge.policy import Policy
     from nsfwscan.models.manifest import ModelManifest
-    from nsfwscan.report.record import Json
+    from nsfwscan.system.json_lines import Json
     from nsfwscan.values.tally import ScanTally
 
 

@@ -13,7 +13,7 @@ from nsfwscan.values.text import count, readable
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from nsfwscan.report.record import Json
+    from nsfwscan.system.json_lines import Json
 
 _MOST_FAILED = _MOST_ACTS = 20
 """A broken disk fails by the thousand; the table names the first and counts the rest."""

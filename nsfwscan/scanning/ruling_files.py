@@ -30,6 +30,7 @@ from nsfwscan.media.discover import (
 )
 from nsfwscan.media.read import open_picture, read_picture
 from nsfwscan.media.sniff import HEAD_BYTES, sniff
+from nsfwscan.system.hashing import Sha256, pieces
 from nsfwscan.system.reading import open_bytes
 from nsfwscan.values import likeness
 from nsfwscan.values.errors import DecodeError
@@ -183,7 +184,7 @@ def _hash(path: str) -> tuple[bytes, bytes]:
                 raise DecodeError(FailReason.CHANGED, "it is no file any more")
             head = file.read(HEAD_BYTES)
             file.seek(0)
-            sha256 = hashlib.file_digest(file, "sha256").digest()
+            sha256 = Sha256().take(pieces(file)).digest()
             after = os.fstat(file.fileno())
     except OSError as error:
         gone = isinstance(error, FileNotFoundError)

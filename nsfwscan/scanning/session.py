@@ -18,7 +18,7 @@ from nsfwscan.judge.policy import Policy
 from nsfwscan.media.decode.decoded import DECODER_VERSION
 from nsfwscan.models import select
 from nsfwscan.models.provider import Provider
-from nsfwscan.models.store import ModelStore, Say
+from nsfwscan.models.store import ModelStore
 from nsfwscan.scanning.engine import Engine
 from nsfwscan.scanning.scanner import Scanner, ScanOptions
 from nsfwscan.system import bundled, cores, locations
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from nsfwscan.models.fetch.download import Progress
     from nsfwscan.models.manifest import ModelManifest
     from nsfwscan.models.package import InstalledModel
+    from nsfwscan.models.staging import Say
 
 
 _LEAST_MEMORY = 1 << 29

@@ -14,21 +14,25 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from nsfwscan.actions.quarantine.traces import looked_at, nobody, vaults
 from nsfwscan.actions.quarantine.vault import LOCK_NAME, Vault, look_at
 from nsfwscan.media.discover import QUARANTINE_NAME
-from nsfwscan.models.store import LOCK
+from nsfwscan.models.staging import LOCK
 from nsfwscan.service.managers import manager
-from nsfwscan.service.uninstall import TraceKind, Traces, find, looked_at, nobody, size_of, vaults
+from nsfwscan.service.uninstall import find
 from nsfwscan.system import locations, locks
 from nsfwscan.system.atomic_file import replace_file
 from nsfwscan.system.journal import Journal
 from nsfwscan.system.reading import open_bytes
+from nsfwscan.system.traces import size_of
 from nsfwscan.values.errors import JournalError, NsfwscanError
+from nsfwscan.values.traces import TraceKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from nsfwscan.system.journal import JournalContents
+    from nsfwscan.values.traces import Traces
 
 
 @dataclass(slots=True)

@@ -192,14 +192,14 @@ class BundleContents:
 
     def damaged(self) -> list[str]:
         """Return a sentence for each file that is not as listed, by SHA-256."""
-        import hashlib
+        from nsfwscan.system.hashing import Sha256, pieces  # hashlib is slow to import
 
         problems = []
         for one in self._entries:
             path = os.path.join(self._bundle, one.path)
             try:
                 with open_bytes(path) as file:
-                    digest = hashlib.file_digest(file, "sha256").hexdigest()
+                    digest = Sha256().take(pieces(file)).hexdigest()
             except OSError as error:
                 problems.append(f"{path} cannot be read: {error.strerror or error}")
                 continue

@@ -12,23 +12,23 @@ append; `read` passes it over. Any other line that is not whole is kept, reporte
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import stat
 import sys
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from nsfwscan.system.atomic_file import replace_file
 from nsfwscan.system.locks import Lock
+from nsfwscan.system.writing import sync_folder, write_all
 from nsfwscan.values.errors import JournalError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
+    from nsfwscan.system.json_lines import Json
 
 _HEAD = b'{"crc32":"%08x","record":'
 _HEAD_BYTES = len(_HEAD % 0)
@@ -39,9 +39,6 @@ _PATIENCE_S = 30.0
 _FLAGS = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
 # A pipe of that name would block the open for ever.
 _FLAGS |= getattr(os, "O_NONBLOCK", 0)
-_NO_FOLDER_SYNC = frozenset(
-    {errno.EACCES, errno.EBADF, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,16 +252,6 @@ def _write(file: int, data: bytes) -> None:
     write_all(file, data)
 
 
-def write_all(file: int, data: bytes) -> None:
-    """Write all of `data`. Raises OSError, also for a file system that takes nothing any more."""
-    rest = memoryview(data)
-    while rest:
-        written = os.write(file, rest)
-        if not written:
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-        rest = rest[written:]
-
-
 def _read_all(file: int) -> bytes:
     """Read what the file holds now: it may grow, by a program that takes no lock."""
     left = os.fstat(file).st_size
@@ -273,23 +260,3 @@ def _read_all(file: int) -> bytes:
         parts.append(part)
         left -= len(part)
     return b"".join(parts)
-
-
-def sync_folder(folder: str) -> None:
-    """Wait until the names in a folder are on the disk, if its file system can tell.
-
-    Some refuse to open or sync a folder (EINVAL: CIFS, some FUSE programs; EACCES: one that may be
-    written but not listed). Nothing more can be asked of them. Raises OSError if the disk fails.
-    """
-    # Folders cannot be opened on Windows, where NTFS keeps names in a journal of its own.
-    if sys.platform == "win32":
-        return
-    try:
-        file = os.open(folder or ".", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(file)
-        finally:
-            os.close(file)
-    except OSError as error:
-        if error.errno not in _NO_FOLDER_SYNC:
-            raise

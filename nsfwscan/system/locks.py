@@ -93,13 +93,13 @@ class Lock:
         self._stand_in = _take_stand_in(self._path)
         return self._stand_in is not None
 
-    def wait(self, seconds: float, *, shared: bool = False) -> bool:
+    def wait(self, seconds: float, *, shared: bool = False, poll_s: float = _POLL_S) -> bool:
         """Try to lock for so long; return False if another process has it all the time."""
         deadline = time.monotonic() + seconds
         while not self.take(shared=shared):
             if time.monotonic() >= deadline:
                 return False
-            time.sleep(_POLL_S)
+            time.sleep(poll_s)
         return True
 
     def release(self) -> None:

@@ -20,14 +20,15 @@ import os
 from typing import TYPE_CHECKING
 
 from nsfwscan.system.atomic_file import replace_file
-from nsfwscan.system.journal import write_all
+from nsfwscan.system.json_lines import json_line
 from nsfwscan.system.reading import open_bytes
+from nsfwscan.system.writing import write_all
 from nsfwscan.watch.places import is_below
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from nsfwscan.system.journal import Json
+    from nsfwscan.system.json_lines import Json
 
 _OWE, _DONE = "owe", "done"
 _MALFORMED = ValueError, TypeError, AttributeError, IndexError
@@ -123,7 +124,7 @@ class Owed:
             if self._size < 0 or self._written + count > 2 * len(self._owed) + _SLACK:
                 self._rewrite()
             else:
-                self._append(_line(step), sync=sync)
+                self._append(json_line(step), sync=sync)
                 self._written += count
         except OSError as error:
             self._size = -1
@@ -149,15 +150,10 @@ class Owed:
 
     def _rewrite(self) -> None:
         os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
-        content = _line(_owe(self._owed)) if self._owed else b""
+        content = json_line(_owe(self._owed)) if self._owed else b""
         replace_file(self._path, content, sync=True)
         self._size, self._written = len(content), len(self._owed)
 
 
 def _owe(paths: Mapping[str, bytes]) -> list[Json]:
     return [_OWE, {path: told.hex() for path, told in paths.items()}]
-
-
-def _line(step: list[Json]) -> bytes:
-    # ASCII, so that a newline or half a character in a path never breaks the line.
-    return json.dumps(step).encode("ascii") + b"\n"

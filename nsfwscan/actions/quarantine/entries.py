@@ -22,7 +22,7 @@ from nsfwscan.actions.quarantine.volume import Volume, volume_fields
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from nsfwscan.system.journal import Json
+    from nsfwscan.system.json_lines import Json
 
 
 class Deed(StrEnum):
@@ -118,6 +118,11 @@ class Ledger:
     def under_way(self) -> list[Entry]:
         """Entries of which a deed was cut short."""
         return list(self._under_way.values())
+
+    def holds(self, entry: Entry) -> bool:
+        """Return True if the picture of an entry is still held."""
+        now = self.entries.get(entry.id)
+        return now is not None and now.state is State.HELD
 
     def holds_from(self, folder: str) -> bool:
         """Return True if something that came directly from `folder` is held."""

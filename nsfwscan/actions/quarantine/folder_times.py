@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from nsfwscan.system.journal import Json
+    from nsfwscan.system.json_lines import Json
 
 
 class Trail(NamedTuple):

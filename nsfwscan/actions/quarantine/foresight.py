@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nsfwscan.actions import tag
-from nsfwscan.actions.quarantine.last_word import LastWords, Word, why_it_stays, word_of
+from nsfwscan.actions.quarantine.all_words import LastWords
+from nsfwscan.actions.quarantine.last_word import Word, why_it_stays, word_of
 from nsfwscan.actions.quarantine.vault import Moved
 from nsfwscan.actions.rules import TagKind
 from nsfwscan.actions.scored_file import ScoredFile, Unwilling

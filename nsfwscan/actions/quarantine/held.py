@@ -228,12 +228,6 @@ class Quarantines:
         return list(self._read[1])
 
 
-def own_paths() -> tuple[str, ...]:
-    """Return the quarantine folders that are known of. No folder of that name is ever scanned."""
-    known = Quarantines(None, lambda _sentence: None)._known()
-    return tuple(os.path.join(folder, QUARANTINE_NAME) for folder in known)
-
-
 def _is_same(path: str, found: os.stat_result) -> bool:
     try:
         return os.path.samestat(os.stat(path), found)

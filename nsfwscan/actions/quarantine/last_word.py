@@ -10,13 +10,11 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
-from nsfwscan.values.errors import NsfwscanError
 from nsfwscan.values.results import Ruling
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterable
 
-    from nsfwscan.actions.quarantine.vault import Vault
     from nsfwscan.judge.rule import Ruled
 
 
@@ -71,36 +69,3 @@ def time_after(now: float, words: Iterable[Word | None]) -> float:
     that was ahead.
     """
     return max(now, max((one.at for one in words if one is not None), default=0.0) + _TICK_S)
-
-
-class LastWords:
-    """What was said last about each content, in every quarantine; each is read once."""
-
-    def __init__(self, vaults: Callable[[], Iterable[Vault]], warn: Callable[[str], None]) -> None:
-        """`warn` is told of quarantines that cannot be read; what was said there does not count."""
-        self._vaults = vaults
-        self._warn = warn
-        self._said: dict[str, Mapping[str, Word]] | None = None
-        """For each quarantine, by its folder."""
-
-    def about(self, sha256: str, besides: Vault | None = None) -> list[Word]:
-        """Return what was said about a content, but not in the quarantine `besides`."""
-        if self._said is None:
-            self._said = dict(self._read())
-        return [
-            said[sha256]
-            for folder, said in self._said.items()
-            if sha256 in said and (besides is None or folder != besides.folder)
-        ]
-
-    def restored_at(self, sha256: bytes) -> float:
-        """Return when a content was last restored, if that is the last word anywhere; else 0."""
-        words = self.about(sha256.hex())
-        return max((one.at for one in words if one.said is Said.RESTORED), default=0.0)
-
-    def _read(self) -> Iterator[tuple[str, Mapping[str, Word]]]:
-        for vault in self._vaults():
-            try:
-                yield vault.folder, vault.peek().words
-            except NsfwscanError as error:
-                self._warn(str(error))

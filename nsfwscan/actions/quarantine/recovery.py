@@ -19,15 +19,14 @@ from typing import TYPE_CHECKING, assert_never
 
 from nsfwscan.actions import moves
 from nsfwscan.actions.names import beside
-from nsfwscan.actions.quarantine.entries import Deed, Entry, Ledger, State, Step, step
-from nsfwscan.actions.quarantine.volume import Place, Places
+from nsfwscan.actions.quarantine.entries import Deed, Entry, Step, step
+from nsfwscan.actions.quarantine.places import Place, Places
 from nsfwscan.actions.scored_file import digest_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from nsfwscan.actions.quarantine.vault import Vault
-    from nsfwscan.system.journal import Json
+    from nsfwscan.system.json_lines import Json
 
 PART = ".part"
 """Ending of a copy that is not complete."""
@@ -61,22 +60,23 @@ def put_back(source: str, path: str) -> str:
     raise FileExistsError(errno.EEXIST, "every name beside it is taken", path)
 
 
-def finish(vault: Vault, entry: Entry, *, at_once: bool = False) -> dict[str, Json]:
+def finish(quarantine: str, held: str, entry: Entry, *, at_once: bool = False) -> dict[str, Json]:
     """Bring the picture of an entry to one place, and return the record that says which.
 
+    `quarantine` is the path of its folder, `held` the one that the picture has while it is held.
     `at_once` says that no time has passed since. Else a picture that is nowhere may have been moved
     in and taken away again: it counts as held, so that `verify` goes on naming it. Raises OSError
     when the disk does not let it be brought there; nothing is lost then.
     """
-    places = Places(vault.folder)
+    places = Places(quarantine)
     match entry.under_way:
         case Deed.QUARANTINE:
             path = _reached(places.of(entry))
-            done = _came_in(vault, entry, path) or not (at_once or _is_anywhere(vault, entry, path))
+            done = _came_in(held, entry, path) or not (at_once or exists(path) or exists(held))
         case Deed.RESTORE:
-            done = _went_out(vault, entry, places.of(entry, entry.restored_to))
+            done = _went_out(held, entry, places.of(entry, entry.restored_to))
         case Deed.DELETE:
-            done = not exists(vault.file_of(entry.id))
+            done = not exists(held)
         case None:
             raise AssertionError("nothing is under way")
         case _:
@@ -89,17 +89,6 @@ def finish(vault: Vault, entry: Entry, *, at_once: bool = False) -> dict[str, Js
     return {**record, "at": max(time.time(), entry.word_at), "why": "it was cut short"}
 
 
-def finish_deleting(vault: Vault, ledger: Ledger) -> None:
-    """Delete what a person deleted and a crash left. Raises OSError, `JournalError`."""
-    marked = [name.removesuffix(GONE) for name in vault.names() if name.endswith(GONE)]
-    for number in marked:
-        entry = ledger.entries.get(number)
-        if entry is not None and entry.state is State.HELD and not exists(vault.file_of(number)):
-            vault.write({**step(number, Deed.DELETE, Step.DONE), "at": time.time()})
-        with contextlib.suppress(OSError):  # `verify` names what stays
-            os.unlink(vault.file_of(number) + GONE)
-
-
 def _reached(place: Place) -> str:
     """Return the path of a place. Raises OSError when its volume is not there."""
     if place.why_not:
@@ -107,8 +96,7 @@ def _reached(place: Place) -> str:
     return place.path
 
 
-def _came_in(vault: Vault, entry: Entry, path: str) -> bool:
-    held = vault.file_of(entry.id)
+def _came_in(held: str, entry: Entry, path: str) -> bool:
     _remove(held + PART)
     away = aside(path, entry.id)
     if not exists(held):
@@ -134,12 +122,7 @@ def _came_in(vault: Vault, entry: Entry, path: str) -> bool:
     return is_the_picture
 
 
-def _is_anywhere(vault: Vault, entry: Entry, path: str) -> bool:
-    return exists(path) or exists(vault.file_of(entry.id))
-
-
-def _went_out(vault: Vault, entry: Entry, place: Place) -> bool:
-    held = vault.file_of(entry.id)
+def _went_out(held: str, entry: Entry, place: Place) -> bool:
     if exists(held):
         if place.why_not:  # nothing there counts, for it is not the volume that was meant
             return False

@@ -1,66 +1,41 @@
-"""One quarantine folder: its layout, its lock, its journal, and pictures going in.
+"""One quarantine folder: its layout, its lock, its journal.
 
-    .nsfwscan-quarantine/     0700
-        journal.jsonl         every intent and every end of it; see `ledger`
-        lock                  held while something is moved
-        files/ID              the pictures, under names that say nothing
-
-A picture goes in like this: it is opened and hashed (`ScoredFile`), the intent is written and
-synced, the picture is renamed, and what was renamed is compared with what is open. If somebody put
-another file in its place in the moment between the last look and the rename, that one is put back.
-Where a rename cannot reach, the picture is copied, synced and read back, and its old name is first
-moved aside, looked at, and only then removed.
+.nsfwscan-quarantine/     0700
+journal.jsonl         every intent and every end of it; see `ledger`
+lock                  held while something is moved
+files/ID              the pictures, under names that say nothing
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import stat
 import sys
 import time
-import uuid
 from typing import TYPE_CHECKING, NamedTuple
 
-from nsfwscan.actions import moves
-from nsfwscan.actions.moves import Facts
-from nsfwscan.actions.quarantine import folder_times, recovery
-from nsfwscan.actions.quarantine.entries import Deed, Ledger, Reason, Step, compacted, intent, step
-from nsfwscan.actions.quarantine.last_word import Word, time_after, why_it_stays
-from nsfwscan.actions.quarantine.volume import Places
-from nsfwscan.actions.scored_file import ScoredFile, Unwilling
+from nsfwscan.actions.quarantine import recovery
+from nsfwscan.actions.quarantine.entries import Deed, Ledger, Step, compacted, step
 from nsfwscan.media.discover import QUARANTINE_NAME
-from nsfwscan.system.journal import Journal, sync_folder
+from nsfwscan.system.journal import Journal
 from nsfwscan.system.locks import Lock, open_lock
+from nsfwscan.system.writing import sync_folder
 from nsfwscan.values.actions import Outcome
-from nsfwscan.values.errors import ActionError, JournalError
+from nsfwscan.values.errors import ActionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from nsfwscan.system.journal import Json
+    from nsfwscan.system.json_lines import Json
 
 LOCK_NAME = "lock"
 FILES_NAME = "files"
-BATCH = 64
-"""Deeds that share their fsyncs: two for the journal, one or two for the folders."""
 FOREIGN = "it belongs to another user"
 _FEW = 12
 """Records that a journal may have whatever they are about."""
 _PATIENCE_S = 60.0
 """A batch takes well under a second, unless large pictures are copied to another disk."""
-
-
-class Wanted(NamedTuple):
-    """A picture that is to go in."""
-
-    picture: ScoredFile
-    reason: Reason
-    again: bool = False
-    """Whatever was said about it before."""
-    words: tuple[Word, ...] = ()
-    """What was said about its content elsewhere: see `last_word`."""
 
 
 class Moved(NamedTuple):
@@ -79,7 +54,7 @@ class Vault:
         self.folder = folder
         self.warn = warn
         self.journal = Journal(os.path.join(folder, "journal.jsonl"))
-        self._files = os.path.join(folder, FILES_NAME)
+        self.files = os.path.join(folder, FILES_NAME)
         self._ledger = Ledger()
         self._followed: tuple[int, int, int] | None = None
         """What the journal was like when the ledger had followed all of it."""
@@ -94,12 +69,12 @@ class Vault:
 
     def file_of(self, number: str) -> str:
         """Return where the picture of an entry is while it is held."""
-        return os.path.join(self._files, number)
+        return os.path.join(self.files, number)
 
     def names(self) -> set[str]:
         """Return all names among the pictures. Raises OSError."""
         try:
-            return set(os.listdir(self._files))
+            return set(os.listdir(self.files))
         except FileNotFoundError:
             return set()
 
@@ -150,8 +125,8 @@ class Vault:
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
         # Not the folders above it: where they are gone, so is the volume, or all of the quarantine.
-        if not os.path.isdir(self._files):
-            os.mkdir(self._files, 0o700)
+        if not os.path.isdir(self.files):
+            os.mkdir(self.files, 0o700)
         lock = open_lock(os.path.join(self.folder, LOCK_NAME))
         try:
             self._wait_for(lock)
@@ -201,7 +176,7 @@ class Vault:
         """End what was cut short. What cannot be ended now is said, and tried again next time."""
         for entry in ledger.under_way:
             try:
-                record = recovery.finish(self, entry)
+                record = recovery.finish(self.folder, self.file_of(entry.id), entry)
             except OSError as error:
                 self.warn(
                     f"a move of {entry.path} was cut short and cannot be ended now: "
@@ -211,8 +186,21 @@ class Vault:
             else:
                 self.write(record)
         if self.unclean:
-            recovery.finish_deleting(self, ledger)
+            self._finish_deleting(ledger)
             self.unclean = False
+
+    def _finish_deleting(self, ledger: Ledger) -> None:
+        """Delete what a person deleted and a crash left. Raises OSError, `JournalError`."""
+        for name in self.names():
+            if not name.endswith(recovery.GONE):
+                continue
+            number = name.removesuffix(recovery.GONE)
+            entry = ledger.entries.get(number)
+            is_held = entry is not None and ledger.holds(entry)
+            if is_held and not recovery.exists(self.file_of(number)):
+                self.write({**step(number, Deed.DELETE, Step.DONE), "at": time.time()})
+            with contextlib.suppress(OSError):  # `verify` names what stays
+                os.unlink(self.file_of(name))
 
     def _tell_of_damage(self, ledger: Ledger) -> None:
         if ledger.damaged != self._warned:
@@ -223,100 +211,6 @@ class Vault:
                 "`nsfwscan quarantine verify` tells whether a picture is concerned"
             )
 
-    def take(self, wanted: Sequence[Wanted]) -> list[Moved]:
-        """Move pictures in, and say of each what became of it, in their order.
-
-        Raises `ActionError`, `JournalError`: then nothing was moved, or the next one to open the
-        quarantine will find out from the intents.
-        """
-        with self.locked() as ledger:
-            places = Places(self.folder)
-            intents: list[dict[str, Json]] = []
-            numbers: list[str] = []
-            ends: list[Moved | None] = []
-            for one in wanted:
-                number = uuid.uuid4().hex
-                numbers.append(number)
-                end = _hindrance(one, ledger)
-                if end is None:
-                    try:
-                        intents.append(self._intent(number, one.picture, one.reason, places))
-                    except OSError as error:
-                        end = _failed(error)
-                ends.append(end)
-            if intents:
-                self.write(*intents)
-            folders = folder_times.look(os.path.dirname(one.picture.path) for one in wanted)
-            moved: list[Moved] = []
-            records: list[dict[str, Json]] = []
-            for number, one, end in zip(numbers, wanted, ends, strict=True):
-                if end is None:
-                    end, record = self._try_to_move(number, one.picture)
-                    if end.outcome is Outcome.DONE:
-                        own = ledger.words.get(one.picture.sha256.hex())
-                        record[-1]["at"] = time_after(time.time(), (*one.words, own))
-                    records += record
-                moved.append(end)
-            self.sync()
-            try:
-                self.write(*folder_times.records(folders), *records)
-            except JournalError as error:
-                # The pictures are in and their intents are on the disk: nothing is lost.
-                self.warn(f"{error}; the next use of the quarantine completes it")
-            for at, (number, one) in enumerate(zip(numbers, wanted, strict=True)):
-                if moved[at].outcome is Outcome.DONE and one.picture.status.st_nlink > 1:
-                    detail = "; ".join(filter(None, (moved[at].detail, self._links(number, one))))
-                    moved[at] = moved[at]._replace(detail=detail)
-            return moved
-
-    def _links(self, number: str, one: Wanted) -> str:
-        """Say how many names outside the quarantine still lead to a picture that was moved in."""
-        picture = one.picture
-        try:
-            if picture.file < 0:  # Windows, where it had to be closed
-                outside = os.lstat(self.file_of(number)).st_nlink
-            else:
-                outside = os.fstat(picture.file).st_nlink
-            for held in self._ledger.held:
-                if held.inode == picture.status.st_ino:  # a copy has an inode of its own
-                    outside -= os.lstat(self.file_of(held.id)).st_ino == held.inode
-        except OSError:
-            return ""
-        if outside <= 0:
-            return ""
-        many = "other hard link still leads" if outside == 1 else "other hard links still lead"
-        return f"{outside:,} {many} to it"
-
-    def _intent(
-        self, number: str, picture: ScoredFile, reason: Reason, places: Places
-    ) -> dict[str, Json]:
-        """Return the record of the intent. Raises OSError when the move is known to be refused."""
-        folder = os.path.dirname(picture.path)
-        if not os.access(folder, os.W_OK | os.X_OK):  # else each scan would add to the journal
-            raise OSError(errno.EACCES, os.strerror(errno.EACCES), folder)
-        return intent(
-            number, picture.path, picture.sha256, picture.status, Facts.of(picture.file),
-            stat.S_IMODE(os.stat(folder).st_mode), reason, time.time(), places.record(folder),
-        )  # fmt: skip
-
-    def _try_to_move(self, number: str, picture: ScoredFile) -> tuple[Moved, list[dict[str, Json]]]:
-        """Move one picture; return what became of it, and the record that ends the intent."""
-        try:
-            missing = self._move(number, picture)
-        except Unwilling as reason:
-            moved = Moved(Outcome.LEFT, None, str(reason))
-            return moved, [{**step(number, Deed.QUARANTINE, Step.NOT_DONE), "why": moved.detail}]
-        except OSError as error:
-            return self.settle(number, error)
-        detail = f"the copy lacks: {', '.join(missing)}" if missing else ""
-        # Once more what the intent says, so that one damaged line of two loses no path.
-        record: dict[str, Json] = {
-            **step(number, Deed.QUARANTINE, Step.DONE),
-            "path": picture.path,
-            "sha256": picture.sha256.hex(),
-        }
-        return Moved(Outcome.DONE, self.file_of(number), detail), [record]
-
     def settle(self, number: str, error: OSError) -> tuple[Moved, list[dict[str, Json]]]:
         """Find out how far a deed got that ended with an error, and bring it to one end.
 
@@ -326,7 +220,7 @@ class Vault:
         entry = self._ledger.entries[number]
         why = error.strerror or str(error)
         try:
-            record = recovery.finish(self, entry, at_once=True)
+            record = recovery.finish(self.folder, self.file_of(entry.id), entry, at_once=True)
         except OSError as second:
             where = entry.restored_to if entry.under_way is Deed.RESTORE else entry.path
             detail = f"{why}, then {second.strerror or second}: it is {where} or "
@@ -338,47 +232,6 @@ class Vault:
             return Moved(Outcome.DONE, target, f"in spite of an error: {why}"), [record]
         return Moved(Outcome.FAILED, None, why), [record]
 
-    def _move(self, number: str, picture: ScoredFile) -> tuple[str, ...]:
-        held = self.file_of(number)
-        picture.check()
-        picture.let_go()
-        try:
-            moves.rename(picture.path, held, private=True)
-        except OSError as error:
-            if error.errno != errno.EXDEV:
-                raise
-            return self._copy(number, picture)
-        # Between the check and the rename lies the only moment in which another file can be
-        # caught. It is put back, under another name if its own is taken by then.
-        if not picture.is_at(held):
-            recovery.put_back(held, picture.path)
-            raise Unwilling("another file had just taken its name; that one is where it was")
-        if not picture.is_whole(os.lstat(held)):
-            recovery.put_back(held, picture.path)
-            raise Unwilling("it is being written to")
-        return ()
-
-    def _copy(self, number: str, picture: ScoredFile) -> tuple[str, ...]:
-        held, part = self.file_of(number), self.file_of(number) + recovery.PART
-        picture.take_up()
-        missing = moves.copy(picture.file, part, Facts.of(picture.file), picture.sha256)
-        moves.rename(part, held, private=True)
-        aside = recovery.aside(picture.path, number)
-        try:
-            sync_folder(self._files)
-            picture.check()
-            picture.let_go()
-            moves.rename(picture.path, aside)
-        except BaseException:
-            os.unlink(held)
-            raise
-        if picture.is_unchanged_at(aside):
-            os.unlink(aside)
-            return missing
-        recovery.put_back(aside, picture.path)
-        os.unlink(held)
-        raise Unwilling("it was replaced or written to while it was copied; it is where it was")
-
     def sync(self) -> None:
         """Wait until the renames in or out are on the disk, as far as it can say.
 
@@ -388,16 +241,7 @@ class Vault:
         """
         # The renames are done; a disk that cannot sync a folder now changes nothing about it.
         with contextlib.suppress(OSError):
-            sync_folder(self._files)
-
-
-def _hindrance(one: Wanted, ledger: Ledger) -> Moved | None:
-    """Return why a picture stays: of all that was said about its content, by what holds now."""
-    if one.again:
-        return None
-    own = ledger.words.get(one.picture.sha256.hex())
-    why = why_it_stays(one.words if own is None else (*one.words, own))
-    return Moved(Outcome.LEFT, None, why) if why else None
+            sync_folder(self.files)
 
 
 def stamp_of(path: str) -> tuple[int, int, int] | None:
@@ -407,10 +251,6 @@ def stamp_of(path: str) -> tuple[int, int, int] | None:
     except FileNotFoundError:
         return None
     return found.st_ino, found.st_size, found.st_mtime_ns
-
-
-def _failed(error: OSError) -> Moved:
-    return Moved(Outcome.FAILED, None, error.strerror or str(error))
 
 
 def unusable(folder: str, error: OSError) -> ActionError:

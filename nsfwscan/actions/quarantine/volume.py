@@ -1,17 +1,8 @@
-"""Volumes: which one a picture came from, and where that is now.
-
-A path is no place: a stick is mounted elsewhere, a server not at all, and its mount point is then
-an empty folder on the disk below. So the journal has, for each picture, the file system that it was
-on, and whether the quarantine was on the same one. If it was, the quarantine leads the way: what
-lay below its folder is at the same place below it wherever the two are mounted. Otherwise the file
-system must be seen to be the same. No picture is put on another one.
-"""
+"""Volumes: which one a folder is on, and how a journal tells it from others."""
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
 from typing import TYPE_CHECKING, NamedTuple
 
 from nsfwscan.media.volumes import mounts
@@ -19,9 +10,8 @@ from nsfwscan.media.volumes import mounts
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from nsfwscan.actions.quarantine.entries import Entry
     from nsfwscan.media.volumes import Mount
-    from nsfwscan.system.journal import Json
+    from nsfwscan.system.json_lines import Json
 
 _IN_MEMORY = frozenset({"tmpfs", "ramfs"})
 
@@ -100,131 +90,6 @@ class KnownVolumes:
         if mount.kind in _IN_MEMORY:
             name = f"{os.statvfs(top).f_fsid:x} {device:x}"
         return Volume(top, mount.kind, mount.source, name)
-
-
-class Place(NamedTuple):
-    """Where a picture goes back to."""
-
-    path: str
-    """Absolute."""
-    why_not: str = ""
-    """Why it cannot now, in a sentence without a full stop; empty when its volume is there."""
-    away: bool = False
-    """Whether it can when its volume is back."""
-
-
-class Places:
-    """Tells where the pictures of a quarantine go back to. Short-lived, as `KnownVolumes` is."""
-
-    def __init__(self, quarantine: str) -> None:
-        """`quarantine` is the path of the quarantine's own folder."""
-        self._quarantine = quarantine
-        self.base = os.path.realpath(os.path.dirname(quarantine))
-        self.volumes = KnownVolumes()
-        self._known: dict[tuple[str, Volume | None, str], Place] = {}
-        self._device: int | None = None
-
-    def of(self, entry: Entry, path: str | None = None) -> Place:
-        """Return where the picture of an entry belongs, or what was at `path` when it was moved.
-
-        Never raises: what cannot be looked at is `away`.
-        """
-        folder, name = os.path.split(entry.path if path is None else path)
-        key = entry.base, entry.volume, folder
-        place = self._known.get(key)
-        if place is None:
-            try:
-                place = self._find(entry, folder)
-            except OSError as error:
-                why = f"{error.filename or folder}: {error.strerror or error}"
-                place = Place(folder, f"its volume cannot be looked at: {why}", away=True)
-            self._known[key] = place
-        return place._replace(path=os.path.join(place.path, name))
-
-    def record(self, folder: str) -> dict[str, Json]:
-        """Return what the journal has to know of the folder of a picture. Raises OSError."""
-        record: dict[str, Json] = {"volume": self.volumes.of(folder).record()}
-        if os.stat(folder).st_dev == self._own_device() and _below(folder, self.base) is not None:
-            record["base"] = self.base
-        return record
-
-    def _find(self, entry: Entry, folder: str) -> Place:
-        if entry.base:
-            if entry.base == self.base or self._is_on_ours(entry.base):
-                return self._beside_us(folder)
-            inside = _below(folder, entry.base)
-            own = self.volumes.of(self._quarantine)
-            moved = entry.volume is not None and entry.volume.may_be(own)
-            if inside is not None and moved and not self._is_elsewhere(entry, folder):
-                return self._beside_us(os.path.join(self.base, inside).rstrip(os.sep) or os.sep)
-        there = existing(folder)
-        if entry.volume is None:  # a journal of an earlier version
-            if there == folder or os.stat(there).st_dev == self._own_device():
-                return Place(folder)
-            why = f"its folder {folder} is gone, and whether its volume is there is not known"
-            return Place(folder, why, away=True)
-        now = self.volumes.of(there)
-        if entry.volume.is_known_as(now):
-            return Place(folder)
-        return Place(folder, _why_other(entry.volume, now), away=True)
-
-    def _beside_us(self, folder: str) -> Place:
-        """Return the place in a folder that was on the volume of the quarantine."""
-        there = existing(folder)
-        if os.stat(there).st_dev == self._own_device():
-            return Place(folder)
-        own, now = self.volumes.of(self._quarantine), self.volumes.of(there)
-        return Place(folder, _why_other(own, now), away=True)
-
-    def _is_elsewhere(self, entry: Entry, folder: str) -> bool:
-        """Return True if the volume is where it was, and the quarantine was copied to another."""
-        try:
-            there = existing(folder)
-            now = self.volumes.of(there)
-            ours = os.stat(there).st_dev == self._own_device()
-        except OSError:  # the old place is dead
-            return False
-        return not ours and entry.volume is not None and entry.volume.is_known_as(now)
-
-    def _is_on_ours(self, folder: str) -> bool:
-        try:
-            return os.stat(folder).st_dev == self._own_device()
-        except OSError as error:
-            if error.errno in {errno.ENOENT, errno.ENOTDIR}:
-                return False
-            raise
-
-    def _own_device(self) -> int:
-        if self._device is None:
-            self._device = os.stat(self._quarantine).st_dev
-        return self._device
-
-
-def _why_other(then: Volume, now: Volume) -> str:
-    if now.mount != then.mount and _below(then.mount, now.mount) is not None:
-        return f"its volume is not mounted at {then.mount} now"
-    return f"another volume than the one it came from is at {now.mount} now"
-
-
-def _below(path: str, folder: str) -> str | None:
-    """Return `path` relative to `folder`, "" for itself; None when it is not below it."""
-    if path == folder:
-        return ""
-    start = os.path.join(folder, "")
-    return path[len(start) :] if path.startswith(start) else None
-
-
-def existing(folder: str) -> str:
-    """Return a folder, or the nearest one above it that exists. Raises OSError."""
-    while True:  # ends at the root, which exists
-        try:
-            if stat.S_ISDIR(os.stat(folder).st_mode):
-                return folder
-        except OSError as error:
-            upper = os.path.dirname(folder)
-            if error.errno not in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP} or upper == folder:
-                raise
-        folder = os.path.dirname(folder)
 
 
 def volume_fields(record: Mapping[str, object]) -> tuple[str, Volume | None]:

@@ -21,7 +21,7 @@ _MOST_PATHS = 10_000_000
 _UTF8_MARK, _UTF16_MARKS = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
 
 
-class _Interrupted(Exception):
+class _EndOfList(Exception):
     """Raised by the handler of Ctrl-C into a read that may wait for ever."""
 
 
@@ -49,7 +49,7 @@ class PathList:
     def interrupt(self) -> None:
         """End a read that waits. To be called by a signal handler."""
         if self._waiting:
-            raise _Interrupted
+            raise _EndOfList
 
     @property
     def _called(self) -> str:
@@ -91,7 +91,7 @@ class PathList:
         self._waiting = True
         try:
             return os.read(stream.fileno(), 1 << 16)
-        except _Interrupted:
+        except _EndOfList:
             return b""
         finally:
             self._waiting = False

@@ -55,7 +55,7 @@ class DataFile(io.FileIO):
             raise unwritable(self._called, error) from error
 
 
-class _Talk(io.FileIO):
+class _TalkFile(io.FileIO):
     """Standard error: what cannot be said there is no reason to stop."""
 
     patience_s: float | None = None
@@ -91,7 +91,7 @@ def never_wait_for_stderr() -> None:
     """
     if sys.platform == "win32" or sys.stderr is None:  # where there is no `poll`
         return
-    talk = _Talk(2, "w", closefd=False)
+    talk = _TalkFile(2, "w", closefd=False)
     talk.patience_s = PATIENCE_S
     with contextlib.suppress(OSError):  # it may wait, then
         sys.stderr = io.TextIOWrapper(
@@ -133,5 +133,5 @@ def prepare() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
     if sys.stderr is None or not sys.stderr.isatty():
         encoding = "utf-8" if sys.stderr is None else sys.stderr.encoding
-        talk = io.BufferedWriter(_Talk(2, "w", closefd=False))
+        talk = io.BufferedWriter(_TalkFile(2, "w", closefd=False))
         sys.stderr = io.TextIOWrapper(talk, encoding, "backslashreplace", line_buffering=True)

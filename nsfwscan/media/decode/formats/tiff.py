@@ -24,7 +24,7 @@ _MAX_LISTED = 16
 """In a file of more pages, each page is shown in one way only."""
 
 
-class _Way(NamedTuple):
+class _PageView(NamedTuple):
     """How a viewer shows a page."""
 
     alpha: bool
@@ -96,7 +96,7 @@ class _TiffPicture(Picture):
         return tiff.read_layout(self._file, directory)
 
 
-def _ways(layout: TiffLayout) -> list[_Way]:
+def _ways(layout: TiffLayout) -> list[_PageView]:
     """List the ways in which viewers show a page.
 
     An extra sample that says nothing of itself is transparency for libvips and ImageMagick, and
@@ -110,7 +110,7 @@ def _ways(layout: TiffLayout) -> list[_Way]:
         alphas = [True, False]
     grey_floats = layout.sample_format == tiff.FLOAT and layout.photometric == tiff.BLACK_IS_ZERO
     whites = (1.0, 255.0) if grey_floats else (1.0,)
-    return [_Way(alpha, white) for alpha in alphas for white in whites]
+    return [_PageView(alpha, white) for alpha in alphas for white in whites]
 
 
 def open_tiff(content: bytes) -> Picture:

@@ -1,0 +1,319 @@
+"""Pictures are put back where they were.
+
+Each gets its path, times and attributes. If its name is taken, it is put beside it, and that is
+said. A folder that is gone is made again; if that is impossible, or its volume is not there, the
+picture stays in quarantine. Nothing is ever overwritten.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import time
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from nsfwscan.actions import moves
+from nsfwscan.actions.quarantine import folder_times, recovery
+from nsfwscan.actions.quarantine.entries import Deed, Entry, Ledger, Step, step
+from nsfwscan.actions.quarantine.giveback import GivenBack, batches, words
+from nsfwscan.actions.quarantine.held import above
+from nsfwscan.actions.quarantine.last_word import time_after
+from nsfwscan.actions.quarantine.places import Places
+from nsfwscan.actions.quarantine.vault import Moved, Vault
+from nsfwscan.actions.scored_file import Unwilling, digest_at
+from nsfwscan.judge import NO_RULINGS
+from nsfwscan.media.read import open_picture
+from nsfwscan.system.writing import sync_folder
+from nsfwscan.values.actions import Outcome
+from nsfwscan.values.errors import JournalError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from nsfwscan.actions.quarantine.all_words import LastWords
+    from nsfwscan.judge import Rulings
+    from nsfwscan.system.json_lines import Json
+
+_TRIES = 5
+"""How often a picture gets another name because its own was taken in the last moment."""
+
+
+class _NameTaken(Exception):
+    """Another program took the name after it was seen to be free."""
+
+
+class _Unreachable(Exception):
+    """The folder of a picture cannot be made or written to; `str(reason)` says why."""
+
+
+class _Ready(NamedTuple):
+    """A picture that can be put back."""
+
+    entry: Entry
+    path: str
+    """Where it belongs now."""
+    device: int
+    """`st_dev` of its folder when that was seen to be on the volume it came from."""
+    sha256: str
+    """What it holds, in hexadecimal digits."""
+    remark: str
+    at: float
+    """When it is restored: after all that was said about it before."""
+
+    @property
+    def damaged(self) -> bool:
+        return self.sha256 != self.entry.sha256
+
+
+class Restorer:
+    """Puts pictures of one quarantine back."""
+
+    def __init__(
+        self, vault: Vault, rulings: Rulings = NO_RULINGS, said: LastWords | None = None
+    ) -> None:
+        """`rulings` are people's decisions, and `said` the last words in other quarantines."""
+        self._vault = vault
+        self._words = partial(words, vault, rulings, said)
+        self._next_beside: dict[str, int] = {}
+        """For each taken name the first number worth trying: thousands may have the same one."""
+
+    def restore(self, entries: Sequence[Entry]) -> Iterator[GivenBack]:
+        """Put `entries` back, the newest first, so that it gets the name if two had the same.
+
+        No lock is held when something is yielded: a reader may take its time. Raises
+        `ActionError`, `JournalError` as `Vault.locked` does.
+        """
+        for batch in batches(reversed(entries)):
+            with self._vault.locked() as ledger:
+                results = self._batch(ledger, batch)
+            yield from results
+
+    def _batch(self, ledger: Ledger, entries: Sequence[Entry]) -> list[GivenBack]:
+        results: list[GivenBack] = []
+        todo: list[_Ready] = []
+        places = Places(self._vault.folder)
+        for entry in entries:
+            ready = self._prepare(ledger, entry, places)
+            if isinstance(ready, Moved):
+                results.append(GivenBack(entry, ready))
+            else:
+                todo.append(ready)
+        for left in reversed(range(_TRIES)):
+            if not todo:
+                break
+            again: list[_Ready] = []
+            targets = self._targets(todo)
+            self._vault.write(*(_intent(one, targets[one.entry.id]) for one in todo))
+            folders = {os.path.dirname(target) for target in targets.values()}
+            times = folder_times.look(folders)
+            records: list[dict[str, Json]] = []
+            for one in todo:
+                try:
+                    result, ends = self._try(one, targets[one.entry.id])
+                except _NameTaken:
+                    if left:
+                        again.append(one)  # the next intent takes the place of this one
+                        continue
+                    moved = Moved(Outcome.FAILED, None, "other programs keep taking its name")
+                    result, ends = GivenBack(one.entry, moved), [_not_done(one.entry, moved)]
+                results.append(result)
+                records += ends
+            self._vault.sync()
+            try:
+                self._vault.write(*folder_times.records(times), *records)
+                folders -= {folder for folder in folders if ledger.holds_from(folder)}
+                self._vault.write(*folder_times.give_back(ledger.folders, folders))
+            except JournalError as error:
+                # The pictures are out and their intents are on the disk: nothing is lost.
+                self._vault.warn(f"{error}; the next use of the quarantine completes it")
+            todo = again
+        return results
+
+    def _prepare(self, ledger: Ledger, entry: Entry, places: Places) -> _Ready | Moved:
+        """Make the folder that a picture goes to, and read the picture; or say what forbids it.
+
+        Comes before the intent, so that nothing has to be taken back where nothing can be done.
+        """
+        held = self._vault.file_of(entry.id)
+        if not ledger.holds(entry):
+            return Moved(Outcome.LEFT, None, "it is not in quarantine any more")
+        if not os.path.isabs(entry.path) or "\0" in entry.path:
+            return Moved(Outcome.FAILED, None, f"where it was is not known; it is {held}")
+        place = places.of(entry)
+        if place.why_not:
+            return Moved(Outcome.FAILED, None, f"{place.why_not}; it stays in quarantine")
+        remarks = ["its volume is elsewhere now"] if place.path != entry.path else []
+        folder = os.path.dirname(place.path)
+        try:
+            sha256 = digest_at(held).hex()
+        except FileNotFoundError:
+            return Moved(Outcome.FAILED, None, f"it is gone from the quarantine: {held}")
+        except OSError as error:
+            return Moved(Outcome.FAILED, None, f"{held}: {error.strerror or error}")
+        try:
+            if _make_folder(folder, entry.folder_mode):
+                remarks.append("its folder was made again")
+            device = os.stat(folder).st_dev
+        except _Unreachable as reason:
+            return Moved(Outcome.FAILED, None, f"{reason}; it stays in quarantine")
+        except OSError as error:
+            return Moved(Outcome.FAILED, None, f"{folder}: {error.strerror or error}")
+        at = time_after(time.time(), self._words(ledger, {sha256, entry.sha256}))
+        return _Ready(entry, place.path, device, sha256, "; ".join(remarks), at)
+
+    def _targets(self, entries: Sequence[_Ready]) -> dict[str, str]:
+        targets: dict[str, str] = {}
+        taken: set[str] = set()
+        for one in entries:
+            target = one.path
+            if target in taken or os.path.lexists(target):
+                start = self._next_beside.get(one.path, 1)
+                for number, name in recovery.names_beside(one.path, start=start):
+                    if name not in taken and not os.path.lexists(name):
+                        self._next_beside[one.path] = number + 1
+                        target = name
+                        break
+            taken.add(target)
+            targets[one.entry.id] = target
+        return targets
+
+    def _try(self, one: _Ready, target: str) -> tuple[GivenBack, list[dict[str, Json]]]:
+        """Move one picture out; return what became of it, and the record that ends the intent.
+
+        Raises `_NameTaken`.
+        """
+        held = self._vault.file_of(one.entry.id)
+        try:
+            missing = self._move(one, held, target)
+        except _Unreachable as reason:
+            moved = Moved(Outcome.FAILED, None, f"{reason}; it stays in quarantine")
+            return GivenBack(one.entry, moved), [_not_done(one.entry, moved)]
+        except Unwilling:
+            moved = Moved(Outcome.FAILED, None, f"its bytes keep changing: see {held}")
+            return GivenBack(one.entry, moved), [_not_done(one.entry, moved)]
+        except OSError as error:
+            moved, ends = self._vault.settle(one.entry.id, error)
+            return GivenBack(one.entry, moved), ends
+        details = [one.remark]
+        if one.damaged:
+            details.append("it is back, but damaged: its bytes are not those that were moved in")
+        if target != one.path:
+            details.append("its name is taken, so it is beside it")
+        if missing:
+            details.append(f"it lacks: {', '.join(missing)}")
+        moved = Moved(Outcome.DONE, target, "; ".join(filter(None, details)))
+        end: dict[str, Json] = {
+            **step(one.entry.id, Deed.RESTORE, Step.DONE),
+            "to": target,
+            "at": one.at,
+        }
+        if one.damaged:
+            end["sha256"] = one.sha256
+        return GivenBack(one.entry, moved, one.damaged), [end]
+
+    def _move(self, one: _Ready, held: str, target: str) -> tuple[str, ...]:
+        """Bring the picture to `target`; return what it lacks there.
+
+        Raises `_NameTaken`, `_Unreachable`, `Unwilling`, OSError.
+        """
+        folder = os.path.dirname(target)
+        if os.stat(folder).st_dev != one.device:
+            raise _Unreachable(f"another volume was mounted at {folder} meanwhile")
+        try:
+            _rename(held, target)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            return self._copy(one.entry, held, target, bytes.fromhex(one.sha256))
+        return _freshen(one.entry, target)
+
+    def _copy(self, entry: Entry, held: str, target: str, sha256: bytes) -> tuple[str, ...]:
+        part = recovery.aside(target, entry.id)
+        file = open_picture(held, follow=False)
+        try:
+            facts = entry.facts or moves.Facts.of(file)
+            missing = moves.copy(file, part, facts, sha256)
+            try:
+                _rename(part, target)
+            except BaseException:
+                os.unlink(part)
+                raise
+        finally:
+            os.close(file)
+        sync_folder(os.path.dirname(target))
+        os.unlink(held)
+        return missing
+
+
+def _rename(source: str, target: str) -> None:
+    """Rename. Raises `_NameTaken` for this target and nothing else, OSError."""
+    try:
+        moves.rename(source, target)
+    except FileExistsError:
+        raise _NameTaken from None
+
+
+def _make_folder(folder: str, mode: int) -> bool:
+    """Let there be a folder that can be written to; return True if it had to be made.
+
+    Raises `_Unreachable`.
+    """
+    made = False
+    try:
+        if not os.path.isdir(folder):
+            os.makedirs(os.path.dirname(folder), exist_ok=True)
+            os.mkdir(folder, mode)
+            made = True
+            with contextlib.suppress(OSError):  # FAT has no modes
+                os.chmod(folder, mode)
+    except OSError as error:
+        raise _Unreachable(_why_not(folder, error)) from error
+    if not made and not os.access(folder, os.W_OK | os.X_OK):
+        raise _Unreachable(f"its folder {folder} cannot be written to")
+    return made
+
+
+def _why_not(folder: str, error: OSError) -> str:
+    """Say why a folder cannot be made: what stands in its way, or what the system said."""
+    for place in above(folder):
+        if os.path.lexists(place):
+            if os.path.islink(place) and not os.path.exists(place):
+                return f"its folder cannot be made: the link {place} leads nowhere"
+            if not os.path.isdir(place):
+                return f"its folder cannot be made: {place} is no folder now"
+            break
+    return f"its folder {folder} cannot be made: {error.strerror or error}"
+
+
+def _freshen(entry: Entry, path: str) -> tuple[str, ...]:
+    """Give mode and times back, should somebody have changed them in the quarantine."""
+    found = os.lstat(path)
+    facts = entry.facts
+    if facts is None or (stat.S_IMODE(found.st_mode), found.st_mtime_ns) == (
+        facts.mode,
+        facts.mtime_ns,
+    ):
+        return ()
+    file = open_picture(path, follow=False)
+    try:
+        return facts.give_to(file)
+    finally:
+        os.close(file)
+
+
+def _intent(one: _Ready, to: str) -> dict[str, Json]:
+    record: dict[str, Json] = {
+        **step(one.entry.id, Deed.RESTORE, Step.INTEND),
+        "to": to,
+        "at": one.at,
+    }
+    if one.damaged:
+        record["sha256"] = one.sha256
+    return record
+
+
+def _not_done(entry: Entry, moved: Moved) -> dict[str, Json]:
+    return {**step(entry.id, Deed.RESTORE, Step.NOT_DONE), "why": moved.detail}

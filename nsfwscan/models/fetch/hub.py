@@ -1,0 +1,88 @@
+"""The model hub: where it is, what a file is called there, and whether it may be asked.
+
+Environment: `HF_ENDPOINT` (a mirror), `HF_TOKEN` (sent to the endpoint alone), `HF_HUB_OFFLINE`,
+and what `client` names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from nsfwscan.models.fetch.client import Patience, connected, host_of
+from nsfwscan.models.fetch.download import Download
+from nsfwscan.values.errors import ConfigError, OfflineError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from nsfwscan.models.catalogue import HubFile, HubSource
+    from nsfwscan.models.fetch.download import Progress
+
+DEFAULT_ENDPOINT = "https://huggingface.co"
+
+
+@dataclass(frozen=True, slots=True)
+class Hub:
+    """A server with the hub's layout: `{endpoint}/{repo}/resolve/{revision}/{path}`."""
+
+    endpoint: str = DEFAULT_ENDPOINT
+    token: str = field(default="", repr=False)
+    patience: Patience = field(default_factory=Patience)
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> Hub:
+        """Read `HF_ENDPOINT` and `HF_TOKEN`. Raises `ConfigError` for an endpoint that is none."""
+        endpoint = environ.get("HF_ENDPOINT", "").strip().rstrip("/") or DEFAULT_ENDPOINT
+        parts = urlsplit(endpoint)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ConfigError(
+                f"HF_ENDPOINT is {endpoint!r}, which is not the address of a server",
+                hint=f"unset it, or give it a value such as {DEFAULT_ENDPOINT}",
+            )
+        token = environ.get("HF_TOKEN", "").strip()
+        if not (token.isascii() and token.isprintable()):  # it becomes a header
+            raise ConfigError("HF_TOKEN holds characters that no token has", hint="unset it")
+        return cls(endpoint, token)
+
+    @property
+    def host(self) -> str:
+        """The server's name, for sentences."""
+        return host_of(self.endpoint)
+
+    def fetch(self, source: HubSource, file: HubFile, target: str, progress: Progress) -> int:
+        """Download `file` to the path `target` and return its size in bytes.
+
+        `target` may hold the beginning of the file from an earlier try, and keeps what arrived
+        when this one fails. On return its bytes have the file's sha256 and are on the disk.
+
+        Raises `HubUnreachable`, `DownloadError`, and `ModelTampered` for a complete file with
+        another sha256, which is deleted.
+        """
+        url = f"{self.endpoint}/{source.repo}/resolve/{source.revision}/{file.path}"
+        with connected(self.endpoint, self.token, self.patience) as client:
+            return Download(client, url, file, target, progress).run()
+
+
+def fetch_pinned(
+    url: str, file: HubFile, target: str, progress: Progress, patience: Patience
+) -> int:
+    """Download a file from any address; for the rest see `Hub.fetch`. No token is sent."""
+    parts = urlsplit(url)
+    with connected(f"{parts.scheme}://{parts.netloc}", "", patience) as client:
+        return Download(client, url, file, target, progress).run()
+
+
+def network_is_forbidden(environ: Mapping[str, str]) -> bool:
+    """Tell whether `HF_HUB_OFFLINE` is set, with the meaning the hub's own tools give it."""
+    return environ.get("HF_HUB_OFFLINE", "").strip().upper() in {"1", "ON", "YES", "TRUE"}
+
+
+def refuse_offline(what: str) -> OfflineError:
+    """Return the error for something that would need the network."""
+    return OfflineError(
+        f"{what}, and the network is not to be used",
+        hint="leave out --offline (and HF_HUB_OFFLINE) once, or copy a model package here and "
+        "run `nsfwscan models add FOLDER`",
+    )
