@@ -23,7 +23,7 @@ from nsfwscan.models.store import ModelStore
 pytestmark = pytest.mark.model
 
 _CROPS = 12
-_D6_TOLERANCE = 0.02
+_RENDER_TOLERANCE = 0.02
 _PROBE_TOLERANCE = 1e-4
 """Kernels for other processors add in another order."""
 
@@ -99,7 +99,7 @@ _UNTURNED = {
 
 @pytest.mark.parametrize("orientation", list(_UNTURNED))
 @pytest.mark.parametrize("form", ["PNG", "JPEG"])
-def test_D6_orientations(
+def test_every_orientation_scores_as_the_upright_photograph(
     scorer: accuracy.Scorer, photograph: Image.Image, orientation: int, form: str
 ) -> None:
     turn = _UNTURNED[orientation]
@@ -107,11 +107,11 @@ def test_D6_orientations(
     options: dict[str, object] = {"quality": 95, "subsampling": 0} if form == "JPEG" else {}
     data = pictures.with_orientation(stored, orientation, form, **options)
     wanted = scorer.reference(photograph)
-    assert abs(scorer.nsfwscan(data) - wanted) <= _D6_TOLERANCE
-    assert turn is None or abs(scorer.reference(stored) - wanted) > _D6_TOLERANCE
+    assert abs(scorer.nsfwscan(data) - wanted) <= _RENDER_TOLERANCE
+    assert turn is None or abs(scorer.reference(stored) - wanted) > _RENDER_TOLERANCE
 
 
-def test_D6_display_p3(scorer: accuracy.Scorer) -> None:
+def test_display_p3_scores_as_its_srgb_render(scorer: accuracy.Scorer) -> None:
     """The same colours as numbers of another space, with its profile."""
     image = pictures.photo(640, 480, seed=3)
     profile = pictures.icc_profile(pictures.P3)
@@ -133,7 +133,9 @@ def rgb_16_bit_png(image: Image.Image) -> bytes:
     return pictures.png(width, height, rows=zlib.compress(rows), bits=16)
 
 
-def test_D6_modes(scorer: accuracy.Scorer, photograph: Image.Image) -> None:
+def test_every_mode_scores_as_its_srgb_render(
+    scorer: accuracy.Scorer, photograph: Image.Image
+) -> None:
     """Every way to store a photograph scores as its sRGB render does by the reference."""
     gray = photograph.convert("L")
     palette = photograph.quantize(256)
@@ -160,10 +162,10 @@ def test_D6_modes(scorer: accuracy.Scorer, photograph: Image.Image) -> None:
     }
     for name, (data, render) in cases.items():
         off = abs(scorer.nsfwscan(data) - scorer.reference(render))
-        assert off <= _D6_TOLERANCE, f"{name}: {off}"
+        assert off <= _RENDER_TOLERANCE, f"{name}: {off}"
 
 
-def test_D6_transparency_differs_from_the_reference_by_design(
+def test_transparency_differs_from_the_reference_by_design(
     scorer: accuracy.Scorer, photograph: Image.Image
 ) -> None:
     """A viewer shows what is behind; the reference shows what transparent pixels happen to hold."""
@@ -177,7 +179,7 @@ def test_D6_transparency_differs_from_the_reference_by_design(
 
 
 @pytest.mark.parametrize("form", ["PNG", "WEBP", "GIF"])
-def test_D8_the_worst_frame_of_an_animation_counts(
+def test_the_worst_frame_of_an_animation_counts(
     scorer: accuracy.Scorer, photograph: Image.Image, form: str
 ) -> None:
     size = (256, 256)

@@ -181,7 +181,7 @@ def test_a_folder_means_what_is_below_it_and_moves_come_last(tmp_path: Path) -> 
 # Who gets acted on
 
 
-def test_Q6_without_a_score_nothing_moves(q: Path, picture: Path) -> None:
+def test_without_a_score_nothing_moves(q: Path, picture: Path) -> None:
     warnings: list[str] = []
     digest = hashlib.sha256(b"a picture").digest()
     path = str(picture)
@@ -321,7 +321,7 @@ def test_relative_paths_and_links_in_folders_lead_to_the_picture(
     assert (act.outcome, act.path) == ("done", f"way/{picture.name}")
 
 
-# Q7: the limit
+# The limit
 
 
 def results_of(folder: Path, flagged: int, safe: int) -> list[ScanResult]:
@@ -344,7 +344,7 @@ def results_of(folder: Path, flagged: int, safe: int) -> list[ScanResult]:
         (11, 0, True),
     ],
 )
-def test_Q7_a_run_that_would_move_more_than_5_percent_or_200_files_stops_and_asks(
+def test_a_run_that_would_move_more_than_5_percent_or_200_files_stops_and_asks(
     tmp_path: Path, q: Path, flagged: int, safe: int, stops: bool
 ) -> None:
     asked: list[str] = []
@@ -370,18 +370,18 @@ def test_Q7_a_run_that_would_move_more_than_5_percent_or_200_files_stops_and_ask
         assert {act.outcome for act in acts} == {Outcome.DONE}
 
 
-def test_Q7_safe_pictures_that_were_only_counted_count(tmp_path: Path, q: Path) -> None:
+def test_safe_pictures_that_were_only_counted_count(tmp_path: Path, q: Path) -> None:
     results = results_of(tmp_path / "p", 5, 0)
     acts = act_on(q, results, Rule(ActionName.QUARANTINE), limit=Limit(), among=100)
     assert {act.outcome for act in acts} == {Outcome.DONE}
 
 
-def test_Q7_what_moves_nothing_has_no_limit(tmp_path: Path, q: Path) -> None:
+def test_what_moves_nothing_has_no_limit(tmp_path: Path, q: Path) -> None:
     acts = act_on(q, results_of(tmp_path / "p", 3, 0), Rule(ActionName.TAG), limit=Limit())
     assert {act.outcome for act in acts} == {Outcome.DONE}
 
 
-def test_Q7_a_watcher_counts_only_what_it_moved_itself(tmp_path: Path, q: Path) -> None:
+def test_a_watcher_counts_only_what_it_moved_itself(tmp_path: Path, q: Path) -> None:
     results = results_of(tmp_path / "p", 20, 0)
     worker.move_in(q, [one.path for one in results[:10]])  # by a scan
     limit = Limit(files=3, share=0.0, least=3, window_s=86_400)
@@ -409,9 +409,7 @@ def test_Q7_a_watcher_counts_only_what_it_moved_itself(tmp_path: Path, q: Path) 
     assert [act.outcome.value for act in mover.carry_out(confirm, among=100)] == ["done"]
 
 
-def test_Q7_a_quarantine_that_cannot_be_read_does_not_end_a_watcher(
-    tmp_path: Path, q: Path
-) -> None:
+def test_a_quarantine_that_cannot_be_read_does_not_end_a_watcher(tmp_path: Path, q: Path) -> None:
     results = results_of(tmp_path / "p", 1, 0)
     worker.move_in(q, [results[0].path])
     journal = Path(worker.vault_in(q).journal.path)
@@ -425,7 +423,7 @@ def test_Q7_a_quarantine_that_cannot_be_read_does_not_end_a_watcher(
     assert "does not count for the limit" in warnings[0]
 
 
-def test_Q7_a_watcher_has_a_limit_for_a_day_that_outlives_a_restart(
+def test_a_watcher_has_a_limit_for_a_day_that_outlives_a_restart(
     tmp_path: Path, q: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limit = Limit(files=3, share=0.0, least=3, window_s=86_400)

@@ -180,7 +180,7 @@ def test_sixteen_bits_of_grey_are_not_taken_for_white(
         (pictures.seeds()["JPEG baseline"][:200], FailReason.TRUNCATED),
     ],
 )
-def test_D9_classify_raises_for_what_is_no_picture(
+def test_classify_raises_for_what_is_no_picture(
     data: bytes, reason: FailReason, tiny: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(DecodeError) as caught:
@@ -188,14 +188,14 @@ def test_D9_classify_raises_for_what_is_no_picture(
     assert caught.value.reason in {reason, FailReason.CORRUPT, FailReason.EMPTY}
 
 
-def test_D9_classify_raises_for_files_that_cannot_be_read(tiny: Path, tmp_path: Path) -> None:
+def test_classify_raises_for_files_that_cannot_be_read(tiny: Path, tmp_path: Path) -> None:
     (tmp_path / "empty.jpg").touch()
     with pytest.raises(DecodeError) as caught:
         nsfwscan.classify(tmp_path / "empty.jpg", offline=True)
     assert caught.value.reason is FailReason.EMPTY
 
 
-def test_D9_classify_raises_for_images_that_cannot_be_loaded(tiny: Path) -> None:
+def test_classify_raises_for_images_that_cannot_be_loaded(tiny: Path) -> None:
     with pytest.raises(DecodeError):
         nsfwscan.classify(Image.new("RGB", (0, 0)), offline=True)
     cut = encoded(pictures.photo(400, 300), "JPEG")[:2000]

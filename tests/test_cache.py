@@ -369,7 +369,7 @@ def test_verify_deletes_a_row_whose_key_became_a_text(tmp_path: Path, damage: st
 
 
 def test_rows_filed_under_the_wrong_key_are_unknown(tmp_path: Path) -> None:
-    """C3: a checksum covers what the numbers of its key stand for."""
+    """A checksum covers what the numbers of its key stand for."""
     with open_cache(tmp_path) as cache:
         fill(cache, 80)
     with sqlite3.connect(cache.path) as raw:

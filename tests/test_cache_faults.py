@@ -57,7 +57,7 @@ def assert_whole_batches(numbers: set[int]) -> int:
 
 
 @pytest.mark.timeout(1800)
-def test_c2_a_write_ahead_log_cut_anywhere_opens_with_a_prefix_of_whole_batches(
+def test_a_write_ahead_log_cut_anywhere_opens_with_a_prefix_of_whole_batches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use_journal("wal", monkeypatch)
@@ -99,7 +99,7 @@ def interrupted_commit(source: Path, *, spill: bool) -> tuple[bytes, bytes]:
 
 
 @pytest.mark.timeout(1800)
-def test_c2_a_rollback_journal_cut_before_it_was_synced_changes_nothing(
+def test_a_rollback_journal_cut_before_it_was_synced_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SQLite writes to the file only after the journal is on the disk, so a cut comes before."""
@@ -120,7 +120,7 @@ def test_c2_a_rollback_journal_cut_before_it_was_synced_changes_nothing(
             assert known_contents(cache, COUNT) == set(range(COUNT))
 
 
-def test_c2_a_transaction_that_had_reached_the_file_is_rolled_back(
+def test_a_transaction_that_had_reached_the_file_is_rolled_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use_journal("delete", monkeypatch)
@@ -138,7 +138,7 @@ def test_c2_a_transaction_that_had_reached_the_file_is_rolled_back(
 
 
 @pytest.mark.timeout(1800)
-def test_c2_a_journal_cut_although_it_was_synced_gives_no_wrong_answer(
+def test_a_journal_cut_although_it_was_synced_gives_no_wrong_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The disk lied. SQLite rolls half of it back; the checksums of the rows stand."""
@@ -224,7 +224,7 @@ def use_damaged(path: Path) -> tuple[int, bool]:
     ids=lambda damage: str(damage.__name__),
 )
 @pytest.mark.timeout(1200)
-def test_c3_damage_gives_no_wrong_answer_and_is_said_once(
+def test_damage_gives_no_wrong_answer_and_is_said_once(
     damage: Callable[[bytearray, random.Random], None],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -273,7 +273,7 @@ def assert_nothing_acknowledged_is_lost(path: Path, stdout: str) -> None:
 
 @needs("strace", "strace")
 @pytest.mark.timeout(1800)
-def test_c6_any_write_may_fail_with_any_error(tmp_path: Path) -> None:
+def test_any_write_may_fail_with_any_error(tmp_path: Path) -> None:
     rng = random.Random(6)
     calls = ["pwrite64", "fdatasync", "fsync", "unlink", "ftruncate"]
     failures = 0
@@ -309,7 +309,7 @@ def in_a_small_file_system(script: str, path: Path) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize("mode", ["wal", "delete"])
-def test_c6_a_full_disk_is_unavailable_with_a_hint(tmp_path: Path, mode: str) -> None:
+def test_a_full_disk_is_unavailable_with_a_hint(tmp_path: Path, mode: str) -> None:
     write = shlex.join(cache_writer.command("library.sqlite3", 0, 600 * BATCH, mode))
     child = in_a_small_file_system(f'cd "$folder"; {write}', tmp_path)
     stdout = assert_said_plainly(child)
@@ -318,7 +318,7 @@ def test_c6_a_full_disk_is_unavailable_with_a_hint(tmp_path: Path, mode: str) ->
 
 
 @pytest.mark.parametrize("mode", ["wal", "delete"])
-def test_c6_a_read_only_file_system_is_read_but_not_written(tmp_path: Path, mode: str) -> None:
+def test_a_read_only_file_system_is_read_but_not_written(tmp_path: Path, mode: str) -> None:
     path = tmp_path / "library.sqlite3"
     write = shlex.join(cache_writer.command(path, 0, BATCH, mode))
     read = shlex.join([sys.executable, "-c", READ_AND_TRY_TO_WRITE, str(path)])
@@ -349,7 +349,7 @@ with Cache.open(sys.argv[1], warn=print) as cache:
 
 
 @pytest.mark.parametrize("mode", ["wal", "delete"])
-def test_c6_a_write_protected_library_is_read_but_not_written(
+def test_a_write_protected_cache_is_read_but_not_written(
     mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use_journal(mode, monkeypatch)
@@ -371,7 +371,7 @@ def test_c6_a_write_protected_library_is_read_but_not_written(
             assert caught.value.hint
 
 
-def test_c6_a_full_library_keeps_what_it_acknowledged(tmp_path: Path) -> None:
+def test_a_full_cache_keeps_what_it_acknowledged(tmp_path: Path) -> None:
     path = tmp_path / "library.sqlite3"
     with Cache.open(str(path), warn=fail_on_warning) as cache:
         fill(cache, 2 * BATCH)
@@ -387,7 +387,7 @@ def test_c6_a_full_library_keeps_what_it_acknowledged(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps folders that are in use")
 @pytest.mark.parametrize("what", ["file", "folder"])
-def test_c6_a_library_deleted_while_it_is_open_is_begun_anew(tmp_path: Path, what: str) -> None:
+def test_a_cache_deleted_while_it_is_open_is_begun_anew(tmp_path: Path, what: str) -> None:
     folder = tmp_path / "cache"
     said: list[str] = []
     with Cache.open(str(folder / "library.sqlite3"), warn=said.append) as cache:
@@ -405,7 +405,7 @@ def test_c6_a_library_deleted_while_it_is_open_is_begun_anew(tmp_path: Path, wha
     assert "was deleted; a new one is begun" in sentence
 
 
-def test_c3_damage_that_cannot_be_set_aside_is_unavailable(
+def test_damage_that_cannot_be_set_aside_is_unavailable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database, "BUSY_S", 0.2)
@@ -421,7 +421,7 @@ def test_c3_damage_that_cannot_be_set_aside_is_unavailable(
     assert len(said) == 1
 
 
-def test_c3_the_journals_of_a_damaged_file_go_with_it(tmp_path: Path) -> None:
+def test_the_journals_of_a_damaged_file_go_with_it(tmp_path: Path) -> None:
     path = tmp_path / "library.sqlite3"
     for suffix in ("", "-journal", "-wal", "-shm"):
         Path(f"{path}{suffix}").touch()

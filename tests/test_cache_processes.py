@@ -36,9 +36,7 @@ def finish(child: subprocess.Popen[str]) -> str:
 
 @MODES
 @pytest.mark.timeout(1800)
-def test_c1_killed_at_any_moment_every_acknowledged_batch_is_there(
-    mode: str, tmp_path: Path
-) -> None:
+def test_killed_at_any_moment_every_acknowledged_batch_is_there(mode: str, tmp_path: Path) -> None:
     path = tmp_path / "library.sqlite3"
     rng = random.Random(f"c1 {mode}")
     stop = 600 * BATCH
@@ -67,7 +65,9 @@ def test_c1_killed_at_any_moment_every_acknowledged_batch_is_there(
 
 @MODES
 @pytest.mark.timeout(1800)
-def test_c7_several_processes_with_random_kills(mode: str, tmp_path: Path) -> None:
+def test_several_processes_and_random_kills_lose_no_acknowledged_batch(
+    mode: str, tmp_path: Path
+) -> None:
     rng = random.Random(f"c7 {mode}")
     for trial in range(at_size(2, 60)):
         path = tmp_path / str(trial) / "new" / "library.sqlite3"  # all of them race to create it
@@ -93,7 +93,7 @@ def test_c7_several_processes_with_random_kills(mode: str, tmp_path: Path) -> No
             assert cache.verify()[1:] == (0, False)
 
 
-def test_c7_several_processes_find_the_same_damage_and_one_sets_it_aside(tmp_path: Path) -> None:
+def test_several_processes_find_the_same_damage_and_one_sets_it_aside(tmp_path: Path) -> None:
     path = tmp_path / "library.sqlite3"
     path.write_bytes(b"this is not a database " * 1000)
     children = [

@@ -359,7 +359,7 @@ def test_a_graph_that_returns_nonsense_is_refused_when_it_is_loaded(
 
 
 def test_a_graph_that_fails_for_some_pictures_says_so_for_those(tmp_path: Path) -> None:
-    """D9: grey, which is tried when the model is loaded, is fine."""
+    """Grey, which is tried when the model is loaded, is fine."""
     loaded = load(tmp_path, graph(bias=[0.0, 1.0], last="Sqrt"), describe())
     assert loaded.classify(pixels(_RED), 1)
     with pytest.raises(ModelUnusable, match="nan"):
@@ -384,7 +384,7 @@ def test_bytes_that_are_no_graph_are_refused(
     assert capfd.readouterr() == ("", ""), "data goes to standard output, and nothing else"
 
 
-def test_M1_tampered_bytes_never_reach_onnxruntime(
+def test_tampered_bytes_never_reach_onnxruntime(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     installed = install(tmp_path, graph().SerializeToString(), describe())
@@ -449,7 +449,7 @@ def _symlink(file: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [_swap, _shorten, _link, _symlink, Path.unlink])
-def test_M1_weights_that_are_not_those_of_the_manifest_never_reach_onnxruntime(
+def test_weights_that_are_not_those_of_the_manifest_never_reach_onnxruntime(
     change: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = with_weights_outside(tmp_path)
@@ -461,7 +461,7 @@ def test_M1_weights_that_are_not_those_of_the_manifest_never_reach_onnxruntime(
         OrtClassifier(model, threads=1, warn=pytest.fail)
 
 
-def test_M1_weights_that_no_manifest_names_are_not_read_from_the_current_folder(
+def test_weights_that_no_manifest_names_are_not_read_from_the_current_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = with_weights_outside(tmp_path, named=False)

@@ -103,7 +103,7 @@ def test_verify_with_nothing_installed(call: Call) -> None:
     assert "no model is installed" in done.err
 
 
-def test_a_damaged_model_is_not_scanned_with_M1(call: Call, tiny: Path, tmp_path: Path) -> None:
+def test_a_damaged_model_is_not_scanned_with(call: Call, tiny: Path, tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     damage(tiny)

@@ -141,7 +141,7 @@ def test_a_mistake_in_a_rule_names_the_file(
     assert "[[rule]]" in call("scan", pictures).err
 
 
-def test_Q7_over_the_limit_nobody_can_be_asked_so_nothing_moves(
+def test_over_the_limit_nobody_can_be_asked_so_nothing_moves(
     call: Call, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = call("scan", "-a", "quarantine", "--limit-files", "0", pictures)
@@ -158,7 +158,7 @@ def test_Q7_over_the_limit_nobody_can_be_asked_so_nothing_moves(
 
 
 @pytest.mark.parametrize("answer", ["y", "n", ""])
-def test_Q7_a_person_is_asked(
+def test_a_person_is_asked(
     call: Call,
     pictures: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -301,7 +301,7 @@ def test_pictures_that_the_journal_does_not_know_are_told(
     assert held.exists()
 
 
-def test_Q6_a_broken_picture_and_a_broken_decoder_move_nothing(
+def test_a_broken_picture_and_a_broken_decoder_move_nothing(
     call: Call, pictures: Path, tmp_path: Path
 ) -> None:
     red = pictures / "red.png"
@@ -313,7 +313,7 @@ def test_Q6_a_broken_picture_and_a_broken_decoder_move_nothing(
     assert not (tmp_path / "q").exists()
 
 
-def test_Q6_decoders_that_crash_move_nothing(pictures: Path, tmp_path: Path) -> None:
+def test_decoders_that_crash_move_nothing(pictures: Path, tmp_path: Path) -> None:
     """Every decode process ends as soon as it gets a picture, so nothing has a score."""
     before = (
         "import sys\nfrom nsfwscan.media.decode import pool as decode_pool\n"

@@ -71,7 +71,7 @@ def break_picture(path: Path) -> Path:
         ("green broken", ["--flag-at", "0"], 1),
     ],
 )
-def test_exit_code_D9(
+def test_the_exit_code_says_what_was_found(
     call: Call, tmp_path: Path, paint: Paint, contents: str, options: list[str], code: int
 ) -> None:
     colours = {"red": RED, "orange": ORANGE, "green": GREEN}
@@ -519,7 +519,7 @@ def test_a_picture_replaced_during_the_scan_is_judged_as_it_is_now(
     assert call("scan", "-f", "jsonl", pictures).verdicts["green.png"] == "nsfw"
 
 
-def test_a_picture_that_keeps_growing_has_no_verdict_C5(
+def test_a_picture_that_keeps_growing_has_no_verdict(
     call: Call, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fstat = os.fstat
@@ -751,7 +751,7 @@ def test_failures_are_remembered_until_retried(call: Call, tmp_path: Path) -> No
     assert origins == ["model", "cache", "model"]
 
 
-def test_two_scans_at_once_in_one_home_C7(pictures: Path, paint: Paint) -> None:
+def test_two_scans_at_once_in_one_home_both_give_all_results(pictures: Path, paint: Paint) -> None:
     for number in range(40):
         paint(pictures / f"{number}.png", GREEN)
     scans = [start("scan", "-f", "jsonl", pictures) for _ in range(2)]
@@ -762,7 +762,7 @@ def test_two_scans_at_once_in_one_home_C7(pictures: Path, paint: Paint) -> None:
         assert b"43 pictures" in err
 
 
-def test_a_home_that_cannot_be_written_costs_one_warning_C6(pictures: Path, home: Path) -> None:
+def test_a_home_that_cannot_be_written_costs_one_warning(pictures: Path, home: Path) -> None:
     home.chmod(0o500)
     done = subprocess.run(
         [*without_privileges(), *PROGRAM, "scan", pictures], capture_output=True, check=False

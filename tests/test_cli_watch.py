@@ -303,11 +303,11 @@ def test_the_help_says_which_folder_must_be_there_and_speaks_of_its_own_formats(
     assert "the table" not in text
 
 
-# L2
+# Signals and restarts
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_L2_a_signal_ends_it_with_0(root: Path, number: signal.Signals) -> None:
+def test_a_signal_ends_it_with_0(root: Path, number: signal.Signals) -> None:
     write(root / "a.jpg", b"content")
     with watching(root) as watch:
         watch.until(lambda: len(watch.records) == 1)
@@ -317,7 +317,7 @@ def test_L2_a_signal_ends_it_with_0(root: Path, number: signal.Signals) -> None:
     assert not [line for line in watch.said if "Traceback" in line]
 
 
-def test_L2_a_second_interrupt_ends_it_at_once(root: Path, tmp_path: Path) -> None:
+def test_a_second_interrupt_ends_it_at_once(root: Path, tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     slow = FAKES + (
         "import time, nsfwscan.scanning.workers as lanes\n"
@@ -333,7 +333,7 @@ def test_L2_a_second_interrupt_ends_it_at_once(root: Path, tmp_path: Path) -> No
         assert watch.process.wait(5) == 130
 
 
-def test_L2_SIGHUP_reads_the_configuration_again(root: Path, home: Path) -> None:
+def test_sighup_reads_the_configuration_again(root: Path, home: Path) -> None:
     write(root / "a.jpg", b"\x99 for review")
     with watching(root) as watch:
         watch.until(lambda: len(watch.records) == 1)
@@ -350,7 +350,7 @@ def test_L2_SIGHUP_reads_the_configuration_again(root: Path, home: Path) -> None
         assert watch.end() == 0
 
 
-def test_L2_kill_and_restart_loses_nothing(root: Path) -> None:
+def test_kill_and_restart_loses_nothing(root: Path) -> None:
     for at in range(50):
         write(root / f"{at}.jpg", b"%d" % at)
     with watching(root) as watch:
@@ -362,11 +362,13 @@ def test_L2_kill_and_restart_loses_nothing(root: Path) -> None:
         again.until(lambda: {**watch.tree, **again.tree} == tree(root))
 
 
-# W1
+# Many changes at once
 
 
 @pytest.mark.timeout(900)
-def test_W1_stopped_while_files_appear(root: Path, tiny: Path, tmp_path: Path, capsys: Any) -> None:
+def test_files_that_appear_while_the_watcher_is_stopped_are_found(
+    root: Path, tiny: Path, tmp_path: Path, capsys: Any
+) -> None:
     other_home = tmp_path / "other-home"
     shutil.copytree(tiny.parent, other_home / "models")
     folders, files = trials(100, 2000), trials(80, 100)
@@ -409,7 +411,7 @@ def test_W1_stopped_while_files_appear(root: Path, tiny: Path, tmp_path: Path, c
     assert cpu_s < fresh_cpu_s + 30
 
 
-def test_W1_a_folder_renamed_while_the_queue_overflows_is_still_watched(
+def test_a_folder_renamed_while_the_queue_overflows_is_still_watched(
     root: Path, tiny: Path
 ) -> None:
     """The watch goes with the folder, and who missed the renaming hears of it by its old name."""
@@ -436,7 +438,7 @@ def test_W1_a_folder_renamed_while_the_queue_overflows_is_still_watched(
             time.sleep(1)
 
 
-# W2
+# Too few watches
 
 
 def after(setup: str, wrap: list[str]) -> tuple[str, ...]:
@@ -444,7 +446,7 @@ def after(setup: str, wrap: list[str]) -> tuple[str, ...]:
     return (*wrap, "sh", "-c", f'{setup} && exec "$@"', "sh")
 
 
-def test_W2_fewer_watches_than_folders_is_said_and_polled(root: Path, tmp_path: Path) -> None:
+def test_fewer_watches_than_folders_is_said_and_polled(root: Path, tmp_path: Path) -> None:
     limit, folders = 100, trials(300, 3000)
     for at in range(folders):
         (root / f"{at}").mkdir()
@@ -477,10 +479,10 @@ def test_without_inotify_instances_a_root_is_polled_also_one_that_comes_back(roo
     assert not any("Traceback" in line for line in watch.said)
 
 
-# W6
+# Disks that leave
 
 
-def test_W6_a_disk_that_is_unplugged_is_waited_for(root: Path, tmp_path: Path) -> None:
+def test_a_disk_that_is_unplugged_is_waited_for(root: Path, tmp_path: Path) -> None:
     disk, usb = tmp_path / "disk", root / "usb"
     disk.mkdir()
     usb.mkdir()
@@ -513,7 +515,7 @@ def test_W6_a_disk_that_is_unplugged_is_waited_for(root: Path, tmp_path: Path) -
         assert watch.end() == 0
 
 
-# L5
+# Idle
 
 
 def _cpu_s(pid: int) -> float:
@@ -545,7 +547,7 @@ def _rss_mb(pid: int) -> float:
 
 
 @pytest.mark.timeout(500)
-def test_L5_idle_it_costs_next_to_nothing(root: Path, paint: Paint, capsys: Any) -> None:
+def test_idle_it_costs_next_to_nothing(root: Path, paint: Paint, capsys: Any) -> None:
     picture = paint(root / "0" / "0.png", GREEN).read_bytes()
     for at in range(1, trials(300, 20_000)):
         # What follows the end of a PNG is read by nobody, but makes each content another one.

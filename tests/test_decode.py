@@ -112,7 +112,7 @@ def test_reduced_scale_keeps_twice_the_size_of_the_resize(monkeypatch: pytest.Mo
     assert seen == [(1023,) * 2, (512,) * 2, (1024,) * 2, (512,) * 2, (512,) * 2, (1125,) * 2]
 
 
-def test_d4_a_strip_does_not_grow_to_gigabytes_when_its_short_edge_is_kept() -> None:
+def test_a_strip_does_not_grow_to_gigabytes_when_its_short_edge_is_kept() -> None:
     data = pictures.encode(Image.new("RGB", (30_000, 3), "red"), "PNG")
     assert as_image(data, SHORTEST).getcolors() == [(224 * 224, (255, 0, 0))]
 
@@ -185,13 +185,13 @@ GRAY = PHOTO.convert("L")
         "TIFF-RGB", "TIFF-CMYK", "TIFF-YCbCr", "WEBP", "BMP",
     ],
 )  # fmt: skip
-def test_d6_modes_look_like_their_srgb_render(data: bytes, expected: Image.Image) -> None:
+def test_modes_look_like_their_srgb_render(data: bytes, expected: Image.Image) -> None:
     assert difference(as_image(data, WHOLE), expected.convert("RGB")) < 1.0
     assert difference(as_image(data, STRETCH), reference(expected.convert("RGB"), STRETCH)) < 1.0
 
 
 @pytest.mark.parametrize("format_", ["JPEG", "AVIF", "HEIF"])
-def test_d6_lossy_formats_look_like_the_picture(format_: str) -> None:
+def test_lossy_formats_look_like_the_picture(format_: str) -> None:
     data = pictures.encode(PHOTO, format_, quality=95)
     assert difference(as_image(data, WHOLE), PHOTO) < 4.0
     assert difference(as_image(data, WHOLE), opened(data).convert("RGB")) < 0.01
@@ -213,7 +213,7 @@ def test_d6_lossy_formats_look_like_the_picture(format_: str) -> None:
     ],
     ids=["RGBA", "LA", "TIFF", "WEBP", "RGB-key", "L-key", "1-key", "P-one", "P-many", "GIF"],
 )
-def test_d6_transparent_parts_are_white(data: bytes) -> None:
+def test_transparent_parts_are_white(data: bytes) -> None:
     expected = over_white(opened(data))
     assert difference(expected, opened(data).convert("RGB")) > 0.5, "the sample has no transparency"
     assert difference(as_image(data, WHOLE), expected) < 1.0
@@ -258,7 +258,7 @@ def test_every_sampled_frame_of_a_transparent_animation_is_seen_over_black_too()
     assert decode(data, WHOLE).frames == 2 * MAX_SAMPLED_FRAMES
 
 
-def test_d6_lab() -> None:
+def test_lab_looks_like_the_picture() -> None:
     lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
     image = ImageCms.buildTransform(srgb, lab, "RGB", "LAB").apply(PHOTO)
@@ -278,7 +278,7 @@ def test_d6_lab() -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_d6_icc_profiles_are_followed_to_srgb(format_: str, mode: str, profile: bytes) -> None:
+def test_icc_profiles_are_followed_to_srgb(format_: str, mode: str, profile: bytes) -> None:
     options = {"lossless": True} if format_ == "WEBP" else {}
     image = pictures.photo(600, 400).convert(mode)
     data = pictures.encode(image, format_, icc_profile=profile, **options)
@@ -294,7 +294,7 @@ def test_d6_icc_profiles_are_followed_to_srgb(format_: str, mode: str, profile: 
     assert difference(as_image(data, STRETCH), reference(expected, STRETCH)) < 1.0
 
 
-def test_d6_a_profile_applies_below_transparency() -> None:
+def test_a_profile_applies_below_transparency() -> None:
     profile = pictures.icc_profile(pictures.P3)
     plain = pictures.encode(PHOTO, "PNG", icc_profile=profile)
     opaque = PHOTO.copy()
@@ -342,7 +342,7 @@ def test_a_profile_that_is_not_one_of_a_picture_is_refused(
     assert reason(pictures.encode(PHOTO, format_, icc_profile=changed)) is FailReason.UNSUPPORTED
 
 
-def test_d6_cmyk_jpeg_with_adobes_inversion() -> None:
+def test_a_cmyk_jpeg_is_inverted_as_adobe_marks_it() -> None:
     data = pictures.encode(PHOTO.convert("CMYK"), "JPEG", quality=95)
     assert b"Adobe" in data
     assert difference(as_image(data, WHOLE), PHOTO) < 3.0
@@ -356,7 +356,7 @@ def test_d6_cmyk_jpeg_with_adobes_inversion() -> None:
 )
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("format_", ["JPEG", "PNG", "TIFF", "AVIF"])
-def test_d6_exif_orientation(format_: str, orientation: int, geometry: Geometry) -> None:
+def test_exif_orientation_is_followed(format_: str, orientation: int, geometry: Geometry) -> None:
     data = pictures.with_orientation(pictures.photo(200, 120), orientation, format_)
     expected = reference(ImageOps.exif_transpose(opened(data)).convert("RGB"), geometry)
     assert difference(as_image(data, geometry), expected) < 0.3
@@ -377,7 +377,7 @@ def test_broken_exif_is_ignored() -> None:
 
 @pytest.mark.parametrize("frames", [2, 16, 17, 40, 100])
 @pytest.mark.parametrize("format_", ["GIF", "PNG", "WEBP", "TIFF", "AVIF"])
-def test_d8_animations_are_sampled_evenly_with_both_ends(format_: str, frames: int) -> None:
+def test_animations_are_sampled_evenly_with_both_ends(format_: str, frames: int) -> None:
     geometry = Geometry(Resize.STRETCH, 24, 20, Resample.BILINEAR, 24, 20)
     decoded = decode(pictures.animation(format_, frames), geometry)
     size = 24 * 20 * 3
@@ -391,7 +391,7 @@ def test_d8_animations_are_sampled_evenly_with_both_ends(format_: str, frames: i
 
 
 @pytest.mark.parametrize("frames", [1, 2, 15, 16, 17, 31, 32, 1000, 100_000])
-def test_d8_the_spread_is_even(frames: int) -> None:
+def test_the_spread_is_even(frames: int) -> None:
     chosen = module.spread(frames)
     assert chosen[0] == 0
     assert chosen[-1] == frames - 1
@@ -400,14 +400,14 @@ def test_d8_the_spread_is_even(frames: int) -> None:
     assert not gaps or max(gaps) - min(gaps) <= 1
 
 
-def test_d8_an_animation_cut_short_is_not_passed_for_whole() -> None:
+def test_an_animation_cut_short_is_not_passed_for_whole() -> None:
     whole = pictures.animation("PNG", 30)
     decoded = decode(whole[: len(whole) // 2], STRETCH)
     assert 1 <= decoded.frames < MAX_SAMPLED_FRAMES
     assert decoded.facts.missing
 
 
-def test_d4_an_animation_too_long_to_look_at_is_refused_early() -> None:
+def test_an_animation_too_long_to_look_at_is_refused_early() -> None:
     with pytest.raises(DecodeError, match="100000 frames") as caught:
         decode(pictures.gif_bomb(100_000, (400, 400)), OBLONG)
     assert caught.value.reason is FailReason.DECODER_TIMEOUT
@@ -440,11 +440,11 @@ def test_an_mpo_is_read_as_its_first_picture() -> None:
         (pictures.seeds()["PNG RGB"].replace(b"IDAT", b"IDAX"), FailReason.CORRUPT),
     ],
 )
-def test_d9_each_refusal_has_its_reason(data: bytes, expected: FailReason) -> None:
+def test_each_refusal_has_its_reason(data: bytes, expected: FailReason) -> None:
     assert reason(data) is expected
 
 
-def test_d9_a_twelve_bit_jpeg_is_unsupported_not_corrupt() -> None:
+def test_a_twelve_bit_jpeg_is_unsupported_not_corrupt() -> None:
     data = bytearray(pictures.seeds()["JPEG baseline"])
     data[data.index(b"\xff\xc0") + 4] = 12
     assert reason(bytes(data)) is FailReason.UNSUPPORTED
@@ -489,7 +489,7 @@ def test_heic_without_its_codec_names_the_command_that_installs_it(
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
-def test_d9_no_error_of_pillow_leaks(
+def test_no_error_of_pillow_leaks(
     error: Exception, expected: FailReason, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
@@ -513,7 +513,7 @@ def test_d9_no_error_of_pillow_leaks(
     ],
     ids=["PNG", "PNG-max", "TIFF", "JPEG-1342-MP", "JPEG-scans"],
 )
-def test_d4_bombs_are_refused_from_the_header(bomb: Callable[[], bytes]) -> None:
+def test_bombs_are_refused_from_the_header(bomb: Callable[[], bytes]) -> None:
     asked: list[int] = []
     with pytest.raises(DecodeError) as caught:
         decode(bomb(), STRETCH, before_pixels=lambda memory, _: asked.append(memory))
@@ -552,7 +552,7 @@ def test_the_memory_is_announced_before_it_is_taken() -> None:
         (list(pictures.seeds()), {"Jpeg", "WebP", "Tiff", "Avif"}),
     ],
 )
-def test_d7_only_the_codecs_of_the_pictures_are_loaded(
+def test_only_the_codecs_of_the_pictures_are_loaded(
     names: list[str], plugins: set[str], tmp_path: Path
 ) -> None:
     code = """
@@ -580,7 +580,7 @@ assert "numpy" not in sys.modules
     assert set(done.stdout.split()) == {f"PIL.{name}ImagePlugin" for name in plugins}
 
 
-def test_d7_a_lying_name_inside_does_not_choose_the_codec() -> None:
+def test_a_lying_name_inside_does_not_choose_the_codec() -> None:
     # A PNG whose first chunk says PostScript, and a PostScript whose comment says PNG.
     chunk = pictures.png_chunk(b"tEXt", b"Comment\0%!PS-Adobe-3.0 EPSF-3.0")
     whole = pictures.seeds()["PNG RGB"]

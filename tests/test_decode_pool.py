@@ -92,7 +92,7 @@ def test_full_scale_reaches_the_worker() -> None:
         assert reduced != full
 
 
-def test_d9_a_worker_refuses_with_the_reason() -> None:
+def test_a_worker_refuses_with_the_reason() -> None:
     with DecodePool(1) as decoding:
         for data in (b"", b"hello", pictures.seeds()["PNG RGB"][:-60], pictures.tiff_bomb()):
             with pytest.raises(DecodeError) as there:
@@ -189,7 +189,7 @@ def _memory_enough(monkeypatch: pytest.MonkeyPatch) -> None:
         (b"too-long", "garbage"),
     ],
 )
-def test_d3_a_crash_costs_one_picture(behaviour: bytes, detail: str) -> None:
+def test_a_crash_costs_one_picture(behaviour: bytes, detail: str) -> None:
     with pool() as decoding:
         assert_good(decoding)
         error = refusal(decoding, behaviour)
@@ -404,7 +404,7 @@ def test_an_interrupt_at_any_moment_loses_no_place_to_decode() -> None:
 
 
 @pytest.mark.parametrize("behaviour", [b"too-short", b"unknown-reason", b"hello-again"])
-def test_d3_an_answer_that_makes_no_sense_is_a_crash(behaviour: bytes) -> None:
+def test_an_answer_that_makes_no_sense_is_a_crash(behaviour: bytes) -> None:
     with pool() as decoding:
         # These forge the answer to a process' first request.
         error = refusal(decoding, behaviour)
@@ -413,7 +413,7 @@ def test_d3_an_answer_that_makes_no_sense_is_a_crash(behaviour: bytes) -> None:
         assert_good(decoding)
 
 
-def test_d3_a_picture_that_crashes_once_is_decoded_by_the_second_process(tmp_path: Path) -> None:
+def test_a_picture_that_crashes_once_is_decoded_by_the_second_process(tmp_path: Path) -> None:
     marker = tmp_path / "marker"
     marker.touch()
     data = b"once:" + os.fsencode(marker)
@@ -423,7 +423,7 @@ def test_d3_a_picture_that_crashes_once_is_decoded_by_the_second_process(tmp_pat
 
 
 @POSIX
-def test_d3_a_loop_ends_with_its_processor_time() -> None:
+def test_a_loop_ends_with_its_processor_time() -> None:
     with pool(cpu=1.0) as decoding:
         error = refusal(decoding, b"loop")
         assert error.reason is FailReason.DECODER_TIMEOUT
@@ -433,7 +433,7 @@ def test_d3_a_loop_ends_with_its_processor_time() -> None:
         assert_good(decoding)
 
 
-def test_d3_the_processor_time_is_that_of_one_picture() -> None:
+def test_the_processor_time_is_that_of_one_picture() -> None:
     with pool(cpu=1.0) as decoding:
         for _ in range(5):  # together more than twice the limit
             assert decoding.decode(b"spin:0.5", GEOMETRY).facts.format == hostile_decoders.FORMAT
@@ -441,7 +441,7 @@ def test_d3_the_processor_time_is_that_of_one_picture() -> None:
 
 
 @pytest.mark.parametrize("behaviour", [b"sleep", pytest.param(b"stop", marks=POSIX)])
-def test_d3_a_hang_ends_by_the_clock(behaviour: bytes) -> None:
+def test_a_hang_ends_by_the_clock(behaviour: bytes) -> None:
     with pool(wall=1.0) as decoding:
         assert_good(decoding)
         before = time.monotonic()
@@ -455,7 +455,7 @@ def test_d3_a_hang_ends_by_the_clock(behaviour: bytes) -> None:
 
 
 @LINUX
-def test_d3_eating_memory_is_stopped_at_a_gigabyte() -> None:
+def test_eating_memory_is_stopped_at_a_gigabyte() -> None:
     with pool() as decoding:
         first = pid(decoding)
         error = refusal(decoding, b"eat")
@@ -477,7 +477,7 @@ def test_out_of_memory_is_the_pictures_doing_only_where_the_machine_has_plenty(
         assert_good(decoding)
 
 
-def test_d3_neighbours_are_decoded_whatever_happens_beside_them() -> None:
+def test_neighbours_are_decoded_whatever_happens_beside_them() -> None:
     bad = (b"segfault", b"abort", b"exit", b"garbage", b"half", b"unexpected")
     work = [bad[at // 5 % len(bad)] if at % 5 == 0 else b"%d good" % at for at in range(60)]
 
@@ -494,20 +494,20 @@ def test_d3_neighbours_are_decoded_whatever_happens_beside_them() -> None:
         assert result == (FailReason.DECODER_CRASHED if data in bad else good)
 
 
-def test_d3_a_chatty_library_does_not_disturb_the_answers() -> None:
+def test_a_chatty_cache_does_not_disturb_the_answers() -> None:
     with pool() as decoding:
         assert decoding.decode(b"print", GEOMETRY) == hostile_decoders.expected(b"print", GEOMETRY)
         assert_good(decoding)
         assert decoding.restarts == 0
 
 
-def test_d3_a_detail_cannot_write_to_the_terminal() -> None:
+def test_a_detail_cannot_write_to_the_terminal() -> None:
     with pool() as decoding:
         assert refusal(decoding, b"escape").detail == "?[31mred??next line"
 
 
 @POSIX
-def test_d3_a_process_that_died_while_idle_is_replaced_unnoticed() -> None:
+def test_a_process_that_died_while_idle_is_replaced_unnoticed() -> None:
     with pool() as decoding:
         victim = pid(decoding)
         os.kill(victim, signal.SIGKILL)

@@ -287,7 +287,7 @@ class _Unlistable:
 def test_a_folder_that_cannot_be_listed_is_failed_and_the_rest_goes_on(
     tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """D9. Root may list everything, so the refusal is a fake."""
+    """Root may list everything, so the refusal is a fake."""
     touch(tree / "a" / "a.jpg", tree / "b" / "b.jpg", tree / "c" / "c.jpg")
     denied = PermissionError(13, "Permission denied")
     monkeypatch.setattr(module.os, "scandir", _Unlistable(tree / "b", denied))

@@ -1,4 +1,4 @@
-"""Downloads from a hub on the loopback interface that does everything wrong a hub can do (M4)."""
+"""Downloads from a hub on the loopback interface that does everything wrong a hub can do."""
 
 from __future__ import annotations
 
@@ -88,14 +88,14 @@ def test_a_server_that_tells_no_length_is_believed_by_hash(
     assert fetch(hub, target, size=size) == len(DATA)
 
 
-def test_m4_a_cut_connection_is_resumed_where_it_was_cut(hub: LoopbackHub, target: Path) -> None:
+def test_a_cut_connection_is_resumed_where_it_was_cut(hub: LoopbackHub, target: Path) -> None:
     hub.faults.cuts = [100_000, 50_000, 0, -1]
     assert fetch(hub, target) == len(DATA)
     assert hub.ranges() == ["", "bytes=100000-", "bytes=150000-", "bytes=150000-"]
     assert hub.seen[-1].headers["if-range"] == ETAG
 
 
-def test_m4_cuts_without_end_end_the_download_and_keep_what_came(
+def test_cuts_without_end_end_the_download_and_keep_what_came(
     hub: LoopbackHub, target: Path
 ) -> None:
     hub.faults.cuts = [1000] * 100
@@ -119,7 +119,7 @@ def test_cuts_that_bring_much_each_time_never_end_the_download(
     assert fetch(hub, target, sha256=digest) == len(data)
 
 
-def test_m4_a_complete_part_needs_no_download(hub: LoopbackHub, target: Path) -> None:
+def test_a_complete_part_needs_no_download(hub: LoopbackHub, target: Path) -> None:
     target.write_bytes(DATA)
     assert fetch(hub, target, size=len(DATA)) == len(DATA)
     assert hub.seen == []
@@ -129,7 +129,7 @@ def test_m4_a_complete_part_needs_no_download(hub: LoopbackHub, target: Path) ->
 
 @pytest.mark.parametrize("size", [None, len(DATA)])
 @pytest.mark.parametrize("length", [1, 1000, len(DATA), len(DATA) + 5])
-def test_m4_a_damaged_part_is_fetched_anew(
+def test_a_damaged_part_is_fetched_anew(
     hub: LoopbackHub, target: Path, size: int | None, length: int
 ) -> None:
     target.write_bytes(bytes(length))
@@ -152,30 +152,28 @@ def test_only_a_strong_etag_is_sent_back(hub: LoopbackHub, target: Path, etag: s
     assert "if-range" not in hub.seen[-1].headers
 
 
-def test_m4_a_server_that_ignores_ranges_starts_over(hub: LoopbackHub, target: Path) -> None:
+def test_a_server_that_ignores_ranges_starts_over(hub: LoopbackHub, target: Path) -> None:
     hub.faults.cuts = [100_000]
     hub.faults.ignore_range = True
     assert fetch(hub, target) == len(DATA)
     assert target.read_bytes() == DATA
 
 
-def test_m4_a_server_that_sends_another_part_is_asked_anew(hub: LoopbackHub, target: Path) -> None:
+def test_a_server_that_sends_another_part_is_asked_anew(hub: LoopbackHub, target: Path) -> None:
     hub.faults.cuts = [100_000]
     hub.faults.wrong_range = True
     assert fetch(hub, target) == len(DATA)
     assert hub.ranges() == ["", "bytes=100000-", ""]
 
 
-def test_m4_wrong_bytes_are_deleted_and_refused(hub: LoopbackHub, target: Path) -> None:
+def test_wrong_bytes_are_deleted_and_refused(hub: LoopbackHub, target: Path) -> None:
     hub.faults.wrong_bytes = True
     with pytest.raises(ModelTampered, match="checksum"):
         fetch(hub, target)
     assert left_over(target) == []
 
 
-def test_m4_wrong_bytes_after_a_resumed_part_are_refused_too(
-    hub: LoopbackHub, target: Path
-) -> None:
+def test_wrong_bytes_after_a_resumed_part_are_refused_too(hub: LoopbackHub, target: Path) -> None:
     target.write_bytes(DATA[:1000])
     hub.faults.wrong_bytes = True
     hub.faults.etag = ""
@@ -185,7 +183,7 @@ def test_m4_wrong_bytes_after_a_resumed_part_are_refused_too(
 
 
 @pytest.mark.parametrize("size", [None, len(DATA)])
-def test_m4_a_file_that_is_too_long_is_refused(
+def test_a_file_that_is_too_long_is_refused(
     hub: LoopbackHub, target: Path, size: int | None
 ) -> None:
     hub.faults.too_long = 7
@@ -194,7 +192,7 @@ def test_m4_a_file_that_is_too_long_is_refused(
     assert left_over(target) == []
 
 
-def test_m4_a_body_without_end_is_refused(
+def test_a_body_without_end_is_refused(
     hub: LoopbackHub, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(download, "MAX_FILE_BYTES", 100_000)
@@ -207,7 +205,7 @@ def test_m4_a_body_without_end_is_refused(
         fetch(hub, target)
 
 
-def test_m4_a_stall_is_noticed_and_resumed(hub: LoopbackHub, target: Path) -> None:
+def test_a_stall_is_noticed_and_resumed(hub: LoopbackHub, target: Path) -> None:
     hub.faults.stall_after = 1 << 16
     with pytest.raises(DownloadError, match="broke off"):
         fetch(hub, target)
@@ -219,12 +217,12 @@ def test_m4_a_stall_is_noticed_and_resumed(hub: LoopbackHub, target: Path) -> No
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
-def test_m4_a_busy_server_is_asked_again(hub: LoopbackHub, target: Path, status: int) -> None:
+def test_a_busy_server_is_asked_again(hub: LoopbackHub, target: Path, status: int) -> None:
     hub.faults.statuses = [status, status, 200]
     assert fetch(hub, target) == len(DATA)
 
 
-def test_m4_a_server_that_stays_busy_ends_the_download(hub: LoopbackHub, target: Path) -> None:
+def test_a_server_that_stays_busy_ends_the_download(hub: LoopbackHub, target: Path) -> None:
     hub.faults.statuses = [503] * 100
     with pytest.raises(DownloadError, match="503") as caught:
         fetch(hub, target)
@@ -253,7 +251,7 @@ def test_retry_after_is_obeyed_within_bounds(hub: LoopbackHub, target: Path) -> 
         (410, "", "answered 410", ""),
     ],
 )
-def test_m4_a_refusal_is_told_at_once(
+def test_a_refusal_is_told_at_once(
     hub: LoopbackHub, target: Path, status: int, token: str, message: str, hint: str
 ) -> None:
     hub.faults.statuses = [status]
@@ -271,7 +269,7 @@ def test_a_repository_that_is_not_there(hub: LoopbackHub, target: Path) -> None:
 
 
 @pytest.mark.parametrize("status", [200, 401, 403, 511])
-def test_m4_a_sign_in_page_is_recognised(hub: LoopbackHub, target: Path, status: int) -> None:
+def test_a_sign_in_page_is_recognised(hub: LoopbackHub, target: Path, status: int) -> None:
     hub.faults.html, hub.faults.html_status = True, status
     with pytest.raises(HubUnreachable, match="a web page instead of the file"):
         fetch(hub, target)
@@ -456,7 +454,7 @@ def test_network_settings_that_cannot_be_used_are_named(
     assert name in caught.value.hint
 
 
-def test_m4_a_full_disk_is_said_and_given_back(
+def test_a_full_disk_is_said_and_given_back(
     hub: LoopbackHub, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(target.parent)

@@ -73,7 +73,7 @@ def assert_none_had_to_be_contained(found: list[FailReason | str]) -> None:
 
 
 @pytest.mark.corpora
-def test_d1_every_file_of_the_corpora_is_decoded_or_refused(decoding: DecodePool) -> None:
+def test_every_file_of_the_corpora_is_decoded_or_refused(decoding: DecodePool) -> None:
     if not os.path.isdir(CORPORA):
         pytest.skip(f"no corpora at {CORPORA}")
     paths = sorted(
@@ -90,7 +90,7 @@ def test_d1_every_file_of_the_corpora_is_decoded_or_refused(decoding: DecodePool
     assert {one for one in found if not isinstance(one, FailReason)} == READABLE
 
 
-def test_d2_truncation_at_every_byte() -> None:
+def test_a_file_cut_at_any_byte_is_decoded_or_refused() -> None:
     cuts = [(name, at) for name, data in pictures.seeds().items() for at in range(len(data))]
     step = max(1, len(cuts) // TRUNCATIONS)
     # A fixed stride that is odd meets every kind of position, over all the seeds.
@@ -134,7 +134,7 @@ def mutants(count: int, seed: int) -> Iterator[bytes]:
         yield bytes(data)
 
 
-def test_d2_mutants_in_the_workers(decoding: DecodePool) -> None:
+def test_damaged_files_never_harm_a_decode_process(decoding: DecodePool) -> None:
     found = outcomes(decoding, mutants(MUTANTS, seed=1))
     assert_none_had_to_be_contained(found)
     # Neither all refused nor all decoded, or the mutations would test nothing.
@@ -142,7 +142,7 @@ def test_d2_mutants_in_the_workers(decoding: DecodePool) -> None:
     assert 0.1 < decoded / len(found) < 0.9
 
 
-def test_d2_mutants_in_this_process() -> None:
+def test_damaged_files_are_decoded_or_refused() -> None:
     for data in mutants(MUTANTS // 4, seed=2):
         assert outcome(decode, data) not in CONTAINED
 
@@ -228,7 +228,7 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
         "PNG-64",
     ],
 )
-def test_d4_bombs_cost_ten_seconds_and_a_gigabyte_at_most(
+def test_bombs_cost_ten_seconds_and_a_gigabyte_at_most(
     bomb: Callable[[], bytes], reasons: set[FailReason | None]
 ) -> None:
     came, meter = measured(bomb())
@@ -250,7 +250,7 @@ def test_d4_bombs_cost_ten_seconds_and_a_gigabyte_at_most(
     ],
     ids=["108-MP", "200-MP", "108-MP-progressive"],
 )
-def test_d5_a_phones_largest_pictures_take_400_mb_at_most(
+def test_a_phones_largest_pictures_take_400_mb_at_most(
     make: Callable[[], bytes], size: tuple[int, int]
 ) -> None:
     came, meter = measured(make())

@@ -39,12 +39,12 @@ def data(request: pytest.FixtureRequest) -> Path:
     return request.path.parent / "data"
 
 
-def test_c8_every_migration_is_named_by_its_number() -> None:
+def test_every_migration_is_named_by_its_number() -> None:
     numbers = [int(one.__name__[1:4]) for one in migrations.MIGRATIONS]
     assert numbers == list(range(1, NEWEST + 1))
 
 
-def test_c8_a_blank_file_gets_the_newest_schema(tmp_path: Path) -> None:
+def test_a_blank_file_gets_the_newest_schema(tmp_path: Path) -> None:
     path = tmp_path / "library.sqlite3"
     path.touch()
     with Cache.open(str(path), warn=fail_on_warning) as cache:
@@ -52,7 +52,7 @@ def test_c8_a_blank_file_gets_the_newest_schema(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("version", range(1, NEWEST + 1))
-def test_c8_every_released_schema_migrates_and_keeps_its_facts(
+def test_every_released_schema_migrates_and_keeps_its_facts(
     version: int, tmp_path: Path, data: Path
 ) -> None:
     path, blank = tmp_path / "library.sqlite3", tmp_path / "blank.sqlite3"
@@ -68,7 +68,7 @@ def test_c8_every_released_schema_migrates_and_keeps_its_facts(
 
 
 @pytest.mark.parametrize("mode", ["wal", "delete"])
-def test_c8_a_newer_schema_is_refused_untouched(
+def test_a_newer_schema_is_refused_untouched(
     mode: str, tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "library.sqlite3"
@@ -87,7 +87,7 @@ def test_c8_a_newer_schema_is_refused_untouched(
     assert {one.name for one in tmp_path.iterdir()} == {path.name, f"{path.name}.lock"}
 
 
-def test_c8_a_migration_that_is_interrupted_leaves_the_schema_it_found(
+def test_a_migration_that_is_interrupted_leaves_the_schema_it_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "library.sqlite3"

@@ -23,9 +23,7 @@ while time.monotonic() < until:
 
 @needs("strace", "strace")
 @pytest.mark.slow
-def test_M5_no_socket_is_opened_while_pictures_are_scored(
-    tiny: Path, paint, tmp_path: Path
-) -> None:
+def test_no_socket_is_opened_while_pictures_are_scored(tiny: Path, paint, tmp_path: Path) -> None:
     """onnxruntime 1.32 opens its first connection several seconds after a session was made."""
     picture = paint(tmp_path / "red.png", tiny_model.RED)
     trace = tmp_path / "trace"
@@ -43,7 +41,7 @@ def test_M5_no_socket_is_opened_while_pictures_are_scored(
 
 
 @needs("strace", "strace")
-def test_M5_an_offline_scan_opens_no_socket(tiny: Path, paint, tmp_path: Path) -> None:
+def test_an_offline_scan_opens_no_socket(tiny: Path, paint, tmp_path: Path) -> None:
     paint(tmp_path / "pictures" / "red.png", tiny_model.RED)
     trace = tmp_path / "trace"
     done = subprocess.run(

@@ -250,7 +250,7 @@ def test_below_the_bar_nothing_is_written_unless_asked(
     assert open_package(str(searched)).manifest.recipe == "float"
 
 
-def test_M3_500_damaged_checkpoints_are_refused_and_nothing_is_written(
+def test_500_damaged_checkpoints_are_refused_and_nothing_is_written(
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     weights = checkpoint / "model.safetensors"

@@ -1,4 +1,4 @@
-"""Target M3: malformed safetensors headers are refused, and cost no memory."""
+"""Malformed safetensors headers are refused, and cost no memory."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def malformed(data: bytes, seed: int) -> bytes:  # noqa: C901 - one case a kind 
     return joined(header, body)
 
 
-def test_M3_500_malformed_headers_are_refused_without_taking_memory(tmp_path: Path) -> None:
+def test_500_malformed_headers_are_refused_without_taking_memory(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     data = sound(path)
     for seed in range(500):

@@ -142,10 +142,10 @@ def test_only_the_owner_may_look_into_a_quarantine(folder: Path, q: Path) -> Non
     assert inside.stat().st_mode & 0o777 == 0o700
 
 
-# Q3: the very file
+# The very file
 
 
-def test_Q3_a_file_that_changed_since_it_was_scored_stays(folder: Path, q: Path) -> None:
+def test_a_file_that_changed_since_it_was_scored_stays(folder: Path, q: Path) -> None:
     path = picture(folder / "a.jpg")
     for change in (
         lambda: path.write_bytes(b"b picture"),
@@ -168,7 +168,7 @@ def test_Q3_a_file_that_changed_since_it_was_scored_stays(folder: Path, q: Path)
 
 @pytest.mark.parametrize("where", ["here", "elsewhere"])
 @pytest.mark.parametrize("how", ["replaced", "written to", "renamed away"])
-def test_Q3_a_file_swapped_between_the_last_look_and_the_rename_is_put_back(
+def test_a_file_swapped_between_the_last_look_and_the_rename_is_put_back(
     folder: Path, q: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest,
     where: str, how: str,
 ) -> None:  # fmt: skip
@@ -202,7 +202,7 @@ def test_Q3_a_file_swapped_between_the_last_look_and_the_rename_is_put_back(
     assert not vault_in(q).peek().held
 
 
-def test_Q3_swapped_by_another_process_all_the_time_only_what_was_scored_is_moved(
+def test_swapped_by_another_process_all_the_time_only_what_was_scored_is_moved(
     folder: Path, q: Path
 ) -> None:
     """A race that nobody arranged, hundreds of times."""
@@ -305,10 +305,10 @@ def test_a_link_is_not_taken_for_its_picture(folder: Path, q: Path) -> None:
     assert entry.path == str(folder / "inner" / "b.jpg")
 
 
-# Q4: names, links, rights
+# Names, links, rights
 
 
-def test_Q4_10000_equal_names_overwrite_nothing(folder: Path, q: Path) -> None:
+def test_10000_equal_names_overwrite_nothing(folder: Path, q: Path) -> None:
     number = trials(800, 10_000)
     paths = [picture(folder / f"{n}" / "same.jpg", b"%d" % n) for n in range(number)]
     assert set(outcomes(move_in(q, paths))) == {"done"}
@@ -317,7 +317,7 @@ def test_Q4_10000_equal_names_overwrite_nothing(folder: Path, q: Path) -> None:
     assert [path.read_bytes() for path in paths] == [b"%d" % n for n in range(number)]
 
 
-def test_Q4_hostile_names(folder: Path, q: Path) -> None:
+def test_hostile_names_go_in_and_come_back(folder: Path, q: Path) -> None:
     names = [
         b"-rf", b"--all", b"a\nb.jpg", b"\x1b[2J.jpg", b"\xff\xfe.jpg", b"$(touch x).jpg",
         b"'\".jpg", b"*.jpg", b" ", b"a" * 255, "\u202egpj.exe".encode(), b".part", b"~",
@@ -332,7 +332,9 @@ def test_Q4_hostile_names(folder: Path, q: Path) -> None:
     assert {Path(target).read_bytes() for target in beside if target} == set(names)
 
 
-def test_Q4_a_folder_that_may_not_be_written_to(folder: Path, q: Path, tmp_path: Path) -> None:
+def test_a_picture_in_a_folder_that_may_not_be_written_to_stays(
+    folder: Path, q: Path, tmp_path: Path
+) -> None:
     path = picture(folder / "locked" / "a.jpg")
     picture(folder / "b.jpg").chmod(0o400)
     path.parent.chmod(0o500)
@@ -350,7 +352,7 @@ def test_Q4_a_folder_that_may_not_be_written_to(folder: Path, q: Path, tmp_path:
     assert path.read_bytes() == b"a picture"
 
 
-def test_Q4_other_names_of_a_hard_link_are_told(folder: Path, q: Path) -> None:
+def test_other_names_of_a_hard_link_are_told(folder: Path, q: Path) -> None:
     path = picture(folder / "a.jpg")
     os.link(path, folder / "b.jpg")
     os.link(path, folder / "c.jpg")
@@ -363,10 +365,10 @@ def test_Q4_other_names_of_a_hard_link_are_told(folder: Path, q: Path) -> None:
     assert path.samefile(folder / "c.jpg")
 
 
-# Q5
+# Undo
 
 
-def test_Q5_10000_moves_are_undone_though_names_were_taken_again(folder: Path, q: Path) -> None:
+def test_10000_moves_are_undone_though_names_were_taken_again(folder: Path, q: Path) -> None:
     rng = random.Random(5)
     number = trials(600, 10_000)
     paths = [picture(folder / f"{n % 50}" / f"{n % 400}.jpg", b"") for n in range(number)]

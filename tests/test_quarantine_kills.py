@@ -1,4 +1,4 @@
-"""Q1 and Q2: a move that is killed, or whose system calls fail, at any point loses nothing."""
+"""A move that is killed, or whose system calls fail, at any point loses nothing."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def watched(
 
 
 @pytest.mark.parametrize("task", ["quarantine", "restore"])
-def test_Q1_killed_at_every_system_call_each_picture_is_in_exactly_one_place(
+def test_killed_at_every_system_call_each_picture_is_in_exactly_one_place(
     task: str, base: Path, tmp_path: Path, server: worker.Server
 ) -> None:
     quarantine = tmp_path / "q"
@@ -114,7 +114,7 @@ def test_Q1_killed_at_every_system_call_each_picture_is_in_exactly_one_place(
 
 
 @pytest.mark.parametrize("task", ["quarantine", "restore"])
-def test_Q2_whatever_system_call_fails_no_picture_is_lost(
+def test_whatever_system_call_fails_no_picture_is_lost(
     task: str, base: Path, tmp_path: Path, server: worker.Server
 ) -> None:
     quarantine = tmp_path / "q"

@@ -73,7 +73,7 @@ def test_short_reads_are_put_together(picture: Path, monkeypatch: pytest.MonkeyP
     assert read_picture(str(picture), follow=False, max_bytes=1 << 20).data == expected
 
 
-def test_C5_a_file_that_gives_less_than_its_size_is_not_taken_for_whole(
+def test_a_file_that_gives_less_than_its_size_is_not_taken_for_whole(
     picture: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a network file system does whose server went away; the stat stays the same."""
@@ -127,7 +127,7 @@ def test_a_link_in_the_place_of_a_picture_leads_nowhere(tmp_path: Path, picture:
     assert followed.data == picture.read_bytes()
 
 
-def test_C5_a_file_that_changed_once_is_read_again(
+def test_a_file_that_changed_once_is_read_again(
     picture: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = after_first_read(monkeypatch, lambda at: append(picture) if at == 1 else None)
@@ -137,7 +137,7 @@ def test_C5_a_file_that_changed_once_is_read_again(
     assert contents.key == FileKey.of(os.stat(picture))
 
 
-def test_C5_a_file_that_keeps_growing_is_given_up(
+def test_a_file_that_keeps_growing_is_given_up(
     picture: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = after_first_read(monkeypatch, lambda _: append(picture))
@@ -146,16 +146,14 @@ def test_C5_a_file_that_keeps_growing_is_given_up(
 
 
 @pytest.mark.parametrize("length", [0, 1, 50_000])
-def test_C5_a_file_that_is_cut_is_never_taken_for_whole(
+def test_a_file_that_is_cut_is_never_taken_for_whole(
     length: int, picture: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     after_first_read(monkeypatch, lambda at: os.truncate(picture, length + 10 - at))
     assert refusal(picture).reason is FailReason.CHANGED
 
 
-def test_C5_an_edit_of_the_same_size_is_seen(
-    picture: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_edit_of_the_same_size_is_seen(picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def edit(at: int) -> None:
         before = os.stat(picture)
         with picture.open("r+b") as file:

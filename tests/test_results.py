@@ -50,7 +50,7 @@ def test_several_keys_are_read_back_in_order(rows: list[tuple[int, int, int, int
 
 
 def test_only_a_scanned_picture_can_have_a_verdict() -> None:
-    """D9: no value exists with which an unscored picture could pass for a safe one."""
+    """No value exists with which an unscored picture could pass for a safe one."""
     assert "verdict" in Scanned.__dataclass_fields__
     for other in (Skipped, Failed):
         assert not {"verdict", "scores", "decision"} & set(other.__dataclass_fields__)

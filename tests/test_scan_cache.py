@@ -233,7 +233,7 @@ class Failing:
     ],
     ids="+".join,
 )
-def test_C6_a_library_that_fails_costs_one_warning(broken: tuple[str, ...], cache: Cache) -> None:
+def test_a_cache_that_fails_costs_one_warning(broken: tuple[str, ...], cache: Cache) -> None:
     warnings: list[str] = []
     memory = remember(Failing(cache, *broken), warn=warnings.append)
     for round_ in range(3):
@@ -276,7 +276,7 @@ def test_a_library_given_up_while_others_wait_for_it_is_asked_no_more() -> None:
     assert len(warnings) == 1
 
 
-def test_C6_a_library_that_cannot_be_written_is_still_asked(cache: Cache) -> None:
+def test_a_cache_that_cannot_be_written_is_still_asked(cache: Cache) -> None:
     """A full disk must not cost the scores of a hundred thousand pictures."""
     before = remember(cache)
     before.claim(A)

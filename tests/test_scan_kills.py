@@ -1,4 +1,4 @@
-"""C1: `kill -9` of a whole scan, again and again, at random points."""
+"""`kill -9` of a whole scan, again and again, at random points."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def tree(tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.timeout(5400 if AT_FULL_SIZE else 240)
-def test_C1_no_kill_loses_more_than_a_batch_or_leaves_a_wrong_row(
+def test_no_kill_loses_more_than_a_batch_or_leaves_a_wrong_row(
     tree: Path, tiny: Path, home: Path
 ) -> None:
     reference = _uncached(tree)

@@ -147,7 +147,7 @@ def test_every_result_is_counted(tree: Path, pool: FakePool, cache: Cache) -> No
     assert (tally.failed, tally.skipped) == (1, 1)
 
 
-def test_D9_a_failure_is_failed_and_never_safe(
+def test_a_failure_is_failed_and_never_safe(
     tree: Path, pool: FakePool, cache: Cache, settled: None
 ) -> None:
     for origin in (Origin.MODEL, Origin.CACHE):
@@ -160,7 +160,7 @@ def test_D9_a_failure_is_failed_and_never_safe(
 
 
 @pytest.mark.parametrize("reason", FailReason)
-def test_D9_every_reason_is_counted_as_failed(reason: FailReason) -> None:
+def test_every_reason_is_counted_as_failed(reason: FailReason) -> None:
     tally = ScanTally()
     tally.count(Failed("x", reason))
     assert (tally.failed, tally.pictures, tally.safe) == (1, 0, 0)
@@ -305,7 +305,7 @@ def test_numbers_that_are_none_fail_the_picture_and_are_not_remembered(
     )
 
 
-def test_D8_the_worst_frame_of_an_animation_counts(
+def test_the_worst_frame_of_an_animation_counts(
     tmp_path: Path, pool: FakePool, cache: Cache, settled: None
 ) -> None:
     scan_fakes.write(tmp_path / "tree" / "a.gif", b"frames:\x00\x10\xf0\x20")
@@ -317,7 +317,7 @@ def test_D8_the_worst_frame_of_an_animation_counts(
         assert result.facts.frames == 4
 
 
-def test_C4_young_files_are_read_again_and_not_scored_again(
+def test_young_files_are_read_again_and_not_scored_again(
     tree: Path, pool: FakePool, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     list(scan_fakes.scanner(cache).scan([str(tree)]))
@@ -340,7 +340,7 @@ def _counted_reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return reads
 
 
-def test_C4_a_file_from_the_future_is_read_once_and_again_after_any_change(
+def test_a_file_from_the_future_is_read_once_and_again_after_any_change(
     tree: Path, pool: FakePool, cache: Cache, settled: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A camera or another machine whose clock is wrong."""
@@ -409,7 +409,7 @@ def test_retry_failed_tries_the_broken_ones_only(
 def test_the_last_pictures_are_saved_while_they_come(
     tmp_path: Path, pool: FakePool, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """C1: when all are submitted, no wait may be long enough to save by the way."""
+    """When all are submitted, no wait may be long enough to save by the way."""
     monkeypatch.setattr("nsfwscan.scanning.scan_cache._BATCH_ROWS", 10)
     for at in range(100):
         scan_fakes.write(tmp_path / "tree" / f"{at:02d}.jpg", b"%02d" % at)
@@ -491,7 +491,7 @@ def test_nothing_is_loaded_or_started_when_the_library_answers(
     assert scan.tally.cached == 6
 
 
-def test_C5_a_file_that_is_written_while_it_is_scanned_leaves_no_wrong_row(
+def test_a_file_that_is_written_while_it_is_scanned_leaves_no_wrong_row(
     tmp_path: Path, pool: FakePool, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The clock is real: what is written just now is never trusted, however it looked."""
@@ -535,7 +535,7 @@ _MAY_COME_FROM_OUTSIDE = ("kill",)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is no limit of memory")
-def test_D3_each_culprit_is_recorded_and_its_neighbours_are_scored(
+def test_each_culprit_is_recorded_and_its_neighbours_are_scored(
     tmp_path: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Real processes; only what decodes in them does what the picture says."""
@@ -572,7 +572,7 @@ def _children() -> list[str]:
 
 
 def test_real_pictures_go_the_whole_way(tmp_path: Path, cache: Cache) -> None:
-    """Only the model is a fake; D8 with a real animation."""
+    """Only the model is a fake; the animation is real."""
     for name, content in pictures.seeds().items():
         scan_fakes.write(tmp_path / "tree" / f"{name}.jpg", content)
     scan_fakes.write(tmp_path / "tree" / "cut.jpg", pictures.seeds()["JPEG baseline"][:300])

@@ -95,7 +95,7 @@ def test_without_a_library_none_is_opened(tiny: Path, home: Path) -> None:
     assert not list(home.glob("library*"))
 
 
-def test_C6_a_library_that_cannot_be_opened_is_a_warning(
+def test_a_cache_that_cannot_be_opened_is_a_warning(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object, **__: object) -> Any:
@@ -122,7 +122,7 @@ def test_a_library_of_a_later_version_ends_the_scan(
         pass
 
 
-def test_C6_a_library_that_cannot_be_written_answers_and_warns_once(
+def test_a_cache_that_cannot_be_written_answers_and_warns_once(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for at in range(3):

@@ -13,7 +13,7 @@ from nsfwscan.media.sniff import HEAD_BYTES, READABLE, sniff
 
 
 @pytest.mark.parametrize("name", pictures.seeds())
-def test_d7_every_readable_format_is_told_by_its_content(name: str) -> None:
+def test_every_readable_format_is_told_by_its_content(name: str) -> None:
     assert sniff(pictures.seeds()[name][:HEAD_BYTES]) == name.split()[0]
 
 
@@ -120,12 +120,12 @@ def test_what_is_not_read_has_a_name_or_none(head: bytes, name: str | None) -> N
 
 
 @given(st.binary(max_size=80))
-def test_d2_any_bytes_have_an_answer(head: bytes) -> None:
+def test_any_bytes_have_an_answer(head: bytes) -> None:
     assert sniff(head) == sniff(head[:HEAD_BYTES])
 
 
 @given(st.sampled_from(sorted(pictures.seeds())), st.integers(0, HEAD_BYTES))
-def test_d2_a_shorter_head_gives_the_same_answer_or_none(name: str, length: int) -> None:
+def test_a_shorter_head_gives_the_same_answer_or_none(name: str, length: int) -> None:
     assert sniff(pictures.seeds()[name][:length]) in (name.split()[0], None)
 
 

@@ -292,7 +292,7 @@ def test_a_package_is_removed_by_name(models: ModelStore) -> None:
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS])
-def test_m4_a_store_that_cannot_be_written_is_said(
+def test_a_store_that_cannot_be_written_is_said(
     models: ModelStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     tiny_packages.make(str(tmp_path / "given"))
@@ -333,7 +333,7 @@ def test_a_damaged_model_is_pulled_anew(hub: LoopbackHub, models: ModelStore) ->
     assert models.pull(tiny_packages.entry(DATA)).read_artefact(MODEL_NAME) == DATA
 
 
-def test_m4_a_failed_pull_leaves_no_package(hub: LoopbackHub, models: ModelStore) -> None:
+def test_a_failed_pull_leaves_no_package(hub: LoopbackHub, models: ModelStore) -> None:
     for faults, error in (
         (loopback_hub.Faults(statuses=[404]), DownloadError),
         (loopback_hub.Faults(wrong_bytes=True), ModelTampered),
@@ -375,9 +375,7 @@ def start_pull(models: ModelStore, *arguments: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.timeout(900)
-def test_m4_killed_downloads_never_leave_half_a_package(
-    hub: LoopbackHub, models: ModelStore
-) -> None:
+def test_killed_downloads_never_leave_half_a_package(hub: LoopbackHub, models: ModelStore) -> None:
     """kill -9 at random points of a download of half a second, each going on from the last."""
     hub.faults.bytes_per_second = 800_000
     chance = random.Random(4)
@@ -421,7 +419,7 @@ ModelStore(folder).add(given, replace=True)
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 @pytest.mark.parametrize("present", ["nothing", "another"])
-def test_m4_an_install_killed_at_every_file_operation(
+def test_an_install_killed_at_any_file_operation_leaves_no_broken_package(
     models: ModelStore, tmp_path: Path, present: str
 ) -> None:
     new = tiny_packages.make(str(tmp_path / "new"), model=b"new")
@@ -454,7 +452,9 @@ def test_m4_an_install_killed_at_every_file_operation(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit of file sizes")
-def test_m4_a_disk_that_fills_up_while_downloading(hub: LoopbackHub, models: ModelStore) -> None:
+def test_a_disk_that_fills_up_while_downloading_is_named_and_tidied(
+    hub: LoopbackHub, models: ModelStore
+) -> None:
     """A limit of the file size makes write() fail halfway, as a full disk does."""
     child = start_pull(models, "150000")
     output, _ = child.communicate()
@@ -466,7 +466,7 @@ def test_m4_a_disk_that_fills_up_while_downloading(hub: LoopbackHub, models: Mod
     assert parts(models) == []
 
 
-def test_m4_a_small_file_system_that_fills_up(hub: LoopbackHub, tmp_path: Path) -> None:
+def test_a_file_system_that_fills_up_is_named_and_tidied(hub: LoopbackHub, tmp_path: Path) -> None:
     """The same on a real file system of 300 KB, in a mount namespace of its own."""
     script = (
         'mount -t tmpfs -o size=300k none "$1" && "$2" -c "$3" "$1/models"; echo "exit $?"; '
@@ -1034,7 +1034,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("no_network")
 @pytest.mark.parametrize("wanted", ["auto", "falconsai", "opennsfw", "adamcodd"])
 @pytest.mark.parametrize("by", ["option", "environment"])
-def test_m5_offline_opens_no_socket(
+def test_offline_opens_no_socket(
     models: ModelStore, monkeypatch: pytest.MonkeyPatch, wanted: str, by: str
 ) -> None:
     if by == "environment":
@@ -1095,7 +1095,7 @@ def test_ctrl_c_while_a_model_is_fetched_is_one_sentence(
     assert left_over(models) == set()
 
 
-def test_m5_nothing_that_unpickles_is_imported() -> None:
+def test_nothing_that_unpickles_is_imported() -> None:
     """By any module of the package: a model is data and never code."""
     unpicklers = {"pickle", "_pickle", "shelve", "marshal", "dill", "joblib", "torch"}
     for path in Path(nsfwscan.__file__).parent.rglob("*.py"):

@@ -1,4 +1,4 @@
-"""Tampered model packages are refused before onnxruntime sees a byte of them (M1).
+"""Tampered model packages are refused before onnxruntime sees a byte of them.
 
 `TESTS_AT_FULL_SIZE=1` makes ten times as many.
 """
@@ -227,7 +227,7 @@ def good(tmp_path: Path) -> tuple[Path, ModelManifest]:
 
 
 @pytest.mark.parametrize("name", TAMPERINGS)
-def test_m1_tampered_packages_never_reach_the_runtime(
+def test_tampered_packages_never_reach_the_runtime(
     good: tuple[Path, ModelManifest], tmp_path: Path, name: str
 ) -> None:
     folder, manifest = good
@@ -260,7 +260,7 @@ def test_m1_tampered_packages_never_reach_the_runtime(
         assert refused == rounds
 
 
-def test_m1_a_package_without_tampering_passes(good: tuple[Path, ModelManifest]) -> None:
+def test_a_package_without_tampering_passes(good: tuple[Path, ModelManifest]) -> None:
     folder, manifest = good
     runtime = Runtime()
     model = open_package(str(folder))

@@ -280,7 +280,7 @@ def test_reading_a_picture_is_no_event(root: Path, cache: Cache, pool: FakePool)
         assert seen == []
 
 
-# W3
+# Trees that appear
 
 
 def _make_and_write(root: Path) -> None:
@@ -317,7 +317,7 @@ def _move_in(root: Path) -> None:
 
 
 @pytest.mark.parametrize("arrive", [_make_and_write, _untar, _copy, _move_in])
-def test_W3_of_trees_that_appear_at_once_nothing_is_missed(root: Path, arrive) -> None:
+def test_of_trees_that_appear_at_once_nothing_is_missed(root: Path, arrive) -> None:
     with watching(root) as running:
         running.until_first_look()
         arrive(root)
@@ -325,7 +325,7 @@ def test_W3_of_trees_that_appear_at_once_nothing_is_missed(root: Path, arrive) -
         assert running.watcher.state().degraded == ()
 
 
-# W4
+# Files that are being written
 
 
 def _rename_over(path: Path, final: bytes) -> None:
@@ -380,7 +380,7 @@ def _keep_times(path: Path, final: bytes) -> None:
         (_keep_times, True),
     ],
 )
-def test_W4_one_verdict_for_the_final_content_and_none_for_a_part(
+def test_one_verdict_for_the_final_content_and_none_for_a_part(
     root: Path, cache: Cache, save, known: bool
 ) -> None:
     path = root / "p.jpg"
@@ -399,7 +399,7 @@ def test_W4_one_verdict_for_the_final_content_and_none_for_a_part(
     assert running.told.tree == tree(root)
 
 
-def test_W4_a_fresh_picture_that_cannot_be_decoded_is_tried_again_and_then_told_once(
+def test_a_fresh_picture_that_cannot_be_decoded_is_tried_again_and_then_told_once(
     root: Path, cache: Cache, impatient: None
 ) -> None:
     path = picture(root / "p.jpg", b"broken for now")
@@ -466,10 +466,10 @@ def test_a_failure_of_an_old_file_is_believed_at_once(root: Path) -> None:
     assert settle.retry_delay_s(FailReason.CORRUPT, 1.0, 4) is None
 
 
-# W5
+# Moves, links and names
 
 
-def test_W5_a_tree_moves_in_and_out(root: Path, cache: Cache, pool: FakePool) -> None:
+def test_a_tree_moves_in_and_out(root: Path, cache: Cache, pool: FakePool) -> None:
     for at in range(60):
         picture(root / "trip" / f"{at % 5}" / f"{at}.jpg", b"%d" % at)
     with watching(root, cache=cache) as running:
@@ -485,7 +485,7 @@ def test_W5_a_tree_moves_in_and_out(root: Path, cache: Cache, pool: FakePool) ->
     assert len(pool.decoded) == 60, "nothing is scored twice"
 
 
-def test_W5_rename_storms(root: Path, cache: Cache, pool: FakePool) -> None:
+def test_a_storm_of_renames_scores_nothing_again(root: Path, cache: Cache, pool: FakePool) -> None:
     for at in range(20):
         picture(root / f"{at}.jpg", b"%d" % at)
     with watching(root, cache=cache) as running:
@@ -501,7 +501,7 @@ def test_W5_rename_storms(root: Path, cache: Cache, pool: FakePool) -> None:
     assert {event for event, _name in running.told.lines[20:]} == {"moved"}
 
 
-def test_W5_links_that_lead_in_circles(root: Path) -> None:
+def test_links_that_lead_in_circles_are_not_followed(root: Path) -> None:
     (root / "a").mkdir()
     picture(root / "a" / "p.jpg", b"content")
     (root / "a" / "loop").symlink_to(root)
@@ -516,7 +516,7 @@ def test_W5_links_that_lead_in_circles(root: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [b"new\nline.jpg", b"not \xff utf-8.jpg", b" .jpg", b"*?[.jpg"])
-def test_W5_names_that_are_not_nice(root: Path, cache: Cache, name: bytes) -> None:
+def test_hostile_names_are_reported_byte_for_byte(root: Path, cache: Cache, name: bytes) -> None:
     with watching(root, cache=cache) as running:
         path = os.path.join(os.fsencode(root), b"sub\n\xfe", name)
         os.makedirs(os.path.dirname(path))
@@ -531,10 +531,10 @@ def test_W5_names_that_are_not_nice(root: Path, cache: Cache, name: bytes) -> No
     assert os.fsencode(running.told.changes[0].path) == path
 
 
-# W6
+# What cannot be reached
 
 
-def test_W6_a_root_that_is_deleted_is_waited_for_and_nothing_is_forgotten(
+def test_a_root_that_is_deleted_is_waited_for_and_nothing_is_forgotten(
     root: Path, cache: Cache
 ) -> None:
     for at in range(5):
@@ -556,7 +556,7 @@ def test_W6_a_root_that_is_deleted_is_waited_for_and_nothing_is_forgotten(
     assert len(cache.folder(str(root / "sub"), watch_fakes.SCORER)) >= 5
 
 
-def test_W6_a_folder_that_cannot_be_listed_loses_nothing(
+def test_a_folder_that_cannot_be_listed_loses_nothing(
     root: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     picture(root / "sub" / "a.jpg", b"a")
@@ -620,9 +620,7 @@ def test_a_dead_observer_is_replaced(
         assert took < 1.5
 
 
-def test_L2_a_clock_that_jumps_makes_a_reconcile(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_clock_that_jumps_makes_a_reconcile(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real, offset = time.time, 0
     with watching(root) as running:
         running.until_first_look()
@@ -663,7 +661,7 @@ def test_without_a_library_it_works_from_memory(root: Path, pool: FakePool) -> N
     assert set(pool.decoded) == {b"%d" % at for at in range(5)}
 
 
-def test_C6_a_library_that_cannot_be_written_is_said_once_and_nothing_is_scored_again(
+def test_a_cache_that_cannot_be_written_is_said_once_and_nothing_is_scored_again(
     root: Path, cache: Cache, pool: FakePool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:

@@ -113,7 +113,7 @@ def test_on_a_file_system_without_locks_there_is_one_watcher_still(
     assert not is_held(path)
 
 
-def test_L1_of_many_that_start_at_once_one_runs(tmp_path: Path) -> None:
+def test_of_many_that_start_at_once_one_runs(tmp_path: Path) -> None:
     running = []
     refused = 0
     # In groups: a thousand interpreters at once are a test of memory.

@@ -1,4 +1,4 @@
-"""W8: random operations on a watched tree; what was told must become what is there."""
+"""Random operations on a watched tree; what was told must become what is there."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class Player:
 
 
 @pytest.mark.parametrize("seed", range(trials(2, 60)))
-def test_W8_random_operations_converge(
+def test_random_operations_converge(
     tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scan_fakes.install_pool(monkeypatch)

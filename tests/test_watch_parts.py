@@ -219,7 +219,7 @@ def test_what_could_not_be_read_is_never_taken_for_moved() -> None:
 # Places
 
 
-def test_W6_a_place_is_known_again_and_another_in_its_place_is_noticed(tmp_path: Path) -> None:
+def test_a_place_is_known_again_and_another_in_its_place_is_noticed(tmp_path: Path) -> None:
     root = tmp_path / "root"
     root.mkdir()
     places = WatchedPlaces([str(root)], {})
@@ -237,7 +237,7 @@ def test_W6_a_place_is_known_again_and_another_in_its_place_is_noticed(tmp_path:
     assert again.presence(str(root)) is Presence.SAME
 
 
-def test_W6_the_empty_folder_below_a_disk_is_not_the_disk(tmp_path: Path) -> None:
+def test_the_empty_folder_below_a_disk_is_not_the_disk(tmp_path: Path) -> None:
     places = WatchedPlaces([str(tmp_path)], {str(tmp_path): "mount:abc:2"})
     assert places.presence(str(tmp_path)) is Presence.AWAY
 

@@ -56,7 +56,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert os.listdir(tmp_path / "state") == ["status.json"]
 
 
-def test_L5_nothing_is_written_when_nothing_changed(tmp_path: Path, clock: Clock) -> None:
+def test_nothing_is_written_when_nothing_changed(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "status.json"
     file = StatusFile(str(path))
     file.write(STATUS)

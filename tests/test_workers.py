@@ -158,7 +158,7 @@ def _claimed(memory: ScanCache, data: bytes) -> bool:
     return sha256 in memory._claims
 
 
-def test_D9_numbers_that_are_none_are_a_failure_of_the_picture(
+def test_numbers_that_are_none_are_a_failure_of_the_picture(
     tmp_path: Path, pool: FakePool, memory: ScanCache
 ) -> None:
     class Nan(FakeClassifier):
@@ -196,7 +196,7 @@ def test_large_files_are_read_one_at_a_time(
     assert most == 1
 
 
-def test_D8_the_worst_frame_counts() -> None:
+def test_the_worst_frame_counts() -> None:
     frames = [Scores((1 - unsafe, unsafe), unsafe) for unsafe in (0.1, 0.9, 0.4)]
     assert worst(frames) == frames[1]
 
@@ -214,7 +214,7 @@ def test_D8_the_worst_frame_counts() -> None:
         (5000, 100, True),
     ],
 )
-def test_C4_young_files_and_those_from_the_near_future_are_racy(
+def test_young_files_and_those_from_the_near_future_are_racy(
     mtime_s: float, ctime_s: float, racy: bool
 ) -> None:
     key = FileKey(1, int(mtime_s * 10**9), int(ctime_s * 10**9), 1)
