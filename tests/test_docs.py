@@ -1,9 +1,14 @@
-"""README, help and code say the same."""
+"""README, the pages below docs/, help and code say the same, and examples run as printed."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import shlex
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +26,15 @@ from nsfwscan.values.results import FailReason
 
 _ROOT = Path(__file__).parents[1]
 _README = (_ROOT / "README.md").read_text(encoding="utf-8")
+_PAGES = {path: path.read_text(encoding="utf-8") for path in sorted((_ROOT / "docs").glob("*.md"))}
+_TEXT = "\n".join([_README, *_PAGES.values()])
+_LINKING = [
+    path
+    for pattern in ("*.md", "docs/**/*.md", "benchmarks/*.md", "packaging/*.md", "quantize/*.md")
+    for path in sorted(_ROOT.glob(pattern))
+]
+_OURS = re.compile(r"https://github\.com/nsfwscan/nsfwscan/(?:blob|tree)/main/")
+"""Pages that are built cannot link out of docs/, except by the address of the repository."""
 
 
 def _commands(group: Any, before: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -35,22 +49,38 @@ COMMANDS = dict(_commands(typer.main.get_command(app)))
 
 
 def _quoted() -> list[str]:
-    """Return every command line of nsfwscan in the README, in blocks and in running text."""
-    spans = re.findall(r"`(nsfwscan [^`]+)`", _README.replace("\\|", "|"))
-    lines = re.findall(r"^(?:\$ |.*bin/)?(nsfwscan [^\n]*)$", _README, flags=re.MULTILINE)
+    """Return every command line of nsfwscan in README and docs, in blocks and in running text."""
+    spans = [span for span in _spans() if span.startswith("nsfwscan ")]
+    lines = re.findall(
+        r"^(?:\$ |.*bin/)?(nsfwscan [^\n]*)$", "\n".join(_lines()), flags=re.MULTILINE
+    )
     piped = [part.strip() for one in spans + lines for part in one.split("|")]
     return [one for one in piped if one.startswith("nsfwscan ")]
 
 
+def _spans() -> list[str]:
+    """Return what stands in code type in running text and tables, one line each."""
+    prose = re.sub(r"^```.*?^```", "", _TEXT, flags=re.MULTILINE | re.DOTALL)
+    spans = re.findall(r"`([^`]+)`", prose)
+    return [" ".join(span.split()).replace("\\|", "|") for span in spans]
+
+
+def _lines() -> list[str]:
+    """Return the lines that a person types, of all blocks."""
+    typed = [line for block in _blocks("sh") for line in block.splitlines()]
+    typed += re.findall(r"^\$ (.+)$", "\n".join(_blocks("console")), flags=re.MULTILINE)
+    return [line for line in typed if line.strip()]
+
+
 def _blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", _README, flags=re.MULTILINE | re.DOTALL)
+    return re.findall(rf"^```{language}\n(.*?)^```", _TEXT, flags=re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
-def test_every_command_is_in_the_readme_and_has_a_manual(
+def test_every_command_is_documented_and_has_a_manual(
     words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert f"nsfwscan {' '.join(words)}" in _README
+    assert f"nsfwscan {' '.join(words)}" in _TEXT
     assert main([*words, "--help"]) == 0
     shown = capsys.readouterr().out
     assert len(shown.split()) > 20
@@ -59,9 +89,9 @@ def test_every_command_is_in_the_readme_and_has_a_manual(
 
 
 @pytest.mark.parametrize("line", sorted(set(_quoted())))
-def test_every_command_line_in_the_readme_is_one_that_exists(line: str) -> None:
-    words = shlex.split(line)[1:]
-    if words[0] in {"COMMAND", "--help"}:
+def test_every_documented_command_line_is_one_that_exists(line: str) -> None:
+    words = shlex.split(line, comments=True)[1:]
+    if words[0] in {"COMMAND", "--help", "--config", "--install-completion"}:
         return
     if words[0].startswith("~/"):  # a path means `scan`
         words = ["scan", *words]
@@ -82,7 +112,7 @@ def test_the_python_example_runs(
     paint(tmp_path / "holiday.jpg", tiny_model.GREEN)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    exec(compile(example, "README.md", "exec"), {})
+    exec(compile(example, "docs/python.md", "exec"), {})
     shown = capsys.readouterr().out.splitlines()
     assert shown[0].startswith(str(tmp_path / "Pictures" / "red.png"))
     assert "safe" in shown[1]
@@ -96,25 +126,38 @@ def test_the_configuration_examples_are_accepted(
     assert main(["scan", "--quiet", str(tmp_path)]) == 0
 
 
-def test_the_readme_lists_the_models_that_are_known() -> None:
-    table = _README.split("## Models")[1].split("\n\n")[1]
+def test_the_page_on_models_lists_those_that_are_known() -> None:
+    table = (_ROOT / "docs" / "models.md").read_text(encoding="utf-8").split("\n\n")[1]
     assert set(re.findall(r"^\| (\w+) \|", table, flags=re.MULTILINE)) - {"name"} == set(
         catalogue.load()
     )
 
 
+def test_how_often_models_are_right_is_what_the_source_of_their_thresholds_says() -> None:
+    section = _README.split("## How often each model is right")[1].split("## ")[0]
+    rows = re.findall(r"^\| (\w+) \| ([\d.]+) \|(.*)$", section, flags=re.MULTILINE)
+    known = catalogue.load()
+    assert {name for name, _, _ in rows} == set(known)
+    for name, review_at, rest in rows:
+        thresholds = known[name].thresholds
+        assert float(review_at) == thresholds.review_at
+        figures = re.findall(r"[\d.]+ %", rest)
+        assert figures
+        assert all(figure in thresholds.source for figure in figures)
+
+
 @pytest.mark.parametrize("word", [*Format, *FailReason])
 def test_formats_and_reasons_are_explained(word: str) -> None:
-    assert f"`{word}`" in _README or f"--format {word}" in _README
+    assert f"`{word}`" in _TEXT or f"--format {word}" in _TEXT
 
 
 @pytest.mark.parametrize(
     "code", sorted({code for name, code in vars(codes).items() if name.isupper()})
 )
-def test_exit_codes_are_in_the_readme_and_in_the_help(
+def test_exit_codes_are_documented_and_in_the_help(
     code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert re.search(rf"^\| {code} \|", _README, flags=re.MULTILINE)
+    assert re.search(rf"^\| {code} \|", _TEXT, flags=re.MULTILINE)
     assert main(["--help"]) == 0
     assert re.search(rf"\b{code}\b", capsys.readouterr().out)
 
@@ -123,3 +166,177 @@ def test_exit_codes_are_in_the_readme_and_in_the_help(
 def test_the_two_commands_are_marked(mark: str) -> None:
     """`.ci/run` runs what stands behind the second mark."""
     assert _README.count(f"<!-- {mark} -->\n```sh\n") == 1
+
+
+def test_the_readme_has_at_most_150_lines() -> None:
+    assert len(_README.splitlines()) <= 150
+
+
+def _anchors(page: str) -> set[str]:
+    """Return the anchors that GitHub and mkdocs make of a page's headings."""
+    prose = re.sub(r"^```.*?^```", "", page, flags=re.MULTILINE | re.DOTALL)
+    titles = re.findall(r"^#+ (.+)$", prose, flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", _LINKING, ids=lambda path: path.relative_to(_ROOT).as_posix())
+def test_every_link_leads_somewhere(page: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        base, target = page.parent, link
+        if _OURS.match(link):
+            base, target = _ROOT, _OURS.sub("", link)
+        elif re.match(r"\w+:", link):
+            continue
+        name, _, anchor = target.partition("#")
+        leads_to = base / name if name else page
+        assert leads_to.exists(), link
+        if anchor:
+            assert anchor in _anchors(leads_to.read_text(encoding="utf-8")), link
+
+
+def test_the_pages_are_built_without_a_warning(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path / "site"],
+        cwd=_ROOT, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr
+    for page in _PAGES:
+        name = "" if page.stem == "index" else page.stem
+        assert (tmp_path / "site" / name / "index.html").is_file()
+
+
+def test_every_page_is_in_the_contents() -> None:
+    contents = (_ROOT / "mkdocs.yml").read_text(encoding="utf-8").split("nav:")[1]
+    for page in _PAGES:
+        assert page.name in contents
+        assert page.name == "index.md" or f"]({page.name}" in _PAGES[_ROOT / "docs" / "index.md"]
+
+
+# Every shell example runs as it is printed.
+
+_PROGRAMS = (
+    r"nsfwscan|find|sudo|tar|sha256sum|sh|ln|pip|pipx|uv|python|python3|\.|tail|packaging/\S+"
+)
+_NOT_RUN = {
+    r"python3 -m venv": "needs the package index; .ci/run runs the second of the two",
+    r"pip install|pipx install|uv tool install|pipx ensurepath|uv tool update-shell":
+        "needs the package index, or changes the PATH of the user",
+    r"\. \.venv": "needs the environment that the line before makes",
+    r"nsfwscan models (pull|build)|nsfwscan scan --model falconsai": "needs the network",
+    r"nsfwscan service (install(?! --print)|uninstall|start|stop|status|logs)":
+        "needs a service manager, and would change the user's; see test_service.py",
+    r"nsfwscan --install-completion": "asks which shell started it",
+    r"sudo|tar -xf|sh ~/\.local/lib|ln -s|tail -n \+2|sha256sum":
+        "needs a release; see test_shipping.py",
+    r"python -m benchmarks": "measures for minutes; see benchmarks/README.md",
+    r".*\| xargs -0 feh": "needs a picture viewer",
+}  # fmt: skip
+"""Examples that cannot run on any machine without network, and why."""
+_FAILS = {
+    "nsfwscan COMMAND --help": (codes.COULD_NOT, "COMMAND is not a command"),
+    "nsfwscan models add PATH": (codes.NO_MODEL, "PATH does not exist"),
+    "nsfwscan --config FILE scan ~/Pictures": (codes.COULD_NOT, "FILE does not exist"),
+    "nsfwscan scan ~/Pictures /media/usb holiday.jpg": (codes.COULD_NOT, "no stick is plugged in"),
+    "nsfwscan watch --poll /mnt/nas": (codes.COULD_NOT, "nothing is mounted there"),
+    "nsfwscan models remove opennsfw": (codes.NO_MODEL, "another model is installed"),
+    "nsfwscan selftest": (codes.COULD_NOT, "no scores are recorded for the tiny model"),
+    "nsfwscan cache clear": (codes.COULD_NOT, "it asks, and there is no terminal"),
+    "nsfwscan self-uninstall --purge": (codes.COULD_NOT, "it asks, and there is no terminal"),
+    "nsfwscan quarantine delete ~/Downloads": (
+        codes.COULD_NOT, "it asks, and there is no terminal"),
+}  # fmt: skip
+"""Examples that cannot succeed in this home: their exit code, and why."""
+_BEFORE = {
+    r"nsfwscan quarantine": "nsfwscan scan --action quarantine ~/Downloads ~/Pictures",
+    r"nsfwscan rulings": "nsfwscan allow holiday.jpg",
+    r"nsfwscan cache": "nsfwscan scan ~/Pictures",
+}
+"""What a person has done before, so that there is something to show, restore or forget."""
+
+
+def _is_example(span: str) -> bool:
+    """Return True for a command line; a bare name, such as `nsfwscan allow`, is just a name."""
+    command = COMMANDS.get(tuple(span.split()[1:]))
+    named = command and any(one.param_type_name == "argument" for one in command.params)
+    return bool(re.match(rf"(?:{_PROGRAMS}) ", span)) and not named
+
+
+def _examples() -> list[str]:
+    return sorted({*_lines(), *filter(_is_example, _spans())})
+
+
+_EXAMPLES = _examples()
+_RUN = [line for line in _EXAMPLES if not any(re.match(one, line) for one in _NOT_RUN)]
+
+
+def test_examples_that_do_not_run_are_there_and_name_what_exists() -> None:
+    assert len(_RUN) > 2 * len(_NOT_RUN)
+    for pattern in _NOT_RUN:
+        assert any(re.match(pattern, line) for line in _EXAMPLES), pattern
+    for line in _FAILS:
+        assert line in _RUN
+    for module in re.findall(r"python -m (benchmarks\.\w+)", _TEXT):
+        assert (_ROOT / f"{module.replace('.', '/')}.py").is_file()
+
+
+@pytest.fixture
+def somebody(tiny: Path, paint: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return an ordinary home, the working folder, in which `nsfwscan` is on the PATH."""
+    del tiny
+    for name in ("green.png", "family/green.jpg", "ordinary/green.png"):
+        paint(tmp_path / "Pictures" / name, tiny_model.GREEN)
+    paint(tmp_path / "Pictures" / "2024" / "red.png", tiny_model.RED)
+    paint(tmp_path / "Downloads" / "red.png", tiny_model.RED)
+    paint(tmp_path / "holiday.jpg", tiny_model.GREEN, size=(320, 240))
+    paint(tmp_path / "secret.png", tiny_model.ORANGE)
+    (tmp_path / "last").touch()
+    (tmp_path / "mine.jsonl").touch()
+    program = tmp_path / "bin" / "nsfwscan"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m nsfwscan "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(_ROOT))
+    # Where root runs the tests, the highest folder that is theirs is the root of the disk.
+    monkeypatch.setenv("NSFWSCAN_QUARANTINE", str(tmp_path / "quarantine"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("example", _RUN)
+def test_an_example_runs_as_printed(example: str, somebody: Path) -> None:
+    with (somebody / "said").open("w+b") as said:
+        for pattern, before in _BEFORE.items():
+            if re.match(pattern, example):
+                done = subprocess.run(["/bin/sh", "-c", before], capture_output=True, check=False)
+                assert done.returncode in _FINE
+        started = subprocess.Popen(
+            ["/bin/sh", "-c", f"trap : INT\n{example}"],  # the shell survives the Ctrl-C
+            stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True,
+        )  # fmt: skip
+        if re.match("nsfwscan watch", example) and "--once" not in example:
+            _stop_when_it_watches(started, somebody / "said")
+        code = started.wait(30)
+        said.seek(0)
+        shown = said.read().decode()
+    assert "Traceback" not in shown
+    assert shown.strip() or code == 0, "it failed without a word"
+    assert code in ({_FAILS[example][0]} if example in _FAILS else _FINE), shown
+
+
+_FINE = {codes.OK, codes.FLAGGED, codes.NO_VERDICT, codes.NOT_DONE}
+
+
+def _stop_when_it_watches(started: subprocess.Popen[bytes], said: Path) -> None:
+    """Send Ctrl-C once the watcher has said that it watches."""
+    for _ in range(300):
+        if started.poll() is not None:
+            return
+        if b"Watching " in said.read_bytes():
+            os.killpg(started.pid, signal.SIGINT)
+            return
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            started.wait(0.05)

@@ -306,8 +306,8 @@ def test_ship(
         "nsfwscan-V-linux-x86_64.sbom.cdx.json", "nsfwscan-V-linux-x86_64.tar.xz",
         "nsfwscan_V_amd64.deb",
     }  # fmt: skip
-    readme = (_PACKAGING.parent / "README.md").read_text()
-    assert all(f"`{name.replace(__version__, 'V')}`" in readme for name in one)
+    page = (_PACKAGING.parent / "docs" / "packages.md").read_text()
+    assert all(f"`{name.replace(__version__, 'V')}`" in page for name in one)
     assert (
         run(tool("sha256sum", "coreutils"), "-c", "SHA256SUMS", cwd=tmp_path / "one").returncode
         == 0
@@ -315,12 +315,12 @@ def test_ship(
     assert "SHA256SUMS" in capsys.readouterr().out
 
 
-def test_every_script_of_packaging_is_in_the_readme() -> None:
-    readme = (_PACKAGING.parent / "README.md").read_text()
+def test_every_script_of_packaging_is_documented() -> None:
+    page = (_PACKAGING.parent / "docs" / "packages.md").read_text()
     for path in _PACKAGING.rglob("*"):
         if path.is_file() and os.access(path, os.X_OK) and path.parent.name != "linux":
             name = path.relative_to(_PACKAGING.parent).as_posix()
-            assert name in readme, name
+            assert name in page, name
 
 
 def test_times_come_from_the_variable_or_the_last_commit(monkeypatch: pytest.MonkeyPatch) -> None:
