@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import scan_fakes
@@ -17,7 +18,7 @@ from nsfwscan.cache.cache import Cache
 from nsfwscan.media import read as reading
 from nsfwscan.values.changes import Told
 from nsfwscan.values.results import Failed, FailReason
-from nsfwscan.watch import settle
+from nsfwscan.watch import judging, settle
 from nsfwscan.watch.cache_sync import CacheSync
 from nsfwscan.watch.manners import Pace, When
 from nsfwscan.watch.settle import Settling
@@ -180,6 +181,26 @@ def test_a_picture_that_could_not_be_opened_for_want_of_descriptors_is_scanned_i
 
 
 def test_a_failure_that_may_pass_is_tried_ever_more_rarely() -> None:
-    assert [settle.later_delay_s(tries) for tries in (0, 1, 8, 9)] == [60, 120, 15360, 15360]
+    delays = [settle.later_delay_s(tries) for tries in (0, 3, 4, 5, 12, 13)]
+    assert delays == [2, 60, 60, 120, 15360, 15360]
     assert settle.retry_delay_s(FailReason.UNREADABLE, 1e9, 0, passing=True) == 2.0
     assert settle.retry_delay_s(FailReason.UNREADABLE, 1e9, 0) is None
+
+
+def test_a_picture_of_which_nothing_can_be_learnt_for_a_moment_is_not_dropped(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settle, "_RETRY_S", (0.2, 0.2))
+    path = picture(root / "a.jpg", b"content")
+    real, refusals = os.stat, iter([errno.ESTALE, errno.EIO])
+
+    def refuse(name: object, **how: Any) -> os.stat_result:
+        if name == str(path):
+            for code in refusals:
+                raise OSError(code, os.strerror(code))
+        return real(name, **how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(judging.os, "stat", refuse)
+    with watching(root) as running:
+        running.until_as(root)
+    assert running.told.lines == [("new", "a.jpg")]

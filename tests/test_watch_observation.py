@@ -123,3 +123,20 @@ def test_a_root_that_cannot_be_observed_is_polled_until_it_can(
         assert events.observes(str(tmp_path))
     finally:
         events.close()
+
+
+def test_an_observer_that_cannot_be_stopped_ends_nothing(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stuck:
+        def is_alive(self) -> bool:
+            return True
+
+        def stop(self) -> None:
+            raise OSError(errno.EIO, "Input/output error")
+
+        def join(self) -> None:
+            pytest.fail("it would be waited for without end")
+
+    events_module._end(Stuck())  # type: ignore[arg-type]
+    assert "could not be stopped" in caplog.text

@@ -59,6 +59,7 @@ _MOST_QUEUED = 200_000
 """watchdog's own queue has no bound. Beyond this it is thrown away, with its observer."""
 _HAS_CLOSED = sys.platform == "linux"
 """Whether the end of a writing program's access is reported."""
+_log = logging.getLogger(__name__)
 _OVERFLOW_LOGGER = "watchdog.observers.inotify_c"
 """Where watchdog tells of a queue that overflowed: as a warning, and in no other way."""
 
@@ -254,13 +255,16 @@ class _OverflowHandler(logging.Handler):
 def _end(observer: BaseObserver | None) -> None:
     if observer is None:
         return
-    if observer.is_alive():
+    alive = observer.is_alive()
+    try:
         observer.stop()
+        if not alive:  # It failed to start, or died: what it began must not stay behind.
+            observer.on_thread_stop()
+    except OSError as error:  # its threads hear of nothing more, and end with the process
+        _log.warning("an observer of changes could not be stopped: %s", error)
+        return
+    if alive:
         observer.join()
-    else:
-        # It failed to start, or died: what it began must not stay behind.
-        observer.stop()
-        observer.on_thread_stop()
 
 
 def watched_inodes() -> list[int] | None:

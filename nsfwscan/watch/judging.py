@@ -77,10 +77,15 @@ class Judging:
         now = time.monotonic()
         try:
             found = os.stat(path, follow_symlinks=self._follow)
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             self._tracker.withhold(path)
             self._tracker.miss(path)
             return Judged.LATER if path in self._tracker.absent else Judged.NOTHING
+        except OSError:  # nothing is known of the file
+            self._tracker.withhold(path)
+            again = Waiting(look.key, now + later_delay_s(look.tries), tries=look.tries + 1)
+            self._tracker.settling.later(path, again)
+            return Judged.LATER
         key = stamped(pack_key(found), look.loose) if look.loose else pack_key(found)
         if key != look.key:
             self._tracker.settling.note(path, key, now, 0.0 if look.loose else still_s(key))

@@ -61,7 +61,7 @@ def retry_delay_s(
     `Failed.passing`.
     """
     if passing and tries < len(_RETRY_S):
-        return _RETRY_S[tries]
+        return later_delay_s(tries)
     old = age_s > _FRESH_S
     if reason not in _HOPE or (old and reason not in _OF_THE_MOMENT):
         return None
@@ -71,11 +71,14 @@ def retry_delay_s(
 
 
 def later_delay_s(tries: int) -> float:
-    """Return how long to wait before a passing failure that was told is looked at again.
+    """Return how long to wait before a file is scanned again whose failure may have passed.
 
-    Each time twice as long, so that a picture that never decodes costs next to nothing.
+    First as after any failure, then each time twice as long: a picture that never decodes costs
+    next to nothing.
     """
-    return float(_LATER_S << min(tries, _MOST_DOUBLED))
+    if tries < len(_RETRY_S):
+        return _RETRY_S[tries]
+    return float(_LATER_S << min(tries - len(_RETRY_S), _MOST_DOUBLED))
 
 
 def still_s(key: bytes, now_ns: int | None = None) -> float:
