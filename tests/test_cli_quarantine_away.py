@@ -14,6 +14,7 @@ import pytest
 from quarantine_worker import move_in
 from shell import Call, without_privileges
 
+from nsfwscan.actions.quarantine import recovery
 from nsfwscan.media.discover import QUARANTINE_NAME
 from nsfwscan.system import locations
 from nsfwscan.system.journal import Journal
@@ -258,3 +259,22 @@ def test_a_quarantine_in_a_folder_of_ones_choice_is_remembered(
     assert str(picture) in call("quarantine", "list").out
     done = call("quarantine", "restore", picture)
     assert (done.code, done.out) == (0, "Restored 1 picture.\n")
+
+
+@pytest.mark.parametrize("command", [["delete", "--yes"], ["restore"]])
+def test_all_is_not_done_while_a_move_that_was_cut_short_cannot_be_ended(
+    call: Call, bad: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    journal = bad / QUARANTINE_NAME / "journal.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    intents = [one for one in lines if b'"intend"' in one]
+    journal.write_bytes(b"".join(intents))  # and not what became of them
+    assert len(intents) == 1
+
+    def away(*_given: object, **_more: object) -> Any:
+        raise OSError(errno.ENXIO, "its volume is not mounted")
+
+    monkeypatch.setattr(recovery, "finish", away)
+    done = call("quarantine", *command, "--all")
+    assert (done.code, done.out.split()[1]) == (2, "1"), "the one in the other quarantine"
+    assert "was cut short and cannot be ended now: its volume is not mounted" in done.err

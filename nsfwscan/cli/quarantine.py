@@ -312,6 +312,7 @@ def _wanted(
         with opened.going_on(vault):
             with vault.locked() as ledger:  # ends what an earlier run left half done
                 held = ledger.held
+                opened.failed |= every and bool(ledger.under_way)  # of which it was told why
             found.append((vault, _chosen(held, paths, seen)))
             if every:
                 opened.tell_of_strangers(vault)
