@@ -218,7 +218,7 @@ def scan(
     for line in summary.lines():
         talk.say(line)
     if summary.tally.nsfw and acting is None and written.output_format is Format.TABLE:
-        talk.say(f"  move them away: nsfwscan scan --action quarantine {_again(roots)}")
+        talk.say(f"  move them away: nsfwscan scan --action quarantine {_again(model, roots)}")
         talk.say("  wrong verdict?  nsfwscan allow FILE")
     missing = len(given) - len(roots)
     raise typer.Exit(exit_code(summary, missing=missing, exit_zero=written.exit_zero))
@@ -262,10 +262,13 @@ def _run(
         return Run(session, talk, reporter, wanted, listed, acts, show_named=show_named).go(roots)
 
 
-def _again(roots: list[str]) -> str:
-    """Return the paths of a command as a shell takes them, if they are few."""
+def _again(model: ModelFlags, roots: list[str]) -> str:
+    """Return thresholds and paths of a command as a shell takes them, if the paths are few."""
+    named = None if model.model == "auto" else model.model
+    flags = (("model", named), ("flag-at", model.flag_at), ("review-at", model.review_at))
+    given = [f"--{name} {shlex.quote(str(one))}" for name, one in flags if one is not None]
     text = shlex.join(roots)
-    return text if roots and len(text) <= _SHORT else "PATH"
+    return " ".join([*given, text if roots and len(text) <= _SHORT else "PATH"])
 
 
 _SHORT = 60
