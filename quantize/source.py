@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from nsfwscan.models import catalogue
 from nsfwscan.models.catalogue import CatalogueEntry, HubFile, HubSource
-from nsfwscan.models.fetch.hub import Hub, network_is_forbidden, refuse_offline
+from nsfwscan.models.fetch import network_is_forbidden, refuse_offline
+from nsfwscan.models.fetch.hub import Hub
 from nsfwscan.system.hashing import Sha256, pieces
 from nsfwscan.system.reading import open_bytes
 from nsfwscan.values.errors import ModelNotFound, ModelTampered, UsageError

@@ -18,9 +18,9 @@ from loopback_hub import QUICK, LoopbackHub
 from tiny_packages import FILE, REPO, REVISION, content
 
 from nsfwscan.models.catalogue import HubFile, HubSource
-from nsfwscan.models.fetch import download
+from nsfwscan.models.fetch import download, network_is_forbidden
 from nsfwscan.models.fetch.client import Client, Patience
-from nsfwscan.models.fetch.hub import DEFAULT_ENDPOINT, Hub, network_is_forbidden
+from nsfwscan.models.fetch.hub import DEFAULT_ENDPOINT, Hub
 from nsfwscan.values.errors import ConfigError, DownloadError, HubUnreachable, ModelTampered
 
 if TYPE_CHECKING:

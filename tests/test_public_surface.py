@@ -5,8 +5,11 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import tiny_model
+from conftest import Paint
 
 import nsfwscan
 from nsfwscan.values import errors
@@ -64,3 +67,20 @@ def test_naming_scan_and_classify_loads_no_runtime() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
     )
     assert not set(done.stdout.split()) & {"numpy", "PIL", "onnxruntime", "rich", "typer"}
+
+
+def test_a_scan_loads_nothing_that_it_does_not_use(
+    tiny: Path, tmp_path: Path, paint: Paint
+) -> None:
+    paint(tmp_path / "pictures" / "red.png", tiny_model.RED)
+    code = (
+        "import sys; from nsfwscan.cli.main import main;"
+        "code = main(['scan', '-q', '--offline', sys.argv[1]]);"
+        "unused = {'nsfwscan.actions.act', 'nsfwscan.models.fetch.hub', 'http.client', 'csv'};"
+        "print(code, sorted(unused & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "pictures")],
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    assert done.stderr == "1 []\n"

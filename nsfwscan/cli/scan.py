@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nsfwscan.cli.scan_run import Acting, OnlyThese, Run, destination, exit_code, reachable
-from nsfwscan.cli.shared.acting import ActOptions
 from nsfwscan.cli.shared.codes import COULD_NOT
 from nsfwscan.cli.shared.config import rules_in
 from nsfwscan.cli.shared.flags import ModelFlags, SpeedFlags, WalkFlags, act_options, settings
@@ -38,6 +37,9 @@ from nsfwscan.report.summary import Summary
 from nsfwscan.scanning.scanner import ScanOptions
 from nsfwscan.scanning.session import Settings, open_session
 from nsfwscan.values.errors import UsageError
+
+if TYPE_CHECKING:
+    from nsfwscan.cli.shared.acting import ActOptions
 
 
 @dataclass(frozen=True, slots=True)

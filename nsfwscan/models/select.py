@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from nsfwscan.models import catalogue
 from nsfwscan.models.catalogue import FIRST_CHOICE, WITHOUT_HUB
-from nsfwscan.models.fetch.hub import Hub, refuse_offline
+from nsfwscan.models.fetch import refuse_offline
 from nsfwscan.models.lookup import is_path
 from nsfwscan.models.manifest import PUBLISHED
 from nsfwscan.models.package import BrokenPackage, InstalledModel
@@ -68,6 +68,8 @@ def _auto(store: ModelStore) -> InstalledModel:
         return best
     if store.offline:
         raise refuse_offline("no model is installed")
+    from nsfwscan.models.fetch.hub import Hub
+
     first, second = catalogue.load()[FIRST_CHOICE], catalogue.load()[WITHOUT_HUB]
     store.say(
         f"No model is installed yet; downloading {first.name} ({first.source}, {first.licence}) "

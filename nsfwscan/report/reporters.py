@@ -1,15 +1,10 @@
-"""The reporter for a format."""
+"""The reporter for a format. Only the one that is wanted is imported."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, BinaryIO, assert_never
 
-from nsfwscan.report.csv_rows import CsvReporter
 from nsfwscan.report.formats import Format, Reporter
-from nsfwscan.report.json_document import JsonReporter
-from nsfwscan.report.json_lines import JsonLinesReporter
-from nsfwscan.report.paths0 import Paths0Reporter
-from nsfwscan.report.table import TableReporter
 
 if TYPE_CHECKING:
     from nsfwscan.report.record import Recorder
@@ -21,14 +16,24 @@ def reporter_for(form: Format, stream: BinaryIO, recorder: Recorder) -> Reporter
     """Return what writes results in the format `form` to `stream`."""
     match form:
         case Format.TABLE:
+            from nsfwscan.report.table import TableReporter
+
             return TableReporter(stream)
         case Format.JSON:
+            from nsfwscan.report.json_document import JsonReporter
+
             return JsonReporter(stream, recorder)
         case Format.JSONL:
+            from nsfwscan.report.json_lines import JsonLinesReporter
+
             return JsonLinesReporter(stream, recorder)
         case Format.CSV:
+            from nsfwscan.report.csv_rows import CsvReporter
+
             return CsvReporter(stream, recorder)
         case Format.PATHS0:
+            from nsfwscan.report.paths0 import Paths0Reporter
+
             return Paths0Reporter(stream)
         case _:
             assert_never(form)

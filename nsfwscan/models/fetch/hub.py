@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from nsfwscan.models.fetch.client import Patience, connected, host_of
 from nsfwscan.models.fetch.download import Download
-from nsfwscan.values.errors import ConfigError, OfflineError
+from nsfwscan.values.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,17 +72,3 @@ def fetch_pinned(
     parts = urlsplit(url)
     with connected(f"{parts.scheme}://{parts.netloc}", "", patience) as client:
         return Download(client, url, file, target, progress).run()
-
-
-def network_is_forbidden(environ: Mapping[str, str]) -> bool:
-    """Tell whether `HF_HUB_OFFLINE` is set, with the meaning the hub's own tools give it."""
-    return environ.get("HF_HUB_OFFLINE", "").strip().upper() in {"1", "ON", "YES", "TRUE"}
-
-
-def refuse_offline(what: str) -> OfflineError:
-    """Return the error for something that would need the network."""
-    return OfflineError(
-        f"{what}, and the network is not to be used",
-        hint="leave out --offline (and HF_HUB_OFFLINE) once, or copy a model package here and "
-        "run `nsfwscan models add FOLDER`",
-    )
