@@ -395,6 +395,7 @@ def test_what_to_do_next_is_said_as_long_as_nothing_is_done(
     assert "nsfwscan allow FILE" in flagged
     strict = call("scan", "--flag-at", "0.4", "--review-at", "0.25", "red.png").err
     assert "scan --action quarantine --flag-at 0.4 --review-at 0.25 red.png\n" in strict
+    assert "--review-at 0 red.png\n" in call("scan", "--review-at", "0.0", "red.png").err
     assert "--action" not in call("scan", "green.png").err
     assert "--action" not in call("scan", "--dry-run", "--action", "tag", ".").err
     assert "--action" not in call("scan", "-f", "json", ".").err

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from pathlib import Path
 from typing import cast
 
 import pytest
+from watchdog.utils import BaseThread
 
 from nsfwscan.watch import events as events_module
 from nsfwscan.watch import observation
@@ -140,3 +142,31 @@ def test_an_observer_that_cannot_be_stopped_ends_nothing(
 
     events_module._end(Stuck())  # type: ignore[arg-type]
     assert "could not be stopped" in caplog.text
+
+
+@pytest.mark.parametrize("refused", [OSError(errno.ENOMEM, "no memory"), ValueError("a bug")])
+def test_only_what_the_system_refuses_watchdogs_thread_is_taken_for_lost_changes(
+    monkeypatch: pytest.MonkeyPatch, refused: Exception
+) -> None:
+    heard: list[threading.ExceptHookArgs] = []
+    monkeypatch.setattr(threading, "excepthook", heard.append)
+
+    class Reader(BaseThread):
+        def run(self) -> None:
+            raise refused
+
+    events = Events(lambda _name: True)
+    try:
+        thread = Reader()
+        thread.__class__.__module__ = "watchdog.observers.inotify_c"
+        thread.start()
+        thread.join()
+        lost = events.take().lost
+    finally:
+        events.close()
+    assert threading.excepthook == heard.append
+    if isinstance(refused, OSError):
+        assert (lost, heard) == ("an observer of changes ended", [])
+    else:
+        assert not lost
+        assert [one.exc_value for one in heard] == [refused]

@@ -266,9 +266,9 @@ def _run(
 
 def _again(model: ModelFlags, roots: list[str]) -> str:
     """Return thresholds and paths of a command as a shell takes them, if the paths are few."""
-    named = None if model.model == "auto" else model.model
-    flags = (("model", named), ("flag-at", model.flag_at), ("review-at", model.review_at))
-    given = [f"--{name} {shlex.quote(str(one))}" for name, one in flags if one is not None]
+    given = [] if model.model == "auto" else [f"--model {shlex.quote(model.model)}"]
+    scores = (("flag-at", model.flag_at), ("review-at", model.review_at))
+    given += [f"--{name} {str(at).removesuffix('.0')}" for name, at in scores if at is not None]
     text = shlex.join(roots)
     return " ".join([*given, text if roots and len(text) <= _SHORT else "PATH"])
 

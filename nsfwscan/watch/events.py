@@ -99,6 +99,7 @@ class Events:
         logger.addHandler(self._overflows)
         # Without a handler of its own, logging would print watchdog's warnings on stderr.
         self._propagated, logger.propagate = logger.propagate, False
+        self._hook_before, threading.excepthook = threading.excepthook, self._thread_ended
 
     def observe(self, root: str) -> str:
         """Begin to observe the folder `root` and all below it; return why not, or nothing.
@@ -149,6 +150,7 @@ class Events:
         logger = logging.getLogger(_OVERFLOW_LOGGER)
         logger.removeHandler(self._overflows)
         logger.propagate = self._propagated
+        threading.excepthook = self._hook_before
         self._ear.close()
         self._bell.close()
 
@@ -161,6 +163,18 @@ class Events:
         return all(emitter.is_alive() for emitter in observer.emitters) and (
             reader is None or reader.is_alive()
         )
+
+    def _thread_ended(self, ended: threading.ExceptHookArgs) -> None:
+        """Take what the system refused a thread of watchdog as lost changes.
+
+        `observes` says so from then on. Any other error in a thread stays what it is.
+        """
+        ours = type(ended.thread).__module__.startswith("watchdog.")
+        if ours and isinstance(ended.exc_value, OSError):
+            _log.warning("an observer of changes ended: %s", ended.exc_value)
+            self.lose("an observer of changes ended")
+        else:
+            self._hook_before(ended)
 
     def is_swamped(self, root: str) -> bool:
         """Tell whether events come faster than they can be taken."""

@@ -1,4 +1,4 @@
-"""The exit codes, each with one meaning. `docs` and the README list the same ones."""
+"""The exit codes. docs/exit-codes.md lists the same ones; 3 of `status` is as systemctl has it."""
 
 from __future__ import annotations
 

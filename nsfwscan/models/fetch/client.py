@@ -98,7 +98,7 @@ class ServerAnswer:
         try:
             yield from self._response.iter_raw()
         except httpx.TransportError as error:
-            why = str(error) or type(error).__name__
+            why = _reason(error)
             raise Pause(
                 DownloadError(f"the download from {self.host} broke off: {why}", hint=TRY_LATER)
             ) from error
@@ -205,7 +205,7 @@ class Client:
         if isinstance(outcome, httpx.ProxyError):
             raise Pause(self._no_answer(url, f"the proxy says {outcome}")) from outcome
         if isinstance(outcome, httpx.TransportError):
-            why = str(outcome) or type(outcome).__name__
+            why = _reason(outcome)
             raise Pause(self._no_answer(url, why)) from outcome
         if isinstance(outcome, httpx.HTTPError | httpx.InvalidURL):
             raise DownloadError(f"{url.host} cannot be asked: {outcome}") from outcome
@@ -270,11 +270,16 @@ def read_page(url: str, accept: str, most_bytes: int, patience: Patience) -> Pag
         except queue.Empty:
             raise late from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            why = str(error) or type(error).__name__
+            why = _reason(error)
             raise HubUnreachable(
                 f"the package index at {host} cannot be reached: {why}",
                 hint="check the network, HTTPS_PROXY and PIP_INDEX_URL",
             ) from error
+
+
+def _reason(error: Exception) -> str:
+    """Return what went wrong, without the number that the system has for it."""
+    return re.sub(r"^\[Errno -?\d+\] ", "", str(error)) or type(error).__name__
 
 
 def _in_time(read: Callable[[], Page], deadline: float) -> Page:
