@@ -21,6 +21,7 @@ from PIL import Image
 from skips import pytest_make_collect_report, pytest_runtest_makereport
 
 from nsfwscan.media.decode import render
+from nsfwscan.media.discover import QUARANTINE_NAME
 
 __all__ = ["pytest_make_collect_report", "pytest_runtest_makereport"]  # pytest finds them here
 
@@ -32,8 +33,21 @@ _SETTLED_S = 3600
 """A picture this old is past every rule about files that may still be changing."""
 
 
+def _quarantines_in_reach() -> list[str]:
+    """Return the quarantines that tests would find: those above the folder for temporary files."""
+    folder = Path(tempfile.gettempdir()).resolve()
+    places = [folder, *folder.parents, Path("/dev/shm")]
+    return [str(one / QUARANTINE_NAME) for one in places if os.path.lexists(one / QUARANTINE_NAME)]
+
+
 def pytest_configure() -> None:
     """Undo what nohup and CI systems set for this process, which every child would inherit."""
+    if found := _quarantines_in_reach():
+        pytest.exit(
+            f"tests would restore and delete the pictures in {found[0]}: set TMPDIR to a folder "
+            "with no quarantine above it",
+            returncode=2,
+        )
     os.umask(0o022)
     if os.name != "posix":
         return
@@ -62,7 +76,7 @@ def packages_are_looked_for_again() -> Iterator[None]:
 def home(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Path]:
-    """Give each test a home, models, a library and a configuration of its own, and no hub."""
+    """Give each test a home, models, a cache and a configuration of its own, and no hub."""
     for name in list(os.environ):
         if name.startswith(_FORGOTTEN) and not name.startswith("NSFWSCAN_TEST_"):
             monkeypatch.delenv(name)
@@ -76,6 +90,7 @@ def home(
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     searched = list(sys.path)
     yield folder
+    assert _quarantines_in_reach() == [], "a test left pictures where all others find them"
     sys.path[:] = searched
     # `classify` keeps its model for the next call, which must not be the next test's.
     if "nsfwscan.api" in sys.modules:

@@ -135,7 +135,7 @@ with vault.locked() as ledger: print(len(said), len(ledger.under_way), files(one
 
 def test_a_picture_of_a_quarantine_cannot_be_quarantined_by_way_of_a_mount(tmp_path: Path) -> None:
     script = """
-put(one / "s.jpg"); move_in(None, [one / "s.jpg"])
+disk(one); put(one / "s.jpg"); move_in(None, [one / "s.jpg"])
 (vault,) = Quarantines(None, print).everywhere()
 mount("--bind", os.path.join(vault.folder, "files"), two)
 (name,) = os.listdir(two)
