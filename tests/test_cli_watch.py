@@ -571,11 +571,11 @@ def test_idle_it_costs_next_to_nothing(root: Path, paint: Paint, capsys: Any) ->
 
 
 def _children(pid: int) -> list[str]:
-    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split() + [
-        child
-        for thread in os.listdir(f"/proc/{pid}/task")
-        for child in Path(f"/proc/{pid}/task/{thread}/children").read_text().split()
-    ]
+    found = []
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        with contextlib.suppress(FileNotFoundError):  # the thread has ended meanwhile
+            found += Path(f"/proc/{pid}/task/{thread}/children").read_text().split()
+    return found
 
 
 def test_names_that_are_no_text_stand_whole_in_base64(root: Path) -> None:

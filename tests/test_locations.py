@@ -80,7 +80,8 @@ def test_everything_that_a_person_writes_is_theirs_alone_whatever_the_umask(
     code = "import os, runpy, sys; os.umask(0); runpy.run_module('nsfwscan', run_name='__main__')"
     for arguments in (
         ["models", "add", str(tiny)], ["allow", str(picture)], ["rulings", "forget", str(picture)],
-        ["scan", "--exit-zero", "--action", "quarantine", "--yes", str(picture)],
+        ["scan", "--exit-zero", "--action", "quarantine", "--yes",
+         "--quarantine", str(tmp_path / "q"), str(picture)],
     ):  # fmt: skip
         command = [sys.executable, "-c", code, *arguments]
         subprocess.run(command, env=env, check=True, capture_output=True, timeout=60)
