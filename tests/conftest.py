@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import signal
@@ -35,9 +36,18 @@ _SETTLED_S = 3600
 
 def _quarantines_in_reach() -> list[str]:
     """Return the quarantines that tests would find: those above the folder for temporary files."""
-    folder = Path(tempfile.gettempdir()).resolve()
-    places = [folder, *folder.parents, Path("/dev/shm")]
-    return [str(one / QUARANTINE_NAME) for one in places if os.path.lexists(one / QUARANTINE_NAME)]
+    folder = _TEMPORARY
+    found = []
+    for place in [folder, *folder.parents, Path("/dev/shm")]:
+        with contextlib.suppress(OSError):
+            _lstat(place / QUARANTINE_NAME)
+            found.append(str(place / QUARANTINE_NAME))
+    return found
+
+
+_TEMPORARY = Path(tempfile.gettempdir()).resolve()
+_lstat = os.lstat
+"""As it is before a test replaces it."""
 
 
 def pytest_configure() -> None:
