@@ -70,8 +70,7 @@ class Scorer:
         """Return the score of the whole path: the worst frame's."""
         geometry = self._classifier.manifest.input.geometry
         decoded = self._pool.decode(data, geometry, full=full)
-        frames = self._classifier.classify(decoded.pixels, decoded.frames)
-        return max(scores.unsafe for scores in frames)
+        return self._classifier.read(decoded.pixels, decoded.views).scores.unsafe
 
     def reference(self, image: Image.Image) -> float:
         """Return the score by the reference preprocessing."""

@@ -25,6 +25,7 @@ from PIL import Image, ImageDraw, ImageEnhance
 from benchmarks import measure, photos
 from nsfwscan.media.decode.decode import decode, prepare_process
 from nsfwscan.values import likeness
+from nsfwscan.values.facts import LIKENESS
 from nsfwscan.values.geometry import Geometry, Resample, Resize
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def changes() -> dict[str, Callable[[Image.Image], bytes]]:
 
 def phash(data: bytes, geometry: Geometry = _STRETCH) -> int:
     """Compute the likeness as a scan does."""
-    return decode(data, geometry).likeness
+    return likeness.unpack(decode(data, geometry).content_facts[LIKENESS])
 
 
 def dhash(data: bytes) -> int:

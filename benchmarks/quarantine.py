@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from benchmarks import measure
 from nsfwscan.actions.quarantine.entries import Reason
 from nsfwscan.actions.quarantine.held import Quarantines
-from nsfwscan.actions.quarantine.intake import BATCH, Wanted, take_in
+from nsfwscan.actions.quarantine.intake import BATCH, Arrival, take_in
 from nsfwscan.actions.quarantine.vault import open_vault
 from nsfwscan.actions.scored_file import ScoredFile
 
@@ -80,7 +80,7 @@ class World:
             os.makedirs(os.path.dirname(path), exist_ok=True)
             _write(path, content)
             picture = ScoredFile(path, hashlib.sha256(content).digest())
-            wanted.append(Wanted(picture, Reason("nsfw", 0.9, "opennsfw")))
+            wanted.append(Arrival(picture, Reason("nsfw", 0.9, "opennsfw")))
         take_in(quarantines.for_picture(paths[0]), wanted)
         for one in wanted:
             one.picture.close()

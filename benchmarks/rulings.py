@@ -20,9 +20,11 @@ from typing import TYPE_CHECKING
 
 from benchmarks import measure
 from benchmarks.rescan import Bench
-from nsfwscan.cache import Cache, LikenessRow
+from nsfwscan.cache.cache import Cache
+from nsfwscan.cache.rows import FactRow
 from nsfwscan.judge import Likeness, Ruled, RulingBook
 from nsfwscan.values import likeness
+from nsfwscan.values.facts import LIKENESS
 from nsfwscan.values.results import Ruling
 
 if TYPE_CHECKING:
@@ -61,7 +63,9 @@ def give_likenesses(home: str) -> None:
     choose = random.Random(1)
     with Cache.open(os.path.join(home, "library.sqlite3"), warn=print) as cache:
         rows = [row for row in cache.export() if row.path is not None and row.scorer is not None]
-        cache.write([], [], [LikenessRow(row.sha256, _random(choose)) for row in rows])
+        cache.write(
+            [], [], [FactRow(row.sha256, LIKENESS, likeness.pack(_random(choose))) for row in rows]
+        )
         folders = sorted({os.path.dirname(row.path or "") for row in rows})
         scorer = rows[0].scorer
         if scorer is not None:

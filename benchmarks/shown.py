@@ -134,7 +134,7 @@ def _views(pool: DecodePool, data: bytes) -> list[Image.Image]:
     each = _EDGE * _EDGE * 3
     return [
         Image.frombytes("RGB", (_EDGE, _EDGE), decoded.pixels[at * each : (at + 1) * each])
-        for at in range(decoded.frames)
+        for at in range(decoded.views)
     ]
 
 

@@ -31,7 +31,7 @@ def stages(package: str, paths: Sequence[str]) -> dict[str, float]:
     # The first of anything pays for lazy imports and page faults: the scan's start, not a stage.
     for path in paths[:1]:
         with open(path, "rb") as file:
-            classifier.classify(decode(file.read(), geometry).pixels, 1)
+            classifier.read(decode(file.read(), geometry).pixels, 1)
     begun = time.perf_counter()
     for path in paths:
         at = [time.process_time()]
@@ -41,7 +41,7 @@ def stages(package: str, paths: Sequence[str]) -> dict[str, float]:
         at.append(time.process_time())
         decoded = decode(data, geometry)
         at.append(time.process_time())
-        classifier.classify(decoded.pixels, decoded.frames)
+        classifier.read(decoded.pixels, decoded.views)
         at.append(time.process_time())
         for name, (start, end) in zip(spent, itertools.pairwise(at), strict=True):
             spent[name] += end - start

@@ -7,7 +7,6 @@ stderr goes to the logger `nsfwscan`: remarks as INFO, warnings as WARNING.
 from __future__ import annotations
 
 import atexit
-import hashlib
 import io
 import logging
 import os
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from nsfwscan.models.manifest import ModelManifest
-    from nsfwscan.values.outcome import Outcome
+    from nsfwscan.scanning.examine import Finding
     from nsfwscan.values.results import Failed, ScanResult
 
 _log = logging.getLogger("nsfwscan")
@@ -123,9 +122,10 @@ def classify(
     # Not with the lock held, and not apart: it may be a download of minutes, which Ctrl-C ends.
     loaded = _kept.get((model, offline)) or _load(model, offline=offline)
     judge = Judge(policy_of(settings, loaded.manifest), rulings)
-    outcome, likeness = interrupts.apart(lambda: _score(model, offline, loaded, data))
-    sha256 = hashlib.sha256(data).digest()
-    result = judge.result(path, sha256, outcome, likeness=lambda: likeness)
+    found = interrupts.apart(lambda: _examine(model, offline, loaded, data))
+    if found.outcome is None:
+        raise RuntimeError("no outcome, though one was wanted")
+    result = judge.result(path, found.sha256, found.outcome, fact=found.facts.get)
     if isinstance(result, Scanned):
         return result
     if result.reason is FailReason.BAD_OUTPUT:
@@ -226,8 +226,8 @@ _kept: OrderedDict[tuple[str, bool], _Loaded] = OrderedDict()
 _kept_lock = threading.Lock()
 
 
-def _score(model: str, offline: bool, loaded: _Loaded, data: bytes) -> tuple[Outcome, int]:
-    """Score with `loaded`, or with what another thread has kept for this model meanwhile."""
+def _examine(model: str, offline: bool, loaded: _Loaded, data: bytes) -> Finding:
+    """Examine with `loaded`, or with what another thread has kept for this model meanwhile."""
     key = (model, offline)
     with _kept_lock:
         kept = _kept.setdefault(key, loaded)
@@ -238,7 +238,7 @@ def _score(model: str, offline: bool, loaded: _Loaded, data: bytes) -> tuple[Out
     for one in idle:
         one.engine.close()
     try:
-        return kept.engine.score(data)
+        return kept.engine.examine(data)
     except NsfwscanError:
         with _kept_lock:  # what could not be loaded may be mended by the next call
             if _kept.get(key) is kept:

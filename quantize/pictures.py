@@ -127,7 +127,7 @@ def _decode(
 
 def _first_frame(pool: DecodePool, data: bytes, geometry: Geometry) -> Array:
     decoded = pool.decode(data, geometry)
-    shape = (decoded.frames, geometry.crop_height, geometry.crop_width, 3)
+    shape = (decoded.views, geometry.crop_height, geometry.crop_width, 3)
     frames: Array = np.frombuffer(decoded.pixels, np.uint8).reshape(shape)
     first: Array = frames[0]
     return first

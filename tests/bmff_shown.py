@@ -33,7 +33,7 @@ def views(data: bytes) -> list[Image.Image]:
     decoded = decode(data, SMALL)
     each = SIDE * SIDE * 3
     parts = [decoded.pixels[at : at + each] for at in range(0, len(decoded.pixels), each)]
-    assert len(parts) == decoded.frames
+    assert len(parts) == decoded.views
     return [Image.frombytes("RGB", (SIDE, SIDE), part) for part in parts]
 
 

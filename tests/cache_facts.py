@@ -9,20 +9,12 @@ import hashlib
 import os
 from typing import TYPE_CHECKING
 
-from nsfwscan.cache import (
-    Cache,
-    FileRow,
-    FolderView,
-    Known,
-    LikenessRow,
-    Outcome,
-    OutcomeRow,
-    Scored,
-    Scorer,
-    Unscorable,
-)
-from nsfwscan.values import likeness
+from nsfwscan.cache.cache import Cache
+from nsfwscan.cache.folder_view import FolderView
+from nsfwscan.cache.rows import FactRow, FileRow, Known, OutcomeRow
+from nsfwscan.values.facts import LIKENESS
 from nsfwscan.values.file_key import FileKey
+from nsfwscan.values.outcome import Outcome, Scored, Scorer, Unscorable
 from nsfwscan.values.results import FailReason, ImageFacts, Scores
 
 if TYPE_CHECKING:
@@ -52,11 +44,12 @@ def outcome_of(n: int) -> Outcome:
         return Unscorable(FailReason.UNRECOGNISED)
     unsafe = (n * 7919 % 1000) / 999
     facts = ImageFacts(("JPEG", "PNG", "WEBP")[n % 3], 100 + n, 200 + n, 1 + n % 2)
-    return Scored(facts, Scores((1 - unsafe, unsafe), unsafe))
+    frame = n % 3 if n >= A_FOLDER and facts.frames > 1 else None  # old ones did not say
+    return Scored(facts, Scores((1 - unsafe, unsafe), unsafe), frame)
 
 
-def likeness_of(n: int) -> int:
-    return int.from_bytes(sha256_of(n)[:8]) if n % 5 else likeness.NONE
+def fact_of(n: int) -> bytes:
+    return sha256_of(n)[7::-1] if n % 5 else LIKENESS.absent
 
 
 def file_row(n: int) -> FileRow:
@@ -72,7 +65,7 @@ def write_numbers(cache: Cache, numbers: Iterable[int]) -> None:
     cache.write(
         [file_row(n) for n in numbers],
         [outcome_row(n) for n in numbers],
-        [LikenessRow(sha256_of(n), likeness_of(n)) for n in numbers],
+        [FactRow(sha256_of(n), LIKENESS, fact_of(n)) for n in numbers],
     )
 
 
@@ -94,19 +87,20 @@ def check_known(name: str, known: Known) -> int:
     n = int(name.removesuffix(".jpg"))
     assert (known.key, known.sha256) == (key_of(n), sha256_of(n))
     assert known.outcome is None or known.outcome == outcome_of(n)
-    assert known.likeness in {likeness.UNKNOWN, likeness_of(n)}
+    assert known.facts in ({}, {LIKENESS: fact_of(n)})
     return n
 
 
 def check_view(view: FolderView) -> set[int]:
     """Fail unless every answer is the fact; return the numbers whose outcome is known."""
     scored = set()
-    for index, (name, known) in enumerate(zip(view.names, view.in_order(), strict=True)):
+    facts = view.column(LIKENESS)
+    for index, name in enumerate(view.names):
+        known = view[name]
         n = check_known(name, known)
-        assert view[name] == known
         outcome = known.outcome
         unsafe = view.unsafe[index]
-        assert view.likenesses[index] == known.likeness
+        assert facts[8 * index : 8 * index + 8] == known.facts.get(LIKENESS, bytes(8))
         assert unsafe == outcome.scores.unsafe if isinstance(outcome, Scored) else unsafe != unsafe
         if outcome is not None:
             scored.add(n)
@@ -122,7 +116,7 @@ def known_contents(cache: Cache, count: int) -> set[int]:
     """Fail unless every answer is the fact; return the numbers that are known by content."""
     found = set()
     for n in range(count):
-        assert cache.likeness(sha256_of(n)) in {likeness.UNKNOWN, likeness_of(n)}
+        assert cache.fact(sha256_of(n), LIKENESS) in {None, fact_of(n)}
         outcome = cache.outcome(sha256_of(n), SCORER)
         if outcome is not None:
             assert outcome == outcome_of(n)

@@ -15,7 +15,8 @@ import sys
 from cache_facts import BATCH, SCORER, known_numbers, path_of, write_numbers
 
 import nsfwscan
-from nsfwscan.cache import Cache, database
+from nsfwscan.cache import database
+from nsfwscan.cache.cache import Cache
 from nsfwscan.values.errors import CacheUnavailable
 
 

@@ -42,7 +42,7 @@ def run() -> None:
 def expected(data: bytes, geometry: Geometry) -> Decoded:
     """Return what a good picture becomes: its first byte everywhere."""
     size = geometry.crop_width * geometry.crop_height * 3
-    return Decoded(ImageFacts(FORMAT, len(data), 1, 1), 1, data[:1] * size)
+    return Decoded(ImageFacts(FORMAT, len(data), 1, 1), (0,), data[:1] * size)
 
 
 def decode(

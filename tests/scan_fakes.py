@@ -7,6 +7,7 @@ decoded, content that begins with `frames:` has one frame for each byte that fol
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import tiny_model
@@ -14,12 +15,14 @@ import tiny_model
 from nsfwscan.judge import NO_RULINGS, Judge, Rulings
 from nsfwscan.judge.policy import Policy
 from nsfwscan.media.decode.decoded import Decoded
-from nsfwscan.scanning import engine
-from nsfwscan.scanning import workers as lanes
-from nsfwscan.scanning.engine import Engine
+from nsfwscan.media.decode.pool import DecodePool
+from nsfwscan.scanning.engine import Engine, Pool
+from nsfwscan.scanning.examine import identify
 from nsfwscan.scanning.scanner import Scanner, ScanOptions
+from nsfwscan.values import likeness
 from nsfwscan.values.errors import DecodeError, NsfwscanError
-from nsfwscan.values.likeness import NONE
+from nsfwscan.values.facts import LIKENESS
+from nsfwscan.values.outcome import Reading
 from nsfwscan.values.results import FailReason, ImageFacts, Scores
 
 if TYPE_CHECKING:
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from nsfwscan.cache.cache import Cache
     from nsfwscan.models.classifier import Classifier
     from nsfwscan.models.manifest import ModelManifest
+    from nsfwscan.scanning.examine import Read
     from nsfwscan.values.geometry import Geometry
     from nsfwscan.values.results import ScanResult
 
@@ -79,7 +83,8 @@ class FakePool:
         size = geometry.crop_width * geometry.crop_height * 3
         pixels = b"".join(bytes([value]) * size for value in frames)
         facts = ImageFacts("TEST", len(data), 1, len(frames))
-        return Decoded(facts, len(frames), pixels, self.likenesses.get(data, NONE))
+        alike = likeness.pack(self.likenesses.get(data, likeness.NONE))
+        return Decoded(facts, tuple(range(len(frames))), pixels, {LIKENESS: alike})
 
 
 class FakeClassifier:
@@ -87,17 +92,45 @@ class FakeClassifier:
 
     manifest: ModelManifest = MANIFEST
 
-    def classify(self, pixels: bytes, pictures: int) -> list[Scores]:
-        each = len(pixels) // pictures
-        firsts = [pixels[at * each] / 255 for at in range(pictures)]
-        return [Scores((1 - unsafe, unsafe), unsafe) for unsafe in firsts]
+    def read(
+        self, pixels: bytes, views: int, *, embedding: bool = False, attention: bool = False
+    ) -> Reading:
+        each = len(pixels) // views
+        firsts = [pixels[at * each] / 255 for at in range(views)]
+        unsafe = max(firsts)
+        return Reading(Scores((1 - unsafe, unsafe), unsafe), firsts.index(unsafe))
+
+
+class Surroundings:
+    """What the engines and scanners made here work in."""
+
+    pool: FakePool | None = None
+    ahead_ns = 0
+    """How far their clock is ahead."""
+
+    @classmethod
+    def clock(cls) -> int:
+        return time.time_ns() + cls.ahead_ns
 
 
 def install_pool(monkeypatch: pytest.MonkeyPatch) -> FakePool:
-    """Let lanes decode with one fake pool, which is returned."""
+    """Let engines decode with one fake pool, which is returned."""
     pool = FakePool()
-    monkeypatch.setattr(engine, "DecodePool", lambda _workers: pool)
+    monkeypatch.setattr(Surroundings, "pool", pool)
     return pool
+
+
+def engine(
+    load: Callable[[], Classifier] = FakeClassifier,
+    *,
+    jobs: int = 2,
+    make_pool: Callable[[int], Pool] | None = None,
+) -> Engine:
+    """Make an engine that decodes with the pool of `install_pool`, or with a real one."""
+    geometry = MANIFEST.input.geometry
+    pool = Surroundings.pool
+    make_pool = make_pool or (DecodePool if pool is None else lambda _jobs: pool)
+    return Engine(load, geometry, jobs=jobs, make_pool=make_pool)
 
 
 class OwnEngine(Scanner):
@@ -122,17 +155,21 @@ def scanner(
     options: ScanOptions | None = None,
     rulings: Rulings = NO_RULINGS,
     warn: Callable[[str], None] | None = None,
+    read: Read = identify,
+    make_pool: Callable[[int], Pool] | None = None,
 ) -> Scanner:
     """Make a scanner whose parts are fakes unless they are given. A warning fails the test."""
     options = options or ScanOptions(jobs=2)
     return OwnEngine(
         MANIFEST,
-        Engine(load, MANIFEST.input.geometry, jobs=options.jobs),
+        engine(load, jobs=options.jobs, make_pool=make_pool),
         Judge(policy, rulings),
         decoder=1,
         cache=cache,
         options=options,
         warn=warn or _no_warning,
+        read=read,
+        clock=Surroundings.clock,
     )
 
 
@@ -143,10 +180,9 @@ def write(path: Path, content: bytes) -> Path:
     return path
 
 
-def set_clock_ahead(monkeypatch: pytest.MonkeyPatch, seconds: int = 10) -> None:
-    """Let lanes think that what a test wrote a moment ago has been at rest for long."""
-    real = lanes.time.time_ns
-    monkeypatch.setattr(lanes.time, "time_ns", lambda: real() + seconds * 10**9)
+def set_clock_ahead(monkeypatch: pytest.MonkeyPatch, seconds: float = 10) -> None:
+    """Let scans think that what a test wrote a moment ago has been at rest for long."""
+    monkeypatch.setattr(Surroundings, "ahead_ns", int(seconds * 10**9))
 
 
 def _no_warning(sentence: str) -> None:

@@ -26,7 +26,7 @@ def views(data: bytes, size: tuple[int, int]) -> list[Image.Image]:
     length = size[0] * size[1] * 3
     return [
         Image.frombytes("RGB", size, decoded.pixels[at * length : (at + 1) * length])
-        for at in range(decoded.frames)
+        for at in range(decoded.views)
     ]
 
 

@@ -291,7 +291,7 @@ def test_a_call_that_fails_late_leaves_the_model_of_later_calls_alone(tiny: Path
     entered, leave = threading.Event(), threading.Event()
 
     class Closed(engine.Engine):
-        def score(self, data: bytes) -> NoReturn:
+        def examine(self, source: object, wanted: object = None) -> NoReturn:
             entered.set()
             leave.wait()
             raise NsfwscanError("decoding was stopped")
@@ -300,7 +300,7 @@ def test_a_call_that_fails_late_leaves_the_model_of_later_calls_alone(tiny: Path
     loaded = api._load("auto", offline=True)
     loaded.engine = Closed(loaded.engine._load, loaded.manifest.input.geometry)
     with ThreadPoolExecutor(1) as thread:
-        late = thread.submit(api._score, "auto", True, loaded, data)
+        late = thread.submit(api._examine, "auto", True, loaded, data)
         entered.wait()
         api._close_engines()
         nsfwscan.classify(data, offline=True)
@@ -325,7 +325,9 @@ def test_a_model_that_cannot_be_loaded_leaves_no_process(
     def refuse() -> None:
         raise ModelUnusable("no such operator")
 
-    monkeypatch.setattr(engine, "DecodePool", Watched)
+    monkeypatch.setattr(
+        api, "Engine", lambda *given, **named: engine.Engine(*given, **named, make_pool=Watched)
+    )
     monkeypatch.setattr(api, "loader", lambda *_: refuse)
     for _ in range(2):
         with pytest.raises(ModelUnusable):

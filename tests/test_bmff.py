@@ -163,7 +163,7 @@ def test_an_aperture_without_sense_leaves_the_whole_picture_or_refuses(senseless
 def test_the_padding_of_an_encoder_is_no_second_view() -> None:
     for size in ((161, 121), (64, 48), (30, 20), (1001, 801)):
         data = pictures.encode(pictures.photo(*size), "HEIF")
-        assert decode(data, SMALL).frames == 1
+        assert decode(data, SMALL).views == 1
 
 
 # Samples: depth, colour, alpha

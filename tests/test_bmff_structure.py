@@ -58,7 +58,7 @@ def test_a_still_picture_and_another_sequence_are_both_shown(brand: bytes, frame
     data = both[:8] + brand + both[12:]
     decoded = decode(data, SMALL)
     assert decoded.facts.frames == frames
-    assert decoded.frames == min(frames + 1, 16)
+    assert decoded.views == min(frames + 1, 16)
     found = views(data)
     for wanted in (files.source(), frames_of(frames, size)[0], frames_of(frames, size)[-1]):
         assert min(difference(small(wanted), one) for one in found) <= TOLERANCE
@@ -66,7 +66,7 @@ def test_a_still_picture_and_another_sequence_are_both_shown(brand: bytes, frame
 
 def test_a_sequence_that_begins_with_its_still_picture_has_no_other_view() -> None:
     decoded = decode(sequence(3), SMALL)
-    assert (decoded.facts.frames, decoded.frames) == (3, 3)
+    assert (decoded.facts.frames, decoded.views) == (3, 3)
     assert outcome(sequence(3), frames_of(3)) == "right"
 
 
@@ -96,7 +96,7 @@ def test_every_picture_at_the_top_of_a_heic_is_shown() -> None:
 def test_another_picture_in_an_avif_is_shown_too() -> None:
     data = files.avif("RGBA").replace(b"auxl", b"cdsc")  # alpha becomes a picture of its own
     decoded = decode(data, SMALL)
-    assert (decoded.facts.frames, decoded.frames) == (2, 2)
+    assert (decoded.facts.frames, decoded.views) == (2, 2)
     alpha = files.source("RGBA").getchannel("A")
     assert outcome(data, [files.source("RGBA").convert("RGB"), alpha]) == "right"
 

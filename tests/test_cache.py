@@ -30,10 +30,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sizes import trials
 
-from nsfwscan.cache import Cache, FileRow, OutcomeRow, Scored, Scorer, Unscorable, database, rows
+from nsfwscan.cache import database, rows, upkeep
+from nsfwscan.cache.cache import Cache
+from nsfwscan.cache.rows import FactRow, FileRow, OutcomeRow, PartRow
 from nsfwscan.values.errors import CacheUnavailable
+from nsfwscan.values.facts import LIKENESS
 from nsfwscan.values.file_key import KEY_BYTES, FileKey
-from nsfwscan.values.likeness import UNKNOWN
+from nsfwscan.values.outcome import Scored, Scorer, Unscorable
+from nsfwscan.values.place import Part
 from nsfwscan.values.results import FailReason, ImageFacts, Scores
 
 OTHER = Scorer("77" * 32, 3)
@@ -259,17 +263,6 @@ def test_prune_drops_what_was_written_while_the_clock_was_ahead(
         assert cache.prune(older_than_days=90) == (1, 1)
 
 
-def test_prune_drops_models_that_are_no_longer_wanted(tmp_path: Path) -> None:
-    with open_cache(tmp_path) as cache:
-        fill(cache, 20)
-        cache.write([], [OutcomeRow(sha256_of(1), OTHER, outcome_of(1))])
-        cache.remember_model(SCORER.fingerprint, "old", ["a", "b"])
-        assert cache.prune(older_than_days=1000, models=[OTHER.fingerprint]).outcomes == 20
-        assert [one.scorer for one in cache.stats().models] == [OTHER]
-        assert known_contents(cache, 20) == set()
-        assert cache.outcome(sha256_of(1), OTHER) == outcome_of(1)
-
-
 def test_clear_forgets_everything_and_the_damaged_files_too(tmp_path: Path) -> None:
     with open_cache(tmp_path) as cache:
         fill(cache, 100)
@@ -293,7 +286,7 @@ def test_stats_and_export_name_the_model(tmp_path: Path) -> None:
         cache.write([FileRow("/z/unscored.jpg", key_of(99), sha256_of(99))], [])
         cache.write([], [OutcomeRow(sha256_of(50), SCORER, outcome_of(50))])
         stats = cache.stats()
-        assert (stats.files, stats.folders, stats.contents, stats.schema) == (41, 2, 41, 4)
+        assert (stats.files, stats.folders, stats.contents, stats.schema) == (41, 2, 41, 5)
         assert stats.models == ((SCORER, "a model", 41),)
         assert stats.bytes >= os.path.getsize(cache.path) > 0
         exported = list(cache.export())
@@ -336,7 +329,7 @@ def test_verify_deletes_rows_that_fail_and_only_those(tmp_path: Path) -> None:
             "UPDATE outcome SET body = replace(body, 'JPEG', 'JPEX') WHERE sha256 = ?",
             (sha256_of(9),),
         )
-        raw.execute("UPDATE likeness SET bits = ? WHERE sha256 = ?", (bytes(8), sha256_of(10)))
+        raw.execute("UPDATE fact SET body = ? WHERE sha256 = ?", (bytes(8), sha256_of(10)))
         raw.execute("UPDATE snapshot SET checksum = checksum + 1")
         raw.execute("UPDATE model SET name = ?", (b"n",))
     raw.close()
@@ -345,7 +338,7 @@ def test_verify_deletes_rows_that_fail_and_only_those(tmp_path: Path) -> None:
         assert known_contents(cache, 40) == set(range(40)) - {9}
         assert cache.stats().models[0].name == ""
         assert cache.verify() == (122, 5, False)
-        assert cache.likeness(sha256_of(10)) == UNKNOWN
+        assert cache.fact(sha256_of(10), LIKENESS) is None
         assert cache.verify() == (117, 0, False)
 
 
@@ -553,9 +546,53 @@ def test_a_view_of_some_files_is_the_view_of_all_without_the_others(
         some = view.only(names)
         assert some.names == sorted(names)
         assert some.stored is snapshot
-        assert list(some.in_order()) == [view[name] for name in sorted(names)]
         assert dict(some) == {name: view[name] for name in names}
         assert view.only(view.names) is view
         again = type(some).from_bytes(some.to_bytes())
         assert again is not None
         assert dict(again) == dict(some)
+
+
+def test_parts_of_a_file_read_back_and_go_when_the_file_goes(tmp_path: Path) -> None:
+    parts = [
+        PartRow(sha256_of(0), 0, Part("a.jpg"), sha256_of(7)),
+        PartRow(sha256_of(0), 1, Part(page=2), sha256_of(8)),
+    ]
+    with open_cache(tmp_path) as cache:
+        fill(cache, 2)
+        outcomes = [OutcomeRow(sha256_of(n), SCORER, outcome_of(n)) for n in (7, 8)]
+        cache.write([], outcomes, [FactRow(sha256_of(7), LIKENESS, b"8 bytes!")])
+        cache.write([], [], parts=parts)
+        assert cache.parts(sha256_of(0)) == parts
+        assert cache.parts(sha256_of(1)) == []
+        assert cache.verify().deleted == 0
+        assert cache.prune(older_than_days=-1).outcomes == 4
+        assert cache.parts(sha256_of(0)) == []
+        assert cache.outcome(sha256_of(7), SCORER) is None
+        assert cache.fact(sha256_of(7), LIKENESS) is None
+
+
+def test_a_damaged_part_is_unknown_and_verify_deletes_it(tmp_path: Path) -> None:
+    with open_cache(tmp_path) as cache:
+        cache.write([], [], parts=[PartRow(sha256_of(0), 0, Part(page=2), sha256_of(8))])
+        raw = sqlite3.connect(cache.path)
+        raw.execute("UPDATE part SET number = 1")
+        raw.commit()
+        raw.close()
+        assert cache.parts(sha256_of(0)) == []
+        assert cache.verify().deleted == 1
+
+
+def test_every_table_with_a_checksum_is_verified_and_cleared(tmp_path: Path) -> None:
+    with open_cache(tmp_path) as cache:
+        path = cache.path
+    with sqlite3.connect(path) as raw:
+        names = "SELECT name FROM sqlite_schema WHERE type = 'table'"
+        tables = {name for (name,) in raw.execute(names)}
+        checked = {
+            table
+            for table in tables
+            if "checksum" in {column[1] for column in raw.execute(f"PRAGMA table_info({table})")}
+        }
+    raw.close()
+    assert checked == set(upkeep._CHECKED)

@@ -31,7 +31,8 @@ from cache_facts import (
 from shell import needs, own_mounts
 from sizes import trials as at_size
 
-from nsfwscan.cache import Cache, database
+from nsfwscan.cache import database
+from nsfwscan.cache.cache import Cache
 from nsfwscan.values.errors import CacheTooNew, CacheUnavailable
 
 if TYPE_CHECKING:
@@ -339,7 +340,7 @@ import sys
 from cache_facts import *
 from nsfwscan.values.errors import CacheUnavailable
 with Cache.open(sys.argv[1], warn=print) as cache:
-    assert cache.read_only
+    assert cache.stats().read_only
     print("knows", len(known_numbers(cache, BATCH) & known_contents(cache, BATCH)))
     try:
         write_numbers(cache, range(1))
@@ -358,7 +359,7 @@ def test_a_write_protected_cache_is_read_but_not_written(
         fill(cache, COUNT)
     monkeypatch.setattr(os, "access", lambda _path, _mode: False)
     with Cache.open(path, warn=fail_on_warning) as cache:
-        assert cache.read_only
+        assert cache.stats().read_only
         assert known_numbers(cache, COUNT) == set(range(COUNT))
         for refused in (
             lambda: write_numbers(cache, range(3)),

@@ -12,7 +12,7 @@ import pytest
 from cache_facts import BATCH, known_contents, known_numbers
 from sizes import trials as at_size
 
-from nsfwscan.cache import Cache
+from nsfwscan.cache.cache import Cache
 
 if TYPE_CHECKING:
     import subprocess

@@ -17,7 +17,8 @@ from conftest import Paint
 from shell import Call, start
 from tiny_model import GREEN, RED
 
-import nsfwscan.scanning.workers
+import nsfwscan.scanning.examine
+import nsfwscan.scanning.path_scan
 
 
 @pytest.fixture
@@ -153,11 +154,11 @@ def test_what_is_remembered_does_not_depend_on_the_current_folder(
     call: Call, tmp_path: Path, paint: Paint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As `.`, as a name, as an absolute path, through a link's `..`: one folder is known once."""
-    monkeypatch.setattr(nsfwscan.scanning.workers, "is_racy", lambda *_: False)
+    monkeypatch.setattr(nsfwscan.scanning.path_scan, "is_racy", lambda *_: False)
     for name in ("a", "b"):
         paint(tmp_path / name / "1.png", GREEN)
     read: list[str] = []
-    read_picture = nsfwscan.scanning.workers.read_picture
+    read_picture = nsfwscan.scanning.examine.read_picture
     monkeypatch.setattr(
         nsfwscan.scanning.workers,
         "read_picture",

@@ -26,13 +26,13 @@ pytestmark = [
 
 SLOW = """
 import os, time
-import nsfwscan.scanning.workers as lanes
-read = lanes.read_picture
+import nsfwscan.scanning.examine as examine
+read = examine.read_picture
 def slow(path, **options):
     open(os.environ["MARK"], "w").close()
     time.sleep({seconds})
     return read(path, **options)
-lanes.read_picture = slow
+examine.read_picture = slow
 """
 BUSY = """
 import os, sys

@@ -23,7 +23,7 @@ from conftest import Run as RunProcess
 from shell import PROGRAM, Call, Done, start, without_privileges
 from tiny_model import GREEN, ORANGE, RED
 
-import nsfwscan.scanning.workers
+import nsfwscan.scanning.examine
 from nsfwscan.cli.scan_run import exit_code
 from nsfwscan.judge.policy import Policy
 from nsfwscan.report.summary import Summary
@@ -494,14 +494,14 @@ def read_after(
     monkeypatch: pytest.MonkeyPatch, name: str, change: Callable[[Path], object]
 ) -> None:
     """Let `change` happen after the folder is listed and before the file `name` is read."""
-    read = nsfwscan.scanning.workers.read_picture
+    read = nsfwscan.scanning.examine.read_picture
 
     def read_changed(path: str, *, follow: bool, max_bytes: int) -> object:
         if os.path.basename(path) == name:
             change(Path(path))
         return read(path, follow=follow, max_bytes=max_bytes)
 
-    monkeypatch.setattr(nsfwscan.scanning.workers, "read_picture", read_changed)
+    monkeypatch.setattr(nsfwscan.scanning.examine, "read_picture", read_changed)
 
 
 def test_a_picture_deleted_during_the_scan(
@@ -714,7 +714,7 @@ def test_a_new_threshold_costs_no_inference(
 ) -> None:
     first = call("scan", "-f", "jsonl", pictures)
     assert set(first.origins.values()) == {"model"}
-    monkeypatch.setattr("nsfwscan.scanning.engine.Engine.score", _must_not_be_called)
+    monkeypatch.setattr("nsfwscan.scanning.engine.Engine.examine", _must_not_be_called)
     second = call("scan", "-f", "jsonl", "--flag-at", "0.6", pictures)
     assert set(second.origins.values()) == {"cache"}
     assert second.verdicts == {"red.png": "nsfw", "orange.png": "nsfw", "green.png": "safe"}

@@ -320,9 +320,9 @@ def test_a_signal_ends_it_with_0(root: Path, number: signal.Signals) -> None:
 def test_a_second_interrupt_ends_it_at_once(root: Path, tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     slow = FAKES + (
-        "import time, nsfwscan.scanning.workers as lanes\n"
+        "import time, nsfwscan.scanning.examine as examine\n"
         f"def slow(*_, **__): open({os.fspath(mark)!r}, 'w').close(); time.sleep(60)\n"
-        "lanes.read_picture = slow\n"
+        "examine.read_picture = slow\n"
     )
     write(root / "a.jpg", b"content")
     with watching(root, before=slow) as watch:

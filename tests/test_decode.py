@@ -134,8 +134,8 @@ def test_the_facts_are_those_of_the_file(name: str) -> None:
     assert (decoded.facts.width, decoded.facts.height) in ((64, 48), (20, 16), (24, 20))
     assert (frames > 1) == ("animated" in name or "pages" in name)
     # What is half transparent is seen over white and over black.
-    assert decoded.frames == (2 if name in ("PNG RGBA", "WEBP lossless") else frames)
-    assert len(decoded.pixels) == decoded.frames * 224 * 224 * 3
+    assert decoded.views == (2 if name in ("PNG RGBA", "WEBP lossless") else frames)
+    assert len(decoded.pixels) == decoded.views * 224 * 224 * 3
 
 
 # Modes and colours
@@ -255,7 +255,7 @@ def test_every_sampled_frame_of_a_transparent_animation_is_seen_over_black_too()
     frames = [Image.new("RGBA", (24, 20), (255, 255, 255, 5 * at)) for at in range(20)]
     options = {"save_all": True, "append_images": frames[1:], "lossless": True}
     data = pictures.encode(frames[0], "WEBP", **options)
-    assert decode(data, WHOLE).frames == 2 * MAX_SAMPLED_FRAMES
+    assert decode(data, WHOLE).views == 2 * MAX_SAMPLED_FRAMES
 
 
 def test_lab_looks_like_the_picture() -> None:
@@ -382,10 +382,10 @@ def test_animations_are_sampled_evenly_with_both_ends(format_: str, frames: int)
     decoded = decode(pictures.animation(format_, frames), geometry)
     size = 24 * 20 * 3
     assert decoded.facts == ImageFacts(format_, 24, 20, frames)
-    assert decoded.frames == min(frames, MAX_SAMPLED_FRAMES)
+    assert decoded.views == min(frames, MAX_SAMPLED_FRAMES)
     seen = [
         pictures.frame_number(decoded.pixels[at * size : (at + 1) * size])
-        for at in range(decoded.frames)
+        for at in range(decoded.views)
     ]
     assert seen == module.spread(frames)
 
@@ -403,7 +403,7 @@ def test_the_spread_is_even(frames: int) -> None:
 def test_an_animation_cut_short_is_not_passed_for_whole() -> None:
     whole = pictures.animation("PNG", 30)
     decoded = decode(whole[: len(whole) // 2], STRETCH)
-    assert 1 <= decoded.frames < MAX_SAMPLED_FRAMES
+    assert 1 <= decoded.views < MAX_SAMPLED_FRAMES
     assert decoded.facts.missing
 
 

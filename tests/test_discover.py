@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from nsfwscan.media import discover as module
 from nsfwscan.media.discover import (
-    PICTURE_ENDINGS,
     QUARANTINE_NAME,
     UNREAD_ENDINGS,
     Listing,
@@ -28,6 +27,7 @@ from nsfwscan.media.discover import (
     join,
     printable,
 )
+from nsfwscan.media.sniff import PICTURE_ENDINGS
 from nsfwscan.values.errors import UsageError
 from nsfwscan.values.file_key import pack_key
 from nsfwscan.values.results import Failed, FailReason, Skipped, SkipReason

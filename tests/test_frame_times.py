@@ -21,7 +21,7 @@ def numbers(data: bytes) -> list[int]:
     """Return which of the frames of `pictures.frame` were sampled."""
     decoded = decode(data, SMALL)
     each = 8 * 8 * 3
-    parts = [decoded.pixels[at * each :][:each] for at in range(decoded.frames)]
+    parts = [decoded.pixels[at * each :][:each] for at in range(decoded.views)]
     return [pictures.frame_number(part) for part in parts]
 
 

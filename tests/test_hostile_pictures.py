@@ -57,9 +57,9 @@ def outcome(decode_: Callable[[bytes, Geometry], Decoded], data: bytes) -> FailR
         return error.reason
     assert decoded.facts.format in READABLE
     assert decoded.facts.width > 0 < decoded.facts.height
-    assert 1 <= decoded.frames <= MAX_VIEWS
+    assert 1 <= decoded.views <= MAX_VIEWS
     assert decoded.facts.frames >= 1
-    assert len(decoded.pixels) == decoded.frames * SMALL.crop_width * SMALL.crop_height * 3
+    assert len(decoded.pixels) == decoded.views * SMALL.crop_width * SMALL.crop_height * 3
     return decoded.facts.format
 
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import pytest
 from cache_facts import SCORER, fill, known_contents, known_numbers
 
-from nsfwscan.cache import Cache, database, migrations
+from nsfwscan.cache import database, migrations
+from nsfwscan.cache.cache import Cache
 from nsfwscan.values.errors import CacheTooNew
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from conftest import Paint
 from shell import Call, start
 from tiny_model import GREEN, ORANGE, RED
 
-import nsfwscan.scanning.workers
+import nsfwscan.scanning.path_scan
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
@@ -137,7 +137,7 @@ def test_files_of_a_list_that_are_not_named_like_pictures_are_left_out(
 def test_links_that_are_named_are_followed(
     call: Call, pictures: Path, cached: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(nsfwscan.scanning.workers, "is_racy", lambda *_: False)
+    monkeypatch.setattr(nsfwscan.scanning.path_scan, "is_racy", lambda *_: False)
     link = pictures.parent / "link.png"
     link.symlink_to(pictures / "red.png")
     if cached:

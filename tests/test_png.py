@@ -60,7 +60,7 @@ def native(width: int = WIDTH, height: int = HEIGHT) -> Geometry:
 def views(data: bytes, width: int = WIDTH, height: int = HEIGHT) -> list[Pixels]:
     decoded = decode(data, native(width, height))
     pixels = np.frombuffer(decoded.pixels, np.uint8).astype(float)
-    return list(pixels.reshape(decoded.frames, height, width, 3))
+    return list(pixels.reshape(decoded.views, height, width, 3))
 
 
 def shown(data: bytes) -> Pixels:

@@ -24,7 +24,7 @@ from nsfwscan.actions.quarantine import held as quarantine
 from nsfwscan.actions.quarantine import recovery, vault
 from nsfwscan.actions.quarantine.deletion import delete
 from nsfwscan.actions.quarantine.held import Quarantines, candidates
-from nsfwscan.actions.quarantine.intake import Wanted, take_in
+from nsfwscan.actions.quarantine.intake import Arrival, take_in
 from nsfwscan.actions.quarantine.verification import verify
 from nsfwscan.actions.scored_file import ScoredFile, Unwilling
 from nsfwscan.media.discover import QUARANTINE_NAME
@@ -783,6 +783,6 @@ def test_two_processes_wait_for_each_other(
         ScoredFile(str(path), hashlib.sha256(b"a picture").digest()) as file,
         pytest.raises(ActionError, match="another process"),
     ):
-        take_in(vault_in(q), [Wanted(file, REASON)])
+        take_in(vault_in(q), [Arrival(file, REASON)])
     (act,) = move_in(q, [path])
     assert act.outcome == "done"

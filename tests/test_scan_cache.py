@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
-from nsfwscan.cache import Cache, FileRow, Scored, Scorer, Unscorable
+from nsfwscan.cache.cache import Cache
 from nsfwscan.cache.folder_view import FolderView
+from nsfwscan.cache.rows import FileRow
 from nsfwscan.scanning import scan_cache as module
 from nsfwscan.scanning.scan_cache import _BATCH_ROWS, ScanCache
 from nsfwscan.values.errors import CacheUnavailable
 from nsfwscan.values.file_key import FileKey
+from nsfwscan.values.outcome import Scored, Scorer, Unscorable
 from nsfwscan.values.results import FailReason, ImageFacts, Origin, Scores
 
 SCORER = Scorer("5c" * 32, 3)

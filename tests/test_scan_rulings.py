@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scan_fakes import NSFW, REVIEW, SAFE, FakePool
 
-from nsfwscan.cache import Cache
+from nsfwscan.cache.cache import Cache
 from nsfwscan.judge import Likeness, Ruled, Rulings
 from nsfwscan.judge.policy import Policy
 from nsfwscan.scanning.scanner import Scanner, ScanOptions
@@ -217,7 +217,7 @@ def test_a_library_from_before_is_read_once_and_nothing_is_scored_again(
     tree: Path, pool: FakePool, tmp_path: Path, snapshots: bool
 ) -> None:
     path = tmp_path / "old.sqlite3"
-    pool.likenesses = {SAFE + b"3": LIKE, b"frames:\0\0": LIKE}
+    pool.likenesses = {SAFE + b"3": LIKE}
     scan_fakes.write(tree / "a" / "moving.jpg", b"frames:\0\0")
     with Cache.open(str(path), warn=pytest.fail) as cache:
         scan(tree, cache, Rulings())
@@ -225,7 +225,7 @@ def test_a_library_from_before_is_read_once_and_nothing_is_scored_again(
     rulings = Rulings([ruled(b"elsewhere", Ruling.DENIED, LIKE)])
     decoded = len(pool.decoded)
     with Cache.open(str(path), warn=pytest.fail) as cache:
-        for reads in (10, 0, 0):
+        for reads in (11, 0, 0):
             del pool.decoded[:]
             scanner, found = scan(tree, cache, rulings, options=COUNT_SAFE, load=no_model)
             assert judged(found["3.jpg"]) == (Decision.NSFW, 0.0, Ruling.DENIED)
@@ -240,7 +240,7 @@ def test_a_library_from_before_is_read_once_and_nothing_is_scored_again(
 def forget_likenesses(path: Path, *, snapshots: bool) -> None:
     """Make of a library what a version before likenesses would have left."""
     raw = sqlite3.connect(path)
-    raw.execute("DELETE FROM likeness")
+    raw.execute("DELETE FROM fact")
     raw.execute("DELETE FROM snapshot")
     raw.commit()
     raw.close()
@@ -322,7 +322,7 @@ def test_a_library_that_cannot_be_written_compares_likenesses_all_the_same(
 
 def test_without_near_decisions_likenesses_do_not_pile_up(tree: Path, pool: FakePool) -> None:
     scanner, _ = scan(tree, None, denied(SAFE + b"3"))
-    assert not scanner._cache._likenesses
+    assert not scanner._cache._facts
 
 
 @settings(max_examples=25, deadline=None)

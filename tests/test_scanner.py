@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scan_fakes import MANIFEST, NSFW, POLICY, REVIEW, SAFE, FakeClassifier, FakePool
 
-from nsfwscan.cache import Cache, Scored, Scorer
+from nsfwscan.cache.cache import Cache
 from nsfwscan.judge.policy import Policy
 from nsfwscan.media.decode.pool import DecodePool
 from nsfwscan.media.discover import WalkOptions
-from nsfwscan.scanning import engine, scanner
-from nsfwscan.scanning import workers as lanes
+from nsfwscan.scanning import scanner
+from nsfwscan.scanning.examine import Content, identify
 from nsfwscan.scanning.scanner import ScanOptions
 from nsfwscan.values.errors import ModelError, ModelUnusable, NsfwscanError
+from nsfwscan.values.outcome import Scored, Scorer
 from nsfwscan.values.results import (
     Decision,
     Failed,
@@ -294,7 +296,7 @@ def test_numbers_that_are_none_fail_the_picture_and_are_not_remembered(
     tree: Path, pool: FakePool, cache: Cache, settled: None
 ) -> None:
     class Nan(FakeClassifier):
-        def classify(self, pixels: bytes, pictures: int) -> Any:
+        def read(self, *_: Any, **__: Any) -> Any:
             raise ModelUnusable("it returned nan")
 
     results = list(scan_fakes.scanner(cache, load=Nan).scan([str(tree / "a")]))
@@ -318,44 +320,40 @@ def test_the_worst_frame_of_an_animation_counts(
 
 
 def test_young_files_are_read_again_and_not_scored_again(
-    tree: Path, pool: FakePool, cache: Cache, monkeypatch: pytest.MonkeyPatch
+    tree: Path, pool: FakePool, cache: Cache
 ) -> None:
     list(scan_fakes.scanner(cache).scan([str(tree)]))
     assert cache.stats().files == 0
-    reads = _counted_reads(monkeypatch)
-    results = list(scan_fakes.scanner(cache, load=no_model).scan([str(tree)]))
+    reads = CountedReads()
+    results = list(scan_fakes.scanner(cache, load=no_model, read=reads).scan([str(tree)]))
     assert len(reads) == len(results) == 7
     assert origins(results) == {Origin.CACHE}
 
 
-def _counted_reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    reads: list[str] = []
-    real = lanes.read_picture
+class CountedReads(list[str]):
+    """Reads paths, and keeps them."""
 
-    def read(path: str, **options: Any) -> Any:
-        reads.append(path)
-        return real(path, **options)
-
-    monkeypatch.setattr(lanes, "read_picture", read)
-    return reads
+    def __call__(self, source: str, **options: Any) -> Content:
+        self.append(source)
+        return identify(source, **options)
 
 
 def test_a_file_from_the_future_is_read_once_and_again_after_any_change(
-    tree: Path, pool: FakePool, cache: Cache, settled: None, monkeypatch: pytest.MonkeyPatch
+    tree: Path, pool: FakePool, cache: Cache, settled: None
 ) -> None:
     """A camera or another machine whose clock is wrong."""
     future = time.time_ns() + 10**15
     os.utime(tree / "a" / "0.jpg", ns=(future, future))
     list(scan_fakes.scanner(cache).scan([str(tree)]))
-    reads = _counted_reads(monkeypatch)
-    list(scan_fakes.scanner(cache).scan([str(tree)]))
+    reads = CountedReads()
+    list(scan_fakes.scanner(cache, read=reads).scan([str(tree)]))
     assert reads == []
     picture = tree / "a" / "0.jpg"
     picture.write_bytes(picture.read_bytes())
-    list(scan_fakes.scanner(cache).scan([str(tree)]))
+    list(scan_fakes.scanner(cache, read=reads).scan([str(tree)]))
     assert reads == [str(picture)]
     os.utime(picture, ns=(future, future))  # the very times and size it had
-    list(scan_fakes.scanner(cache).scan([str(tree)]))
+    list(scan_fakes.scanner(cache, read=reads).scan([str(tree)]))
     assert reads == [str(picture)] * 2
 
 
@@ -540,9 +538,7 @@ def test_each_culprit_is_recorded_and_its_neighbours_are_scored(
 ) -> None:
     """Real processes; only what decodes in them does what the picture says."""
     command = hostile_decoders.command(cpu_seconds=4)
-    monkeypatch.setattr(
-        engine, "DecodePool", lambda workers: DecodePool(workers, wall_seconds=60, command=command)
-    )
+    make_pool = partial(DecodePool, wall_seconds=60, command=command)
     tree = tmp_path / "tree"
     for at, word in enumerate(_CULPRITS):
         scan_fakes.write(tree / f"{at}-{word}.jpg", word.encode())
@@ -552,7 +548,7 @@ def test_each_culprit_is_recorded_and_its_neighbours_are_scored(
             )
     monkeypatch.setattr("nsfwscan.media.decode.pool.memory_may_be_short", lambda: False)
     before = _children()
-    scan = scan_fakes.scanner(cache)
+    scan = scan_fakes.scanner(cache, make_pool=make_pool)
     results = {os.path.basename(one.path): one for one in scan.scan([str(tree)])}
     assert scan.tally.nsfw == scan.tally.scored == 2 * len(_CULPRITS)
     assert scan.tally.failed == len(_CULPRITS)
@@ -584,6 +580,6 @@ def test_real_pictures_go_the_whole_way(tmp_path: Path, cache: Cache) -> None:
         if isinstance(one, Scanned):
             assert one.facts.format == os.path.basename(one.path).split()[0].removesuffix(".jpg")
             stored = cache.outcome(one.sha256, SCORER)
-            assert stored == Scored(one.facts, one.scores)
+            assert stored == Scored(one.facts, one.scores, one.frame)
             assert one.verdict == POLICY.judge(one.scores)
     assert scan.tally.scored == len(pictures.seeds())

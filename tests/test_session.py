@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import tiny_model
 
-from nsfwscan.cache import Cache
+from nsfwscan.cache.cache import Cache
 from nsfwscan.models import catalogue, select
 from nsfwscan.models.manifest import MODEL_NAME, Artefact, Thresholds
 from nsfwscan.models.package import open_package

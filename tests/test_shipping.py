@@ -33,7 +33,7 @@ from sizes import AT_FULL_SIZE
 from test_help import ALL
 
 from nsfwscan._version import __version__
-from nsfwscan.media.discover import PICTURE_ENDINGS
+from nsfwscan.media.sniff import PICTURE_ENDINGS
 
 _PACKAGING = Path(__file__).parents[1] / "packaging"
 _LINUX = _PACKAGING / "linux"

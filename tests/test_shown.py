@@ -102,7 +102,7 @@ def _compare(wrapped: wrappings.Wrapped) -> _Seen:
     each = _SIZE[0] * _SIZE[1] * 3
     views = [
         Image.frombytes("RGB", _SIZE, decoded.pixels[at * each : (at + 1) * each])
-        for at in range(decoded.frames)
+        for at in range(decoded.views)
     ]
     # A file without its last bytes may hold all of its pixels.
     assert not (wrapped.whole and decoded.facts.missing), f"{wrapped.kind}: {decoded.facts}"

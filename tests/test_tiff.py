@@ -204,7 +204,7 @@ def test_pages_of_different_sizes_are_views_of_their_own() -> None:
 def test_a_link_that_leads_nowhere_leaves_page_1_and_says_so(after: int) -> None:
     decoded = decode(tiff((RGB_TAGS, [PIXELS]), after=after), WHOLE)
     assert difference(frames(decoded)[0], PHOTO) == 0
-    assert decoded.frames == 1
+    assert decoded.views == 1
     assert "what follows page" in decoded.facts.missing
 
 
@@ -213,7 +213,7 @@ def test_directories_in_a_circle_are_shown_once() -> None:
     first = struct.unpack_from("<I", data, 4)[0]
     circle = tiff(grey_page(4, 4, 10), grey_page(4, 4, 20), after=first)
     decoded = decode(circle, WHOLE)
-    assert decoded.frames == 2
+    assert decoded.views == 2
     assert decoded.facts.missing
 
 

@@ -12,8 +12,7 @@ import nsfwscan
 from nsfwscan.media import discover, volumes
 from nsfwscan.media.read import FileContents
 from nsfwscan.media.volumes import RELIABLE, UNKNOWN, Volumes
-from nsfwscan.scanning import scanner
-from nsfwscan.scanning import workers as lanes
+from nsfwscan.scanning import examine, path_scan, scanner
 from nsfwscan.values import file_key
 from nsfwscan.values.file_key import FileKey
 
@@ -103,12 +102,12 @@ def test_another_image_in_the_same_place_is_not_taken_for_the_one_before(
     tiny: Path, paint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Equal names, sizes, times and inode numbers, as of two squashfs images mounted in turn."""
-    monkeypatch.setattr(lanes, "is_racy", lambda *_: False)
+    monkeypatch.setattr(path_scan, "is_racy", lambda *_: False)
     alike = FileKey(5000, 10**18, 10**18, 7)
     monkeypatch.setattr(discover, "pack_key", lambda _found: alike.pack())
-    read_picture = lanes.read_picture
+    read_picture = examine.read_picture
     monkeypatch.setattr(
-        lanes,
+        examine,
         "read_picture",
         lambda path, **options: FileContents(read_picture(path, **options).data, alike),
     )
@@ -153,7 +152,7 @@ def test_inodes_that_change_cost_a_reading_only_where_they_mean_something(
 ) -> None:
     read = _count_readings(monkeypatch, loose)
     picture = paint(tmp_path / "pictures" / "red.png", tiny_model.RED)
-    monkeypatch.setattr(lanes, "is_racy", lambda *_: False)
+    monkeypatch.setattr(path_scan, "is_racy", lambda *_: False)
     assert [one.origin for one in nsfwscan.scan(picture.parent)] == ["model"]
     assert [one.origin for one in nsfwscan.scan(picture.parent)] == ["cache"]
     assert len(read) == 1
@@ -168,7 +167,7 @@ def test_a_file_on_a_loose_volume_is_read_again_after_a_while(
 ) -> None:
     read = _count_readings(monkeypatch, loose=True)
     picture = paint(tmp_path / "pictures" / "red.png", tiny_model.RED)
-    monkeypatch.setattr(lanes, "is_racy", lambda *_: False)
+    monkeypatch.setattr(path_scan, "is_racy", lambda *_: False)
     for _ in range(2):
         list(nsfwscan.scan(picture.parent))
     assert len(read) == 1
@@ -182,7 +181,7 @@ def test_what_was_read_while_the_clock_was_ahead_is_read_again_on_a_loose_volume
 ) -> None:
     read = _count_readings(monkeypatch, loose=True)
     picture = paint(tmp_path / "pictures" / "red.png", tiny_model.RED)
-    monkeypatch.setattr(lanes, "is_racy", lambda *_: False)
+    monkeypatch.setattr(path_scan, "is_racy", lambda *_: False)
     real = time.time
     with monkeypatch.context() as patch:
         patch.setattr(time, "time", lambda: real() + 10**9)
@@ -194,13 +193,13 @@ def test_what_was_read_while_the_clock_was_ahead_is_read_again_on_a_loose_volume
 
 def _count_readings(monkeypatch: pytest.MonkeyPatch, loose: bool) -> list[str]:
     read: list[str] = []
-    read_picture = lanes.read_picture
+    read_picture = examine.read_picture
 
     def counted(path: str, **options: Any) -> Any:
         read.append(path)
         return read_picture(path, **options)
 
-    monkeypatch.setattr(lanes, "read_picture", counted)
+    monkeypatch.setattr(examine, "read_picture", counted)
     monkeypatch.setattr(Volumes, "stamp", lambda _self, _device: int(loose))
     return read
 

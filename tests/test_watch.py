@@ -20,10 +20,10 @@ from scan_fakes import FakePool
 from sizes import trials
 from watch_fakes import Told, picture, tree, watching
 
-from nsfwscan.cache import Cache
+from nsfwscan.cache.cache import Cache
 from nsfwscan.media import discover
 from nsfwscan.media.listing import Listing
-from nsfwscan.scanning import workers as lanes
+from nsfwscan.scanning.examine import Content, identify
 from nsfwscan.scanning.scanner import Scanner
 from nsfwscan.values.changes import Event
 from nsfwscan.values.errors import CacheUnavailable, NsfwscanError, ResourcesExhausted
@@ -193,20 +193,21 @@ def test_a_restart_right_after_a_verdict_tells_nothing_twice(
 
 
 def test_a_file_from_the_future_is_read_once_and_not_at_each_restart(
-    root: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
+    root: Path, cache: Cache
 ) -> None:
     read: list[str] = []
-    real = lanes.read_picture
-    monkeypatch.setattr(
-        lanes, "read_picture", lambda path, **how: (read.append(path), real(path, **how))[1]
-    )
+
+    def counted(source: str, **how: Any) -> Content:
+        read.append(source)
+        return identify(source, **how)
+
     path = picture(root / "a.jpg", b"by a camera whose clock is wrong")
     ahead = time.time_ns() + 400 * 86400 * 10**9
     os.utime(path, ns=(ahead, ahead))
     time.sleep(3.2)  # it must have been at rest
     told = Told()
     for _ in range(3):
-        with watching(root, cache=cache, told=told) as running:
+        with watching(root, cache=cache, told=told, read=counted) as running:
             running.until_first_look()
             running.until_as(root)
             running.until(lambda: running.watcher.state().queue == 0)
@@ -421,9 +422,7 @@ def test_what_was_located_and_not_told_is_told_after_a_restart(
     root: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(settle, "_RETRY_S", (0.2, 60.0))
-    monkeypatch.setattr(
-        "nsfwscan.scanning.workers._RACY_NS", 10**8
-    )  # located before it is believed
+    scan_fakes.set_clock_ahead(monkeypatch, 2.9)  # located before it is believed
     told = watch_fakes.Told()
     picture(root / "broken.jpg", b"broken")
     told_first = picture(root / "known.jpg", b"told")
@@ -441,7 +440,7 @@ def test_what_was_located_and_not_told_is_told_after_a_restart(
 def test_what_was_located_and_vanished_untold_is_not_said_to_be_gone(
     root: Path, cache: Cache, pool: FakePool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nsfwscan.scanning.workers._RACY_NS", 0)
+    scan_fakes.set_clock_ahead(monkeypatch, 3)
     told = watch_fakes.Told()
     path = picture(root / "a.jpg", b"passes by")
     judge = Judging.judge

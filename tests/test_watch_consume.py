@@ -11,7 +11,7 @@ import pytest
 import scan_fakes
 from watch_fakes import Told, opened, picture, watching
 
-from nsfwscan.cache import Cache
+from nsfwscan.cache.cache import Cache
 from nsfwscan.scanning.scanner import Scanner
 from nsfwscan.values.changes import BatchDone, Change, Event, WatchState
 from nsfwscan.values.changes import Told as WhatIsTold
@@ -28,7 +28,7 @@ class Failure(Exception):
 def located_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trust the stat of files however young they are."""
     scan_fakes.install_pool(monkeypatch)
-    monkeypatch.setattr("nsfwscan.scanning.workers._RACY_NS", 0)
+    scan_fakes.set_clock_ahead(monkeypatch, 3)
     monkeypatch.setattr(judging, "_TRUSTED_S", 0.0)
 
 

@@ -14,7 +14,7 @@ import watch_fakes
 from sizes import trials
 from watch_fakes import picture, watching
 
-from nsfwscan.cache import Cache
+from nsfwscan.cache.cache import Cache
 from nsfwscan.watch import settle
 
 _NAMES = [f"{word}.jpg" for word in ("a", "b", "c", "d\n", "e")] + ["x.part", "y.txt", ".h.jpg"]

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import hashlib
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
@@ -9,17 +11,18 @@ from typing import Any
 
 import pytest
 import scan_fakes
-from scan_fakes import MANIFEST, FakeClassifier, FakePool
+from scan_fakes import FakeClassifier, FakePool
 
-from nsfwscan.cache import Scored, Scorer, Unscorable
 from nsfwscan.media.discover import WalkOptions
-from nsfwscan.scanning import workers as module
-from nsfwscan.scanning.engine import Engine, worst
+from nsfwscan.scanning import path_scan
+from nsfwscan.scanning.examine import Content, Read, identify
+from nsfwscan.scanning.path_scan import Done, PathScan
 from nsfwscan.scanning.scan_cache import ScanCache
-from nsfwscan.scanning.workers import Done, Workers, is_racy
+from nsfwscan.scanning.workers import ThreadWorkers
 from nsfwscan.values.errors import ModelUnusable, NsfwscanError
-from nsfwscan.values.file_key import FileKey
-from nsfwscan.values.results import Failed, FailReason, Origin, Scores, Skipped, SkipReason
+from nsfwscan.values.file_key import FileKey, is_racy
+from nsfwscan.values.outcome import Reading, Scored, Scorer, Unscorable
+from nsfwscan.values.results import Failed, FailReason, Origin, Skipped, SkipReason
 
 
 @pytest.fixture
@@ -32,6 +35,17 @@ def memory() -> ScanCache:
     return ScanCache(None, Scorer("f", 1), rescan=False, retry_failed=False, warn=pytest.fail)
 
 
+class Lanes:
+    """Workers that scan paths, as a scanner drives them."""
+
+    def __init__(self, workers: ThreadWorkers, scan: PathScan) -> None:
+        self._workers, self._scan = workers, scan
+        self.stop = workers.stop
+
+    def submit(self, path: str, *, named: bool) -> Future[Done | None]:
+        return self._workers.submit(lambda: self._scan.scan(path, named=named))
+
+
 @contextmanager
 def running(
     memory: ScanCache,
@@ -39,13 +53,14 @@ def running(
     *,
     jobs: int = 2,
     walk: WalkOptions | None = None,
-) -> Iterator[Workers]:
-    with Engine(load, MANIFEST.input.geometry, jobs=jobs) as engine:
-        lanes = Workers(memory, engine, walk=walk or WalkOptions())
+    read: Read = identify,
+) -> Iterator[Lanes]:
+    with scan_fakes.engine(load, jobs=jobs) as engine:
+        workers = ThreadWorkers(engine.jobs)
         try:
-            yield lanes
+            yield Lanes(workers, PathScan(memory, engine, walk=walk or WalkOptions(), read=read))
         finally:
-            lanes.close()
+            workers.close()
     assert not [one for one in threading.enumerate() if one.name.startswith("nsfwscan")]
 
 
@@ -69,7 +84,7 @@ def test_nothing_is_started_for_what_needs_no_score(
     tmp_path: Path, pool: FakePool, memory: ScanCache
 ) -> None:
     path = scan_fakes.write(tmp_path / "a.jpg", b"\xff picture")
-    memory.claim(module.hashlib.sha256(path.read_bytes()).digest())
+    memory.claim(hashlib.sha256(path.read_bytes()).digest())
     with running(memory, lambda: pytest.fail("loaded")) as lanes:
         assert isinstance(done(lanes.submit(str(path), named=True)).found, Future)
         vanished = done(lanes.submit(str(tmp_path / "gone.jpg"), named=True)).found
@@ -132,7 +147,7 @@ def test_a_bug_in_a_lane_leaves_nobody_waiting(
     tmp_path: Path, pool: FakePool, memory: ScanCache
 ) -> None:
     class Buggy(FakeClassifier):
-        def classify(self, pixels: bytes, pictures: int) -> list[Scores]:
+        def read(self, *_: Any, **__: Any) -> Reading:
             raise ZeroDivisionError
 
     one, two = (scan_fakes.write(tmp_path / name, b"same") for name in ("1.jpg", "2.jpg"))
@@ -151,10 +166,10 @@ def test_a_bug_in_a_lane_leaves_nobody_waiting(
 
 def _claimed(memory: ScanCache, data: bytes) -> bool:
     """Wait until a lane has claimed a content."""
-    sha256 = module.hashlib.sha256(data).digest()
-    deadline = module.time.monotonic() + 30
-    while sha256 not in memory._claims and module.time.monotonic() < deadline:
-        module.time.sleep(0.001)
+    sha256 = hashlib.sha256(data).digest()
+    deadline = time.monotonic() + 30
+    while sha256 not in memory._claims and time.monotonic() < deadline:
+        time.sleep(0.001)
     return sha256 in memory._claims
 
 
@@ -162,7 +177,7 @@ def test_numbers_that_are_none_are_a_failure_of_the_picture(
     tmp_path: Path, pool: FakePool, memory: ScanCache
 ) -> None:
     class Nan(FakeClassifier):
-        def classify(self, pixels: bytes, pictures: int) -> list[Scores]:
+        def read(self, *_: Any, **__: Any) -> Reading:
             raise ModelUnusable("returned nan")
 
     path = scan_fakes.write(tmp_path / "a.jpg", b"x")
@@ -174,31 +189,25 @@ def test_numbers_that_are_none_are_a_failure_of_the_picture(
 def test_large_files_are_read_one_at_a_time(
     tmp_path: Path, pool: FakePool, memory: ScanCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_LARGE_BYTES", 100)
-    real, lock, most, now = module.read_picture, threading.Lock(), 0, 0
+    monkeypatch.setattr(path_scan, "_LARGE_BYTES", 100)
+    lock, most, now = threading.Lock(), 0, 0
 
-    def read(path: str, **options: Any) -> Any:
+    def read(source: str, **options: Any) -> Content:
         nonlocal most, now
         with lock:
             now += 1
             most = max(most, now)
-        module.time.sleep(0.01)
-        contents = real(path, **options)
+        time.sleep(0.01)
+        content = identify(source, **options)
         with lock:
             now -= 1
-        return contents
+        return content
 
-    monkeypatch.setattr(module, "read_picture", read)
     paths = [scan_fakes.write(tmp_path / f"{at}.jpg", bytes([at]) * 101) for at in range(6)]
-    with running(memory, jobs=4) as lanes:
+    with running(memory, jobs=4, read=read) as lanes:
         for future in [lanes.submit(str(path), named=True) for path in paths]:
             assert isinstance(done(future).found, Scored)
     assert most == 1
-
-
-def test_the_worst_frame_counts() -> None:
-    frames = [Scores((1 - unsafe, unsafe), unsafe) for unsafe in (0.1, 0.9, 0.4)]
-    assert worst(frames) == frames[1]
 
 
 @pytest.mark.parametrize(
@@ -234,9 +243,3 @@ def test_a_time_far_ahead_is_trusted_unless_it_may_be_a_servers_present(
 def test_no_servers_present_is_days_ahead(days: int) -> None:
     key = FileKey(1, days * 86400 * 10**9, 90 * 10**9, 1)
     assert not is_racy(key, 100 * 10**9, 1)
-
-
-def test_abandon_reaches_the_decoders(pool: FakePool, memory: ScanCache) -> None:
-    with running(memory) as lanes:
-        lanes.abandon()
-    assert pool.abandoned == 1

@@ -434,7 +434,7 @@ def one_strip(layout: Layout) -> tuple[bytes, list[Array]]:
 
 def frames(decoded: Decoded, geometry: Geometry = WHOLE) -> list[Array]:
     pixels = np.frombuffer(decoded.pixels, np.uint8)
-    return list(pixels.reshape(decoded.frames, geometry.crop_height, geometry.crop_width, 3))
+    return list(pixels.reshape(decoded.views, geometry.crop_height, geometry.crop_width, 3))
 
 
 def difference(one: Array, other: Array) -> float:

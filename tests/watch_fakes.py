@@ -15,10 +15,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, assert_never
 
 import scan_fakes
-from scan_fakes import MANIFEST, POLICY, FakeClassifier
+from scan_fakes import MANIFEST, POLICY
 
 from nsfwscan.judge import RulingBook
-from nsfwscan.scanning.engine import Engine
+from nsfwscan.scanning.examine import Read, identify
 from nsfwscan.scanning.scanner import ScanOptions
 from nsfwscan.scanning.session import Workshop
 from nsfwscan.system import locations
@@ -174,13 +174,17 @@ def opened(
     pace: Callable[[], Pace] = lambda: Pace(When.RUN, ""),
     say: Callable[[str], None] = lambda _: None,
     warn: Callable[[str], None] = lambda _: None,
+    read: Read = identify,
     **changed: Any,
 ) -> Iterator[Watcher]:
     """Make a watcher of `roots`. `scan_fakes.install_pool` must have been called."""
     options = replace(options, **changed)
-    with Engine(FakeClassifier, MANIFEST.input.geometry, jobs=2) as engine:
+    with scan_fakes.engine() as engine:
         book = RulingBook(locations.rulings_file())
-        workshop = Workshop(MANIFEST, POLICY, engine, cache, SCORER, book, warn)
+        workshop = Workshop(
+            MANIFEST, POLICY, engine, cache, SCORER, book, warn,
+            read=read, clock=scan_fakes.Surroundings.clock,
+        )  # fmt: skip
         paths = [str(root) for root in roots]
         yield Watcher(workshop, paths, options, say=say, warn=warn, pace=pace)
     assert not [one for one in threading.enumerate() if "otify" in type(one).__name__]

@@ -17,7 +17,7 @@ from nsfwscan.actions.copy import Copier
 from nsfwscan.actions.limit import Budget, Limit
 from nsfwscan.actions.quarantine.entries import Reason
 from nsfwscan.actions.quarantine.foresight import Foresight, why_not
-from nsfwscan.actions.quarantine.intake import BATCH, Wanted, take_in
+from nsfwscan.actions.quarantine.intake import BATCH, Arrival, take_in
 from nsfwscan.actions.quarantine.vault import Moved, Vault
 from nsfwscan.actions.rules import MOVING, Rule, TagKind, for_picture
 from nsfwscan.actions.scored_file import ScoredFile, Unwilling
@@ -249,7 +249,7 @@ class Actor:
                     stack.enter_context(opened)
                     words = foresight.words(one.result, besides=vault)
                     reason = self._reason(one.result)
-                    wanted.append(Wanted(opened, reason, foresight.again, words))
+                    wanted.append(Arrival(opened, reason, foresight.again, words))
                     ready.append(one)
             if not wanted:
                 return acts

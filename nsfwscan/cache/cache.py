@@ -16,29 +16,39 @@ import time
 from typing import TYPE_CHECKING, Self
 
 from nsfwscan.cache import upkeep
-from nsfwscan.cache.database import Damage, Database
-from nsfwscan.cache.folder_view import FolderView, ViewRow
+from nsfwscan.cache.database import Database
+from nsfwscan.cache.folder_view import FolderView
 from nsfwscan.cache.rows import (
+    FactRow,
     FileRow,
-    LikenessRow,
     OutcomeRow,
-    decode_likeness,
+    PartRow,
     decode_outcome,
-    encode_likeness,
-    encode_outcome,
-    file_checksum,
-    likeness_checksum,
+    decode_part,
     model_checksum,
-    outcome_checksum,
+    part_checksum,
     place_checksum,
     snapshot_checksum,
 )
-from nsfwscan.values.likeness import UNKNOWN
+from nsfwscan.cache.tables import (
+    FIND_FILE,
+    checked_body,
+    checked_fact,
+    folder_id,
+    store_facts,
+    store_files,
+    store_outcomes,
+    store_parts,
+    store_snapshots,
+    view_from_rows,
+    view_rows,
+)
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from nsfwscan.values.facts import FactKind
     from nsfwscan.values.outcome import Outcome, Scorer
 
 _SNAPSHOTS = 100
@@ -50,18 +60,6 @@ _FIND_SNAPSHOT = """
     JOIN snapshot ON snapshot.folder = folder.id AND snapshot.scorer = scorer.id
     WHERE folder.path = ?
 """
-_FIND_FILES = """
-    SELECT file.name, file.stat, file.sha256, file.written_at, file.checksum,
-        likeness.bits, likeness.checksum,
-        outcome.sha256, outcome.written_at, outcome.body, outcome.checksum
-    FROM folder
-    JOIN file ON file.folder = folder.id
-    LEFT JOIN likeness ON likeness.sha256 = file.sha256
-    LEFT JOIN outcome ON outcome.sha256 = file.sha256 AND outcome.scorer =
-        (SELECT id FROM scorer WHERE fingerprint = ? AND decoder = ?)
-    WHERE folder.path = ?
-"""
-_FIND_FILE = f"{_FIND_FILES} AND file.name = ?"
 _FIND_FOLDERS = """
     SELECT path FROM folder
     WHERE (path = ? OR path >= ? AND path < ?)
@@ -75,7 +73,8 @@ _FIND_OUTCOME = """
     JOIN scorer ON scorer.id = outcome.scorer
     WHERE outcome.sha256 = ? AND scorer.fingerprint = ? AND scorer.decoder = ?
 """
-_FIND_LIKENESS = "SELECT bits, checksum FROM likeness WHERE sha256 = ?"
+_FIND_FACT = "SELECT body, checksum FROM fact WHERE sha256 = ? AND kind = ? AND version = ?"
+_FIND_PARTS = "SELECT number, part, sha256, checksum FROM part WHERE container = ? ORDER BY number"
 
 
 class Cache:
@@ -103,11 +102,6 @@ class Cache:
         """Where the file is, symbolic links resolved."""
         return self._database.path
 
-    @property
-    def read_only(self) -> bool:
-        """Whether `write` is sure to fail, because the file or its folder is write-protected."""
-        return self._database.read_only
-
     def folder(self, folder: str, scorer: Scorer) -> FolderView:
         """Return what is known of the files directly in a folder, by name.
 
@@ -121,7 +115,7 @@ class Cache:
                     view = FolderView.from_bytes(body)
                     if view is not None:
                         return view
-            return _view_from_rows(connection, path, scorer)
+            return view_from_rows(connection, path, scorer)
 
         return self._database.read(load)
 
@@ -134,7 +128,7 @@ class Cache:
             rows = []
             for name in wanted:
                 where = (scorer.fingerprint.encode(), scorer.decoder, path, name)
-                rows += _view_rows(connection.execute(_FIND_FILE, where), path, scorer)
+                rows += view_rows(connection.execute(FIND_FILE, where), path, scorer)
             return FolderView.from_rows(rows)
 
         return self._database.read(load)
@@ -155,21 +149,34 @@ class Cache:
         rows = self._database.read(
             lambda connection: connection.execute(_FIND_OUTCOME, where).fetchall()
         )
-        body = _checked_body(sha256, scorer, rows[0]) if rows else None
+        body = checked_body(sha256, scorer, rows[0]) if rows else None
         return None if body is None else decode_outcome(body)
 
-    def likeness(self, sha256: bytes) -> int:
-        """Return the likeness of content; `UNKNOWN` when nobody computed it yet."""
+    def fact(self, sha256: bytes, kind: FactKind) -> bytes | None:
+        """Return a fact about content; None when it is not known."""
+        where = (sha256, kind.name.encode(), kind.version.encode())
         row = self._database.read(
-            lambda connection: connection.execute(_FIND_LIKENESS, (sha256,)).fetchone()
+            lambda connection: connection.execute(_FIND_FACT, where).fetchone()
         )
-        return UNKNOWN if row is None else _checked_likeness(sha256, *row)
+        return None if row is None else checked_fact(sha256, kind, *row)
+
+    def parts(self, container: bytes) -> list[PartRow]:
+        """Return the known parts of the file with this digest, in its order."""
+        rows = self._database.read(
+            lambda connection: connection.execute(_FIND_PARTS, (container,)).fetchall()
+        )
+        return [
+            PartRow(container, number, decode_part(part), sha256)
+            for number, part, sha256, checksum in rows
+            if checksum == part_checksum(container, number, part, sha256)
+        ]
 
     def write(
         self,
         files: Sequence[FileRow],
         outcomes: Sequence[OutcomeRow],
-        likenesses: Sequence[LikenessRow] = (),
+        facts: Sequence[FactRow] = (),
+        parts: Sequence[PartRow] = (),
     ) -> None:
         """Store rows in one transaction; when this returns, they outlive this process.
 
@@ -178,9 +185,10 @@ class Cache:
         now = int(time.time())
 
         def store(connection: sqlite3.Connection) -> None:
-            _store_files(connection, files, now)
-            _store_outcomes(connection, outcomes, now)
-            _store_likenesses(connection, likenesses)
+            store_files(connection, files, now)
+            store_outcomes(connection, outcomes, now)
+            store_facts(connection, facts)
+            store_parts(connection, parts)
 
         self._database.write(store)
 
@@ -193,7 +201,7 @@ class Cache:
         """
         left = iter(folders)
         while some := [os.fsencode(folder) for folder in itertools.islice(left, _SNAPSHOTS)]:
-            self._database.write(functools.partial(_store_snapshots, folders=some, scorer=scorer))
+            self._database.write(functools.partial(store_snapshots, folders=some, scorer=scorer))
 
     def forget(self, paths: Iterable[str]) -> None:
         """Drop files that are gone, in one transaction. What is known of their content stays."""
@@ -204,7 +212,7 @@ class Cache:
 
         def drop(connection: sqlite3.Connection) -> None:
             for folder, names in folders.items():
-                number = _folder_id(connection, os.fsencode(folder))
+                number = folder_id(connection, os.fsencode(folder))
                 connection.executemany(
                     "DELETE FROM file WHERE folder = ? AND name = ?",
                     [(number, name) for name in names],
@@ -263,18 +271,15 @@ class Cache:
         """Count what is there."""
         return upkeep.stats(self._database)
 
-    def prune(
-        self, *, older_than_days: float, models: Collection[str] | None = None
-    ) -> upkeep.Pruned:
+    def prune(self, *, older_than_days: float) -> upkeep.Pruned:
         """Drop what no longer saves time, and give the space back.
 
         That is: files that are gone from a folder in which others are still there; files of all
         other folders, and outcomes of content that no file points to, when they were written more
         than `older_than_days` ago (an unplugged disk looks like a deleted folder, its mount point
-        like one that was emptied) or are dated in the future; and outcomes of models whose
-        fingerprint is not in `models`, unless that is None.
+        like one that was emptied) or are dated in the future.
         """
-        return upkeep.prune(self._database, older_than_days=older_than_days, models=models)
+        return upkeep.prune(self._database, older_than_days=older_than_days)
 
     def verify(self) -> upkeep.Verified:
         """Check every row against its checksum and delete those that fail.
@@ -300,124 +305,3 @@ class Cache:
 
     def __exit__(self, *_exception: object) -> None:
         self.close()
-
-
-def _view_from_rows(connection: sqlite3.Connection, path: bytes, scorer: Scorer) -> FolderView:
-    found = connection.execute(_FIND_FILES, (scorer.fingerprint.encode(), scorer.decoder, path))
-    return FolderView.from_rows(_view_rows(found, path, scorer))
-
-
-def _view_rows(found: sqlite3.Cursor, path: bytes, scorer: Scorer) -> list[ViewRow]:
-    rows = []
-    for name, stat, sha256, written_at, checksum, bits, bits_checksum, *outcome in found:
-        if checksum == file_checksum(path, name, stat, sha256, written_at):
-            body = _checked_body(sha256, scorer, outcome)
-            likeness = _checked_likeness(sha256, bits, bits_checksum)
-            rows.append(ViewRow(os.fsdecode(name), stat, sha256, written_at, body, likeness))
-    return rows
-
-
-def _checked_body(sha256: bytes, scorer: Scorer, row: Sequence[object]) -> bytes | None:
-    found, written_at, body, checksum = row
-    if found != sha256 or checksum != outcome_checksum(scorer, found, written_at, body):
-        return None
-    return body if isinstance(body, bytes) else None
-
-
-def _checked_likeness(sha256: bytes, bits: object, checksum: object) -> int:
-    if not isinstance(bits, bytes) or checksum != likeness_checksum(sha256, bits):
-        return UNKNOWN
-    return decode_likeness(bits)
-
-
-def _store_files(connection: sqlite3.Connection, files: Sequence[FileRow], now: int) -> None:
-    folders: dict[str, int] = {}
-    rows = []
-    for path, key, sha256 in files:
-        folder, name = os.path.split(path)
-        folder_bytes, name_bytes, stat = os.fsencode(folder), os.fsencode(name), key.pack()
-        if folder not in folders:
-            folders[folder] = _folder_id(connection, folder_bytes)
-        checksum = file_checksum(folder_bytes, name_bytes, stat, sha256, now)
-        rows.append((folders[folder], name_bytes, stat, sha256, now, checksum))
-    connection.executemany(
-        "INSERT OR REPLACE INTO file (folder, name, stat, sha256, written_at, checksum)"
-        " VALUES (?, ?, ?, ?, ?, ?)",
-        rows,
-    )
-    connection.executemany(
-        "DELETE FROM snapshot WHERE folder = ?", [(number,) for number in folders.values()]
-    )
-
-
-def _store_outcomes(
-    connection: sqlite3.Connection, outcomes: Sequence[OutcomeRow], now: int
-) -> None:
-    scorers: dict[Scorer, int] = {}
-    rows = []
-    for sha256, scorer, outcome in outcomes:
-        if scorer not in scorers:
-            scorers[scorer] = _scorer_id(connection, scorer)
-        number, body = scorers[scorer], encode_outcome(outcome)
-        before = connection.execute(
-            "SELECT body FROM outcome WHERE sha256 = ? AND scorer = ?", (sha256, number)
-        ).fetchone()
-        if before is not None and before[0] != body:
-            # A failure that went well when it was tried again. Nothing tells which folders hold
-            # the content, and this is rare: all are read from the tables once more.
-            connection.execute("DELETE FROM snapshot WHERE scorer = ?", (number,))
-        checksum = outcome_checksum(scorer, sha256, now, body)
-        rows.append((sha256, number, now, body, checksum))
-    connection.executemany(
-        "INSERT OR REPLACE INTO outcome (sha256, scorer, written_at, body, checksum)"
-        " VALUES (?, ?, ?, ?, ?)",
-        rows,
-    )
-
-
-def _store_likenesses(connection: sqlite3.Connection, rows: Sequence[LikenessRow]) -> None:
-    # Snapshots stay as they are: one in which a likeness is unknown is not wrong.
-    connection.executemany(
-        "INSERT OR REPLACE INTO likeness (sha256, bits, checksum) VALUES (?, ?, ?)",
-        [
-            (sha256, bits := encode_likeness(likeness), likeness_checksum(sha256, bits))
-            for sha256, likeness in rows
-        ],
-    )
-
-
-def _store_snapshots(
-    connection: sqlite3.Connection, folders: Sequence[bytes], scorer: Scorer
-) -> None:
-    number = _scorer_id(connection, scorer)
-    for path in folders:
-        view = _view_from_rows(connection, path, scorer)
-        if len(view):
-            body = view.to_bytes()
-            checksum = snapshot_checksum(path, scorer, body)
-            connection.execute(
-                "INSERT OR REPLACE INTO snapshot (folder, scorer, checksum, body)"
-                " VALUES (?, ?, ?, ?)",
-                (_folder_id(connection, path), number, checksum, body),
-            )
-
-
-def _folder_id(connection: sqlite3.Connection, path: bytes) -> int:
-    connection.execute("INSERT OR IGNORE INTO folder (path) VALUES (?)", (path,))
-    return _number(connection.execute("SELECT id FROM folder WHERE path = ?", (path,)))
-
-
-def _scorer_id(connection: sqlite3.Connection, scorer: Scorer) -> int:
-    key = (scorer.fingerprint.encode(), scorer.decoder)
-    connection.execute("INSERT OR IGNORE INTO scorer (fingerprint, decoder) VALUES (?, ?)", key)
-    return _number(
-        connection.execute("SELECT id FROM scorer WHERE fingerprint = ? AND decoder = ?", key)
-    )
-
-
-def _number(found: sqlite3.Cursor) -> int:
-    row = found.fetchone()
-    number = None if row is None else row[0]
-    if not isinstance(number, int):
-        raise Damage("a row that was written cannot be found")
-    return number

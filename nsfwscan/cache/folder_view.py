@@ -17,16 +17,16 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cache
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, NamedTuple, TypeGuard, TypeVar
 
 from nsfwscan.cache.rows import SHA256_BYTES, Known, decode_outcome, encode_outcome
+from nsfwscan.values.facts import IN_COLUMNS, ContentFacts, FactKind
 from nsfwscan.values.file_key import KEY_BYTES, FileKey
-from nsfwscan.values.likeness import UNKNOWN
 from nsfwscan.values.outcome import Outcome, Scored
 from nsfwscan.values.results import ImageFacts, Scores
 
+_T = TypeVar("_T")
 _LENGTHS = struct.Struct("<II")
-_DIGEST = struct.Struct(f"{SHA256_BYTES}s")
 _NOT_HERE = 0
 """The format number of a file whose outcome is not in the columns."""
 
@@ -40,7 +40,8 @@ class ViewRow(NamedTuple):
     written_at: int
     outcome: bytes | None
     """`encode_outcome`, or None when there is none by this scorer."""
-    likeness: int = UNKNOWN
+    facts: tuple[bytes | None, ...] = (None,) * len(IN_COLUMNS)
+    """One for each kind of `IN_COLUMNS`."""
 
 
 class FolderView(Mapping[str, Known]):
@@ -51,12 +52,13 @@ class FolderView(Mapping[str, Known]):
 
     __slots__ = (
         "_details",
+        "_facts",
         "_formats",
+        "_frames",
         "_index",
         "_labels",
         "_others",
         "digests",
-        "likenesses",
         "names",
         "stats",
         "stored",
@@ -74,14 +76,16 @@ class FolderView(Mapping[str, Known]):
         """When each file was read, seconds since the epoch."""
         self.unsafe = array("d")
         """The unsafe score of each file, 0 to 1; NaN where the outcome is no score or unknown."""
-        self.likenesses = array("Q")
-        """The likeness of each file's content; `UNKNOWN` where nobody computed it."""
         self.stored = False
         """Whether it was read from a snapshot; where not, the next scan would be glad of one."""
+        self._facts: dict[FactKind, bytes] = {}
+        """For each kind that is kept in columns the fact of each file, joined; zeros for none."""
         self._labels = 0
         self._formats: list[str] = []
         self._details = b""
         """For each file, a `_record`."""
+        self._frames: dict[int, int] = {}
+        """`Scored.frame` of the few that have one, by index."""
         self._others: dict[int, bytes] = {}
         """Encoded outcomes that do not fit the columns, by index."""
         self._index: dict[str, int] | None = None
@@ -95,7 +99,9 @@ class FolderView(Mapping[str, Known]):
         view.stats = b"".join([row.stat for row in rows])
         view.digests = b"".join([row.sha256 for row in rows])
         view.written_at = array("q", [row.written_at for row in rows])
-        view.likenesses = array("Q", [row.likeness for row in rows])
+        for at, kind in enumerate(IN_COLUMNS):
+            unknown = bytes(kind.width)
+            view._facts[kind] = b"".join([row.facts[at] or unknown for row in rows])
         view._take_outcomes([row.outcome for row in rows])
         return view
 
@@ -117,13 +123,15 @@ class FolderView(Mapping[str, Known]):
         view.digests = body[at : (at := at + SHA256_BYTES * count)]
         view.written_at.frombytes(body[at : (at := at + 8 * count)])
         view.unsafe.frombytes(body[at : (at := at + 8 * count)])
-        if header.get("likenesses"):
-            view.likenesses.frombytes(body[at : (at := at + 8 * count)])
-        else:  # written before there were any
-            view.likenesses.frombytes(bytes(8 * count))
+        kinds = {kind[:3]: kind for kind in IN_COLUMNS}
+        for one in map(tuple, header["facts"]):
+            column = body[at : (at := at + one[2] * count)]
+            if one in kinds:  # not one that another version computes in another way
+                view._facts[kinds[one]] = column
         view._labels = header["labels"]
         view._formats = header["formats"]
         view._details = body[at:]
+        view._frames = {int(index): frame for index, frame in header["frames"].items()}
         view._others = {int(index): text.encode() for index, text in header["others"].items()}
         return view
 
@@ -133,17 +141,20 @@ class FolderView(Mapping[str, Known]):
             {
                 "byteorder": sys.byteorder,
                 "count": len(self.names),
-                "likenesses": True,
+                "facts": [kind[:3] for kind in self._facts],
                 "labels": self._labels,
                 "formats": self._formats,
+                "frames": self._frames,
                 "others": {index: body.decode() for index, body in self._others.items()},
             }
         ).encode()
         names = os.fsencode("\0".join(self.names))
         lengths = _LENGTHS.pack(len(header), len(names))
-        columns = (self.written_at, self.unsafe, self.likenesses)
-        numbers = (*(column.tobytes() for column in columns), self._details)
-        return b"".join((lengths, header, names, self.stats, self.digests, *numbers))
+        numbers = (self.written_at.tobytes(), self.unsafe.tobytes())
+        facts = self._facts.values()
+        return b"".join(
+            (lengths, header, names, self.stats, self.digests, *numbers, *facts, self._details)
+        )
 
     def only(self, names: Collection[str]) -> FolderView:
         """Return the view without the files that are not among `names`."""
@@ -160,16 +171,12 @@ class FolderView(Mapping[str, Known]):
             view.names += self.names[run]
             view.written_at += self.written_at[run]
             view.unsafe += self.unsafe[run]
-            view.likenesses += self.likenesses[run]
         view.stats = _cut(self.stats, runs, KEY_BYTES)
         view.digests = _cut(self.digests, runs, SHA256_BYTES)
+        view._facts = {kind: _cut(one, runs, kind.width) for kind, one in self._facts.items()}
         view._details = _cut(self._details, runs, _record(self._labels).size)
-        left = set(gone)
-        view._others = {
-            index - bisect_left(gone, index): body
-            for index, body in self._others.items()
-            if index not in left
-        }
+        view._frames = _without(self._frames, gone)
+        view._others = _without(self._others, gone)
         return view
 
     def __getitem__(self, name: str) -> Known:
@@ -182,7 +189,7 @@ class FolderView(Mapping[str, Known]):
             self.digests[SHA256_BYTES * index : SHA256_BYTES * (index + 1)],
             self._outcome(index, record.unpack_from(self._details, index * record.size)),
             self.written_at[index],
-            self.likenesses[index],
+            self._facts_of(index),
         )
 
     def __iter__(self) -> Iterator[str]:
@@ -191,17 +198,17 @@ class FolderView(Mapping[str, Known]):
     def __len__(self) -> int:
         return len(self.names)
 
-    def in_order(self) -> Iterator[Known]:
-        """Give what is known of each file in the order of `names`, faster than one by one."""
-        records = _record(self._labels).iter_unpack(self._details)
-        return map(
-            Known,
-            FileKey.unpack_all(self.stats),
-            (digest for (digest,) in _DIGEST.iter_unpack(self.digests)),
-            map(self._outcome, range(len(self.names)), records),
-            self.written_at,
-            self.likenesses,
-        )
+    def column(self, kind: FactKind) -> bytes:
+        """Return the facts of one kind, `kind.width` bytes for each file, zeros where unknown."""
+        return self._facts.get(kind) or bytes(kind.width * len(self.names))
+
+    def _facts_of(self, index: int) -> ContentFacts:
+        facts = {}
+        for kind, column in self._facts.items():
+            fact = column[kind.width * index : kind.width * (index + 1)]
+            if any(fact):
+                facts[kind] = fact
+        return facts
 
     def _outcome(self, index: int, record: tuple[Any, ...]) -> Outcome | None:
         if record[0] != _NOT_HERE:
@@ -209,6 +216,7 @@ class FolderView(Mapping[str, Known]):
             return Scored(
                 ImageFacts(self._formats[which - 1], width, height, frames),
                 Scores(tuple(probabilities), self.unsafe[index]),
+                self._frames.get(index),
             )
         body = self._others.get(index)
         return None if body is None else decode_outcome(body)
@@ -234,6 +242,8 @@ class FolderView(Mapping[str, Known]):
                 facts = outcome.facts
                 if facts.format not in self._formats:
                     self._formats.append(facts.format)
+                if outcome.frame is not None:
+                    self._frames[index] = outcome.frame
                 self.unsafe.append(outcome.scores.unsafe)
                 details.append(
                     record.pack(
@@ -248,6 +258,16 @@ class FolderView(Mapping[str, Known]):
                 self.unsafe.append(math.nan)
                 details.append(record.pack(_NOT_HERE, 0, 0, 0, *[0.0] * self._labels))
         self._details = b"".join(details)
+
+
+def _without(column: dict[int, _T], gone: list[int]) -> dict[int, _T]:
+    """Return a sparse column as it is once the entries at `gone`, in order, are left out."""
+    left = set(gone)
+    return {
+        index - bisect_left(gone, index): value
+        for index, value in column.items()
+        if index not in left
+    }
 
 
 def _cut(column: bytes, runs: Iterable[slice], width: int) -> bytes:

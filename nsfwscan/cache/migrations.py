@@ -8,6 +8,7 @@ together with the count of steps, so a cache is never between two schemas.
 from __future__ import annotations
 
 import os
+import zlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -89,17 +90,53 @@ def m004_absolute_paths(connection: sqlite3.Connection) -> None:
     connection.executemany("DELETE FROM folder WHERE id = ?", relative)
 
 
+def m005_facts_and_parts(connection: sqlite3.Connection) -> None:
+    """Keep all kinds of facts in one table, of which likenesses are the first, and parts of files.
+
+    A part has a digest of its own, by which its outcome and facts are found. Snapshots change their
+    form; they are written again by the next scan.
+    """
+    execute = connection.execute
+    execute(
+        "CREATE TABLE fact (sha256 BLOB NOT NULL, kind BLOB NOT NULL, version BLOB NOT NULL,"
+        " body BLOB NOT NULL, checksum INTEGER NOT NULL, PRIMARY KEY (sha256, kind, version))"
+        " WITHOUT ROWID"
+    )
+    execute(
+        "CREATE TABLE part (container BLOB NOT NULL, number INTEGER NOT NULL, part BLOB NOT NULL,"
+        " sha256 BLOB NOT NULL, checksum INTEGER NOT NULL, PRIMARY KEY (container, number))"
+        " WITHOUT ROWID"
+    )
+    kind, version = b"likeness", b"phash64-1"
+    connection.executemany(
+        "INSERT INTO fact (sha256, kind, version, body, checksum) VALUES (?, ?, ?, ?, ?)",
+        [
+            (
+                sha256, kind, version, bits,
+                zlib.crc32(b"".join((b"fact", sha256, kind, b"\0", version, b"\0", bits))),
+            )
+            for sha256, bits, checksum in execute("SELECT sha256, bits, checksum FROM likeness")
+            if isinstance(sha256, bytes) and isinstance(bits, bytes)
+            and (len(sha256), len(bits)) == (32, 8)
+            and zlib.crc32(b"".join((b"likeness", sha256, bits))) == checksum
+        ],
+    )  # fmt: skip
+    execute("DROP TABLE likeness")
+    execute("DELETE FROM snapshot")
+
+
 MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     m001_first_schema,
     m002_places,
     m003_likenesses,
     m004_absolute_paths,
+    m005_facts_and_parts,
 )
-"""In order. The schema's version is how many of them a library went through."""
+"""In order. The schema's version is how many of them a cache went through."""
 
 
 def schema_version(connection: sqlite3.Connection) -> int:
-    """Return how many migrations the library went through; 0 for a blank file."""
+    """Return how many migrations the cache went through; 0 for a blank file."""
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 

@@ -14,19 +14,20 @@ import struct
 import zlib
 from typing import NamedTuple
 
+from nsfwscan.values.facts import NO_FACTS, ContentFacts, FactKind
 from nsfwscan.values.file_key import KEY_BYTES, FileKey
-from nsfwscan.values.likeness import UNKNOWN
 from nsfwscan.values.outcome import Outcome, Scored, Scorer, Unscorable
+from nsfwscan.values.place import Part
 from nsfwscan.values.results import FailReason, ImageFacts, Scores
 
 SHA256_BYTES = 32
 
 _TIME = struct.Struct("<q")
-_LIKENESS = struct.Struct("<Q")
+_NUMBER = struct.Struct("<I")
 
 
 class Known(NamedTuple):
-    """What the library knows of one file by one scorer."""
+    """What the cache knows of one file by one scorer."""
 
     key: FileKey
     """What `stat` told when the content was read; any difference means the file must be read."""
@@ -35,8 +36,8 @@ class Known(NamedTuple):
     """None when this scorer has not seen the content."""
     written_at: int
     """When the file was read, seconds since the epoch, for rules by which knowledge expires."""
-    likeness: int = UNKNOWN
-    """See `nsfwscan.values.likeness`."""
+    facts: ContentFacts = NO_FACTS
+    """Those of the kinds `IN_COLUMNS` that are known."""
 
 
 class FileRow(NamedTuple):
@@ -47,11 +48,22 @@ class FileRow(NamedTuple):
     sha256: bytes
 
 
-class LikenessRow(NamedTuple):
-    """digest -> likeness."""
+class FactRow(NamedTuple):
+    """(digest, kind) -> fact."""
 
     sha256: bytes
-    likeness: int
+    kind: FactKind
+    body: bytes
+
+
+class PartRow(NamedTuple):
+    """(digest of a file, number) -> one of its parts, and the digest of what it shows."""
+
+    container: bytes
+    number: int
+    """From 0, in the file's order."""
+    part: Part
+    sha256: bytes
 
 
 class OutcomeRow(NamedTuple):
@@ -73,6 +85,8 @@ def encode_outcome(outcome: Outcome) -> bytes:
         }
         if not outcome.facts.missing:
             del document["missing"]
+        if outcome.frame is not None:
+            document["frame"] = outcome.frame
     else:
         document = {"failed": outcome.reason, "detail": outcome.detail}
     return json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
@@ -89,20 +103,21 @@ def decode_outcome(body: bytes) -> Outcome | None:
             return Unscorable(FailReason(document["failed"]), document["detail"])
         document.setdefault("missing", "")
         facts = ImageFacts(*(document[field] for field in ImageFacts._fields))
-        return Scored(facts, Scores(tuple(document["probabilities"]), document["unsafe"]))
+        scores = Scores(tuple(document["probabilities"]), document["unsafe"])
+        return Scored(facts, scores, document.get("frame"))
     except (KeyError, ValueError):
         return None
 
 
-def encode_likeness(likeness: int) -> bytes:
-    """Return a likeness as 8 bytes: SQLite's integers have a sign and would not hold it."""
-    return _LIKENESS.pack(likeness)
+def encode_part(part: Part) -> bytes:
+    """Return which part of a file is meant, as JSON without what does not apply."""
+    document = {name: value for name, value in part._asdict().items() if value not in ("", None)}
+    return json.dumps(document, separators=(",", ":")).encode()
 
 
-def decode_likeness(bits: bytes) -> int:
-    """Read a likeness back whose row passed its checksum."""
-    (likeness,) = _LIKENESS.unpack(bits)
-    return int(likeness)
+def decode_part(body: bytes) -> Part:
+    """Read back what `encode_part` gave; the caller has checked the row's checksum."""
+    return Part(**json.loads(body))
 
 
 def file_checksum(folder: object, name: object, stat: object, sha256: object, at: object) -> int:
@@ -135,16 +150,31 @@ def outcome_checksum(scorer: Scorer, sha256: object, at: object, body: object) -
     )
 
 
-def likeness_checksum(sha256: object, bits: object) -> int:
-    """Return the checksum of a row of the table `likeness`; -1, which none has, when broken."""
+def fact_checksum(sha256: object, kind: object, version: object, body: object) -> int:
+    """Return the checksum of a row of the table `fact`; -1, which none has, for a broken row."""
     if not (
         isinstance(sha256, bytes)
-        and isinstance(bits, bytes)
+        and isinstance(kind, bytes)
+        and isinstance(version, bytes)
+        and isinstance(body, bytes)
         and len(sha256) == SHA256_BYTES
-        and len(bits) == _LIKENESS.size
     ):
         return -1
-    return zlib.crc32(b"".join((b"likeness", sha256, bits)))
+    return zlib.crc32(b"".join((b"fact", sha256, kind, b"\0", version, b"\0", body)))
+
+
+def part_checksum(container: object, number: object, part: object, sha256: object) -> int:
+    """Return the checksum of a row of the table `part`; -1, which none has, for a broken row."""
+    if not (
+        isinstance(container, bytes)
+        and isinstance(number, int)
+        and isinstance(part, bytes)
+        and isinstance(sha256, bytes)
+        and len(container) == len(sha256) == SHA256_BYTES
+        and 0 <= number < 1 << 32
+    ):
+        return -1
+    return zlib.crc32(b"".join((b"part", container, sha256, _NUMBER.pack(number), part)))
 
 
 def snapshot_checksum(folder: object, scorer: Scorer, body: object) -> int:

@@ -6,16 +6,17 @@ import contextlib
 import json
 import os
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from nsfwscan.cache.database import SIDE_FILES, Database
 from nsfwscan.cache.migrations import schema_version
 from nsfwscan.cache.rows import (
     decode_outcome,
+    fact_checksum,
     file_checksum,
-    likeness_checksum,
     model_checksum,
     outcome_checksum,
+    part_checksum,
     place_checksum,
     snapshot_checksum,
 )
@@ -25,7 +26,9 @@ from nsfwscan.values.outcome import Outcome, Scorer
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    _Find: TypeAlias = Callable[[sqlite3.Connection], tuple[int, list[tuple[Any, ...]]]]
 
 
 _DAY_S = 86_400
@@ -118,7 +121,7 @@ def stats(database: Database) -> CacheStats:
     return database.read(count)
 
 
-def prune(database: Database, *, older_than_days: float, models: Collection[str] | None) -> Pruned:
+def prune(database: Database, *, older_than_days: float) -> Pruned:
     """Drop what no longer saves time; `Cache.prune` says what. Raises `CacheUnavailable`."""
     now = time.time()
     # Rows that are dated ahead were written while the clock was wrong: they would never be old.
@@ -128,25 +131,18 @@ def prune(database: Database, *, older_than_days: float, models: Collection[str]
     )
 
     def drop(connection: sqlite3.Connection) -> int:
+        connection.execute("DELETE FROM part WHERE container NOT IN (SELECT sha256 FROM file)")
         dropped = connection.execute(
             "DELETE FROM outcome WHERE (written_at < ? OR written_at > ?)"
-            " AND sha256 NOT IN (SELECT sha256 FROM file)",
+            " AND sha256 NOT IN (SELECT sha256 FROM file)"
+            " AND sha256 NOT IN (SELECT sha256 FROM part)",
             old,
         ).rowcount
-        for number, fingerprint in connection.execute(
-            "SELECT id, fingerprint FROM scorer"
-        ).fetchall():
-            if models is not None and _text(fingerprint) not in models:
-                dropped += connection.execute(
-                    "DELETE FROM outcome WHERE scorer = ?", (number,)
-                ).rowcount
-                connection.execute("DELETE FROM snapshot WHERE scorer = ?", (number,))
-                connection.execute("DELETE FROM scorer WHERE id = ?", (number,))
-                connection.execute("DELETE FROM model WHERE fingerprint = ?", (fingerprint,))
         connection.execute("DELETE FROM folder WHERE id NOT IN (SELECT folder FROM file)")
         connection.execute(
-            "DELETE FROM likeness WHERE sha256 NOT IN (SELECT sha256 FROM outcome)"
+            "DELETE FROM fact WHERE sha256 NOT IN (SELECT sha256 FROM outcome)"
             " AND sha256 NOT IN (SELECT sha256 FROM file)"
+            " AND sha256 NOT IN (SELECT sha256 FROM part)"
         )
         return dropped
 
@@ -168,14 +164,7 @@ def verify(database: Database) -> Verified:
 
     def check(connection: sqlite3.Connection) -> Verified:
         checked = deleted = 0
-        for find, table, keys in (
-            (_bad_files, "file", ("folder", "name")),
-            (_bad_outcomes, "outcome", ("sha256", "scorer")),
-            (_bad_likenesses, "likeness", ("sha256",)),
-            (_bad_snapshots, "snapshot", ("folder", "scorer")),
-            (_bad_models, "model", ("fingerprint",)),
-            (_bad_places, "place", ("path",)),
-        ):
+        for table, (keys, find) in _CHECKED.items():
             count, bad = find(connection)
             _delete(connection, table, [f"{key} = ?" for key in keys], bad)
             if bad:
@@ -204,16 +193,7 @@ def clear(database: Database) -> None:
     """Forget everything. Raises `CacheUnavailable`."""
 
     def drop(connection: sqlite3.Connection) -> None:
-        for table in (
-            "snapshot",
-            "outcome",
-            "likeness",
-            "file",
-            "folder",
-            "scorer",
-            "model",
-            "place",
-        ):
+        for table in (*_CHECKED, "folder", "scorer"):
             connection.execute(f"DELETE FROM {table}")  # noqa: S608  our own table names
 
     # Not by removing the file: other processes may have it open, and would corrupt a new one.
@@ -361,9 +341,14 @@ def _bad_outcomes(connection: sqlite3.Connection) -> tuple[int, list[tuple[Any, 
     )
 
 
-def _bad_likenesses(connection: sqlite3.Connection) -> tuple[int, list[tuple[Any, ...]]]:
-    rows = connection.execute("SELECT sha256, bits, checksum FROM likeness")
-    return _failing(rows, keys=1, holds=lambda row: likeness_checksum(*row[:2]) == row[2])
+def _bad_facts(connection: sqlite3.Connection) -> tuple[int, list[tuple[Any, ...]]]:
+    rows = connection.execute("SELECT sha256, kind, version, body, checksum FROM fact")
+    return _failing(rows, keys=3, holds=lambda row: fact_checksum(*row[:4]) == row[4])
+
+
+def _bad_parts(connection: sqlite3.Connection) -> tuple[int, list[tuple[Any, ...]]]:
+    rows = connection.execute("SELECT container, number, part, sha256, checksum FROM part")
+    return _failing(rows, keys=2, holds=lambda row: part_checksum(*row[:4]) == row[4])
 
 
 def _bad_snapshots(connection: sqlite3.Connection) -> tuple[int, list[tuple[Any, ...]]]:
@@ -403,6 +388,18 @@ def _failing(
         if not holds(row):
             failing.append(row[:keys])
     return count, failing
+
+
+_CHECKED: dict[str, tuple[tuple[str, ...], _Find]] = {
+    "file": (("folder", "name"), _bad_files),
+    "outcome": (("sha256", "scorer"), _bad_outcomes),
+    "fact": (("sha256", "kind", "version"), _bad_facts),
+    "part": (("container", "number"), _bad_parts),
+    "snapshot": (("folder", "scorer"), _bad_snapshots),
+    "model": (("fingerprint",), _bad_models),
+    "place": (("path",), _bad_places),
+}
+"""Every table whose rows have a checksum: its key, and what counts its rows and finds bad ones."""
 
 
 def _give_space_back(database: Database) -> None:

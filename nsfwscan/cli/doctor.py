@@ -34,7 +34,7 @@ _PACKAGES = (
 )
 
 
-class _Finding(NamedTuple):
+class _Line(NamedTuple):
     """One line of the table, and what to do about it."""
 
     what: str
@@ -52,7 +52,7 @@ def doctor(context: typer.Context) -> None:
     Exits with 2 if nsfwscan cannot work as things are, and with 0 otherwise.
     """
     root = cast("typer.Context", context.find_root())  # typer's annotation is its private base
-    checks: list[Callable[[], Iterator[_Finding]]] = [
+    checks: list[Callable[[], Iterator[_Line]]] = [
         _versions,
         _bundle,
         _heic,
@@ -74,7 +74,7 @@ def doctor(context: typer.Context) -> None:
     raise typer.Exit(COULD_NOT if any(one.broken for one in findings) else OK)
 
 
-def _guarded(check: Callable[[], Iterator[_Finding]]) -> Iterator[_Finding]:
+def _guarded(check: Callable[[], Iterator[_Line]]) -> Iterator[_Line]:
     """Yield what `check` finds; a check that fails is a finding, too."""
     try:
         yield from check()
@@ -82,25 +82,25 @@ def _guarded(check: Callable[[], Iterator[_Finding]]) -> Iterator[_Finding]:
         if crash.is_interrupt(error):
             raise
         problem = f"{type(error).__name__}: {error}"
-        yield _Finding("trouble", problem, f"A check failed: {problem}", broken=True)
+        yield _Line("trouble", problem, f"A check failed: {problem}", broken=True)
 
 
-def _versions() -> Iterator[_Finding]:
-    yield _Finding("nsfwscan", __version__)
-    yield _Finding("Python", f"{platform.python_version()} ({sys.executable})")
+def _versions() -> Iterator[_Line]:
+    yield _Line("nsfwscan", __version__)
+    yield _Line("Python", f"{platform.python_version()} ({sys.executable})")
     for package in _PACKAGES:
-        yield _Finding(package, _version_of(package))
+        yield _Line(package, _version_of(package))
 
 
-def _bundle() -> Iterator[_Finding]:
+def _bundle() -> Iterator[_Line]:
     bundle = bundled.folder()
     if bundle is None:
         return
     files, problems = bundled.look_over(bundle)
     if not problems:
-        yield _Finding("bundle", f"{bundle}, {files} files as they were packed")
+        yield _Line("bundle", f"{bundle}, {files} files as they were packed")
     for problem in problems:
-        yield _Finding("bundle", problem, _sentence(bundled.refuse(bundle, problem)), broken=True)
+        yield _Line("bundle", problem, _sentence(bundled.refuse(bundle, problem)), broken=True)
 
 
 def _version_of(package: str) -> str:
@@ -114,19 +114,19 @@ def _version_of(package: str) -> str:
     return found or "of unknown version"
 
 
-def _heic() -> Iterator[_Finding]:
+def _heic() -> Iterator[_Line]:
     from importlib import util  # not imported whole: a decoder belongs into a process of its own
 
     if util.find_spec("pillow_heif") is None:
         advice = "For HEIC, the format of iPhones: " + installing("pillow-heif")
-        yield _Finding("HEIC pictures", "cannot be read", advice)
+        yield _Line("HEIC pictures", "cannot be read", advice)
     else:
-        yield _Finding("HEIC pictures", f"by pillow-heif {_version_of('pillow-heif')}")
+        yield _Line("HEIC pictures", f"by pillow-heif {_version_of('pillow-heif')}")
 
 
-def _machine() -> Iterator[_Finding]:
-    yield _Finding("system", f"{platform.system()} {platform.release()} {platform.machine()}")
-    yield _Finding("cores", str(cores.available()))
+def _machine() -> Iterator[_Line]:
+    yield _Line("system", f"{platform.system()} {platform.release()} {platform.machine()}")
+    yield _Line("cores", str(cores.available()))
     features = _cpu_features()
     if features is not None:
         fast = sorted(features & _FAST_INT8)
@@ -136,7 +136,7 @@ def _machine() -> Iterator[_Finding]:
             else "This processor has no 8-bit dot products (VNNI): INT8 models run at about half "
             "the speed they could, and their scores may differ a little from other computers'."
         )
-        yield _Finding("8-bit dot products", ", ".join(fast) or "none", advice)
+        yield _Line("8-bit dot products", ", ".join(fast) or "none", advice)
 
 
 _FAST_INT8 = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"}
@@ -154,72 +154,72 @@ def _cpu_features() -> set[str] | None:
     return None
 
 
-def _providers() -> Iterator[_Finding]:
+def _providers() -> Iterator[_Line]:
     try:
         from nsfwscan.models.classifier import available_providers
 
-        yield _Finding("computes with", ", ".join(available_providers()))
+        yield _Line("computes with", ", ".join(available_providers()))
     except Exception as error:
         if crash.is_interrupt(error):
             raise
         advice = f"onnxruntime cannot be loaded, so nothing can be scored: {error}"
-        yield _Finding("computes with", "nothing", advice, broken=True)
+        yield _Line("computes with", "nothing", advice, broken=True)
 
 
-def _configuration(root: typer.Context) -> Iterator[_Finding]:
+def _configuration(root: typer.Context) -> Iterator[_Line]:
     given = root.params.get("config_file")
     path = given or locations.config_file()
     try:
         config.read(root, given)
     except ConfigError as error:
-        yield _Finding("configuration", f"{path} is wrong", _sentence(error), broken=True)
+        yield _Line("configuration", f"{path} is wrong", _sentence(error), broken=True)
     else:
-        yield _Finding("configuration", _state(path))
+        yield _Line("configuration", _state(path))
 
 
-def _models() -> Iterator[_Finding]:
+def _models() -> Iterator[_Line]:
     from nsfwscan.models.package import InstalledModel
     from nsfwscan.models.store import ModelStore
 
     folder = locations.models_folder()
-    yield _Finding("models in", folder)
+    yield _Line("models in", folder)
     try:
         packages = ModelStore(folder).packages()
     except NsfwscanError as error:
-        yield _Finding("models", "unreadable", _sentence(error), broken=True)
+        yield _Line("models", "unreadable", _sentence(error), broken=True)
         return
     best = next((one for one in packages if isinstance(one, InstalledModel)), None)
     for one in packages:
         if isinstance(one, InstalledModel):
             chosen = " (a scan takes this one)" if one is best else ""
-            yield _Finding("model", f"{one.manifest.package}{chosen}", one.manifest.notes)
+            yield _Line("model", f"{one.manifest.package}{chosen}", one.manifest.notes)
         else:
-            yield _Finding("model", f"{one.package} is broken", _sentence(one.problem))
+            yield _Line("model", f"{one.package} is broken", _sentence(one.problem))
     if best is None:
-        yield _Finding("model", "none", "No model is installed; the first scan fetches one.")
+        yield _Line("model", "none", "No model is installed; the first scan fetches one.")
 
 
-def _cache() -> Iterator[_Finding]:
+def _cache() -> Iterator[_Line]:
     path = locations.cache_file()
     advice = ""
     if os.path.exists(path) and not os.access(path, os.W_OK):
         advice = f"The cache {path} cannot be written: scans work, but remember nothing new."
-    yield _Finding("cache", _state(path), advice)
+    yield _Line("cache", _state(path), advice)
 
 
-def _rulings() -> Iterator[_Finding]:
+def _rulings() -> Iterator[_Line]:
     from nsfwscan.judge import RulingBook
 
     path = locations.rulings_file()
     try:
         decisions = len(RulingBook(path).load())
     except NsfwscanError as error:
-        yield _Finding("your decisions", f"{path} is damaged", _sentence(error), broken=True)
+        yield _Line("your decisions", f"{path} is damaged", _sentence(error), broken=True)
     else:
-        yield _Finding("your decisions", f"{decisions:,} in {_state(path)}")
+        yield _Line("your decisions", f"{decisions:,} in {_state(path)}")
 
 
-def _sqlite() -> Iterator[_Finding]:
+def _sqlite() -> Iterator[_Line]:
     from nsfwscan.cache.database import SQLITE_VERSION, journal_mode
 
     version = ".".join(map(str, SQLITE_VERSION))
@@ -230,34 +230,34 @@ def _sqlite() -> Iterator[_Finding]:
             "so the cache is kept in the slower rollback mode. It is as safe. A Python with "
             "SQLite 3.51.3 or later (or 3.50.7, or 3.44.6) allows WAL."
         )
-    yield _Finding("SQLite", version, advice)
+    yield _Line("SQLite", version, advice)
 
 
-def _watcher() -> Iterator[_Finding]:
+def _watcher() -> Iterator[_Line]:
     from nsfwscan.watch import instance, status
 
     found = status.read(locations.status_file())
     if not instance.is_held(locations.watch_lock()):
-        yield _Finding("watcher", "not running")
+        yield _Line("watcher", "not running")
     elif found is None:
-        yield _Finding("watcher", "running")
+        yield _Line("watcher", "running")
     else:
         watched = f"{found.watched:,} of {found.directories:,} folders"
         advice = " ".join(f"The watcher is degraded: {one}." for one in found.degraded)
-        yield _Finding("watcher", f"running, watches {watched}", advice)
+        yield _Line("watcher", f"running, watches {watched}", advice)
 
 
-def _service() -> Iterator[_Finding]:
+def _service() -> Iterator[_Line]:
     from nsfwscan.service.managers import manager
 
     found = manager()
     try:
         state = found.state()
     except ServiceError as error:
-        yield _Finding("service", f"none: {error}")
+        yield _Line("service", f"none: {error}")
         return
     words = ("running" if state.running else "installed") if state.installed else "not installed"
-    yield _Finding("service", f"{words} ({found.name})")
+    yield _Line("service", f"{words} ({found.name})")
 
 
 def _state(path: str) -> str:

@@ -27,7 +27,7 @@ from nsfwscan.values.text import count, plain_json, printable, readable, size
 if TYPE_CHECKING:
     from nsfwscan.actions.quarantine.entries import Entry
     from nsfwscan.actions.quarantine.giveback import GivenBack
-    from nsfwscan.actions.quarantine.places import Place
+    from nsfwscan.actions.quarantine.places import Destination
     from nsfwscan.actions.quarantine.vault import Vault
     from nsfwscan.judge import Rulings
 
@@ -65,7 +65,7 @@ _ID = re.compile("[0-9a-f]{32}")
 class _Held(NamedTuple):
     vault: Vault
     entry: Entry
-    place: Place
+    place: Destination
     """Where it goes back to."""
     problem: str
     """Why it does not; empty when nothing is known against it."""

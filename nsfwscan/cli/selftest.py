@@ -54,7 +54,7 @@ def selftest(
         classifier = OrtClassifier(found, threads=1, provider=provider, warn=talk.warn)
         for probe in recorded:
             decoded = pool.decode(probes.render(probe.name), found.manifest.input.geometry)
-            (scores,) = classifier.classify(decoded.pixels, decoded.frames)
+            scores = classifier.read(decoded.pixels, decoded.views).scores
             off = abs(scores.unsafe - probe.unsafe)
             worst = max(worst, off)
             rows.append((probe.name, f"{probe.unsafe:.4f}", f"{scores.unsafe:.4f}", f"{off:.4f}"))

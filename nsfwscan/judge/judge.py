@@ -11,7 +11,8 @@ import math
 from typing import TYPE_CHECKING
 
 from nsfwscan.judge.rulings import NO_RULINGS, Rulings
-from nsfwscan.values.likeness import UNKNOWN
+from nsfwscan.values import likeness
+from nsfwscan.values.facts import LIKENESS, FactKind
 from nsfwscan.values.outcome import Unscorable
 from nsfwscan.values.results import Failed, Origin, Scanned
 
@@ -30,6 +31,8 @@ class Judge:
     def __init__(self, policy: Policy, rulings: Rulings = NO_RULINGS) -> None:
         self.policy = policy
         self.rulings = rulings
+        self.needed_facts: tuple[FactKind, ...] = (LIKENESS,) if rulings.compare_likeness else ()
+        """The kinds of facts that a verdict may depend on."""
 
     def result(
         self,
@@ -38,11 +41,12 @@ class Judge:
         outcome: Outcome,
         origin: Origin = Origin.MODEL,
         *,
-        likeness: Callable[[], int] = lambda: UNKNOWN,
+        fact: Callable[[FactKind], bytes | None] = lambda _: None,
     ) -> Scanned | Failed:
         """Return what is said of the content `sha256`, which is at `path`.
 
-        `likeness` is only called when a ruling may depend on it.
+        `fact` returns a fact about the content, None where it is not known; it is only called for
+        kinds among `needed_facts`.
         """
         if isinstance(outcome, Unscorable):
             ruled = self.rulings.by_content(sha256)
@@ -51,8 +55,9 @@ class Judge:
             return Failed(path, reason, detail, sha256, origin, ruling, passing)
         verdict = self.policy.judge(outcome.scores)
         if len(self.rulings):
-            verdict = self.rulings.judge(verdict, sha256, likeness())
-        return Scanned(path, sha256, outcome.facts, outcome.scores, verdict, origin)
+            bits = fact(LIKENESS) if self.rulings.compare_likeness else None
+            verdict = self.rulings.judge(verdict, sha256, likeness.unpack(bits))
+        return Scanned(path, sha256, outcome.facts, outcome.scores, verdict, origin, outcome.frame)
 
     def decision(self, sha256: bytes, unsafe: float) -> Decision | None:
         """Return what is decided about a content that cannot be read any more.
@@ -64,13 +69,18 @@ class Judge:
             return ruled.ruling.decision
         return None if math.isnan(unsafe) else self.policy.decide(unsafe)
 
-    def all_safe(self, unsafe: array[float], digests: bytes, likenesses: array[int]) -> bool:
+    def all_safe(
+        self, unsafe: array[float], digests: bytes, facts: Callable[[FactKind], bytes]
+    ) -> bool:
         """Return True if every picture of a folder is safe by its score and no ruling is about one.
 
-        `unsafe` has one score a picture, 0 to 1, `digests` their SHA-256, 32 bytes each, joined,
-        and `likenesses` one each. To make a result of each picture takes three times as long.
+        `unsafe` has one score a picture, 0 to 1, `digests` their SHA-256, 32 bytes each, joined;
+        `facts` returns the facts of a kind, joined. To make a result of each picture takes three
+        times as long.
         """
         # A threshold given as 1 would be an int, whose `__gt__` knows no floats.
-        return all(map(float(self.policy.review_at).__gt__, unsafe)) and not self.rulings.touch(
-            digests, likenesses
-        )
+        if not all(map(float(self.policy.review_at).__gt__, unsafe)):
+            return False
+        near = self.rulings.compare_likeness
+        likenesses = likeness.unpack_all(facts(LIKENESS) if near else b"")
+        return not self.rulings.touch(digests, likenesses)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from nsfwscan.media.listing import DEFAULT_MAX_BYTES, Listing, Symlinks, WalkOptions
 from nsfwscan.media.roots import QUARANTINE_NAME, check_roots, is_quarantined, root_problem
+from nsfwscan.media.sniff import PICTURE_ENDINGS
 from nsfwscan.media.volumes import Volumes
 from nsfwscan.values.errors import UsageError
 from nsfwscan.values.file_key import pack_key, stamped
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_MAX_BYTES",
-    "PICTURE_ENDINGS",
     "QUARANTINE_NAME",
     "UNREAD_ENDINGS",
     "Listing",
@@ -43,12 +43,6 @@ __all__ = [
     "unreadable",
 ]
 
-PICTURE_ENDINGS = frozenset(
-    {"jpg", "jpeg", "jpe", "jfif", "jfi", "jif", "pjpeg", "pjp", "jps", "mpo"}
-    | {"png", "apng", "webp", "gif", "bmp", "dib", "tif", "tiff", "btf", "tf8"}
-    | {"avif", "avifs", "heic", "heics", "heif", "heifs", "hif"}
-)
-"""Endings, lower case, of the formats that can be read. What is inside decides later."""
 UNREAD_ENDINGS = frozenset({"jxl", "jp2", "j2k", "jpf", "psd"})
 """Endings of picture formats that cannot be read: reported as such, not passed over in silence."""
 # With their dots, so that a file whose whole name is `jpg` is none.

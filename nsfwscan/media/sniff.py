@@ -11,8 +11,20 @@ import re
 HEAD_BYTES = 512
 """How many leading bytes `sniff` looks at; fewer are fine."""
 
-READABLE = frozenset({"JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF"})
+_READ = {
+    "JPEG": "jpg jpeg jpe jfif jfi jif pjpeg pjp jps mpo",
+    "PNG": "png apng",
+    "WEBP": "webp",
+    "GIF": "gif",
+    "BMP": "bmp dib",
+    "TIFF": "tif tiff btf tf8",
+    "AVIF": "avif avifs",
+    "HEIF": "heic heics heif heifs hif",
+}
+READABLE = frozenset(_READ)
 """The formats that the decoder reads. HEIF needs the optional extra `heic`."""
+PICTURE_ENDINGS = frozenset(" ".join(_READ.values()).split())
+"""Endings of their names, lower case. What is inside decides later."""
 
 # In the order they are tried. TIFF's magic is also that of most camera raw files (CR2, NEF, ARW,
 # DNG): the decoder refuses those when their tags say so.

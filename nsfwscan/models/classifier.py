@@ -26,6 +26,7 @@ from nsfwscan.models.manifest import (
 )
 from nsfwscan.models.provider import Provider
 from nsfwscan.values.errors import ModelUnusable, ResourcesExhausted
+from nsfwscan.values.outcome import Reading
 from nsfwscan.values.results import Scores
 
 if TYPE_CHECKING:
@@ -50,17 +51,21 @@ _TOLERANCE = 1e-3
 
 
 class Classifier(Protocol):
-    """What the scanner needs of a model."""
+    """What a scan needs of a model."""
 
     @property
     def manifest(self) -> ModelManifest:
         """What the scores mean."""
 
-    def classify(self, pixels: bytes, pictures: int) -> list[Scores]:
-        """Score pictures, any number of threads at once.
+    def read(
+        self, pixels: bytes, views: int, *, embedding: bool = False, attention: bool = False
+    ) -> Reading:
+        """Score the views of one picture; any number of threads may do so at once.
 
-        `pixels` holds (pictures, height, width, 3) uint8 RGB at the crop size of the manifest's
-        geometry. Raises `ModelUnusable` when the model returns anything but finite numbers.
+        `pixels` holds (views, height, width, 3) uint8 RGB at the crop size of the manifest's
+        geometry. Returns the reading of the least safe view, of two the first, with its embedding
+        and attention if they are asked for and the model has them. Raises `ModelUnusable` when the
+        model returns anything but finite numbers.
         """
 
 
@@ -89,28 +94,57 @@ class OrtClassifier:
         self._session, self.provider = _open_session(model, threads, provider, warn)
         _sessions.add(self._session)
         self._check_graph()
-        self._classify_one(np.full(self._shape, 127, np.uint8))
+        self._read_one(np.full(self._shape, 127, np.uint8))
 
     @property
     def manifest(self) -> ModelManifest:
         """What the scores mean."""
         return self._manifest
 
+    def read(
+        self, pixels: bytes, views: int, *, embedding: bool = False, attention: bool = False
+    ) -> Reading:
+        """Score the views of one picture; see `Classifier.read`."""
+        output = self._manifest.output
+        extras = (output.embedding if embedding else "", output.cls_attention if attention else "")
+        readings = [
+            self._read_one(one, extras)._replace(view=view)
+            for view, one in enumerate(self._stack(pixels, views))
+        ]
+        return max(readings, key=lambda reading: reading.scores.unsafe)
+
     def classify(self, pixels: bytes, pictures: int) -> list[Scores]:
-        """Score `pictures` pictures; see `Classifier.classify`."""
-        stack = np.frombuffer(pixels, np.uint8).reshape(pictures, *self._shape)
-        return [self._classify_one(one) for one in stack]
+        """Score several pictures: (pictures, height, width, 3), otherwise as `Classifier.read`."""
+        return [self._read_one(one).scores for one in self._stack(pixels, pictures)]
+
+    def _stack(self, pixels: bytes, count: int) -> NDArray[np.uint8]:
+        return np.frombuffer(pixels, np.uint8).reshape(count, *self._shape)
 
     @property
     def _shape(self) -> tuple[int, int, int]:
         geometry = self._manifest.input.geometry
         return geometry.crop_height, geometry.crop_width, 3
 
-    def _classify_one(self, pixels: NDArray[np.uint8]) -> Scores:
-        spec = self._manifest.input
-        (output,) = self._run([self._manifest.output.name], {spec.name: self._prepare(pixels)})
-        row = np.asarray(output, np.float64).reshape(-1)
-        return to_scores(row.tolist(), self._manifest)
+    def _read_one(self, pixels: NDArray[np.uint8], extras: tuple[str, str] = ("", "")) -> Reading:
+        """Run the graph on one view. `extras` name the outputs embedding and attention, or not."""
+        names = [self._manifest.output.name, *filter(None, extras)]
+        found = self._run(names, {self._manifest.input.name: self._prepare(pixels)})
+        by_name = dict(zip(names, found, strict=True))
+        row = np.asarray(by_name[names[0]], np.float64).reshape(-1)
+        embedding, attention = (self._floats(name, by_name.get(name)) for name in extras)
+        scores = to_scores(row.tolist(), self._manifest)
+        return Reading(scores, embedding=embedding, attention=attention)
+
+    def _floats(self, name: str, output: NDArray[Any] | None) -> bytes | None:
+        """Return an output as float32, little-endian. Raises `ModelUnusable` for NaN and such."""
+        if output is None:
+            return None
+        if not np.isfinite(output).all():
+            raise ModelUnusable(
+                f"output {name!r} of model {self._manifest.name} holds numbers that are not finite",
+                hint="run `nsfwscan selftest`; the model or the provider is broken",
+            )
+        return np.ascontiguousarray(output, "<f4").tobytes()
 
     def _run(self, names: list[str], feed: dict[str, NDArray[Any]]) -> Sequence[Any]:
         try:
@@ -213,11 +247,6 @@ def available_providers() -> list[Provider]:
     """Return what the installed onnxruntime can compute with, best first."""
     names = set(onnxruntime.get_available_providers())
     return [Provider(word) for word, name in _PROVIDER_OF.items() if name in names]
-
-
-def runtime_version() -> str:
-    """Return the version of onnxruntime."""
-    return str(onnxruntime.__version__)
 
 
 class _RunnableGraph(NamedTuple):

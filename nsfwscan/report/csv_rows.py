@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _COLUMNS = """
     path path_base64 status reason detail decision nsfw_score review_at flag_at model origin sha256
     format width height frames decided_by near_sha256 near_distance action outcome target
-    partial
+    partial frame member page at_ms
 """.split()
 
 
@@ -40,8 +40,11 @@ class CsvReporter:
 
     def _add(self, record: dict[str, Json]) -> None:
         thresholds, model, near = record["thresholds"], record["model"], record["near"]
+        part = record["part"]
         flat = record | (thresholds if isinstance(thresholds, dict) else {})
         flat["model"] = model["name"] if isinstance(model, dict) else None
+        if isinstance(part, dict):
+            flat |= part
         if isinstance(near, dict):
             flat |= {f"near_{field}": value for field, value in near.items()}
         self._write([flat.get(column) for column in _COLUMNS])

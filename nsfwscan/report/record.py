@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from nsfwscan.models.manifest import ModelManifest
     from nsfwscan.system.json_lines import Json
     from nsfwscan.values.actions import Act
+    from nsfwscan.values.place import Part
 
 SCHEMA_VERSION = 1
 """Raised when a field changes its meaning or goes away; new fields may come without it."""
@@ -33,7 +34,7 @@ class Recorder:
 
         `path` is valid Unicode; a path that is no UTF-8 stands whole in `path_base64`.
         """
-        record = self._empty(result.path)
+        record = self._empty(result.path) | {"part": _part(result.part)}
         match result:
             case Scanned():
                 record |= self._scanned(result)
@@ -89,6 +90,7 @@ class Recorder:
             "schema_version": SCHEMA_VERSION,
             "path": text,
             "path_base64": None if text == path else _base64(path),
+            "part": None,
             "status": "",
             "reason": None,
             "detail": None,
@@ -105,6 +107,7 @@ class Recorder:
             "width": None,
             "height": None,
             "frames": None,
+            "frame": None,
             "partial": None,
             "action": None,
             "outcome": None,
@@ -136,9 +139,17 @@ class Recorder:
             "width": result.facts.width,
             "height": result.facts.height,
             "frames": result.facts.frames,
+            "frame": result.frame,
             "partial": result.is_partial,
             "detail": printable(result.facts.missing) or None,
         }
+
+
+def _part(part: Part) -> Json:
+    """Return the part of a file that a result is about; None for the whole file."""
+    if not part:
+        return None
+    return part._asdict() | {"member": printable(part.member) or None}
 
 
 def _base64(path: str) -> str:

@@ -53,13 +53,13 @@ class TableReporter:
                         verdict.decision,
                         verdict.score,
                         _decided_by(verdict),
-                        result.path,
+                        str(result.place),
                         f"partial: {result.facts.missing}" if result.is_partial else "",
                     )
                 )
             case Failed() if result.decision is not None:
                 by = f"a person; not read: {result.reason}"
-                self._decided.append(_Row(result.decision, None, by, result.path))
+                self._decided.append(_Row(result.decision, None, by, str(result.place)))
             case Failed() | Skipped() if len(self._others) < _MOST_FAILED:
                 self._others.append(result)
             case Failed() | Skipped():
@@ -164,7 +164,7 @@ class TableReporter:
         table.add_column("why", overflow="fold")
         for one in self._others:
             table.add_row(
-                one.reason.value, _plain(readable(one.path)), _plain(readable(one.detail))
+                one.reason.value, _plain(readable(str(one.place))), _plain(readable(one.detail))
             )
         if self._decided:
             console.print()

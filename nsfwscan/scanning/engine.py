@@ -1,6 +1,6 @@
-"""`Engine`: what turns the bytes of a picture into an outcome and is expensive to start.
+"""`Engine`: what examines pictures and is expensive to start.
 
-In: the bytes of one file. Out: an `Outcome`, and what tells near-duplicates. Decode processes and
+In: a picture. Out: a `Finding`. Decode processes and
 classifier start side by side with the first picture that has to be scored. A scan has an engine of
 its own; a watcher keeps one over many small scans, and unloads it when nothing happens: a hundred
 megabytes and the processes then go back to the system until the next picture comes.
@@ -11,40 +11,63 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from nsfwscan.media.decode.pool import DecodePool
+from nsfwscan.scanning.examine import ALL, Finding, Source, Wanted, examine, identify
 from nsfwscan.system import cores
-from nsfwscan.values.errors import DecodeError, ModelUnusable, NsfwscanError
-from nsfwscan.values.likeness import NONE, UNKNOWN
-from nsfwscan.values.outcome import Outcome, Scored, Unscorable
-from nsfwscan.values.results import FailReason, Scores
+from nsfwscan.values.errors import NsfwscanError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
+    from nsfwscan.media.decode.decoded import Decoded
     from nsfwscan.models.classifier import Classifier
     from nsfwscan.values.geometry import Geometry
+
+
+class Pool(Protocol):
+    """What an engine needs of a `DecodePool`, which says what each of these does."""
+
+    disowned: bool
+
+    def start(self) -> None:
+        """Start what decodes."""
+
+    def decode(self, data: bytes, geometry: Geometry) -> Decoded:
+        """Decode one picture file, or raise `DecodeError`."""
+
+    def abandon(self) -> None:
+        """Kill what decodes, from a signal handler."""
+
+    def close(self) -> None:
+        """End what decodes."""
 
 
 class Engine:
     """Decode processes and a classifier, for any number of threads."""
 
     def __init__(
-        self, load: Callable[[], Classifier], geometry: Geometry, *, jobs: int = 0
+        self,
+        load: Callable[[], Classifier],
+        geometry: Geometry,
+        *,
+        jobs: int = 0,
+        make_pool: Callable[[int], Pool] = DecodePool,
     ) -> None:
         """Prepare; nothing is started yet.
 
         `load` makes the classifier; it is called in a thread of its own. `jobs` pictures are
-        decoded at a time; 0 means one for each core.
+        decoded at a time; 0 means one for each core. `make_pool` makes what decodes so many.
         """
         self.jobs = jobs or cores.available()
         self._load = load
         self._geometry = geometry
+        self._make_pool = make_pool
         self._starting = threading.Lock()
         self._classifier: Future[Classifier] | None = None
         self._loader: ThreadPoolExecutor | None = None
-        self._pool = DecodePool(self.jobs)
+        self._pool = self._make_pool(self.jobs)
         self._decoding = False
         self._used_at = time.monotonic()
 
@@ -58,42 +81,30 @@ class Engine:
         """Seconds since something was scored last."""
         return time.monotonic() - self._used_at
 
-    def score(self, data: bytes) -> tuple[Outcome, int]:
-        """Decode and score the bytes of one picture file; return its outcome and its likeness.
+    def examine(self, source: Source, wanted: Wanted = ALL) -> Finding:
+        """Examine one picture; see `nsfwscan.scanning.examine`.
 
-        Blocks until a decode process is free. What is wrong with the picture is an outcome, and its
-        likeness is `UNKNOWN` then. Raises
-        `NsfwscanError` when processes or model cannot be started: again and again, until `unload`,
-        so that all who wait hear the same.
+        Blocks until a decode process is free. Raises `DecodeError` for a path that cannot be read,
+        and `NsfwscanError` when processes or model cannot be started: again and again, until
+        `unload`, so that all who wait hear the same.
         """
-        loading = self._started()
-        if loading.done():
-            loading.result()  # raises what starting raised: the scan is broken
+        content = identify(source)
+        if wanted.outcome:
+            loading = self._started()
+            if loading.done():
+                loading.result()  # raises what starting raised: the scan is broken
+        else:
+            loading = Future()  # not asked
+            with self._starting:
+                self._start_decoding()
         try:
-            decoded = self._pool.decode(data, self._geometry)
-        except DecodeError as error:
-            return Unscorable(error.reason, error.detail, error.passing), UNKNOWN
-        finally:
-            self._used_at = time.monotonic()
-        classifier = loading.result()  # raises what loading raised
-        try:
-            frames = classifier.classify(decoded.pixels, decoded.frames)
-        except ModelUnusable as error:
-            return Unscorable(FailReason.BAD_OUTPUT, str(error)), decoded.likeness
-        return Scored(decoded.facts, worst(frames)), decoded.likeness
-
-    def likeness(self, data: bytes) -> int:
-        """Decode a picture that was scored before, for its likeness alone; loads no model.
-
-        `NONE` when it does not decode: it is not worth another try each scan; `UNKNOWN` when the
-        cause may lie outside the picture.
-        """
-        with self._starting:
-            self._start_decoding()
-        try:
-            return self._pool.decode(data, self._geometry).likeness
-        except DecodeError as error:
-            return UNKNOWN if error.passing else NONE
+            return examine(
+                content,
+                wanted,
+                decode=self._pool.decode,
+                geometry=self._geometry,
+                classifier=loading.result,
+            )
         finally:
             self._used_at = time.monotonic()
 
@@ -104,7 +115,7 @@ class Engine:
         """
         with self._starting:
             self._end()
-            self._pool = DecodePool(self.jobs)
+            self._pool = self._make_pool(self.jobs)
 
     def abandon(self) -> None:
         """Kill the decode processes. May be called from a signal handler: it takes no lock."""
@@ -149,11 +160,8 @@ class Engine:
             try:
                 self._pool.start()
             except BaseException:
-                self._pool = DecodePool(self.jobs)  # that one is closed; the next call tries anew
+                self._pool = self._make_pool(
+                    self.jobs
+                )  # that one is closed; the next call tries anew
                 raise
             self._decoding = True
-
-
-def worst(frames: Sequence[Scores]) -> Scores:
-    """Return the scores of the frame that counts: the least safe one."""
-    return max(frames, key=lambda scores: scores.unsafe)

@@ -8,7 +8,6 @@ large to be decoded: it is hashed piece by piece.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import stat
@@ -21,21 +20,23 @@ from typing import TYPE_CHECKING
 from nsfwscan.judge.rule import LATEST_S, Likeness, Ruled
 from nsfwscan.media.decode.pool import DecodePool
 from nsfwscan.media.discover import (
-    DEFAULT_MAX_BYTES,
     WalkOptions,
     WalkTally,
     discover,
     join,
     printable,
 )
-from nsfwscan.media.read import open_picture, read_picture
+from nsfwscan.media.read import open_picture
 from nsfwscan.media.sniff import HEAD_BYTES, sniff
+from nsfwscan.scanning.examine import FACTS, Content, examine, identify
 from nsfwscan.system.hashing import Sha256, pieces
 from nsfwscan.system.reading import open_bytes
 from nsfwscan.values import likeness
 from nsfwscan.values.errors import DecodeError
+from nsfwscan.values.facts import LIKENESS
 from nsfwscan.values.file_key import FileKey
 from nsfwscan.values.geometry import Geometry, Resample, Resize
+from nsfwscan.values.outcome import Unscorable
 from nsfwscan.values.results import Failed, FailReason, Ruling
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
     from nsfwscan.judge.book import RulingBook
     from nsfwscan.judge.rulings import Rulings
+    from nsfwscan.models.classifier import Classifier
 
 _GEOMETRY = Geometry(Resize.STRETCH, 224, 224, Resample.BILINEAR, 224, 224)
 """What a likeness is computed from when there is no model to say. The others give nearly the same:
@@ -158,7 +160,7 @@ def look(found: Iterable[str | Failed], *, near: bool, strangers: bool = False) 
 def _look_at(path: str, pool: DecodePool | None, *, strangers: bool) -> Seen | None:
     """Return what is in a file; None if it is no picture. Raises `DecodeError`."""
     try:
-        data = read_picture(path, follow=True, max_bytes=DEFAULT_MAX_BYTES).data
+        content = identify(path)
     except DecodeError as error:
         if error.reason is not FailReason.TOO_BIG:
             raise
@@ -168,11 +170,10 @@ def _look_at(path: str, pool: DecodePool | None, *, strangers: bool) -> Seen | N
         if pool is None:
             return Seen(path, sha256)
         return Seen(path, sha256, likeness.NONE, "it is too large to be decoded")
-    if not strangers and sniff(data[:HEAD_BYTES]) is None:
+    if not strangers and sniff(content.data[:HEAD_BYTES]) is None:
         return None
-    sha256 = hashlib.sha256(data).digest()
-    bits, why_not = (likeness.UNKNOWN, "") if pool is None else _likeness(pool, data)
-    return Seen(path, sha256, bits, why_not)
+    bits, why_not = (likeness.UNKNOWN, "") if pool is None else _likeness(pool, content)
+    return Seen(path, content.sha256, bits, why_not)
 
 
 def _hash(path: str) -> tuple[bytes, bytes]:
@@ -196,16 +197,21 @@ def _hash(path: str) -> tuple[bytes, bytes]:
     return head, sha256
 
 
-def _likeness(pool: DecodePool, data: bytes) -> tuple[int, str]:
-    try:
-        decoded = pool.decode(data, _GEOMETRY)
-    except DecodeError as error:
-        return likeness.NONE, f"it cannot be decoded ({error.reason})"
-    if likeness.is_comparable(decoded.likeness):
-        return decoded.likeness, ""
-    if decoded.facts.frames > 1:
+def _likeness(pool: DecodePool, content: Content) -> tuple[int, str]:
+    """Return a picture's likeness, and why it has none."""
+    found = examine(content, FACTS, decode=pool.decode, geometry=_GEOMETRY, classifier=_no_model)
+    if isinstance(found.outcome, Unscorable):
+        return likeness.NONE, f"it cannot be decoded ({found.outcome.reason})"
+    bits = likeness.unpack(found.facts.get(LIKENESS))
+    if likeness.is_comparable(bits):
+        return bits, ""
+    if found.decoded is not None and found.decoded.facts.frames > 1:
         return likeness.NONE, "it has several frames, and one says nothing of the others"
     return likeness.NONE, "it is so plain that it looks like every other plain picture"
+
+
+def _no_model() -> Classifier:
+    raise RuntimeError("a model was asked for, though only facts were wanted")
 
 
 def _decisions(

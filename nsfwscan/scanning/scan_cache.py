@@ -1,6 +1,6 @@
 """What a scan remembers: the cache while it works, and what is under way right now.
 
-All lanes share one `ScanCache`. It makes sure that no content is scored twice in a scan, saves in
+All workers share one `ScanCache`. It makes sure that no content is scored twice in a scan, saves in
 batches, and turns a failing cache into one warning and a scan that goes on without it.
 """
 
@@ -13,16 +13,17 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, NamedTuple, TypeGuard
 
 from nsfwscan.cache.folder_view import FolderView
-from nsfwscan.cache.rows import FileRow, LikenessRow, OutcomeRow
+from nsfwscan.cache.rows import FactRow, FileRow, OutcomeRow
 from nsfwscan.values.errors import CacheError
-from nsfwscan.values.likeness import UNKNOWN
+from nsfwscan.values.facts import NO_FACTS
 from nsfwscan.values.outcome import Outcome, Scorer, Unscorable
 from nsfwscan.values.results import FailReason, Origin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from nsfwscan.cache.cache import Cache
+    from nsfwscan.values.facts import ContentFacts, FactKind
 
 _BATCH_ROWS = 512
 _BATCH_SECONDS = 1.0
@@ -65,7 +66,7 @@ class Claim(NamedTuple):
 
 
 class ScanCache:
-    """The library and the work under way, for all threads of one scan."""
+    """The cache and the work under way, for all threads of one scan."""
 
     def __init__(
         self,
@@ -74,16 +75,16 @@ class ScanCache:
         *,
         rescan: bool,
         retry_failed: bool,
-        compare_likeness: bool = False,
+        needed: Collection[FactKind] = (),
         arrange: bool = True,
         warn: Callable[[str], None],
     ) -> None:
-        """`library` may be None: then nothing outlives the scan. `warn` is told once of a failure.
+        """`cache` may be None: then nothing outlives the scan. `warn` is told once of a failure.
 
         A cache that cannot be written is still asked; one that cannot be read is given up.
 
-        With `rescan` nothing is taken from the cache but likenesses, which no model moves; with
-        `retry_failed` no failures are. `compare_likeness` says that likenesses will be asked for.
+        With `rescan` nothing is taken from the cache but facts, which no model moves; with
+        `retry_failed` no failures are. `needed` are the kinds of facts that will be asked for.
         Without `arrange` the caller sees to the snapshots of the folders that changed.
         """
         # Asked and told apart: a full disk or a read-only cache still knows what it knows, and to
@@ -93,7 +94,7 @@ class ScanCache:
         self._scorer = scorer
         self._rescan = rescan
         self._retry_failed = retry_failed
-        self.compare_likeness = compare_likeness
+        self._needed = needed
         self._arrange = arrange
         self._warn = warn
         self._lock = threading.Lock()
@@ -101,7 +102,7 @@ class ScanCache:
         self._claims: dict[bytes, Future[Outcome] | None] = {}
         self._files: list[FileRow] = []
         self._outcomes: list[OutcomeRow] = []
-        self._likenesses: dict[bytes, int] = {}
+        self._facts: dict[tuple[bytes, FactKind], bytes] = {}
         self._changed: dict[str, None] = {}
         self._saved_at = time.monotonic()
 
@@ -146,7 +147,7 @@ class ScanCache:
         return outcome is not None
 
     def claim(self, sha256: bytes) -> Claim:
-        """Find out who scores this content: the caller, another lane, or an earlier scan."""
+        """Find out who scores this content: the caller, another worker, or an earlier scan."""
         with self._lock:
             claimed = sha256 in self._claims
             under_way = self._claims.get(sha256)
@@ -176,27 +177,35 @@ class ScanCache:
             del self._claims[sha256]
         future.set_exception(error)
 
-    def liken(self, sha256: bytes, likeness: int) -> None:
-        """Remember the likeness of a content."""
+    def add_facts(self, sha256: bytes, facts: ContentFacts) -> None:
+        """Remember facts about a content."""
         with self._lock:
-            self._likenesses[sha256] = likeness
+            for kind, body in facts.items():
+                self._facts[sha256, kind] = body
 
-    def likeness(self, sha256: bytes) -> int:
-        """Return the likeness of a content; `UNKNOWN` when it was never decoded or is not asked.
+    def fact(self, sha256: bytes, kind: FactKind) -> bytes | None:
+        """Return a fact about a content; None when it is not known, or of no use to this scan.
 
-        Only scans in which likenesses are compared ask, so that no other pays for it.
+        Only scans that need a kind ask for it, so that no other pays.
         """
-        if not self.compare_likeness:
-            return UNKNOWN
+        if kind not in self._needed:
+            return None
         with self._lock:
-            known = self._likenesses.get(sha256)
+            known = self._facts.get((sha256, kind))
             if known is not None or self._asked is None:
-                return known or UNKNOWN
+                return known
             try:
-                return self._asked.likeness(sha256)
+                return self._asked.fact(sha256, kind)
             except CacheError as error:
                 self._ask_no_more(error)
-                return UNKNOWN
+                return None
+
+    def lacks_facts(self, sha256: bytes, known: ContentFacts = NO_FACTS) -> bool:
+        """Return True if the content must be decoded for a fact that this scan needs.
+
+        `known` are facts that the caller has.
+        """
+        return any(kind not in known and self.fact(sha256, kind) is None for kind in self._needed)
 
     def locate(self, row: FileRow) -> None:
         """Remember that a path, as it is now, holds a content."""
@@ -209,7 +218,7 @@ class ScanCache:
         """Save when a batch is full or a second has passed."""
         rows = len(self._files) + len(self._outcomes)
         if self._told is not None:  # only then does the dictionary get shorter by saving
-            rows = max(rows, len(self._likenesses))
+            rows = max(rows, len(self._facts))
         if rows and (rows >= _BATCH_ROWS or time.monotonic() - self._saved_at >= _BATCH_SECONDS):
             self.save()
 
@@ -218,10 +227,10 @@ class ScanCache:
         with self._lock:
             self._saved_at = time.monotonic()
             saved = False
-            if self._told is not None and (self._files or self._outcomes or self._likenesses):
-                likenesses = list(map(LikenessRow._make, self._likenesses.items()))
+            if self._told is not None and (self._files or self._outcomes or self._facts):
+                facts = [FactRow(*about, body) for about, body in self._facts.items()]
                 try:
-                    self._told.write(self._files, self._outcomes, likenesses)
+                    self._told.write(self._files, self._outcomes, facts)
                 except CacheError as error:
                     self._tell_no_more(error)
                 else:
@@ -229,8 +238,8 @@ class ScanCache:
                     for row in self._outcomes:
                         self._claims[row.sha256] = None
             self._files, self._outcomes = [], []
-            if saved or not self.compare_likeness:
-                self._likenesses = {}
+            if saved or not self._needed:
+                self._facts = {}
 
     def close(self) -> None:
         """Save what is left, and arrange it so that the next scan loads it fast."""
@@ -258,7 +267,7 @@ class ScanCache:
             return None
 
     def _ask_no_more(self, error: CacheError) -> None:
-        """Go on without the library: its only job is to save time."""
+        """Go on without the cache: its only job is to save time."""
         self._asked = None
         self._tell_no_more(error)
 

@@ -1,8 +1,8 @@
-"""The only orchestration: from paths to results, each picture looked at as little as possible.
+"""The only orchestration: from paths to results, with as little work for each picture as possible.
 
-One picture's way is `discover` -> `read_picture` -> `DecodePool.decode` -> `Classifier.classify` ->
-`Policy.judge`. A path that the cache knows skips the three in the middle, and so does content
-that it knows, once it is read. Results come in discovery order, whatever order they finished in.
+One picture's way is `discover` -> `identify` -> `examine` -> `Judge.result`. A path that the cache
+knows skips the two in the middle, and content that it knows is not examined. Results come in
+discovery order, whatever order they finished in.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import time
 from collections import deque
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from nsfwscan.media.discover import (
@@ -22,10 +23,12 @@ from nsfwscan.media.discover import (
     join,
 )
 from nsfwscan.media.volumes import UNKNOWN as UNKNOWN_VOLUME
+from nsfwscan.scanning.examine import Read, identify
+from nsfwscan.scanning.path_scan import Done, PathScan
 from nsfwscan.scanning.scan_cache import ScanCache
-from nsfwscan.scanning.workers import Done, Workers
+from nsfwscan.scanning.workers import ThreadWorkers, Workers
 from nsfwscan.values.errors import NsfwscanError, ResourcesExhausted
-from nsfwscan.values.likeness import NONE, UNKNOWN
+from nsfwscan.values.facts import NO_FACTS, ContentFacts, FactKind
 from nsfwscan.values.outcome import Scored, Scorer
 from nsfwscan.values.results import (
     Failed,
@@ -66,9 +69,9 @@ class ScanOptions:
     jobs: int = 0
     """Pictures at a time; 0 means one a core."""
     rescan: bool = False
-    """Score again what the library knows."""
+    """Score again what the cache knows."""
     retry_failed: bool = False
-    """Try again what the library remembers as failed."""
+    """Try again what the cache remembers as failed."""
     count_known_safe: bool = False
     """Only count what the cache knows to be safe, where a whole folder is so, instead of giving a
     result for each file: a re-scan is then several times as fast."""
@@ -94,12 +97,16 @@ class Scanner:
         cache: Cache | None,
         options: ScanOptions,
         warn: Callable[[str], None],
+        workers: Workers | None = None,
+        read: Read = identify,
+        clock: Callable[[], int] = time.time_ns,
     ) -> None:
         """Prepare a scan; nothing is read or started yet.
 
-        `engine` scores with the model of `manifest`; whoever made it closes it. `decoder` is the
+        `engine` examines with the model of `manifest`; whoever made it closes it. `decoder` is the
         decoder's version. `warn` is told once when the cache fails; the scan then goes on without
-        it.
+        it. `workers` do the work, by default as many threads as `engine` takes pictures; the
+        scanner closes them. `read` reads a path, `clock` tells nanoseconds since the epoch.
         """
         self._process = os.getpid()
         self.tally = ScanTally()
@@ -110,11 +117,13 @@ class Scanner:
             Scorer(manifest.fingerprint, decoder),
             rescan=options.rescan,
             retry_failed=options.retry_failed,
-            compare_likeness=judge.rulings.compare_likeness,
+            needed=judge.needed_facts,
             arrange=options.arrange,
             warn=warn,
         )
-        self._workers = Workers(self._cache, engine, walk=options.walk)
+        self._engine = engine
+        self._path_scan = PathScan(self._cache, engine, walk=options.walk, read=read, clock=clock)
+        self._workers = workers or ThreadWorkers(engine.jobs)
         self._stopping = False
 
     def stop(self) -> None:
@@ -130,7 +139,7 @@ class Scanner:
 
         Takes no lock, so that a signal handler may call it.
         """
-        self._workers.abandon()
+        self._engine.abandon()
 
     def scan(self, paths: Iterable[str], listed: Iterable[str] = ()) -> Generator[ScanResult]:
         """Yield a result for each picture at and below `paths`, in a stable order.
@@ -163,7 +172,7 @@ class Scanner:
                 self._cache.close()
 
     def _look_up(self, listing: Listing) -> Iterator[ScanResult | Future[Done | None]]:
-        """Answer for the files of one folder from the library, or hand them to the lanes."""
+        """Answer for the files of one folder from the cache, or hand them to the workers."""
         yield from listing.passed
         if listing.partial:
             known = self._cache.files(listing.folder, listing.names)
@@ -178,7 +187,7 @@ class Scanner:
             same
             and not (listing.loose or listing.partial or listing.explicit)
             and self.options.count_known_safe
-            and self._judge.all_safe(known.unsafe, known.digests, known.likenesses)
+            and self._judge.all_safe(known.unsafe, known.digests, known.column)
         ):
             self.tally.cached += len(listing.names)
             self.tally.safe += len(listing.names)
@@ -196,27 +205,31 @@ class Scanner:
                 # A row from the future was written while the clock was wrong: its age is unknown.
                 and not (listing.loose and not -_DAY_S < now - hit.written_at < _LOOSE_SECONDS)
                 and self._cache.answers(hit.outcome)
-                and not self._must_be_likened(listing.folder, hit)
+                and not self._lacks_facts(listing.folder, hit)
             ):
-                yield self._result(path, hit.sha256, hit.outcome, Origin.CACHE, hit.likeness)
+                yield self._result(path, hit.sha256, hit.outcome, Origin.CACHE, hit.facts)
             else:
-                named = listing.explicit or is_named_like_a_picture(name)
                 yield self._workers.submit(
-                    path, named=named, follow=listing.follow, loose=listing.loose
+                    partial(
+                        self._path_scan.scan,
+                        path,
+                        named=listing.explicit or is_named_like_a_picture(name),
+                        follow=listing.follow,
+                        loose=listing.loose,
+                    )
                 )
                 self._cache.changed(listing.folder)
 
-    def _must_be_likened(self, folder: str, hit: Known) -> bool:
-        """Tell whether a known picture has to be read once more, because its likeness matters."""
-        rulings = self._judge.rulings
-        if not rulings.compare_likeness or hit.likeness != UNKNOWN:
+    def _lacks_facts(self, folder: str, hit: Known) -> bool:
+        """Return True if a known picture must be read once more for a fact that the judge needs."""
+        if not self._judge.needed_facts or not isinstance(hit.outcome, Scored):
             return False
-        if not isinstance(hit.outcome, Scored) or rulings.by_content(hit.sha256) is not None:
+        if all(kind in hit.facts for kind in self._judge.needed_facts):
             return False
-        self._cache.changed(folder)  # its snapshot is from before there was a likeness
-        if hit.outcome.facts.frames > 1:
-            self._cache.liken(hit.sha256, NONE)
-        return self._cache.likeness(hit.sha256) == UNKNOWN
+        if self._judge.rulings.by_content(hit.sha256) is not None:
+            return False
+        self._cache.changed(folder)  # its snapshot is from before there was the fact
+        return self._cache.lacks_facts(hit.sha256, hit.facts)
 
     def _ready(
         self, pending: deque[ScanResult | Future[Done | None]], most: int
@@ -240,7 +253,7 @@ class Scanner:
         self._cache.save_when_due()
 
     def _finish(self, future: Future[Done | None]) -> ScanResult | None:
-        """Wait for a lane. Returns None for a picture that `stop` came before."""
+        """Wait for a worker. Returns None for a picture that `stop` came before."""
         done = self._wait(future)
         if done is None:
             return None
@@ -250,7 +263,7 @@ class Scanner:
         return self._result(done.path, done.sha256, found, done.origin)
 
     def _wait(self, future: Future[_T]) -> _T:
-        """Wait for `future`, saving meanwhile what other lanes found out."""
+        """Wait for `future`, saving meanwhile what other workers found out."""
         while not wait([future], _PATIENCE_S).done:
             self._cache.save_when_due()
         return future.result()
@@ -264,9 +277,14 @@ class Scanner:
             )
 
     def _result(
-        self, path: str, sha256: bytes, outcome: Outcome, origin: Origin, likeness: int = UNKNOWN
+        self,
+        path: str,
+        sha256: bytes,
+        outcome: Outcome,
+        origin: Origin,
+        facts: ContentFacts = NO_FACTS,
     ) -> Scanned | Failed:
-        def look_up() -> int:
-            return self._cache.likeness(sha256) if likeness == UNKNOWN else likeness
+        def fact(kind: FactKind) -> bytes | None:
+            return facts.get(kind) or self._cache.fact(sha256, kind)
 
-        return self._judge.result(path, sha256, outcome, origin, likeness=look_up)
+        return self._judge.result(path, sha256, outcome, origin, fact=fact)

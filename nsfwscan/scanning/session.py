@@ -7,6 +7,7 @@ the Python API both start here, so that they cannot differ.
 from __future__ import annotations
 
 import os
+import time
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from numbers import Real
@@ -20,6 +21,7 @@ from nsfwscan.models import select
 from nsfwscan.models.provider import Provider
 from nsfwscan.models.store import ModelStore
 from nsfwscan.scanning.engine import Engine
+from nsfwscan.scanning.examine import Read, identify
 from nsfwscan.scanning.scanner import Scanner, ScanOptions
 from nsfwscan.system import bundled, cores, locations
 from nsfwscan.system.installation import installing
@@ -80,6 +82,10 @@ class Workshop:
     scorer: Scorer
     book: RulingBook
     warn: Say
+    read: Read = identify
+    """What reads a path."""
+    clock: Callable[[], int] = time.time_ns
+    """Nanoseconds since the epoch."""
 
     def judge(self) -> Judge:
         """Return the judge, who knows what people decided until now.
@@ -103,6 +109,8 @@ class Workshop:
             cache=self.cache,
             options=options,
             warn=warn,
+            read=self.read,
+            clock=self.clock,
         )
 
 

@@ -11,17 +11,18 @@ if TYPE_CHECKING:
 
 
 _KEY = struct.Struct("<qqqQ")
-
-
 _PACK = _KEY.pack
-
-
 KEY_BYTES = _KEY.size
-
-
 _INODE_BYTES = 8
-
-
+_RACY_NS = 3_000_000_000
+"""A file that changed less than this before it was read may change again within the same tick of
+its file system's clock, without a trace (FAT counts in 2 s). Its stat is not to be trusted."""
+_AHEAD_NS = 3_600_000_000_000
+"""A time this far ahead was not set by this computer's clock as it is now: by a camera's, say, or
+before the clock was set right. Whatever writes the file from now on sets another time."""
+_AHEAD_LOOSE_NS = 48 * _AHEAD_NS
+"""The same where times may come from a server's clock, or FAT's local time: no clock of today is
+wrong by days. Until then such a file is read anew by each scan."""
 _HALF, _FULL = 1 << 63, 1 << 64
 
 
@@ -66,8 +67,18 @@ def pack_key(found: os.stat_result) -> bytes:
         return _pack(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
 
 
+def is_racy(key: FileKey, began_ns: int, loose: int = 0) -> bool:
+    """Return True if a file read at `began_ns` could change again and show the same stat.
+
+    `loose` is `Listing.loose`, 0 on a local disk. Where it is set, times may come from a server's
+    clock, and a time ahead of ours, by less than two days, may be its present.
+    """
+    young, ahead = began_ns - _RACY_NS, began_ns + (_AHEAD_LOOSE_NS if loose else _AHEAD_NS)
+    return young < key.mtime_ns <= ahead or young < key.ctime_ns <= ahead
+
+
 def stamped(packed: bytes, stamp: int) -> bytes:
-    """Return a packed key with a file system's stamp (see `images.volumes`) for the inode."""
+    """Return a packed key with a file system's stamp (see `media.volumes`) for the inode."""
     return packed[:-_INODE_BYTES] + stamp.to_bytes(_INODE_BYTES, "little")
 
 

@@ -14,6 +14,9 @@ from __future__ import annotations
 import math
 import operator
 import statistics
+import struct
+import sys
+from array import array
 from functools import cache
 
 SIDE = 32
@@ -29,6 +32,10 @@ DEFAULT_WITHIN = 6
 MOST_WITHIN = 16
 """Bits. Beyond this different photographs are taken for the same by the dozen."""
 
+BYTES = 8
+"""The length of a likeness as `pack` gives it."""
+
+_PACKED = struct.Struct("<Q")
 _EDGE = 8
 _LEAST_DETAIL = 2.0
 """Grey levels, of 255. With less between a picture's areas the bits would be noise."""
@@ -71,6 +78,27 @@ def is_sound(bits: int) -> bool:
 def is_comparable(likeness: int) -> bool:
     """Tell whether a likeness is one, and not `UNKNOWN` or `NONE`."""
     return likeness not in {UNKNOWN, NONE}
+
+
+def pack(bits: int) -> bytes:
+    """Return a likeness as `BYTES` bytes, little-endian."""
+    return _PACKED.pack(bits)
+
+
+def unpack(packed: bytes | None) -> int:
+    """Return the likeness that `pack` gave; `UNKNOWN` for None."""
+    if packed is None:
+        return UNKNOWN
+    (bits,) = _PACKED.unpack(packed)
+    return int(bits)
+
+
+def unpack_all(packed: bytes) -> array[int]:
+    """Return the likenesses of several packed ones, joined."""
+    column = array("Q", packed)
+    if sys.byteorder == "big":
+        column.byteswap()
+    return column
 
 
 @cache

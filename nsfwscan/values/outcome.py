@@ -17,11 +17,26 @@ class Scorer(NamedTuple):
     """The version of the decoder, which counts up when the same file gives other pixels."""
 
 
+class Reading(NamedTuple):
+    """What a model says of one picture: of the view that counts, which is the least safe one."""
+
+    scores: Scores
+    view: int = 0
+    """Which of the views it was given."""
+    embedding: bytes | None = None
+    """(hidden,) float32, little-endian. None unless asked for, and from a model that has none."""
+    attention: bytes | None = None
+    """(heads, tokens) float32, little-endian, C order: how much each patch counted; else None."""
+
+
 class Scored(NamedTuple):
     """The outcome for a picture that has a score. No verdict: thresholds are the reader's."""
 
     facts: ImageFacts
     scores: Scores
+    frame: int | None = None
+    """Which frame of an animation the scores are of, from 0: the least safe one. None for a still
+    picture, and for what was scored before this was kept."""
 
 
 class Unscorable(NamedTuple):

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, TypeAlias
 
+from nsfwscan.values.place import WHOLE, Part, Place
+
 
 class Decision(StrEnum):
     """What the policy makes of a score."""
@@ -40,7 +42,7 @@ class Origin(StrEnum):
     MODEL = "model"
     """The model ran on this picture in this scan."""
     CACHE = "cache"
-    """The library knew the content, from this path or from another one."""
+    """The cache knew the content, from this path or from another one."""
     DUPLICATE = "duplicate"
     """Another path of this scan holds the same bytes and was scored for both."""
 
@@ -136,6 +138,15 @@ class Scanned:
     scores: Scores
     verdict: Verdict
     origin: Origin
+    frame: int | None = None
+    """The least safe frame of an animation, from 0, which the scores are of; see `Scored`."""
+    part: Part = WHOLE
+    """The part of the file that this is about."""
+
+    @property
+    def place(self) -> Place:
+        """Where the picture is: the path, and the part of the file."""
+        return Place(self.path, self.part)
 
     @property
     def score(self) -> float:
@@ -170,6 +181,13 @@ class Skipped:
     path: str
     reason: SkipReason
     detail: str = ""
+    part: Part = WHOLE
+    """The part of the file that this is about."""
+
+    @property
+    def place(self) -> Place:
+        """Where the picture is: the path, and the part of the file."""
+        return Place(self.path, self.part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,11 +204,18 @@ class Failed:
     sha256: bytes | None = None
     """The content that failed, when it could be read at all."""
     origin: Origin = Origin.MODEL
-    """`CACHE` when the library remembers the failure from an earlier scan."""
+    """`CACHE` when the cache remembers the failure from an earlier scan."""
     ruling: Ruling | None = None
     """What a person decided about this content; None when nobody did."""
     passing: bool = False
     """Whether the cause may lie outside the picture: another try may succeed."""
+    part: Part = WHOLE
+    """The part of the file that this is about."""
+
+    @property
+    def place(self) -> Place:
+        """Where the picture is: the path, and the part of the file."""
+        return Place(self.path, self.part)
 
     @property
     def decision(self) -> Decision | None:

@@ -173,7 +173,7 @@ class Batches:
     def _begin(self) -> _Batch:
         """Take a batch out of what is ready, and owe it to the next watcher until it is told."""
         ready = self._tracker.ready
-        began_ns = time.time_ns()
+        began_ns = self._workshop.clock()
         looks = {path: ready.pop(path) for path in list(ready)[: self.size]}
         self._ledger.begin_batch()
         owed: frozenset[str] = frozenset()

@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from nsfwscan.scanning.workers import is_racy
 from nsfwscan.values.changes import Change, Event
-from nsfwscan.values.file_key import FileKey, pack_key, stamped
+from nsfwscan.values.file_key import FileKey, is_racy, pack_key, stamped
 from nsfwscan.values.results import Decision, Failed, FailReason, Scanned, Skipped
 from nsfwscan.watch.inventory import NO_DIGEST, NO_PICTURE, Tracked
 from nsfwscan.watch.settle import UNFINISHED, Waiting, later_delay_s, retry_delay_s, still_s
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from nsfwscan.watch.tracker import Look, Tracker
 
 _TRUSTED_S = 3.1
-"""A file that has stood still for this long is trusted by its stat; see `workers.is_racy`."""
+"""A file that has stood still for this long is trusted by its stat; see `file_key.is_racy`."""
 _MOST_SILENT_LOOKS = 5
 _COPIED_S = 60.0
 """How long before its original is missed a copy on another disk may have been written."""

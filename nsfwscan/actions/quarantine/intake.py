@@ -37,7 +37,7 @@ BATCH = 64
 """Deeds that share their fsyncs: two for the journal, one or two for the folders."""
 
 
-class Wanted(NamedTuple):
+class Arrival(NamedTuple):
     """A picture that is to go in."""
 
     picture: ScoredFile
@@ -48,7 +48,7 @@ class Wanted(NamedTuple):
     """What was said about its content elsewhere: see `last_word`."""
 
 
-def take_in(vault: Vault, wanted: Sequence[Wanted]) -> list[Moved]:
+def take_in(vault: Vault, wanted: Sequence[Arrival]) -> list[Moved]:
     """Move pictures in, and say of each what became of it, in their order.
 
     Raises `ActionError`, `JournalError`: then nothing was moved, or the next one to open the
@@ -95,7 +95,7 @@ def take_in(vault: Vault, wanted: Sequence[Wanted]) -> list[Moved]:
         return moved
 
 
-def _links(vault: Vault, ledger: Ledger, number: str, one: Wanted) -> str:
+def _links(vault: Vault, ledger: Ledger, number: str, one: Arrival) -> str:
     """Say how many names outside the quarantine still lead to a picture that was moved in."""
     picture = one.picture
     try:
@@ -189,7 +189,7 @@ def _copy(vault: Vault, number: str, picture: ScoredFile) -> tuple[str, ...]:
     raise Unwilling("it was replaced or written to while it was copied; it is where it was")
 
 
-def _hindrance(one: Wanted, ledger: Ledger) -> Moved | None:
+def _hindrance(one: Arrival, ledger: Ledger) -> Moved | None:
     """Return why a picture stays: of all that was said about its content, by what holds now."""
     if one.again:
         return None

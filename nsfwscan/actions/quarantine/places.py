@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nsfwscan.system.json_lines import Json
 
 
-class Place(NamedTuple):
+class Destination(NamedTuple):
     """Where a picture goes back to."""
 
     path: str
@@ -41,10 +41,10 @@ class Places:
         self._quarantine = quarantine
         self.base = os.path.realpath(os.path.dirname(quarantine))
         self.volumes = KnownVolumes()
-        self._known: dict[tuple[str, Volume | None, str], Place] = {}
+        self._known: dict[tuple[str, Volume | None, str], Destination] = {}
         self._device: int | None = None
 
-    def of(self, entry: Entry, path: str | None = None) -> Place:
+    def of(self, entry: Entry, path: str | None = None) -> Destination:
         """Return where the picture of an entry belongs, or what was at `path` when it was moved.
 
         Never raises: what cannot be looked at is `away`.
@@ -57,7 +57,7 @@ class Places:
                 place = self._find(entry, folder)
             except OSError as error:
                 why = f"{error.filename or folder}: {error.strerror or error}"
-                place = Place(folder, f"its volume cannot be looked at: {why}", away=True)
+                place = Destination(folder, f"its volume cannot be looked at: {why}", away=True)
             self._known[key] = place
         return place._replace(path=os.path.join(place.path, name))
 
@@ -68,7 +68,7 @@ class Places:
             record["base"] = self.base
         return record
 
-    def _find(self, entry: Entry, folder: str) -> Place:
+    def _find(self, entry: Entry, folder: str) -> Destination:
         if entry.base:
             if entry.base == self.base or self._is_on_ours(entry.base):
                 return self._beside_us(folder)
@@ -80,21 +80,21 @@ class Places:
         there = existing(folder)
         if entry.volume is None:  # a journal of an earlier version
             if there == folder or os.stat(there).st_dev == self._own_device():
-                return Place(folder)
+                return Destination(folder)
             why = f"its folder {folder} is gone, and whether its volume is there is not known"
-            return Place(folder, why, away=True)
+            return Destination(folder, why, away=True)
         now = self.volumes.of(there)
         if entry.volume.is_known_as(now):
-            return Place(folder)
-        return Place(folder, _why_other(entry.volume, now), away=True)
+            return Destination(folder)
+        return Destination(folder, _why_other(entry.volume, now), away=True)
 
-    def _beside_us(self, folder: str) -> Place:
+    def _beside_us(self, folder: str) -> Destination:
         """Return the place in a folder that was on the volume of the quarantine."""
         there = existing(folder)
         if os.stat(there).st_dev == self._own_device():
-            return Place(folder)
+            return Destination(folder)
         own, now = self.volumes.of(self._quarantine), self.volumes.of(there)
-        return Place(folder, _why_other(own, now), away=True)
+        return Destination(folder, _why_other(own, now), away=True)
 
     def _is_elsewhere(self, entry: Entry, folder: str) -> bool:
         """Return True if the volume is where it was, and the quarantine was copied to another."""

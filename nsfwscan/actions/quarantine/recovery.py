@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, assert_never
 from nsfwscan.actions import moves
 from nsfwscan.actions.names import beside
 from nsfwscan.actions.quarantine.entries import Deed, Entry, Step, step
-from nsfwscan.actions.quarantine.places import Place, Places
+from nsfwscan.actions.quarantine.places import Destination, Places
 from nsfwscan.actions.scored_file import digest_at
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def finish(quarantine: str, held: str, entry: Entry, *, at_once: bool = False) -
     return {**record, "at": max(time.time(), entry.word_at), "why": "it was cut short"}
 
 
-def _reached(place: Place) -> str:
+def _reached(place: Destination) -> str:
     """Return the path of a place. Raises OSError when its volume is not there."""
     if place.why_not:
         raise OSError(errno.ENXIO, place.why_not)
@@ -122,7 +122,7 @@ def _came_in(held: str, entry: Entry, path: str) -> bool:
     return is_the_picture
 
 
-def _went_out(held: str, entry: Entry, place: Place) -> bool:
+def _went_out(held: str, entry: Entry, place: Destination) -> bool:
     if exists(held):
         if place.why_not:  # nothing there counts, for it is not the volume that was meant
             return False

@@ -19,14 +19,15 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from nsfwscan.media.decode.decoded import DECODER_VERSION, Decoded, spread
+from nsfwscan.media.decode.facts import facts_of
 from nsfwscan.media.decode.formats import gain_map, jpeg, png
 from nsfwscan.media.decode.formats.picture import MAX_PIXELS
-from nsfwscan.media.decode.render import centre, likeness_of, render
+from nsfwscan.media.decode.render import centre, render
 from nsfwscan.media.sniff import HEAD_BYTES, READABLE, sniff
 
 # The formats of nearly all pictures; the other codecs are loaded by the first file that asks.
 from nsfwscan.values.errors import DecodeError
-from nsfwscan.values.likeness import NONE, UNKNOWN
+from nsfwscan.values.facts import NO_FACTS
 from nsfwscan.values.results import FailReason
 
 if TYPE_CHECKING:
@@ -85,18 +86,17 @@ def decode(
         with contextlib.closing(_open(name, content, geometry, full)) as picture:
             if before_pixels is not None:
                 before_pixels(picture.memory, picture.seconds)
-            still = picture.facts.frames == 1
-            frames, alike = list[bytes](), UNKNOWN if still else NONE
-            for frame in _sampled(picture):
+            pixels, shown = list[bytes](), list[int]()
+            content_facts = NO_FACTS
+            for number, frame in _sampled(picture):
                 seen = render(frame, geometry)
-                frames += [centre(small, geometry).tobytes() for small in seen]
-                if alike == UNKNOWN:
-                    # One frame of an animation says nothing of the others, and what shows over
-                    # white nothing of what shows over black. Of other ways to show a still
-                    # picture, the first is the usual one.
-                    alike = likeness_of(seen[0]) if len(seen) == 1 else NONE
+                if not pixels:
+                    # Of several ways to show a still picture, the first is the usual one.
+                    content_facts = facts_of(seen, still=picture.facts.frames == 1)
+                pixels += [centre(small, geometry).tobytes() for small in seen]
+                shown += [number] * len(seen)
             facts = picture.facts._replace(missing=picture.missing)
-            return Decoded(facts, len(frames), b"".join(frames), alike)
+            return Decoded(facts, tuple(shown), b"".join(pixels), content_facts)
     except Exception as error:  # hostile bytes make the plugins raise anything
         raise _explained(error) from error
 
@@ -155,8 +155,8 @@ def _open(name: str, content: bytes, geometry: Geometry, full: bool) -> Picture:
             return open_heif(content)
 
 
-def _sampled(picture: Picture) -> Iterator[Frame]:
-    """Give the sampled views one after the other, as many as can be shown.
+def _sampled(picture: Picture) -> Iterator[tuple[int, Frame]]:
+    """Give the sampled views one after the other, as many as can be shown, with their frame.
 
     A view that fails after one that did not is told by `picture.missing`: what shows counts.
     """
@@ -181,7 +181,8 @@ def _sampled(picture: Picture) -> Iterator[Frame]:
             if picture.sequential:
                 break
             continue
-        yield frame
+        # The views of a frame, where there are several, follow each other.
+        yield view * picture.facts.frames // picture.views, frame
         shown += 1
     if not shown and first_error is not None:
         raise first_error

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import bisect
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-
-from nsfwscan.values.likeness import NONE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from nsfwscan.values.facts import ContentFacts
     from nsfwscan.values.results import ImageFacts
 
 DECODER_VERSION = 3
@@ -32,13 +31,18 @@ class Decoded:
     """A picture at the size a model takes."""
 
     facts: ImageFacts
-    frames: int
-    """How many views there are to score, 1 to `MAX_VIEWS`. `facts.frames` is how many frames the
-    file holds; where viewers show one in several ways, each is a view."""
+    shown: tuple[int, ...]
+    """For each view to score, 1 to `MAX_VIEWS`, which of the file's frames it shows, from 0. Where
+    viewers show a frame in several ways, each is a view."""
     pixels: bytes
-    """(frames, crop_height, crop_width, 3) uint8 RGB in C order."""
-    likeness: int = NONE
-    """What `nsfwscan.values.likeness` makes of the whole picture; an animation has none."""
+    """(views, crop_height, crop_width, 3) uint8 RGB in C order."""
+    content_facts: ContentFacts = field(default_factory=dict)
+    """What `media.decode.facts` computed."""
+
+    @property
+    def views(self) -> int:
+        """How many views there are."""
+        return len(self.shown)
 
 
 def spread(frames: int, most: int = MAX_SAMPLED_FRAMES, times: Sequence[float] = ()) -> list[int]:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, cast
 from PIL import Image, ImageStat
 
 from nsfwscan.media.decode.profiles import transform_of
-from nsfwscan.values import likeness
 from nsfwscan.values.errors import DecodeError
 from nsfwscan.values.geometry import Geometry, Resample, Resize
 from nsfwscan.values.results import FailReason
@@ -72,15 +71,6 @@ def centre(small: Image.Image, geometry: Geometry) -> Image.Image:
     top = round((small.height - geometry.crop_height) / 2)
     box = (left, top, left + geometry.crop_width, top + geometry.crop_height)
     return small.crop(box)
-
-
-def likeness_of(small: Image.Image) -> int:
-    """Compute the likeness from what is left after the resize: it costs 0.5 ms there.
-
-    All of the picture is in it, but for the far ends of a long strip, as it is meant to be seen.
-    """
-    side = (likeness.SIDE, likeness.SIDE)
-    return likeness.of_luma(small.convert("L").resize(side, Image.Resampling.BOX).tobytes())
 
 
 def _resizable(image: Image.Image) -> Image.Image:

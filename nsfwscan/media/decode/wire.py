@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from nsfwscan.media.decode.decoded import MAX_VIEWS, Decoded
 from nsfwscan.values.errors import DecodeError
+from nsfwscan.values.facts import KINDS, MOST_BYTES, ContentFacts
 from nsfwscan.values.geometry import Geometry, Resample, Resize
 from nsfwscan.values.results import FailReason, ImageFacts
 
@@ -25,7 +26,9 @@ SHORT = 75
 _REQUEST = struct.Struct("<IQ?BBHHHH")
 _ANSWER = struct.Struct("<IB?I")
 _NEED = struct.Struct("<Q")
-_FACTS = struct.Struct("<8sIIIHQH")
+_FACTS = struct.Struct("<8sIIIHHB")
+_FACT = struct.Struct("<BI")
+_FRAME_BYTES = 4
 REQUEST_BYTES = _REQUEST.size
 ANSWER_BYTES = _ANSWER.size
 
@@ -109,7 +112,8 @@ def longest_answer(geometry: Geometry) -> int:
     """Return how many bytes the body of an answer can have."""
     frame = geometry.crop_width * geometry.crop_height * 3
     text = 8 * _MAX_DETAIL
-    return text + _FACTS.size + MAX_VIEWS * frame
+    facts = sum(_FACT.size + (kind.width or MOST_BYTES) for kind in KINDS)
+    return text + _FACTS.size + facts + MAX_VIEWS * (_FRAME_BYTES + frame)
 
 
 def pack_need(memory: int) -> bytes:
@@ -126,25 +130,50 @@ def pack_decoded(decoded: Decoded) -> bytes:
         facts.width,
         facts.height,
         facts.frames,
-        decoded.frames,
-        decoded.likeness,
+        decoded.views,
         len(missing),
+        len(decoded.content_facts),
     )
-    return head + missing + decoded.pixels
+    content_facts = [
+        _FACT.pack(KINDS.index(kind), len(body)) + body
+        for kind, body in decoded.content_facts.items()
+    ]
+    shown = struct.pack(f"<{decoded.views}I", *decoded.shown)
+    return b"".join((head, missing, *content_facts, shown, decoded.pixels))
 
 
 def unpack_decoded(body: bytes, geometry: Geometry) -> Decoded:
     """Read the body of a `DECODED` answer to a request with this geometry."""
     if len(body) < _FACTS.size:
         raise Garbled
-    name, width, height, existing, frames, likeness, said = _FACTS.unpack_from(body)
-    missing = body[_FACTS.size : _FACTS.size + said]
-    pixels = body[_FACTS.size + said :]
-    expected = frames * geometry.crop_width * geometry.crop_height * 3
-    if not (existing >= 1 and 1 <= frames <= MAX_VIEWS and len(pixels) == expected):
+    name, width, height, frames, views, said, known = _FACTS.unpack_from(body)
+    at = _FACTS.size + said
+    missing = body[_FACTS.size : at]
+    content_facts, at = _unpack_facts(body, at, known)
+    pixels = body[at + _FRAME_BYTES * views :]
+    expected = views * geometry.crop_width * geometry.crop_height * 3
+    if not (frames >= 1 and 1 <= views <= MAX_VIEWS and len(pixels) == expected):
         raise Garbled
-    facts = ImageFacts(_text(name.rstrip(b"\0")), width, height, existing, _text(missing))
-    return Decoded(facts, frames, pixels, likeness)
+    shown = struct.unpack_from(f"<{views}I", body, at)
+    if max(shown) >= frames:
+        raise Garbled
+    facts = ImageFacts(_text(name.rstrip(b"\0")), width, height, frames, _text(missing))
+    return Decoded(facts, shown, pixels, content_facts)
+
+
+def _unpack_facts(body: bytes, at: int, count: int) -> tuple[ContentFacts, int]:
+    """Read `count` facts that begin at `at`; return them, and where they end."""
+    facts = {}
+    for _ in range(count):
+        if len(body) - at < _FACT.size:
+            raise Garbled
+        index, length = _FACT.unpack_from(body, at)
+        fact = body[at + _FACT.size : at + _FACT.size + length]
+        if index >= len(KINDS) or len(fact) != length or not KINDS[index].takes(fact):
+            raise Garbled
+        facts[KINDS[index]] = fact
+        at += _FACT.size + length
+    return facts, at
 
 
 def pack_refused(error: DecodeError) -> bytes:

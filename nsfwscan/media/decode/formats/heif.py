@@ -15,7 +15,7 @@ from nsfwscan.media.decode.formats.coding import coding_of
 from nsfwscan.media.decode.formats.disputed import refuse_disputed
 from nsfwscan.media.decode.formats.picture import MAX_PIXELS, Picture, check_pixels, open_with
 from nsfwscan.media.decode.formats.remade import (
-    Part,
+    RemadePart,
     box,
     picture_of,
     with_alpha_sizes,
@@ -134,7 +134,7 @@ def _frames(file: Bmff, track: Track) -> tuple[list[Source], int, int]:
     size = box(b"ispe", struct.pack(">III", 0, *track.size))
     properties = [file.data[one.start : one.end] for one in track.properties if one.kind in _KEPT]
     for at in spread(len(alone), MAX_SAMPLED_FRAMES - 2):
-        part = Part(b"hvc1", file.bytes_of([samples[alone[at]]]), [size, *properties])
+        part = RemadePart(b"hvc1", file.bytes_of([samples[alone[at]]]), [size, *properties])
         image = opened(picture_of(part))
         check_pixels(*image.size, MAX_PIXELS)
         sources.append(Source(image, [0], colour_of))

@@ -16,7 +16,7 @@ from nsfwscan.media.decode.formats.boxes import broken
 from nsfwscan.media.decode.formats.disputed import grid_size
 from nsfwscan.media.decode.formats.heif import colour_of, opened
 from nsfwscan.media.decode.formats.picture import MEGA, Frame, Picture, check_pixels
-from nsfwscan.media.decode.formats.remade import Part, box, picture_of
+from nsfwscan.media.decode.formats.remade import RemadePart, box, picture_of
 from nsfwscan.media.decode.formats.transforms import in_order
 from nsfwscan.media.decode.formats.views import what_viewers_show
 from nsfwscan.values.results import ImageFacts
@@ -134,11 +134,11 @@ class GridPicture(Picture):
         ]
         size = box(b"ispe", struct.pack(">III", 0, width, height))
         parts = [
-            Part(
+            RemadePart(
                 tile.kind,
                 self._file.bytes_of(tile.extents),
                 [data[one.start : one.end] for one in tile.properties],
             )
             for tile in tiles
         ]
-        return picture_of(Part(b"grid", head, [size, *kept]), parts)
+        return picture_of(RemadePart(b"grid", head, [size, *kept]), parts)

@@ -15,7 +15,7 @@ _HANDLER = bytes(8) + b"pict" + bytes(13)
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class RemadePart:
     """An item of a new file."""
 
     kind: bytes
@@ -30,7 +30,7 @@ def box(kind: bytes, *content: bytes) -> bytes:
     return struct.pack(">I4s", 8 + len(body), kind) + body
 
 
-def picture_of(main: Part, inputs: Sequence[Part] = ()) -> bytes:
+def picture_of(main: RemadePart, inputs: Sequence[RemadePart] = ()) -> bytes:
     """Return a HEIC of one picture, which may be derived from others."""
     parts = [main, *inputs]
     known: dict[bytes, int] = {}

@@ -1,0 +1,130 @@
+"""`PathScan`: a scan's part in a worker, from one path to what was found there.
+
+In: a path. Out: `Done`. It reads the file, asks what is remembered of the content, has the rest
+examined, and sees that it is remembered. What is wrong with a file is `Failed`; raises
+`NsfwscanError` when nothing can be decoded or scored at all.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nsfwscan.cache.rows import FileRow
+from nsfwscan.media.discover import Symlinks, WalkOptions
+from nsfwscan.media.read import read_head
+from nsfwscan.media.sniff import HEAD_BYTES, sniff
+from nsfwscan.media.volumes import RELIABLE, UNKNOWN
+from nsfwscan.scanning.examine import ALL, FACTS, Content, Read, identify
+from nsfwscan.values.errors import DecodeError
+from nsfwscan.values.file_key import is_racy
+from nsfwscan.values.outcome import Outcome, Scored
+from nsfwscan.values.results import Failed, Origin, Skipped, SkipReason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
+
+    from nsfwscan.scanning.engine import Engine
+    from nsfwscan.scanning.scan_cache import ScanCache
+
+_LARGE_BYTES = 64 << 20
+"""Files above this are read one at a time, so that memory stays bounded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What was found out about one path."""
+
+    path: str
+    found: Outcome | Failed | Skipped | Future[Outcome]
+    """A future when another worker scores the same content at this moment."""
+    sha256: bytes = b""
+    origin: Origin = Origin.MODEL
+
+
+class PathScan:
+    """Reads files, asks the cache, and has scored what it does not know. For any thread.
+
+    The engine is started by the first content that nobody scored yet: a scan that only reads what
+    was renamed or touched does without.
+    """
+
+    def __init__(
+        self,
+        cache: ScanCache,
+        engine: Engine,
+        *,
+        walk: WalkOptions,
+        read: Read = identify,
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        """`read` reads a path. `clock` tells nanoseconds since the epoch."""
+        self._cache = cache
+        self._engine = engine
+        self._follow = walk.symlinks is Symlinks.FOLLOW
+        self._max_bytes = walk.max_bytes
+        self._read, self._clock = read, clock
+        self._large = threading.Lock()
+
+    def scan(self, path: str, *, named: bool, follow: bool = False, loose: int = RELIABLE) -> Done:
+        """Find out what is at `path`.
+
+        `named` says that the file's name, or the user, calls it a picture: other content is then a
+        failure and not just another file. `follow` allows it to be a symbolic link. `loose` is
+        `Listing.loose`.
+        """
+        follow = follow or self._follow
+        try:
+            if not named and sniff(read_head(path, HEAD_BYTES, follow=follow)) is None:
+                return Done(path, Skipped(path, SkipReason.NOT_AN_IMAGE))
+            with self._one_large_file(path):
+                began_ns = self._clock()
+                content = self._read(path, follow=follow, max_bytes=self._max_bytes)
+                self._locate(path, content, began_ns, loose)
+                return self._outcome(path, content)
+        except DecodeError as error:
+            failed = Failed(path, error.reason, error.detail, passing=error.passing)
+            return Done(path, failed)
+
+    def _one_large_file(self, path: str) -> AbstractContextManager[object]:
+        try:
+            large = os.path.getsize(path) > _LARGE_BYTES
+        except OSError:
+            large = False  # reading it will say what is wrong
+        return self._large if large else nullcontext()
+
+    def _locate(self, path: str, content: Content, began_ns: int, loose: int) -> None:
+        """Remember what is at `path`, if its stat will show when that changes."""
+        key = content.key
+        if key is not None and loose != UNKNOWN and not is_racy(key, began_ns, loose):
+            key = key._replace(inode=loose) if loose else key
+            self._cache.locate(FileRow(path, key, content.sha256))
+
+    def _outcome(self, path: str, content: Content) -> Done:
+        """Have the content scored, unless that was done before or is under way."""
+        sha256 = content.sha256
+        claim = self._cache.claim(sha256)
+        if not claim.mine:
+            if claim.origin is Origin.CACHE and isinstance(claim.outcome.result(), Scored):
+                self._add_facts(content)
+            return Done(path, claim.outcome, sha256, claim.origin)
+        try:
+            finding = self._engine.examine(content, ALL)
+            outcome = finding.expect_outcome()
+        except BaseException as error:
+            self._cache.abandon(sha256, error)
+            raise
+        self._cache.add_facts(sha256, finding.facts)  # before others hear of the outcome
+        self._cache.settle(sha256, outcome)
+        return Done(path, outcome, sha256)
+
+    def _add_facts(self, content: Content) -> None:
+        """Decode what was scored before there were the facts that this scan needs."""
+        if self._cache.lacks_facts(content.sha256):
+            finding = self._engine.examine(content, FACTS)
+            self._cache.add_facts(content.sha256, finding.facts)
