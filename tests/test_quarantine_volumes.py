@@ -13,7 +13,7 @@ import pytest
 from quarantine_worker import move_in, restore_all, vault_in
 from shell import own_mounts
 
-from nsfwscan.actions.quarantine.places import Place, Places
+from nsfwscan.actions.quarantine.places import Destination, Places
 from nsfwscan.actions.quarantine.volume import Volume, from_record
 from nsfwscan.media.discover import QUARANTINE_NAME
 from nsfwscan.system.journal import Journal
@@ -214,7 +214,7 @@ def test_another_volume_between_two_looks_gets_nothing(
     move_in(q, [picture])
     (entry,) = vault_in(q).peek().held
     place = Places(vault_in(q).folder).of(entry)
-    assert place == Place(str(picture))
+    assert place == Destination(str(picture))
     real = os.stat
 
     def stat(path: Any, **options: Any) -> Any:
