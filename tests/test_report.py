@@ -27,9 +27,9 @@ from hypothesis import strategies as st
 from nsfwscan.judge.policy import Policy, overrule
 from nsfwscan.report.formats import (
     Format,
+    reporter_for,
 )
 from nsfwscan.report.record import Recorder
-from nsfwscan.report.reporters import reporter_for
 from nsfwscan.report.summary import Summary
 from nsfwscan.values.actions import Act, ActionName, ActTally, Outcome
 from nsfwscan.values.kinds import Kind

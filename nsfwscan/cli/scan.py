@@ -29,9 +29,8 @@ from nsfwscan.cli.shared.options import (
 )
 from nsfwscan.cli.shared.path_list import PathList
 from nsfwscan.cli.shared.talk import Talk
-from nsfwscan.report.formats import Format
+from nsfwscan.report.formats import Format, reporter_for
 from nsfwscan.report.record import Recorder
-from nsfwscan.report.reporters import reporter_for
 from nsfwscan.report.selection import Only, default_only
 from nsfwscan.report.summary import Summary
 from nsfwscan.scanning.scanner import ScanOptions

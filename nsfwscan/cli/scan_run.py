@@ -21,7 +21,7 @@ from nsfwscan.cli.shared.path_list import PathList
 from nsfwscan.cli.shared.streams import DataFile, unwritable
 from nsfwscan.cli.shared.talk import STARTED, Counter, Talk, flagged
 from nsfwscan.media.discover import count_files, join, root_problem
-from nsfwscan.report.reporters import Reporter
+from nsfwscan.report.formats import Reporter
 from nsfwscan.report.selection import Only, wants
 from nsfwscan.report.summary import Summary
 from nsfwscan.scanning.session import Session

@@ -1,11 +1,12 @@
-"""The formats of results, and what writes one."""
+"""The formats of results, and what writes each. Only what is wanted is imported."""
 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol, assert_never
 
 if TYPE_CHECKING:
+    from nsfwscan.report.record import Recorder
     from nsfwscan.system.json_lines import Json
     from nsfwscan.values.actions import Act
     from nsfwscan.values.results import ScanResult
@@ -35,3 +36,30 @@ class Reporter(Protocol):
 
     def end(self, summary: dict[str, Json], /) -> None:
         """Write what is left, also after an interrupted scan: the output is always complete."""
+
+
+def reporter_for(form: Format, stream: BinaryIO, recorder: Recorder) -> Reporter:
+    """Return what writes results in the format `form` to `stream`."""
+    match form:
+        case Format.TABLE:
+            from nsfwscan.report.table import TableReporter
+
+            return TableReporter(stream)
+        case Format.JSON:
+            from nsfwscan.report.json_document import JsonReporter
+
+            return JsonReporter(stream, recorder)
+        case Format.JSONL:
+            from nsfwscan.report.json_lines import JsonLinesReporter
+
+            return JsonLinesReporter(stream, recorder)
+        case Format.CSV:
+            from nsfwscan.report.csv_rows import CsvReporter
+
+            return CsvReporter(stream, recorder)
+        case Format.PATHS0:
+            from nsfwscan.report.paths0 import Paths0Reporter
+
+            return Paths0Reporter(stream)
+        case _:
+            assert_never(form)
