@@ -145,14 +145,12 @@ def _open(name: str, content: bytes, geometry: Geometry, full: bool) -> Picture:
             from nsfwscan.media.decode.formats.tiff import open_tiff
 
             return open_tiff(content)
-        case "AVIF":
-            from nsfwscan.media.decode.formats.avif import open_avif
+        case "AVIF" | "HEIF":
+            from nsfwscan.media.decode.formats.isobmff import open_isobmff
 
-            return open_avif(content)
+            return open_isobmff(content)
         case _:
-            from nsfwscan.media.decode.formats.heif import open_heif
-
-            return open_heif(content)
+            raise DecodeError(FailReason.UNSUPPORTED, f"{name} is not read")
 
 
 def _sampled(picture: Picture) -> Iterator[tuple[int, Frame]]:

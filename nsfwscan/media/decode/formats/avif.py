@@ -16,7 +16,6 @@ from nsfwscan.media.decode.decoded import MAX_SAMPLED_FRAMES
 from nsfwscan.media.decode.formats import av1
 from nsfwscan.media.decode.formats.bmff import Bmff, nclx, peak_nits, profile_of
 from nsfwscan.media.decode.formats.boxes import broken
-from nsfwscan.media.decode.formats.coding import coding_of
 from nsfwscan.media.decode.formats.disputed import refuse_disputed
 from nsfwscan.media.decode.formats.picture import MAX_PIXELS, Picture, check_pixels, open_with
 from nsfwscan.media.decode.formats.remade import with_alpha_sizes
@@ -34,16 +33,6 @@ if TYPE_CHECKING:
 
 
 _MOST_OTHERS = MAX_SAMPLED_FRAMES - 4
-
-
-def open_avif(content: bytes) -> Picture:
-    """Read the header."""
-    file = Bmff(content)
-    if coding_of(file) == "HEIF":
-        from nsfwscan.media.decode.formats.heif import heif_picture
-
-        return heif_picture(file)
-    return avif_picture(file)
 
 
 def avif_picture(file: Bmff) -> Picture:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from nsfwscan.media.decode.decoded import MAX_SAMPLED_FRAMES, spread
 from nsfwscan.media.decode.formats.bmff import Bmff, size_of
-from nsfwscan.media.decode.formats.coding import coding_of
 from nsfwscan.media.decode.formats.disputed import refuse_disputed
-from nsfwscan.media.decode.formats.picture import MAX_PIXELS, Picture, check_pixels, open_with
+from nsfwscan.media.decode.formats.heif_codec import colour_of, opened, prepare
+from nsfwscan.media.decode.formats.heif_grid import GridPicture, large_grid
+from nsfwscan.media.decode.formats.picture import MAX_PIXELS, Picture, check_pixels
 from nsfwscan.media.decode.formats.remade import (
     RemadePart,
     box,
@@ -23,13 +24,11 @@ from nsfwscan.media.decode.formats.remade import (
 )
 from nsfwscan.media.decode.formats.tracks import HEVC, samples_of
 from nsfwscan.media.decode.formats.transforms import cuts
-from nsfwscan.media.decode.formats.views import Colour, Source, ViewsPicture
+from nsfwscan.media.decode.formats.views import Source, ViewsPicture
 from nsfwscan.values.errors import DecodeError
 from nsfwscan.values.results import FailReason
 
 if TYPE_CHECKING:
-    from PIL import Image, ImageFile
-
     from nsfwscan.media.decode.formats.tracks import Track
 
 _VIDEO_BRANDS = (b"isom", b"mp41", b"mp42", b"msf1")
@@ -39,26 +38,13 @@ _KEPT = (b"clap", b"clli", b"colr", b"hvcC", b"imir", b"irot")
 """What a sample entry says that an item can say."""
 
 
-def open_heif(content: bytes) -> Picture:
-    """Read the header. Raises `DecodeError` where pillow-heif is not installed."""
-    file = Bmff(content)
-    if coding_of(file) == "AVIF":
-        from nsfwscan.media.decode.formats.avif import avif_picture
-
-        return avif_picture(file)
-    return heif_picture(file)
-
-
 def heif_picture(file: Bmff) -> Picture:
-    """Open the pictures at the top of the file, and its sequence."""
-    refuse_disputed(file)
-    try:
-        import pillow_heif
-    except ImportError:
-        raise DecodeError(FailReason.UNSUPPORTED, hint()) from None
-    pillow_heif.options.DECODE_THREADS = 1  # whole pictures run in parallel
-    from nsfwscan.media.decode.formats.heif_grid import GridPicture, large_grid
+    """Open the pictures at the top of the file, and its sequence.
 
+    Raises `DecodeError` where pillow-heif is not installed.
+    """
+    refuse_disputed(file)
+    prepare()
     grid = large_grid(file, MAX_PIXELS)
     if grid is not None:
         return GridPicture(file, grid)
@@ -80,13 +66,6 @@ def heif_picture(file: Bmff) -> Picture:
         told = f"{lost} of {moving} frames of its sequence are not read"
         picture.missing = f"{picture.missing}; {told}" if picture.missing else told
     return picture
-
-
-def hint() -> str:
-    """Say what to do where pillow-heif is missing."""
-    from nsfwscan.system.installation import installing
-
-    return f"HEIC pictures need pillow-heif: {installing('pillow-heif')}"
 
 
 def _plain(file: Bmff) -> Bmff:
@@ -139,25 +118,3 @@ def _frames(file: Bmff, track: Track) -> tuple[list[Source], int, int]:
         check_pixels(*image.size, MAX_PIXELS)
         sources.append(Source(image, [0], colour_of))
     return sources, len(samples), len(samples) - len(alone)
-
-
-def opened(content: bytes) -> ImageFile.ImageFile:
-    """Read the header of a HEIC."""
-    import pillow_heif
-
-    try:
-        found: ImageFile.ImageFile = open_with(pillow_heif.HeifImageFile, content)
-    except DecodeError as error:
-        if error.detail != "not identified by this driver":  # there was nothing that opened
-            raise
-        raise DecodeError(error.reason, "the main picture of the file cannot be opened") from error
-    return found
-
-
-def colour_of(image: Image.Image) -> Colour:
-    """Return what the codec says of the samples."""
-    points = image.info.get("nclx_profile") or {}
-    light = image.info.get("content_light_level") or {}
-    curve = int(points.get("transfer_characteristics", 2))
-    peak = int(light.get("max_content_light_level", 0))
-    return Colour(int(points.get("color_primaries", 2)), curve, peak)

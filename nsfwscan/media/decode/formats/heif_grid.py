@@ -14,7 +14,7 @@ from PIL import Image
 from nsfwscan.media.decode.formats.bmff import size_of
 from nsfwscan.media.decode.formats.boxes import broken
 from nsfwscan.media.decode.formats.disputed import grid_size
-from nsfwscan.media.decode.formats.heif import colour_of, opened
+from nsfwscan.media.decode.formats.heif_codec import colour_of, opened
 from nsfwscan.media.decode.formats.picture import MEGA, Frame, Picture, check_pixels
 from nsfwscan.media.decode.formats.remade import RemadePart, box, picture_of
 from nsfwscan.media.decode.formats.transforms import in_order
