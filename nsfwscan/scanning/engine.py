@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol, Self
 
 from nsfwscan.media.decode.pool import DecodePool
-from nsfwscan.scanning.examine import ALL, Finding, Source, Wanted, examine, identify
+from nsfwscan.scanning.examine import ALL, Finding, Source, Wanted, examine
 from nsfwscan.system import cores
 from nsfwscan.values.errors import NsfwscanError
 
@@ -88,7 +88,6 @@ class Engine:
         and `NsfwscanError` when processes or model cannot be started: again and again, until
         `unload`, so that all who wait hear the same.
         """
-        content = identify(source)
         if wanted.outcome:
             loading = self._started()
             if loading.done():
@@ -99,7 +98,7 @@ class Engine:
                 self._start_decoding()
         try:
             return examine(
-                content,
+                source,
                 wanted,
                 decode=self._pool.decode,
                 geometry=self._geometry,
