@@ -8,6 +8,7 @@ before or after any of them, or let one fail.
 from __future__ import annotations
 
 import fcntl
+import functools
 import importlib
 import io
 import os
@@ -65,7 +66,9 @@ class Done(NamedTuple):
 
 def prepare() -> None:
     """Put the fakes in their places; for good, so only in a process of its own."""
-    engine.DecodePool = lambda _jobs: scan_fakes.FakePool()  # type: ignore[misc,assignment]
+    session.Engine = functools.partial(  # type: ignore[misc,assignment]
+        engine.Engine, make_pool=lambda _jobs: scan_fakes.FakePool()
+    )
     session.loader = lambda *_: scan_fakes.FakeClassifier  # type: ignore[assignment]
     vault._PATIENCE_S = _PATIENCE_S
 

@@ -160,7 +160,7 @@ def test_what_is_remembered_does_not_depend_on_the_current_folder(
     read: list[str] = []
     read_picture = nsfwscan.scanning.examine.read_picture
     monkeypatch.setattr(
-        nsfwscan.scanning.workers,
+        nsfwscan.scanning.examine,
         "read_picture",
         lambda path, **options: read.append(path) or read_picture(path, **options),
     )

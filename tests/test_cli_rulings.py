@@ -568,12 +568,12 @@ def test_ctrl_c_while_looking_decides_nothing(tmp_path: Path, home: Path, tiny: 
     for at in range(4):
         photo(tmp_path / "photos" / f"{at}.jpg", seed=at)
     slow = (
-        "import sys, time\nfrom nsfwscan.scanning import ruling_files as decide\n"
-        "real = decide.read_picture\n"
+        "import sys, time\nfrom nsfwscan.scanning import examine\n"
+        "real = examine.read_picture\n"
         "def read(path, **how):\n"
         "    print('reading', file=sys.stderr, flush=True); time.sleep(5)\n"
         "    return real(path, **how)\n"
-        "decide.read_picture = read\n"
+        "examine.read_picture = read\n"
     )
     running = start("deny", tmp_path / "photos", before=slow)
     assert running.stderr is not None

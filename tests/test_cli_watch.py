@@ -38,7 +38,9 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 FAKES = f"""
 import sys; sys.path.append({HERE!r})
 import scan_fakes, nsfwscan.scanning.engine as engine, nsfwscan.scanning.session as session
-engine.DecodePool = lambda _workers: scan_fakes.FakePool()
+session.Engine = lambda *given, **named: engine.Engine(
+    *given, **named, make_pool=lambda _jobs: scan_fakes.FakePool()
+)
 session.loader = lambda *_: scan_fakes.FakeClassifier
 """
 """Python that goes before: what a file holds says what becomes of it, as in `scan_fakes`."""

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from nsfwscan.judge.rule import LATEST_S, Likeness, Ruled
 from nsfwscan.media.decode.pool import DecodePool
 from nsfwscan.media.discover import (
+    DEFAULT_MAX_BYTES,
     WalkOptions,
     WalkTally,
     discover,
@@ -160,7 +161,7 @@ def look(found: Iterable[str | Failed], *, near: bool, strangers: bool = False) 
 def _look_at(path: str, pool: DecodePool | None, *, strangers: bool) -> Seen | None:
     """Return what is in a file; None if it is no picture. Raises `DecodeError`."""
     try:
-        content = identify(path)
+        content = identify(path, max_bytes=DEFAULT_MAX_BYTES)
     except DecodeError as error:
         if error.reason is not FailReason.TOO_BIG:
             raise
