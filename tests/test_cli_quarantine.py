@@ -20,7 +20,6 @@ from tiny_model import GREEN, ORANGE, RED
 
 import nsfwscan
 from nsfwscan.cli import scan_run
-from nsfwscan.cli.shared import ask
 from nsfwscan.media.discover import QUARANTINE_NAME
 
 pytestmark = [
@@ -157,7 +156,7 @@ def test_over_the_limit_nobody_can_be_asked_so_nothing_moves(
     assert not (pictures / "red.png").exists()
 
 
-@pytest.mark.parametrize("answer", ["y", "n", ""])
+@pytest.mark.parametrize("answer", ["y", " YES ", "n", "", "Ctrl-D", "Ctrl-C"])
 def test_a_person_is_asked(
     call: Call,
     pictures: Path,
@@ -169,29 +168,31 @@ def test_a_person_is_asked(
     shown: list[str] = []
     clock: list[float] = []
 
-    def confirm(question: str, **_options: object) -> bool:
-        asked.append(question)
-        shown.append(capfd.readouterr().out)
+    def readline() -> str:
+        said = capfd.readouterr()
+        asked.append(said.err.splitlines()[-1])
+        shown.append(said.out)
         clock.append(time.monotonic() + 10_000)
-        if not answer:
-            raise ask.typer.Abort
-        return answer == "y"
+        if answer == "Ctrl-C":
+            signal.raise_signal(signal.SIGINT)
+        return "" if answer == "Ctrl-D" else f"{answer}\n"
 
-    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
-    monkeypatch.setattr(ask.typer, "confirm", confirm)
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True, readline=readline))
     now = SimpleNamespace(monotonic=lambda: clock[-1] if clock else time.monotonic())
     monkeypatch.setattr(scan_run, "time", now)
     monkeypatch.setattr(scan_run, "STARTED", time.monotonic())
     done = call("scan", "-a", "quarantine", "--limit-files", "0", pictures)
     assert "red.png" in shown[0]  # which ones, before the question
     assert "red.png" not in done.out  # and once
-    assert ("Nothing was moved." in done.err) == (answer != "y")
+    yes = "y" in answer.lower()
+    assert ("Nothing was moved." in done.err) != yes
     assert "30 pictures" in done.err  # what was found is told in any case
     assert re.search(r"\d s\b", done.err)
     assert not re.search(r"\d (min|h)\b", done.err)  # the time at the question is not the scan's
-    assert done.code == {"y": 1, "n": 5, "": 130}[answer]
-    assert (pictures / "red.png").exists() == (answer != "y")
-    assert len(asked) == 1
+    assert done.code == (1 if yes else 130 if answer == "Ctrl-C" else 5)
+    assert (pictures / "red.png").exists() != yes
+    (question,) = asked
+    assert question.endswith("Go on? [y/N]: ")
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 

@@ -153,30 +153,36 @@ def _run(arguments: list[str]) -> int:
 
         print(f"nsfwscan {__version__}")
         return OK
-    from typer import Abort
+    import os
+
+    from typer import Exit
     from typer.exceptions import TyperException
+    from typer.main import get_command
 
     from nsfwscan.cli.app import app
-    from nsfwscan.cli.shared.commands import Interrupted, RunAgain, usage_error
+    from nsfwscan.cli.shared.commands import RunAgain, usage_error
 
     if arguments[:1] == ["help"]:
         arguments = [*arguments[1:], "--help"]
 
     while True:
         try:
-            code = app(arguments, prog_name="nsfwscan", standalone_mode=False)
+            if os.environ.get("_NSFWSCAN_COMPLETE"):  # a shell asks how a word may go on
+                app(arguments, prog_name="nsfwscan", standalone_mode=False)
+            # Not `app()`, which makes exit codes of interrupts and broken pipes.
+            command = get_command(app)
+            with command.make_context("nsfwscan", arguments) as context:
+                command.invoke(context)
         except RunAgain:
             continue
-        except Interrupted:
-            raise KeyboardInterrupt from None
-        except Abort:  # the end of standard input at a question, which is no yes
-            return INTERRUPTED
+        except Exit as end:
+            return end.exit_code
         except TyperException as error:
             complain(usage_error(error))
             return COULD_NOT
         except SystemExit as end:
-            # typer and rich make exit code 1 of any broken pipe.
+            # rich makes exit code 1 of any broken pipe.
             if isinstance(end.__context__, OSError):
                 raise end.__context__ from None
             return end.code if isinstance(end.code, int) else COULD_NOT
-        return code if isinstance(code, int) else OK
+        return OK

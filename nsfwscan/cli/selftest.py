@@ -41,8 +41,8 @@ def selftest(
     store = ModelStore(
         locations.models_folder(), offline=offline, say=talk.say, progress=talk.download
     )
-    found = select.resolve_model(store, model)
-    talk.end_bar()
+    with talk:
+        found = select.resolve_model(store, model)
     recorded = found.manifest.probes
     if not recorded:
         raise UsageError(

@@ -140,14 +140,9 @@ class ModelStore:
         with changing(self.folder, self.say):
             if present := self._sound(entry.package):  # another process was faster
                 return present
-            try:
-                with staged(self.folder) as staging:
-                    artefacts = self._fetch(entry.origin, staging)
-                    return self._commit_entry(staging, entry, artefacts, replace=False)
-            except KeyboardInterrupt:
-                self.say("")  # a terminal has just written ^C
-                self.say(f"Interrupted; {entry.name} is not installed.")
-                raise
+            with staged(self.folder) as staging:
+                artefacts = self._fetch(entry.origin, staging)
+                return self._commit_entry(staging, entry, artefacts, replace=False)
 
     def remove(self, name: str) -> str:
         """Delete a package, sound or broken, by its name or folder name; return that folder.

@@ -29,19 +29,8 @@ class RunAgain(Exception):
     """Raised by a command to be run once more, with what the configuration says now."""
 
 
-class Interrupted(Exception):
-    """Ctrl-C during a command. typer makes an exit code of it, and says nothing."""
-
-
 class Command(TyperCommand):
     """A command with plainer help and a quicker start."""
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command. Raises `Interrupted` at Ctrl-C."""
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            raise Interrupted from None
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the parameters. They share a class that has no public name."""
