@@ -19,7 +19,6 @@ from typer.main import get_command
 
 from nsfwscan.cli.app import app
 from nsfwscan.cli.shared import config
-from nsfwscan.cli.shared.commands import process
 from nsfwscan.values.errors import ConfigError
 
 pytestmark = pytest.mark.usefixtures("tiny")
@@ -172,7 +171,7 @@ def test_every_option_takes_the_values_of_its_type_and_no_others(home: Path) -> 
             found = read.defaults
             for part in command.split("."):
                 found = found[part]
-            ready = process(option, context, found[option.name])
+            ready = option.process_value(context, found[option.name])
             for one in ready if option.multiple else (ready,):
                 wanted = option.type_descriptor.annotation
                 assert isinstance(one, get_args(wanted) or wanted), (command, name, value)
