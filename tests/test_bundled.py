@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.machinery
+import contextlib
+import importlib.util
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,7 +31,7 @@ PROGRAM = "nsfwscan"
 
 
 @pytest.fixture
-def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Make a folder like a bundle, and let this process seem to run from it."""
     folder = tmp_path / "nsfwscan-1"
     for name in (LIBRARY, NEEDED, PROGRAM, "_internal/base_library.zip", "models/one/model.onnx"):
@@ -42,9 +42,9 @@ def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     contents.write(str(folder))
     monkeypatch.setattr(sys, "frozen", True, raising=False)
     monkeypatch.setattr(sys, "executable", str(folder / PROGRAM))
-    load = importlib.machinery.ExtensionFileLoader.create_module
-    yield folder
-    importlib.machinery.ExtensionFileLoader.create_module = load  # type: ignore[method-assign]
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path])
+    monkeypatch.setattr(sys, "path", [str(folder / "_internal/numpy"), *sys.path])
+    return folder
 
 
 def cut(path: Path) -> None:
@@ -129,26 +129,48 @@ def test_a_service_starts_the_launcher(bundle: Path, monkeypatch: pytest.MonkeyP
 def test_a_changed_library_is_never_loaded(bundle: Path, name: str) -> None:
     bundled.prepare(worker=False)
     flip(bundle / name)
-    path = str(bundle / LIBRARY)
-    loader = importlib.machinery.ExtensionFileLoader("core", path)
-    spec = importlib.machinery.ModuleSpec("core", loader, origin=path)
     with pytest.raises(BundleDamaged, match=os.path.basename(name)):
-        loader.create_module(spec)
+        importlib.import_module("core")
+
+
+def test_a_decode_worker_ends_before_it_loads_a_changed_library(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where whoever imports it would go on without, as Pillow does."""
+    bundled.prepare(worker=True)
+    flip(bundle / NEEDED)
+    monkeypatch.setattr(os, "_exit", sys.exit)
+    with pytest.raises(SystemExit) as ended, contextlib.suppress(Exception):
+        importlib.import_module("core")
+    assert ended.value.code == bundled.DAMAGED
 
 
 def test_a_sound_library_goes_to_pythons_own_loader(bundle: Path) -> None:
     bundled.prepare(worker=False)
-    path = str(bundle / LIBRARY)
-    loader = importlib.machinery.ExtensionFileLoader("core", path)
-    with pytest.raises(ImportError):  # its bytes are no library, which only the loader sees
-        loader.create_module(importlib.machinery.ModuleSpec("core", loader, origin=path))
+    with pytest.raises(ImportError, match=r"core\.so"):  # its bytes are no library
+        importlib.import_module("core")
 
 
-def test_a_library_from_elsewhere_is_not_loaded(bundle: Path, tmp_path: Path) -> None:
+def test_a_library_from_elsewhere_is_not_loaded(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bundled.prepare(worker=False)
-    loader = importlib.machinery.ExtensionFileLoader("evil", str(tmp_path / "evil.so"))
+    (tmp_path / "evil.so").touch()
+    monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(BundleDamaged, match="no part of it"):
-        loader.create_module(importlib.machinery.ModuleSpec("evil", loader))
+        importlib.import_module("evil")
+
+
+def test_modules_in_python_and_those_that_are_missing_are_found_as_ever(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundled.prepare(worker=False)
+    (tmp_path / "plain_module.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    spec = importlib.util.find_spec("plain_module")
+    assert spec is not None
+    assert spec.origin == str(tmp_path / "plain_module.py")
+    assert importlib.util.find_spec("module_that_is_missing") is None
 
 
 def test_programs_of_the_system_do_not_find_the_bundles_libraries(
