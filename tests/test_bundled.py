@@ -16,6 +16,7 @@ from conftest import Paint
 from shell import Call
 from tiny_model import RED
 
+from nsfwscan.cli import main as command_line
 from nsfwscan.media.decode import pool as decode_pool
 from nsfwscan.media.decode.pool import DecodePool
 from nsfwscan.models.fetch import index
@@ -202,6 +203,22 @@ def test_the_worker_of_a_bundle_is_the_program_itself(bundle: Path) -> None:
     assert command == [str(bundle / PROGRAM), bundled.WORKER_FLAG, "8", "100"]
     assert bundled.WORKER_FLAG in (ROOT / "packaging" / "program.py").read_text("utf-8")
     assert f"os._exit({bundled.DAMAGED})" in (ROOT / "packaging" / "program.py").read_text("utf-8")
+
+
+def test_damage_is_named_also_before_there_is_a_command(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The first module that the command line imports needs a native one."""
+
+    def damaged() -> None:
+        raise bundled.refuse(str(bundle), "select.so is not as it was packed")
+
+    monkeypatch.setattr("nsfwscan.cli.shared.streams.prepare", damaged)
+    assert command_line._answered() == 2
+    assert capfd.readouterr().err == (
+        "nsfwscan: this copy of nsfwscan is damaged: select.so is not as it was packed\n"
+        f"  {bundled.HINT}\n"
+    )
 
 
 def test_doctor_and_selftest_name_the_damaged_file(bundle: Path, capfd) -> None:

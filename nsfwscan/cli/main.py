@@ -42,7 +42,7 @@ def _answered() -> int:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001  whatever it is, it must not exit with 1
-        return crash.tell(error)
+        return _not_imported(error)
 
 
 def _answer_interrupts() -> None:
@@ -68,7 +68,7 @@ def main(arguments: list[str]) -> int:
         with crash.undisguised():
             from nsfwscan.cli.shared.streams import ReaderGone
             from nsfwscan.values.errors import NsfwscanError
-    except ImportError as error:
+    except Exception as error:  # noqa: BLE001  an import runs any code
         return _not_imported(error)
     threads = crash.Threads()  # before anything that Ctrl-C may cut short
     try:
@@ -111,16 +111,18 @@ def _without_folder(error: FileNotFoundError) -> int:
     return crash.tell(error)
 
 
-def _not_imported(error: ImportError) -> int:
+def _not_imported(error: BaseException) -> int:
     """Tell of a module that cannot be imported: of a bundle, that it is damaged."""
     try:
         from nsfwscan.system import bundled
+        from nsfwscan.values.errors import BundleDamaged
 
         bundle = bundled.folder()
-        if bundle is not None:
-            damaged = bundled.refuse(bundle)
-            complain(damaged)
-            return damaged.exit_code
+        if isinstance(error, ImportError) and bundle is not None:
+            error = bundled.refuse(bundle)
+        if isinstance(error, BundleDamaged):
+            complain(error)
+            return error.exit_code
     except Exception:  # noqa: BLE001  the first error is the one to tell of
         return crash.tell(error)
     return crash.tell(error)
