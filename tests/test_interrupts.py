@@ -96,6 +96,24 @@ def test_only_a_second_ctrl_c_ends_work_at_once(
     assert did[2:4] == ["abandon", 130]
 
 
+def test_a_second_ctrl_c_ends_work_also_while_the_first_is_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As soon as the message is there, a person may press it again."""
+    did: list[object] = []
+
+    def whisper(_data: bytes) -> None:
+        did.append("told")
+        if "end" not in did:
+            stopping.handle(signal.SIGINT, None)
+
+    monkeypatch.setattr("nsfwscan.cli.shared.stopping.whisper", whisper)
+    monkeypatch.setattr(os, "_exit", lambda code: did.extend(["end", code]))
+    stopping = Stopping(lambda: None, lambda: did.append("abandon"), quiet=False)
+    stopping.handle(signal.SIGINT, None)
+    assert did == ["told", "abandon", "end", 130]
+
+
 @pytest.mark.parametrize("step", ["config.read", "lazy.get_command_from_info"])
 def test_an_interrupt_before_a_command_began_is_one_line(
     monkeypatch: pytest.MonkeyPatch,

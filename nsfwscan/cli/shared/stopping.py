@@ -39,12 +39,12 @@ class Stopping:
 
     def handle(self, number: int, _frame: FrameType | None) -> None:
         """Answer a signal. What `stop` raises goes to whatever the main thread is doing."""
-        if self.told and number == signal.SIGINT:
+        again, self.told = self.told, True  # first of all: the next signal may come at any moment
+        if again and number == signal.SIGINT:
             self._abandon()
             os._exit(INTERRUPTED)  # threads are at work; nothing else ends them at once
-        if not (self.told or self._quiet):
+        if not (again or self._quiet):
             # No print: the signal may have come in the middle of one. ^C stands on the line.
             busy = b"Finishing the pictures in hand; Ctrl-C again stops at once.\n"
             whisper(b"\n" + busy if self._is_busy() else b"\n")
-        self.told = True
         self._stop()
