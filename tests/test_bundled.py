@@ -17,13 +17,14 @@ from shell import Call
 from tiny_model import RED
 
 from nsfwscan.cli import main as command_line
+from nsfwscan.cli.shared.codes import UNSOUND, code_of
 from nsfwscan.media.decode import pool as decode_pool
 from nsfwscan.media.decode.pool import DecodePool
 from nsfwscan.models.fetch import index
 from nsfwscan.models.store import ModelStore
 from nsfwscan.service import spec
 from nsfwscan.system import bundled, locations
-from nsfwscan.values.errors import BundleDamaged, ModelError, NsfwscanError
+from nsfwscan.values.errors import BundleDamaged, NsfwscanError, UsageError
 
 ROOT = Path(__file__).parents[1]
 LIBRARY = "_internal/numpy/core.so"
@@ -83,7 +84,7 @@ def test_every_damage_is_found_by_looking_over(bundle: Path, damage, name: str) 
     error = bundled.refuse(str(bundle))
     assert str(bundle / name) in str(error)
     assert "unpack the archive again" in error.hint
-    assert error.exit_code == 2
+    assert code_of(error) == UNSOUND
 
 
 @pytest.mark.parametrize("damage", [cut, flip, Path.unlink])
@@ -202,6 +203,7 @@ def test_the_worker_of_a_bundle_is_the_program_itself(bundle: Path) -> None:
     command = decode_pool.worker_command(8, 100)
     assert command == [str(bundle / PROGRAM), bundled.WORKER_FLAG, "8", "100"]
     assert bundled.WORKER_FLAG in (ROOT / "packaging" / "program.py").read_text("utf-8")
+    assert f"sys.exit({UNSOUND})" in (ROOT / "packaging" / "program.py").read_text("utf-8")
     assert f"os._exit({bundled.DAMAGED})" in (ROOT / "packaging" / "program.py").read_text("utf-8")
 
 
@@ -214,7 +216,7 @@ def test_damage_is_named_also_before_there_is_a_command(
         raise bundled.refuse(str(bundle), "select.so is not as it was packed")
 
     monkeypatch.setattr("nsfwscan.cli.shared.streams.prepare", damaged)
-    assert command_line._answered() == 2
+    assert command_line._answered() == UNSOUND
     assert capfd.readouterr().err == (
         "nsfwscan: this copy of nsfwscan is damaged: select.so is not as it was packed\n"
         f"  {bundled.HINT}\n"
@@ -227,7 +229,7 @@ def test_doctor_and_selftest_name_the_damaged_file(bundle: Path, capfd) -> None:
     flip(bundle / NEEDED)
     for command in ("doctor", "selftest"):
         done = call(command)
-        assert done.code == 2
+        assert done.code == 7
         assert "openblas.so" in "".join((done.out + done.err).split())
 
 
@@ -240,7 +242,7 @@ def test_a_damaged_model_of_the_bundle_is_named(
     assert "damaged" not in call(*command).err
     flip(bundle / "models/one/model.onnx")
     done = call(*command)
-    assert done.code == 2
+    assert done.code == 7
     assert "is damaged" in done.err
     assert "model.onnx is not as it was packed" in done.err
     assert bundled.HINT in done.err
@@ -267,7 +269,7 @@ def test_a_shipped_model_is_found_and_stays(shipped: Path, home: Path) -> None:
     assert store.find("tiny").folder == str(shipped)
     store.find("tiny-1").verify()
     assert store.find("tiny-1").folder == str(shipped)
-    with pytest.raises(ModelError, match="came with this bundle"):
+    with pytest.raises(UsageError, match="came with this bundle"):
         store.remove("tiny")
     assert shipped.is_dir()
     assert not (home / "models" / "tiny-1").exists()

@@ -217,7 +217,7 @@ def test_a_configuration_file_does_not_keep_help_and_doctor_from_their_work(
     assert call("--help").code == 0
     assert call("--version").code == 0
     done = call("doctor")
-    assert done.code == 2
+    assert done.code == 7
     assert f"{home}/config.toml is wrong" in done.out
     assert "flag-at = 7: 7 is not between 0 and 1" in done.out
 

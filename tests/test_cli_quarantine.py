@@ -201,12 +201,12 @@ def test_an_action_that_fails_is_told_by_the_exit_code(
 ) -> None:
     (tmp_path / "q").write_text("in the way")
     done = call("scan", "-a", "quarantine", pictures)
-    assert done.code == 2
+    assert done.code == 6
     assert "Quarantine: 1 failed." in done.err
     assert "cannot be used" in done.out
     assert (pictures / "red.png").exists()
     done = call("scan", "-a", "command=false", pictures)
-    assert done.code == 2
+    assert done.code == 6
     assert "false ended with exit code 1" in done.out
 
 
@@ -279,12 +279,12 @@ def test_restoring_says_what_is_not_as_it_was(call: Call, pictures: Path) -> Non
     assert (pictures / "red.png").read_bytes() == b"newer"
 
 
-def test_verify_exits_with_2_when_something_is_wrong(call: Call, pictures: Path) -> None:
+def test_verify_tells_by_its_exit_code_that_something_is_wrong(call: Call, pictures: Path) -> None:
     call("scan", "-q", "-a", "quarantine", pictures)
     (record,) = call("quarantine", "list", "-f", "jsonl").records
     Path(record["file"]).write_bytes(b"rotten")
     done = call("quarantine", "verify")
-    assert done.code == 2
+    assert done.code == 7
     assert "are not those that were moved in" in done.out
 
 
@@ -297,7 +297,7 @@ def test_pictures_that_the_journal_does_not_know_are_told(
     held = Path(record["file"])
     (held.parent.parent / "journal.jsonl").write_bytes(b"")
     done = call("quarantine", *command)
-    assert done.code == 2
+    assert done.code == 6
     assert "holds 1 file that its journal does not know" in done.err
     assert held.exists()
 
@@ -369,7 +369,7 @@ def test_a_disk_that_is_full_moves_nothing_and_says_so(pictures: Path, tmp_path:
         text=True,
         check=False,
     )
-    assert done.returncode == 2, done.stderr
+    assert done.returncode == 6, done.stderr
     assert "No space left on device" in done.stderr + done.stdout
     assert "Traceback" not in done.stderr
     assert (pictures / "red.png").exists()

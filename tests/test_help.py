@@ -120,16 +120,19 @@ def test_the_examples_of_scan_are_commands_that_exist(call: Call) -> None:
 def test_exit_codes_are_told(call: Call) -> None:
     text = " ".join(call("--help").out.split())
     for code in (
-        "0 nothing flagged",
+        "0 done, nothing flagged",
         "1 something flagged",
-        "2 a wrong option or path, or part of the work failed",
+        "2 a wrong option, setting or path",
         "3 some files have no verdict",
         "4 no model",
         "5 nothing was done",
+        "6 something failed",
+        "7 a check found something wrong",
+        "8 no watcher is running",
         "70 a bug in nsfwscan",
         "130 interrupted",
         "141 the reader of the output ended first",
-        "130, 70, 2, 4, 5, 1, 3, 0",
+        "130, 70, 2, 4, 6, 7, 5, 1, 3, 0",
     ):
         assert code in text
 

@@ -10,7 +10,15 @@ import sys
 from typing import TYPE_CHECKING
 
 from nsfwscan.cli.shared import crash
-from nsfwscan.cli.shared.codes import COULD_NOT, INTERNAL, INTERRUPTED, OK, READER_GONE
+from nsfwscan.cli.shared.codes import (
+    FAILED,
+    INTERNAL,
+    INTERRUPTED,
+    OK,
+    READER_GONE,
+    WRONG_COMMAND,
+    code_of,
+)
 
 if TYPE_CHECKING:
     from nsfwscan.values.errors import NsfwscanError
@@ -78,12 +86,12 @@ def main(arguments: list[str]) -> int:
     except NsfwscanError as error:
         cause = _cause(error)
         complain(cause)
-        code = cause.exit_code
+        code = code_of(cause)
     except ReaderGone:
         code = READER_GONE
     except BlockingIOError as error:  # say, an output that may not be waited for, and is full
         complain(NsfwscanError(f"something cannot be read or written now: {error.strerror}"))
-        code = NsfwscanError.exit_code
+        code = FAILED
     except KeyboardInterrupt:
         print("\nnsfwscan: interrupted", file=sys.stderr)
         code = INTERRUPTED
@@ -107,7 +115,7 @@ def _without_folder(error: FileNotFoundError) -> int:
 
         gone = "the current folder does not exist any more"
         complain(UsageError(gone, hint="change to one that does"))
-        return COULD_NOT
+        return WRONG_COMMAND
     return crash.tell(error)
 
 
@@ -122,7 +130,7 @@ def _not_imported(error: BaseException) -> int:
             error = bundled.refuse(bundle)
         if isinstance(error, BundleDamaged):
             complain(error)
-            return error.exit_code
+            return code_of(error)
     except Exception:  # noqa: BLE001  the first error is the one to tell of
         return crash.tell(error)
     return crash.tell(error)
@@ -181,10 +189,10 @@ def _run(arguments: list[str]) -> int:
             return end.exit_code
         except TyperException as error:
             complain(usage_error(error))
-            return COULD_NOT
+            return WRONG_COMMAND
         except SystemExit as end:
             # rich makes exit code 1 of any broken pipe.
             if isinstance(end.__context__, OSError):
                 raise end.__context__ from None
-            return end.code if isinstance(end.code, int) else COULD_NOT
+            return end.code if isinstance(end.code, int) else FAILED
         return OK

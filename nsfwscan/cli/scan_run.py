@@ -13,7 +13,7 @@ from typing import Annotated, BinaryIO, Protocol
 
 import typer
 
-from nsfwscan.cli.shared.codes import COULD_NOT, FLAGGED, INTERRUPTED, NO_VERDICT, NOT_DONE, OK
+from nsfwscan.cli.shared import codes
 from nsfwscan.cli.shared.options import OUTPUT_PANEL
 from nsfwscan.cli.shared.path_list import PathList
 from nsfwscan.cli.shared.stopping import SIGNALS, Stopping
@@ -52,18 +52,16 @@ OnlyThese = Annotated[
 
 
 def exit_code(summary: Summary, *, missing: int, exit_zero: bool) -> int:
-    """Return what the command exits with: of the codes that apply, the first in this order."""
-    if summary.interrupted:
-        return INTERRUPTED
-    if missing or summary.acts.of(Outcome.FAILED):
-        return COULD_NOT
-    if summary.acts.of(Outcome.HELD_BACK):
-        return NOT_DONE
-    if exit_zero:
-        return OK
-    if summary.tally.nsfw:
-        return FLAGGED
-    return NO_VERDICT if summary.tally.failed else OK
+    """Return what the command exits with."""
+    reasons = {
+        codes.INTERRUPTED: summary.interrupted,
+        codes.WRONG_COMMAND: missing,
+        codes.FAILED: summary.acts.of(Outcome.FAILED),
+        codes.NOT_DONE: summary.acts.of(Outcome.HELD_BACK),
+        codes.FLAGGED: summary.tally.nsfw and not exit_zero,
+        codes.NO_VERDICT: summary.tally.failed and not exit_zero,
+    }
+    return codes.first(reasons)
 
 
 def reachable(paths: Sequence[str], talk: Talk) -> list[str]:

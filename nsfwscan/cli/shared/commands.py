@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
-from nsfwscan.cli.shared.codes import COULD_NOT
+from nsfwscan.cli.shared.codes import WRONG_COMMAND
 from nsfwscan.values.errors import UsageError
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Group(TyperGroup):
         """Print the help where no command is named, which is an error."""
         if not args and self.no_args_is_help and not ctx.resilient_parsing:
             ctx.get_help()  # typer prints it
-            ctx.exit(COULD_NOT)
+            ctx.exit(WRONG_COMMAND)
         return super().parse_args(ctx, args)
 
 
