@@ -35,7 +35,7 @@ def _main() -> None:
         hint = getattr(error, "hint", "")
         sentence = str(error) if hint else f"this copy of nsfwscan is damaged: {error}"
         sys.stderr.write(f"nsfwscan: {sentence}\n  {hint or 'unpack the archive again'}\n")
-        sys.exit(2)
+        sys.exit(7)
     if worker:
         from nsfwscan.media.decode import worker as decode_worker
 

@@ -161,7 +161,7 @@ class Task(NamedTuple):
     words: Callable[[World], Sequence[str | Path]]
     promise: Callable[[World, int], bool]
     """Given the exit code: whether it is true."""
-    codes: tuple[int, ...] = (0, 2)
+    codes: tuple[int, ...] = (0, 2, 6)
     """What it may exit with; the first when nothing happens."""
     loses: bool = False
     """Whether pictures in quarantine may be gone afterwards."""
@@ -259,42 +259,44 @@ _BUILT = (*_PACKAGE, "quantization.json", "weights.bin")
 
 def _reads(name: str, *codes: int, state: str = "rename") -> Task:
     """Return a command that only reads."""
-    return Task(state, lambda _: name.split(), _same(name), codes or (0, 2))
+    return Task(state, lambda _: name.split(), _same(name), codes or (0, 2, 6))
 
 
 TASKS = {
-    "quarantine": Task("plain", lambda world: scan(world, "rename"), _moved, (1, 2, 3, 4)),
-    "quarantine by copy": Task("plain", lambda world: scan(world, "copy"), _moved, (1, 2, 3, 4)),
+    "quarantine": Task("plain", lambda world: scan(world, "rename"), _moved, (1, 2, 3, 4, 6)),
+    "quarantine by copy": Task("plain", lambda world: scan(world, "copy"), _moved, (1, 2, 3, 4, 6)),
     "restore": Task("rename", lambda _: _GIVE, _back),
     "restore by copy": Task("copy", lambda _: _GIVE, _back),
     "delete": Task(
         "rename", lambda _: ["quarantine", "delete", "--all", "--yes"], _back, loses=True
     ),
     "quarantine list": _reads("quarantine list"),
-    "quarantine verify": Task("rename", lambda _: ["quarantine", "verify"], _told),
+    "quarantine verify": Task(
+        "rename", lambda _: ["quarantine", "verify"], _told, (0, 2, 6, 7)
+    ),
     "self-uninstall": _reads("self-uninstall"),
     "purge": Task("rename", lambda _: ["self-uninstall", "--purge", "--yes"], _purged),
     "scan": Task(
-        "plain", lambda world: ["scan", "-q", "--offline", world.pictures], _moved, (1, 2, 3, 4)
+        "plain", lambda world: ["scan", "-q", "--offline", world.pictures], _moved, (1, 2, 3, 4, 6)
     ),
     "scan anew": Task(
         "plain", lambda world: ["scan", "--no-cache", "-fjson", "--offline", world.pictures],
-        _moved, (1, 2, 3, 4),
+        _moved, (1, 2, 3, 4, 6),
     ),
     "watch": Task(
         "plain", lambda world: ["watch", "--once", "--settle-ms=50", "--offline", world.pictures],
-        _moved, (0, 2, 3, 4), bound_s=90.0,  # a file that cannot be reached is waited for
+        _moved, (0, 2, 3, 4, 6), bound_s=90.0,  # a file that cannot be reached is waited for
     ),
     "classify": Task(
         "plain", lambda world: [world.pictures / "0/0.jpg"], _anything, (1, 2), run=_classify
     ),
     "allow": Task(
         "plain", lambda world: ["allow", world.pictures / "0/0.jpg"], _has(_SHA[FLAGGED[0]], True),
-        (0, 2, 3),
+        (0, 2, 3, 6),
     ),
     "deny": Task(
         "plain", lambda world: ["deny", world.pictures / "0/0.jpg"], _has(_SHA[FLAGGED[0]], True),
-        (0, 2, 3),
+        (0, 2, 3, 6),
     ),
     "forget": Task(
         "ruled", lambda world: ["rulings", "forget", world.pictures / "1/3.jpg"],
@@ -310,19 +312,19 @@ TASKS = {
     "cache prune": Task("plain", lambda _: ["cache", "prune"], _anything),
     "cache clear": Task("plain", lambda _: ["cache", "clear", "--yes"], _anything),
     "cache stats": _reads("cache stats"),
-    "cache verify": _reads("cache verify"),
+    "cache verify": _reads("cache verify", 0, 2, 6, 7),
     "cache export": _reads("cache export"),
-    "models list": _reads("models list", 0, 2, 4),
-    "models show tiny": _reads("models show tiny", 0, 2, 4),
-    "models verify": _reads("models verify", 0, 2, 4),
+    "models list": _reads("models list", 0, 2, 4, 6),
+    "models show tiny": _reads("models show tiny", 0, 2, 4, 6),
+    "models verify": _reads("models verify", 0, 2, 4, 6, 7),
     "models add": Task(
         "plain", lambda world: ["models", "add", world.other / "other-1"],
-        _whole("home/ns/models/other-1", *_PACKAGE[1:]), (0, 2, 4),
+        _whole("home/ns/models/other-1", *_PACKAGE[1:]), (0, 2, 4, 6),
     ),
-    "models remove": Task("plain", lambda _: ["models", "remove", "tiny"], _removed, (0, 2, 4)),
+    "models remove": Task("plain", lambda _: ["models", "remove", "tiny"], _removed, (0, 2, 4, 6)),
     "models pull": Task(
         "plain", lambda _: ["models", "pull", "falconsai"],
-        _whole("home/ns/models/falconsai-*", *_PACKAGE), (0, 2, 4),
+        _whole("home/ns/models/falconsai-*", *_PACKAGE), (0, 2, 4, 6),
         before="import signal; signal.signal(signal.SIGINT, signal.SIG_DFL)\n"
         "import calls_world; calls_world.small_catalogue()",
     ),
@@ -332,13 +334,13 @@ TASKS = {
     ),
     "models build": Task(
         "plain", lambda world: ["models", "build", world.checkpoint, "--recipe=float", "--offline"],
-        _anything, (0, 2, 4),
+        _anything, (0, 2, 4, 6),
     ),
     "selftest": Task(
-        "plain", lambda world: ["selftest", "--model", world.built], _anything, (0, 2, 4)
+        "plain", lambda world: ["selftest", "--model", world.built], _anything, (0, 2, 4, 6, 7)
     ),
-    "status": _reads("status", 3, 2),
-    "doctor": Task("plain", lambda _: ["doctor"], _anything),
+    "status": _reads("status", 8, 2, 6),
+    "doctor": Task("plain", lambda _: ["doctor"], _anything, (0, 2, 6, 7)),
 }  # fmt: skip
 FORKED = [name for name in TASKS if name != "models build"]
 """What runs in a child of this process; `build` is the other half of `models build`."""

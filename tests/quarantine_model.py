@@ -136,7 +136,7 @@ class QuarantineModel(Oracle, RuleBasedStateMachine):
         # Whoever was told so must give --quarantine from then on.
         self.unknown |= "will need --quarantine" in done.err
         self.follow(before)
-        assert done.code in {0, 1, 2, 3}, done
+        assert done.code in {0, 1, 2, 3, 6}, done
         left = Counter(self.outside())
         for place, content in wanted:
             stayed = left[place, content] > 0
@@ -148,7 +148,7 @@ class QuarantineModel(Oracle, RuleBasedStateMachine):
                 may_go = must_go = again or ruled[content] != "restored"
             assert stayed or may_go, f"{place} was taken away; {self.words[content]}"
             if trouble is None and must_go and not self.damaged:
-                assert not stayed or done.code == 2, f"{place} stayed, and nobody says why: {done}"
+                assert not stayed or done.code == 6, f"{place} stayed, and nobody says why: {done}"
         return None
 
     @step(
@@ -186,13 +186,13 @@ class QuarantineModel(Oracle, RuleBasedStateMachine):
             self.unsure_what_is_lost |= deleting
             return self.finish(before, deleting=deleting)
         self.follow(before, deleting=deleting)
-        assert done.code in {0, 2}, done
+        assert done.code in {0, 2, 6}, done
         held = self.held()
         if done.code == 0 and what == "all":
             assert not held or self.unknown, f"exit code 0, and {held} are held: {done}"
         if command == "restore" and what == "all" and not trouble:
             lost = sum(self.lost.values())
-            told = done.code == 2 or self.unsure_what_is_lost
+            told = done.code == 6 or self.unsure_what_is_lost
             assert told or not lost or self.unknown or self.away, done
         if deleting and done.code == 0 and what == "all":
             self.lost.clear()
@@ -209,11 +209,11 @@ class QuarantineModel(Oracle, RuleBasedStateMachine):
         before = self.census()
         done = self.call("quarantine", "verify", cwd=self._somewhere(where))
         self.follow(before)
-        assert done.code in {0, 2}, done
+        assert done.code in {0, 6, 7}, done
         if self.damaged or self.unsure_what_is_lost or self.unknown:
             return
         lost = sum(number for path, number in self.lost.items() if path.exists())
-        assert done.code == (2 if lost else 0), f"{lost} are lost: {done}"
+        assert done.code == (7 if lost else 0), f"{lost} are lost: {done}"
         self.world.losses += lost
 
     @step(which=st.integers(0, 9))
@@ -318,7 +318,7 @@ class QuarantineModel(Oracle, RuleBasedStateMachine):
             arguments.append("--yes")
         with holding(folder / "lock"):
             done = self.call(*arguments, cwd=folder.parent)
-        assert done.code in {0, 1, 2, 3} if command == "scan" else {2}, done
+        assert done.code in {0, 1, 2, 3, 6} if command == "scan" else {6}, done
         mine = [self.path(one) for one, _, held in before if held and one.volume in self._there()]
         assert all(one.exists() for one in mine if one.is_relative_to(folder))
         if command == "delete":
@@ -333,7 +333,7 @@ class QuarantineModel(Oracle, RuleBasedStateMachine):
             arguments = [*SCAN, *self._chosen(), *(top for top in self.at if top is not None)]
         beside = ["quarantine", other, *(["--all"] if other == "restore" else [])]
         done = self.call(*arguments, beside=beside)
-        assert done.code in {0, 1, 2, 3}, done
+        assert done.code in {0, 1, 2, 3, 6}, done
         if one == "scan" and other == "restore":
             self.torn.update(content for _, content, _ in before)
         self.follow(before)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.machinery
+import contextlib
+import importlib.util
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,13 +16,15 @@ from conftest import Paint
 from shell import Call
 from tiny_model import RED
 
+from nsfwscan.cli import main as command_line
+from nsfwscan.cli.shared.codes import UNSOUND, code_of
 from nsfwscan.media.decode import pool as decode_pool
 from nsfwscan.media.decode.pool import DecodePool
 from nsfwscan.models.fetch import index
 from nsfwscan.models.store import ModelStore
 from nsfwscan.service import spec
 from nsfwscan.system import bundled, locations
-from nsfwscan.values.errors import BundleDamaged, ModelError, NsfwscanError
+from nsfwscan.values.errors import BundleDamaged, NsfwscanError, UsageError
 
 ROOT = Path(__file__).parents[1]
 LIBRARY = "_internal/numpy/core.so"
@@ -31,7 +33,7 @@ PROGRAM = "nsfwscan"
 
 
 @pytest.fixture
-def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Make a folder like a bundle, and let this process seem to run from it."""
     folder = tmp_path / "nsfwscan-1"
     for name in (LIBRARY, NEEDED, PROGRAM, "_internal/base_library.zip", "models/one/model.onnx"):
@@ -42,9 +44,9 @@ def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     contents.write(str(folder))
     monkeypatch.setattr(sys, "frozen", True, raising=False)
     monkeypatch.setattr(sys, "executable", str(folder / PROGRAM))
-    load = importlib.machinery.ExtensionFileLoader.create_module
-    yield folder
-    importlib.machinery.ExtensionFileLoader.create_module = load  # type: ignore[method-assign]
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path])
+    monkeypatch.setattr(sys, "path", [str(folder / "_internal/numpy"), *sys.path])
+    return folder
 
 
 def cut(path: Path) -> None:
@@ -82,7 +84,7 @@ def test_every_damage_is_found_by_looking_over(bundle: Path, damage, name: str) 
     error = bundled.refuse(str(bundle))
     assert str(bundle / name) in str(error)
     assert "unpack the archive again" in error.hint
-    assert error.exit_code == 2
+    assert code_of(error) == UNSOUND
 
 
 @pytest.mark.parametrize("damage", [cut, flip, Path.unlink])
@@ -129,26 +131,48 @@ def test_a_service_starts_the_launcher(bundle: Path, monkeypatch: pytest.MonkeyP
 def test_a_changed_library_is_never_loaded(bundle: Path, name: str) -> None:
     bundled.prepare(worker=False)
     flip(bundle / name)
-    path = str(bundle / LIBRARY)
-    loader = importlib.machinery.ExtensionFileLoader("core", path)
-    spec = importlib.machinery.ModuleSpec("core", loader, origin=path)
     with pytest.raises(BundleDamaged, match=os.path.basename(name)):
-        loader.create_module(spec)
+        importlib.import_module("core")
+
+
+def test_a_decode_worker_ends_before_it_loads_a_changed_library(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where whoever imports it would go on without, as Pillow does."""
+    bundled.prepare(worker=True)
+    flip(bundle / NEEDED)
+    monkeypatch.setattr(os, "_exit", sys.exit)
+    with pytest.raises(SystemExit) as ended, contextlib.suppress(Exception):
+        importlib.import_module("core")
+    assert ended.value.code == bundled.DAMAGED
 
 
 def test_a_sound_library_goes_to_pythons_own_loader(bundle: Path) -> None:
     bundled.prepare(worker=False)
-    path = str(bundle / LIBRARY)
-    loader = importlib.machinery.ExtensionFileLoader("core", path)
-    with pytest.raises(ImportError):  # its bytes are no library, which only the loader sees
-        loader.create_module(importlib.machinery.ModuleSpec("core", loader, origin=path))
+    with pytest.raises(ImportError, match=r"core\.so"):  # its bytes are no library
+        importlib.import_module("core")
 
 
-def test_a_library_from_elsewhere_is_not_loaded(bundle: Path, tmp_path: Path) -> None:
+def test_a_library_from_elsewhere_is_not_loaded(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bundled.prepare(worker=False)
-    loader = importlib.machinery.ExtensionFileLoader("evil", str(tmp_path / "evil.so"))
+    (tmp_path / "evil.so").touch()
+    monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(BundleDamaged, match="no part of it"):
-        loader.create_module(importlib.machinery.ModuleSpec("evil", loader))
+        importlib.import_module("evil")
+
+
+def test_modules_in_python_and_those_that_are_missing_are_found_as_ever(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundled.prepare(worker=False)
+    (tmp_path / "plain_module.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    spec = importlib.util.find_spec("plain_module")
+    assert spec is not None
+    assert spec.origin == str(tmp_path / "plain_module.py")
+    assert importlib.util.find_spec("module_that_is_missing") is None
 
 
 def test_programs_of_the_system_do_not_find_the_bundles_libraries(
@@ -179,7 +203,24 @@ def test_the_worker_of_a_bundle_is_the_program_itself(bundle: Path) -> None:
     command = decode_pool.worker_command(8, 100)
     assert command == [str(bundle / PROGRAM), bundled.WORKER_FLAG, "8", "100"]
     assert bundled.WORKER_FLAG in (ROOT / "packaging" / "program.py").read_text("utf-8")
+    assert f"sys.exit({UNSOUND})" in (ROOT / "packaging" / "program.py").read_text("utf-8")
     assert f"os._exit({bundled.DAMAGED})" in (ROOT / "packaging" / "program.py").read_text("utf-8")
+
+
+def test_damage_is_named_also_before_there_is_a_command(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The first module that the command line imports needs a native one."""
+
+    def damaged() -> None:
+        raise bundled.refuse(str(bundle), "select.so is not as it was packed")
+
+    monkeypatch.setattr("nsfwscan.cli.shared.streams.prepare", damaged)
+    assert command_line._answered() == UNSOUND
+    assert capfd.readouterr().err == (
+        "nsfwscan: this copy of nsfwscan is damaged: select.so is not as it was packed\n"
+        f"  {bundled.HINT}\n"
+    )
 
 
 def test_doctor_and_selftest_name_the_damaged_file(bundle: Path, capfd) -> None:
@@ -188,7 +229,7 @@ def test_doctor_and_selftest_name_the_damaged_file(bundle: Path, capfd) -> None:
     flip(bundle / NEEDED)
     for command in ("doctor", "selftest"):
         done = call(command)
-        assert done.code == 2
+        assert done.code == 7
         assert "openblas.so" in "".join((done.out + done.err).split())
 
 
@@ -201,7 +242,7 @@ def test_a_damaged_model_of_the_bundle_is_named(
     assert "damaged" not in call(*command).err
     flip(bundle / "models/one/model.onnx")
     done = call(*command)
-    assert done.code == 2
+    assert done.code == 7
     assert "is damaged" in done.err
     assert "model.onnx is not as it was packed" in done.err
     assert bundled.HINT in done.err
@@ -228,7 +269,7 @@ def test_a_shipped_model_is_found_and_stays(shipped: Path, home: Path) -> None:
     assert store.find("tiny").folder == str(shipped)
     store.find("tiny-1").verify()
     assert store.find("tiny-1").folder == str(shipped)
-    with pytest.raises(ModelError, match="came with this bundle"):
+    with pytest.raises(UsageError, match="came with this bundle"):
         store.remove("tiny")
     assert shipped.is_dir()
     assert not (home / "models" / "tiny-1").exists()

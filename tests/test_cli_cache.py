@@ -72,7 +72,7 @@ def test_everything_about_a_library(call: Call, cache: Path) -> None:
         connection.execute("UPDATE outcome SET body = body || x'00'")
         connection.commit()
     damaged = call("cache", "verify")
-    assert damaged.code == 2
+    assert damaged.code == 7
     assert "dropped 0." not in damaged.out
 
     assert call("cache", "clear").code == 2  # nobody at a terminal to be asked
@@ -96,7 +96,7 @@ def test_without_a_library(call: Call, command: str) -> None:
 def test_a_library_that_cannot_be_opened(call: Call, home: Path, command: str) -> None:
     (home / "library.sqlite3").mkdir()
     done = call("cache", command, *(["--yes"] if command == "clear" else []))
-    assert (done.code, done.out) == (2, "")
+    assert (done.code, done.out) == (6, "")
     assert str(home / "library.sqlite3") in done.err
 
 

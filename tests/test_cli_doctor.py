@@ -83,7 +83,7 @@ def test_without_onnxruntime(call: Call, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     monkeypatch.delitem(sys.modules, "nsfwscan.models.classifier", raising=False)
     done = call("doctor")
-    assert done.code == 2
+    assert done.code == 7
     assert rows(done.out)["computes with"] == "nothing"
     assert "onnxruntime cannot be loaded, so nothing can be scored" in done.out
 
@@ -102,7 +102,7 @@ def test_a_check_that_fails_is_a_finding(call: Call, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr("nsfwscan.system.cores.available", fail)
     done = call("doctor")
-    assert done.code == 2
+    assert done.code == 7
     assert rows(done.out)["trouble"] == "CacheUnavailable: something odd\\nhappened"
     assert "SQLite" in rows(done.out)
     assert "Traceback" not in done.out + done.err

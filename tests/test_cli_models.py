@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -75,7 +78,7 @@ def test_show_a_model_that_is_not_installed(call: Call, name: str) -> None:
 @pytest.mark.parametrize("command", ["show", "pull", "remove", "verify"])
 def test_a_model_that_nobody_knows(call: Call, tiny: Path, command: str) -> None:
     done = call("models", command, "nothing")
-    assert (done.code, done.out) == (4, "")
+    assert (done.code, done.out) == (2, "")
     first, hint = done.err.splitlines()
     assert "'nothing'" in first
     assert hint.startswith("  ")
@@ -87,19 +90,19 @@ def test_verify(call: Call, home: Path, tiny: Path) -> None:
     assert (done.code, sorted(done.out.splitlines())) == (0, ["other-1: sound", "tiny-1: sound"])
     damage(tiny)
     done = call("models", "verify")
-    assert done.code == 2
+    assert done.code == 7
     assert "other-1: sound" in done.out
     assert "tiny-1: " in done.out
     assert "tiny-1: sound" not in done.out
     assert call("models", "verify", "other").code == 0
-    assert call("models", "verify", "tiny").code == 2
+    assert call("models", "verify", "tiny").code == 7
     (other / "manifest.json").unlink()
-    assert call("models", "verify").code == 2
+    assert call("models", "verify").code == 7
 
 
 def test_verify_with_nothing_installed(call: Call) -> None:
     done = call("models", "verify")
-    assert (done.code, done.out) == (2, "")
+    assert (done.code, done.out) == (4, "")
     assert "no model is installed" in done.err
 
 
@@ -121,14 +124,14 @@ def test_add_and_remove(call: Call, tmp_path: Path) -> None:
     done = call("models", "remove", "tiny")
     assert (done.code, done.out) == (0, "")
     assert "is deleted." in done.err
-    assert call("models", "remove", "tiny").code == 4
+    assert call("models", "remove", "tiny").code == 2
 
 
 def test_add_what_is_no_model(call: Call, tmp_path: Path) -> None:
     (tmp_path / "some.onnx").write_bytes(b"what is this")
-    for path in (tmp_path / "some.onnx", tmp_path / "none", tmp_path):
+    for path, code in ((tmp_path / "some.onnx", 4), (tmp_path / "none", 2), (tmp_path, 4)):
         done = call("models", "add", path)
-        assert (done.code, done.out) == (4, "")
+        assert (done.code, done.out) == (code, "")
         assert str(path) in done.err
 
 
@@ -138,6 +141,28 @@ def test_an_empty_path_is_no_model_although_the_working_folder_is_one(
     monkeypatch.chdir(tiny_model.write_package(str(tmp_path)))
     assert call("models", "add", "").code == 2
     assert call("models", "add", ".").code == 0
+
+
+@pytest.mark.parametrize("command", ["show", "verify"])
+def test_a_path_that_does_not_exist_is_a_wrong_argument(
+    call: Call, tmp_path: Path, command: str
+) -> None:
+    done = call("models", command, tmp_path / "none")
+    assert (done.code, done.out) == (2, "")
+    assert f"{tmp_path / 'none'} does not exist" in done.err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="permissions")
+def test_a_model_that_cannot_be_deleted_is_a_failure_and_not_a_missing_model(
+    call: Call, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_given: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(os, "rename", refuse)
+    done = call("models", "remove", "tiny")
+    assert (done.code, "cannot be changed: Permission denied" in done.err) == (6, True)
+    assert tiny.is_dir()
 
 
 def test_pull_offline(call: Call) -> None:

@@ -20,7 +20,6 @@ from tiny_model import GREEN, ORANGE, RED
 
 import nsfwscan
 from nsfwscan.cli import scan_run
-from nsfwscan.cli.shared import ask
 from nsfwscan.media.discover import QUARANTINE_NAME
 
 pytestmark = [
@@ -157,7 +156,7 @@ def test_over_the_limit_nobody_can_be_asked_so_nothing_moves(
     assert not (pictures / "red.png").exists()
 
 
-@pytest.mark.parametrize("answer", ["y", "n", ""])
+@pytest.mark.parametrize("answer", ["y", " YES ", "n", "", "Ctrl-D", "Ctrl-C"])
 def test_a_person_is_asked(
     call: Call,
     pictures: Path,
@@ -169,29 +168,31 @@ def test_a_person_is_asked(
     shown: list[str] = []
     clock: list[float] = []
 
-    def confirm(question: str, **_options: object) -> bool:
-        asked.append(question)
-        shown.append(capfd.readouterr().out)
+    def readline() -> str:
+        said = capfd.readouterr()
+        asked.append(said.err.splitlines()[-1])
+        shown.append(said.out)
         clock.append(time.monotonic() + 10_000)
-        if not answer:
-            raise ask.typer.Abort
-        return answer == "y"
+        if answer == "Ctrl-C":
+            signal.raise_signal(signal.SIGINT)
+        return "" if answer == "Ctrl-D" else f"{answer}\n"
 
-    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
-    monkeypatch.setattr(ask.typer, "confirm", confirm)
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True, readline=readline))
     now = SimpleNamespace(monotonic=lambda: clock[-1] if clock else time.monotonic())
     monkeypatch.setattr(scan_run, "time", now)
     monkeypatch.setattr(scan_run, "STARTED", time.monotonic())
     done = call("scan", "-a", "quarantine", "--limit-files", "0", pictures)
     assert "red.png" in shown[0]  # which ones, before the question
     assert "red.png" not in done.out  # and once
-    assert ("Nothing was moved." in done.err) == (answer != "y")
+    yes = "y" in answer.lower()
+    assert ("Nothing was moved." in done.err) != yes
     assert "30 pictures" in done.err  # what was found is told in any case
     assert re.search(r"\d s\b", done.err)
     assert not re.search(r"\d (min|h)\b", done.err)  # the time at the question is not the scan's
-    assert done.code == {"y": 1, "n": 5, "": 130}[answer]
-    assert (pictures / "red.png").exists() == (answer != "y")
-    assert len(asked) == 1
+    assert done.code == (1 if yes else 130 if answer == "Ctrl-C" else 5)
+    assert (pictures / "red.png").exists() != yes
+    (question,) = asked
+    assert question.endswith("Go on? [y/N]: ")
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
@@ -200,12 +201,12 @@ def test_an_action_that_fails_is_told_by_the_exit_code(
 ) -> None:
     (tmp_path / "q").write_text("in the way")
     done = call("scan", "-a", "quarantine", pictures)
-    assert done.code == 2
+    assert done.code == 6
     assert "Quarantine: 1 failed." in done.err
     assert "cannot be used" in done.out
     assert (pictures / "red.png").exists()
     done = call("scan", "-a", "command=false", pictures)
-    assert done.code == 2
+    assert done.code == 6
     assert "false ended with exit code 1" in done.out
 
 
@@ -278,12 +279,12 @@ def test_restoring_says_what_is_not_as_it_was(call: Call, pictures: Path) -> Non
     assert (pictures / "red.png").read_bytes() == b"newer"
 
 
-def test_verify_exits_with_2_when_something_is_wrong(call: Call, pictures: Path) -> None:
+def test_verify_tells_by_its_exit_code_that_something_is_wrong(call: Call, pictures: Path) -> None:
     call("scan", "-q", "-a", "quarantine", pictures)
     (record,) = call("quarantine", "list", "-f", "jsonl").records
     Path(record["file"]).write_bytes(b"rotten")
     done = call("quarantine", "verify")
-    assert done.code == 2
+    assert done.code == 7
     assert "are not those that were moved in" in done.out
 
 
@@ -296,7 +297,7 @@ def test_pictures_that_the_journal_does_not_know_are_told(
     held = Path(record["file"])
     (held.parent.parent / "journal.jsonl").write_bytes(b"")
     done = call("quarantine", *command)
-    assert done.code == 2
+    assert done.code == 6
     assert "holds 1 file that its journal does not know" in done.err
     assert held.exists()
 
@@ -368,7 +369,7 @@ def test_a_disk_that_is_full_moves_nothing_and_says_so(pictures: Path, tmp_path:
         text=True,
         check=False,
     )
-    assert done.returncode == 2, done.stderr
+    assert done.returncode == 6, done.stderr
     assert "No space left on device" in done.stderr + done.stdout
     assert "Traceback" not in done.stderr
     assert (pictures / "red.png").exists()

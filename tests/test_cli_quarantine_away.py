@@ -72,15 +72,15 @@ def test_a_quarantine_that_cannot_be_reached_is_named_and_the_others_are_served(
     why = f"{bad / QUARANTINE_NAME} is not there now: it cannot be looked at: "
     why += f"{os.strerror(getattr(errno, kind))}; is its disk plugged in?"
     done = call("quarantine", "list")
-    assert (done.code, "good.jpg" in done.out, why in done.err) == (2, True, True), done.err
+    assert (done.code, "good.jpg" in done.out, why in done.err) == (6, True, True), done.err
     done = call("quarantine", "verify")
-    assert (done.code, why in done.err) == (2, True)
+    assert (done.code, why in done.err) == (6, True)
     assert done.out == "Checked 1 picture, found 0 problems.\n"
     done = call("self-uninstall")
     assert (done.code, done.err) == (0, "")
     assert f"{bad / QUARANTINE_NAME}: it cannot be looked at" in done.out
     done = call("quarantine", "restore", "--all")
-    assert (done.code, done.out, why in done.err) == (2, "Restored 1 picture.\n", True)
+    assert (done.code, done.out, why in done.err) == (6, "Restored 1 picture.\n", True)
 
 
 @pytest.mark.parametrize("kind", BROKEN)
@@ -90,12 +90,12 @@ def test_a_quarantine_that_breaks_below_its_folder_is_named_and_the_others_are_s
     break_it(bad / QUARANTINE_NAME / "files", getattr(errno, kind))
     break_it(bad / QUARANTINE_NAME / "journal.jsonl", getattr(errno, kind))
     done = call("quarantine", "list")
-    assert (done.code, "good.jpg" in done.out) == (2, True)
+    assert (done.code, "good.jpg" in done.out) == (6, True)
     assert str(bad) in done.err
     done = call("quarantine", "verify")
-    assert (done.code, str(bad) in done.err) == (2, True)
+    assert (done.code, str(bad) in done.err) == (6, True)
     done = call("quarantine", "delete", "--all", "--yes")
-    assert (done.code, done.out) == (2, "Deleted 1 picture.\n")
+    assert (done.code, done.out) == (6, "Deleted 1 picture.\n")
 
 
 def test_a_disk_that_is_only_unplugged_is_no_failure(call: Call, bad: Path) -> None:
@@ -109,7 +109,7 @@ def test_something_else_under_a_quarantines_name_is_named(call: Call, bad: Path)
     (bad / QUARANTINE_NAME).rename(bad / "aside")
     (bad / QUARANTINE_NAME).symlink_to(bad / "aside")
     done = call("quarantine", "list")
-    assert (done.code, "it is no folder" in done.err) == (2, True)
+    assert (done.code, "it is no folder" in done.err) == (6, True)
 
 
 @pytest.mark.usefixtures("bad")
@@ -121,7 +121,7 @@ def test_a_path_through_a_file_is_in_no_quarantine(call: Call, tmp_path: Path) -
     done = call("quarantine", "restore", file / "x" / "y.jpg")
     assert (done.code, "nothing from" in done.err) == (2, True)
     done = call("quarantine", "list", "--quarantine", file)
-    assert (done.code, "Not a directory" in done.err) == (2, True)
+    assert (done.code, "Not a directory" in done.err) == (6, True)
 
 
 @pytest.mark.usefixtures("bad")
@@ -201,12 +201,12 @@ def test_the_list_tells_what_is_away_and_what_is_lost(
     assert done.code == 0
     assert "3 pictures in quarantine, 1 of a volume that is away, 1 lost." in done.err
     done = call("quarantine", "restore", "--all")
-    assert (done.code, done.out) == (2, "Restored 1 picture.\n")
+    assert (done.code, done.out) == (6, "Restored 1 picture.\n")
     assert f"{there}: its volume is not mounted at {elsewhere} now; it stays" in done.err
     assert f"{lost}: it is gone from the quarantine" in done.err
     done = call("quarantine", "list")
     assert "2 pictures in quarantine, 1 of a volume that is away, 1 lost." in done.err
-    assert call("quarantine", "verify").code == 2
+    assert call("quarantine", "verify").code == 7
 
 
 def test_the_list_tells_where_a_picture_goes_when_its_volume_moved(
@@ -238,14 +238,14 @@ def test_a_quarantine_of_another_user_is_named_and_stays(
     monkeypatch.setattr(os, "lstat", lstat)
     for command in (["list"], ["restore", "--all"], ["verify"], ["delete", "--all", "--yes"]):
         done = call("quarantine", *command)
-        assert (done.code, "it belongs to another user" in done.err) == (2, True)
+        assert (done.code, "it belongs to another user" in done.err) == (6, True)
     done = call("self-uninstall", "--purge", "--yes")
     assert f"{bad / QUARANTINE_NAME}: it belongs to another user" in done.out
     assert os.path.exists(locations.quarantines_file())
     monkeypatch.chdir(bad)
     os.unlink(locations.quarantines_file())
     done = call("quarantine", "list")  # met on the way, and not known
-    assert (done.code, "it belongs to another user" in done.err) == (2, True)
+    assert (done.code, "it belongs to another user" in done.err) == (6, True)
 
 
 def test_a_quarantine_in_a_folder_of_ones_choice_is_remembered(
@@ -276,5 +276,5 @@ def test_all_is_not_done_while_a_move_that_was_cut_short_cannot_be_ended(
 
     monkeypatch.setattr(recovery, "finish", away)
     done = call("quarantine", *command, "--all")
-    assert (done.code, done.out.split()[1]) == (2, "1"), "the one in the other quarantine"
+    assert (done.code, done.out.split()[1]) == (6, "1"), "the one in the other quarantine"
     assert "was cut short and cannot be ended now: its volume is not mounted" in done.err

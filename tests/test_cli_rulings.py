@@ -485,10 +485,10 @@ def test_a_damaged_file_ends_a_scan_until_somebody_looked_at_it(
         ("rulings", "forget", folder / "red.png"),
     ):
         done = call(*command)
-        assert done.code == 2, command
+        assert done.code == 6, command
         assert "damaged in line 1" in done.err
         assert "nsfwscan rulings repair" in done.err
-    assert call("doctor").code == 2
+    assert call("doctor").code == 7
     done = call("rulings", "repair")
     assert done.code == 2
     assert "line 1: " in done.out
@@ -526,7 +526,7 @@ def test_a_home_that_is_read_only_is_said_and_what_is_there_holds(
     finally:
         os.chmod(home, 0o700)
     refused, scanned = runs
-    assert (refused.returncode, refused.stdout) == (2, "")
+    assert (refused.returncode, refused.stdout) == (6, "")
     assert "nothing was decided" in refused.stderr
     assert json.loads(scanned.stdout)["decided_by"] == "person"
 
@@ -556,7 +556,7 @@ def test_a_full_disk_decides_nothing(folder: Path, tmp_path: Path, paint: Paint)
     )
     first, code, *exported = done.stdout.splitlines()
     assert first == "1 picture denied."
-    assert code == "code 2"
+    assert code == "code 6"
     assert "nothing was decided" in done.stderr
     assert "No space left" in done.stderr
     assert len(exported) == 1
@@ -666,5 +666,5 @@ def test_decisions_that_cannot_be_looked_at_are_not_taken_for_none(
 
     monkeypatch.setattr(os, "lstat", lstat)
     done = call(*command)
-    assert done.code == 2
+    assert done.code == 6
     assert "people's decisions cannot be read" in done.err

@@ -145,7 +145,8 @@ def test_a_dead_mount_does_not_stop_the_others(
     ("outcomes", "interrupted", "missing", "flagged", "failed", "exit_zero", "code"),
     [
         ((), True, 1, 1, 1, False, 130),
-        ((Outcome.FAILED, Outcome.HELD_BACK), False, 0, 1, 1, True, 2),
+        ((Outcome.FAILED, Outcome.HELD_BACK), False, 0, 1, 1, True, 6),
+        ((Outcome.FAILED,), False, 1, 1, 1, True, 2),
         ((), False, 1, 1, 1, True, 2),
         ((Outcome.HELD_BACK,), False, 0, 1, 1, True, 5),
         ((Outcome.HELD_BACK,), False, 1, 1, 1, False, 2),
@@ -663,19 +664,19 @@ def test_output_keeps_what_was_there_when_the_scan_cannot_run(
 
 
 @pytest.mark.parametrize(
-    ("output", "why"),
+    ("output", "why", "code"),
     [
-        ("nowhere/result", "No such file or directory"),
-        ("pictures", "Is a directory"),
-        ("/dev/full", "No space left on device"),
+        ("nowhere/result", "No such file or directory", 2),
+        ("pictures", "Is a directory", 2),
+        ("/dev/full", "No space left on device", 6),
     ],
 )
 def test_output_that_cannot_be_written(
-    call: Call, pictures: Path, monkeypatch: pytest.MonkeyPatch, output: str, why: str
+    call: Call, pictures: Path, monkeypatch: pytest.MonkeyPatch, output: str, why: str, code: int
 ) -> None:
     monkeypatch.chdir(pictures.parent)
     done = call("scan", "-o", output, pictures)
-    assert (done.code, done.out) == (2, "")
+    assert (done.code, done.out) == (code, "")
     assert f"nsfwscan: cannot write {output}: {why}\n  give --output a place" in done.err
 
 
@@ -692,7 +693,7 @@ def test_output_when_the_disk_fills_up(tmp_path: Path, pictures: Path) -> None:
     options = ("-f", "json", "--no-cache", "-o", tmp_path / "result")
     with start("scan", *options, pictures, before=limit) as scan:
         _, err = scan.communicate(timeout=30)
-    assert scan.returncode == 2
+    assert scan.returncode == 6
     assert b"cannot write " in err
     assert b"File too large" in err
     assert b"Traceback" not in err
@@ -906,7 +907,7 @@ def test_standard_output_that_takes_nothing(
     pictures: Path, form: str, redirect: str, why: str
 ) -> None:
     done = shell(f'"$@" {redirect}', "scan", "-q", "-f", form, pictures)
-    assert done.returncode == 2
+    assert done.returncode == 6
     message = f"nsfwscan: cannot write standard output: {why}\n"
     assert done.stderr.decode().startswith(message)
     assert done.stderr.count(b"\n") == 2
@@ -914,7 +915,7 @@ def test_standard_output_that_takes_nothing(
 
 def test_version_on_a_full_disk() -> None:
     done = shell('"$@" >/dev/full', "--version")
-    assert done.returncode == 2
+    assert done.returncode == 6
     assert done.stderr.startswith(b"nsfwscan: cannot write standard output")
 
 
@@ -927,7 +928,7 @@ def test_the_other_streams_do_not_matter(pictures: Path, redirect: str) -> None:
 def test_closed_streams_leave_the_library_alone(pictures: Path, nsfwscan: RunProcess) -> None:
     """A warning must not go into whatever file took the number of the closed stream."""
     done = shell('"$@" <&- >&- 2>&-', "scan", "-f", "jsonl", pictures)
-    assert done.returncode == 2
+    assert done.returncode == 6
     done = shell('"$@" <&- >/dev/null 2>&-', "scan", "-f", "jsonl", pictures)
     assert done.returncode == 1
     verified = nsfwscan("cache", "verify")

@@ -97,7 +97,7 @@ def test_from_install_to_uninstall(call: Call, tool: Tool, units: Path, pictures
         ("reloading\nSubState=reload", True),
     ):
         tool.says["show"] = f"ActiveState={state}\n"
-        assert call("service", "status").code == (0 if running else 3)
+        assert call("service", "status").code == (0 if running else 8)
     tool.says["show"] = ACTIVE
     for words in ("start", "stop"):
         assert call("service", words).code == 0
@@ -109,10 +109,10 @@ def test_from_install_to_uninstall(call: Call, tool: Tool, units: Path, pictures
     assert call("service", "uninstall").code == 0
     assert not unit.exists()
     assert not wanted.is_symlink()
-    assert call("service", "status").code == 3
+    assert call("service", "status").code == 8
     for words in ("start", "stop", "uninstall"):
         done = call("service", words)
-        assert done.code == 2
+        assert done.code == 6
         assert "no service is installed" in done.err
         assert "nsfwscan service install" in done.err
 
@@ -122,7 +122,7 @@ def test_a_watcher_that_ends_at_once_is_told(
 ) -> None:
     tool.says["show"] = "ActiveState=activating\nSubState=auto-restart\nExecMainStatus=2\n"
     done = call("service", "install", pictures)
-    assert done.code == 2
+    assert done.code == 6
     assert "ended at once, with exit code 2" in done.err
     assert "journalctl --user -u nsfwscan" in done.err
     assert (units / "nsfwscan.service").exists()
@@ -190,7 +190,7 @@ def test_what_somebody_else_wrote_is_left_alone(
     unit.write_text("[Service]\nExecStart=/my/own\n")
     for words in (("install", pictures), ("uninstall",)):
         done = call("service", *words)
-        assert done.code == 2
+        assert done.code == 6
         assert "was not written by" in done.err
     assert unit.read_text() == "[Service]\nExecStart=/my/own\n"
     assert not tool.asked
@@ -202,7 +202,7 @@ def test_a_refusal_leaves_things_as_they_were(
 ) -> None:
     tool.fails[step] = "Failed to connect to bus: No medium found"
     done = call("service", "install", pictures)
-    assert done.code == 2
+    assert done.code == 6
     assert "Failed to connect to bus" in done.err
     assert "enable-linger" in done.err
     assert not (units / "nsfwscan.service").exists()
@@ -211,7 +211,7 @@ def test_a_refusal_leaves_things_as_they_were(
     before = (units / "nsfwscan.service").read_text()
     tool.fails[step] = "no"
     (tmp_path / "other").mkdir()
-    assert call("service", "install", tmp_path / "other").code == 2
+    assert call("service", "install", tmp_path / "other").code == 6
     assert (units / "nsfwscan.service").read_text() == before
 
 
@@ -220,7 +220,7 @@ def test_a_system_without_systemd(
 ) -> None:
     monkeypatch.setenv("PATH", str(pictures))
     done = call("service", "install", pictures)
-    assert done.code == 2
+    assert done.code == 6
     assert "there is no systemctl on this system" in done.err
     assert "nsfwscan watch" in done.err
     assert not (units / "nsfwscan.service").exists()
@@ -287,7 +287,7 @@ def test_the_task_scheduler(tool: Tool) -> None:
 
 def test_status_without_a_watcher(call: Call) -> None:
     done = call("status")
-    assert done.code == 3
+    assert done.code == 8
     assert "not running; `nsfwscan watch ~/Pictures`" in done.out
     assert json.loads(call("status", "--format", "json").out) == {"running": False}
 
@@ -313,7 +313,7 @@ def test_status_of_a_watcher(call: Call) -> None:
         assert "degraded: 3 of 4" in call("doctor").out
     # Killed: the file stays, the lock does not.
     done = call("status")
-    assert done.code == 3
+    assert done.code == 8
     assert "how the last one left it" in done.out
     assert json.loads(call("status", "-f", "json").out)["running"] is False
 
@@ -323,7 +323,7 @@ def test_status_of_a_watcher(call: Call) -> None:
 
 def test_logs(call: Call) -> None:
     done = call("service", "logs")
-    assert done.code == 2
+    assert done.code == 6
     assert "cannot be read" in done.err
     path = Path(locations.log_file())
     path.parent.mkdir(parents=True)

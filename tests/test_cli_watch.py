@@ -271,7 +271,7 @@ def test_once_tells_by_its_exit_code_what_became_of_actions(
     paint(root / "again.png", RED)
     tiny_model.write_package(locations.models_folder())
     failed = call(*options, tmp_path / "file", root)
-    assert failed.code == 2
+    assert failed.code == 6
 
 
 def test_lines_stand_in_columns_whatever_they_say(
@@ -604,7 +604,7 @@ def test_the_cache_deleted_under_a_watcher_is_made_anew_and_no_second_watcher_st
         watch.until(lambda: len(watch.records) == 3)
         watch.until(lambda: (home / "library.sqlite3").exists())
         second = call("watch", "--offline", str(root))
-        assert second.code == 2
+        assert second.code == 6
         assert "another watcher" in second.err
         status = call("status", "--format", "json")
         assert status.code == 0

@@ -15,7 +15,7 @@ from tiny_model import RED
 
 from nsfwscan.cli.main import main
 from nsfwscan.cli.shared import crash
-from nsfwscan.cli.shared.codes import COULD_NOT, INTERNAL, NO_MODEL
+from nsfwscan.cli.shared.codes import FAILED, INTERNAL, NO_MODEL
 from nsfwscan.system import locations
 from nsfwscan.values.errors import ModelUnusable
 
@@ -105,7 +105,7 @@ def test_any_kind_of_error_does(
     fail(monkeypatch, place, error)
     # A scan foresees that memory runs out.
     foreseen = isinstance(error, MemoryError) and layer in {"read", "decode pool"}
-    assert call(*arguments, picture.parent).code == (COULD_NOT if foreseen else INTERNAL)
+    assert call(*arguments, picture.parent).code == (FAILED if foreseen else INTERNAL)
 
 
 def test_the_traceback_is_kept_in_a_file_that_only_its_owner_may_read(
@@ -204,7 +204,7 @@ def test_low_limits_never_exit_with_the_code_for_flagged(
             timeout=60,
             check=False,
         )
-        assert done.returncode in {0, COULD_NOT, NO_MODEL, INTERNAL}, (value, done.stderr)
+        assert done.returncode in {0, FAILED, NO_MODEL, INTERNAL}, (value, done.stderr)
         assert b"Traceback (most" not in done.stderr, value
 
 

@@ -151,15 +151,30 @@ def test_formats_and_reasons_are_explained(word: str) -> None:
     assert f"`{word}`" in _TEXT or f"--format {word}" in _TEXT
 
 
-@pytest.mark.parametrize(
-    "code", sorted({code for name, code in vars(codes).items() if name.isupper()})
-)
+_CODES = [code for name, code in vars(codes).items() if name.isupper() and type(code) is int]
+
+
+def test_each_exit_code_has_one_meaning() -> None:
+    assert len(set(_CODES)) == len(_CODES) == 12
+    assert set(_CODES) - set(codes.ORDER) == {codes.NOT_RUNNING, codes.READER_GONE}
+
+
+@pytest.mark.parametrize("code", _CODES)
 def test_exit_codes_are_documented_and_in_the_help(
     code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert re.search(rf"^\| {code} \|", _TEXT, flags=re.MULTILINE)
     assert main(["--help"]) == 0
     assert re.search(rf"\b{code}\b", capsys.readouterr().out)
+
+
+def test_the_order_of_exit_codes_is_documented_and_in_the_help(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    order = ", ".join(map(str, codes.ORDER))
+    assert f"the first of {order} is" in " ".join(_TEXT.split())
+    assert main(["--help"]) == 0
+    assert f"the first of {order} is" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize("mark", ["scan command", "test command"])
@@ -235,17 +250,18 @@ _NOT_RUN = {
 }  # fmt: skip
 """Examples that cannot run on any machine without network, and why."""
 _FAILS = {
-    "nsfwscan COMMAND --help": (codes.COULD_NOT, "COMMAND is not a command"),
-    "nsfwscan models add PATH": (codes.NO_MODEL, "PATH does not exist"),
-    "nsfwscan --config FILE scan ~/Pictures": (codes.COULD_NOT, "FILE does not exist"),
-    "nsfwscan scan ~/Pictures /media/usb holiday.jpg": (codes.COULD_NOT, "no stick is plugged in"),
-    "nsfwscan watch --poll /mnt/nas": (codes.COULD_NOT, "nothing is mounted there"),
-    "nsfwscan models remove opennsfw": (codes.NO_MODEL, "another model is installed"),
-    "nsfwscan selftest": (codes.COULD_NOT, "no scores are recorded for the tiny model"),
-    "nsfwscan cache clear": (codes.COULD_NOT, "it asks, and there is no terminal"),
-    "nsfwscan self-uninstall --purge": (codes.COULD_NOT, "it asks, and there is no terminal"),
+    "nsfwscan COMMAND --help": (codes.WRONG_COMMAND, "COMMAND is not a command"),
+    "nsfwscan models add PATH": (codes.WRONG_COMMAND, "PATH does not exist"),
+    "nsfwscan --config FILE scan ~/Pictures": (codes.WRONG_COMMAND, "FILE does not exist"),
+    "nsfwscan scan ~/Pictures /media/usb holiday.jpg": (
+        codes.WRONG_COMMAND, "no stick is plugged in"),
+    "nsfwscan watch --poll /mnt/nas": (codes.WRONG_COMMAND, "nothing is mounted there"),
+    "nsfwscan models remove opennsfw": (codes.WRONG_COMMAND, "another model is installed"),
+    "nsfwscan selftest": (codes.WRONG_COMMAND, "no scores are recorded for the tiny model"),
+    "nsfwscan cache clear": (codes.WRONG_COMMAND, "it asks, and there is no terminal"),
+    "nsfwscan self-uninstall --purge": (codes.WRONG_COMMAND, "it asks, and there is no terminal"),
     "nsfwscan quarantine delete ~/Downloads": (
-        codes.COULD_NOT, "it asks, and there is no terminal"),
+        codes.WRONG_COMMAND, "it asks, and there is no terminal"),
 }  # fmt: skip
 """Examples that cannot succeed in this home: their exit code, and why."""
 _BEFORE = {
@@ -327,7 +343,7 @@ def test_an_example_runs_as_printed(example: str, somebody: Path) -> None:
     assert code in ({_FAILS[example][0]} if example in _FAILS else _FINE), shown
 
 
-_FINE = {codes.OK, codes.FLAGGED, codes.NO_VERDICT, codes.NOT_DONE}
+_FINE = {codes.OK, codes.FLAGGED, codes.NO_VERDICT, codes.NOT_DONE, codes.NOT_RUNNING}
 
 
 def _stop_when_it_watches(started: subprocess.Popen[bytes], said: Path) -> None:

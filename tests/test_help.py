@@ -18,6 +18,7 @@ from shell import PROGRAM, Call
 from tiny_model import GREEN, RED
 
 from nsfwscan.cli.app import app
+from nsfwscan.cli.shared.commands import Argument, Option
 
 HEAVY = {"numpy", "onnxruntime", "PIL", "httpx", "rich", "pydantic", "pathspec", "pillow_heif"}
 HEAVY |= {"psutil", "watchdog"}
@@ -84,6 +85,13 @@ def test_help_begins_with_one_sentence(words: tuple[str, ...]) -> None:
     assert 20 < len(first) < 120
 
 
+@pytest.mark.parametrize("words", ALL, ids=" ".join)
+def test_every_value_is_checked_by_nsfwscan_and_not_by_typer(words: tuple[str, ...]) -> None:
+    """Also those of the options that typer adds: --help, and completion's."""
+    context = typer.Context(ALL[words])
+    assert {type(one) for one in ALL[words].get_params(context)} <= {Option, Argument}
+
+
 def test_every_option_of_scan_that_may_be_meant_for_good_has_a_variable() -> None:
     for parameter in ALL[("scan",)].params:
         name = parameter.opts[0]
@@ -112,16 +120,19 @@ def test_the_examples_of_scan_are_commands_that_exist(call: Call) -> None:
 def test_exit_codes_are_told(call: Call) -> None:
     text = " ".join(call("--help").out.split())
     for code in (
-        "0 nothing flagged",
+        "0 done, nothing flagged",
         "1 something flagged",
-        "2 a wrong option or path, or part of the work failed",
+        "2 a wrong option, setting or path",
         "3 some files have no verdict",
         "4 no model",
         "5 nothing was done",
+        "6 something failed",
+        "7 a check found something wrong",
+        "8 no watcher is running",
         "70 a bug in nsfwscan",
         "130 interrupted",
         "141 the reader of the output ended first",
-        "130, 70, 2, 4, 5, 1, 3, 0",
+        "130, 70, 2, 4, 6, 7, 5, 1, 3, 0",
     ):
         assert code in text
 
@@ -221,6 +232,19 @@ def test_a_command_does_not_import_the_others(words: list[str]) -> None:
     commands = {f"nsfwscan.cli.{name}" for name in ("rulings", "cache", "status", "watch", "scan")}
     assert loaded & commands == {f"nsfwscan.cli.{words[0]}"}
     assert "nsfwscan.scanning.scanner" not in loaded
+
+
+def test_an_error_in_the_arguments_does_not_import_what_typer_checks_with() -> None:
+    for words in (["models", "add"], ["scan", "--jobs", "none", "/"], ["scan", "--nothing"]):
+        script = (
+            "import sys; from nsfwscan.cli.main import main; main(sys.argv[1:]);"
+            "print('pydantic' in sys.modules)"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", script, *words], capture_output=True, text=True, check=True
+        )
+        assert done.stdout == "False\n"
+        assert done.stderr.endswith("--help` explains the options\n")
 
 
 def test_a_scan_from_the_cache_imports_nothing_heavy(

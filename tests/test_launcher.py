@@ -16,10 +16,11 @@ from bundle.damage import DAMAGES
 from bundle.errors import BuildError
 from shell import needs
 
+from nsfwscan.cli.shared.codes import UNSOUND
 from nsfwscan.system import bundled
 
 CACHE = "_internal/libpython3.so"
-MAIN = f'#!/bin/sh\necho "$$ ${bundled.CHECKED}" "$@"\nexit 7\n'
+MAIN = f'#!/bin/sh\necho "$$ ${bundled.CHECKED}" "$@"\nexit 42\n'
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="only a bundle for Linux has a launcher"),
@@ -49,13 +50,13 @@ def start(bundle: Path, *arguments: str) -> subprocess.Popen[str]:
 def test_a_sound_bundle_is_started_in_the_same_process(bundle: Path) -> None:
     child = start(bundle, "scan", "a b", "")
     out, err = child.communicate()
-    assert (out, err, child.returncode) == (f"{child.pid} {child.pid} scan a b \n", "", 7)
+    assert (out, err, child.returncode) == (f"{child.pid} {child.pid} scan a b \n", "", 42)
 
 
 def test_a_link_leads_to_the_bundle(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "nsfwscan").symlink_to(bundle / bundled.LAUNCHER)
     done = subprocess.run(["nsfwscan"], env={"PATH": str(tmp_path)}, check=False)
-    assert done.returncode == 7
+    assert done.returncode == 42
 
 
 @pytest.mark.parametrize("name", [CACHE, bundled.LAUNCHED])
@@ -68,7 +69,7 @@ def test_a_damaged_file_is_named_and_not_started(
     path.unlink() if data is None else path.write_bytes(data)
     child = start(bundle)
     out, err = child.communicate()
-    assert (out, child.returncode) == ("", 2)
+    assert (out, child.returncode) == ("", UNSOUND)
     first, second = err.splitlines()
     assert first.startswith(f"nsfwscan: this copy of nsfwscan is damaged: {path} ")
     assert second == f"  {bundled.HINT}"
@@ -82,14 +83,14 @@ def test_its_checksum_is_adler_32(bundle: Path) -> None:
     launcher.put_before(str(bundle), [str(length) for length in lengths])
     child = start(bundle)
     assert child.communicate()[1] == ""
-    assert child.returncode == 7
+    assert child.returncode == 42
 
 
 def test_what_cannot_be_started_is_told(bundle: Path) -> None:
     (bundle / bundled.LAUNCHED).chmod(0o644)
     child = start(bundle)
     assert "Permission denied" in child.communicate()[1]
-    assert child.returncode == 2
+    assert child.returncode == UNSOUND
 
 
 def test_ctrl_c_waits_for_the_first_line_of_the_program(bundle: Path, tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_a_list_of_quarantines_that_cannot_be_read_is_told_by_the_exit_code(
 ) -> None:
     Path(locations.quarantines_file()).mkdir(parents=True)
     done = Call(capfd)("quarantine", *command)
-    assert done.code == 2
+    assert done.code == 6
     assert "quarantines.jsonl" in done.err
 
 
@@ -104,5 +104,5 @@ def test_a_quarantine_that_could_not_be_looked_at_once_is_told(
     real = vault.look_at
     monkeypatch.setattr(vault, "look_at", lambda path: next(answers, None) or real(path))
     done = Call(capfd)("quarantine", "restore", "--all")
-    assert done.code == 2
+    assert done.code == 6
     assert "a moment ago" in done.err

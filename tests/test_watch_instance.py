@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from sizes import trials
 
+from nsfwscan.cli.shared.codes import FAILED, code_of
 from nsfwscan.values.errors import AlreadyRunning, NsfwscanError
 from nsfwscan.watch.instance import InstanceLock, is_held
 
@@ -60,7 +61,7 @@ def test_the_second_is_told_where_to_look(tmp_path: Path) -> None:
         with pytest.raises(AlreadyRunning) as refused:
             InstanceLock(path).acquire()
         assert "nsfwscan status" in refused.value.hint
-        assert refused.value.exit_code == 2
+        assert code_of(refused.value) == FAILED
     assert not is_held(path)
     with InstanceLock(path):
         pass

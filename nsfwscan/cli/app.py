@@ -18,11 +18,12 @@ app = typer.Typer(
     rich_markup_mode=MARKUP,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=(
-        "Exit codes: 0 nothing flagged; 1 something flagged; 2 a wrong option or path, or part of "
-        "the work failed; 3 some files have no verdict; 4 no model; 5 nothing was done, because of "
-        "a limit or because you answered no; 70 a bug in nsfwscan; 130 interrupted; 141 the reader "
-        "of the output ended first. If several apply, the first of 130, 70, 2, 4, 5, 1, 3, 0 is "
-        "used."
+        "Exit codes: 0 done, nothing flagged; 1 something flagged; 2 a wrong option, setting or "
+        "path; 3 some files have no verdict; 4 no model; 5 nothing was done, because of a limit or "
+        "because you answered no; 6 something failed, as the message says; 7 a check found "
+        "something wrong; 8 no watcher is running; 70 a bug in nsfwscan; 130 interrupted; 141 the "
+        "reader of the output ended first. If several apply, the first of 130, 70, 2, 4, 6, 7, 5, "
+        "1, 3, 0 is used."
     ),
 )
 

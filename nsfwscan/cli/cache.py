@@ -11,7 +11,7 @@ import typer
 
 from nsfwscan.cache.cache import Cache
 from nsfwscan.cli.shared.ask import insist
-from nsfwscan.cli.shared.codes import COULD_NOT, OK
+from nsfwscan.cli.shared.codes import OK, UNSOUND
 from nsfwscan.cli.shared.commands import Command, Group
 from nsfwscan.cli.shared.tables import print_table
 from nsfwscan.cli.shared.talk import Talk
@@ -82,7 +82,7 @@ def prune(
 def verify() -> None:
     """Check every remembered row against its checksum and drop those that are damaged.
 
-    Damaged rows are never used in any case; this gives their space back. Exits with 2 when there
+    Damaged rows are never used in any case; this gives their space back. Exits with 7 when there
     were any.
     """
     with _open() as cache:
@@ -90,7 +90,7 @@ def verify() -> None:
     typer.echo(f"Checked {count(result.checked, 'row')}, dropped {result.deleted:,}.")
     if result.set_aside:
         typer.echo("The file itself was damaged; it was set aside and a new one begun.")
-    raise typer.Exit(COULD_NOT if result.deleted or result.set_aside else OK)
+    raise typer.Exit(UNSOUND if result.deleted or result.set_aside else OK)
 
 
 @app.command(cls=Command)

@@ -13,7 +13,7 @@ import typer
 
 from nsfwscan._version import __version__
 from nsfwscan.cli.shared import config, crash
-from nsfwscan.cli.shared.codes import COULD_NOT, OK
+from nsfwscan.cli.shared.codes import OK, UNSOUND
 from nsfwscan.cli.shared.tables import print_table
 from nsfwscan.system import bundled, cores, locations
 from nsfwscan.system.installation import installing
@@ -49,7 +49,7 @@ def doctor(context: typer.Context) -> None:
 
     Include this output when you report a problem. It names no pictures.
 
-    Exits with 2 if nsfwscan cannot work as things are, and with 0 otherwise.
+    Exits with 7 if nsfwscan cannot work as things are, and with 0 otherwise.
     """
     root = cast("typer.Context", context.find_root())  # typer's annotation is its private base
     checks: list[Callable[[], Iterator[_Line]]] = [
@@ -71,7 +71,7 @@ def doctor(context: typer.Context) -> None:
     advice = [one.advice for one in findings if one.advice]
     for sentence in advice or ["All is well."]:
         typer.echo(f"\n{readable(sentence)}")
-    raise typer.Exit(COULD_NOT if any(one.broken for one in findings) else OK)
+    raise typer.Exit(UNSOUND if any(one.broken for one in findings) else OK)
 
 
 def _guarded(check: Callable[[], Iterator[_Line]]) -> Iterator[_Line]:

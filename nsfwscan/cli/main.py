@@ -10,7 +10,15 @@ import sys
 from typing import TYPE_CHECKING
 
 from nsfwscan.cli.shared import crash
-from nsfwscan.cli.shared.codes import COULD_NOT, INTERNAL, INTERRUPTED, OK, READER_GONE
+from nsfwscan.cli.shared.codes import (
+    FAILED,
+    INTERNAL,
+    INTERRUPTED,
+    OK,
+    READER_GONE,
+    WRONG_COMMAND,
+    code_of,
+)
 
 if TYPE_CHECKING:
     from nsfwscan.values.errors import NsfwscanError
@@ -42,7 +50,7 @@ def _answered() -> int:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001  whatever it is, it must not exit with 1
-        return crash.tell(error)
+        return _not_imported(error)
 
 
 def _answer_interrupts() -> None:
@@ -68,7 +76,7 @@ def main(arguments: list[str]) -> int:
         with crash.undisguised():
             from nsfwscan.cli.shared.streams import ReaderGone
             from nsfwscan.values.errors import NsfwscanError
-    except ImportError as error:
+    except Exception as error:  # noqa: BLE001  an import runs any code
         return _not_imported(error)
     threads = crash.Threads()  # before anything that Ctrl-C may cut short
     try:
@@ -78,12 +86,12 @@ def main(arguments: list[str]) -> int:
     except NsfwscanError as error:
         cause = _cause(error)
         complain(cause)
-        code = cause.exit_code
+        code = code_of(cause)
     except ReaderGone:
         code = READER_GONE
     except BlockingIOError as error:  # say, an output that may not be waited for, and is full
         complain(NsfwscanError(f"something cannot be read or written now: {error.strerror}"))
-        code = NsfwscanError.exit_code
+        code = FAILED
     except KeyboardInterrupt:
         print("\nnsfwscan: interrupted", file=sys.stderr)
         code = INTERRUPTED
@@ -107,20 +115,22 @@ def _without_folder(error: FileNotFoundError) -> int:
 
         gone = "the current folder does not exist any more"
         complain(UsageError(gone, hint="change to one that does"))
-        return COULD_NOT
+        return WRONG_COMMAND
     return crash.tell(error)
 
 
-def _not_imported(error: ImportError) -> int:
+def _not_imported(error: BaseException) -> int:
     """Tell of a module that cannot be imported: of a bundle, that it is damaged."""
     try:
         from nsfwscan.system import bundled
+        from nsfwscan.values.errors import BundleDamaged
 
         bundle = bundled.folder()
-        if bundle is not None:
-            damaged = bundled.refuse(bundle)
-            complain(damaged)
-            return damaged.exit_code
+        if isinstance(error, ImportError) and bundle is not None:
+            error = bundled.refuse(bundle)
+        if isinstance(error, BundleDamaged):
+            complain(error)
+            return code_of(error)
     except Exception:  # noqa: BLE001  the first error is the one to tell of
         return crash.tell(error)
     return crash.tell(error)
@@ -153,30 +163,36 @@ def _run(arguments: list[str]) -> int:
 
         print(f"nsfwscan {__version__}")
         return OK
-    from typer import Abort
+    import os
+
+    from typer import Exit
     from typer.exceptions import TyperException
+    from typer.main import get_command
 
     from nsfwscan.cli.app import app
-    from nsfwscan.cli.shared.commands import Interrupted, RunAgain, usage_error
+    from nsfwscan.cli.shared.commands import RunAgain, usage_error
 
     if arguments[:1] == ["help"]:
         arguments = [*arguments[1:], "--help"]
 
     while True:
         try:
-            code = app(arguments, prog_name="nsfwscan", standalone_mode=False)
+            if os.environ.get("_NSFWSCAN_COMPLETE"):  # a shell asks how a word may go on
+                app(arguments, prog_name="nsfwscan", standalone_mode=False)
+            # Not `app()`, which makes exit codes of interrupts and broken pipes.
+            command = get_command(app)
+            with command.make_context("nsfwscan", arguments) as context:
+                command.invoke(context)
         except RunAgain:
             continue
-        except Interrupted:
-            raise KeyboardInterrupt from None
-        except Abort:  # the end of standard input at a question, which is no yes
-            return INTERRUPTED
+        except Exit as end:
+            return end.exit_code
         except TyperException as error:
             complain(usage_error(error))
-            return COULD_NOT
+            return WRONG_COMMAND
         except SystemExit as end:
-            # typer and rich make exit code 1 of any broken pipe.
+            # rich makes exit code 1 of any broken pipe.
             if isinstance(end.__context__, OSError):
                 raise end.__context__ from None
-            return end.code if isinstance(end.code, int) else COULD_NOT
-        return code if isinstance(code, int) else OK
+            return end.code if isinstance(end.code, int) else FAILED
+        return OK

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+from collections.abc import Iterator
 from typing import Annotated, Any, assert_never
 
 import typer
 
-from nsfwscan.cli.shared.codes import COULD_NOT, OK
+from nsfwscan.cli.shared.codes import OK, UNSOUND
 from nsfwscan.cli.shared.commands import Command, Group
 from nsfwscan.cli.shared.options import Offline, Quiet, model_names
 from nsfwscan.cli.shared.paths import absolute
@@ -17,10 +19,11 @@ from nsfwscan.cli.shared.talk import Talk
 from nsfwscan.models import catalogue
 from nsfwscan.models.catalogue import CatalogueEntry, HubSource, WheelSource
 from nsfwscan.models.fetch.hub import Hub
+from nsfwscan.models.lookup import is_path
 from nsfwscan.models.package import BrokenPackage, InstalledModel
 from nsfwscan.models.store import ModelStore
 from nsfwscan.system import locations
-from nsfwscan.values.errors import ModelError, ModelNotFound, UsageError
+from nsfwscan.values.errors import ModelError, ModelNotFound, NsfwscanError, UsageError
 from nsfwscan.values.text import readable, size
 
 app = typer.Typer(
@@ -73,7 +76,7 @@ def pull(name: Name, offline: Offline = False, quiet: Quiet = False) -> None:
     """
     entry = catalogue.load().get(name)
     if entry is None:
-        raise ModelNotFound(
+        raise UsageError(
             f"no model {name!r} is known", hint=f"known models: {', '.join(catalogue.load())}"
         )
     talk = Talk(quiet=quiet)
@@ -109,7 +112,7 @@ def add(
     """
     talk = Talk(quiet=quiet)
     store = ModelStore(locations.models_folder(), say=talk.say)
-    _say_installed(talk, store, store.add(absolute(path), replace=replace))
+    _say_installed(talk, store, store.add(_existing(path), replace=replace))
 
 
 @app.command(cls=Command)
@@ -217,12 +220,12 @@ def verify(
 ) -> None:
     """Hash every file of the installed models and compare with their manifests.
 
-    Every scan does the same to the model it loads. Exits with 2 when something is wrong.
+    Every scan does the same to the model it loads. Exits with 7 when something is wrong.
     """
     store = ModelStore(locations.models_folder())
-    packages = store.packages() if name is None else [store.find(name)]
+    packages = store.packages() if name is None else [_one(store, name)]
     if not packages:
-        raise UsageError("no model is installed", hint="`nsfwscan models pull NAME` fetches one")
+        raise ModelNotFound("no model is installed", hint="`nsfwscan models pull NAME` fetches one")
     broken = 0
     for one in packages:
         problem = None
@@ -236,7 +239,37 @@ def verify(
         broken += problem is not None
         label = one.package if isinstance(one, BrokenPackage) else one.manifest.package
         typer.echo(readable(f"{label}: {'sound' if problem is None else problem}"))
-    raise typer.Exit(COULD_NOT if broken else OK)
+    raise typer.Exit(UNSOUND if broken else OK)
+
+
+def _one(store: ModelStore, name: str) -> InstalledModel | BrokenPackage:
+    """Return the model that is named, sound or broken. Raises `UsageError`."""
+    with _named(name):
+        try:
+            return store.find(name)
+        except ModelNotFound:
+            raise
+        except ModelError as problem:
+            return BrokenPackage(name, problem)
+
+
+def _existing(path: str) -> str:
+    """Return the absolute path. Raises `UsageError` when nothing is there."""
+    where = absolute(path)
+    if not os.path.exists(where):
+        raise UsageError(f"{path} does not exist", hint="check the spelling of the path")
+    return where
+
+
+@contextlib.contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Let a name that no model has be what a path that does not exist is: a wrong argument."""
+    if is_path(name):
+        _existing(name)
+    try:
+        yield
+    except ModelNotFound as error:
+        raise UsageError(str(error), hint=error.hint) from error
 
 
 @app.command(cls=Command)
@@ -250,8 +283,9 @@ def show(name: Name) -> None:
     """
     store = ModelStore(locations.models_folder())
     try:
-        model = store.find(name)
-    except ModelNotFound:
+        with _named(name):
+            model = store.find(name)
+    except UsageError:
         entry = catalogue.load().get(name)
         if entry is None:
             raise
@@ -263,7 +297,11 @@ def show(name: Name) -> None:
 @app.command(cls=Command)
 def remove(name: Name, quiet: Quiet = False) -> None:
     """Delete an installed model. Remembered scores stay, for when it is installed again."""
-    folder = ModelStore(locations.models_folder()).remove(name)
+    try:
+        with _named(name):
+            folder = ModelStore(locations.models_folder()).remove(name)
+    except ModelError as error:  # there is a model, and it stays
+        raise NsfwscanError(str(error), hint=error.hint) from error
     Talk(quiet=quiet).say(f"{folder} is deleted.")
 
 

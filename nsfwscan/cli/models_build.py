@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -41,8 +40,10 @@ def built(source: str, options: Sequence[str], *, offline: bool, quiet: bool) ->
 
     `options` are those of `python -m quantize`. Raises `ModelError` when no package came of it.
     """
+    # So temporary files are deleted however the program is told to end.
+    heard = [name for name in ("SIGTERM", "SIGHUP") if not interrupts.is_ignored(name)]
     with (
-        _interrupted_by_every_signal(),
+        interrupts.answered(interrupts.interrupt, *heard),
         tempfile.TemporaryDirectory(prefix="nsfwscan-build-") as scratch,
     ):
         package = os.path.join(scratch, "package")
@@ -88,21 +89,3 @@ def _run(arguments: Sequence[str], scratch: str, *, offline: bool, quiet: bool) 
             builder.wait()
             if builder.stdin is not None:
                 builder.stdin.close()
-
-
-@contextlib.contextmanager
-def _interrupted_by_every_signal() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP raise `KeyboardInterrupt`, unless they are ignored, as under nohup.
-
-    So temporary files are deleted however the program is told to end.
-    """
-    before = {}
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)  # Windows has no SIGHUP
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-            before[number] = signal.signal(number, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

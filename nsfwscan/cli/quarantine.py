@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, NoReturn, assert_never
 import typer
 
 from nsfwscan.cli.shared.ask import insist
-from nsfwscan.cli.shared.codes import COULD_NOT, OK
+from nsfwscan.cli.shared.codes import FAILED, OK, UNSOUND
 from nsfwscan.cli.shared.commands import Command, Group
 from nsfwscan.cli.shared.options import QuarantineFolder
 from nsfwscan.cli.shared.paths import absolute
@@ -89,7 +89,7 @@ def list_(
     """Print what is in quarantine: when it was moved, its score, and where it goes back to.
 
     Also says which pictures cannot go back now, because their volume is away, and which are lost.
-    Exits with 2 when a quarantine cannot be read; the others are listed.
+    Exits with 6 when a quarantine cannot be read; the others are listed.
     """
     opened = _Opened(quarantine, paths or ())
     held: list[_Held] = []
@@ -165,7 +165,7 @@ def restore(
     said; a folder that is gone is made again. Nothing is overwritten. A picture whose volume is
     away stays in quarantine; one whose volume is mounted elsewhere goes back there. A picture that
     was restored is not moved to quarantine again, unless it is denied later or a scan says
-    `--again`. Exits with 2 when one could not be restored, or is damaged.
+    `--again`. Exits with 6 when one could not be restored, or is damaged.
     """
     from nsfwscan.actions.quarantine.restore import Restorer
 
@@ -189,7 +189,7 @@ def delete(
 ) -> None:
     """Delete pictures that are in quarantine, for good.
 
-    Asks first. Exits with 5 when the answer is no, and with 2 when one could not be deleted.
+    Asks first. Exits with 5 when the answer is no, and with 6 when one could not be deleted.
     """
     from nsfwscan.actions.quarantine.deletion import delete as delete_from
 
@@ -216,8 +216,8 @@ def delete(
 def verify(quarantine: QuarantineFolder = None) -> None:
     """Read every picture in quarantine and compare it with what was moved in.
 
-    Also ends what a crash or a power cut left half done. Exits with 2 when something is damaged,
-    missing, or unknown to the journal.
+    Also ends what a crash or a power cut left half done. Exits with 7 when something is damaged,
+    missing, or unknown to the journal, and with 6 when a quarantine cannot be read.
     """
     from nsfwscan.actions.quarantine.verification import verify as verify_vault
 
@@ -231,8 +231,7 @@ def verify(quarantine: QuarantineFolder = None) -> None:
     if problems:
         print_table(("what", "problem"), problems)
     typer.echo(f"Checked {count(pictures, 'picture')}, found {count(len(problems), 'problem')}.")
-    opened.failed |= bool(problems)
-    opened.end()
+    opened.end(UNSOUND if problems else OK)
 
 
 def _rulings(talk: Talk) -> Rulings:
@@ -292,9 +291,9 @@ class _Opened:
             self.talk.warn(str(known))
             self.failed = True
 
-    def end(self) -> NoReturn:
-        """End the command."""
-        raise typer.Exit(COULD_NOT if self.failed else OK)
+    def end(self, code: int = OK) -> NoReturn:
+        """End the command, with `code` if all was done."""
+        raise typer.Exit(FAILED if self.failed else code)
 
 
 def _wanted(

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from nsfwscan.cli.shared.ask import insist
-from nsfwscan.cli.shared.codes import COULD_NOT, NO_VERDICT, OK
+from nsfwscan.cli.shared.codes import NO_VERDICT, WRONG_COMMAND, first
 from nsfwscan.cli.shared.commands import Command, Group
 from nsfwscan.cli.shared.options import Quiet
 from nsfwscan.cli.shared.paths import absolute
@@ -150,9 +150,7 @@ def _decide(
     if decided.known:
         sentence += f"; {decided.known:,} had been {ruling} before"
     typer.echo(f"{sentence}.")
-    if refused:
-        raise typer.Exit(COULD_NOT)
-    raise typer.Exit(NO_VERDICT if decided.failed else OK)
+    raise typer.Exit(first({WRONG_COMMAND: refused, NO_VERDICT: decided.failed}))
 
 
 def _untag(paths: Iterable[str], talk: Talk) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nsfwscan.cli.scan_run import Acting, OnlyThese, Run, destination, exit_code, reachable
-from nsfwscan.cli.shared.codes import COULD_NOT
+from nsfwscan.cli.shared.codes import WRONG_COMMAND
 from nsfwscan.cli.shared.config import rules_in
 from nsfwscan.cli.shared.flags import ModelFlags, SpeedFlags, WalkFlags, act_options, settings
 from nsfwscan.cli.shared.groups import grouped
@@ -204,7 +204,7 @@ def scan(
     talk = Talk(quiet=written.quiet)
     roots = reachable(given, talk)
     if given and not roots and sources.files_from is None:
-        raise typer.Exit(COULD_NOT)
+        raise typer.Exit(WRONG_COMMAND)
     wanted = frozenset(written.only or default_only(written.output_format))
     options = ScanOptions(
         walk=walk.options(),

@@ -5,19 +5,18 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from types import FrameType
 from typing import Annotated, BinaryIO, Protocol
 
 import typer
 
-from nsfwscan.cli.shared.codes import COULD_NOT, FLAGGED, INTERRUPTED, NO_VERDICT, NOT_DONE, OK
+from nsfwscan.cli.shared import codes
 from nsfwscan.cli.shared.options import OUTPUT_PANEL
 from nsfwscan.cli.shared.path_list import PathList
+from nsfwscan.cli.shared.stopping import SIGNALS, Stopping
 from nsfwscan.cli.shared.streams import DataFile, unwritable
 from nsfwscan.cli.shared.talk import STARTED, Counter, Talk, flagged
 from nsfwscan.media.discover import count_files, join, root_problem
@@ -25,6 +24,7 @@ from nsfwscan.report.formats import Reporter
 from nsfwscan.report.selection import Only, wants
 from nsfwscan.report.summary import Summary
 from nsfwscan.scanning.session import Session
+from nsfwscan.system import interrupts
 from nsfwscan.values.actions import Act, ActTally, Outcome
 from nsfwscan.values.results import ScanResult
 
@@ -52,18 +52,16 @@ OnlyThese = Annotated[
 
 
 def exit_code(summary: Summary, *, missing: int, exit_zero: bool) -> int:
-    """Return what the command exits with: of the codes that apply, the first in this order."""
-    if summary.interrupted:
-        return INTERRUPTED
-    if missing or summary.acts.of(Outcome.FAILED):
-        return COULD_NOT
-    if summary.acts.of(Outcome.HELD_BACK):
-        return NOT_DONE
-    if exit_zero:
-        return OK
-    if summary.tally.nsfw:
-        return FLAGGED
-    return NO_VERDICT if summary.tally.failed else OK
+    """Return what the command exits with."""
+    reasons = {
+        codes.INTERRUPTED: summary.interrupted,
+        codes.WRONG_COMMAND: missing,
+        codes.FAILED: summary.acts.of(Outcome.FAILED),
+        codes.NOT_DONE: summary.acts.of(Outcome.HELD_BACK),
+        codes.FLAGGED: summary.tally.nsfw and not exit_zero,
+        codes.NO_VERDICT: summary.tally.failed and not exit_zero,
+    }
+    return codes.first(reasons)
 
 
 def reachable(paths: Sequence[str], talk: Talk) -> list[str]:
@@ -127,7 +125,7 @@ class Run:
         self._acts = ActTally()
         self._show_named = show_named
         self._named: frozenset[str] = frozenset()
-        self._interrupted = False
+        self._stopping = Stopping(self._stop, self._scanner.abandon, quiet=talk.quiet)
         self._asking_s = 0.0
         """How long a person was asked: that is no time of the scan's."""
         self._not_reached: int | None = None
@@ -138,7 +136,7 @@ class Run:
         countable = roots if self._listed is None else None
         self._named = _files_among(roots) if self._show_named else frozenset()
         results = self._scanner.scan(roots, self._listed or ())
-        with self._interruptible():
+        with interrupts.answered(self._stopping.handle, *SIGNALS):
             for result in self._watched(results, countable):
                 if self._acting is not None:
                     self._acting.actor.consider(result)
@@ -146,7 +144,7 @@ class Run:
                     self._reporter.add(result)
             if self._acting is not None:
                 # Of a scan that was cut short nobody knows whether it goes too far.
-                if self._interrupted:
+                if self._stopping.told:
                     self._talk.say("The scan was interrupted, so no action is taken.")
                 else:
                     self._act(self._acting)
@@ -155,7 +153,7 @@ class Run:
             self._session.manifest,
             self._session.policy,
             time.monotonic() - STARTED - self._asking_s,
-            self._interrupted,
+            self._stopping.told,
             self._acts,
             self._not_reached,
         )
@@ -171,8 +169,8 @@ class Run:
             begun = time.monotonic()
             try:
                 return acting.confirm(question)
-            except typer.Exit:  # Ctrl-C: what was found is still worth having
-                self._interrupted = True
+            except KeyboardInterrupt:  # what was found is still worth having
+                self._stopping.told = True
                 return False
             finally:
                 self._asking_s += time.monotonic() - begun
@@ -181,7 +179,7 @@ class Run:
             for act in acts:
                 self._acts.count(act)
                 self._reporter.act(act)
-                if self._interrupted and act.outcome is not Outcome.HELD_BACK:
+                if self._stopping.told and act.outcome is not Outcome.HELD_BACK:
                     break
 
     def _watched(
@@ -198,33 +196,14 @@ class Run:
                         counter.start()
                     rate = tally.pictures / (time.monotonic() - begun)
                     bar.show(number, counter.total, flagged(tally.nsfw, rate))
-        if self._interrupted and roots is not None:
+        if self._stopping.told and roots is not None:
             total = counter.wait(_COUNT_S)
             self._not_reached = None if total is None else max(0, total - tally.results)
 
-    @contextlib.contextmanager
-    def _interruptible(self) -> Iterator[None]:
-        """Let Ctrl-C end the scan: once gently, twice at once."""
-
-        def interrupt(_number: int, _frame: FrameType | None) -> None:
-            if self._interrupted:
-                self._scanner.abandon()
-                os._exit(INTERRUPTED)  # threads are at work; nothing else ends them at once
-            self._interrupted = True
-            self._scanner.stop()
-            if not self._talk.quiet:
-                # No print: the signal may have come in the middle of one.
-                with contextlib.suppress(OSError):
-                    os.write(2, b"\nFinishing the pictures in hand; Ctrl-C again stops at once.\n")
-            if self._listed is not None:
-                self._listed.interrupt()
-
-        before = {one: signal.signal(one, interrupt) for one in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for one, handler in before.items():
-                signal.signal(one, handler)
+    def _stop(self) -> None:
+        self._scanner.stop()
+        if self._listed is not None:
+            self._listed.interrupt()
 
 
 @contextlib.contextmanager

@@ -33,7 +33,7 @@ def self_uninstall(
     quarantine that holds pictures stays, and so do copies and tags that it was told to make.
 
     The program itself stays, because it cannot remove what runs: the last lines say how it was
-    installed and what removes it. Exits with 5 when the answer is no, and with 2 when something
+    installed and what removes it. Exits with 5 when the answer is no, and with 6 when something
     could not be removed.
     """
     from nsfwscan.service import uninstall

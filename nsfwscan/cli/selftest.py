@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from nsfwscan.cli.shared.codes import OK, UNSOUND
 from nsfwscan.cli.shared.options import ModelName, Offline, ProviderName
 from nsfwscan.cli.shared.tables import print_table
 from nsfwscan.cli.shared.talk import Talk
@@ -25,7 +26,7 @@ def selftest(
     """Score harmless generated pictures and compare with the scores recorded for the model.
 
     Shows that the model, onnxruntime, the decoder and this processor work together as they did
-    where the model was packed. Exits with 2 when a score is off by more than 0.01.
+    where the model was packed. Exits with 7 when a score is off by more than 0.01.
 
     In a bundle, every file is first compared with what was packed.
     """
@@ -41,8 +42,8 @@ def selftest(
     store = ModelStore(
         locations.models_folder(), offline=offline, say=talk.say, progress=talk.download
     )
-    found = select.resolve_model(store, model)
-    talk.end_bar()
+    with talk:
+        found = select.resolve_model(store, model)
     recorded = found.manifest.probes
     if not recorded:
         raise UsageError(
@@ -64,4 +65,4 @@ def selftest(
         f"\n{found.manifest.package} on {classifier.provider}: "
         + ("all is well." if sound else f"a score is off by {worst:.4f}, more than {_TOLERANCE}.")
     )
-    raise typer.Exit(0 if sound else 2)
+    raise typer.Exit(OK if sound else UNSOUND)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 import typer
 from typer.core import TyperOption
 
-from nsfwscan.cli.shared.codes import NOT_RUNNING
+from nsfwscan.cli.shared.codes import NOT_RUNNING, OK
 from nsfwscan.cli.shared.commands import Command, Group
 from nsfwscan.cli.shared.paths import absolute
 from nsfwscan.cli.shared.tables import print_table
@@ -140,7 +140,7 @@ def stop() -> None:
 def status() -> None:
     """Show whether the service is installed and running; `nsfwscan status` shows what it is doing.
 
-    Exits with 0 when it runs and with 3 when it does not.
+    Exits with 0 when it runs and with 8 when it does not.
     """
     found = _manager()
     state = found.state()
@@ -155,7 +155,8 @@ def status() -> None:
             ("a watcher at work", "yes" if watching else "no"),
         ],
     )
-    raise typer.Exit(0 if state.running or (state.installed and watching) else NOT_RUNNING)
+    running = state.running or (state.installed and watching)
+    raise typer.Exit(OK if running else NOT_RUNNING)
 
 
 @app.command(cls=Command)

@@ -28,7 +28,7 @@ def status(
 ) -> None:
     """Show what the watcher is doing: since when, how many folders, what it found, what is wrong.
 
-    Exits with 0 if a watcher is running and with 3 if not; then it shows how things were when the
+    Exits with 0 if a watcher is running and with 8 if not; then it shows how things were when the
     last one ended.
     """
     running = instance.is_held(locations.watch_lock())

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nsfwscan.cli.shared import config
-from nsfwscan.cli.shared.codes import COULD_NOT, INTERRUPTED, NO_VERDICT, NOT_DONE, OK
+from nsfwscan.cli.shared import codes, config
 from nsfwscan.cli.shared.commands import RunAgain
 from nsfwscan.cli.shared.flags import ModelFlags, SpeedFlags, WalkFlags, act_options, settings
 from nsfwscan.cli.shared.groups import grouped
@@ -229,7 +228,7 @@ def watch(
     Ctrl-C and SIGTERM end it with exit code 0 once the pictures in hand are finished; a second
     Ctrl-C ends it at once. SIGHUP makes it read the configuration again.
 
-    With `--once` it exits with 130 if it was interrupted, 2 if an action failed, 5 if the limit
+    With `--once` it exits with 130 if it was interrupted, 6 if an action failed, 5 if the limit
     held actions back, 3 if a picture or a folder could not be read, and 0 otherwise.
 
     For example:
@@ -275,10 +274,10 @@ def watch(
 
 def _exit_code(ended: WatchEnded) -> int:
     """Return what `--once` exits with. Flagged pictures are news, and no failure."""
-    if ended.interrupted:
-        return INTERRUPTED
-    if ended.acted.of(Outcome.FAILED):
-        return COULD_NOT
-    if ended.acted.of(Outcome.HELD_BACK):
-        return NOT_DONE
-    return NO_VERDICT if ended.state.failed or ended.state.unread else OK
+    reasons = {
+        codes.INTERRUPTED: ended.interrupted,
+        codes.FAILED: ended.acted.of(Outcome.FAILED),
+        codes.NOT_DONE: ended.acted.of(Outcome.HELD_BACK),
+        codes.NO_VERDICT: ended.state.failed or ended.state.unread,
+    }
+    return codes.first(reasons)

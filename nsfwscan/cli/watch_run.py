@@ -87,6 +87,7 @@ def watch_folders(request: WatchRequest, context: typer.Context, talk: Talk) -> 
     """Watch until a signal ends it, or with `once` until everything is settled."""
     once = request.options.once
     with (
+        talk,
         interruptible(),
         Lifecycle(talk, with_paths=request.log_paths, gentle=not once) as life,
         open_workshop(

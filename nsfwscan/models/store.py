@@ -29,7 +29,7 @@ from nsfwscan.models.staging import (
 )
 from nsfwscan.system import locations
 from nsfwscan.system.writing import sync_folder, write_new
-from nsfwscan.values.errors import ModelError, ModelNotFound
+from nsfwscan.values.errors import ModelError, ModelNotFound, UsageError
 
 if TYPE_CHECKING:
     from nsfwscan.models.fetch.download import Progress
@@ -140,25 +140,21 @@ class ModelStore:
         with changing(self.folder, self.say):
             if present := self._sound(entry.package):  # another process was faster
                 return present
-            try:
-                with staged(self.folder) as staging:
-                    artefacts = self._fetch(entry.origin, staging)
-                    return self._commit_entry(staging, entry, artefacts, replace=False)
-            except KeyboardInterrupt:
-                self.say("")  # a terminal has just written ^C
-                self.say(f"Interrupted; {entry.name} is not installed.")
-                raise
+            with staged(self.folder) as staging:
+                artefacts = self._fetch(entry.origin, staging)
+                return self._commit_entry(staging, entry, artefacts, replace=False)
 
     def remove(self, name: str) -> str:
         """Delete a package, sound or broken, by its name or folder name; return that folder.
 
-        Raises `ModelNotFound`, or `ModelError` when several packages have that name.
+        Raises `ModelNotFound`, `UsageError` when several packages have that name or it is one that
+        came with a bundle, or `ModelError`.
         """
         with changing(self.folder, self.say):
             named = [one for one in self.packages() if name in names(one)]
             found = [one for one in named if os.path.dirname(one.folder) != self.shipped]
             if named and not found:
-                raise ModelError(
+                raise UsageError(
                     f"{name} came with this bundle, and is not removed from it",
                     hint="select another model",
                 )
@@ -168,7 +164,7 @@ class ModelStore:
                 )
             if len(found) > 1:
                 which = ", ".join(os.path.basename(one.folder) for one in found)
-                raise ModelError(f"several packages are called {name}", hint=f"name one: {which}")
+                raise UsageError(f"several packages are called {name}", hint=f"name one: {which}")
             trash = name_for_staging(self.folder)
             os.rename(found[0].folder, trash)  # at once gone for readers, then deleted
             shutil.rmtree(trash)

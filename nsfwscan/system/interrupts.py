@@ -1,8 +1,8 @@
-"""Work that Ctrl-C must not cut in half.
+"""Signals: who answers them, and work that they must not cut in half.
 
 Python raises `KeyboardInterrupt`, and whatever else a signal handler raises, in the main thread
-between any two steps: after a process was started and before anybody knows it, or with a lock of
-`threading` taken for good. Both functions are for the main thread; in any other they do nothing.
+between any two steps: after a process was started and before anything refers to it, or with a lock
+of `threading` taken for good. `apart` and `held` prevent that; in other threads they do nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,44 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
 
+    Handler = Callable[[int, FrameType | None], object]
+
 _T = TypeVar("_T")
+
+
+def answer(handler: Handler, *names: str) -> None:
+    """Let `handler` answer the named signals; names that this system lacks are left out."""
+    for number in _numbers(*names):
+        signal.signal(number, handler)
+
+
+def is_ignored(name: str) -> bool:
+    """Return True if the signal was ignored when the program started, as under nohup."""
+    return any(signal.getsignal(number) is signal.SIG_IGN for number in _numbers(name))
+
+
+@contextlib.contextmanager
+def answered(handler: Handler, *names: str) -> Iterator[None]:
+    """Let `handler` answer the named signals until the block is left.
+
+    Inside the block another handler may take over with `answer`.
+    """
+    before = {number: signal.getsignal(number) for number in _numbers(*names)}
+    try:
+        answer(handler, *names)
+        yield
+    finally:
+        for number, former in before.items():
+            signal.signal(number, former)
+
+
+def interrupt(_number: int, _frame: FrameType | None) -> None:
+    """Raise `KeyboardInterrupt`: the answer of a command that any signal may end at once."""
+    raise KeyboardInterrupt
+
+
+def _numbers(*names: str) -> list[signal.Signals]:
+    return [getattr(signal, name) for name in names if hasattr(signal, name)]
 
 
 def _is_main() -> bool:
@@ -67,16 +104,11 @@ def held() -> Iterator[None]:
     def note(number: int, _frame: FrameType | None) -> None:
         came.append(number)
 
-    names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM")
-    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    before = {}
+    numbers = _numbers("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM")
+    handled = [number.name for number in numbers if callable(signal.getsignal(number))]
     try:
-        for number in numbers:
-            if callable(signal.getsignal(number)):
-                before[number] = signal.signal(number, note)
-        yield
+        with answered(note, *handled):
+            yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
         for number in came:
             signal.raise_signal(number)

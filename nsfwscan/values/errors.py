@@ -25,7 +25,7 @@
     └── DecodeError            one picture cannot be decoded; the scanner turns it into `Failed`
 
 Each has a message that names the thing, and a `hint` that names the next step. All of them but
-`DecodeError` end a command: with exit code 4 when there is no model to work with, else with 2.
+`DecodeError` end a command; `cli/shared/codes.py` says with which exit code.
 """
 
 from __future__ import annotations
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 
 class NsfwscanError(Exception):
     """The root of the tree; `str(error)` is one sentence, `hint` says what to do next."""
-
-    exit_code = 2
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
@@ -102,8 +100,6 @@ class ServiceError(NsfwscanError):
 
 class ModelError(NsfwscanError):
     """Something about a model."""
-
-    exit_code = 4
 
 
 class ManifestError(ModelError):

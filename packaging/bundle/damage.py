@@ -1,7 +1,7 @@
 """`packaging/smoke BUNDLE --damage`: damage every file of a bundle that is loaded, one at a time.
 
 In: a bundle. Out: a line a file: how the program ended, and the first line it said, for each of
-three damages. Right is a sentence that names the damage and an exit code that says "could not run";
+three damages. Right is a sentence that names the damage and the exit code of a failed check;
 a traceback, a crash without a word, or exit code 0 for a file that is gone is a failure. The bundle
 itself is not touched: each time it is copied by links, and the one file replaced.
 """
@@ -22,6 +22,8 @@ SAMPLES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "samples")
 """A picture of each format, one with a colour profile, so that every decoder is asked for."""
 _LAUNCHER = "nsfwscan"
 """Nothing looks at it before the system starts it, so a signal may be all that is said of it."""
+_UNSOUND = 7
+"""The exit code of a check that found something wrong; `nsfwscan.cli.shared.codes.UNSOUND`."""
 _FLIPPED = 64
 """Bytes that are overwritten in the middle of a file."""
 
@@ -101,11 +103,11 @@ def _judge(scan: Done, selftest: Done, *, may_crash: bool) -> None:
     """Raise `Unlike` unless both commands ended as they should with a damaged file."""
     if scan.code == 0:  # the file is not needed for this
         wanted(scan.out.count('"status": "scanned"') == len(os.listdir(SAMPLES)), "missed", scan)
-        wanted(selftest.code == 2, f"selftest ends with {selftest.code}", selftest)
+        wanted(selftest.code == _UNSOUND, f"selftest ends with {selftest.code}", selftest)
     for done in (scan, selftest):
         wanted(may_crash or "Traceback" not in done.err + done.out, "a traceback", done)
         if done.code and not may_crash:
-            wanted(done.code == 2, f"exit code {done.code}", done)
+            wanted(done.code == _UNSOUND, f"exit code {done.code}", done)
             wanted("damaged" in done.err + done.out, "damage is not spoken of", done)
 
 

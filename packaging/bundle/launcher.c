@@ -5,7 +5,7 @@
  * bytes and Adler-32; PROGRAM, the path of what is started; CHECKED, the variable that tells it
  * which process looked; HELD, the variable that tells it in which process Ctrl-C waits for it; HINT,
  * what to do about damage.
- * Out: PROGRAM in this very process, or two lines on stderr and exit code 2. */
+ * Out: PROGRAM in this very process, or two lines on stderr and exit code UNSOUND or FAILED. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -21,7 +21,10 @@
 
 #include "files.h"
 
-enum { COULD_NOT = 2, CHUNK = 1 << 18 };
+/* Exit codes; ../../nsfwscan/cli/shared/codes.py says what they mean. */
+enum { FAILED = 6, UNSOUND = 7 };
+
+enum { CHUNK = 1 << 18 };
 
 static const struct {
     const char *path;
@@ -67,7 +70,7 @@ static _Noreturn void refuse(const char *path, const char *problem)
 {
     dprintf(STDERR_FILENO, "nsfwscan: this copy of nsfwscan is damaged: %s %s\n  %s\n", path, problem,
             HINT);
-    _exit(COULD_NOT);
+    _exit(UNSOUND);
 }
 
 static _Noreturn void refuse_unread(const char *path)
@@ -123,7 +126,7 @@ int main(int count, char **arguments)
     if (length < 0) {
         dprintf(STDERR_FILENO, "nsfwscan: /proc/self/exe cannot be read: %s\n  mount /proc: the program "
                 "finds its files by it\n", strerror(errno));
-        return COULD_NOT;
+        return FAILED;
     }
     while (length > 0 && path[length - 1] != '/')
         length--;

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from nsfwscan.cli.shared.paths import absolute
 from nsfwscan.cli.shared.talk import Talk
 from nsfwscan.judge import NO_RULINGS, RulingBook, Rulings
 from nsfwscan.report.record import Recorder
-from nsfwscan.system import locations
+from nsfwscan.system import interrupts, locations
 from nsfwscan.values.errors import NsfwscanError
 
 if TYPE_CHECKING:
@@ -87,19 +86,21 @@ class Confirm:
     """What to tell somebody who cannot be asked."""
 
     def __call__(self, question: str) -> bool:
-        """Return whether to go on. Raises `typer.Exit` with 130 at Ctrl-C."""
+        """Return whether to go on. Raises `KeyboardInterrupt`."""
         if self.yes:
             return True
         if not (self.may_ask and sys.stdin.isatty()):
             self.talk.warn(f"{question} Nothing was done; {self.way_on}.")
             return False
         # A scan's own handler lets Ctrl-C end it gently; here it means no.
-        before = signal.signal(signal.SIGINT, signal.default_int_handler)
         sure = False
         try:
-            sure = is_sure(f"{question} Go on?")
+            with interrupts.answered(interrupts.interrupt, "SIGINT"):
+                sure = is_sure(f"{question} Go on?")
+        except KeyboardInterrupt:
+            print(file=sys.stderr)  # the terminal has written ^C behind the question
+            raise
         finally:
-            signal.signal(signal.SIGINT, before)
             if not sure:
                 self.talk.say("Nothing was moved.")
         return sure

@@ -6,25 +6,34 @@ import sys
 
 import typer
 
-from nsfwscan.cli.shared.codes import INTERRUPTED, NOT_DONE
+from nsfwscan.cli.shared.codes import NOT_DONE
 from nsfwscan.values.errors import UsageError
+
+_ANSWERS = {"y": True, "yes": True, "n": False, "no": False, "": False}
 
 
 def is_sure(question: str) -> bool:
-    """Return the answer. Raises `typer.Exit` with 130 at Ctrl-C."""
-    try:
-        return typer.confirm(question, err=True)
-    except typer.Abort:  # typer makes exit code 1 of Ctrl-C here, and that means "flagged"
-        typer.echo(err=True)  # the terminal has written ^C behind the question
-        raise typer.Exit(INTERRUPTED) from None
+    """Return the answer; the end of standard input is a no. Raises `KeyboardInterrupt`.
+
+    Not `typer.confirm`, which turns an interrupt into the same exception as the end of input.
+    """
+    while True:
+        print(f"{question} [y/N]: ", end="", file=sys.stderr, flush=True)
+        line = sys.stdin.readline()
+        if not line:
+            print(file=sys.stderr)
+        answer = _ANSWERS.get(line.strip().lower())
+        if answer is not None:
+            return answer
+        print("Please answer y or n.", file=sys.stderr)
 
 
 def insist(question: str, *, what: str, otherwise: str) -> None:
     """Return only when the answer is yes.
 
     `what` says in a clause what is asked about, for a shell in which nobody can answer;
-    `otherwise` is said when the answer is no. Raises `typer.Exit` with 5 for no and with 130 at
-    Ctrl-C, and `UsageError` when nobody is there.
+    `otherwise` is said when the answer is no. Raises `typer.Exit` with 5 for no, `UsageError` when
+    nobody is there, and `KeyboardInterrupt`.
     """
     if not sys.stdin.isatty():
         raise UsageError(

@@ -1,23 +1,58 @@
-"""The exit codes. docs/exit-codes.md lists the same ones; 3 of `status` is as systemctl has it."""
+"""The exit codes, each with one meaning. docs/exit-codes.md and `nsfwscan --help` list the same."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 OK = 0
+"""Done; a scan flagged nothing."""
 FLAGGED = 1
-"""A scan found something at or above the flag threshold. Nothing else ever exits with 1."""
-COULD_NOT = 2
-"""A wrong option or setting, a path that does not exist, or a part of what was asked for failed;
-the message says which."""
+"""A scan flagged something. Nothing else ever exits with 1."""
+WRONG_COMMAND = 2
+"""The command is wrong: an option, a setting, or something it names that does not exist. Trying
+again does not help."""
 NO_VERDICT = 3
-"""Some pictures could not be read and have no verdict."""
-NOT_RUNNING = 3
-"""What `systemctl status` exits with for a service that does not run."""
+"""Some files could not be read and have no verdict."""
 NO_MODEL = 4
-"""No model could be installed or loaded."""
+"""No model to score with: it is missing, damaged, or could not be fetched or installed."""
 NOT_DONE = 5
 """Nothing was done: a question was answered no, or a limit held an action back."""
+FAILED = 6
+"""The command or a part of it failed for a reason outside of it: a full disk, missing rights,
+another process. The message says what; the rest was done."""
+UNSOUND = 7
+"""A check found something wrong: `doctor`, `selftest`, `verify`, or a bundle's of itself."""
+NOT_RUNNING = 8
+"""No watcher is running: `status` and `service status`."""
 INTERNAL = 70
 """An error that nobody foresaw: a bug in nsfwscan. sysexits.h calls it EX_SOFTWARE."""
 INTERRUPTED = 130
 READER_GONE = 141
 """What a shell reports of a program that SIGPIPE ended: the reader had seen enough."""
+
+ORDER = (
+    *(INTERRUPTED, INTERNAL, WRONG_COMMAND, NO_MODEL, FAILED, UNSOUND, NOT_DONE),
+    *(FLAGGED, NO_VERDICT, OK),
+)
+"""Which code counts when several apply; the others are never met together with another."""
+
+
+def first(reasons: Mapping[int, object]) -> int:
+    """Return the code that counts of those with a true reason; `OK` when there is none."""
+    applying = (code for code, reason in reasons.items() if reason)
+    return min(applying, key=ORDER.index, default=OK)
+
+
+def code_of(error: BaseException) -> int:
+    """Return the code of a command that ends with this error of nsfwscan's."""
+    from nsfwscan.values import errors
+
+    match error:
+        case errors.UsageError() | errors.ConfigError():
+            return WRONG_COMMAND
+        case errors.ModelError():
+            return NO_MODEL
+        case errors.BundleDamaged():
+            return UNSOUND
+        case _:
+            return FAILED

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperGroup, TyperOption
 
-from nsfwscan.cli.shared.commands import process
 from nsfwscan.system import locations
 from nsfwscan.system.reading import open_text
 from nsfwscan.values.errors import ConfigError
@@ -102,7 +101,7 @@ def _tables(
         if isinstance(command, TyperGroup):
             found[name] = _tables(context, command, table, inner)
         else:
-            found[name] = _options(context, command.params, table, inner)
+            found[name] = _options(context, command.get_params(context), table, inner)
     return found
 
 
@@ -112,7 +111,7 @@ def _options(
     options = {
         flag.removeprefix("--"): option
         for option in parameters
-        if isinstance(option, TyperOption)
+        if isinstance(option, TyperOption) and not option.is_eager  # as --help is
         for flag in option.opts
         if flag.startswith("--")
     }
@@ -139,7 +138,7 @@ def _problem(context: typer.Context, option: TyperOption, value: Any) -> str:
     if option.multiple and not isinstance(value, list):
         return f"it must be a list, [{json.dumps(value, default=str)}]"
     try:
-        process(option, context, value)
+        option.process_value(context, value)
     except typer.BadParameter as error:
         return error.message
     return ""

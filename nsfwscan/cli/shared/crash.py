@@ -93,20 +93,20 @@ def _is_shortage(error: BaseException) -> bool:
 
 def _kept(trace: str) -> str:
     """Write a traceback to the file for the last one; return its path, or "" if that fails."""
-    import platform
-
-    from nsfwscan._version import __version__
-    from nsfwscan.system import locations
-
-    about = f"nsfwscan {__version__}, Python {platform.python_version()}, {platform.platform()}\n"
     try:
+        import platform
+
+        from nsfwscan._version import __version__
+        from nsfwscan.system import locations
+
+        versions = f"nsfwscan {__version__}, Python {platform.python_version()}"
         path = locations.crash_file()
         locations.make_private(os.path.dirname(path))
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)  # whatever it is: a link is not followed
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with open(file, "w", encoding="utf-8", errors="backslashreplace") as stream:
-            stream.write(about + trace)
+            stream.write(f"{versions}, {platform.platform()}\n{trace}")
     except Exception:  # noqa: BLE001  the first error is the one to tell of
         return ""
     return path

@@ -61,8 +61,7 @@ class Root(Group):
 
     def __init__(self, **attributes: Any) -> None:
         """`attributes` are those of typer's group; its commands are these."""
-        super().__init__(**attributes)
-        setattr(self, "commands", Commands())  # noqa: B010  typer types it as a dictionary
+        super().__init__(**{**attributes, "commands": Commands()})
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  typer's signature
         """Return the names, without importing the commands."""

@@ -13,7 +13,7 @@ import select
 import sys
 from typing import TYPE_CHECKING
 
-from nsfwscan.values.errors import NsfwscanError
+from nsfwscan.values.errors import NsfwscanError, UsageError
 from nsfwscan.values.text import readable
 
 if TYPE_CHECKING:
@@ -78,7 +78,8 @@ class _TalkFile(io.FileIO):
 
 def unwritable(called: str, error: OSError) -> NsfwscanError:
     """Return the error that says that results cannot be written to the file `called` so."""
-    return NsfwscanError(
+    wrong_path = isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError)
+    return (UsageError if wrong_path else NsfwscanError)(
         f"cannot write {readable(called)}: {error.strerror or error}",
         hint="give --output a place that can be written, with enough space",
     )
