@@ -97,7 +97,7 @@ def test_jsonl_and_csv_tell_acts_in_records_of_their_own(call: Call, pictures: P
     done = call("scan", "-a", "tag", "-f", "csv", "--only", "flagged", pictures)
     head, _, row = done.out.splitlines()
     assert head.endswith(",action,outcome,target,partial,frame,member,page,at_ms")
-    assert row.endswith(f",tag,done,{found['path']}.xmp,")
+    assert row.endswith(f",tag,done,{found['path']}.xmp,,,,,")
     done = call("scan", "-a", "tag", "-f", "paths0", pictures)
     assert done.out == f"{found['path']}\0"
 
