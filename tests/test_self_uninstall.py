@@ -459,7 +459,7 @@ def test_a_quarantine_that_is_not_plugged_in_keeps_its_place(
     os.rename(quarantine, person / "unplugged")
     done = call("self-uninstall", "--purge", "-y")
     assert done.code == 0
-    assert f"  {quarantine}: not there now, so it may hold pictures\n" in done.out
+    assert f"  {quarantine}: not available, so it may hold pictures\n" in done.out
     assert os.path.exists(locations.quarantines_file())
 
 
@@ -471,8 +471,8 @@ def test_a_quarantine_that_cannot_be_read_stays(call: Call, quarantine: Path, pe
     before = tree(quarantine)
     done = call("self-uninstall", "--purge", "-y")
     assert done.code == 2
-    assert f"  {quarantine}: cannot be looked into: " in done.out
-    assert f"{quarantine} stays: cannot be looked into" in done.err
+    assert f"  {quarantine}: cannot be read: " in done.out
+    assert f"{quarantine} stays: cannot be read" in done.err
     assert tree(quarantine) == before
     assert os.path.exists(locations.quarantines_file())
 
