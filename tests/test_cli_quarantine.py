@@ -84,7 +84,7 @@ def test_there_and_back(call: Call, pictures: Path, tmp_path: Path) -> None:
     done = call("scan", "--action", "quarantine", pictures)
     assert foreseen.out == done.out
     assert "it was restored from quarantine earlier" in done.out
-    assert "Quarantine: 1 left as they are." in done.err
+    assert "Quarantine: 1 left alone." in done.err
     assert call("scan", "-a", "quarantine", "--again", "-q", pictures).code == 1
     assert not (pictures / "red.png").exists()
 

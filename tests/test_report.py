@@ -279,7 +279,7 @@ def test_a_summary_says_by_kind_what_was_not_scanned() -> None:
     for part in (
         *("2 camera raw files", "1 video", "1 archive", "1 drawing", "1 document"),
         *("1 picture of another format", "2 other files", "1 symbolic link"),
-        *("1 file over the size limit", "43 that no --include pattern matches", "1 quarantine"),
+        *("1 file over the size limit", "43 not matching --include", "1 quarantine"),
     ):
         assert part in second
     record = found.record()

@@ -155,7 +155,7 @@ def test_what_else_lies_in_the_folders_stays_and_is_named(
     assert done.code == 0
     for path in strangers:
         assert f"\n  {path}\n" in done.out
-    assert f"{tiny} stays: something else is in it." in done.out
+    assert f"{tiny} stays: it has other files in it." in done.out
     after = tree(home)
     assert {one for one in before if one not in after} == {
         f"models/{tiny.name}/{name}" for name in ("manifest.json", "model.onnx")
@@ -520,7 +520,7 @@ def test_a_quarantine_that_fills_while_the_question_waits_keeps_all_that_leads_t
     assert done.code == 1
     removed = removal.remove(shown)
     assert (str(quarantine), "holds 1 picture") in removed.kept
-    assert (locations.quarantines_file(), "it leads to quarantines that stay") in removed.kept
+    assert (locations.quarantines_file(), "it lists quarantines that stay") in removed.kept
     assert removed.failures == []
     assert call("quarantine", "restore", "--all").code == 0
     assert (person / "Pictures" / "red.png").exists()
@@ -533,7 +533,7 @@ def test_nothing_is_removed_when_a_scan_has_begun_while_the_question_waits(
     before = tree(person)
     with open(f"{locations.cache_file()}.lock") as held:
         fcntl.flock(held, fcntl.LOCK_SH)
-        with pytest.raises(Exception, match="another nsfwscan is at work"):
+        with pytest.raises(Exception, match="another nsfwscan is running"):
             removal.remove(shown)
     assert tree(person) == before
 

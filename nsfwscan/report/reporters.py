@@ -1,4 +1,4 @@
-"""The reporter for a format. Only the one that is wanted is imported."""
+"""Chooses the reporter for a format, and imports only that one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Reporter", "reporter_for"]
 
 
 def reporter_for(form: Format, stream: BinaryIO, recorder: Recorder) -> Reporter:
-    """Return what writes results in the format `form` to `stream`."""
+    """Return the reporter that writes results in the format `form` to `stream`."""
     match form:
         case Format.TABLE:
             from nsfwscan.report.table import TableReporter
