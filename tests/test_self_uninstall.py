@@ -749,5 +749,5 @@ def test_what_cannot_be_looked_at_is_not_taken_for_absent(
     monkeypatch.setattr(os, "stat", stat)
     done = call("self-uninstall", *arguments)
     assert done.code == 2
-    assert f"{failing} cannot be looked at" in done.err
+    assert f"{failing} cannot be examined" in done.err
     assert tiny.exists()
