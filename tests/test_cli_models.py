@@ -143,13 +143,13 @@ def test_an_empty_path_is_no_model_although_the_working_folder_is_one(
 def test_pull_offline(call: Call) -> None:
     done = call("models", "pull", "--offline", "falconsai")
     assert (done.code, done.out) == (4, "")
-    assert "falconsai is not installed, and the network is not to be used" in done.err
+    assert "falconsai is not installed, and the network must not be used" in done.err
 
 
 def test_pull_what_has_to_be_built(call: Call) -> None:
     done = call("models", "pull", "marqo")
     assert (done.code, done.out) == (4, "")
-    assert "marqo is published as a checkpoint only" in done.err
+    assert "marqo is published only as a checkpoint" in done.err
 
 
 def test_selftest_without_recorded_scores(call: Call, tiny: Path) -> None:

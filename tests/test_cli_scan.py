@@ -786,7 +786,7 @@ def test_offline_with_nothing_installed(call: Call, pictures: Path, tiny: Path) 
     tiny.rename(tiny.with_name(".gone"))
     done = call("scan", "--offline", pictures)
     assert (done.code, done.out) == (4, "")
-    assert "no model is installed, and the network is not to be used" in done.err
+    assert "no model is installed, and the network must not be used" in done.err
     assert "--offline" in done.err.splitlines()[1]
 
 
@@ -797,7 +797,7 @@ def test_offline_with_nothing_installed(call: Call, pictures: Path, tiny: Path) 
         ("./nothing", "nothing is not a model package", ""),
         (
             "falconsai",
-            "falconsai is not installed, and the network is not to be used",
+            "falconsai is not installed, and the network must not be used",
             "models add",
         ),
     ],

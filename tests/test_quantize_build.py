@@ -453,7 +453,7 @@ def test_offline_nothing_is_fetched(
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert main(["falconsai", "-o", str(tmp_path / "package")]) == 2
-    assert "the network is not to be used" in capsys.readouterr().err
+    assert "the network must not be used" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("module", "extra"), [("onnx", "quantize"), ("optimum", "export")])
@@ -538,6 +538,6 @@ def test_models_build_installs_what_was_built(checkpoint: Path, home: Path) -> N
 def test_models_build_says_why_it_could_not(home: Path) -> None:
     done = nsfwscan("models", "build", "falconsai", "--offline")
     assert done.returncode == 4
-    assert "the network is not to be used" in done.stderr
+    assert "the network must not be used" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (home / "models").exists() or not list((home / "models").glob("falconsai*"))
