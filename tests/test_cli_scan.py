@@ -816,7 +816,7 @@ def test_a_model_by_its_path(call: Call, pictures: Path, tiny: Path, tmp_path: P
     tiny.rename(tmp_path / "elsewhere")
     done = call("scan", "--offline", "-m", tmp_path / "elsewhere", pictures)
     assert done.code == 1
-    assert " tiny-1 flags from " in done.err
+    assert " tiny-1 (nsfw from " in done.err
 
 
 @pytest.mark.parametrize(

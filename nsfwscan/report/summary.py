@@ -130,9 +130,8 @@ class Summary:
             origins.append(count(tally.duplicates, "duplicate"))
         return (
             f"{count(tally.pictures, 'picture')} in {duration(self.seconds)} "
-            f"({', '.join(origins)}; {self.rate:,.0f} a second). {self.manifest.package} flags "
-            f"from a score of {self.policy.flag_at:g}, and asks for a review from "
-            f"{self.policy.review_at:g}."
+            f"({', '.join(origins)}; {self.rate:,.0f} a second). Model: {self.manifest.package} "
+            f"(nsfw from {self.policy.flag_at:g}, review from {self.policy.review_at:g})."
         )
 
     def _not_scanned(self) -> Iterator[str]:
