@@ -1,6 +1,6 @@
-"""From a checkpoint to a model package: graph, INT8, verification. Build time only."""
+"""Builds a model package from a checkpoint: graph, INT8, verification. Not used by scans."""
 
-# First of all, because it switches onnxruntime's telemetry off before that is loaded.
+# First, because it disables onnxruntime's telemetry, which must happen before that is loaded.
 import nsfwscan.models as _models
 
 del _models

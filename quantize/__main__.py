@@ -26,15 +26,15 @@ _EXTRAS = {
     "quantize": ("onnx",),
     "export": ("optimum", "timm", "torch", "torchvision", "transformers"),
 }
-"""Extra to the modules it brings."""
+"""The modules that each extra installs."""
 SCRATCH = "nsfwscan-build-"
-"""How the folder for temporary files begins that `nsfwscan models build` makes for this process."""
+"""Prefix of the temporary folder that `nsfwscan models build` creates for this process."""
 _PATIENCE_S = 10.0
 _MISSING = {module: extra for extra, modules in _EXTRAS.items() for module in modules}
 
 
 def main(arguments: list[str]) -> int:
-    """Build a package and return the exit code: 0, or 2 when it could not be built."""
+    """Build a package and return the exit code: 0, or 2 if it could not be built."""
     options = _parser().parse_args(arguments)
     begun = time.monotonic()
     if options.for_models_build:
@@ -85,9 +85,9 @@ def main(arguments: list[str]) -> int:
 
 
 def _end_with_parent() -> None:
-    """End as at SIGTERM when `nsfwscan models build`, which holds the other end, was killed.
+    """End as on SIGTERM if `nsfwscan models build`, which holds the other end, is killed.
 
-    Its folder for temporary files is then ours to delete.
+    Its temporary folder is then ours to delete.
     """
     while os.read(0, 4096):
         pass
@@ -95,7 +95,7 @@ def _end_with_parent() -> None:
     if os.path.basename(scratch).startswith(SCRATCH):
         atexit.register(shutil.rmtree, scratch, ignore_errors=True)
     signal.raise_signal(signal.SIGTERM)
-    time.sleep(_PATIENCE_S)  # a run of onnxruntime cannot be broken off
+    time.sleep(_PATIENCE_S)  # a run of onnxruntime cannot be interrupted
     if os.path.basename(scratch).startswith(SCRATCH):
         shutil.rmtree(scratch, ignore_errors=True)
     os._exit(130)
@@ -123,13 +123,13 @@ def _print_result(built: Built) -> None:
 
 
 def _say(text: str) -> None:
-    # Names of files and labels come from outside, and may hold what a terminal obeys.
+    # File names and labels are untrusted, and may have control characters.
     plain = "".join(one if one.isprintable() else "?" for one in text)
     print(plain, file=sys.stderr, flush=True)
 
 
 class _Progress:
-    """Says now and then how far a download is."""
+    """Reports the progress of a download now and then."""
 
     def __init__(self) -> None:
         self._next = 0
@@ -144,7 +144,7 @@ class _Progress:
 def _peak_memory_mb() -> float | None:
     try:
         import resource
-    except ImportError:  # Windows has none
+    except ImportError:  # not on Windows
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
@@ -153,20 +153,31 @@ def _peak_memory_mb() -> float | None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m quantize",
-        description="Turn a Vision Transformer's checkpoint into an INT8 model package.",
+        description="Build an INT8 model package from a Vision Transformer's checkpoint.",
     )
     add = parser.add_argument
     add("source", help="a model of `nsfwscan models list`, a checkpoint folder, or OWNER/REPO")
-    add("-o", "--output", required=True, metavar="DIR", help="the package's folder, to be made")
-    add("--pictures", default="", metavar="DIR", help="ordinary pictures to calibrate and verify")
-    add("--labelled", default="", metavar="DIR", help="DIR/safe and DIR/unsafe, to measure with")
-    add("--wanted-fpr", type=float, metavar="SHARE", help="flag this share of the safe ones")
-    add("--recipe", help="build this recipe instead of the fastest that is good enough")
-    add("--accept-worse", action="store_true", help="write a package that misses the bar")
-    add("--introspect", action="store_true", help="add a float graph that returns every block")
-    add("--frontend", choices=("direct", "optimum"), default="", help="who reads the model")
-    add("--unsafe-label", action="append", default=[], metavar="LABEL", help="may be repeated")
-    add("--licence", default="", metavar="SPDX", help="of a checkpoint outside the catalogue")
+    add("-o", "--output", required=True, metavar="DIR", help="folder to write the package to")
+    add(
+        "--pictures",
+        default="",
+        metavar="DIR",
+        help="ordinary pictures to calibrate and verify",
+    )
+    add("--labelled", default="", metavar="DIR", help="DIR/safe and DIR/unsafe, for accuracy")
+    add("--wanted-fpr", type=float, metavar="SHARE", help="flag this share of the safe pictures")
+    add("--recipe", help="build this recipe, not the fastest that passes")
+    add("--accept-worse", action="store_true", help="write a package even if it fails the gate")
+    add("--introspect", action="store_true", help="add a float graph with all hidden states")
+    add("--frontend", choices=("direct", "optimum"), default="", help="what reads the checkpoint")
+    add(
+        "--unsafe-label",
+        action="append",
+        default=[],
+        metavar="LABEL",
+        help="an unsafe label; repeatable",
+    )
+    add("--licence", default="", metavar="SPDX", help="licence of a model outside the catalogue")
     add("--revision", default="", metavar="HEX", help="pin OWNER/REPO to this commit")
     add("--for-models-build", action="store_true", help=argparse.SUPPRESS)  # it installs the result
     add("--sha256", action="append", default=[], metavar="NAME=HEX", help="pin a file of it")
@@ -174,7 +185,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run() -> int:
-    """Run the command, and leave no temporary files when it is told to end."""
+    """Run the command, and delete temporary files when a signal ends it."""
     numbers = [getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP")]
     endings = [one for one in numbers if one is not None]  # Windows has no SIGHUP
     told = False
@@ -183,7 +194,7 @@ def _run() -> int:
         nonlocal told
         told = True
         for one in endings:
-            signal.signal(one, signal.SIG_IGN)  # what is deleted now shall be deleted whole
+            signal.signal(one, signal.SIG_IGN)  # do not interrupt the clean-up
         raise KeyboardInterrupt
 
     for one in endings:
@@ -194,7 +205,7 @@ def _run() -> int:
     except KeyboardInterrupt:
         return 130
     except Exception:  # noqa: BLE001 - a bug, for which Python exits with 1: "flagged" elsewhere
-        if told:  # until Python 3.12 it comes as a RuntimeError while a class is made
+        if told:  # until Python 3.12 it becomes a RuntimeError while a class is created
             return 130
         traceback.print_exc()
         return 70

@@ -1,4 +1,4 @@
-"""The whole way, from what the user asked for to a package that the scanner takes."""
+"""The whole build, from the user's request to a package that the scanner accepts."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from quantize.graph import Graph
 
 _BAD_IN_NAMES = re.compile(r"[^a-z0-9._-]+")
-_NO_LICENCE = "The publisher of this checkpoint did not say under which licence it stands.\n"
+_NO_LICENCE = "The publisher of this checkpoint did not name its licence.\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +49,13 @@ class BuildRequest:
     name: str
     """A catalogue name, a checkpoint's folder, or a hub repository."""
     output: str
-    """The package's folder, which must not exist yet."""
+    """The package's folder, which must not exist."""
     revision: str = ""
     checksums: Mapping[str, str] | None = None
     pictures: str = ""
     """A folder of ordinary pictures, for calibration and verification; may be empty."""
     labelled: str = ""
-    """A folder with `safe` and `unsafe` below it; may be empty."""
+    """A folder with subfolders `safe` and `unsafe`; may be empty."""
     wanted_fpr: float | None = None
     """Share of safe pictures that may be flagged; sets the flag threshold. Needs `labelled`."""
     recipe: str | None = None
@@ -63,19 +63,19 @@ class BuildRequest:
     licence: str = ""
     """SPDX expression of a checkpoint that is not in the catalogue."""
     frontend: str = ""
-    """`direct` or `optimum`; empty takes optimum for what the catalogue says only it knows."""
+    """`direct` or `optimum`; empty means optimum if the catalogue says that the model needs it."""
     introspect: bool = False
     accept_worse: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """What came out."""
+    """The result of a build."""
 
     manifest: ModelManifest
     outcome: TrialOutcome
     qualities: Mapping[str, verify.Quality]
-    """Of `float` and of the recipe, where there were labelled pictures."""
+    """Of `float` and of the recipe, if there were labelled pictures."""
 
 
 def build(
@@ -86,8 +86,8 @@ def build(
 ) -> Built:
     """Build a package.
 
-    Raises a `NsfwscanError` for everything that is wrong with the request, the checkpoint or the
-    result. Nothing is left at `request.output` then.
+    Raises an `NsfwscanError` for any problem with the request, the checkpoint or the result; then
+    nothing is left at `request.output`.
     """
     package.check_room(request.output)
     if not request.licence.isprintable():
@@ -97,7 +97,7 @@ def build(
     found = source.find(request.name, request.revision, request.checksums or {})
     if found.entry is not None and request.unsafe_labels:
         unsafe = ", ".join(found.entry.output.unsafe_labels)
-        raise UsageError(f"--unsafe-label is not for {request.name}: {unsafe} counts there already")
+        raise UsageError(f"--unsafe-label cannot be used with {request.name}, which has {unsafe}")
     with tempfile.TemporaryDirectory(prefix="nsfwscan-quantize-") as scratch:
         folder = found.folder
         if found.hub is not None:
@@ -141,9 +141,9 @@ class _Build:
                 for one in chosen.agreement.worst
             )
             raise ModelUnusable(
-                f"the recipe {chosen.recipe.name} is not good enough: "
+                f"the recipe {chosen.recipe.name} fails the gate: "
                 f"{'; '.join(chosen.shortcomings)} (worst: {worst})",
-                hint="leave out --recipe, or write it all the same with --accept-worse",
+                hint="leave out --recipe, or write it anyway with --accept-worse",
             )
         qualities, draft = self._judge(draft, evidence, outcome)
         notes = self._notes(chosen)
@@ -156,7 +156,7 @@ class _Build:
         hub = self._found.hub
         usual = "optimum" if hub is not None and hub.architecture else "direct"
         if (self._request.frontend or usual) == "optimum":
-            from quantize import optimum_export  # needs torch, which the direct way does not
+            from quantize import optimum_export  # needs torch, unlike the direct front end
 
             draft = self._draft(checkpoints.describe(self._folder), extras=False)
             return optimum_export.export(self._folder, self._draft_input()), None, draft
@@ -178,20 +178,20 @@ class _Build:
         return Preprocessing(spec.geometry, Normalisation(spec.scale, spec.mean, spec.std))
 
     def _preprocessing(self, meaning: Meaning) -> Preprocessing:
-        """Prefer the catalogue, which is the word of people who looked; they must agree."""
+        """Return the catalogue's preprocessing, with which the checkpoint must agree."""
         known, said = self._draft_input(), meaning.preprocessing
         if known is not None and said is not None and not known.agrees(said):
             raise ModelUnusable(f"the checkpoint's {said} is not the catalogue's {known}")
         chosen = known or said
         if chosen is None:
             raise ModelUnusable(
-                f"{self._folder} does not say how pictures are to be prepared",
+                f"{self._folder} does not describe its preprocessing",
                 hint="config.json needs pretrained_cfg with mean, std, interpolation and crop_pct",
             )
         return chosen
 
     def _draft(self, meaning: Meaning, *, extras: bool) -> ModelManifest:
-        """Return the manifest but for files, recipe and what is measured."""
+        """Return the manifest without files, recipe and measurements."""
         pixels = InputSpec(
             name=vit_graph.PIXELS,
             dtype=DType.UINT8,
@@ -202,7 +202,7 @@ class _Build:
             mean=(0.0, 0.0, 0.0),
             std=(1.0, 1.0, 1.0),
         )
-        # Replaced when the files are there; a manifest without them is not one.
+        # Placeholders, because a manifest needs files; replaced later.
         files = {MODEL_NAME: Artefact("0" * 64, 1)}
         entry = self._found.entry
         if entry is not None:
@@ -263,7 +263,7 @@ class _Build:
             f"safe: {known_labels.shown(safe)}. {reason}"
         )
         if output.kind is OutputKind.INDEPENDENT_LOGITS:
-            text += " Any number of labels may hold; the likeliest unsafe one is the score."
+            text += " Any number of labels may apply; the highest unsafe one is the score."
         self._say(text)
 
     def _evidence(self, draft: ModelManifest) -> Evidence:
@@ -272,8 +272,8 @@ class _Build:
         if self._request.pictures:
             given = pictures.load(self._request.pictures, geometry, self._say)
             if len(given) < 2:
-                raise UsageError("one picture cannot both calibrate and verify")
-            # Every other one, so that both halves see every folder.
+                raise UsageError("one picture is not enough to calibrate and verify")
+            # Alternate pictures, so that both halves have some from every folder.
             calibration, held_out = given[0::2], given[1::2]
         if self._request.labelled:
             held_out = held_out + pictures.load_labelled(
@@ -284,7 +284,7 @@ class _Build:
     def _judge(
         self, draft: ModelManifest, evidence: Evidence, outcome: TrialOutcome
     ) -> tuple[Mapping[str, verify.Quality], ModelManifest]:
-        """Measure both models on labelled pictures, and set the threshold that was asked for."""
+        """Measure both models on labelled pictures, and set the requested threshold."""
         known = [at for at, one in enumerate(evidence.held_out) if one.unsafe is not None]
         if not known:
             return {}, draft
@@ -306,7 +306,7 @@ class _Build:
     def _notes(self, chosen: Candidate) -> str:
         notes = []
         if chosen.shortcomings:
-            notes.append(f"Accepted below the bar: {'; '.join(chosen.shortcomings)}.")
+            notes.append(f"Accepted although it fails the gate: {'; '.join(chosen.shortcomings)}.")
         if not self._request.pictures and not self._request.labelled:
             notes.append("Compared with float on generated pictures only.")
         return " ".join(notes)
@@ -334,7 +334,7 @@ class _Build:
 
 
 def _named(output: OutputSpec, extras: bool) -> OutputSpec:
-    """Give `output` the names that the graphs of this package use."""
+    """Return `output` with the names that graphs built here use."""
     if not extras:
         return replace(output, name=vit_graph.LOGITS)
     return replace(

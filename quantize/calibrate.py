@@ -1,4 +1,4 @@
-"""The ranges of a network's activations, from pictures."""
+"""Measures the ranges of a network's activations on pictures."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _PERCENT = 0.01
-"""Cut off at either end for `Clip.PERCENTILE`."""
+"""Share cut off at either end by `Clip.PERCENTILE`."""
 
 
 def calibrate(graph: Graph, pictures: Sequence[Array]) -> Mapping[Clip, Mapping[str, Range]]:
-    """Run the float `graph` on (H, W, 3) uint8 `pictures` and return what each activation spans.
+    """Run the float `graph` on (H, W, 3) uint8 `pictures` and return each activation's range.
 
-    The percentile range of a set is the widest of its pictures'; outliers that most pictures have
-    are no accident.
+    The percentile range of a set is the widest of its pictures', because outliers that most
+    pictures have are not noise.
     """
     names = int8.observed(graph)
     unknown = np.dtype(np.float32)
@@ -46,10 +46,10 @@ def calibrate(graph: Graph, pictures: Sequence[Array]) -> Mapping[Clip, Mapping[
 def _watch(
     graph: Graph, names: Sequence[str], folder: str, pictures: Sequence[Array]
 ) -> list[list[Mapping[Clip, Range]]]:
-    """Return for each picture what each of its activations spans.
+    """Return the range of each activation, for each picture.
 
-    A function of its own, so that the session ends before the folder does: it maps a file there,
-    which Windows could not delete.
+    This is a separate function so that the session ends before the folder is deleted: it maps a
+    file there, which Windows could not delete.
     """
     onnx_file.write(graph, folder)
     session = OrtSession(folder)
@@ -61,7 +61,7 @@ def _watch(
 
 
 def _span(value: Array) -> Mapping[Clip, Range]:
-    # A fixed stride keeps this a small part of the run; the sort is what costs.
+    # A fixed stride, because sorting all values would take most of the time.
     some = value.reshape(-1)[::7]
     low, high = np.percentile(some, [_PERCENT, 100 - _PERCENT])
     return {

@@ -1,8 +1,8 @@
 """A checkpoint: a folder with the configuration, the preprocessing and the weights of a ViT.
 
-Two publishers' layouts are known, both from the files themselves: transformers
-(`ViTForImageClassification`) and timm (`vit_SIZE_patchP_IMAGE`). What a configuration says that is
-not understood is refused, because it may change the scores. A pickle is never read.
+Two layouts are supported: transformers (`ViTForImageClassification`) and timm
+(`vit_SIZE_patchP_IMAGE`). Unknown fields of a configuration are refused, because they might change
+the scores. Pickles are never read.
 """
 
 from __future__ import annotations
@@ -48,15 +48,15 @@ _APPLIED = {OutputKind.LOGITS: "softmax", OutputKind.INDEPENDENT_LOGITS: "sigmoi
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """What a checkpoint says of its input and output, whatever lies between."""
+    """What a checkpoint says about its input and output, whatever its architecture."""
 
     labels: tuple[str, ...]
-    """Empty when the files do not name them."""
+    """Empty if the files do not name them."""
     kind: OutputKind
     image: int
     """Pixels along each edge of the square picture."""
     preprocessing: Preprocessing | None
-    """None when the files do not say."""
+    """None if the files do not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +65,15 @@ class Checkpoint:
 
     folder: str
     scheme: str
-    """`transformers` or `timm`: how the tensors are called."""
+    """`transformers` or `timm`: how the tensors are named."""
     shape: VitShape
     meaning: Meaning
 
     def weights(self) -> VitWeights:
-        """Read the weights, checked against the configuration.
+        """Read the weights and check them against the configuration.
 
-        Raises `ModelTampered`, naming the tensor, when one is missing, extra or of another shape,
-        and `ModelUnusable` when there are no weights in safetensors.
+        Raises `ModelTampered`, naming the tensor, if one is missing, extra or of another shape, and
+        `ModelUnusable` if there are no weights in safetensors.
         """
         taken = naming.Taken(open_weights(self.folder))
         read = naming.read_timm if self.scheme == "timm" else naming.read_transformers
@@ -85,20 +85,20 @@ class Checkpoint:
 def open_checkpoint(folder: str) -> Checkpoint:
     """Read the configuration of the checkpoint in `folder`.
 
-    Raises `ModelUnusable` for an architecture that is none of the known ones, `ModelTampered` for
-    files that are missing or malformed.
+    Raises `ModelUnusable` for an unknown architecture, `ModelTampered` for files that are missing
+    or malformed.
     """
     read = _config(folder)
     return (_open_timm if "architecture" in read else _open_transformers)(folder, read)
 
 
 def is_timm(folder: str) -> bool:
-    """Return True if the checkpoint's configuration is one of timm's."""
+    """Return True if the checkpoint has a timm configuration."""
     return "architecture" in _config(folder)
 
 
 def write_timm_config(folder: str, architecture: str, labels: Sequence[str], image: int) -> None:
-    """Write the `config.json` that the publisher of the weights in `folder` did not pin."""
+    """Write a `config.json` for weights in `folder` whose own is not pinned."""
     document = {
         "architecture": architecture,
         "num_classes": len(labels),
@@ -110,10 +110,10 @@ def write_timm_config(folder: str, architecture: str, labels: Sequence[str], ima
 
 
 def describe(folder: str) -> Meaning:
-    """Return what the configuration of any image classifier says of its input and output.
+    """Return what any image classifier's configuration says about its input and output.
 
     For architectures that only their own library can read. Raises `ModelTampered` or
-    `ModelUnusable` when the configuration does not say.
+    `ModelUnusable` if the configuration does not say.
     """
     read = _config(folder)
     if "architecture" in read:
@@ -127,11 +127,11 @@ def describe(folder: str) -> Meaning:
 
 
 def _config(folder: str) -> Config:
-    # transformers would add what it holds to the weights, without a word in config.json.
+    # transformers would add an adapter to the weights, although config.json does not mention it.
     if os.path.lexists(os.path.join(folder, ADAPTER_NAME)):
         raise ModelUnusable(
-            f"{folder} holds an adapter ({ADAPTER_NAME}), which is not supported",
-            hint="merge it into the model's weights and save those",
+            f"{folder} has an adapter ({ADAPTER_NAME}), which is not supported",
+            hint="merge it into the model's weights, and save those",
         )
     return config.read(os.path.join(folder, CONFIG_NAME), "a checkpoint folder needs this file")
 
@@ -140,7 +140,7 @@ def _open_transformers(folder: str, read: Config) -> Checkpoint:
     if (found := read.get("model_type")) != "vit":
         raise ModelUnusable(
             f"{read.path} describes a {str(found)[:40]!r}, not a 'vit'",
-            hint="`python -m quantize --frontend optimum` may know the architecture",
+            hint="try `python -m quantize --frontend optimum`",
         )
     wanted = ["ViTForImageClassification"]
     read.only("architectures", wanted, default=wanted)
@@ -167,9 +167,9 @@ def _open_transformers(folder: str, read: Config) -> Checkpoint:
 
 
 def _kind(read: Config) -> OutputKind:
-    """Return how transformers' own pipeline turns the logits into probabilities.
+    """Return how transformers' pipeline turns logits into probabilities.
 
-    The field `function_to_apply` is read by some versions and not by others, so it must agree.
+    Some versions read the field `function_to_apply` and others do not, so it must agree.
     """
     problem = read.get("problem_type")
     if not isinstance(problem, str | None) or problem not in _KINDS:
@@ -182,7 +182,7 @@ def _kind(read: Config) -> OutputKind:
         raise ModelUnusable(
             f"{read.path}: function_to_apply is {str(applied)[:40]!r}, but problem_type is "
             f"{problem!r}, which means {_APPLIED[kind]!r}",
-            hint="for a sigmoid, problem_type has to be 'multi_label_classification'",
+            hint="for a sigmoid, problem_type must be 'multi_label_classification'",
         )
     return kind
 
@@ -193,7 +193,7 @@ def _open_timm(folder: str, read: Config) -> Checkpoint:
     if match is None:
         raise ModelUnusable(
             f"{read.path}: the architecture {architecture[:60]!r} is not a plain timm ViT",
-            hint="`python -m quantize --frontend optimum` may know the architecture",
+            hint="try `python -m quantize --frontend optimum`",
         )
     read.only("global_pool", "token", default="token")
     hidden, layers, heads = _TIMM_SIZES[match[1]]
@@ -223,7 +223,7 @@ def _open_timm(folder: str, read: Config) -> Checkpoint:
 
 
 def _timm_input(read: Config, otherwise: int | None = None) -> tuple[Config, int]:
-    """Return `pretrained_cfg` and the edge of the picture that it, or else the name, gives."""
+    """Return `pretrained_cfg`, and the picture's edge in pixels from it or from the name."""
     pretrained = read.get("pretrained_cfg") or {}
     if not isinstance(pretrained, dict):
         raise ModelTampered(f"{read.path}: pretrained_cfg is not a table")
@@ -240,7 +240,7 @@ def _timm_labels(read: Config, inner: Config) -> tuple[str, ...]:
         raise ModelTampered(f"{read.path} names other labels than its pretrained_cfg")
     names = outer or nested or []
     if not isinstance(names, list):
-        raise ModelTampered(f"{read.path}: label_names is not a list of texts")
+        raise ModelTampered(f"{read.path}: label_names is not a list of strings")
     return _sound(read.path, "label_names", names) if names else ()
 
 
@@ -253,7 +253,7 @@ def _check(path: str, shape: VitShape) -> None:
 
 
 def _labels(read: Config) -> tuple[str, ...]:
-    """Return the labels of transformers' `id2label`, which must be complete and unmistakable."""
+    """Return the labels of transformers' `id2label`, which must be complete and unambiguous."""
     given = read.get("id2label")
     if not isinstance(given, dict) or len(given) < 2:
         raise ModelTampered(f"{read.path} does not name at least two labels in id2label")
@@ -280,7 +280,7 @@ def _sound(path: str, name: str, labels: Sequence[object]) -> tuple[str, ...]:
     sound = [one for one in labels if isinstance(one, str) and one.strip() and one.isprintable()]
     if len(sound) != len(labels):
         odd = next(one for one in labels if one not in sound)
-        raise ModelTampered(f"{path}: {name} holds {odd!r:.60}, which is not a printable text")
+        raise ModelTampered(f"{path}: {name} has {odd!r:.60}, which is not printable text")
     if twice := [one for one in sound if sound.count(one) > 1]:
         raise ModelTampered(f"{path}: {name} gives the label {twice[0]!r} to two classes")
     return tuple(sound)

@@ -1,7 +1,7 @@
-"""A checkpoint's JSON files, asked for one field after the other.
+"""Reads a checkpoint's JSON files, field by field.
 
-What nobody asked for and `fields.toml` does not list as harmless is refused by name: it may change
-what the network computes.
+A field that is neither read nor listed as harmless in `fields.toml` is refused by name, because it
+might change what the network computes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _MAX_CONFIG_BYTES = 1 << 20
 
 
 class Config:
-    """A JSON object from outside. `path` names it in errors."""
+    """An untrusted JSON object. `path` names it in errors."""
 
     def __init__(self, path: str, fields: Mapping[str, Any]) -> None:
         self.path = path
@@ -34,31 +34,31 @@ class Config:
         return name in self._fields
 
     def get(self, name: str, default: object = None) -> Any:
-        """Return a field as it is, which counts as understood from now on."""
+        """Return a field's value, and mark the field as read."""
         self._asked.add(name)
         return self._fields.get(name, default)
 
     def only(self, name: str, wanted: object, *, default: object) -> None:
-        """Refuse any other value: it would change what the network computes."""
+        """Refuse any value but `wanted`, because it would change what the network computes."""
         found = self.get(name, default)
         if found != wanted or type(found) is not type(wanted):
             raise ModelUnusable(f"{self.path}: {name} is {str(found)[:40]!r}, not {wanted!r}")
 
     def off(self, *names: str) -> None:
-        """Refuse what would change scores, unless it is absent, null, false, zero or empty."""
+        """Refuse fields that would change scores, unless absent, null, false, zero or empty."""
         for name in names:
             if found := self.get(name):
                 raise ModelUnusable(
                     f"{self.path}: {name} is {found!r:.60}, which is not supported",
-                    hint="without it the scores would be other ones than the publisher's",
+                    hint="ignoring it would give other scores than the publisher's",
                 )
 
     def whole(self, name: str, low: int, high: int) -> int:
-        """Return a whole number in that range, or raise `ModelTampered`."""
+        """Return a whole number in this range. Raises `ModelTampered`."""
         return self.checked(name, self.get(name), low, high)
 
     def checked(self, name: str, value: object, low: int, high: int) -> int:
-        """Return `value`, which is called `name`, if it is a whole number in that range."""
+        """Return `value` if it is a whole number in this range. Raises `ModelTampered`."""
         if type(value) is not int or not low <= value <= high:
             raise ModelTampered(
                 f"{self.path}: {name} is {value!r:.40}, not a whole number {low} to {high}"
@@ -66,17 +66,17 @@ class Config:
         return value
 
     def number(self, name: str, low: float, high: float, default: float | None = None) -> float:
-        """Return a number in that range, or raise `ModelTampered`."""
+        """Return a number in this range. Raises `ModelTampered`."""
         return self._number(name, self.get(name, default), low, high)
 
     def triple(self, name: str) -> tuple[float, float, float]:
-        """Return three numbers from 0 to 10, one for each channel, or raise `ModelTampered`."""
+        """Return three numbers from 0 to 10, one for each channel. Raises `ModelTampered`."""
         value = self.get(name)
         if not isinstance(value, list) or len(value) != 3:
             raise ModelTampered(f"{self.path}: {name} is {value!r:.40}, not three numbers")
         red, green, blue = (self._number(name, one, 0, 10) for one in value)
         if "std" in name and min(red, green, blue) <= 0:
-            raise ModelTampered(f"{self.path}: {name} holds a zero")
+            raise ModelTampered(f"{self.path}: {name} has a zero")
         return red, green, blue
 
     def done(self, kind: str) -> None:
@@ -84,8 +84,8 @@ class Config:
         strangers = set(self._fields) - self._asked - harmless(kind)
         if strangers:
             raise ModelUnusable(
-                f"{self.path} has a field that is not understood: {min(strangers)[:80]!r}",
-                hint="it may change the scores; if you know that it does not, take it out",
+                f"{self.path} has an unknown field: {min(strangers)[:80]!r}",
+                hint="it might change the scores; remove it if you know that it does not",
             )
 
     def _number(self, name: str, value: object, low: float, high: float) -> float:
@@ -97,14 +97,14 @@ class Config:
 
 
 def read(path: str, missing: str) -> Config:
-    """Read a JSON file. `missing` is the hint when it is not there. Raises `ModelTampered`."""
+    """Read a JSON file. `missing` is the hint if it does not exist. Raises `ModelTampered`."""
     try:
         with open_bytes(path) as stream:
             text = stream.read(_MAX_CONFIG_BYTES + 1)
     except OSError as error:
         raise ModelTampered(f"{path} cannot be read: {error.strerror}", hint=missing) from error
     if len(text) > _MAX_CONFIG_BYTES:
-        raise ModelTampered(f"{path} is larger than a configuration can be")
+        raise ModelTampered(f"{path} is too large for a configuration")
     if other := unfetched(path, text):
         raise other
     try:
@@ -126,5 +126,5 @@ def harmless(kind: str) -> frozenset[str]:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table = dict(pairs)
     if len(table) != len(pairs):
-        raise ValueError("a name stands twice")  # two readers would see two configurations
+        raise ValueError("a name appears twice")  # parsers differ in which one they take
     return table

@@ -1,7 +1,7 @@
-"""A graph of operators as plain values: what the front ends make and the INT8 step rewrites.
+"""A graph of operators as plain values: front ends build it, and the INT8 step rewrites it.
 
-It holds numpy arrays and no ONNX type, so that a pass over it is a pass over tuples. `onnx_file`
-turns it into a file and back.
+It consists of tuples and numpy arrays, without ONNX types. `onnx_file` converts it to a file and
+back.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 Array: TypeAlias = NDArray[Any]
 Attribute: TypeAlias = int | float | str | tuple[int, ...] | tuple[float, ...] | Array
 Dimension: TypeAlias = int | str
-"""A fixed length, or the name of a free one such as the batch."""
+"""A fixed length, or the name of a free dimension such as the batch."""
 
 MICROSOFT = "com.microsoft"
-"""The domain of onnxruntime's own operators, which every onnxruntime wheel carries."""
+"""The domain of onnxruntime's own operators, which every onnxruntime wheel has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +31,12 @@ class Value:
     name: str
     dtype: np.dtype[Any]
     shape: tuple[Dimension, ...] | None
-    """None when it is not known, which only an output may be."""
+    """None if unknown, which is allowed for outputs only."""
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One operator. An empty input name is an optional input that is left out."""
+    """One operator. An empty input name stands for an omitted optional input."""
 
     op: str
     inputs: tuple[str, ...]
@@ -50,7 +50,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """Nodes in an order in which they can run, and the constants they use."""
+    """Nodes in an order in which they can run, and their constants."""
 
     nodes: tuple[Node, ...]
     weights: Mapping[str, Array]
@@ -74,21 +74,21 @@ class Graph:
 
 
 class Builder:
-    """Collects nodes and constants while a graph is written down in the order it runs."""
+    """Collects nodes and constants of a graph, in the order in which they run."""
 
     def __init__(self) -> None:
         self.nodes: list[Node] = []
         self.weights: dict[str, Array] = {}
 
     def constant(self, name: str, value: Array) -> str:
-        """Add a constant and return its name. The same name may be added again, unchanged."""
+        """Add a constant and return its name. An equal constant may be added again."""
         known = self.weights.setdefault(name, value)
         if known is not value and not np.array_equal(known, value):
             raise ValueError(f"two constants are called {name}")
         return name
 
     def shape(self, *dimensions: int) -> str:
-        """Add the constant of a `Reshape`: 0 keeps a dimension, -1 takes what is left."""
+        """Add the shape constant of a `Reshape`: 0 keeps a dimension, -1 infers it."""
         words = "_".join(str(one).replace("-", "m") for one in dimensions)
         return self.constant(f"shape_{words}", np.asarray(dimensions, np.int64))
 
@@ -100,7 +100,7 @@ class Builder:
         attributes: Mapping[str, Attribute] | None = None,
         domain: str = "",
     ) -> str:
-        """Add a node with one output, which names it, and return that name."""
+        """Add a node with one output, after which it is named, and return that name."""
         self.nodes.append(Node(op, inputs, (output,), attributes or {}, domain, output))
         return output
 
@@ -113,5 +113,5 @@ class Builder:
         return self.node("Transpose", (value,), output, {"perm": order})
 
     def graph(self, inputs: tuple[Value, ...], outputs: tuple[Value, ...]) -> Graph:
-        """Return what was collected."""
+        """Return the collected graph."""
         return Graph(tuple(self.nodes), self.weights, inputs, outputs)

@@ -1,14 +1,14 @@
-"""From a float graph to INT8, by a recipe. It works on what either front end made.
+"""Converts a float graph of either front end to INT8, by a recipe.
 
 A matrix product with constant weights becomes `MatMulIntegerToFloat` (uint8 activations, int8
 weights with one scale per output channel, bias inside) behind a `QuantizeLinear` with a fixed
-scale, or `DynamicQuantizeMatMul`, which measures the scale itself. The two are the only operators
-whose kernels reach a processor's VNNI instructions at full rate; int8 x int8 and uint8 x uint8
-are 2.5 to 20 times slower.
+scale, or `DynamicQuantizeMatMul`, which measures the scale itself. Only the kernels of these two
+operators use a processor's VNNI instructions at full rate; int8 x int8 and uint8 x uint8 are 2.5 to
+20 times slower.
 
-Processors without VNNI multiply with `vpmaddubsw`, which adds two neighbouring products in a signed
-16-bit number and cuts off what does not fit. Weights are therefore rounded so that no pair can
-overflow; the integers, and so the scores, are then the same on every processor.
+Processors without VNNI multiply with `vpmaddubsw`, which adds two adjacent products in a signed
+16-bit number and saturates. Weights are therefore rounded so that no pair can overflow; then the
+integers are the same on every processor.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ _FIRST = "first_axis"
 
 
 class Range(NamedTuple):
-    """The values that an activation takes, from `low` to `high`; zero lies between."""
+    """The range of an activation, from `low` to `high`; includes zero."""
 
     low: float
     high: float
 
 
 class Rounded:
-    """Remembers rounded weights, which recipes share, by their name and kind."""
+    """Caches rounded weights by name and kind, because recipes share them."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, WeightRange], tuple[Array, Array]] = {}
 
     def get(self, name: str, weight: Array, kind: WeightRange) -> tuple[Array, Array]:
-        """Return `round_weights` of `weight`, called `name` in the graph."""
+        """Return `round_weights` of `weight`, whose name in the graph is `name`."""
         if (name, kind) not in self._known:
             self._known[name, kind] = round_weights(weight, kind)
         return self._known[name, kind]
@@ -64,15 +64,15 @@ def observed(graph: Graph) -> tuple[str, ...]:
 def quantize(
     graph: Graph, recipe: Recipe, ranges: Mapping[str, Range], rounded: Rounded | None = None
 ) -> Graph:
-    """Return `graph`, already smoothed, in INT8 as `recipe` says.
+    """Return `graph`, which is already smoothed, in INT8 by `recipe`.
 
-    `ranges` gives the range of each name of `observed`; a recipe with dynamic scales needs none.
+    `ranges` has the range of each name in `observed`; a recipe with dynamic scales needs none.
     """
     if recipe.scales is Scales.NONE:
         return graph
     made = _Rewrite(graph, recipe, ranges, rounded or Rounded()).run()
     if recipe.scales is Scales.DYNAMIC:
-        # A scale that is measured over a batch would tie a picture's score to its neighbours.
+        # A scale measured over a batch would make a picture's score depend on the others.
         return _one_by_one(made)
     return made
 
@@ -87,8 +87,8 @@ def round_weights(weight: Array, kind: WeightRange) -> tuple[Array, Array]:
         case WeightRange.SEVEN_BIT:
             scale, limit = largest / (_MAX_PAIR // 2), _MAX_PAIR // 2
         case WeightRange.PAIRS:
-            # The smallest scale at which no two neighbours of the same sign exceed the limit. A
-            # hair's breadth more, so that both cannot be rounded up.
+            # The smallest scale at which no two neighbours of the same sign exceed the limit,
+            # plus a little, because both might be rounded up.
             second = wide[1::2]
             first = wide[0::2][: len(second)]
             sums = np.where((first > 0) == (second > 0), np.abs(first + second), 0)
@@ -96,7 +96,7 @@ def round_weights(weight: Array, kind: WeightRange) -> tuple[Array, Array]:
             limit = _MAX_INT8
         case _:
             assert_never(kind)
-    # A channel of nothing but zeros, or of numbers too small to divide by, becomes zeros.
+    # A channel of zeros, or of numbers too small to divide by, becomes zeros.
     scale = np.where(scale > 1e-30, scale, 1.0).astype(np.float32)
     rounded = np.clip(np.rint(wide / scale), -limit, limit).astype(np.int8)
     return rounded, scale
@@ -106,9 +106,9 @@ def smooth(graph: Graph, strength: float) -> Graph:
     """Move outlier channels of each LayerNorm into the weights that follow it, exactly.
 
     A channel of x is divided by s and its weights are multiplied by s, with
-    s = |x| ** strength / |w| ** (1 - strength) (SmoothQuant, arXiv 2211.10438). What a channel
-    reaches is read from the LayerNorm itself: its bias and four times its gain. That needs no
-    pictures.
+    s = |x| ** strength / |w| ** (1 - strength) (SmoothQuant, arXiv 2211.10438). The largest value
+    of a channel is estimated from the LayerNorm, as its bias plus four times its gain, so no
+    pictures are needed.
     """
     site = _Sites(graph)
     weights = dict(graph.weights)
@@ -134,7 +134,7 @@ def smooth(graph: Graph, strength: float) -> Graph:
 
 
 class _AttentionScores(NamedTuple):
-    """One attention whose products can be done in integers."""
+    """An attention whose products can be computed in integers."""
 
     product: Node
     """FusedMatMul of queries and keys."""
@@ -145,7 +145,7 @@ class _AttentionScores(NamedTuple):
 
 
 class _Sites:
-    """Finds in a graph what can be quantized."""
+    """Finds the parts of a graph that can be quantized."""
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
@@ -172,7 +172,7 @@ class _Sites:
         ]
 
     def bias(self, linear: Node) -> Node | None:
-        """Return the `Add` of a constant (out,) bias that alone follows, if there is one."""
+        """Return the `Add` of a constant (out,) bias if it is the product's only user."""
         users = self.users(linear.outputs[0])
         if len(users) != 1 or users[0].op != "Add":
             return None
@@ -200,7 +200,7 @@ class _Sites:
         return users[0] if len(users) == 1 and users[0].op == op else None
 
     def _before_heads(self, name: str) -> str | None:
-        """Follow Reshape and Transpose(0, 2, 1, 3) back to (N, tokens, hidden)."""
+        """Return the (N, tokens, hidden) value before Reshape and Transpose(0, 2, 1, 3)."""
         node = self.producer.get(name)
         if node is None or node.op != "Transpose" or node.attributes["perm"] != (0, 2, 1, 3):
             return None
@@ -257,7 +257,7 @@ class _Rewrite:
         activation, weight = node.inputs
         rounded, scale = self._rounded.get(weight, self._weights[weight], self._recipe.weights)
         scale_name = f"{weight}.scale"
-        # The same weights under the same name: two products may share them.
+        # Named after the weights, because two products may share them.
         self._weights[f"{weight}.int8"], self._weights[scale_name] = rounded, scale
         output, bias_name = node.outputs[0], ""
         if bias is not None:
@@ -276,7 +276,7 @@ class _Rewrite:
         self._emit("MatMulIntegerToFloat", inputs, output, MICROSOFT)
 
     def _scores(self, one: _AttentionScores) -> None:
-        """Multiply queries by keys. The keys get seven bits, so that no pair overflows."""
+        """Multiply queries by keys. Keys have seven bits, so that no pair overflows."""
         q, k, _, _ = one.sources
         queries, q_scale, q_zero = self._uint8(q)
         keys, k_scale = self._int8(k, _MAX_PAIR // 2)
@@ -292,7 +292,7 @@ class _Rewrite:
         self._emit("MatMulIntegerToFloat", inputs, one.product.outputs[0], MICROSOFT)
 
     def _context(self, one: _AttentionScores) -> None:
-        """Multiply probabilities by values. A row of them adds up to 1, so no pair overflows."""
+        """Multiply probabilities by values. Each row adds up to 1, so no pair overflows."""
         _, _, v, p = one.sources
         probabilities, p_scale, p_zero = self._uint8(p)
         values, v_scale = self._int8(v, _MAX_INT8)
@@ -301,7 +301,7 @@ class _Rewrite:
         self._emit("MatMulIntegerToFloat", inputs, one.context.outputs[0], MICROSOFT)
 
     def _heads(self, quantized: str, float_heads: str) -> str:
-        """Split a quantized activation into heads, as its float twin is."""
+        """Split a quantized activation into heads, like the float one."""
         reshape = self._reshape_of(float_heads)
         self._emit("Reshape", (quantized, reshape.inputs[1]), f"{quantized}.wide")
         order: Mapping[str, tuple[int, ...]] = {"perm": (0, 2, 1, 3)}

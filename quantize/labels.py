@@ -1,6 +1,6 @@
-"""Which labels of a classifier mean that a picture is not safe: data, read from `labels.toml`.
+"""Which labels of a classifier mean that a picture is not safe: data from `labels.toml`.
 
-Nothing is guessed: labels that are no known family are refused until the user says which count.
+Nothing is guessed: labels of an unknown family are refused until the user says which are unsafe.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _SHOWN = 20
-"""Labels in a message."""
+"""Most labels in a message."""
 _BETWEEN_WORDS = re.compile(r"[\s_-]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """Labels whose meaning somebody published, in normal form."""
+    """A set of labels with a published meaning, in normal form."""
 
     labels: tuple[str, ...]
     unsafe: tuple[str, ...]
     source: str
     debatable: tuple[str, ...] = ()
-    """Unsafe labels that some people do not mind."""
+    """Unsafe labels that some people consider safe."""
     why: str = ""
     """Why they are debatable."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The labels that count as unsafe, in the checkpoint's own words, and whose word that is."""
+    """The labels that count as unsafe, in the checkpoint's spelling, and the reason."""
 
     unsafe: tuple[str, ...]
     reason: str
@@ -62,8 +62,8 @@ def families() -> tuple[Family, ...]:
 def choose(labels: Sequence[str], wanted: Sequence[str]) -> Choice:
     """Decide which of `labels` count as unsafe.
 
-    `wanted` is what the user said, empty for nothing. Raises `UsageError` when that names no label
-    or all of them, or when the user said nothing and the labels are no known family.
+    `wanted` are the user's choices, or empty. Raises `UsageError` if they are not among the labels
+    or are all of them, or if they are empty and the labels are not a known family.
     """
     if wanted:
         unsafe = {_find(labels, one) for one in wanted}
@@ -88,7 +88,7 @@ def choose(labels: Sequence[str], wanted: Sequence[str]) -> Choice:
 
 
 def shown(labels: Sequence[str]) -> str:
-    """Return labels for a message, not too many of them."""
+    """Return the first labels for a message, and the number of others."""
     more = f" and {len(labels) - _SHOWN} more" if len(labels) > _SHOWN else ""
     return ", ".join(labels[:_SHOWN]) + more
 
@@ -97,8 +97,8 @@ def _unclear(labels: Sequence[str], why: str) -> UsageError:
     numbered = all(re.fullmatch(r"(?i)(label|class)[ _-]?\d+", one) for one in labels)
     return UsageError(
         f"which of the labels {shown(labels)} mean that a picture is not safe? ({why})",
-        hint="say so with --unsafe-label LABEL, once for each"
-        + ("; the model's card says what the numbers stand for" if numbered else ""),
+        hint="name each with --unsafe-label LABEL"
+        + ("; the model's card says what the numbers mean" if numbered else ""),
     )
 
 

@@ -1,4 +1,4 @@
-"""What transformers and timm call the tensors of a ViT."""
+"""The names of a ViT's tensors in transformers and timm."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 class Taken:
-    """Remembers which tensors were read, so that the others can be refused."""
+    """Records which tensors were read, so that others can be refused."""
 
     def __init__(self, tensors: Tensors) -> None:
         self._tensors = tensors
         self._left = set(tensors.infos)
 
     def get(self, name: str, *shape: int) -> Array:
-        """Return a tensor of that shape; see `Tensors.get`."""
+        """Return a tensor of this shape; see `Tensors.get`."""
         self._left.discard(name)
         return self._tensors.get(name, shape)
 
@@ -35,7 +35,7 @@ class Taken:
         return Norm(self.get(f"{name}.weight", hidden), self.get(f"{name}.bias", hidden))
 
     def forget(self, prefix: str) -> None:
-        """Leave out tensors that belong to the file but not to the classifier."""
+        """Ignore tensors that are in the file but not part of the classifier."""
         self._left = {name for name in self._left if not name.startswith(prefix)}
 
     def refuse_the_rest(self) -> None:
@@ -71,7 +71,7 @@ def read_transformers(taken: Taken, s: VitShape) -> VitWeights:
                 taken.linear(f"{name}.output.dense", h, mlp),
             )
         )
-    # Files of other tasks carry these; image classification does not use them.
+    # Files for other tasks have these; image classification does not use them.
     taken.forget("vit.pooler.")
     taken.forget("vit.embeddings.mask_token")
     return VitWeights(
@@ -86,7 +86,7 @@ def read_transformers(taken: Taken, s: VitShape) -> VitWeights:
 
 
 def read_timm(taken: Taken, s: VitShape) -> VitWeights:
-    """Read the tensors of a plain ViT of timm's."""
+    """Read the tensors of a plain timm ViT."""
     h, mlp = s.hidden, s.mlp
     blocks = [
         Block(

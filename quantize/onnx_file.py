@@ -1,4 +1,4 @@
-"""Graphs as ONNX files. The one module that knows the onnx package."""
+"""Graphs as ONNX files. The only module that imports onnx."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 WEIGHTS_NAME = "weights.bin"
-"""The file beside `model.onnx` that holds the weights."""
+"""The file with the weights, beside `model.onnx`."""
 
-# What onnxruntime 1.22, the oldest that is supported, can read.
+# The highest that onnxruntime 1.22, the oldest supported version, can read.
 _OPSET = 20
 _IR_VERSION = 10
 
 _INLINE_BYTES = 1024
-"""Smaller constants stay in the graph: onnxruntime must see shapes while it loads."""
+"""Smaller constants stay in the graph, because onnxruntime needs shapes while it loads."""
 
 _ALIGNMENT = 4096
-"""A mapped tensor has to begin on a page."""
+"""A mapped tensor must begin on a page."""
 
 
 def write(graph: Graph, folder: str, *, weights_name: str = WEIGHTS_NAME) -> None:
@@ -42,7 +42,7 @@ def write(graph: Graph, folder: str, *, weights_name: str = WEIGHTS_NAME) -> Non
 
 
 def to_bytes(graph: Graph) -> bytes:
-    """Return a graph as one ONNX file, weights inside. Only for graphs far below 2 GB."""
+    """Return a graph as one ONNX file, including weights. Only for graphs far below 2 GB."""
     tensors = [
         numpy_helper.from_array(np.asarray(v, order="C"), n) for n, v in graph.weights.items()
     ]
@@ -51,7 +51,7 @@ def to_bytes(graph: Graph) -> bytes:
 
 
 def read(path: str) -> Graph:
-    """Read an ONNX file. Raises `ModelUnusable` when it is none."""
+    """Read an ONNX file. Raises `ModelUnusable` if it is not one."""
     try:
         model = onnx.load(path)
     except Exception as error:  # protobuf, onnx and the file system share no base class

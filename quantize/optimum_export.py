@@ -1,8 +1,9 @@
-"""The other front end: optimum exports what the direct one does not know. The module that knows it.
+"""The optimum front end, for architectures that the direct one does not support.
 
-It needs torch and transformers (`nsfwscan[export]`), and is the reference that the direct front end
-is checked against. The export is cleaned by onnxruntime's own offline optimizer, and gets uint8
-pixels and the normalisation in front, so that the rest of the way is the same for both.
+The only module that imports optimum. It needs torch and transformers (extra `export`), and is the
+reference for checking the direct front end. onnxruntime's offline optimizer cleans the exported
+graph, to which uint8 pixels and normalisation are prepended, so that the later steps are the same
+for both front ends.
 """
 
 from __future__ import annotations
@@ -28,20 +29,20 @@ _FILE = "model.onnx"
 
 
 def export(folder: str, known: Preprocessing | None) -> Graph:
-    """Export the checkpoint in `folder`, whose files stay on this machine.
+    """Export the checkpoint in `folder`, without the network.
 
-    `known` is the preprocessing where the catalogue has it; otherwise `preprocessor_config.json`
-    must say. Raises `ModelUnusable` when optimum cannot export the architecture, and
-    `ModuleNotFoundError` when it is not installed.
+    `known` is the catalogue's preprocessing, if any; otherwise `preprocessor_config.json` must have
+    it. Raises `ModelUnusable` if optimum cannot export the architecture, ModuleNotFoundError if it
+    is not installed.
     """
-    open_weights(folder)  # a pickle in the folder would be loaded when there are no safetensors
-    os.environ["HF_HUB_OFFLINE"] = "1"  # before the import: what is not in the folder is not wanted
+    open_weights(folder)  # without safetensors, a pickle in the folder would be loaded
+    os.environ["HF_HUB_OFFLINE"] = "1"  # before the import
     meaning = checkpoint.describe(folder)
     with tempfile.TemporaryDirectory() as scratch:
         try:
             _export(folder, scratch)
         except ModuleNotFoundError:
-            raise  # the command says which extra brings it
+            raise  # the command names the extra
         except Exception as error:  # optimum, transformers and torch share no base class
             raise ModelUnusable(f"optimum cannot export {folder}: {error}") from error
         cleaned = os.path.join(scratch, "cleaned.onnx")
@@ -49,7 +50,7 @@ def export(folder: str, known: Preprocessing | None) -> Graph:
         graph = onnx_file.read(cleaned)
     preprocessing = known or meaning.preprocessing
     if preprocessing is None:
-        raise ModelUnusable(f"{folder} does not say how pictures are to be prepared")
+        raise ModelUnusable(f"{folder} does not describe its preprocessing")
     return _with_pixels(graph, preprocessing.normalisation, meaning.image)
 
 
@@ -60,8 +61,8 @@ def _export(folder: str, target: str) -> None:
     if not checkpoint.is_timm(folder):
         main_export(folder, target, task=task, do_validation=False)
         return
-    # optimum takes a local folder of timm's for the name of a repository, so the network is loaded
-    # here. `local-dir` with safetensors present never opens a pickle.
+    # optimum would take a local timm folder for a repository's name, so load the network here.
+    # `local-dir` with safetensors never opens a pickle.
     import timm
     from optimum.exporters.tasks import TasksManager
 
@@ -71,9 +72,9 @@ def _export(folder: str, target: str) -> None:
 
 
 def _with_pixels(graph: Graph, norm: Normalisation, image: int) -> Graph:
-    """Put uint8 NHWC pixels and the normalisation in front of `graph`."""
+    """Return `graph` with a uint8 NHWC input and normalisation in front."""
     if len(graph.inputs) != 1 or LOGITS not in {one.name for one in graph.outputs}:
-        raise ModelUnusable("the exported graph is no image classifier: one input, logits out")
+        raise ModelUnusable("the exported graph is not an image classifier: one input, logits out")
     std = np.asarray(norm.std, np.float64)
     gain = (norm.scale / std).astype(np.float32).reshape(1, 3, 1, 1)
     offset = (-np.asarray(norm.mean, np.float64) / std).astype(np.float32).reshape(1, 3, 1, 1)

@@ -1,7 +1,7 @@
-"""From the chosen candidate to a model package: the folder that `nsfwscan models add` takes.
+"""Writes the chosen candidate as a model package, which `nsfwscan models add` installs.
 
-Equal inputs and a named recipe give equal bytes. A search also measures times, which it writes
-into `quantization.json`; the graph and the weights do not depend on them.
+Equal inputs and a named recipe give equal bytes. A search also measures times, which are in
+`quantization.json`; graph and weights do not depend on them.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from quantize.verify import Agreement
 
 TABLE_NAME = "quantization.json"
-"""Every candidate with its figures, for people."""
+"""All candidates and their measurements, for people."""
 INTROSPECTION_NAME = "introspection.onnx"
 INTROSPECTION_WEIGHTS_NAME = "introspection.bin"
 
@@ -49,13 +49,13 @@ def write(
 ) -> ModelManifest:
     """Write the package of `outcome` into the new `folder` and return its manifest.
 
-    `draft` is the manifest but for files, recipe, agreement and probes. What another program could
-    see is complete: the folder gets its name when everything is in it. Raises `UsageError` when
-    the folder exists or cannot be written, `ModelUnusable` when the scanner's own classifier
-    refuses the result.
+    `draft` is the manifest without files, recipe, agreement and probes. The folder gets its name
+    only when it is complete, so other programs never see part of it. Raises `UsageError` if the
+    folder exists or cannot be written, `ModelUnusable` if the scanner's own classifier refuses the
+    result.
     """
     folder = check_room(folder)
-    # A name that nothing else has: whatever lies beside the package is not ours to delete.
+    # A random name, because other files beside the package are not ours to delete.
     partial = f"{folder}.{secrets.token_hex(4)}.partial"
     try:
         os.makedirs(partial)
@@ -71,19 +71,18 @@ def write(
 
 
 def check_room(folder: str) -> str:
-    """Return the absolute path of the package's folder-to-be.
+    """Return the absolute path of the package's folder, before a long build.
 
-    Raises `UsageError` when it exists or cannot be made, which is better known before a long
-    build than after it.
+    Raises `UsageError` if it exists or cannot be created.
     """
     folder = os.path.abspath(folder)
     if os.path.lexists(folder):
-        raise UsageError(f"{folder} exists already", hint="name a folder that does not")
+        raise UsageError(f"{folder} already exists", hint="name a folder that does not exist")
     above = os.path.dirname(folder)
     while not os.path.lexists(above):
         above = os.path.dirname(above)
     if not os.path.isdir(above) or not os.access(above, os.W_OK | os.X_OK):
-        raise UsageError(f"{folder} cannot be made: {above} is not a folder that can be written")
+        raise UsageError(f"{folder} cannot be created: {above} is not a writable folder")
     return folder
 
 
@@ -113,7 +112,7 @@ def _fill(
 
 
 def _probes(folder: str) -> tuple[Probe, ...]:
-    """Score the probes with the scanner's own classifier, which also shows that it takes them."""
+    """Score the probes with the scanner's own classifier, which also tests the package."""
     model = open_package(folder)
     classifier = OrtClassifier(model, threads=1, provider=Provider.CPU, warn=lambda _: None)
     found = []
@@ -163,7 +162,7 @@ def _sync(folder: str) -> None:
 
 
 def table(outcome: TrialOutcome) -> Sequence[tuple[str, ...]]:
-    """Return the rows of the candidates' table, the heading first."""
+    """Return the rows of the table of candidates, header first."""
     rows = [("recipe", "ms", "max", "mean", "same decision", "gate")]
     for one in outcome.candidates:
         found = one.agreement

@@ -1,4 +1,4 @@
-"""Pictures to calibrate and to verify with, through the scanner's own decoder."""
+"""Pictures for calibration and verification, decoded like those of a scan."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ if TYPE_CHECKING:
     from quantize.graph import Array
 
 MAX_PICTURES = 2000
-"""More calibrate no better and take hours."""
+"""More do not improve the calibration, and take hours."""
 
 _GENERATED = 8
 
 
 class CalibrationPicture(NamedTuple):
-    """One picture at the size of the model."""
+    """One picture at the model's size."""
 
     name: str
     pixels: Array
     """(height, width, 3) uint8 RGB."""
     unsafe: bool | None = None
-    """What a person said of it, where one did."""
+    """True or False if a person labelled it, otherwise None."""
 
 
 def load(folder: str, geometry: Geometry, say: Callable[[str], None]) -> list[CalibrationPicture]:
     """Decode the pictures below `folder`, in the order of their names.
 
-    A file that is no readable picture is counted and left out. Raises `UsageError` when none is
+    Files that are not readable pictures are counted and left out. Raises `UsageError` if none is
     left.
     """
     return _decode(_files(folder), geometry, say, None)
@@ -46,9 +46,9 @@ def load(folder: str, geometry: Geometry, say: Callable[[str], None]) -> list[Ca
 def load_labelled(
     folder: str, geometry: Geometry, say: Callable[[str], None]
 ) -> list[CalibrationPicture]:
-    """Decode `folder`/safe and `folder`/unsafe, with the label that the folder's name gives.
+    """Decode `folder`/safe and `folder`/unsafe, labelled by their folder's name.
 
-    Raises `UsageError` when either is missing or empty.
+    Raises `UsageError` if either is missing or empty.
     """
     both = []
     for word, unsafe in (("safe", False), ("unsafe", True)):
@@ -57,10 +57,10 @@ def load_labelled(
 
 
 def generated(geometry: Geometry) -> list[CalibrationPicture]:
-    """Return pictures made from arithmetic: the probes, and blurred noise of many grain sizes.
+    """Return generated pictures: the probes, and blurred noise of many grain sizes.
 
-    Good for catching a broken graph. No photographs: they say nothing of what a model makes of
-    real pictures, and no scale is taken from them.
+    They reveal a broken graph. They are not photographs, so they say nothing about real pictures,
+    and scales are never taken from them.
     """
     pictures = [CalibrationPicture(name, probe(name, geometry)) for name in probes.PROBES]
     height, width = geometry.crop_height, geometry.crop_width
@@ -119,7 +119,7 @@ def _decode(
                 continue
             pictures.append(CalibrationPicture(path, pixels, unsafe))
     if left_out:
-        say(f"{left_out} of {len(paths)} files are no readable pictures and were left out")
+        say(f"left out {left_out} of {len(paths)} files, which are not readable pictures")
     if not pictures:
         raise UsageError(f"none of the {len(paths)} files is a readable picture")
     return pictures

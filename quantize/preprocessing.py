@@ -1,7 +1,7 @@
-"""What a checkpoint says of the way from a picture to the network's input.
+"""A checkpoint's preprocessing: from a picture to the network's input.
 
-Every field is honoured exactly or refused by name. The classes of transformers that crop, pad or
-reorder channels even where their file does not say so are refused by their name.
+Every field is followed exactly or refused by name. Classes of transformers that crop, pad or
+reorder channels even if their file does not say so are refused by name.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ _STRETCHING = (
     "ViTImageProcessorPil",
     "ViTFeatureExtractor",
 )
-"""Names of one class over the years: stretch, rescale, normalise, and nothing else."""
+"""Past and present names of one class: it only stretches, rescales and normalises."""
 _RESAMPLE = {2: Resample.BILINEAR, 3: Resample.BICUBIC}  # Pillow's numbers
 _TIMM_RESIZE = {"center": Resize.SHORTEST_EDGE, "squash": Resize.STRETCH}
-"""timm's `crop_mode`: its third, `border`, pads the picture."""
+"""timm's `crop_mode`. The third mode, `border`, would pad the picture."""
 
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
-    """From a picture to the values that the network was trained with."""
+    """How a picture becomes the network's input."""
 
     geometry: Geometry
     normalisation: Normalisation
 
     def agrees(self, other: Preprocessing) -> bool:
-        """Return True if both give the same values, whatever digits 1/255 is written with."""
+        """Return True if both give the same values, ignoring how many digits 1/255 has."""
         one, two = (
             (norm.scale, *norm.mean, *norm.std)
             for norm in (self.normalisation, other.normalisation)
@@ -51,18 +51,18 @@ class Preprocessing:
 
 
 def transformers(folder: str, image: int) -> Preprocessing:
-    """Read `preprocessor_config.json` for a network that takes `image` pixels along each edge.
+    """Read `preprocessor_config.json` for a network whose input has `image` pixels per edge.
 
-    Raises `ModelUnusable` for what would give other pixels than ours, `ModelTampered` for a file
-    that is missing or malformed.
+    Raises `ModelUnusable` for settings that the scanner's decoder cannot reproduce, `ModelTampered`
+    for a file that is missing or malformed.
     """
     path = os.path.join(folder, PREPROCESSOR_NAME)
-    read = config.read(path, "it says how pictures are prepared; take it from the publisher")
+    read = config.read(path, "it describes the preprocessing; get it from the publisher")
     for name in ("image_processor_type", "feature_extractor_type"):
         if (found := read.get(name)) is not None and found not in _STRETCHING:
             raise ModelUnusable(
-                f"{path}: {name} is {str(found)[:60]!r}, which prepares pictures in another way "
-                "than ViTImageProcessor",
+                f"{path}: {name} is {str(found)[:60]!r}, whose preprocessing differs from "
+                "ViTImageProcessor's",
             )
     for switch in ("do_resize", "do_rescale", "do_normalize"):
         read.only(switch, True, default=True)
@@ -71,11 +71,11 @@ def transformers(folder: str, image: int) -> Preprocessing:
         read.only("default_to_square", True, default=True)
     size = read.get("size")
     edges = [size]
-    if isinstance(size, dict):  # of edges, most of which may be null
+    if isinstance(size, dict):  # a dictionary of edges, most of which may be null
         given = {name: edge for name, edge in size.items() if edge is not None}
         edges = list(given.values()) if set(given) == {"height", "width"} else [given]
     if any(type(edge) is not int or edge != image for edge in edges):
-        raise ModelTampered(f"{path}: size is {size!r:.60}, the network takes {image}")
+        raise ModelTampered(f"{path}: size is {size!r:.60}, but the network takes {image}")
     resample = read.get("resample", 2)
     if type(resample) is not int or resample not in _RESAMPLE:
         raise ModelUnusable(f"{path}: resample {resample!r:.20} is neither 2 nor 3")
@@ -86,7 +86,7 @@ def transformers(folder: str, image: int) -> Preprocessing:
 
 
 def timm(read: Config, image: int) -> Preprocessing | None:
-    """Read timm's `pretrained_cfg`; None when it leaves something open.
+    """Read timm's `pretrained_cfg`; None if it is incomplete.
 
     Raises `ModelUnusable` or `ModelTampered` as `transformers` does.
     """
@@ -100,13 +100,13 @@ def timm(read: Config, image: int) -> Preprocessing | None:
 
 def _timm(read: Config, image: int, mode: object) -> Preprocessing:
     if not isinstance(mode, str) or mode not in _TIMM_RESIZE:
-        raise ModelUnusable(f"{read.path}: crop_mode {str(mode)[:20]!r} is not known")
+        raise ModelUnusable(f"{read.path}: crop_mode {str(mode)[:20]!r} is not supported")
     crop = read.number("crop_pct", 0.5, 1.0)
     try:
         resample = Resample(read.get("interpolation"))
     except ValueError:
         raise ModelUnusable(
-            f"{read.path}: interpolation {str(read.get('interpolation'))[:20]!r} is not known"
+            f"{read.path}: interpolation {str(read.get('interpolation'))[:20]!r} is not supported"
         ) from None
     resized = int(image / crop)
     geometry = replace(

@@ -19,35 +19,35 @@ class Scales(StrEnum):
     """Where the scales of the activations come from."""
 
     NONE = "none"
-    """Nowhere: the model stays in float."""
+    """None: the model stays in float."""
     STATIC = "static"
     """From calibration pictures."""
     DYNAMIC = "dynamic"
-    """From each picture itself, while it is scored."""
+    """From each picture while it is scored."""
 
 
 class WeightRange(StrEnum):
-    """What int8 weights may reach."""
+    """The limit of int8 weights."""
 
     FULL = "full"
     """127. Products saturate on processors without VNNI."""
     SEVEN_BIT = "seven-bit"
-    """64: two neighbours never saturate."""
+    """64: two adjacent products never saturate."""
     PAIRS = "pairs"
-    """127, and 128 for the sum of two neighbours of the same sign: they never saturate."""
+    """127, and 128 for the sum of two neighbours of the same sign: products never saturate."""
 
 
 class Clip(StrEnum):
     """What counts as the range of an activation."""
 
     MIN_MAX = "min-max"
-    """Everything that was seen."""
+    """All values."""
     PERCENTILE = "percentile"
-    """All but 0.01 % at either end of each picture."""
+    """All values but 0.01 % at either end, for each picture."""
 
 
 class Attention(StrEnum):
-    """Which products of two activations are done in integers."""
+    """Which products of two activations are computed in integers."""
 
     FLOAT = "float"
     SCORES = "scores"
@@ -66,19 +66,19 @@ class Recipe:
     clip: Clip = Clip.MIN_MAX
     attention: Attention = Attention.FLOAT
     smoothing: float = 0.0
-    """Share of an outlier that moves from activations into weights; 0 leaves all as it is."""
+    """Share of an outlier that is moved from activations into weights; 0 for none."""
     keep_float: tuple[str, ...] = ()
-    """Patterns of the names of products that stay in float."""
+    """Patterns for the names of products that stay in float."""
     candidate: bool = True
-    """Whether the search may choose it; the others are for comparison."""
+    """Whether the search may choose it. The others are for comparison."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """How far INT8 may be from float on held-out pictures."""
+    """How much INT8 may differ from float on held-out pictures."""
 
     max_difference: float
-    """Of the unsafe probability, on any picture."""
+    """In unsafe probability, on any picture."""
     mean_difference: float
     equal_decisions: float
     """Smallest share of pictures with the same decision at the thresholds."""
@@ -100,7 +100,7 @@ def load() -> Recipes:
 
 
 def read(document: dict[str, Any]) -> Recipes:
-    """Read all of a `recipes.toml`. Raises `UsageError`, as `recipe` does, for all that is odd."""
+    """Parse a `recipes.toml`. Raises `UsageError`, as `recipe` does."""
     _check_fields(document, {"gate", "recipe"}, {"gate", "recipe"}, "recipes.toml")
     figures = {field.name for field in fields(Gate)}
     _check_fields(document["gate"], figures, figures, "recipes.toml: the gate")
@@ -108,9 +108,9 @@ def read(document: dict[str, Any]) -> Recipes:
 
 
 def recipe(table: dict[str, Any]) -> Recipe:
-    """Read one recipe. Raises `UsageError` for a field that is missing, unknown or not understood.
+    """Read one recipe. Raises `UsageError` for a field that is missing, unknown or invalid.
 
-    Passed over in silence, a misspelt field would mean its default.
+    A misspelt field that was ignored would get its default.
     """
     where = f"recipes.toml: the recipe {table.get('name')}"
     known = {field.name for field in fields(Recipe)}
@@ -132,6 +132,6 @@ def recipe(table: dict[str, Any]) -> Recipe:
 def _check_fields(table: dict[str, Any], known: set[str], needed: set[str], where: str) -> None:
     """Raise `UsageError` for a field that is missing or unknown."""
     if strangers := set(table) - known:
-        raise UsageError(f"{where} has the unknown field {min(strangers)!r}")
+        raise UsageError(f"{where} has an unknown field {min(strangers)!r}")
     if missing := needed - set(table):
         raise UsageError(f"{where} has no {min(missing)}")

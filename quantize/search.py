@@ -1,4 +1,4 @@
-"""Which recipe to take: all are built, timed side by side and compared with the float model."""
+"""Chooses the recipe: all are built, timed side by side and compared with the float model."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _ROUNDS = 7
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """The pictures that a decision rests on."""
+    """The pictures for calibration and comparison."""
 
     calibration: Sequence[CalibrationPicture]
-    """Empty when the user gave none: then recipes with fixed scales cannot be built."""
+    """Empty if the user gave none: then recipes with fixed scales cannot be built."""
     held_out: Sequence[CalibrationPicture]
-    """Pictures that calibration has not seen."""
+    """Pictures not used for calibration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +43,19 @@ class Candidate:
 
     recipe: Recipe
     folder: str
-    """Holds `model.onnx` and its weights."""
+    """Contains `model.onnx` and its weights."""
     agreement: Agreement
     scores: tuple[float, ...]
-    """Of the held-out pictures."""
+    """On the held-out pictures."""
     shortcomings: tuple[str, ...]
-    """What of the gate it misses."""
+    """How it fails the gate; empty if it passes."""
     milliseconds: float
-    """One picture, one thread, at best; NaN when nothing was timed."""
+    """Best time for one picture on one thread; NaN if not timed."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrialOutcome:
-    """What the search found."""
+    """The result of the search."""
 
     chosen: Candidate
     candidates: tuple[Candidate, ...]
@@ -74,8 +74,8 @@ def search(
 ) -> TrialOutcome:
     """Build the candidates below `scratch` and choose the fastest that passes the gate.
 
-    `forced` names the one recipe to build instead; nothing is timed then. Raises `UsageError`
-    when it does not exist or cannot be built.
+    `forced` names one recipe to build instead, without timing. Raises `UsageError` if it does not
+    exist or cannot be built.
     """
     bench = _Bench(graph, manifest, evidence, recipes, scratch, say)
     wanted = _wanted(recipes, forced, bool(evidence.calibration))
@@ -84,7 +84,7 @@ def search(
         return TrialOutcome(candidates[0], tuple(candidates), bench.reference)
     candidates = bench.time(candidates)
     passing = [one for one in candidates if not one.shortcomings and one.recipe.candidate]
-    # The float model is its own reference, so there is always one that passes.
+    # The float model agrees with itself, so at least one candidate passes.
     chosen = min(passing, key=lambda one: one.milliseconds)
     return TrialOutcome(chosen, tuple(candidates), bench.reference)
 
@@ -98,13 +98,11 @@ def _wanted(recipes: Recipes, forced: str | None, calibrated: bool) -> list[Reci
         ]
     known = {one.name: one for one in recipes.recipes}
     if forced not in known:
-        raise UsageError(
-            f"there is no recipe {forced!r}", hint=f"the recipes are {', '.join(known)}"
-        )
+        raise UsageError(f"unknown recipe {forced!r}", hint=f"the recipes are {', '.join(known)}")
     if known[forced].scales is Scales.STATIC and not calibrated:
         raise UsageError(
-            f"the recipe {forced} needs pictures to take its scales from",
-            hint="name a folder of ordinary pictures with --pictures, or take --recipe dynamic",
+            f"the recipe {forced} needs pictures for calibration",
+            hint="name a folder of ordinary pictures with --pictures, or use --recipe dynamic",
         )
     return [known[forced]]
 
@@ -118,7 +116,7 @@ class _Smoothed(NamedTuple):
 
 
 class _Bench:
-    """Builds candidates, and shares between them what is the same."""
+    """Builds candidates, and shares their common parts."""
 
     def __init__(
         self,
@@ -153,12 +151,12 @@ class _Bench:
         missed = tuple(found.shortcomings(self._gate))
         self._say(
             f"{recipe.name}: scores move by at most {found.max_difference:.4f}"
-            + (f"; misses the gate: {missed[0]}" if missed else "")
+            + (f"; fails the gate: {missed[0]}" if missed else "")
         )
         return Candidate(recipe, folder, found, scores, missed, float("nan"))
 
     def time(self, candidates: Sequence[Candidate]) -> list[Candidate]:
-        """Race all candidates, one picture at a time on one thread."""
+        """Time all candidates side by side, one picture at a time on one thread."""
         sessions = {one.recipe.name: OrtSession(one.folder) for one in candidates}
         pixels = self._evidence.held_out[0].pixels[np.newaxis]
         taken = race(sessions, pixels, [LOGITS], rounds=_ROUNDS)

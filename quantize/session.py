@@ -1,7 +1,6 @@
-"""Running a graph while a model is built. The one module of `quantize` that knows onnxruntime.
+"""Runs graphs while a model is built. The only module of `quantize` that imports onnxruntime.
 
-The options are those of the scanner's own sessions, so that what is measured and verified here is
-what a scan will see.
+Session options are those of a scan, so that measurements here apply to scans.
 """
 
 from __future__ import annotations
@@ -26,20 +25,20 @@ _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
 _HOPELESS = 1.2
-"""A session that is this much slower than the fastest runs only the first rounds of a race."""
+"""A session slower than the fastest by this factor runs only the first rounds of a race."""
 _FIRST_ROUNDS = 2
 
 _ERRORS_ONLY = 3
-"""onnxruntime's level. Below it, every free axis of a graph brings a line about lenient merging."""
+"""onnxruntime's log level. Lower ones print a line about lenient merging for every free axis."""
 
 
 class OrtSession:
-    """A graph that is ready to run on the CPU."""
+    """A graph loaded for the CPU."""
 
     def __init__(self, folder: str, *, threads: int = 1) -> None:
         """Load `model.onnx` from `folder`; its weights file is mapped.
 
-        Raises `ModelUnusable` when onnxruntime refuses the graph.
+        Raises `ModelUnusable` if onnxruntime refuses the graph.
         """
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -64,7 +63,7 @@ class OrtSession:
 
 
 def on_all_cores(work: Callable[[_In], _Out], items: Iterable[_In]) -> list[_Out]:
-    """Return `work` of each item, in order; as many run at a time as there are cores.
+    """Return `work(item)` for each item, in order, with one thread per core.
 
     Whole pictures in parallel are faster than one picture on all cores, and give the same bits.
     """
@@ -77,8 +76,8 @@ def race(
 ) -> dict[str, float]:
     """Time sessions side by side and return each one's best time, in seconds.
 
-    They take turns, so that a busy moment of the machine meets all of them; it can only make a run
-    longer, so the best one says most. What cannot win is not timed to the end.
+    They take turns, so that other load on the machine affects all of them. It can only make a run
+    longer, so the best time is the most accurate. Sessions that cannot win are stopped early.
     """
     best = dict.fromkeys(sessions, float("inf"))
     running = dict(sessions)
@@ -98,12 +97,12 @@ def race(
 def optimise(source: str, target: str) -> None:
     """Write the graph file `source`, folded and fused by onnxruntime, as `target`.
 
-    Raises `ModelUnusable` when onnxruntime refuses it.
+    Raises `ModelUnusable` if onnxruntime refuses it.
     """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
     options.optimized_model_filepath = target
-    # EXTENDED stops before the layouts that only fit this machine's processor.
+    # EXTENDED does not include layouts that only suit this machine's processor.
     level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     options.graph_optimization_level = level
     try:

@@ -33,14 +33,14 @@ class ModelSource:
     """What to build from."""
 
     entry: CatalogueEntry | None
-    """Set for a model of the catalogue, which then says what its scores mean."""
+    """The catalogue's entry, if any, which defines what the scores mean."""
     folder: str
-    """A local checkpoint; empty for one of the hub."""
+    """Folder of a local checkpoint; empty for one from the hub."""
     hub: HubSource | None
 
 
 def find(name: str, revision: str, checksums: Mapping[str, str]) -> ModelSource:
-    """Understand what the user named.
+    """Return the source that the user named.
 
     `revision` and `checksums` (file name to sha256) pin a repository that is not in the catalogue.
     Raises `ModelNotFound` or `UsageError`.
@@ -56,14 +56,14 @@ def find(name: str, revision: str, checksums: Mapping[str, str]) -> ModelSource:
     if entry is not None:
         if entry.checkpoint is None:
             raise ModelNotFound(
-                f"no checkpoint is known from which {name} could be built",
-                hint=f"fetch the finished model with `nsfwscan models pull {name}`",
+                f"{name} cannot be built, because its checkpoint is not in the catalogue",
+                hint=f"download the finished model with `nsfwscan models pull {name}`",
             )
         return ModelSource(entry, "", entry.checkpoint)
     if not _REPO.match(name):
         raise ModelNotFound(
-            f"{name!r} is neither a model of the catalogue, a folder nor a hub repository",
-            hint=f"the catalogue knows {', '.join(catalogue.load())}",
+            f"{name!r} is not a model of the catalogue, a folder or a hub repository",
+            hint=f"the catalogue has {', '.join(catalogue.load())}",
         )
     return ModelSource(None, "", _pinned(name, revision, checksums))
 
@@ -74,16 +74,16 @@ def fetch(source: HubSource, folder: str, environ: Mapping[str, str], progress: 
     Raises `OfflineError`, `HubUnreachable`, `DownloadError` or `ModelTampered`.
     """
     if network_is_forbidden(environ):
-        raise refuse_offline(f"the checkpoint {source.repo} has to be fetched")
+        raise refuse_offline(f"the checkpoint {source.repo} must be downloaded")
     hub = Hub.from_environment(environ)
     for file in source.files:
         hub.fetch(source, file, os.path.join(folder, file.name), progress)
 
 
 def sha256(*paths: str) -> str:
-    """Return the sha256 of one file, or of several one after the other, in hex.
+    """Return the sha256 of one file, or of several concatenated, in hex.
 
-    Raises `ModelTampered` when one cannot be read.
+    Raises `ModelTampered` if one cannot be read.
     """
     digest = Sha256()
     for path in paths:
@@ -98,12 +98,12 @@ def sha256(*paths: str) -> str:
 def _pinned(repo: str, revision: str, checksums: Mapping[str, str]) -> HubSource:
     if not _REVISION.match(revision) or WEIGHTS_NAME not in checksums:
         raise UsageError(
-            f"{repo} is not in the catalogue, so nothing is known of its files",
+            f"{repo} is not in the catalogue, so its checksums are not known",
             hint="pin it: --revision with 40 hex digits, and --sha256 NAME=HEX for "
             f"{WEIGHTS_NAME}, {CONFIG_NAME} and {PREPROCESSOR_NAME}",
         )
     for name, digest in checksums.items():
         if name not in (WEIGHTS_NAME, CONFIG_NAME, PREPROCESSOR_NAME) or not _HEX64.match(digest):
-            raise UsageError(f"--sha256 {name}={digest[:80]} names no known file or no sha256")
+            raise UsageError(f"--sha256 {name}={digest[:80]} is not a known file name and a sha256")
     files = (HubFile(name, name, digest, None) for name, digest in sorted(checksums.items()))
     return HubSource(repo, revision, tuple(files))

@@ -1,8 +1,8 @@
-"""The tensors of a checkpoint's safetensors files.
+"""The tensors in a checkpoint's safetensors files.
 
-The header is checked field by field, more strictly than the format's own library does (0.8 accepts
-a name that stands twice and a file without tensors), and the bytes are then read from where it says
-they are. Format: https://github.com/huggingface/safetensors, "Format". A pickle is never read.
+The header is checked field by field, more strictly than by the format's own library (0.8 accepts
+duplicate names and a file without tensors), and the bytes are then read at the offsets it gives.
+Format: https://github.com/huggingface/safetensors, "Format". Pickles are never read.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """What the header says of one tensor, and where its bytes are."""
+    """One tensor's header entry, and where its bytes are."""
 
     dtype: str
     shape: tuple[int, ...]
     path: str
     offset: int
-    """Of the first byte, from the start of the file."""
+    """Offset of the first byte from the start of the file."""
 
 
 class Tensors:
@@ -67,8 +67,8 @@ class Tensors:
     def get(self, name: str, shape: tuple[int, ...]) -> Array:
         """Return a float32 array of exactly `shape`.
 
-        Half precision and bfloat16 widen exactly. Raises `ModelTampered`, naming the tensor, when
-        it is missing, of another shape or type, or holds a number that is not finite.
+        Half precision and bfloat16 are widened exactly. Raises `ModelTampered`, naming the tensor,
+        if it is missing, has another shape or type, or has a number that is not finite.
         """
         info = self.infos.get(name)
         if info is None:
@@ -79,24 +79,24 @@ class Tensors:
             )
         if info.dtype not in _READ_AS:
             raise ModelTampered(
-                f"{info.path}: tensor {name!r} holds {info.dtype}, not one of {', '.join(_READ_AS)}"
+                f"{info.path}: tensor {name!r} is {info.dtype}, not one of {', '.join(_READ_AS)}"
             )
         value = _read(info)
         if not np.isfinite(value).all():
-            raise ModelTampered(f"{info.path}: tensor {name!r} holds numbers that are not finite")
+            raise ModelTampered(f"{info.path}: tensor {name!r} has numbers that are not finite")
         return value
 
     def _renamed(self, name: str) -> str:
-        """Return a hint when a tensor has the wanted name in front of or behind another part."""
+        """Return a hint if a tensor has this name with a prefix or suffix."""
         alike = [one for one in self.infos if one.endswith(f".{name}") or name.endswith(f".{one}")]
         return f"{min(alike)!r} may be it under another name" if alike else ""
 
 
 def weight_files(folder: str) -> tuple[str, ...]:
-    """Return the paths of the files that hold the checkpoint's weights: one, or the index's shards.
+    """Return the paths of the checkpoint's weight files: one file, or the shards in the index.
 
-    Raises `ModelUnusable` when there are only weights of another kind, `ModelTampered` when there
-    are none or the index is malformed.
+    Raises `ModelUnusable` if there are only weights in another format, `ModelTampered` if there are
+    none or the index is malformed.
     """
     single, index = os.path.join(folder, WEIGHTS_NAME), os.path.join(folder, INDEX_NAME)
     if os.path.lexists(single):
@@ -110,10 +110,10 @@ def weight_files(folder: str) -> tuple[str, ...]:
     if others:
         why = "only safetensors files are read"
         if others[0].endswith(_PICKLES):
-            why = "it is a pickle, which can run any program when it is opened"
+            why = "it is a pickle, which can run any program when opened"
         raise ModelUnusable(
             f"{folder} has no {WEIGHTS_NAME}; {others[0]} is not read: {why}",
-            hint=f"look for {WEIGHTS_NAME} at the publisher's",
+            hint=f"get {WEIGHTS_NAME} from the publisher",
         )
     raise ModelTampered(
         f"{single} cannot be read: No such file or directory",
@@ -122,10 +122,10 @@ def weight_files(folder: str) -> tuple[str, ...]:
 
 
 def open_weights(folder: str) -> Tensors:
-    """Open the weights of the checkpoint in `folder`, be they in one file or in several.
+    """Open the weights of the checkpoint in `folder`, in one file or several.
 
-    Raises as `weight_files` and `open_tensors` do, and `ModelTampered` when the files do not hold
-    exactly what the index says.
+    Raises as `weight_files` and `open_tensors` do, and `ModelTampered` if the files do not match
+    the index.
     """
     files = weight_files(folder)
     if files == (os.path.join(folder, WEIGHTS_NAME),):
@@ -147,22 +147,22 @@ def open_weights(folder: str) -> Tensors:
 def open_tensors(path: str) -> Tensors:
     """Open a safetensors file.
 
-    Raises `ModelTampered` when its header is malformed in any way.
+    Raises `ModelTampered` if its header is malformed in any way.
     """
     return Tensors(path, _read_header(path))
 
 
 def unfetched(path: str, first: bytes) -> ModelTampered | None:
-    """Return an error when a file with these first bytes only stands for the one that was meant."""
+    """Return an error if a file with these first bytes is a placeholder or a web page."""
     if first.startswith(b"version https://git-lfs"):
         return ModelTampered(
             f"{path} is a Git LFS pointer, not the file itself",
-            hint="run `git lfs pull` in the repository it was cloned from",
+            hint="run `git lfs pull` in the cloned repository",
         )
     if first.lstrip()[:9].lower().startswith((b"<!doctype", b"<html")):
         return ModelTampered(
             f"{path} is a web page, not the file itself",
-            hint="fetch it again; the page may ask for a login",
+            hint="download it again; the page may ask for a login",
         )
     return None
 
@@ -172,11 +172,11 @@ def _read(info: TensorInfo) -> Array:
         with open_bytes(info.path) as stream:
             stream.seek(info.offset)
             raw = np.fromfile(stream, _READ_AS[info.dtype], prod(info.shape)).reshape(info.shape)
-    except (OSError, ValueError) as error:  # ValueError: it has become shorter
+    except (OSError, ValueError) as error:  # ValueError: the file was truncated
         raise ModelTampered(f"{info.path} cannot be read: {error}") from error
     if info.dtype == "BF16":  # the upper half of a float32
         return (raw.astype(np.uint32) << 16).view(np.float32)
-    with np.errstate(over="ignore"):  # of float64; the caller refuses what is not finite
+    with np.errstate(over="ignore"):  # from float64; the caller refuses numbers that are not finite
         return raw.astype(np.float32, copy=False)
 
 
@@ -221,14 +221,14 @@ def _read_header(path: str) -> dict[str, TensorInfo]:
     try:
         header = json.loads(text.decode("utf-8"), object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
-        raise _broken(path, f"its header is not sound JSON ({error})") from error
+        raise _broken(path, f"its header is not valid JSON ({error})") from error
     if not isinstance(header, dict):
         raise _broken(path, "its header is not a table")
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
-        raise _broken(path, "its metadata is not a table of texts")
+        raise _broken(path, "its metadata is not a table of strings")
     if not 0 < len(header) <= _MAX_TENSORS:
-        raise _broken(path, f"it holds {len(header)} tensors")
+        raise _broken(path, f"it has {len(header)} tensors")
     infos, spans = {}, []
     for name, entry in header.items():
         info, span = _entry(path, name, entry)
@@ -240,7 +240,7 @@ def _read_header(path: str) -> dict[str, TensorInfo]:
             raise _broken(path, f"its tensors leave a gap or overlap at byte {begin}")
         end = stop
     if _LENGTH.size + length + end != size:
-        raise _broken(path, f"its tensors end at byte {end}, the file does not")
+        raise _broken(path, f"its tensors end at byte {end}, but the file does not")
     return infos
 
 
@@ -251,9 +251,9 @@ def _entry(path: str, name: str, entry: object) -> tuple[TensorInfo, tuple[int, 
     if not isinstance(dtype, str) or dtype not in _BYTES_OF:
         raise _broken(path, f"tensor {name!r} has the unknown type {str(dtype)[:20]!r}")
     if not _whole_numbers(shape) or len(shape) > 8:
-        raise _broken(path, f"tensor {name!r} has no sound shape")
+        raise _broken(path, f"tensor {name!r} has an invalid shape")
     if not _whole_numbers(offsets) or len(offsets) != 2:
-        raise _broken(path, f"tensor {name!r} has no sound offsets")
+        raise _broken(path, f"tensor {name!r} has invalid offsets")
     begin, stop = offsets
     if stop - begin != prod(shape) * _BYTES_OF[dtype]:
         raise _broken(path, f"tensor {name!r} has another length than its shape")
@@ -267,22 +267,23 @@ def _whole_numbers(value: object) -> bool:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table = dict(pairs)
     if len(table) != len(pairs):
-        raise ValueError("a name stands twice")
+        raise ValueError("a name appears twice")
     return table
 
 
 def _stranger(path: str, first: bytes) -> ModelTampered | ModelUnusable | None:
-    """Return an error that names what lies here under the name of a safetensors file."""
+    """Return an error that names the real format of a file called safetensors."""
     pickles = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
     if first.startswith(pickles) and first[8:9] != b"{":
         return ModelUnusable(
-            f"{path} is what torch.save writes: a pickle, which can run any program when opened",
-            hint="look for a real safetensors file at the publisher's",
+            f"{path} was written by torch.save: it is a pickle, which can run any program when "
+            "opened",
+            hint="get a real safetensors file from the publisher",
         )
     return unfetched(path, first)
 
 
 def _broken(path: str, why: str) -> ModelTampered:
     return ModelTampered(
-        f"{path} is not a sound safetensors file: {why}", hint="fetch the checkpoint again"
+        f"{path} is not a valid safetensors file: {why}", hint="download the checkpoint again"
     )

@@ -1,4 +1,4 @@
-"""How well an INT8 model agrees with its float original, and whether that is good enough."""
+"""How well an INT8 model agrees with the float one, and whether it passes the gate."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 _WORST = 10
 _BINS = 10
-"""Of the expected calibration error, as Guo et al. 2017 (arXiv 1706.04599) use."""
+"""Bins of the expected calibration error, as in Guo et al. 2017 (arXiv 1706.04599)."""
 
 
 class Pair(NamedTuple):
-    """The unsafe probability of one picture, by both models."""
+    """The unsafe probability of one picture from both models."""
 
     name: str
     reference: float
@@ -35,17 +35,17 @@ class Pair(NamedTuple):
 
     @property
     def difference(self) -> float:
-        """How far apart they are."""
+        """Return the absolute difference."""
         return abs(self.reference - self.candidate)
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """What a candidate's scores are worth."""
+    """How a candidate's scores agree with the reference."""
 
     pictures: int
     max_difference: float
-    """Of the unsafe probability."""
+    """Largest difference in unsafe probability."""
     mean_difference: float
     equal_decisions: float
     """Share of the pictures with the same decision at the thresholds."""
@@ -53,9 +53,9 @@ class Agreement:
     """The ten pictures that differ most."""
 
     def shortcomings(self, gate: Gate) -> list[str]:
-        """Return what of `gate` is missed, as sentences; empty when it is passed."""
+        """Return how the gate is failed, as sentences; empty if it is passed."""
         missed = []
-        # Written so that a NaN misses.
+        # Written so that NaN fails.
         if not self.max_difference <= gate.max_difference:
             missed.append(f"a score moves by {self.max_difference:.4f}, over {gate.max_difference}")
         if not self.mean_difference <= gate.mean_difference:
@@ -71,7 +71,7 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """Figures of one model on labelled pictures; decisions at the flag threshold."""
+    """Measurements of one model on labelled pictures, deciding at the flag threshold."""
 
     accuracy: float
     recall: float
@@ -118,7 +118,7 @@ def agreement(
 def quality(
     pictures: Sequence[CalibrationPicture], scores: Sequence[float], flag_at: float
 ) -> Quality:
-    """Measure a model against what people said. Both kinds of pictures have to be there."""
+    """Measure a model against people's labels. There must be pictures of both kinds."""
     truth = np.array([bool(picture.unsafe) for picture in pictures])
     score = np.asarray(scores)
     flagged = score >= flag_at
@@ -143,7 +143,7 @@ def threshold_for(
 
 
 def _auroc(truth: Array, score: Array) -> float:
-    """Probability that an unsafe picture scores above a safe one; ties count half."""
+    """Return the probability that an unsafe picture scores above a safe one; ties count half."""
     unsafe, safe = score[truth], np.sort(score[~truth])
     below = np.searchsorted(safe, unsafe, "left")
     upto = np.searchsorted(safe, unsafe, "right")

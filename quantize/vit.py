@@ -1,8 +1,8 @@
-"""What a Vision Transformer for classification consists of, whatever names its file gives it.
+"""The shape and weights of a Vision Transformer classifier, independent of tensor names.
 
 The architecture is Dosovitskiy et al., 2020 (arXiv 2010.11929): patches through one linear layer, a
 CLS token in front, learned positions, pre-norm blocks, a final LayerNorm, and a linear classifier
-on the CLS token. All arrays are float32; a linear layer's weight is (out, in), as torch keeps it.
+on the CLS token. All arrays are float32; a linear layer's weight is (out, in), as in torch.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class VitShape:
-    """The sizes that a checkpoint's configuration fixes."""
+    """The sizes in a checkpoint's configuration."""
 
     image: int
     """Pixels along each edge of the square picture."""
@@ -31,17 +31,17 @@ class VitShape:
 
     @property
     def grid(self) -> int:
-        """Patches along each edge."""
+        """Return the number of patches along each edge."""
         return self.image // self.patch
 
     @property
     def tokens(self) -> int:
-        """Tokens of a picture: the patches and CLS."""
+        """Return the number of tokens: the patches and CLS."""
         return self.grid**2 + 1
 
     @property
     def head(self) -> int:
-        """Width of one attention head."""
+        """Return the width of one attention head."""
         return self.hidden // self.heads
 
 

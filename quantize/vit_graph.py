@@ -1,14 +1,14 @@
-"""The direct front end: a ViT's weights become a float graph shaped for onnxruntime's CPU kernels.
+"""The direct front end: builds a ViT's float graph for onnxruntime's CPU kernels.
 
-What is particular about this graph, all of it exact:
+The graph is exact. It differs from the textbook as follows:
 
-- uint8 NHWC pixels go in; scale, mean and standard deviation are folded into the patch weights and
-  the positions. The pixels stay integers up to the first matrix product.
+- The input is uint8 NHWC pixels; scale, mean and standard deviation are folded into the patch
+  weights and the positions. Pixels stay integers up to the first matrix product.
 - One padded row in front of the patches becomes the CLS token, so nothing is concatenated.
 - Queries are scaled by 1/sqrt(head width) in their weights.
-- The last block is computed for the CLS token only. Its keys and values are never formed: a query
-  is multiplied with the key weights first, (q Wk) x = q (Wk x), and the attention is applied to the
-  block's input before the value weights. That saves 8 % of all multiplications.
+- The last block is computed for the CLS token only. Its keys and values are never computed: a query
+  is multiplied by the key weights first, (q Wk) x = q (Wk x), and the attention is applied to the
+  block's input before the value weights. This saves 8 % of all multiplications.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ EMBEDDING = "embedding"
 CLS_ATTENTION = "cls_attention"
 
 _MIDDLE = 128
-"""Zero point of the pixels: weights that are rounded to integers then see values around zero."""
+"""Zero point of the pixels, so that weights rounded to integers multiply values around zero."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +44,8 @@ def build(
     """Return the float graph: `pixels` (N, H, W, 3) uint8 in; three outputs.
 
     `logits` (N, labels); `embedding` (N, hidden), the CLS token after the final LayerNorm;
-    `cls_attention` (N, heads, tokens), the last block's attention of the CLS token. With
-    `introspect` every block is computed whole and also returned: `hidden_B` (N, tokens, hidden)
+    `cls_attention` (N, heads, tokens), the CLS token's attention in the last block. With
+    `introspect` every block is computed in full and also returned: `hidden_B` (N, tokens, hidden)
     after block B, and `attention_B` (N, heads, tokens, tokens).
     """
     return _Vit(shape, introspect).build(weights, norm)
@@ -138,7 +138,7 @@ class _Vit:
         h = self._norm(x, block.norm1, f"{name}.norm1")
         scaled = _scaled_queries(block.qkv, s)
         wq, wk, wv = np.split(scaled.weight, 3)
-        # The keys' bias adds the same to every score of a query, which softmax does not see.
+        # The keys' bias adds the same to every score of a query, which softmax ignores.
         bq, _, bv = np.split(scaled.bias, 3)
         x = self._rows(x, f"{name}.cls", 0, 1, axis=1)
         q = self._linear(
@@ -180,7 +180,7 @@ class _Vit:
         return self._b.node("Add", (product, self._b.constant(f"{name}.bias", linear.bias)), name)
 
     def _heads(self, value: str) -> str:
-        """(N, tokens, hidden) to (N, heads, tokens, head width)."""
+        """Reshape (N, tokens, hidden) to (N, heads, tokens, head width)."""
         s, b = self._shape, self._b
         value = b.reshape(value, f"{value}.wide", 0, s.tokens, s.heads, s.head)
         return b.transpose(value, f"{value}.heads", 0, 2, 1, 3)
@@ -194,10 +194,10 @@ class _Vit:
 
 
 def fold_normalisation(weight: Array, norm: Normalisation) -> tuple[Array, Array]:
-    """Make patch weights that take pixels minus 128 instead of normalised ones.
+    """Return patch weights for pixels minus 128 instead of normalised pixels.
 
-    `weight` is (hidden, 3, patch, patch). Returns (3 * patch * patch, hidden), in the order
-    row, column, channel, and the (hidden,) offset that makes up for the mean.
+    `weight` is (hidden, 3, patch, patch). Returns (3 * patch * patch, hidden), in the order row,
+    column, channel, and the (hidden,) offset that compensates for the mean.
     """
     scale = np.float64(norm.scale) / np.asarray(norm.std, np.float64)
     at_middle = _MIDDLE * scale - np.asarray(norm.mean, np.float64) / np.asarray(norm.std)
@@ -209,7 +209,7 @@ def fold_normalisation(weight: Array, norm: Normalisation) -> tuple[Array, Array
 
 
 def _scaled_queries(qkv: Linear, shape: VitShape) -> Linear:
-    """Put attention's 1/sqrt(head width) into the weights of the queries."""
+    """Fold attention's 1/sqrt(head width) into the weights of the queries."""
     scale = np.ones(len(qkv.bias), np.float32)
     scale[: shape.hidden] = shape.head**-0.5
     return Linear(qkv.weight * scale[:, None], qkv.bias * scale)

@@ -87,25 +87,28 @@ def test_rules_of_a_configuration() -> None:
 @pytest.mark.parametrize(
     ("table", "problem"),
     [
-        ({"action": "burn"}, 'action = "burn": it is no action'),
-        ({"action": ["quarantine"]}, "it is no action"),
-        ({}, "names no action"),
-        ({"action": "trash", "folders": "x"}, "has no key 'folders'"),
-        ({"action": "trash", "decision": "safe"}, 'decision = "safe": no rule can be made of it'),
-        ({"action": "trash", "decision": []}, "no rule can be made of it"),
-        ({"action": "trash", "folder": 7}, "folder = 7: it must be the path of a folder"),
-        ({"action": "trash", "folder": ""}, "it must be the path of a folder"),
-        ({"action": "trash", "folder": "a\0b"}, "it must be the path of a folder"),
-        ({"action": "copy", "to": "a\0b"}, "it must be the path of a folder"),
-        ({"action": "command", "command": ["x", "a\0b"]}, "it must be a list of words"),
-        ({"action": "trash", "to": "x"}, 'to = "x": trash takes none'),
+        ({"action": "burn"}, 'action = "burn": unknown action'),
+        ({"action": ["quarantine"]}, "unknown action"),
+        ({}, "has no action"),
+        ({"action": "trash", "folders": "x"}, "unknown key 'folders'"),
+        ({"action": "trash", "decision": "safe"}, 'decision = "safe": not possible in a rule'),
+        ({"action": "trash", "decision": []}, "not possible in a rule"),
+        ({"action": "trash", "folder": 7}, "folder = 7: must be the path of a folder"),
+        ({"action": "trash", "folder": ""}, "must be the path of a folder"),
+        ({"action": "trash", "folder": "a\0b"}, "must be the path of a folder"),
+        ({"action": "copy", "to": "a\0b"}, "must be the path of a folder"),
+        ({"action": "command", "command": ["x", "a\0b"]}, "must be a list of words"),
+        ({"action": "trash", "to": "x"}, 'to = "x": trash does not take it'),
         ({"action": "copy"}, "copy needs to"),
         ({"action": "command"}, "command needs command"),
-        ({"action": "command", "command": "rm -rf"}, "it must be a list of words"),
-        ({"action": "command", "command": []}, "it must be a list of words"),
-        ({"action": "command", "command": ["x"], "time-limit": 0}, "it must be seconds"),
-        ({"action": "command", "command": ["x"], "time-limit": True}, "it must be seconds"),
-        ({"action": "tag", "tag": "exif"}, "it is no place for a tag"),
+        ({"action": "command", "command": "rm -rf"}, "must be a list of words"),
+        ({"action": "command", "command": []}, "must be a list of words"),
+        ({"action": "command", "command": ["x"], "time-limit": 0}, "a number of seconds above 0"),
+        (
+            {"action": "command", "command": ["x"], "time-limit": True},
+            "a number of seconds above 0",
+        ),
+        ({"action": "tag", "tag": "exif"}, "unknown kind of tag"),
     ],
 )
 def test_a_mistake_in_a_rule_names_the_rule_and_the_key(
@@ -163,7 +166,7 @@ def test_a_relative_folder_needs_a_current_folder(monkeypatch: pytest.MonkeyPatc
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
 
     monkeypatch.setattr(os, "getcwd", getcwd)
-    with pytest.raises(UsageError, match="the current folder does not exist any more"):
+    with pytest.raises(UsageError, match="the current folder no longer exists"):
         rule_of("copy=flagged")
 
 
@@ -281,7 +284,7 @@ def test_our_sidecar_goes_with_its_picture_and_anothers_stays_and_is_named(
     sidecar.write_bytes(b"<x:xmpmeta/>")
     act = one(q, picture, Rule(action))
     assert (act.outcome, sidecar.exists()) == ("done", True)
-    assert act.detail == f"another program's notes stay in {sidecar}"
+    assert act.detail == f"left in place: {sidecar}, which belongs to another program"
     assert os.listdir(picture.parent) == [sidecar.name]
 
 
@@ -420,7 +423,7 @@ def test_a_quarantine_that_cannot_be_read_does_not_end_a_watcher(tmp_path: Path,
     limit = Limit(window_s=86_400)
     (act,) = act_on(q, results, limit=limit, warn=warnings.append)
     assert act.outcome == "failed"
-    assert "does not count for the limit" in warnings[0]
+    assert "do not count towards the limit" in warnings[0]
 
 
 def test_a_watcher_has_a_limit_for_a_day_that_outlives_a_restart(
@@ -495,7 +498,7 @@ def test_one_quarantine_that_cannot_be_read_does_not_keep_a_watcher_from_acting_
     warnings: list[str] = []
     (act,) = act_on(q, results[1:], limit=Limit(window_s=86_400), warn=warnings.append)
     assert act.outcome == "done"
-    assert "does not count for the limit" in warnings[0]
+    assert "do not count towards the limit" in warnings[0]
 
 
 # Copies
@@ -511,7 +514,7 @@ def test_a_copy_has_the_bytes_times_and_attributes_and_overwrites_nothing(
     act = one(q, picture, rule)
     assert (act.outcome, act.target) == ("done", str(target / picture.name))
     assert worker.facts(target / picture.name) == before == worker.facts(picture)
-    assert one(q, picture, rule).detail == "it was there already"
+    assert one(q, picture, rule).detail == "it was already there"
     picture.write_bytes(b"another")
     act = one(q, picture, rule)
     assert act.target == str(target / picture.name).replace(".jpg", " (2).jpg")
@@ -565,7 +568,7 @@ def test_a_sidecar_says_what_was_found_and_is_brought_up_to_date(q: Path, pictur
     assert description.get(f"{space}decision") == "nsfw"
     assert description.get(f"{space}score") == "0.9700"
     assert [item.text for item in description.iter() if item.tag.endswith("}li")] == ["nsfw"]
-    assert one(q, picture, rule).detail == "it was there already"
+    assert one(q, picture, rule).detail == "it was already there"
     (act,) = act_on(q, [scanned(picture, score=0.6)], rule)
     assert act.outcome == "done"
     assert b'decision="review"' in sidecar.read_bytes()
@@ -646,7 +649,7 @@ def test_a_command_that_takes_too_long_is_ended_with_what_it_started(
     act = one(
         q, picture, command("sh", "-c", f"(sleep 1; touch {mark}) & sleep 60", time_limit_s=0.3)
     )
-    assert (act.outcome, act.detail) == ("failed", "sh was ended after 0.3 seconds")
+    assert (act.outcome, act.detail) == ("failed", "sh was stopped after 0.3 seconds")
     assert time.monotonic() - begun < 20
     time.sleep(1.2)
     assert not mark.exists()
@@ -697,7 +700,7 @@ def test_a_trash_that_takes_nothing_is_told(
     monkeypatch.setattr("send2trash.send2trash", full)
     act = one(q, picture, Rule(ActionName.TRASH))
     assert act.outcome == "failed"
-    assert act.detail == "the trash does not take it: No space left on device"
+    assert act.detail == "it cannot be moved to the trash: No space left on device"
     assert picture.exists()
 
 
@@ -733,7 +736,7 @@ def test_without_a_desktop_there_is_no_notification(
     said: list[str] = []
     acts = act_on(q, results_of(tmp_path / "p", 2, 0), Rule(ActionName.NOTIFY), say=said.append)
     assert [act.outcome.value for act in acts] == ["left"] * 2
-    assert said == ["No notification: there is no desktop to show a notification."]
+    assert said == ["No notification: there is no desktop to show it on."]
     assert notify.show("", "")[0] is Outcome.LEFT
 
 

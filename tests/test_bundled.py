@@ -269,7 +269,7 @@ def test_a_shipped_model_is_found_and_stays(shipped: Path, home: Path) -> None:
     assert store.find("tiny").folder == str(shipped)
     store.find("tiny-1").verify()
     assert store.find("tiny-1").folder == str(shipped)
-    with pytest.raises(UsageError, match="came with this bundle"):
+    with pytest.raises(UsageError, match="is part of this bundle"):
         store.remove("tiny")
     assert shipped.is_dir()
     assert not (home / "models" / "tiny-1").exists()

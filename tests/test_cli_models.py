@@ -168,13 +168,13 @@ def test_a_model_that_cannot_be_deleted_is_a_failure_and_not_a_missing_model(
 def test_pull_offline(call: Call) -> None:
     done = call("models", "pull", "--offline", "falconsai")
     assert (done.code, done.out) == (4, "")
-    assert "falconsai is not installed, and the network is not to be used" in done.err
+    assert "falconsai is not installed, and the network must not be used" in done.err
 
 
 def test_pull_what_has_to_be_built(call: Call) -> None:
     done = call("models", "pull", "marqo")
     assert (done.code, done.out) == (4, "")
-    assert "marqo is published as a checkpoint only" in done.err
+    assert "marqo is published only as a checkpoint" in done.err
 
 
 def test_selftest_without_recorded_scores(call: Call, tiny: Path) -> None:

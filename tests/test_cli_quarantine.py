@@ -82,8 +82,8 @@ def test_there_and_back(call: Call, pictures: Path, tmp_path: Path) -> None:
     foreseen = call("scan", "--action", "quarantine", "--dry-run", pictures)
     done = call("scan", "--action", "quarantine", pictures)
     assert foreseen.out == done.out
-    assert "it was restored from quarantine before" in done.out
-    assert "Quarantine: 1 left as they are." in done.err
+    assert "it was restored from quarantine earlier" in done.out
+    assert "Quarantine: 1 left alone." in done.err
     assert call("scan", "-a", "quarantine", "--again", "-q", pictures).code == 1
     assert not (pictures / "red.png").exists()
 
@@ -123,7 +123,7 @@ def test_rules_of_the_configuration_hold_for_every_scan(
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ('[[rule]]\naction = "burn"\n', '[[rule]] 1 action = "burn": it is no action'),
+        ('[[rule]]\naction = "burn"\n', '[[rule]] 1 action = "burn": unknown action'),
         ('[rule]\naction = "trash"\n', "rule is not a list of tables"),
         ("rule = 3\n", "rule is not a list of tables"),
     ],
@@ -275,7 +275,7 @@ def test_restoring_says_what_is_not_as_it_was(call: Call, pictures: Path) -> Non
     done = call("quarantine", "restore", "--all")
     assert done.code == 0
     beside = pictures / "red (restored).png"
-    assert done.err == f"{beside}: its name is taken, so it is beside it\n"
+    assert done.err == f"{beside}: its name is taken, so it got a similar one\n"
     assert (pictures / "red.png").read_bytes() == b"newer"
 
 
@@ -385,7 +385,7 @@ def test_watch_acts_on_what_comes(call: Call, pictures: Path, tmp_path: Path) ->
     assert not (pictures / "red.png").exists()
     assert call("quarantine", "restore", "--all").out == "Restored 1 picture.\n"
     done = call("watch", "--once", "-a", "quarantine", pictures)
-    assert "restored from quarantine before" in done.out, done.err
+    assert "restored from quarantine earlier" in done.out, done.err
     assert (pictures / "red.png").exists()
 
 

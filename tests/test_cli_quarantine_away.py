@@ -69,7 +69,7 @@ def test_a_quarantine_that_cannot_be_reached_is_named_and_the_others_are_served(
     call: Call, bad: Path, break_it: Breaker, kind: str
 ) -> None:
     break_it(bad, getattr(errno, kind))
-    why = f"{bad / QUARANTINE_NAME} is not there now: it cannot be looked at: "
+    why = f"{bad / QUARANTINE_NAME} is not available: it cannot be read: "
     why += f"{os.strerror(getattr(errno, kind))}; is its disk plugged in?"
     done = call("quarantine", "list")
     assert (done.code, "good.jpg" in done.out, why in done.err) == (6, True, True), done.err
@@ -78,7 +78,7 @@ def test_a_quarantine_that_cannot_be_reached_is_named_and_the_others_are_served(
     assert done.out == "Checked 1 picture, found 0 problems.\n"
     done = call("self-uninstall")
     assert (done.code, done.err) == (0, "")
-    assert f"{bad / QUARANTINE_NAME}: it cannot be looked at" in done.out
+    assert f"{bad / QUARANTINE_NAME}: it cannot be read" in done.out
     done = call("quarantine", "restore", "--all")
     assert (done.code, done.out, why in done.err) == (6, "Restored 1 picture.\n", True)
 
@@ -102,14 +102,14 @@ def test_a_disk_that_is_only_unplugged_is_no_failure(call: Call, bad: Path) -> N
     bad.rename(bad.with_name("elsewhere"))
     done = call("quarantine", "list")
     assert (done.code, "good.jpg" in done.out) == (0, True)
-    assert f"{bad / QUARANTINE_NAME} is not there now; is its disk plugged in?" in done.err
+    assert f"{bad / QUARANTINE_NAME} is not available; is its disk plugged in?" in done.err
 
 
 def test_something_else_under_a_quarantines_name_is_named(call: Call, bad: Path) -> None:
     (bad / QUARANTINE_NAME).rename(bad / "aside")
     (bad / QUARANTINE_NAME).symlink_to(bad / "aside")
     done = call("quarantine", "list")
-    assert (done.code, "it is no folder" in done.err) == (6, True)
+    assert (done.code, "it is not a folder" in done.err) == (6, True)
 
 
 @pytest.mark.usefixtures("bad")
@@ -203,7 +203,7 @@ def test_the_list_tells_what_is_away_and_what_is_lost(
     done = call("quarantine", "restore", "--all")
     assert (done.code, done.out) == (6, "Restored 1 picture.\n")
     assert f"{there}: its volume is not mounted at {elsewhere} now; it stays" in done.err
-    assert f"{lost}: it is gone from the quarantine" in done.err
+    assert f"{lost}: it is missing from the quarantine" in done.err
     done = call("quarantine", "list")
     assert "2 pictures in quarantine, 1 of a volume that is away, 1 lost." in done.err
     assert call("quarantine", "verify").code == 7
@@ -277,4 +277,4 @@ def test_all_is_not_done_while_a_move_that_was_cut_short_cannot_be_ended(
     monkeypatch.setattr(recovery, "finish", away)
     done = call("quarantine", *command, "--all")
     assert (done.code, done.out.split()[1]) == (6, "1"), "the one in the other quarantine"
-    assert "was cut short and cannot be ended now: its volume is not mounted" in done.err
+    assert "was interrupted and cannot be completed now: its volume is not mounted" in done.err

@@ -81,7 +81,7 @@ def test_allow_and_deny_go_before_the_model_which_still_says_its_score(
     assert deciders(call, folder)["green.png"] == ("nsfw", "person")
     assert [one["nsfw_score"] for one in after.records] == [one["nsfw_score"] for one in before]
     assert [one["thresholds"] for one in after.records] == [one["thresholds"] for one in before]
-    assert "2 of these by a person's decision: 1 allowed, 1 denied." in after.err
+    assert "2 of these have rulings: 1 allowed, 1 denied." in after.err
 
 
 def test_a_decision_outlives_everything_but_a_change_of_mind(
@@ -201,7 +201,7 @@ def test_the_table_names_a_person_only_where_there_was_one(call: Call, folder: P
     header, *rows = done.out.splitlines()
     assert header.split() == ["decision", "score", "decided", "by", "picture"]
     assert rows[0].split()[:2] == ["nsfw", NO_ONE]
-    assert "a person; not read: truncated" in rows[0]
+    assert "a person (no score: truncated)" in rows[0]
     assert [row.split()[0] for row in rows] == ["nsfw", "nsfw", "review", "nsfw"]
     listed = call("scan", "--offline", "--format", "paths0", folder).out.split("\0")
     assert {os.path.basename(one) for one in listed} == {"green.png", "red.png", "broken.jpg", ""}

@@ -123,7 +123,7 @@ def test_a_watcher_that_ends_at_once_is_told(
     tool.says["show"] = "ActiveState=activating\nSubState=auto-restart\nExecMainStatus=2\n"
     done = call("service", "install", pictures)
     assert done.code == 6
-    assert "ended at once, with exit code 2" in done.err
+    assert "stopped at once, with exit code 2" in done.err
     assert "journalctl --user -u nsfwscan" in done.err
     assert (units / "nsfwscan.service").exists()
 

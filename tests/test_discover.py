@@ -232,7 +232,9 @@ def test_files_above_the_limit_are_skipped(tree: Path) -> None:
     touch(tree / "b.jpg", size=11)
     options = WalkOptions(max_bytes=10)
     assert found(tree, options=options) == ["a.jpg"]
-    expected = Skipped(str(tree / "b.jpg"), SkipReason.TOO_BIG, "11 bytes, more than 10")
+    expected = Skipped(
+        str(tree / "b.jpg"), SkipReason.TOO_BIG, "11 bytes, more than the limit of 10"
+    )
     assert passed(tree, options=options) == [expected]
     named = Failed(expected.path, FailReason.TOO_BIG, expected.detail)
     assert passed(tree / "b.jpg", options=options) == [named]

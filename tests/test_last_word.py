@@ -184,7 +184,7 @@ def test_what_was_restored_from_one_quarantine_is_not_moved_to_another(
     assert move_in(q, [picture])[0].outcome == "done"
     restore_all(q)
     (act,) = move_in(tmp_path / "another", [picture])
-    assert (act.outcome, act.detail) == ("left", "it was restored from quarantine before")
+    assert (act.outcome, act.detail) == ("left", "it was restored from quarantine earlier")
     assert move_in(tmp_path / "another", [picture], again=True)[0].outcome == "done"
 
 

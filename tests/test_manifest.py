@@ -55,7 +55,7 @@ def test_every_required_field_is_missed_by_name() -> None:
     for name in ("name", "dtype", "layout", "geometry", "scale", "mean", "std", "channel_order"):
         changed = document()
         del changed["input"][name]
-        with pytest.raises(ManifestError, match=f"input does not name '{name}'"):
+        with pytest.raises(ManifestError, match=f"input lacks the field '{name}'"):
             parse(changed)
 
 
@@ -110,12 +110,12 @@ WRONG: dict[str, tuple[Callable[[Document], None], str]] = {
     "edge as float": (put("input", "geometry", "crop_width", 224.0), "crop_width"),
     "one label": (put("output", "labels", ["nsfw"]), "two different labels"),
     "double label": (put("output", "labels", ["a", "a"]), "two different labels"),
-    "no unsafe label": (put("output", "unsafe_labels", []), "some, not all"),
+    "no unsafe label": (put("output", "unsafe_labels", []), "but not all"),
     "all labels unsafe": (
         put("output", "unsafe_labels", ["neutral", "low", "medium", "high"]),
-        "some, not all",
+        "but not all",
     ),
-    "unknown unsafe label": (put("output", "unsafe_labels", ["worst"]), "some, not all"),
+    "unknown unsafe label": (put("output", "unsafe_labels", ["worst"]), "but not all"),
     "thresholds crossed": (put("thresholds", "review_at", 0.999), "above flag_at"),
     "threshold too high": (put("thresholds", "flag_at", 1.1), "flag_at"),
     "unknown external data": (put("external_data", "w.bin"), "not in files"),
@@ -125,7 +125,7 @@ WRONG: dict[str, tuple[Callable[[Document], None], str]] = {
     "agreement as text": (put("agreement", "max", "good"), "a number"),
     "files as a list": (put("files", []), "table"),
     "wrong checksum": (put("checksum", "0" * 64), "checksum"),
-    "null": (put("title", None), "does not name 'title'"),
+    "null": (put("title", None), "lacks the field 'title'"),
 }
 
 

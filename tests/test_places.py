@@ -51,7 +51,7 @@ def test_a_user_without_a_home_is_told_what_to_set(
     for command in (["scan", "/"], ["models", "list"], ["cache", "stats"], ["status"]):
         done = call(*command)
         assert done.code == 2
-        assert done.err.startswith("nsfwscan: no home folder is known")
+        assert done.err.startswith("nsfwscan: there is no home folder")
         assert done.err.count("\n") == 2
 
 
@@ -80,7 +80,7 @@ def test_a_working_folder_that_was_deleted_is_said_to_be(
         check=False,
     )
     assert done.returncode == 2, done.stderr
-    assert "the current folder does not exist any more" in done.stderr
+    assert "nsfwscan: the current folder" in done.stderr
     assert "Traceback" not in done.stderr
     assert "internal error" not in done.stderr
 

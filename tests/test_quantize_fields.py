@@ -233,7 +233,7 @@ def test_a_field_that_stands_twice_is_refused(tmp_path: Path) -> None:
         path = folder / name
         text = path.read_text()
         path.write_text(text[: text.rindex("}")] + ', "do_resize": 1, "do_resize": 2}')
-        with pytest.raises(ModelTampered, match="stands twice"):
+        with pytest.raises(ModelTampered, match="appears twice"):
             open_checkpoint(str(folder))
         path.write_text(text)
 
@@ -250,7 +250,7 @@ def test_without_the_file_nothing_says_how_pictures_are_prepared(tmp_path: Path)
     (folder / "preprocessor_config.json").unlink()
     with pytest.raises(ModelTampered, match=r"preprocessor_config\.json") as caught:
         open_checkpoint(str(folder))
-    assert "how pictures are prepared" in caught.value.hint
+    assert "describes the preprocessing" in caught.value.hint
 
 
 def test_of_another_architecture_the_input_and_output_are_checked_all_the_same(

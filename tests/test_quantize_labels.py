@@ -102,7 +102,7 @@ def test_the_build_says_which_labels_count_and_what_is_debatable(
 def test_the_catalogue_is_not_overruled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["falconsai", "-o", str(tmp_path / "package"), "--unsafe-label", "normal"]
     assert main(arguments) == 2
-    assert "--unsafe-label is not for falconsai" in capsys.readouterr().err
+    assert "--unsafe-label cannot be used with falconsai" in capsys.readouterr().err
 
 
 ODD_MAPS = {
@@ -114,10 +114,10 @@ ODD_MAPS = {
     "leading zeros": ({"00": "normal", "01": "nsfw"}, "not '0'"),
     "words for numbers": ({"normal": "0", "nsfw": "1"}, "not '0'"),
     "one label twice": ({"0": "nsfw", "1": "nsfw"}, "'nsfw' to two classes"),
-    "a number": ({"0": "normal", "1": 1}, "1, which is not a printable text"),
-    "null": ({"0": "normal", "1": None}, "None, which is not a printable text"),
-    "blanks": ({"0": "normal", "1": " "}, "not a printable text"),
-    "an escape sequence": ({"0": "normal", "1": "nsfw\x1b[31m"}, "not a printable text"),
+    "a number": ({"0": "normal", "1": 1}, "1, which is not printable text"),
+    "null": ({"0": "normal", "1": None}, "None, which is not printable text"),
+    "blanks": ({"0": "normal", "1": " "}, "not printable text"),
+    "an escape sequence": ({"0": "normal", "1": "nsfw\x1b[31m"}, "not printable text"),
     "LABEL_0": ({"0": "LABEL_0", "1": "LABEL_1"}, "which of the labels LABEL_0, LABEL_1"),
 }
 
@@ -144,7 +144,7 @@ def test_a_map_with_a_key_twice_is_refused(tmp_path: Path) -> None:
     text = path.read_text()
     path.write_text(text.replace('"0": "normal"', '"0": "nsfw", "0": "normal"'))
     assert path.read_text() != text
-    with pytest.raises(ModelTampered, match="stands twice"):
+    with pytest.raises(ModelTampered, match="appears twice"):
         open_checkpoint(str(folder))
 
 

@@ -66,7 +66,7 @@ def malformed(data: bytes, seed: int) -> bytes:  # noqa: C901 - one case a kind 
             entry["extra"] = seed
         case 11:
             text = json.dumps(header)[:-1] + f', "{name}": {json.dumps(entry)}}}'
-            return joined(text, body)  # a name that stands twice
+            return joined(text, body)  # a name that appears twice
         case 12:
             other = next(one for one in sorted(header) if one not in {name, "__metadata__"})
             entry["data_offsets"] = header[other]["data_offsets"]
@@ -136,9 +136,9 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     save_file({"a": np.array([1, np.nan], np.float32), "b": np.array([1, 2])}, str(path))
     tensors = open_tensors(str(path))
-    with pytest.raises(ModelTampered, match="'a' holds numbers that are not finite"):
+    with pytest.raises(ModelTampered, match="'a' has numbers that are not finite"):
         tensors.get("a", (2,))
-    with pytest.raises(ModelTampered, match="'b' holds I64"):
+    with pytest.raises(ModelTampered, match="'b' is I64"):
         tensors.get("b", (2,))
 
 
@@ -168,7 +168,7 @@ def test_a_sound_type_that_is_no_plain_float_is_named(dtype: str, tmp_path: Path
     path = tmp_path / "model.safetensors"
     size = {"I16": 2, "C64": 8}.get(dtype, 1)
     path.write_bytes(one_tensor(dtype, bytes(4 * size), 4))
-    with pytest.raises(ModelTampered, match=f"'t' holds {dtype}, not one of") as caught:
+    with pytest.raises(ModelTampered, match=f"'t' is {dtype}, not one of") as caught:
         open_tensors(str(path)).get("t", (4,))
     assert "again" not in caught.value.hint
 

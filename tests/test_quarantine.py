@@ -358,7 +358,7 @@ def test_other_names_of_a_hard_link_are_told(folder: Path, q: Path) -> None:
     os.link(path, folder / "c.jpg")
     one, two = move_in(q, [path, folder / "b.jpg"])
     assert (one.outcome, two.outcome) == ("done", "done")
-    assert one.detail == two.detail == "1 other hard link still leads to it"
+    assert one.detail == two.detail == "1 other hard link remains"
     assert (folder / "c.jpg").exists()
     restore_all(q)
     assert path.samefile(folder / "b.jpg")
@@ -393,13 +393,13 @@ def test_10000_moves_are_undone_though_names_were_taken_again(folder: Path, q: P
         path = contents.pop(content)
         assert one.entry.path == str(path)
         if one.moved.target != str(path):
-            assert "its name is taken, so it is beside it" in one.moved.detail
+            assert "its name is taken, so it got a similar one" in one.moved.detail
             assert os.path.dirname(one.moved.target) == str(path.parent)
     assert contents == {}
     for path, content in taken.items():
         if path.parent.name != "7":
             assert path.read_bytes() == content
-    assert any("its folder was made again" in one.moved.detail for one in results)
+    assert any("its folder was created again" in one.moved.detail for one in results)
 
 
 def test_a_name_taken_in_the_last_moment_is_not_overwritten(
@@ -426,24 +426,24 @@ def _in_the_way(kind: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str
     match kind:
         case "a file":
             folder.write_text("hi")
-            return f"{folder} is no folder now"
+            return f"{folder} is not a folder"
         case "a file above it":
             shutil.rmtree(folder.parent)
             folder.parent.write_text("hi")
-            return f"{folder.parent} is no folder now"
+            return f"{folder.parent} is not a folder"
         case "a dangling link":
             folder.symlink_to(folder.parent / "unplugged")
-            return f"the link {folder} leads nowhere"
+            return f"the link {folder} is broken"
         case "a link to itself":
             folder.symlink_to(folder)
-            return f"the link {folder} leads nowhere"
+            return f"the link {folder} is broken"
     number = getattr(errno, kind)
 
     def mkdir(path: Any, mode: int = 0o777) -> None:
         raise OSError(number, os.strerror(number), path)
 
     monkeypatch.setattr(os, "mkdir", mkdir)
-    return f"its folder {folder} cannot be made: {os.strerror(number)}"
+    return f"its folder {folder} cannot be created: {os.strerror(number)}"
 
 
 @pytest.mark.parametrize(
@@ -486,7 +486,7 @@ def test_a_folder_that_cannot_be_written_to_keeps_its_pictures_in_quarantine(
         patch.setattr(os, "access", lambda path, mode: path != str(folder) and real(path, mode))
         (one,) = restore_all(q)
     assert one.moved.outcome.value == "failed"
-    assert f"its folder {folder} cannot be written to" in one.moved.detail
+    assert f"its folder {folder} is not writable" in one.moved.detail
     assert {one.moved.outcome.value for one in restore_all(q)} == {"done"}
 
 
@@ -551,7 +551,7 @@ def test_a_damaged_picture_comes_back_and_is_named_as_damaged(
     assert bad.read_bytes() == damage
     assert vault_in(q).names() == set()
     (again,) = move_in(q, [bad])
-    assert (again.outcome, again.detail) == ("left", "it was restored from quarantine before")
+    assert (again.outcome, again.detail) == ("left", "it was restored from quarantine earlier")
 
 
 def test_a_picture_that_is_gone_from_the_quarantine_is_not_called_restored(
@@ -562,7 +562,7 @@ def test_a_picture_that_is_gone_from_the_quarantine_is_not_called_restored(
     Path(act.target or "").unlink()
     (one,) = restore_all(q)
     assert one.moved.outcome.value == "failed"
-    assert "gone from the quarantine" in one.moved.detail
+    assert "missing from the quarantine" in one.moved.detail
     assert [one.path for one in vault_in(q).peek().held] == [str(path)]
 
 
@@ -577,7 +577,7 @@ def test_a_journal_with_a_path_that_can_be_no_picture_raises_nothing(
     journal.append(*({**one, "path": path} if "path" in one else one for one in records))
     (one,) = restore_all(q)
     assert one.moved.outcome.value == "failed"
-    assert "where it was is not known" in one.moved.detail
+    assert "its original path is not known" in one.moved.detail
 
 
 def test_reading_a_file_to_which_somebody_writes_for_ever_ends(
@@ -622,7 +622,7 @@ def test_what_somebody_restored_is_not_moved_again(folder: Path, q: Path) -> Non
     move_in(q, [path])
     restore_all(q)
     (act,) = move_in(q, [path])
-    assert (act.outcome, act.detail) == ("left", "it was restored from quarantine before")
+    assert (act.outcome, act.detail) == ("left", "it was restored from quarantine earlier")
     (act,) = move_in(q, [path], again=True)
     assert act.outcome == "done"
 
@@ -633,7 +633,7 @@ def test_delete(folder: Path, q: Path) -> None:
     entries = held.peek().held
     os.unlink(held.file_of(entries[1].id))
     results = list(delete(held, entries))
-    assert [one.moved.detail for one in results] == ["", "it was gone already", ""]
+    assert [one.moved.detail for one in results] == ["", "it was already gone", ""]
     assert (held.names(), held.peek().held) == (set(), [])
     assert list(delete(held, entries)) == []
 
@@ -652,7 +652,7 @@ def test_verify_names_what_is_damaged_missing_or_unknown(folder: Path, q: Path) 
     Path(held.file_of("stray")).write_bytes(b"?")
     problems = dict(verify(held, lambda _done, _all: None))
     assert "are not those" in problems.pop(str(paths[0]))
-    assert "gone" in problems.pop(str(paths[1]))
+    assert "missing" in problems.pop(str(paths[1]))
     assert "does not say" in problems.pop(held.file_of("stray"))
     assert problems == {}
 
@@ -768,7 +768,7 @@ def test_a_chosen_place_that_does_not_serve_is_an_error(tmp_path: Path, folder: 
     with pytest.raises(ActionError, match="cannot be used"):
         Quarantines(str(folder / "file" / "in"), worker.fail).for_picture(str(folder / "x.jpg"))
     (folder / QUARANTINE_NAME).symlink_to(tmp_path)
-    with pytest.raises(ActionError, match="no folder of yours"):
+    with pytest.raises(ActionError, match="not a folder that you own"):
         Quarantines(str(folder), worker.fail).for_picture(str(folder / "x.jpg"))
 
 

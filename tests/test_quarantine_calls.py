@@ -100,7 +100,7 @@ def test_a_quarantine_that_could_not_be_looked_at_once_is_told(
 ) -> None:
     (tmp_path / "a.jpg").write_bytes(b"a picture")
     worker.move_in(tmp_path, [tmp_path / "a.jpg"])
-    answers = iter(["it cannot be looked at: Value too large"])
+    answers = iter(["it cannot be read: Value too large"])
     real = vault.look_at
     monkeypatch.setattr(vault, "look_at", lambda path: next(answers, None) or real(path))
     done = Call(capfd)("quarantine", "restore", "--all")

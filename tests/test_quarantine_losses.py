@@ -110,9 +110,9 @@ def test_a_picture_that_vanished_is_not_restored_and_stays_named(
     os.unlink(vault.file_of(entry.id))
     for _ in range(2):
         (one,) = restore_all(q)
-        assert (one.moved.outcome, "it is gone" in one.moved.detail) == ("failed", True)
+        assert (one.moved.outcome, "it is missing" in one.moved.detail) == ("failed", True)
     (problem,) = problems(q)
-    assert "it is gone from the quarantine" in problem
+    assert "it is missing from the quarantine" in problem
     assert not picture.exists()
     assert [one.moved.outcome for one in delete(vault_in(q), [entry])] == ["done"]
     assert problems(q) == []
@@ -293,11 +293,13 @@ def test_a_picture_taken_from_a_quarantine_that_knows_only_the_intent_is_named_a
     os.unlink(vault_in(q).file_of(name))
     for again in (vault_in(q), vault_in(q)):
         found = [(one.path, one.problem) for one in verify(again, lambda *_: None)]
-        assert found == [(str(picture), f"it is gone from the quarantine: {again.file_of(name)}")]
+        assert found == [
+            (str(picture), f"it is missing from the quarantine: {again.file_of(name)}")
+        ]
     (back,) = restore_all(q)
-    assert (back.moved.outcome, back.moved.detail[:30]) == (
+    assert (back.moved.outcome, back.moved.detail[:33]) == (
         "failed",
-        "it is gone from the quarantine",
+        "it is missing from the quarantine",
     )
 
 

@@ -95,7 +95,7 @@ def test_a_file_above_the_limit_is_not_read(picture: Path, monkeypatch: pytest.M
     error = refusal(picture, max_bytes=99_999)
     assert (error.reason, error.detail) == (
         FailReason.TOO_BIG,
-        "100000 bytes, more than 99999",
+        "100000 bytes, more than the limit of 99999",
     )
     assert not calls
 
@@ -105,7 +105,7 @@ def test_a_file_above_the_limit_is_not_read(picture: Path, monkeypatch: pytest.M
 def test_a_fifo_in_the_place_of_a_picture_blocks_nobody(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.jpg")
     error = refusal(tmp_path / "a.jpg")
-    assert (error.reason, error.detail) == (FailReason.UNREADABLE, "it turned into a named pipe")
+    assert (error.reason, error.detail) == (FailReason.UNREADABLE, "it is now a named pipe")
     assert read_head(str(tmp_path / "a.jpg"), 64, follow=True) == b""
     with open(os.open(tmp_path / "a.jpg", os.O_RDWR), "wb"):  # a writer who says nothing
         assert refusal(tmp_path / "a.jpg").reason is FailReason.UNREADABLE

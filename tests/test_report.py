@@ -251,7 +251,9 @@ def test_a_summary_in_words() -> None:
     one: list[ScanResult] = [scanned("/a", 0.9)]
     lines = summary(one, seconds=0.25).lines()
     assert lines[0] == "1 flagged, 0 to review, 0 look safe."
-    assert lines[-1].startswith("1 picture in 0.2 s (1 scored, 0 from cache; 4 a second). tiny-1 ")
+    assert lines[-1].startswith(
+        "1 picture in 0.2 s (1 scored, 0 from cache; 4 a second). Model: tiny-1 "
+    )
     failed: list[ScanResult] = [Failed("/a", FailReason.EMPTY)]
     assert summary(failed).lines()[0].endswith("0 look safe; 1 file could not be read.")
     assert summary([scanned("/a", 0.1)]).lines()[0] == "0 flagged, 0 to review, 1 looks safe."
@@ -279,7 +281,7 @@ def test_a_summary_says_by_kind_what_was_not_scanned() -> None:
     for part in (
         *("2 camera raw files", "1 video", "1 archive", "1 drawing", "1 document"),
         *("1 picture of another format", "2 other files", "1 symbolic link"),
-        *("1 file over the size limit", "43 that no --include pattern matches", "1 quarantine"),
+        *("1 file over the size limit", "43 not matching --include", "1 quarantine"),
     ):
         assert part in second
     record = found.record()

@@ -155,7 +155,7 @@ def test_what_else_lies_in_the_folders_stays_and_is_named(
     assert done.code == 0
     for path in strangers:
         assert f"\n  {path}\n" in done.out
-    assert f"{tiny} stays: something else is in it." in done.out
+    assert f"{tiny} stays: it has other files in it." in done.out
     after = tree(home)
     assert {one for one in before if one not in after} == {
         f"models/{tiny.name}/{name}" for name in ("manifest.json", "model.onnx")
@@ -459,7 +459,7 @@ def test_a_quarantine_that_is_not_plugged_in_keeps_its_place(
     os.rename(quarantine, person / "unplugged")
     done = call("self-uninstall", "--purge", "-y")
     assert done.code == 0
-    assert f"  {quarantine}: not there now, so it may hold pictures\n" in done.out
+    assert f"  {quarantine}: not available, so it may hold pictures\n" in done.out
     assert os.path.exists(locations.quarantines_file())
 
 
@@ -471,8 +471,8 @@ def test_a_quarantine_that_cannot_be_read_stays(call: Call, quarantine: Path, pe
     before = tree(quarantine)
     done = call("self-uninstall", "--purge", "-y")
     assert done.code == 6
-    assert f"  {quarantine}: cannot be looked into: " in done.out
-    assert f"{quarantine} stays: cannot be looked into" in done.err
+    assert f"  {quarantine}: cannot be read: " in done.out
+    assert f"{quarantine} stays: cannot be read" in done.err
     assert tree(quarantine) == before
     assert os.path.exists(locations.quarantines_file())
 
@@ -520,7 +520,7 @@ def test_a_quarantine_that_fills_while_the_question_waits_keeps_all_that_leads_t
     assert done.code == 1
     removed = removal.remove(shown)
     assert (str(quarantine), "holds 1 picture") in removed.kept
-    assert (locations.quarantines_file(), "it leads to quarantines that stay") in removed.kept
+    assert (locations.quarantines_file(), "it lists quarantines that stay") in removed.kept
     assert removed.failures == []
     assert call("quarantine", "restore", "--all").code == 0
     assert (person / "Pictures" / "red.png").exists()
@@ -533,7 +533,7 @@ def test_nothing_is_removed_when_a_scan_has_begun_while_the_question_waits(
     before = tree(person)
     with open(f"{locations.cache_file()}.lock") as held:
         fcntl.flock(held, fcntl.LOCK_SH)
-        with pytest.raises(Exception, match="another nsfwscan is at work"):
+        with pytest.raises(Exception, match="another nsfwscan is running"):
             removal.remove(shown)
     assert tree(person) == before
 
@@ -749,5 +749,5 @@ def test_what_cannot_be_looked_at_is_not_taken_for_absent(
     monkeypatch.setattr(os, "stat", stat)
     done = call("self-uninstall", *arguments)
     assert done.code == 6
-    assert f"{failing} cannot be looked at" in done.err
+    assert f"{failing} cannot be examined" in done.err
     assert tiny.exists()

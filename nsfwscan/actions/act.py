@@ -1,8 +1,8 @@
-"""The actor: collects results, and does what the rules say once the whole run is known.
+"""The actor collects results and applies the rules once the whole run is known.
 
-In: results, one by one. Out: acts. Nothing is done about a picture while it is scanned, because
-whether a run goes too far, a wrong threshold or a model gone wrong, shows only at its end. A
-picture without a score leads to nothing, whatever the rules say: only `Scanned` has a decision.
+In: results, one by one. Out: acts. No action is taken during the scan, because only its end shows
+whether the run goes too far (a wrong threshold, a broken model). A picture without a score is never
+acted on, whatever the rules say: only `Scanned` has a decision.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ _TOO_MANY = "the whole run was over the limit"
 
 
 class _Target(NamedTuple):
-    """A picture about which something is to be done."""
+    """A picture to act on."""
 
     result: Scanned
     path: str
-    """Absolute, with links in its folders followed."""
+    """Absolute, with links in its folders resolved."""
     rules: list[Rule]
 
 
 class Actor:
-    """Carries out rules. `consider` any number of results, then `carry_out`; again and again."""
+    """Applies rules: `consider` any number of results, then `carry_out`. May be repeated."""
 
     def __init__(
         self,
@@ -65,8 +65,8 @@ class Actor:
     ) -> None:
         """`record` makes what a command gets; `model` names the model for journals and sidecars.
 
-        `rulings` gives what people decided until now: the last word about a content holds. With
-        `again` pictures that somebody restored from quarantine are moved again.
+        `rulings` returns the current rulings: the latest decision about a content counts. With
+        `again`, pictures that were restored from quarantine are moved again.
         """
         self._rules = tuple(rules)
         self._record = record
@@ -85,44 +85,44 @@ class Actor:
         self._copier = Copier()
 
     def consider(self, result: ScanResult) -> None:
-        """Remember what is to be done about a result, if anything. Touches no file."""
+        """Note which rules apply to a result. Touches no file."""
         if not isinstance(result, Scanned):
             return
         self._considered += 1
         verdict = result.verdict
         if not math.isfinite(verdict.score) or not 0 <= verdict.score <= 1:
-            self._warn(f"{result.path}: its score is {verdict.score}; nothing is done about it")
+            self._warn(f"{result.path}: its score is {verdict.score}; no action is taken")
             return
         if not any(verdict.decision in rule.decisions for rule in self._rules):
             return
         path = self._realpath(result.path)
         rules = for_picture(self._rules, path, verdict.decision)
         if rules:
-            self._targets[path] = _Target(result, path, rules)  # the last look at a file counts
+            self._targets[path] = _Target(result, path, rules)  # the latest result counts
 
     @property
     def waiting(self) -> dict[str, int]:
-        """How many acts wait for `carry_out`, by the path of the picture as the scan named it."""
+        """How many acts wait for `carry_out`, by the picture's path as the scan reported it."""
         return {one.result.path: len(one.rules) for one in self._targets.values()}
 
     def carry_out(
         self, confirm: Callable[[str], bool], *, among: int | None = None
     ) -> Generator[Act]:
-        """Do what was collected, and yield an act for each deed, done or not.
+        """Take the collected actions, and yield an act for each, whether it was done or not.
 
-        `among` is the number of pictures with a verdict, for the limit's share; without it those
-        that were considered. Over the limit nothing at all is done unless `confirm`, which gets
-        the question, says yes. Stop iterating to stop acting: what is yielded is finished.
+        `among` is the number of pictures with a verdict, for the limit's share; by default, those
+        considered. Over the limit nothing at all is done unless `confirm(question)` returns True.
+        Stop iterating to stop acting: an act that was yielded is finished.
         """
         targets, self._targets = list(self._targets.values()), {}
-        self._real.clear()  # links may be turned before the next results come
+        self._real.clear()  # links may change before the next results come
         considered, self._considered = self._considered, 0
         foresight = Foresight(
             self._quarantines, self._rulings(), self._warn_once, again=self._again
         )
         question = self._question(targets, considered if among is None else among, foresight)
         if question and self._dry_run:
-            self._say(f"{question} A run that is not dry stops here and asks.")
+            self._say(f"{question} Without --dry-run, nsfwscan would ask first.")
         elif question and not confirm(question):
             for one in targets:
                 for rule in one.rules:
@@ -142,17 +142,17 @@ class Actor:
             yield act
 
     def _question(self, targets: Sequence[_Target], among: int, foresight: Foresight) -> str:
-        """Return what to ask before all this is done; empty when it is within the limit."""
+        """Return the question to ask first; empty if all this is within the limit."""
         moving = [one for one in targets if any(rule.action in MOVING for rule in one.rules)]
         runs = any(rule.action is ActionName.COMMAND for one in moving for rule in one.rules)
         what = "move, or run a command on," if runs else "move"
         if not self._budget.question(what, len(moving), among):
             return ""
-        # Only now, because it takes a look at the journals.
+        # Only now, because it reads the journals.
         number = sum(1 for one in moving if not _stays(one, foresight))
         return self._budget.question(what, number, among)
 
-    # The deeds
+    # Taking actions
 
     def _deeds(self, targets: Sequence[_Target], foresight: Foresight) -> Iterator[Act]:
         yield from self._notify(targets)
@@ -176,7 +176,7 @@ class Actor:
             yield Act(one.result.path, ActionName.NOTIFY, outcome, None, detail)
 
     def _on_the_spot(self, one: _Target) -> Iterator[Act]:
-        """Follow the rules that take one picture at a time, each with the very file in hand."""
+        """Apply the rules that take one picture at a time, with that file open."""
         later = {ActionName.NOTIFY, ActionName.QUARANTINE}
         rules = [rule for rule in one.rules if rule.action not in later]
         if not rules:
@@ -269,13 +269,13 @@ class Actor:
         return Act(one.result.path, ActionName.QUARANTINE, moved.outcome, moved.target, detail)
 
     def _opened(self, one: _Target) -> ScoredFile | Moved:
-        """Open the very file that was scored, or say why not."""
+        """Open the file if it is the one that was scored; otherwise return why not."""
         folder, name = os.path.split(one.result.path)
         if os.path.join(os.path.realpath(folder or "."), name) != one.path:
-            return Moved(Outcome.LEFT, None, "a link on the way to it leads elsewhere now")
+            return Moved(Outcome.LEFT, None, "a link in its path now leads elsewhere")
         try:
             if self._quarantines.holds(one.path):
-                return Moved(Outcome.LEFT, None, "it is in a quarantine already")
+                return Moved(Outcome.LEFT, None, "it is already in quarantine")
             return ScoredFile(one.path, one.result.sha256)
         except (Unwilling, OSError) as error:
             return why_not(error)
@@ -298,7 +298,7 @@ class Actor:
 
 
 def _stays(one: _Target, foresight: Foresight) -> bool:
-    """Return True if a picture would stay, though a rule wants it in quarantine."""
+    """Return True if a picture would stay although a rule would quarantine it."""
     others = (rule.action in MOVING for rule in one.rules[:-1])
     last = one.rules[-1].action is ActionName.QUARANTINE
     return last and not any(others) and foresight.hindrance(one.path, one.result) is not None

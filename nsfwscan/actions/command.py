@@ -1,7 +1,7 @@
-"""Running a program of the user's for a picture: arguments as they are, no shell, a time limit.
+"""Running the user's program for a picture: no shell, and with a time limit.
 
 In: the picture's record as one line of JSON on standard input. What can fail: no such program, an
-exit code other than 0, the time limit; each becomes a sentence with the last line the program said.
+exit code other than 0, the time limit; each becomes a sentence with the program's last line.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ _TAIL_BYTES = 4096
 def run(
     command: Sequence[str], path: str, record: Mapping[str, Json], time_limit_s: float
 ) -> tuple[Outcome, str]:
-    """Run `command` for the picture at the absolute path `path`; return how it went.
+    """Run `command` for the picture at the absolute path `path`; return outcome and detail.
 
     `{path}` in an argument becomes the path, which begins with a separator and so never looks like
-    an option. Standard output of the program goes nowhere: ours carries data.
+    an option. The program's standard output is discarded, because ours carries data.
     """
     arguments = [command[0], *(one.replace("{path}", path) for one in command[1:])]
     line = json_line(record)
-    # Files and not pipes: a program that reads nothing, or that leaves a child behind which keeps
-    # its streams open, is then nothing to wait for.
+    # Files, not pipes: otherwise a program that reads nothing, or whose child keeps the streams
+    # open, would block us.
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as said:
         given.write(line)
         given.seek(0)
@@ -56,7 +56,7 @@ def run(
             _kill(process)
             return (
                 Outcome.FAILED,
-                f"{arguments[0]} was ended after {time_limit_s:g} seconds{_last_line(said)}",
+                f"{arguments[0]} was stopped after {time_limit_s:g} seconds{_last_line(said)}",
             )
         except BaseException:
             _kill(process)
@@ -68,7 +68,7 @@ def run(
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End the program and what it started."""
+    """Kill the program and its children."""
     if sys.platform == "win32":
         process.kill()
     else:

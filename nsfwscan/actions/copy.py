@@ -20,30 +20,30 @@ if TYPE_CHECKING:
     from nsfwscan.actions.scored_file import ScoredFile
 
 _TRIES = 5
-"""How often a copy gets another name because its own was taken in the last moment."""
+"""How often to choose another name because this one was taken at the last moment."""
 
 
 class Copier:
-    """Copies pictures; remembers what is in each folder, which may hold many thousands."""
+    """Copies pictures; remembers the content of each folder, which may hold many thousands."""
 
     def __init__(self) -> None:
         self._next: dict[str, int] = {}
-        """For each taken name the first number worth trying: thousands may have the same one."""
+        """For each taken name the next number to try: thousands of pictures may share a name."""
         self._there: dict[str, dict[int, list[str]]] = {}
         """For each folder the names of the files in it by their size in bytes."""
 
     def copy(self, picture: ScoredFile, folder: str) -> tuple[Outcome, str | None, str]:
-        """Copy the picture to `folder`, made if need be; return how it went, where to, remarks.
+        """Copy the picture to `folder`; return outcome, target and remarks.
 
-        A picture whose content is there already, under whatever name, is not copied again. Raises
-        `Unwilling`, OSError.
+        The folder is created if necessary. A picture whose content is already there, under any
+        name, is not copied again. Raises `Unwilling`, OSError.
         """
         if picture.path.startswith(os.path.join(folder, "")):
-            return Outcome.LEFT, None, "it is in that folder already"
+            return Outcome.LEFT, None, "it is already in that folder"
         os.makedirs(folder, exist_ok=True)
         known = self._find(picture, folder)
         if known is not None:
-            return Outcome.DONE, known, "it was there already"
+            return Outcome.DONE, known, "it was already there"
         part = os.path.join(folder, f".nsfwscan-{uuid.uuid4().hex}")
         wanted = os.path.join(folder, os.path.basename(picture.path))
         tries = 0
@@ -65,8 +65,8 @@ class Copier:
             sync_folder(folder)
             self._next[wanted] = number
             self._note(folder, os.path.basename(target), picture.status.st_size)
-            return Outcome.DONE, target, f"it lacks: {', '.join(missing)}" if missing else ""
-        raise FileExistsError(errno.EEXIST, "every name like it is taken", wanted)
+            return Outcome.DONE, target, f"not preserved: {', '.join(missing)}" if missing else ""
+        raise FileExistsError(errno.EEXIST, "every similar name is taken", wanted)
 
     def _find(self, picture: ScoredFile, folder: str) -> str | None:
         """Return the path of a file in the folder with the picture's content. Raises OSError."""
@@ -93,7 +93,7 @@ def _by_size(folder: str) -> dict[int, list[str]]:
     found: dict[int, list[str]] = {}
     with os.scandir(folder) as entries:
         for one in entries:
-            with contextlib.suppress(OSError):  # gone by now
+            with contextlib.suppress(OSError):  # it has just vanished
                 if one.is_file(follow_symlinks=False):
                     size = one.stat(follow_symlinks=False).st_size
                     found.setdefault(size, []).append(one.name)

@@ -1,7 +1,7 @@
-"""Moving a file so that nothing is ever overwritten and nothing is lost when the power goes.
+"""Moving a file without overwriting anything, and without losing it in a power cut.
 
 `os.rename` replaces whatever has the new name, and `shutil.move` unlinks the only good copy of a
-file before the new one is on the disk. Neither is used.
+file before the new one is on the disk. So neither is used.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ if TYPE_CHECKING:
 _AT_FDCWD = -100
 _RENAME_NOREPLACE = 1
 _CANNOT = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM, errno.EMLINK}
-"""What file systems say that know no such flag or no hard links."""
+"""Errors from file systems without this flag or without hard links."""
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 _NEW |= getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 
 def rename(source: str, target: str, *, private: bool = False) -> None:
-    """Give `source` the name `target`, which must be free. Raises FileExistsError, OSError.
+    """Rename `source` to `target`, which must not exist. Raises FileExistsError, OSError.
 
-    In one step where the system knows how: Linux on most file systems, and Windows. Elsewhere by a
-    second hard link, or, where there are none (FAT), over an empty file that reserves the name; a
-    kill in between leaves both names. `private` says that nobody else writes to the target's
-    folder, so that looking whether the name is free is as good.
+    This is one step where the system supports it: Linux on most file systems, and Windows.
+    Elsewhere it takes a second hard link or, without hard links (FAT), an empty file that reserves
+    the name; a kill in between leaves both names. `private` says that no other program writes to
+    the target's folder, so that checking first is enough.
     """
     if sys.platform == "win32":
-        os.rename(source, target)  # refuses there
+        os.rename(source, target)  # fails there if `target` exists
         return
     if _rename_no_replace(source, target):
         return
@@ -66,7 +66,7 @@ def rename(source: str, target: str, *, private: bool = False) -> None:
 
 
 def _rename_no_replace(source: str, target: str) -> bool:
-    """Rename as Linux can; False when this system or file system cannot. Raises OSError."""
+    """Rename with `RENAME_NOREPLACE`; return False if that is unsupported. Raises OSError."""
     renameat2 = _renameat2()
     if renameat2 is None:
         return False
@@ -74,7 +74,7 @@ def _rename_no_replace(source: str, target: str) -> bool:
     if renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_NOREPLACE) == 0:
         return True
     number = ctypes.get_errno()
-    # EPERM is not among them here: it is a folder's or a file's protection, and holds for all ways.
+    # Not EPERM: that is a protected folder or file, and no other way would work.
     if number in {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP}:
         return False
     raise OSError(number, os.strerror(number), source, None, target)
@@ -97,10 +97,10 @@ def _renameat2() -> Callable[[int, bytes, int, bytes, int], int] | None:
 
 
 def copy(file: int, target: str, like: Facts, sha256: bytes) -> tuple[str, ...]:
-    """Copy the open `file` to the new file `target`, and see that the disk has the same bytes.
+    """Copy the open `file` to the new file `target`, and read it back from the disk to compare.
 
-    Returns what of `like` could not be given to the copy. Raises `Unwilling` when the content is
-    not that of `sha256`, OSError; the copy is gone then.
+    Returns the names of those facts in `like` that the copy could not get. Raises `Unwilling` if
+    the content does not have the digest `sha256`, OSError; the copy is then deleted.
     """
     new = os.open(target, _NEW, 0o600)
     try:
@@ -116,7 +116,7 @@ def copy(file: int, target: str, like: Facts, sha256: bytes) -> tuple[str, ...]:
         again = os.open(target, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         try:
             if Sha256().take(held_by(again)).digest() != sha256:
-                raise OSError(errno.EIO, "the copy reads back with other bytes", target)
+                raise OSError(errno.EIO, "the copy differs when read back", target)
         finally:
             os.close(again)
     except BaseException:
@@ -127,7 +127,7 @@ def copy(file: int, target: str, like: Facts, sha256: bytes) -> tuple[str, ...]:
 
 
 def _forget_cached(file: int) -> None:
-    """Let the next read come from the disk, as far as the system cares to do so."""
+    """Ask the system to take the next read from the disk rather than from memory."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError):
             os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -135,7 +135,7 @@ def _forget_cached(file: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of a file besides its bytes, to be given to a copy or back to the file."""
+    """A file's metadata, to be given to a copy or back to the file."""
 
     mode: int
     atime_ns: int
@@ -146,7 +146,7 @@ class Facts:
 
     @classmethod
     def of(cls, file: int) -> Facts:
-        """Return those of an open file. Raises OSError."""
+        """Return the facts of an open file. Raises OSError."""
         found = os.fstat(file)
         return cls(
             stat.S_IMODE(found.st_mode),
@@ -157,13 +157,13 @@ class Facts:
         )
 
     def give_to(self, file: int) -> tuple[str, ...]:
-        """Give them to an open file; return the names of those it cannot have.
+        """Apply the facts to an open file; return the names of those it cannot have.
 
-        Raises OSError when it could have them and the disk is full or broken.
+        Raises OSError if it could have them but the disk is full or broken.
         """
         missing = []
         if sys.platform != "win32":
-            try:  # before the mode: a new owner takes the set-user-id bit away
+            try:  # before the mode: a change of owner clears the set-user-id bit
                 if (os.fstat(file).st_uid, os.fstat(file).st_gid) != self.owner:
                     os.fchown(file, *self.owner)
             except OSError as error:
@@ -203,7 +203,7 @@ def _xattrs(file: int) -> dict[str, bytes]:
         try:
             found[name] = os.getxattr(file, name)
         except OSError:
-            if name.startswith("user."):  # others may be for root to read
+            if name.startswith("user."):  # other namespaces may be readable by root only
                 raise
     return found
 
@@ -216,7 +216,7 @@ def _set_xattr(file: int, name: str, value: bytes) -> None:
 
 
 def _excused(name: str, error: OSError) -> str:
-    """Return the name of what a file system or a user cannot have. Raises any other error."""
+    """Return `name` if the file system or the user cannot have it. Raises any other error."""
     if error.errno in {errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM, errno.EACCES}:
         return name
     raise error

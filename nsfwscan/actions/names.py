@@ -1,4 +1,4 @@
-"""Names for a file whose own is taken: beside it, numbered, and never too long for a folder."""
+"""Alternative names for a file whose name is taken: numbered, and never too long for a folder."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 MOST_NAMES = 100_000
-"""A broken file system may say of every name that it is taken."""
+"""A limit, because a broken file system may report every name as taken."""
 _MOST_BYTES = 255
-"""What nearly every file system takes for one name."""
+"""Bytes of a name that nearly every file system accepts."""
 _LONGEST_ENDING = 32
-"""Bytes; what is longer is no ending."""
+"""Bytes; anything longer is not a file extension."""
 
 
 def beside(path: str, mark: Callable[[int], str], *, start: int = 1) -> Iterator[tuple[int, str]]:
-    """Yield (number, path) for names beside `path`: its stem, `mark(number)` and its ending.
+    """Yield (number, path) for names like that of `path`: stem, `mark(number)` and extension.
 
-    They end after `MOST_NAMES`. A stem is cut, at a whole character, where the name would be too
-    long for its folder.
+    Yields at most `MOST_NAMES`. If a name would be too long for its folder, the stem is cut at a
+    whole character.
     """
     folder, name = os.path.split(path)
     stem, ending = os.path.splitext(name)
@@ -42,8 +42,8 @@ def _cut(stem: str, room: int) -> str:
 
 
 def _longest(folder: str) -> int:
-    """Return how many bytes a name in a folder may have. Some, as eCryptfs, take only 143."""
+    """Return how many bytes a name in a folder may have. On eCryptfs, for example, only 143."""
     try:
         return min(os.pathconf(folder or ".", "PC_NAME_MAX"), _MOST_BYTES)
-    except (OSError, AttributeError, ValueError):  # not there, or Windows
+    except (OSError, AttributeError, ValueError):  # missing folder, or Windows
         return _MOST_BYTES

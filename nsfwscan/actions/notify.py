@@ -1,7 +1,7 @@
-"""One desktop notification for many pictures; it names no picture, for others may see the screen.
+"""One desktop notification for many pictures, without names, because others may see the screen.
 
-Through `notify-send` on Linux and `osascript` on macOS: each is there wherever there is a desktop
-to show something, and a library would bring a D-Bus client of its own along.
+Uses `notify-send` on Linux and `osascript` on macOS, which come with the desktop; a library would
+bring its own D-Bus client.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _SCRIPT = "on run words\ndisplay notification (item 2 of words) with title (item
 
 
 def show(title: str, text: str) -> tuple[Outcome, str]:
-    """Show a notification; return how it went."""
+    """Show a notification; return outcome and detail."""
     command = _command(title, text)
     if command is None:
-        return Outcome.LEFT, "there is no desktop to show a notification"
+        return Outcome.LEFT, "there is no desktop to show it on"
     try:
         subprocess.run(
             command,

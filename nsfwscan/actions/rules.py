@@ -1,13 +1,13 @@
 """Rules: which decision about which picture leads to which action.
 
-They are data, written as `[[rule]]` in the configuration or as `--action NAME` on a command line:
+They are data, given as `[[rule]]` in the configuration or as `--action NAME` on a command line:
 
     [[rule]]
     decision = "nsfw"               # or "review", or both in a list
-    folder = "~/Downloads"          # only below it; without it everywhere
+    folder = "~/Downloads"          # only below it; without this key, everywhere
     action = "quarantine"
 
-In: parsed TOML, or the words of an option. Out: `Rule`s. What can fail: `ConfigError` that names
+In: parsed TOML, or the value of an option. Out: `Rule`s. What can fail: `ConfigError` that names
 the rule and the key, `UsageError` for an option.
 """
 
@@ -31,24 +31,24 @@ DEFAULT_TIME_LIMIT_S = 60.0
 
 
 class TagKind(StrEnum):
-    """Where a tag is put; never into the picture."""
+    """Where a tag is written: never into the picture's bytes."""
 
     SIDECAR = "sidecar"
     XATTR = "xattr"
 
 
 MOVING = frozenset({ActionName.QUARANTINE, ActionName.TRASH, ActionName.COMMAND})
-"""Actions that may take pictures away, or do whatever a command does: the limit counts them."""
+"""Actions that the limit counts: they take pictures away, or may, like any command."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule. It holds for a picture that was scored, decided so, and lies below the folder."""
+    """One rule. It applies to scored pictures with one of its decisions, below its folder."""
 
     action: ActionName
     decisions: frozenset[Decision] = frozenset({Decision.NSFW})
     folder: str | None = None
-    """Absolute, with links followed; None for everywhere."""
+    """Absolute, with links resolved; None for everywhere."""
     to: str = ""
     """`copy`: the folder, absolute."""
     command: tuple[str, ...] = ()
@@ -56,19 +56,19 @@ class Rule:
     time_limit_s: float = DEFAULT_TIME_LIMIT_S
     tag: TagKind = TagKind.SIDECAR
     inside: str = field(init=False, default="")
-    """The folder with a separator behind it."""
+    """The folder, ending with a separator."""
 
     def __post_init__(self) -> None:
         if self.folder is not None:
             object.__setattr__(self, "inside", os.path.join(self.folder, ""))
 
     def covers(self, path: str, decision: Decision) -> bool:
-        """Tell whether the rule holds for a picture with an absolute path."""
+        """Return True if the rule applies to the picture at an absolute path."""
         return decision in self.decisions and path.startswith(self.inside)
 
 
 _WANTED = {ActionName.COPY: "to", ActionName.COMMAND: "command"}
-"""The key without which an action makes no sense."""
+"""The key that an action requires."""
 _MEANT_FOR = {
     "to": ActionName.COPY,
     "command": ActionName.COMMAND,
@@ -79,9 +79,9 @@ _KEYS = ("decision", "folder", "action", *_MEANT_FOR)
 
 
 def load_rules(tables: object, where: str) -> tuple[Rule, ...]:
-    """Read the `[[rule]]` tables of a configuration, which `where` names.
+    """Read the `[[rule]]` tables of the configuration named `where`.
 
-    Raises `ConfigError` that names the rule by its number, and the key.
+    Raises `ConfigError` that names the rule, by its number, and the key.
     """
     if not isinstance(tables, list) or not all(isinstance(one, dict) for one in tables):
         raise ConfigError(
@@ -100,20 +100,20 @@ def _rule(table: Mapping[str, Any], where: str) -> Rule:
     for key in table:
         if key not in _KEYS:
             raise ConfigError(
-                f"{where} has no key {key!r}", hint=f"known keys are {', '.join(sorted(_KEYS))}"
+                f"{where}: unknown key {key!r}", hint=f"known keys are {', '.join(sorted(_KEYS))}"
             )
     names = ", ".join(ActionName)
     if "action" not in table:
-        raise ConfigError(f"{where} names no action", hint=f"known actions are {names}")
+        raise ConfigError(f"{where} has no action", hint=f"known actions are {names}")
     if table["action"] not in list(ActionName):
-        raise wrong("action", "it is no action", f"known actions are {names}")
+        raise wrong("action", "unknown action", f"known actions are {names}")
     action = ActionName(table["action"])
     for key, meant_for in _MEANT_FOR.items():
         if key in table and action is not meant_for:
-            raise wrong(key, f"{action} takes none", f"it belongs to {meant_for}")
+            raise wrong(key, f"{action} does not take it", f"it belongs to {meant_for}")
     for key in ("folder", "to"):
         if key in table and not (isinstance(table[key], str) and _can_be(table[key])):
-            raise wrong(key, "it must be the path of a folder", f'write {key} = "~/Downloads"')
+            raise wrong(key, "must be the path of a folder", f'write {key} = "~/Downloads"')
     needed = _WANTED.get(action)
     if needed is not None and needed not in table:
         raise ConfigError(f"{where} {action} needs {needed}", hint=_example(action))
@@ -122,13 +122,13 @@ def _rule(table: Mapping[str, Any], where: str) -> Rule:
         isinstance(one, str) and "\0" not in one for one in command
     )
     if not are_words or ("command" in table and not command):
-        raise wrong("command", "it must be a list of words", _example(ActionName.COMMAND))
+        raise wrong("command", "must be a list of words", _example(ActionName.COMMAND))
     limit = table.get("time-limit", DEFAULT_TIME_LIMIT_S)
     if not isinstance(limit, int | float) or isinstance(limit, bool) or not 0 < limit <= 86_400:
-        raise wrong("time-limit", "it must be seconds, more than 0", "write time-limit = 60")
+        raise wrong("time-limit", "must be a number of seconds above 0", "write time-limit = 60")
     tag = table.get("tag", TagKind.SIDECAR)
     if tag not in list(TagKind):
-        raise wrong("tag", "it is no place for a tag", f"known places are {', '.join(TagKind)}")
+        raise wrong("tag", "unknown kind of tag", f"known kinds are {', '.join(TagKind)}")
     return Rule(
         action,
         _decisions(table, wrong) if "decision" in table else frozenset({Decision.NSFW}),
@@ -143,20 +143,21 @@ def _rule(table: Mapping[str, Any], where: str) -> Rule:
 def _decisions(table: Mapping[str, Any], wrong: Any) -> frozenset[Decision]:
     given = table["decision"]
     words = given if isinstance(given, list) else [given]
-    # Nothing is done about safe pictures: a rule that is wrong about those would be wrong about
-    # nearly everything.
+    # No rule can act on safe pictures: a mistake there would hit nearly everything.
     allowed = [Decision.NSFW, Decision.REVIEW]
     if not words or any(one not in allowed for one in words):
-        raise wrong("decision", "no rule can be made of it", 'it is "nsfw", "review", or a list')
+        raise wrong(
+            "decision", "not possible in a rule", 'write "nsfw", "review", or a list of them'
+        )
     return frozenset(map(Decision, words))
 
 
 def rule_of(option: str) -> Rule:
-    """Read `NAME` or `NAME=VALUE`, as `--action` takes it. Raises `UsageError`."""
+    """Parse the value of `--action`: `NAME` or `NAME=VALUE`. Raises `UsageError`."""
     word, equals, value = option.partition("=")
     if word not in list(ActionName):
         raise UsageError(
-            f"{word!r} is no action", hint=f"known actions are {', '.join(ActionName)}"
+            f"unknown action {word!r}", hint=f"known actions are {', '.join(ActionName)}"
         )
     if "\0" in value:
         raise UsageError(f"{option!r} holds a NUL byte", hint="check what made the option")
@@ -168,15 +169,15 @@ def rule_of(option: str) -> Rule:
         case ActionName.COMMAND:
             try:
                 words = tuple(shlex.split(value))
-            except ValueError as error:  # a quotation mark without its other half
-                raise UsageError(f"{option!r} is no command: {error}") from error
+            except ValueError as error:  # an unmatched quotation mark
+                raise UsageError(f"{option!r} is not a valid command: {error}") from error
             if words:
                 return Rule(action, command=words)
         case ActionName.TAG:
             if not equals or value in list(TagKind):
                 return Rule(action, tag=TagKind(value or TagKind.SIDECAR))
             raise UsageError(
-                f"{value!r} is no place for a tag", hint=f"known places are {', '.join(TagKind)}"
+                f"unknown kind of tag {value!r}", hint=f"known kinds are {', '.join(TagKind)}"
             )
         case ActionName.QUARANTINE | ActionName.TRASH | ActionName.NOTIFY:
             if not equals:
@@ -188,9 +189,9 @@ def rule_of(option: str) -> Rule:
 
 
 def for_picture(rules: Iterable[Rule], path: str, decision: Decision) -> list[Rule]:
-    """Return the rules to follow for a picture with an absolute path, in order.
+    """Return the rules that apply to the picture at an absolute path, in the order to follow.
 
-    What may take it away comes last, and of quarantine and trash only the first one that holds.
+    Rules that may take the picture away come last; of quarantine and trash, only the first counts.
     """
     found = [one for one in dict.fromkeys(rules) if one.covers(path, decision)]
     away = [one for one in found if one.action in {ActionName.QUARANTINE, ActionName.TRASH}]
@@ -200,7 +201,7 @@ def for_picture(rules: Iterable[Rule], path: str, decision: Decision) -> list[Ru
 
 
 def _can_be(path: str) -> bool:
-    """Return False for what no file system takes as a path."""
+    """Return False if no file system accepts the path."""
     return bool(path) and "\0" not in path
 
 
@@ -209,8 +210,8 @@ def _real(path: str) -> str:
         return os.path.realpath(os.path.expanduser(path))
     except OSError as error:  # from getcwd
         raise UsageError(
-            f"the current folder does not exist any more, so {path} leads nowhere",
-            hint="change to one that does, or give an absolute path",
+            f"the current folder no longer exists, so {path} cannot be resolved",
+            hint="change to another folder, or give an absolute path",
         ) from error
 
 

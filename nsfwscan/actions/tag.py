@@ -1,9 +1,8 @@
-"""Telling other programs about a picture without touching its bytes.
+"""Tags that other programs can read, without changing the picture's bytes.
 
-`sidecar` writes `NAME.xmp` beside the picture, which darktable, digiKam and others read; one that
-another program wrote or changed is left alone, because no rewriting of it is sure to keep
-everything in it. `xattr` sets extended attributes: the picture's bytes stay, its time of the last
-change of the inode does not.
+`sidecar` writes `NAME.xmp` beside the picture, which darktable, digiKam and others read. One that
+another program wrote or changed is left alone, because rewriting it might lose something.
+`xattr` sets extended attributes: the picture's bytes stay the same, its ctime does not.
 """
 
 from __future__ import annotations
@@ -50,18 +49,18 @@ _SIDECAR = """\
 <?xpacket end="w"?>
 """
 _OURS = re.compile(re.sub(r"\\\{\w+\\\}", '[^"<]*', re.escape(_SIDECAR)).encode())
-"""A sidecar that is to the byte as we write it; any program that saved it changed something."""
+"""Matches a sidecar that is, byte for byte, as we write it. Saving it elsewhere changes it."""
 
 
 def check_sidecar(picture: ScoredFile) -> None:
     """Raise `Unwilling` if the sidecar of a picture is another program's; OSError."""
     before = _read(f"{picture.path}.xmp")
     if before is not None and not _OURS.fullmatch(before):
-        raise Unwilling(f"another program keeps its notes in {picture.path}.xmp")
+        raise Unwilling(f"{picture.path}.xmp belongs to another program")
 
 
 def write_sidecar(picture: ScoredFile, reason: Reason) -> tuple[Outcome, str | None, str]:
-    """Write the sidecar of a picture; return how it went, where it is, remarks.
+    """Write the sidecar of a picture; return outcome, its path and remarks.
 
     Raises `Unwilling`, OSError.
     """
@@ -75,9 +74,9 @@ def write_sidecar(picture: ScoredFile, reason: Reason) -> tuple[Outcome, str | N
     content = _SIDECAR.format(**values).encode()
     before = _read(target)
     if before == content:
-        return Outcome.DONE, target, "it was there already"
+        return Outcome.DONE, target, "it was already there"
     if before is not None and not _OURS.fullmatch(before):
-        raise Unwilling(f"another program keeps its notes in {target}")
+        raise Unwilling(f"{target} belongs to another program")
     folder = os.path.dirname(target)
     part = os.path.join(folder, f".nsfwscan-{uuid.uuid4().hex}")
     write_new(part, content)
@@ -94,9 +93,9 @@ def write_sidecar(picture: ScoredFile, reason: Reason) -> tuple[Outcome, str | N
 
 
 def remove_sidecar(path: str) -> str:
-    """Remove our sidecar of a picture that was moved away; return what is to be said of another's.
+    """Remove our sidecar of a picture that was moved away; return a remark about anyone else's.
 
-    Never raises: the picture is gone from there in any case.
+    Never raises: the picture has been moved in any case.
     """
     target = f"{path}.xmp"
     try:
@@ -109,24 +108,24 @@ def remove_sidecar(path: str) -> str:
             return ""
     except OSError:
         pass
-    return f"another program's notes stay in {target}"
+    return f"left in place: {target}, which belongs to another program"
 
 
 def remove_marks(path: str) -> str:
-    """Remove our sidecar and attributes of a picture that a person allowed; return what is odd."""
+    """Remove our sidecar and attributes of a picture that a person allowed; return a problem."""
     remove_sidecar(path)
     with contextlib.suppress(OSError):
         if _OURS.fullmatch(_read(f"{path}.xmp") or b""):
-            return f"{path}.xmp cannot be removed, and goes on to say what a model said"
+            return f"{path}.xmp cannot be removed, so it still has the model's verdict"
     if sys.platform == "linux":
         for name in ("decision", "score", "model"):
-            with contextlib.suppress(OSError):  # there is none, or the picture is read-only
+            with contextlib.suppress(OSError):  # no such attribute, or a read-only picture
                 os.removexattr(path, f"user.nsfwscan.{name}")
     return ""
 
 
 def _take_away(target: str, content: bytes, aside: str) -> None:
-    """Remove our old sidecar; whatever took its name in this very moment goes back."""
+    """Remove our old sidecar; a file that took its name at the same moment is put back."""
     moves.rename(target, aside)
     if _read(aside) != content:
         put_back(aside, target)
@@ -135,7 +134,7 @@ def _take_away(target: str, content: bytes, aside: str) -> None:
 
 
 def _read(path: str) -> bytes | None:
-    """Return what a file holds, None when there is none."""
+    """Return a file's content, or None if it does not exist."""
     try:
         file = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | _BINARY)
     except OSError as error:
@@ -150,9 +149,9 @@ _BINARY = getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 def set_attributes(picture: ScoredFile, reason: Reason) -> tuple[Outcome, str | None, str]:
-    """Set extended attributes of the very file; return how it went. Raises OSError."""
+    """Set extended attributes of the open file; return outcome and detail. Raises OSError."""
     if sys.platform != "linux":
-        return Outcome.FAILED, None, "extended attributes are only set on Linux"
+        return Outcome.FAILED, None, "extended attributes are only supported on Linux"
     values = {"decision": reason.decision, "score": f"{reason.score:.4f}", "model": reason.model}
     for name, value in values.items():
         os.setxattr(picture.file, f"user.nsfwscan.{name}", value.encode())

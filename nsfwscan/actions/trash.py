@@ -1,8 +1,8 @@
-"""Moving a picture to the system's trash. The one module that knows send2trash.
+"""Moving a picture to the system's trash. The only module that imports send2trash.
 
-The trash takes a path, so the file is looked at right before: between that look and the rename that
-send2trash does, there is a moment in which another file could take the name and be trashed. It
-could be taken out of the trash again; a quarantine has no such moment.
+The trash takes a path, so the file is checked right before. Between this check and send2trash's
+rename, another file could take the name and be trashed. It can be restored from the trash; the
+quarantine has no such gap.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 def put_in_trash(picture: ScoredFile) -> tuple[Outcome, str]:
-    """Move the picture to the trash; return how it went. Raises `Unwilling`, OSError."""
-    import send2trash  # only when something is to be trashed
+    """Move the picture to the trash; return outcome and detail. Raises `Unwilling`, OSError."""
+    import send2trash  # imported only when needed
 
     picture.check()
     picture.let_go()
     try:
         send2trash.send2trash(picture.path)
     except OSError as error:
-        return Outcome.FAILED, f"the trash does not take it: {error.strerror or error}"
+        return Outcome.FAILED, f"it cannot be moved to the trash: {error.strerror or error}"
     return Outcome.DONE, ""

@@ -1,1 +1,1 @@
-"""Pictures: finding them on disk and turning them into pixels, safely."""
+"""Pictures: finding them on the disk, and decoding them safely."""

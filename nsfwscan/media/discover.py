@@ -44,8 +44,8 @@ __all__ = [
 ]
 
 UNREAD_ENDINGS = frozenset({"jxl", "jp2", "j2k", "jpf", "psd"})
-"""Endings of picture formats that cannot be read: reported as such, not passed over in silence."""
-# With their dots, so that a file whose whole name is `jpg` is none.
+"""Extensions of picture formats that cannot be read: such files are reported, not ignored."""
+# With their dots, so that a file named just `jpg` does not match.
 _CANDIDATES = frozenset(f".{ending}" for ending in PICTURE_ENDINGS | UNREAD_ENDINGS)
 _KIND, _REGULAR = 0o170000, stat.S_IFREG
 _BY_NAME = operator.attrgetter("name")
@@ -56,14 +56,14 @@ class _Matcher(Protocol):
 
 
 def join(folder: str, name: str) -> str:
-    """Join as `os.path.join` does for a plain name, at a third of its cost."""
-    # No folder is the current one: `scan photo.jpg` must not look for /photo.jpg.
+    """Join like `os.path.join` for a plain name, in a third of the time."""
+    # An empty folder is the current one: `scan photo.jpg` must not look for /photo.jpg.
     bare = not folder or folder.endswith(os.sep)
     return folder + name if bare else f"{folder}{os.sep}{name}"
 
 
 def is_named_like_a_picture(name: str) -> bool:
-    """Tell whether a file's name ends like a picture's, be it one that can be read or not."""
+    """Return True if a file's name has a picture's extension, readable or not."""
     return name[name.rfind(".") :].lower() in _CANDIDATES
 
 
@@ -72,10 +72,10 @@ def discover(
 ) -> Iterator[Listing]:
     """List every folder at and below `roots`, in order of roots, then of names.
 
-    A root may be a file; neighbouring files of one folder come as one listing. A folder or a file
-    that is reached twice is listed once. What cannot be read is in `Listing.passed`, never an
-    exception. Paths of `listed` follow; a file among them is left out, as in a folder, if it is
-    not named like a picture.
+    A root may be a file; consecutive files of one folder come in one listing. A folder or file that
+    is reached twice is listed once. What cannot be read is in `Listing.passed`, never an exception.
+    Paths in `listed` follow; a file among them is left out, as in a folder, if it does not have a
+    picture's extension.
     """
     walk = _Walk(options, tally)
     for root in roots:
@@ -88,11 +88,11 @@ def discover(
 def discover_some(
     root: str, wanted: Mapping[str, Iterable[str]], options: WalkOptions
 ) -> Iterator[Listing]:
-    """Look again at some names in folders at or below `root`, by the rules of `discover`.
+    """List some names in folders at or below `root`, by the rules of `discover`.
 
-    `wanted` maps folders, spelled as `discover` would, to names in them. Names that are gone, or
-    that `discover` would pass over, are left out; a name that is a folder is listed with all it
-    holds. No folder is listed twice.
+    `wanted` maps folders, spelled as `discover` spells them, to names in them. Names that are gone,
+    or that `discover` would skip, are left out; a name that is a folder is listed with everything
+    below it. No folder is listed twice.
     """
     walk = _Walk(options, WalkTally())
     for folder in sorted(wanted):
@@ -100,13 +100,13 @@ def discover_some(
 
 
 def count_files(roots: Iterable[str], options: WalkOptions) -> int:
-    """Return how many results a scan of `roots` will give, or close to it if files come and go."""
+    """Return how many results a scan of `roots` will give; approximate if files come and go."""
     listings = discover(roots, options, WalkTally())
     return sum(len(listing.names) + len(listing.passed) for listing in listings)
 
 
 class _NamedEntry:
-    """What `os.scandir` gives, for a name that is known already."""
+    """Stands in for an `os.DirEntry` of a name that is already known."""
 
     __slots__ = ("_found", "_path", "name")
 
@@ -117,7 +117,7 @@ class _NamedEntry:
 
     @classmethod
     def of(cls, folder: str, name: str) -> _NamedEntry | None:
-        """Return the entry, or None when there is none of this name."""
+        """Return the entry, or None if there is no such name."""
         path = join(folder, name)
         try:
             return cls(name, path, os.lstat(path))
@@ -127,7 +127,7 @@ class _NamedEntry:
     def is_dir(self, *, follow_symlinks: bool) -> bool:
         try:
             return stat.S_ISDIR(self.stat(follow_symlinks=follow_symlinks).st_mode)
-        except FileNotFoundError:  # a link that leads nowhere
+        except FileNotFoundError:  # a broken link
             return False
 
     def stat(self, *, follow_symlinks: bool) -> os.stat_result:
@@ -143,21 +143,21 @@ class _Walk:
         self._include = _matcher(options.include)
         self._exclude = _matcher(options.exclude)
         self._seen: dict[tuple[int, int], str] = {}
-        """Folders that were listed, by number, and where inside of its root each is."""
+        """Folders that were listed, by device and inode, with their paths relative to the root."""
         self._given: dict[tuple[int, int], set[str]] = {}
-        """Names of files that were given, by the number of their folder."""
+        """Names of files that were given, by device and inode of their folder."""
         self._missing = ""
         self._own = frozenset(map(_number_of, options.own)) - {None}
         self._files: Listing | None = None
         self._follow = options.symlinks is Symlinks.FOLLOW
 
     def root(self, path: str, *, explicit: bool) -> Iterator[Listing]:
-        """List a path that the user gave; `explicit` if it did not come from a list of paths."""
+        """List a path that the user gave; `explicit` unless it came from a list of paths."""
         try:
-            found = os.stat(path)  # a root that is a link is meant to be followed
+            found = os.stat(path)  # a root that is a link is followed
         except (OSError, ValueError) as error:  # ValueError: a NUL in the path
             yield from self.flush()
-            if path != self._missing:  # a list may repeat a path for ever
+            if path != self._missing:  # a list may repeat a path endlessly
                 self._missing = path
                 yield Listing(os.path.dirname(path), passed=[unreadable(path, error)])
             return
@@ -174,7 +174,7 @@ class _Walk:
             yield from self._named_file(path, found, explicit=explicit)
 
     def _named_file(self, path: str, found: os.stat_result, *, explicit: bool) -> Iterator[Listing]:
-        """Add a file that was given to the listing of its folder. Its dot does not matter."""
+        """Add a file that was given to the listing of its folder, even if it is hidden."""
         folder, name = os.path.split(path)
         where = folder, explicit, self._volumes.stamp(found.st_dev)
         files = self._files
@@ -188,14 +188,14 @@ class _Walk:
         elif stat.S_ISREG(found.st_mode):
             why = too_big(found.st_size, self._options.max_bytes)
             files.passed.append(Failed(path, FailReason.TOO_BIG, why))
-        else:  # in a folder a pipe is nothing to speak of; one that was named is
+        else:  # a pipe in a folder is ignored, one that was named is reported
             kind = kind_of(found.st_mode)
             files.passed.append(Failed(path, FailReason.UNREADABLE, f"it is {kind}"))
 
     def _is_taken(self, folder: str, name: str) -> bool:
-        """Return True if a file has its result already: it was given before, or its folder was.
+        """Return True if a file already has a result: it was given before, or its folder was.
 
-        A folder is known by its number, so the spelling of the path does not matter.
+        A folder is recognised by device and inode, so the spelling of the path does not matter.
         """
         number = _number_of(folder or os.curdir)
         if number is None:
@@ -206,7 +206,7 @@ class _Walk:
         names.add(name)
         if number not in self._seen:
             return False
-        # The folder was listed. Whether this name was in the listing, the same rules tell again.
+        # The folder was listed; the same rules decide whether this name was in the listing.
         entry = _NamedEntry.of(folder, name)
         tally, self._tally = self._tally, WalkTally()
         listing, _ = self._list(folder, self._seen[number], [] if entry is None else [entry])
@@ -214,7 +214,7 @@ class _Walk:
         return bool(listing.names)
 
     def flush(self) -> Iterator[Listing]:
-        """Yield the files that were named one by one and are not yielded yet."""
+        """Yield the files that were named one by one and have not been yielded."""
         if self._files is not None:
             yield self._files
             self._files = None
@@ -228,7 +228,7 @@ class _Walk:
         try:
             device, found = os.stat(root).st_dev, os.stat(folder)
         except OSError:
-            return  # gone, and with it all that was asked for
+            return  # gone, with all the names
         if self._options.one_file_system and found.st_dev != device:
             return
         if (found.st_dev, found.st_ino) in self._seen:
@@ -248,7 +248,7 @@ class _Walk:
             folder = os.path.dirname(folder)
 
     def _enters(self, inside: str) -> bool:
-        """Tell whether a walk would come to the folder `inside` of its root: `2024/may/`, say."""
+        """Return True if a walk would enter a folder, given relative to its root (`2024/may/`)."""
         parts = inside.split("/")[:-1]
         if QUARANTINE_NAME in parts:
             return False
@@ -258,8 +258,8 @@ class _Walk:
         return self._exclude is None or not any(map(self._exclude.match_file, above))
 
     def _tree(self, root: str, device: int, inside: str = "") -> Iterator[Listing]:
-        """List the folder `root`, which lies on `device`, and what is below it, depth first."""
-        # A stack and not recursion: a tree may be deeper than Python's stack.
+        """List the folder `root`, which is on `device`, and what is below it, depth first."""
+        # Not recursive: a tree may be deeper than Python's stack.
         ahead: list[tuple[str, str]] = [(root, inside)]
         while ahead:
             folder, inside = ahead.pop()
@@ -289,7 +289,7 @@ class _Walk:
             ahead.extend((join(folder, name), f"{inside}{name}/") for name in reversed(subfolders))
 
     def _located(self, listing: Listing, found: os.stat_result) -> Listing:
-        """Say where the folder of a listing is."""
+        """Return the listing with its folder's device, inode and stamp."""
         loose = self._volumes.stamp(found.st_dev)
         keys = [stamped(key, loose) for key in listing.keys] if loose else listing.keys
         return replace(listing, keys=keys, loose=loose, device=found.st_dev, inode=found.st_ino)
@@ -297,10 +297,10 @@ class _Walk:
     def _list(
         self, folder: str, inside: str, entries: Iterable[os.DirEntry[str] | _NamedEntry]
     ) -> tuple[Listing, list[str]]:
-        """Sort out entries of `folder`, `inside` of its root, and name the folders among them.
+        """Return the listing of `folder`, and the names of its subfolders.
 
-        The inner loop of a re-scan: most of its time goes into `stat`, and the rest is written so
-        that it stays so.
+        `inside` is its path relative to the root. This is the inner loop of a re-scan, written so
+        that most of its time goes into `stat`.
         """
         listing, subfolders = Listing(folder), list[str]()
         options, follow = self._options, self._follow
@@ -335,7 +335,7 @@ class _Walk:
         return listing, subfolders
 
     def _passed(self, path: str, found: os.stat_result) -> Skipped:
-        """Say why `path` will not be opened."""
+        """Return why `path` will not be opened."""
         if stat.S_ISLNK(found.st_mode):
             return Skipped(path, SkipReason.SYMLINK)
         if stat.S_ISREG(found.st_mode):
@@ -353,7 +353,7 @@ class _Walk:
         if self._exclude is not None and self._exclude.match_file(inside):
             self._tally.excluded += 1
             return False
-        # A folder is entered even when no include pattern names it: one may name what is below.
+        # A folder is entered even if no include pattern matches it: one may match something below.
         if folder or self._include is None or self._include.match_file(inside):
             return True
         self._tally.not_included += 1
@@ -373,19 +373,19 @@ def _without(listing: Listing, names: set[str]) -> Listing:
 
 
 def unreadable(path: str, error: OSError | ValueError) -> Failed:
-    """Say that `path` cannot be read, in the words of the operating system."""
+    """Return the failure of a path that cannot be read, with the operating system's message."""
     gone = isinstance(error, FileNotFoundError)
     why = (error.strerror if isinstance(error, OSError) else "") or str(error)
     return Failed(path, FailReason.VANISHED if gone else FailReason.UNREADABLE, why)
 
 
 def too_big(size: int, most: int) -> str:
-    """Say that a file of `size` bytes is not read because `most` is the limit."""
-    return f"{size} bytes, more than {most}"
+    """Return why a file of `size` bytes is not read if `most` is the limit."""
+    return f"{size} bytes, more than the limit of {most}"
 
 
 def kind_of(mode: int) -> str:
-    """Name the kind of a file that is not a regular one."""
+    """Return the kind of a file that is not regular, with an article."""
     kinds = {
         stat.S_IFIFO: "a named pipe",
         stat.S_IFSOCK: "a socket",
@@ -407,11 +407,11 @@ def _number_of(folder: str) -> tuple[int, int] | None:
 def _matcher(patterns: tuple[str, ...]) -> _Matcher | None:
     if not patterns:
         return None
-    import pathspec  # costs 30 ms, which a scan without patterns need not pay
+    import pathspec  # takes 30 ms, which a scan without patterns saves
 
     try:
         return pathspec.GitIgnoreSpec.from_lines(patterns)
     except ValueError as error:  # pathspec's pattern errors are ValueErrors
         raise UsageError(
-            f"a pattern cannot be read: {error}", hint="patterns are those of a .gitignore file"
+            f"invalid pattern: {error}", hint="patterns have the syntax of .gitignore files"
         ) from error

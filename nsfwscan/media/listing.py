@@ -1,4 +1,4 @@
-"""What a walk is told, and what it gives."""
+"""The options of a walk, and the listings it yields."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DEFAULT_MAX_BYTES = 512 << 20
 
 
 class Symlinks(StrEnum):
-    """What to do with a symbolic link found in a folder. A link given as a root is followed."""
+    """What to do with symbolic links in folders. A link given as a root is always followed."""
 
     SKIP = "skip"
     FOLLOW = "follow"
@@ -23,26 +23,26 @@ class Symlinks(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class WalkOptions:
-    """Which files of a folder are looked at."""
+    """Which files of a folder are candidates."""
 
     include: tuple[str, ...] = ()
-    """Patterns as in a .gitignore file; when there are any, a file must match one."""
+    """Patterns as in a .gitignore file. If there are any, a file must match one."""
     exclude: tuple[str, ...] = ()
-    """Patterns as in a .gitignore file; what matches is left out, folders with all they hold."""
+    """Patterns as in a .gitignore file. Matching files and folders are left out."""
     hidden: bool = False
-    """Look at names that begin with a dot, too."""
+    """Include names that begin with a dot."""
     any_name: bool = False
-    """Look inside every file, whatever its name ends with."""
+    """Examine the content of every file, whatever its extension."""
     symlinks: Symlinks = Symlinks.SKIP
     one_file_system: bool = False
     own: tuple[str, ...] = ()
-    """Folders of this program, which are not entered: models, logs."""
+    """nsfwscan's own folders (models, logs), which are not entered."""
     max_bytes: int = DEFAULT_MAX_BYTES
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What one folder holds, without what its subfolders hold."""
+    """The files directly in one folder."""
 
     folder: str
     names: list[str] = field(default_factory=list)
@@ -52,13 +52,13 @@ class Listing:
     passed: list[Skipped | Failed] = field(default_factory=list)
     """Entries of the folder that will not be opened, and why."""
     explicit: bool = False
-    """Whether the files were named one by one, and so are meant to be pictures."""
+    """The files were named one by one, so they are meant to be pictures."""
     follow: bool = False
-    """Whether the files may be symbolic links."""
+    """The files may be symbolic links."""
     loose: int = RELIABLE
-    """The stamp of a file system whose inode numbers mean little; the keys hold it for them."""
+    """The stamp of a file system with unreliable inode numbers, which replaces them in the keys."""
     partial: bool = False
-    """Whether the folder may hold more than these: only some names were looked at."""
+    """The folder may have more files: only some names were examined."""
     device: int = 0
-    """`st_dev` and `st_ino` of the folder; 0 when it could not be looked at."""
+    """`st_dev` and `st_ino` of the folder; 0 if unknown."""
     inode: int = 0

@@ -1,4 +1,4 @@
-"""The paths that a user gives: whether they are there, and how they are printed."""
+"""The paths that a user gives: whether they exist, and how they are printed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 QUARANTINE_NAME = ".nsfwscan-quarantine"
-"""A folder of this name is never entered: what it holds was looked at, and moved there for it."""
+"""A folder of this name is never scanned: its pictures were scanned before they were moved."""
 
 
 def check_roots(roots: Iterable[str]) -> None:
@@ -27,18 +27,18 @@ def root_problem(root: str) -> UsageError | None:
     """Return why a path cannot be scanned: it does not exist, or is in a quarantine."""
     if not root:
         return PathNotFound(
-            "a path is empty", path=root, hint="a variable of your script may not be set"
+            "a path is empty", path=root, hint="perhaps a variable in your script is not set"
         )
     shown = printable(root)
     if "\0" in root:
-        return UsageError(f"{shown!r} holds a NUL byte, which no path does")
+        return UsageError(f"{shown!r} holds a NUL byte, which no path can")
     try:
         real = os.path.realpath(root)
         os.lstat(root)
     except (FileNotFoundError, NotADirectoryError):
         if not os.path.isabs(root) and not _has_working_folder():
             return UsageError(
-                "the current folder does not exist any more", hint="change to one that does"
+                "the current folder no longer exists", hint="change to another folder"
             )
         return PathNotFound(
             f"{shown} does not exist", path=root, hint="check the spelling of the path"
@@ -51,7 +51,7 @@ def root_problem(root: str) -> UsageError | None:
     if is_quarantined(real):
         return UsageError(
             f"{shown} is in a quarantine, which is never scanned",
-            hint="`nsfwscan quarantine list` shows what it holds",
+            hint="`nsfwscan quarantine list` shows its pictures",
         )
     return None
 
@@ -65,5 +65,5 @@ def _has_working_folder() -> bool:
 
 
 def is_quarantined(path: str) -> bool:
-    """Tell whether an absolute path leads into a quarantine, by its name alone."""
+    """Return True if an absolute path leads into a quarantine, judging by names alone."""
     return QUARANTINE_NAME in path and QUARANTINE_NAME in path.split(os.sep)

@@ -1,7 +1,7 @@
-"""What format a file is, told from its first bytes and never from its name.
+"""Detects a file's format from its first bytes, never from its name.
 
-Pure Python and cheap to import: the scanner asks this of every candidate, and the decoder asks it
-to choose the one codec that may look at the bytes.
+Pure Python and cheap to import: the scanner calls this for every candidate, and the decoder to
+choose the one codec that may read the bytes.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 HEAD_BYTES = 512
-"""How many leading bytes `sniff` looks at; fewer are fine."""
+"""How many leading bytes `sniff` uses; fewer are fine."""
 
 _READ = {
     "JPEG": "jpg jpeg jpe jfif jfi jif pjpeg pjp jps mpo",
@@ -65,11 +65,11 @@ _MAGIC = (
     (b"/* XPM */", "XPM"),
 )
 
-# A letter and a digit are weak magic: two numbers must follow, or a comment on a line of its own.
+# A letter and a digit are weak magic, so two numbers or a comment on its own line must follow.
 _PNM = re.compile(rb"(?:P[1-6]|P[Ff])\s+(?:#.*\s+)*(?:\d+\s+\d+\s|#)|P7\s*\n(?:#.*\n)*WIDTH \d")
 _SVG = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<(?:\?xml|!--|!DOCTYPE svg)[\s[][^\0]*?)?<svg[\s>:]")
 _ICONS = {b"\0\0\x01\0": "ICO", b"\0\0\x02\0": "CUR"}
-# Kinds of TGA, run-length encoded ones as well: whether they have a palette, and their bits.
+# Kinds of TGA, also run-length encoded: (has a palette, possible bits per pixel).
 _TARGA_BITS = {1: (1, (8, 16)), 2: (0, (15, 16, 24, 32)), 3: (0, (8, 16))}
 
 # ISO base media brands: https://mp4ra.org/registered-types/brands
@@ -77,16 +77,16 @@ _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 _GENERIC_BRANDS = frozenset({b"mif1", b"mif2", b"mif3", b"msf1", b"miaf", b"1pic"})
 _HEIF_BRANDS = _GENERIC_BRANDS | {
     *(b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"),
-    *(b"avci", b"avcs", b"evbi", b"evbs", b"evmi", b"evms", b"j2ki", b"j2is"),  # other codings,
-    *(b"jpeg", b"jpgs", b"unif", b"vvic", b"vvis"),  # which the decoder names
+    *(b"avci", b"avcs", b"evbi", b"evbs", b"evmi", b"evms", b"j2ki", b"j2is"),  # other codings
+    *(b"jpeg", b"jpgs", b"unif", b"vvic", b"vvis"),  # that the decoder reports
 }
 
 
 def sniff(head: bytes) -> str | None:
-    """Name the format from the first bytes of a file, of which at most `HEAD_BYTES` count.
+    """Return the format from a file's first bytes, of which at most `HEAD_BYTES` are used.
 
-    Returns a member of `READABLE`, the name of a picture format that is recognised but not read
-    (such as `JXL`, `PSD` or `RAW`), or None for content that is no picture known here.
+    Returns a member of `READABLE`, the name of a picture format that is recognised but cannot be
+    read (such as `JXL`, `PSD` or `RAW`), or None for any other content.
     """
     head = bytes(head[:HEAD_BYTES])
     for magic, name in _MAGIC:
@@ -108,7 +108,7 @@ def sniff(head: bytes) -> str | None:
 
 
 def _by_brand(head: bytes) -> str | None:
-    """Read the `ftyp` box: its major brand decides, or the compatible ones when that is generic."""
+    """Read the `ftyp` box: its major brand decides, or the compatible ones if that is generic."""
     end = min(len(head), int.from_bytes(head[:4], "big"))
     major = head[8:12]
     compatible = {head[at : at + 4] for at in range(16, end - 3, 4)}
@@ -120,8 +120,8 @@ def _by_brand(head: bytes) -> str | None:
         return "AVIF"
     if major in _HEIF_BRANDS - _GENERIC_BRANDS:
         return "HEIF"
-    # `mif1` and `msf1` only say "an image (sequence) is inside"; other majors, such as `MiHB`,
-    # appear as well. The coding stands among the compatible brands, and the decoder looks inside.
+    # `mif1` and `msf1` only mean "an image (sequence) is inside"; other majors, such as `MiHB`, are
+    # in use as well. The compatible brands name the coding, and the decoder checks the content.
     if compatible & _AVIF_BRANDS:
         return "AVIF"
     if major in _HEIF_BRANDS or compatible & _HEIF_BRANDS:
@@ -130,19 +130,19 @@ def _by_brand(head: bytes) -> str | None:
 
 
 def _is_bitmap(head: bytes) -> bool:
-    """Two letters are weak magic (a text may begin with "BM"): the header's own size must fit."""
+    """Return True for a BMP. A text may begin with "BM", so the header's size must fit, too."""
     return int.from_bytes(head[14:18], "little") in (12, 16, 40, 52, 56, 64, 108, 124)
 
 
 def _is_icon(head: bytes) -> bool:
-    """Return True if the directory makes sense; TGA pictures begin with the same four bytes."""
+    """Return True if the icon directory is valid; a TGA may begin with the same four bytes."""
     pictures = int.from_bytes(head[4:6], "little")
     offset = int.from_bytes(head[18:22], "little")
     return pictures > 0 and (len(head) < 22 or (head[9] == 0 and offset >= 6 + 16 * pictures))
 
 
 def _is_targa(head: bytes) -> bool:
-    """Return True if all fields of a TGA header make sense: it has no magic."""
+    """Return True if all fields of a TGA header are valid, because TGA has no magic."""
     if len(head) < 18 or head[2] & 7 not in _TARGA_BITS or head[2] & ~0xB:
         return False
     mapped, depths = _TARGA_BITS[head[2] & 7]

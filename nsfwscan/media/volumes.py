@@ -1,10 +1,10 @@
-"""Which file systems keep their inode numbers: on the others a file is known by less.
+"""Which file systems have reliable inode numbers; on others a file is recognised by less.
 
-On most file systems of a disk of this computer, a path with the same size, times and inode number
-is the same file: the kernel sets the time of the last change. Elsewhere these may repeat. Two
-memory cards, or two images of a file system (squashfs, ISO, archives by FUSE) that are mounted at
-the same place in turn, may have equal names, sizes and times for different contents. There the
-identity of the file system takes the place of the inode number in a `FileKey`: its *stamp*.
+On most local file systems, a path with the same size, times and inode number is the same file,
+because the kernel sets ctime. Elsewhere these may repeat: two memory cards, or two file system
+images (squashfs, ISO, archives by FUSE) that are mounted at the same place in turn, may have equal
+names, sizes and times for different contents. There the identity of the file system, its *stamp*,
+replaces the inode number in a `FileKey`.
 """
 
 from __future__ import annotations
@@ -17,59 +17,58 @@ from typing import NamedTuple
 from nsfwscan.system.reading import open_text
 
 RELIABLE = 0
-"""The stamp of file systems whose inode numbers and times are relied on."""
+"""The stamp of file systems with reliable inode numbers and times."""
 UNKNOWN = 2**64 - 1
-"""The stamp of file systems that cannot be told apart: what is on them is always read again."""
+"""The stamp of file systems that cannot be told apart: their files are always read again."""
 
 _LOOSE = frozenset(
     {"9p", "afs", "ceph", "cifs", "exfat", "fuse", "fuseblk", "glusterfs", "lustre", "msdos"}
     | {"ncpfs", "nfs", "nfs4", "ntfs3", "smb3", "smbfs", "vfat", "virtiofs"}
 )
-"""File systems, as Linux calls them, that make inode numbers up at each mount, or whose other
-clients change files while a server's times lag behind."""
+"""File systems, by Linux's names, that invent inode numbers at each mount, or whose other clients
+change files while the server's times lag behind."""
 _LOCAL = frozenset({"exfat", "msdos", "ntfs3", "vfat"})
-"""Those of them that only this computer writes to, so that its kernel tells of each change."""
+"""Those of them to which only this computer writes, so that its kernel reports each change."""
 
 
 _IMAGES = frozenset({"cramfs", "erofs", "iso9660", "romfs", "squashfs", "udf"})
-"""Kinds that are made as a whole, with times of the maker's choice; a volume's number need not
-differ between two of them."""
+"""Image formats, created as a whole with arbitrary times; two volumes may have the same id."""
 
 
 class Mount(NamedTuple):
-    """One file system in its place."""
+    """One mounted file system."""
 
     path: str
     device: int
-    """`st_dev` of what is on it."""
+    """`st_dev` of its files."""
     kind: str
     source: str = ""
-    """What is mounted: a device, `server:/path`, or whatever a FUSE program says."""
+    """What is mounted: a device, `server:/path`, or what a FUSE program reports."""
 
     @property
     def loose(self) -> bool:
-        """Whether inode numbers and times cannot be relied on."""
+        """Return True if inode numbers and times are unreliable."""
         return self.kind in _LOOSE or self.kind.startswith("fuse.")
 
     @property
     def silent(self) -> bool:
-        """Whether it changes without this computer's kernel hearing of it."""
+        """Return True if it may change without this computer's kernel being informed."""
         return self.loose and self.kind not in _LOCAL
 
     @property
     def name(self) -> str:
-        """What the file system is known by wherever it is mounted; empty without such a thing."""
+        """Return what identifies the file system wherever it is mounted; empty if nothing does."""
         on_a_server = ":" in self.source or self.source.startswith("//")
         return _uuid(self.source) or (self.source if on_a_server else "")
 
     def stamp(self) -> int:
-        """Return what tells this file system from others that may be mounted in its place."""
+        """Return a number that distinguishes this file system from others mounted in its place."""
         if self.kind in _IMAGES:
             identity = _backing_file(self.source)
         elif not self.loose:
             return RELIABLE
         elif self.kind == "fuse" or self.kind.startswith("fuse."):
-            # `squashfuse` or `archivemount` say nothing, `user@host:/path` does.
+            # `squashfuse` or `archivemount` identify nothing, `user@host:/path` does.
             named = "/" in self.source or ":" in self.source
             identity = f"{self.source} {_state_of(self.source)}" if named else ""
         else:
@@ -95,7 +94,7 @@ def _backing_file(device: str) -> str:
 
 
 def _state_of(path: str) -> str:
-    """Return the size, times and inode of a regular file, which an image is; else empty."""
+    """Return the size, times and inode of a regular file, such as an image; otherwise empty."""
     if not os.path.isfile(path):
         return ""
     found = os.stat(path)
@@ -115,7 +114,7 @@ def _uuid(device: str) -> str:
 
 
 def mounts(source: str = "/proc/self/mountinfo") -> list[Mount]:
-    """Return what is mounted where; empty where there is no such list."""
+    """Return all mounts; empty on systems without such a list."""
     found = []
     try:
         with open_text(source, errors="surrogateescape") as file:
@@ -135,7 +134,7 @@ def mounts(source: str = "/proc/self/mountinfo") -> list[Mount]:
 
 
 _OCTAL = re.compile(r"\\([0-7]{3})")
-"""Blanks and their like in a path, as the kernel writes them."""
+"""Whitespace and backslashes in a path, as the kernel escapes them."""
 
 
 def _unescaped(found: re.Match[str]) -> str:
@@ -143,16 +142,16 @@ def _unescaped(found: re.Match[str]) -> str:
 
 
 class Volumes:
-    """Tells of devices how far the inode numbers and times on them can be relied on."""
+    """Finds the stamps of devices."""
 
     def __init__(self, mounts: str = "/proc/self/mountinfo") -> None:
-        """`mounts` names the kernel's list of mounts; where there is none, all are relied on."""
+        """`mounts` is the path of the kernel's list of mounts; without one, all are reliable."""
         self._list = mounts
         self._mounts: dict[int, Mount] = {}
         self._stamps: dict[int, int] = {}
 
     def stamp(self, device: int) -> int:
-        """Return the stamp of what is on `device`, a `st_dev`: see the top of this module."""
+        """Return the stamp of a device (`st_dev`): see the top of this module."""
         if device not in self._stamps:
             if device not in self._mounts:
                 self._mounts = {mount.device: mount for mount in mounts(self._list)}

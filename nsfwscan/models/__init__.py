@@ -1,8 +1,8 @@
-"""Models: what they are (manifest), which are known (catalogue), where they live, how they run."""
+"""Models: manifest, catalogue of known models, installed packages, classifier."""
 
 import os
 
-# From 1.32 on, the onnxruntime wheels for Linux keep a device id in the user's cache folder and
-# send events to Microsoft, beginning some seconds after a session was made. Only this variable
-# prevents both, and only when it is set before the library is loaded, which always comes later.
+# Since 1.32, the onnxruntime wheels for Linux store a device id in the user's cache folder and send
+# events to Microsoft, some seconds after a session is created. Only this variable prevents both,
+# and only if it is set before the library is loaded, which always happens later.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"

@@ -1,4 +1,4 @@
-"""The models nsfwscan knows by name: what they are and where their files come from.
+"""The models that nsfwscan knows by name: what they are and where their files come from.
 
 The entries are data, in `catalogue.toml`; adding a model takes no code.
 """
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from nsfwscan.models.manifest import InputSpec, OutputSpec, Probe, Thresholds
 
 AUTO_ORDER = ("falconsai", "adamcodd", "marqo", "opennsfw")
-"""The order in which `auto` prefers installed models. freepik answers another question (levels)."""
+"""Installed models that `auto` may use, best first. freepik is left out: it estimates levels."""
 
 FIRST_CHOICE = "falconsai"
-"""What a first scan downloads."""
+"""The model that a first scan downloads."""
 WITHOUT_HUB = "opennsfw"
-"""What a first scan installs where the hub cannot be reached."""
+"""The model that a first scan installs if the hub cannot be reached."""
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _PLACEHOLDER = {MODEL_NAME: {"sha256": "0" * 64, "bytes": 1}}
@@ -38,12 +38,12 @@ class HubFile:
     """One file of a hub repository."""
 
     path: str
-    """In the repository."""
+    """Path in the repository."""
     name: str
-    """In the package, or in the folder of a checkpoint."""
+    """File name in the package or the checkpoint's folder."""
     sha256: str
     bytes: int | None
-    """None where nobody published the size; the hash decides in any case."""
+    """None if the size was not published; the hash decides in any case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,23 +54,23 @@ class HubSource:
     revision: str
     files: tuple[HubFile, ...]
     architecture: str = ""
-    """timm's name of the network, for a checkpoint whose own `config.json` is not pinned."""
+    """timm's name for the network, if the checkpoint's own `config.json` is not pinned."""
 
 
 @dataclass(frozen=True, slots=True)
 class WheelSource:
-    """One member of a wheel of the Python package index."""
+    """One member of a wheel in the Python package index."""
 
     distribution: str
     version: str
     sha256: str
     bytes: int
     member: str
-    """Path in the wheel."""
+    """Path inside the wheel."""
     member_sha256: str
     member_bytes: int
     name: str
-    """In the package."""
+    """File name in the package."""
 
 
 Origin: TypeAlias = HubSource | WheelSource
@@ -78,7 +78,7 @@ Origin: TypeAlias = HubSource | WheelSource
 
 @dataclass(frozen=True, slots=True)
 class CatalogueEntry:
-    """A known model: everything its manifest will say, and where its files come from."""
+    """A known model: the content of its manifest, and where its files come from."""
 
     name: str
     version: str
@@ -90,19 +90,19 @@ class CatalogueEntry:
     licence_texts: tuple[str, ...]
     """Names of files below `licences/`; together they are the package's LICENSE."""
     input: InputSpec
-    """Of the graph; for a model without `origin`, the preprocessing of its checkpoint."""
+    """Input of the graph; for a model without `origin`, the preprocessing of its checkpoint."""
     output: OutputSpec
     thresholds: Thresholds
     recipe: str
     probes: tuple[Probe, ...]
     origin: Origin | None
-    """Where a graph that runs can be fetched; None for a model that has to be built."""
+    """Where a runnable graph can be downloaded; None for a model that must be built."""
     checkpoint: HubSource | None
-    """The weights a package can be built from."""
+    """The weights from which a package can be built."""
 
     @property
     def package(self) -> str:
-        """The name of the installed package's folder."""
+        """Return the name of the installed package's folder."""
         return f"{self.name}-{self.version}"
 
     def manifest(self, files: Mapping[str, Artefact]) -> ModelManifest:
@@ -135,13 +135,13 @@ def load() -> Mapping[str, CatalogueEntry]:
 
 
 def _text(name: str) -> str:
-    """Read a file that lies beside this module; importlib.resources costs 30 ms to import."""
+    """Read a file beside this module. Importing importlib.resources would take 30 ms."""
     with open_text(os.path.join(_HERE, name)) as stream:
         return stream.read()
 
 
 def _entry(name: str, table: dict[str, Any]) -> CatalogueEntry:
-    """Read one entry; a mistake in the file is a `ManifestError` or a `KeyError`."""
+    """Read one entry. A mistake in the file raises `ManifestError` or KeyError."""
     hub, wheel, checkpoint = (table.pop(key, None) for key in ("hub", "wheel", "checkpoint"))
     licence_texts = tuple(table.pop("licence_texts"))
     draft = manifests.from_mapping(

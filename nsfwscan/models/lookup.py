@@ -1,4 +1,4 @@
-"""Looking through a folder of installed models: which are there, whole, and which comes first."""
+"""Finds the packages in a folder of installed models, and orders them by preference."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nsfwscan.values.errors import ModelError, ModelTampered
 
 
 def is_path(name_or_path: str) -> bool:
-    """Tell whether the user means the path of a package and not the name of a model."""
+    """Return True if the user means the path of a package and not the name of a model."""
     separators = [os.sep, os.altsep] if os.altsep else [os.sep]
     return name_or_path.startswith((".", "~")) or any(one in name_or_path for one in separators)
 
@@ -32,7 +32,7 @@ def folders_in(folder: str) -> list[str]:
 
 
 def sound(folder: str) -> InstalledModel | None:
-    """Return the package in `folder` when every byte of it is right."""
+    """Return the package in `folder` if every byte of it is verified, otherwise None."""
     one = look(folder)
     if isinstance(one, BrokenPackage):
         return None
@@ -44,7 +44,7 @@ def sound(folder: str) -> InstalledModel | None:
 
 
 def look(folder: str) -> InstalledModel | BrokenPackage:
-    """Return the package in `folder`, sound or broken; its weights are not read."""
+    """Return the package in `folder`, sound or broken, without reading its weights."""
     try:
         model = open_package(folder)
     except ModelError as error:
@@ -57,13 +57,13 @@ def look(folder: str) -> InstalledModel | BrokenPackage:
 
 
 def names(one: InstalledModel | BrokenPackage) -> set[str]:
-    """Return what a package may be called: its folder's name and its model's."""
+    """Return the names of a package: that of its folder and that of its model."""
     names = {os.path.basename(one.folder)}
     return names | {one.manifest.name} if isinstance(one, InstalledModel) else names
 
 
 def preference(one: InstalledModel | BrokenPackage) -> tuple[int, str, bool, int, str]:
-    """Sort by model, then a package of our own recipe before a published file, then the newest."""
+    """Return a sort key: model, then packages with a recipe before published ones, then newest."""
     if isinstance(one, BrokenPackage):
         return len(AUTO_ORDER) + 1, one.package, False, 0, one.folder
     name = one.manifest.name
@@ -80,5 +80,5 @@ def preference(one: InstalledModel | BrokenPackage) -> tuple[int, str, bool, int
 def _installed_ns(folder: str) -> int:
     try:
         return os.stat(os.path.join(folder, MANIFEST_NAME)).st_mtime_ns
-    except OSError:  # removed meanwhile
+    except OSError:  # it has just been removed
         return 0

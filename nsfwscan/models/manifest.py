@@ -1,7 +1,7 @@
-"""`ModelManifest`: everything that can change a score or its meaning, read from the artefact.
+"""`ModelManifest`: everything that can change a score or its meaning, read from a package.
 
-A manifest is data that came from outside. Reading one checks every field and refuses, naming the
-field, what is missing, unknown or out of range; nothing is guessed. It does no I/O itself.
+A manifest is untrusted data. Every field is checked; one that is missing, unknown or out of range
+is refused by name, and nothing is guessed. This module does no I/O.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MANIFEST_NAME = "manifest.json"
 MODEL_NAME = "model.onnx"
 LICENCE_NAME = "LICENSE"
 PUBLISHED = "published"
-"""The recipe of a graph that somebody else made."""
+"""The recipe of a graph that was published by others."""
 MAX_MANIFEST_BYTES = 1 << 20
 """A manifest is a few kilobytes; a larger one is not read."""
 
@@ -55,12 +55,12 @@ class ChannelOrder(StrEnum):
 
 
 class OutputKind(StrEnum):
-    """What the graph returns, and so what is left to do to have probabilities."""
+    """What the graph returns, and so what remains to be done to get probabilities."""
 
     LOGITS = "logits"
-    """One label holds: softmax over the labels."""
+    """Exactly one label applies: softmax over the labels."""
     INDEPENDENT_LOGITS = "independent-logits"
-    """Any number of labels may hold: a sigmoid for each."""
+    """Any number of labels may apply: a sigmoid for each."""
     PROBABILITIES = "probabilities"
 
 
@@ -68,14 +68,14 @@ class Reduction(StrEnum):
     """How the probabilities of the unsafe labels become one unsafe score."""
 
     SUM = "sum"
-    """The labels exclude each other: the sum, which is one minus the rest."""
+    """The sum: for labels that exclude each other."""
     MAX = "max"
-    """The labels are independent: the largest."""
+    """The largest: for independent labels."""
 
 
 @dataclass(frozen=True, slots=True)
 class InputSpec:
-    """What the graph takes: (N, ...) pixels named `name`; value = (pixel * scale - mean) / std."""
+    """The graph's input `name`: (N, ...) pixels, each value = (pixel * scale - mean) / std."""
 
     name: str
     dtype: DType
@@ -90,23 +90,23 @@ class InputSpec:
 
 @dataclass(frozen=True, slots=True)
 class OutputSpec:
-    """What the graph returns: (N, labels) floats named `name`, and what they mean."""
+    """The graph's output `name`: (N, labels) floats, and what they mean."""
 
     name: str
     kind: OutputKind
     labels: tuple[str, ...]
-    """The publisher's words, verbatim, in the order of the output's columns."""
+    """The publisher's labels, verbatim, in the order of the output's columns."""
     unsafe_labels: tuple[str, ...]
     reduction: Reduction
     embedding: str = ""
-    """Name of an output (N, hidden) with the picture's embedding; empty when there is none."""
+    """Name of an output (N, hidden) with the picture's embedding; empty without one."""
     cls_attention: str = ""
-    """Name of an output (N, heads, tokens), the last block's attention of the CLS token."""
+    """Name of an output (N, heads, tokens) with the CLS token's attention in the last block."""
 
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """Where decisions change unless the user says otherwise, 0 to 1, and who says so."""
+    """The default thresholds, 0 to 1, and their source."""
 
     review_at: float
     flag_at: float
@@ -115,7 +115,7 @@ class Thresholds:
 
 @dataclass(frozen=True, slots=True)
 class Artefact:
-    """A file of the package and what its bytes must be."""
+    """A file of the package: its size and checksum."""
 
     sha256: str
     bytes: int
@@ -123,11 +123,11 @@ class Artefact:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A generated picture (see `nsfwscan.models.probes`) and the score recorded for it."""
+    """A generated picture (see `nsfwscan.models.probes`) and its recorded score."""
 
     name: str
     unsafe: float
-    """0 to 1, by the CPU provider on the machine that made the package."""
+    """0 to 1, measured with the CPU provider on the machine that built the package."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,28 +138,28 @@ class ModelManifest:
     version: str
     title: str
     source: str
-    """The repository or package the weights come from."""
+    """The repository or package that the weights come from."""
     revision: str
     licence: str
     """An SPDX expression."""
     files: Mapping[str, Artefact]
-    """Every file of the package besides the manifest; `model.onnx` is one of them."""
+    """Every file of the package except the manifest; must include `model.onnx`."""
     input: InputSpec
     output: OutputSpec
     thresholds: Thresholds
     recipe: str
-    """How the graph was made: `PUBLISHED` or the name of a quantization recipe."""
+    """How the graph was built: `PUBLISHED` or the name of a quantization recipe."""
     external_data: str = ""
-    """The one file of weights that `model.onnx` refers to; empty when it holds its weights."""
+    """The file of weights that `model.onnx` refers to; empty if the weights are in `model.onnx`."""
     agreement: Mapping[str, float] = field(default_factory=dict)
-    """Measured agreement with the float32 model; empty where nobody measured it."""
+    """Measured agreement with the float32 model; empty if not measured."""
     probes: tuple[Probe, ...] = ()
     notes: str = ""
-    """What a user should know at every scan, such as a gate that was not passed."""
+    """A remark to show at every scan, such as a gate that was not passed."""
 
     @property
     def fingerprint(self) -> str:
-        """A hash of all that moves a score, 64 hex digits. Names and thresholds do not count."""
+        """Return a hash, 64 hex digits, of all that changes a score: not names or thresholds."""
         graph = {MODEL_NAME: self.files[MODEL_NAME].sha256}
         if self.external_data:
             graph[self.external_data] = self.files[self.external_data].sha256
@@ -180,25 +180,25 @@ class ModelManifest:
 
     @property
     def package(self) -> str:
-        """The name of the package's folder."""
+        """Return the name of the package's folder."""
         return f"{self.name}-{self.version}"
 
     @property
     def checksum(self) -> str:
-        """A hash of every field, 64 hex digits: damage shows, forgery by a person does not."""
+        """Return a hash, 64 hex digits, of every field. It detects damage, not forgery."""
         canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def dump(self) -> str:
-        """Return the manifest as JSON text that `parse` reads back to an equal value."""
+        """Return the manifest as JSON text from which `parse` returns an equal value."""
         document = {"schema": SCHEMA, **asdict(self), "checksum": self.checksum}
         return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def parse(text: str | bytes, *, where: str = MANIFEST_NAME) -> ModelManifest:
-    """Read a manifest from JSON text.
+    """Parse a manifest from JSON text.
 
-    `where` names it in errors. Raises `ManifestError` that names the field.
+    `where` is its name in errors. Raises `ManifestError` that names the field.
     """
     try:
         document = json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_no_constant)
@@ -214,7 +214,7 @@ def from_mapping(document: object, *, where: str) -> ModelManifest:
     if schema != SCHEMA:
         raise ManifestError(
             f"{where} has schema {schema!r}, not {SCHEMA!r}",
-            hint="a newer nsfwscan may be able to read it",
+            hint="a newer nsfwscan may read it",
         )
     manifest = ModelManifest(
         name=top.text("name", _NAME),
@@ -233,14 +233,14 @@ def from_mapping(document: object, *, where: str) -> ModelManifest:
         probes=_probes(top),
         notes=top.text("notes", default=""),
     )
-    # Absent from a manifest written by hand; `dump` always adds it. Without it one flipped bit in
-    # a mean or a threshold would still be a valid manifest.
+    # Optional in a manifest written by hand; `dump` always adds it. Without it, a flipped bit in a
+    # mean or a threshold would still be a valid manifest.
     checksum = top.text("checksum", default="")
     top.done()
     if checksum and checksum != manifest.checksum:
         raise ManifestError(
             f"{where} does not match its checksum: it was damaged or edited",
-            hint="after an edit on purpose, leave out the line with the checksum",
+            hint="if you edited it on purpose, remove the line with the checksum",
         )
     if manifest.external_data and manifest.external_data not in manifest.files:
         raise ManifestError(
@@ -315,7 +315,7 @@ def _output(given: _Fields) -> OutputSpec:
         raise ManifestError(f"{given.where}.labels must be at least two different labels")
     strangers = set(output.unsafe_labels) - set(output.labels)
     if strangers or not 0 < len(set(output.unsafe_labels)) < len(output.labels):
-        raise ManifestError(f"{given.where}.unsafe_labels must be some, not all, of the labels")
+        raise ManifestError(f"{given.where}.unsafe_labels must be some of the labels, but not all")
     return output
 
 
@@ -346,7 +346,7 @@ def _numbers(given: _Fields) -> Mapping[str, float]:
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     document = dict(pairs)
     if len(document) != len(pairs):
-        raise ValueError("a key stands twice")  # two readers would see two manifests
+        raise ValueError("a key appears twice")  # parsers differ in which one they take
     return document
 
 
@@ -355,7 +355,7 @@ def _no_constant(text: str) -> float:
 
 
 class _Fields:
-    """A mapping that is asked for each field by name, and complains about what nobody asked for."""
+    """Reads the fields of a mapping by name, checks each, and refuses unknown ones in `done`."""
 
     def __init__(self, document: object, where: str) -> None:
         if not isinstance(document, Mapping):
@@ -372,19 +372,19 @@ class _Fields:
     ) -> str:
         value = self._get(name, default)
         if not isinstance(value, str) or (default is None and not value) or len(value) > 4000:
-            raise self._wrong(name, value, "a text")
-        if not value.isprintable():  # a control character would reach the terminal
-            raise self._wrong(name, value, "a printable text")
+            raise self._wrong(name, value, "text")
+        if not value.isprintable():  # control characters would reach the terminal
+            raise self._wrong(name, value, "printable text")
         if pattern is not None and not pattern.match(value):
-            raise self._wrong(name, value, f"a text that matches {pattern.pattern}")
+            raise self._wrong(name, value, f"text that matches {pattern.pattern}")
         return value
 
     def texts(self, name: str) -> tuple[str, ...]:
         value = self._get(name)
         if not isinstance(value, list | tuple) or len(value) > 10_000:
-            raise self._wrong(name, value, "a list of texts")
+            raise self._wrong(name, value, "a list of strings")
         if not all(isinstance(one, str) and one and one.isprintable() for one in value):
-            raise self._wrong(name, value, "a list of printable texts")
+            raise self._wrong(name, value, "a list of printable strings")
         return tuple(value)
 
     def number(self, name: str, low: float, high: float) -> float:
@@ -421,7 +421,7 @@ class _Fields:
         return [_Fields(one, f"{self.where}: {name}[{at}]") for at, one in enumerate(value)]
 
     def done(self) -> None:
-        """Refuse what nobody asked for: a field that is not understood may change the meaning."""
+        """Refuse fields that were not read: they might change the meaning."""
         strangers = set(self._document) - self._asked
         if strangers:
             raise ManifestError(f"{self.where} has an unknown field {sorted(strangers)[0]!r}")
@@ -430,7 +430,7 @@ class _Fields:
         self._asked.add(name)
         value = self._document.get(name, default)
         if value is None:
-            raise ManifestError(f"{self.where} does not name {name!r}")
+            raise ManifestError(f"{self.where} lacks the field {name!r}")
         return value
 
     def _number(self, name: str, value: object, low: float, high: float) -> float:

@@ -1,8 +1,7 @@
 """Reading a model package: a folder with `manifest.json`, `model.onnx` and `LICENSE`.
 
-Nothing of a package is trusted. The manifest is checked field by field, and the bytes of a file
-are only handed out after their size and sha256 were found right, on those very bytes, so that
-onnxruntime never parses anything else.
+Packages are not trusted. The manifest is checked field by field, and a file's bytes are returned
+only after the size and sha256 of those bytes were verified, so onnxruntime never parses others.
 """
 
 from __future__ import annotations
@@ -25,39 +24,39 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MAX_READ_BYTES = 1 << 31
-"""An ONNX file is a protobuf message, which cannot be larger; more weights are external data."""
+"""An ONNX file is a protobuf message, which cannot be larger; larger weights are external data."""
 
 _REINSTALL = "install the model again with `nsfwscan models pull` or `nsfwscan models add`"
 
 
 @dataclass(frozen=True, slots=True)
 class InstalledModel:
-    """A package whose manifest is sound and whose files have the right sizes."""
+    """A package with a valid manifest and files of the right sizes."""
 
     folder: str
     manifest: ModelManifest
 
     def read_artefact(self, name: str) -> bytes:
-        """Return the bytes of the file `name`, exactly those that were verified.
+        """Return the verified bytes of the file `name`.
 
-        Raises `ModelTampered` when they are not what the manifest says, `ModelError` when the
-        manifest does not list the file, or it is larger than `MAX_READ_BYTES`.
+        Raises `ModelTampered` if they do not match the manifest, `ModelError` if the manifest does
+        not list the file or it is larger than `MAX_READ_BYTES`.
         """
         expected = self._expected(name)
         if expected.bytes > MAX_READ_BYTES:
-            raise ModelError(f"{os.path.join(self.folder, name)} is too large to be read at once")
+            raise ModelError(f"{os.path.join(self.folder, name)} is too large to read at once")
         with _verified_size(self.folder, name, expected) as stream:
-            data = stream.read(expected.bytes + 1)  # one more shows a file that grew meanwhile
+            data = stream.read(expected.bytes + 1)  # one more byte reveals a file that has grown
         if len(data) != expected.bytes or hashlib.sha256(data).hexdigest() != expected.sha256:
-            raise _tampered(self.folder, name, "does not have the checksum its manifest names")
+            raise _tampered(self.folder, name, "does not have the checksum in its manifest")
         return data
 
     def check_artefact(self, name: str) -> str:
         """Hash the file `name` in pieces and return its path.
 
-        For the external data of a graph, which onnxruntime maps by path. Raises `ModelTampered`
-        also for a file with a second hard link, through which it could be changed from outside
-        the package: onnxruntime refuses links that are symbolic, but not hard ones.
+        For a graph's external data, which onnxruntime maps by path. Raises `ModelTampered`, also
+        for a file with a second hard link, through which it could be changed from outside the
+        package: onnxruntime refuses symbolic links, but not hard links.
         """
         expected = self._expected(name)
         with _verified_size(self.folder, name, expected) as stream:
@@ -65,11 +64,11 @@ class InstalledModel:
                 raise _tampered(self.folder, name, "has a second hard link")
             found = Sha256().take(pieces(stream, expected.bytes + 1))
         if (found.bytes, found.hexdigest()) != (expected.bytes, expected.sha256):
-            raise _tampered(self.folder, name, "does not have the checksum its manifest names")
+            raise _tampered(self.folder, name, "does not have the checksum in its manifest")
         return os.path.join(self.folder, name)
 
     def verify(self) -> None:
-        """Hash every file. Raises `ModelTampered` for the first that is wrong."""
+        """Hash every file. Raises `ModelTampered` for the first mismatch."""
         for name in self.manifest.files:
             self.check_artefact(name)
 
@@ -82,19 +81,19 @@ class InstalledModel:
 
 @dataclass(frozen=True, slots=True)
 class BrokenPackage:
-    """A folder of the store that cannot be used, and why."""
+    """A folder in the store that cannot be used, and why."""
 
     folder: str
     problem: ModelError
 
     @property
     def package(self) -> str:
-        """The name of the folder, all that is known of it."""
+        """Return the folder's name, which is all that is known."""
         return os.path.basename(self.folder)
 
 
 def open_package(folder: str) -> InstalledModel:
-    """Read the manifest of a package and look whether its files are there, with the right sizes.
+    """Read a package's manifest, and check that its files exist and have the right sizes.
 
     Raises `ManifestError` or `ModelTampered`.
     """
@@ -112,10 +111,10 @@ def _manifest(folder: str) -> bytes:
     except FileNotFoundError:
         raise ManifestError(
             f"{folder} is not a model package: it has no {MANIFEST_NAME}",
-            hint="give the folder that `python -m quantize` wrote, or the name of a model",
+            hint="give the folder written by `python -m quantize`, or the name of a model",
         ) from None
     if len(text) > MAX_MANIFEST_BYTES:
-        raise ManifestError(f"{_manifest_path(folder)} is larger than a manifest can be")
+        raise ManifestError(f"{_manifest_path(folder)} is too large for a manifest")
     return text
 
 
@@ -129,7 +128,7 @@ def _verified_size(folder: str, name: str, expected: Artefact) -> Iterator[Binar
         with _regular(folder, name) as stream:
             found = os.fstat(stream.fileno()).st_size
             if found != expected.bytes:
-                wrong = f"has {found} bytes where its manifest says {expected.bytes}"
+                wrong = f"has {found} bytes, but its manifest says {expected.bytes}"
                 raise _tampered(folder, name, wrong)
             yield stream
     except FileNotFoundError:
@@ -138,16 +137,16 @@ def _verified_size(folder: str, name: str, expected: Artefact) -> Iterator[Binar
 
 @contextlib.contextmanager
 def _regular(folder: str, name: str) -> Iterator[BinaryIO]:
-    """Open a regular file of a package: no symbolic link out of it, no FIFO that blocks for ever.
+    """Open a regular file of a package: not a symbolic link out of it, or a FIFO that would block.
 
-    Raises `FileNotFoundError` when there is none, else `ModelTampered` or `ModelError`.
+    Raises FileNotFoundError if it does not exist, otherwise `ModelTampered` or `ModelError`.
     """
     path = os.path.join(folder, name)
     flags = os.O_RDONLY
-    for flag in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"):  # Windows has only the last one
+    for flag in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"):  # Windows has only the last
         flags |= getattr(os, flag, 0)
     try:
-        if not stat.S_ISREG(os.lstat(path).st_mode):  # the check that Windows has
+        if not stat.S_ISREG(os.lstat(path).st_mode):  # the only such check on Windows
             raise _tampered(folder, name, "is not a regular file")
         with open_bytes(os.open(path, flags)) as stream:
             if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):

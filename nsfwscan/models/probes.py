@@ -1,7 +1,7 @@
-"""Harmless generated pictures with a recorded score, for `nsfwscan selftest`.
+"""Harmless generated pictures with recorded scores, for `nsfwscan selftest`.
 
-They are drawn from arithmetic alone, the same bytes on every machine, so a score that differs
-from the recorded one means another decoder, another onnxruntime kernel or a damaged model.
+They are computed, so the pixels are the same on every machine. A score that differs from the
+recorded one means another decoder, another onnxruntime kernel or a damaged model.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ PROBES: Mapping[str, Callable[[int, int], _Pixel]] = {
     "disc": _disc,
     "noise": _noise,
 }
-"""Name of a probe to its colour, 0 to 255 RGB, at (x, y)."""
+"""By name: a function from (x, y) to an RGB colour, 0 to 255."""
 
 
 def render(name: str) -> bytes:
-    """Return the probe `name` as the bytes of a 96 x 96 RGB PNG file. KeyError if there is none."""
+    """Return the probe `name` as a 96 x 96 RGB PNG file. Raises KeyError if there is none."""
     colour = PROBES[name]
     rows = b"".join(
         b"\0" + bytes(value for x in range(_EDGE) for value in colour(x, y)) for y in range(_EDGE)
     )
     header = struct.pack(">IIBBBBB", _EDGE, _EDGE, 8, 2, 0, 0, 0)
-    # zlib's bytes may differ between versions; the pixels, which are what is scored, do not.
+    # The bytes may differ between versions of zlib; the pixels do not.
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
         for kind, body in ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))

@@ -1,4 +1,4 @@
-"""What can compute. Apart from the classifier, so that naming a provider loads no runtime."""
+"""Execution providers. Separate from the classifier, so that naming one loads no runtime."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Provider(StrEnum):
-    """An execution provider; `auto` takes the first of the others that is there."""
+    """An execution provider; `auto` takes the first of the others that is available."""
 
     AUTO = "auto"
     CUDA = "cuda"

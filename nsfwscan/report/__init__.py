@@ -1,1 +1,1 @@
-"""Results as a person or a program wants to read them."""
+"""Writes results for people and programs: records, formats, summary."""

@@ -53,7 +53,7 @@ class CsvReporter:
         """Do nothing: a program reads it."""
 
     def end(self, _summary: dict[str, Json], /) -> None:
-        """Write nothing: a summary would be a row of another kind."""
+        """Write nothing: CSV has no place for a summary."""
 
     def _write(self, row: Sequence[Json]) -> None:
         line = io.StringIO()

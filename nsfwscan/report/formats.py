@@ -1,4 +1,4 @@
-"""The formats of results, and what writes each. Only what is wanted is imported."""
+"""Output formats, and the protocol for writing one."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class Reporter(Protocol):
         """Write one result, or keep it until the end. Raises OSError as the stream does."""
 
     def act(self, act: Act, /) -> None:
-        """Write what was done about a picture; all acts come after all results."""
+        """Write one act. All acts come after all results."""
 
     def show(self) -> None:
-        """Let a person see the results so far, if the format is for people."""
+        """Show the results so far, if the format is for people."""
 
     def end(self, summary: dict[str, Json], /) -> None:
-        """Write what is left, also after an interrupted scan: the output is always complete."""
+        """Write the rest, also after an interrupted scan, so that the output is always complete."""
 
 
 def reporter_for(form: Format, stream: BinaryIO, recorder: Recorder) -> Reporter:

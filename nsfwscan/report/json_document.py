@@ -1,4 +1,4 @@
-"""One JSON document a scan."""
+"""One JSON document per scan."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class JsonReporter:
         self._lead = ",\n"
 
     def act(self, act: Act) -> None:
-        """Keep it for an array of its own."""
+        """Keep it for the array `acts`."""
         self._acts.append(as_json(self._recorder.act(act)))
 
     def show(self) -> None:

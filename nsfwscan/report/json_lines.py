@@ -1,4 +1,4 @@
-"""JSON Lines: one object a result."""
+"""JSON Lines: one object per result."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class JsonLinesReporter:
-    """One JSON object a line, as soon as it is known."""
+    """One JSON object per line, written as soon as the result is known."""
 
     def __init__(self, stream: BinaryIO, recorder: Recorder) -> None:
         self._stream = stream
@@ -34,4 +34,4 @@ class JsonLinesReporter:
         """Do nothing: a program reads it."""
 
     def end(self, _summary: dict[str, Json], /) -> None:
-        """Write nothing: each line stands for itself."""
+        """Write nothing: JSON Lines has no summary."""

@@ -1,4 +1,4 @@
-"""Paths ended by NUL bytes, for `xargs -0`."""
+"""Paths, each followed by a NUL byte, for `xargs -0`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Paths0Reporter:
-    """The paths alone, byte for byte, each ended by a NUL: for `xargs -0`."""
+    """Bare paths, byte for byte, each followed by a NUL byte."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -22,7 +22,7 @@ class Paths0Reporter:
         self._stream.write(os.fsencode(result.path) + b"\0")
 
     def act(self, act: Act, /) -> None:
-        """Write nothing: a path would stand there twice."""
+        """Write nothing: the path would appear twice."""
 
     def show(self) -> None:
         """Do nothing: a program reads it."""

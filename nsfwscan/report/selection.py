@@ -1,4 +1,4 @@
-"""Which results are written: what a person asked for, or what suits the format."""
+"""Which results are written: what `--only` asks for, or the format's default."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Only(StrEnum):
 
 
 def default_only(form: Format) -> tuple[Only, ...]:
-    """Return which results a format shows if nobody says otherwise."""
+    """Return which results a format shows without `--only`."""
     match form:
         case Format.TABLE:
             return (Only.FLAGGED, Only.REVIEW, Only.PARTIAL, Only.FAILED)
@@ -33,7 +33,7 @@ def default_only(form: Format) -> tuple[Only, ...]:
 
 
 def wants(only: frozenset[Only], result: ScanResult) -> bool:
-    """Return True if a result is among those that the user wants to see."""
+    """Return True if a result is among those selected."""
     if Only.ALL in only:
         return True
     match result:
@@ -42,7 +42,7 @@ def wants(only: frozenset[Only], result: ScanResult) -> bool:
                 return True
             return _wants(only, result.verdict.decision)
         case Failed():
-            # A person's decision about content that cannot be read is one like any other.
+            # A ruling about content that cannot be read gives a decision like any other.
             if result.decision is None:
                 return Only.FAILED in only
             return _wants(only, result.decision)

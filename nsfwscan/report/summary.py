@@ -1,4 +1,4 @@
-"""What a scan comes to, as lines for a person and as a record for a program."""
+"""The summary of a scan, as lines for people and as a record for programs."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ _CALLED = {
 _ENDS = {
     Outcome.DONE: "done",
     Outcome.WOULD: "would be done (dry run)",
-    Outcome.LEFT: "left as they are",
+    Outcome.LEFT: "left alone",
     Outcome.HELD_BACK: "held back",
     Outcome.FAILED: "failed",
 }
 _SKIPPED = {
-    SkipReason.NOT_AN_IMAGE: ("file that is no picture", "files that are no pictures"),
+    SkipReason.NOT_AN_IMAGE: ("file that is not a picture", "files that are not pictures"),
     SkipReason.NOT_REGULAR: ("pipe or device", "pipes or devices"),
     SkipReason.SYMLINK: ("symbolic link", "symbolic links"),
     SkipReason.TOO_BIG: ("file over the size limit", "files over the size limit"),
@@ -46,7 +46,7 @@ _SKIPPED = {
     ),
     SkipReason.QUARANTINED: ("quarantine", "quarantines"),
 }
-"""What a person calls one that was skipped, and several."""
+"""What to call a skipped file: singular and plural."""
 
 
 _MOVES = {ActionName.QUARANTINE, ActionName.TRASH}
@@ -59,7 +59,7 @@ def _with_tilde(path: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """The whole of one scan."""
+    """The summary of one scan."""
 
     tally: ScanTally
     manifest: ModelManifest
@@ -69,27 +69,27 @@ class Summary:
     interrupted: bool
     acts: ActTally = field(default_factory=ActTally)
     not_reached: int | None = None
-    """Of an interrupted scan: how many files it did not come to; None when that is unknown."""
+    """How many files an interrupted scan did not reach; None if unknown."""
 
     @property
     def rate(self) -> float:
-        """Pictures with a verdict, a second."""
+        """Return pictures with a verdict per second."""
         return self.tally.pictures / self.seconds if self.seconds > 0 else 0.0
 
     def lines(self) -> list[str]:
-        """Return what ends a scan on a terminal: each line says one thing."""
+        """Return the lines that end a scan on a terminal, each about one thing."""
         lines = [self._interruption()] if self.interrupted else []
         lines.append(self._found())
         tally = self.tally
         if tally.allowed or tally.denied:
             ruled = tally.allowed + tally.denied
             lines.append(
-                f"{ruled:,} of these by a person's decision: {tally.allowed:,} allowed, "
-                f"{tally.denied:,} denied."
+                f"{ruled:,} of these {'has a ruling' if ruled == 1 else 'have rulings'}: "
+                f"{tally.allowed:,} allowed, {tally.denied:,} denied."
             )
         if tally.partial:
             are = "is" if tally.partial == 1 else "are"
-            lines.append(f"{tally.partial:,} of these {are} partial: the rest could not be read.")
+            lines.append(f"{tally.partial:,} of these {are} partial: not all could be read.")
         not_scanned = ", ".join(self._not_scanned())
         if not_scanned:
             lines.append(f"Not scanned: {not_scanned}.")
@@ -130,13 +130,12 @@ class Summary:
             origins.append(count(tally.duplicates, "duplicate"))
         return (
             f"{count(tally.pictures, 'picture')} in {duration(self.seconds)} "
-            f"({', '.join(origins)}; {self.rate:,.0f} a second). {self.manifest.package} flags "
-            f"from a score of {self.policy.flag_at:g}, and asks for a review from "
-            f"{self.policy.review_at:g}."
+            f"({', '.join(origins)}; {self.rate:,.0f} a second). Model: {self.manifest.package} "
+            f"(nsfw from {self.policy.flag_at:g}, review from {self.policy.review_at:g})."
         )
 
     def _not_scanned(self) -> Iterator[str]:
-        """Yield what was passed over, by kind: a file that was not scanned may be anything."""
+        """Yield what was not scanned, by kind, because it might be anything."""
         tally, walk = self.tally, self.tally.walk
         for kind, number in sorted(walk.kinds.items()):
             yield count(number, *NAMES[kind])
@@ -146,7 +145,7 @@ class Summary:
         if others:
             yield count(others, "other file")
         if walk.not_included:
-            yield f"{walk.not_included:,} that no --include pattern matches"
+            yield f"{walk.not_included:,} not matching --include"
         if walk.excluded:
             yield f"{walk.excluded:,} excluded"
         if walk.hidden:
@@ -177,7 +176,7 @@ class Summary:
         return ", ".join(f"{some:,} moved to {_with_tilde(path)}" for path, some in places)
 
     def record(self) -> dict[str, Json]:
-        """Return the same as a record."""
+        """Return the summary as a record."""
         tally = self.tally
         acts: dict[str, Json] = {}
         for (action, outcome), number in sorted(self.acts.numbers.items()):

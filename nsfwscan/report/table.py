@@ -1,4 +1,4 @@
-"""The table that a person reads. One of the modules that know rich."""
+"""The table for people. One of the modules that may import rich."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from nsfwscan.system.json_lines import Json
 
 _MOST_FAILED = _MOST_ACTS = 20
-"""A broken disk fails by the thousand; the table names the first and counts the rest."""
+"""A broken disk fails for thousands of files: the table names the first and counts the rest."""
 _STYLES = {Decision.NSFW: "bold red", Decision.REVIEW: "yellow", Decision.SAFE: "green"}
 _PIPE_WIDTH = 100_000
-"""Columns to assume where the output is no terminal: a path must never be cut or folded there."""
+"""Width to assume if the output is not a terminal, so that no path is cut or folded."""
 
 
 class _Row(NamedTuple):
-    """A picture with a decision, by a model or by a person."""
+    """A picture with a decision, by the model or a person."""
 
     decision: Decision
     score: float | None
@@ -33,14 +33,14 @@ class _Row(NamedTuple):
 
 
 class TableReporter:
-    """Collects what deserves a look and writes it as one table, the highest scores first."""
+    """Collects results and writes them as one table, highest scores first."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self._decided: list[_Row] = []
         self._others: list[Failed | Skipped] = []
         self._more = 0
-        """Others beyond those that are shown: a list of paths may name millions that are gone."""
+        """Number of failures that are not shown: a list may name millions of missing paths."""
         self._acts: list[Act] = []
 
     def add(self, result: ScanResult) -> None:
@@ -58,7 +58,7 @@ class TableReporter:
                     )
                 )
             case Failed() if result.decision is not None:
-                by = f"a person; not read: {result.reason}"
+                by = f"a person (no score: {result.reason})"
                 self._decided.append(_Row(result.decision, None, by, str(result.place)))
             case Failed() | Skipped() if len(self._others) < _MOST_FAILED:
                 self._others.append(result)
@@ -68,20 +68,20 @@ class TableReporter:
                 assert_never(result)
 
     def act(self, act: Act) -> None:
-        """Keep an act that did not go as everybody expects, or would go; the rest is counted."""
+        """Keep an act unless it was simply done; those are only counted."""
         quiet = act.outcome is Outcome.HELD_BACK or act.action is ActionName.NOTIFY
         if not quiet and (act.outcome is not Outcome.DONE or act.detail):
             self._acts.append(act)
 
     def show(self) -> None:
-        """Write the tables so far; the end writes what comes after."""
+        """Write the tables so far; `end` writes what comes later."""
         self._write()
         self._stream.flush()
         self._decided, self._others, self._acts = [], [], []
         self._more = 0
 
     def end(self, _summary: dict[str, Json], /) -> None:
-        """Write the tables; nothing when there is nothing to show."""
+        """Write the tables, if there is anything to show."""
         self._write()
 
     def _write(self) -> None:
@@ -90,7 +90,7 @@ class TableReporter:
         if not self._stream.isatty():
             plain = io.StringIO()
             self._print(plain, _PIPE_WIDTH)
-            # rich fills all lines up with blanks.
+            # rich pads all lines with spaces.
             lines = (line.rstrip() for line in plain.getvalue().split("\n"))
             self._stream.write("\n".join(lines).encode())
             return
@@ -101,12 +101,12 @@ class TableReporter:
             text.detach()
 
     def _print(self, text: TextIO, width: int | None) -> None:
-        from rich.console import Console  # 60 ms that a scan without findings need not pay
+        from rich.console import Console  # takes 60 ms, which a scan without findings saves
         from rich.table import Table
 
         console = Console(file=text, width=width, highlight=False)
         if self._decided:
-            # Where no person decided anything, nobody has to be told who did.
+            # The column is only needed if a person decided something.
             ruled = any(one.by != MODEL for one in self._decided)
             table = Table(box=None, pad_edge=False)
             table.add_column("decision", no_wrap=True)

@@ -1,1 +1,1 @@
-"""The watcher as a service of the system: what it is asked to run, and how."""
+"""The watcher as a background service: what the system runs, and how it is set up."""

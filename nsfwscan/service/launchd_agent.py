@@ -21,7 +21,7 @@ def agent(spec: ServiceSpec) -> bytes:
             "ProgramArguments": list(spec.command),
             "EnvironmentVariables": dict(spec.environment),
             "RunAtLoad": True,
-            # Started again when it failed, not when it was asked to end.
+            # Restarted after a failure, but not after it was asked to stop.
             "KeepAlive": {"SuccessfulExit": False},
             "ThrottleInterval": 30,
             "ExitTimeOut": STOP_S,

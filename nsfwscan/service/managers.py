@@ -1,7 +1,7 @@
-"""Asking the system's service manager: systemd, launchd or the Windows task scheduler.
+"""The system's service managers: systemd, launchd and the Windows task scheduler.
 
-In: a `ServiceSpec`. Out: a service that runs, or `ServiceError` with the manager's own words. Files
-are only replaced and removed when they are ours.
+In: a `ServiceSpec`. Out: a running service, or a `ServiceError` with the manager's own message.
+Only files that nsfwscan wrote are replaced or removed.
 """
 
 from __future__ import annotations
@@ -32,44 +32,44 @@ if TYPE_CHECKING:
     from nsfwscan.service.spec import ServiceSpec
 
 _PATIENCE_S = 90
-"""Stopping waits for the pictures in hand."""
+"""Stopping waits until the current pictures are finished."""
 _START_S = 10.0
-"""How long to look whether a start succeeds. A model that has to be downloaded takes longer."""
+"""How long to watch whether a start succeeds. Downloading a model takes longer."""
 _LOOK_S = 0.1
-_BY_HAND = "start `nsfwscan watch` in another way, for example from the autostart of your session"
+_BY_HAND = "start `nsfwscan watch` yourself, for example from your desktop's autostart"
 
 
 class ServiceState(NamedTuple):
-    """What the manager says of the service."""
+    """What the manager reports about the service."""
 
     installed: bool
     running: bool
 
 
 class Manager(Protocol):
-    """A service manager of one kind."""
+    """A kind of service manager."""
 
     @property
     def name(self) -> str:
-        """How to call it in a sentence."""
+        """Return its name for messages."""
 
     def written(self, spec: ServiceSpec, /) -> tuple[str, str]:
-        """Return where `install` puts something, and its text."""
+        """Return what `install` writes: where, and the text."""
 
     def install(self, spec: ServiceSpec, /) -> None:
-        """Write the service, or replace ours, so that it starts at each login."""
+        """Write the service, or replace an earlier one, so that it starts at each login."""
 
     def uninstall(self) -> None:
         """Stop the service and remove what `install` wrote."""
 
     def start(self) -> None:
-        """Start it, or start it again."""
+        """Start or restart it."""
 
     def stop(self) -> None:
-        """Stop it, once the pictures in hand are finished."""
+        """Stop it, after the current pictures are finished."""
 
     def state(self) -> ServiceState:
-        """Tell whether it is installed and running."""
+        """Return whether it is installed and running."""
 
 
 def manager() -> Manager:
@@ -83,10 +83,10 @@ def manager() -> Manager:
 
 @dataclass(frozen=True, slots=True)
 class Systemd:
-    """systemd, for one user."""
+    """systemd's user manager."""
 
     folder: str | None = None
-    """Of the user's units; None for the usual one."""
+    """Folder of the user's units; None for the default."""
     name: str = "systemd"
 
     @property
@@ -106,7 +106,7 @@ class Systemd:
         try:
             self._systemctl("daemon-reload")
             self._systemctl("enable", UNIT)
-        except ServiceError:  # half installed would look installed
+        except ServiceError:  # a unit that is not enabled would look installed
             if before is None:
                 os.unlink(self._path)
             else:
@@ -120,19 +120,19 @@ class Systemd:
             raise _not_installed()
         if MARK.encode() not in before:
             raise _not_ours(self._path)
-        # Without a manager that answers there is nothing to stop, and the file goes all the same.
+        # If the manager does not answer, nothing runs, and the file is removed anyway.
         with contextlib.suppress(ServiceError):
             self._systemctl("disable", "--now", UNIT)
-        with contextlib.suppress(FileNotFoundError):  # what `enable` made
+        with contextlib.suppress(FileNotFoundError):  # created by `enable`
             os.unlink(os.path.join(os.path.dirname(self._path), "default.target.wants", UNIT))
         os.unlink(self._path)
         with contextlib.suppress(ServiceError):
             self._systemctl("daemon-reload")
 
     def start(self) -> None:
-        """Start or restart the unit; returns when it is ready, or takes long but did not fail."""
+        """Start or restart the unit; return when it is ready, or still starting without failure."""
         self._check_installed()
-        with contextlib.suppress(ServiceError):  # nothing has failed yet
+        with contextlib.suppress(ServiceError):  # nothing to reset
             self._systemctl("reset-failed", UNIT)
         self._systemctl("restart", "--no-block", UNIT)
         until = time.monotonic() + _START_S
@@ -140,8 +140,8 @@ class Systemd:
             found = self._show("ActiveState", "SubState", "ExecMainStatus", "Job")
             if found["ActiveState"] == "failed" or found["SubState"] == "auto-restart":
                 raise ServiceError(
-                    f"the watcher ended at once, with exit code {found['ExecMainStatus']}",
-                    hint="`journalctl --user -u nsfwscan -n 20` tells why",
+                    f"the watcher stopped at once, with exit code {found['ExecMainStatus']}",
+                    hint="`journalctl --user -u nsfwscan -n 20` says why",
                 )
             if found["ActiveState"] == "active" and found["Job"] in {"", "0"}:
                 return
@@ -153,12 +153,12 @@ class Systemd:
         self._systemctl("stop", UNIT)
 
     def state(self) -> ServiceState:
-        """Ask whether the unit is active."""
+        """Return whether the unit is active."""
         installed = _content(self._path) is not None
         if not installed:
             return ServiceState(installed=False, running=False)
         found = self._show("ActiveState", "SubState")
-        # Waiting to be started again after a failure is "activating", too.
+        # Waiting for a restart after a failure is "activating", too.
         begins = found["ActiveState"] == "activating" and found["SubState"] != "auto-restart"
         return ServiceState(installed, begins or found["ActiveState"] in {"active", "reloading"})
 
@@ -167,7 +167,7 @@ class Systemd:
             raise _not_installed()
 
     def _show(self, *names: str) -> dict[str, str]:
-        """Return properties of the unit; what systemd does not tell is empty."""
+        """Return properties of the unit; empty where systemd reports none."""
         done = _run(["systemctl", "--user", "show", UNIT, f"--property={','.join(names)}"])
         found = (line.partition("=") for line in done.stdout.splitlines())
         return {**dict.fromkeys(names, ""), **{name: value for name, _, value in found}}
@@ -177,18 +177,18 @@ class Systemd:
         if done.returncode == 0:
             return
         words = _words(done)
-        hint = "`journalctl --user -u nsfwscan` and `nsfwscan service logs` tell more"
+        hint = "see `journalctl --user -u nsfwscan` and `nsfwscan service logs`"
         if "bus" in words.lower():
             hint = (
-                "log in as this user rather than with su or sudo; `loginctl enable-linger` lets "
-                f"services run without a login. Or {_BY_HAND}"
+                "log in as this user rather than with su or sudo, or run `loginctl enable-linger` "
+                f"to let services run without a login. Or {_BY_HAND}"
             )
         raise ServiceError(f"systemctl {' '.join(arguments)} failed: {words}", hint=hint)
 
 
 @dataclass(frozen=True, slots=True)
 class Launchd:
-    """launchd, for the user who is logged in."""
+    """launchd, for the logged-in user."""
 
     folder: str = os.path.join("~", "Library", "LaunchAgents")
     name: str = "launchd"
@@ -209,12 +209,12 @@ class Launchd:
         """Write the property list, which launchd reads at the next login, or at `start`."""
         if _content(self._path) is not None:
             self._check_ours()
-            with contextlib.suppress(ServiceError):  # it knows the one before
+            with contextlib.suppress(ServiceError):  # an earlier agent may be loaded
                 self._launchctl("bootout", f"{self._domain}/{LABEL}")
         _replace(self._path, agent(spec))
 
     def uninstall(self) -> None:
-        """Take the agent from launchd and remove its file."""
+        """Unload the agent and remove its file."""
         self._check_ours()
         with contextlib.suppress(ServiceError):
             self._launchctl("bootout", f"{self._domain}/{LABEL}")
@@ -229,12 +229,12 @@ class Launchd:
             self._launchctl("bootstrap", self._domain, self._path)
 
     def stop(self) -> None:
-        """Ask the agent to end; launchd leaves it so until the next login."""
+        """Ask the agent to stop; launchd does not start it again before the next login."""
         self._check_ours()
         self._launchctl("kill", "SIGTERM", f"{self._domain}/{LABEL}")
 
     def state(self) -> ServiceState:
-        """Ask whether the agent has a process."""
+        """Return whether the agent is running."""
         if _content(self._path) is None:
             return ServiceState(installed=False, running=False)
         return ServiceState(installed=True, running="state = running" in self._print().stdout)
@@ -258,13 +258,13 @@ class Launchd:
         if done.returncode != 0:
             raise ServiceError(
                 f"launchctl {arguments[0]} failed: {_words(done)}",
-                hint="`nsfwscan service logs` may tell more",
+                hint="see `nsfwscan service logs`",
             )
 
 
 @dataclass(frozen=True, slots=True)
 class Scheduler:
-    """The task scheduler of Windows."""
+    """The Windows task scheduler."""
 
     name: str = "the task scheduler"
 
@@ -295,7 +295,7 @@ class Scheduler:
         self._schtasks("/Delete", "/TN", TASK, "/F")
 
     def start(self) -> None:
-        """Run the task now, anew when it runs already."""
+        """Start or restart the task."""
         self._check_ours()
         with contextlib.suppress(ServiceError):
             self._schtasks("/End", "/TN", TASK)
@@ -307,7 +307,7 @@ class Scheduler:
         self._schtasks("/End", "/TN", TASK)
 
     def state(self) -> ServiceState:
-        """Ask for the task; whether it runs is for the watcher's lock to say."""
+        """Return whether the task exists; the watcher's lock shows whether it runs."""
         return ServiceState(installed=self._definition() is not None, running=False)
 
     def _definition(self) -> str | None:
@@ -326,7 +326,7 @@ class Scheduler:
         if done.returncode != 0:
             raise ServiceError(
                 f"schtasks {arguments[0]} failed: {_words(done)}",
-                hint="the Task Scheduler program shows the task and its last result",
+                hint="Task Scheduler shows the task and its last result",
             )
 
 
@@ -336,7 +336,7 @@ def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
             list(command),
             capture_output=True,
             text=True,
-            errors="replace",  # Windows' tools speak another code page than Python expects
+            errors="replace",  # Windows tools use another code page than Python expects
             timeout=_PATIENCE_S,
             check=False,
         )
@@ -344,7 +344,7 @@ def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
         raise ServiceError(f"there is no {command[0]} on this system", hint=_BY_HAND) from error
     except subprocess.TimeoutExpired as error:
         raise ServiceError(
-            f"{command[0]} does not answer", hint="try again, or look at the system's own logs"
+            f"{command[0]} does not answer", hint="try again, or check the system's logs"
         ) from error
 
 
@@ -369,16 +369,16 @@ def _replace(path: str, content: bytes) -> None:
         replace_file(path, content, mode=0o644)
     except OSError as error:
         raise ServiceError(
-            f"{path} cannot be written: {error.strerror}", hint="look at its folder's permissions"
+            f"{path} cannot be written: {error.strerror}", hint="check its folder's permissions"
         ) from error
 
 
 def _not_installed() -> ServiceError:
-    return ServiceError("no service is installed", hint="`nsfwscan service install ~/Pictures`")
+    return ServiceError("no service is installed", hint="run `nsfwscan service install FOLDER`")
 
 
 def _not_ours(what: str) -> ServiceError:
     return ServiceError(
         f"{what} was not written by `nsfwscan service install`",
-        hint="move it away first; it will not be overwritten",
+        hint="it is not overwritten; move it away first",
     )

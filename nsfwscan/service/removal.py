@@ -1,7 +1,7 @@
-"""Taking away what `uninstall` found: exactly that, and only if it still is what it was.
+"""Removing what `uninstall` found: exactly that, and only if it has not changed.
 
-A person takes time to answer, so everything is looked at again at the deed, with the locks held: a
-quarantine may have filled meanwhile, a folder may have become a link to another.
+A person takes time to answer, so everything is checked again right before it is removed, with the
+locks held: a quarantine may have filled, or a folder may have been replaced by a link.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Removal:
-    """What became of it."""
+    """What was removed and what was not."""
 
     files: int = 0
     bytes: int = 0
     kept: list[tuple[str, str]] = field(default_factory=list)
-    """(path, reason) for each thing that is still there, and rightly."""
+    """(path, reason) for each thing that was kept on purpose."""
     failures: list[tuple[str, str]] = field(default_factory=list)
     """(path, reason) for each thing that could not be removed."""
 
@@ -54,23 +54,23 @@ class Removal:
 
     @contextlib.contextmanager
     def noting(self, path: str) -> Iterator[None]:
-        """Write down that something about `path` failed, and go on."""
+        """Record failures inside the block as failures about `path`."""
         try:
             yield
         except FileNotFoundError:
             pass
         except OSError as error:
             if error.errno in {errno.ENOTEMPTY, errno.EEXIST}:
-                self.kept.append((path, "something else is in it"))
+                self.kept.append((path, "it has other files in it"))
             else:
                 self.failures.append((path, error.strerror or str(error)))
 
 
 def hindrance() -> NsfwscanError | None:
-    """Return why nothing should be removed now: something of nsfwscan is at work, or would be."""
+    """Return why nothing may be removed now: nsfwscan is running, or would be started again."""
     if manager().state().installed:
         return NsfwscanError(
-            "the service is installed, and would write all of it anew",
+            "the service is installed and would write these files again",
             hint="run `nsfwscan service uninstall` first",
         )
     watch = locations.watch_lock()
@@ -80,9 +80,9 @@ def hindrance() -> NsfwscanError | None:
                 return _busy(path)
         except OSError as error:
             return NsfwscanError(
-                f"{path} cannot be opened, so another nsfwscan may be at work: "
+                f"{path} cannot be opened, so another nsfwscan may be running: "
                 f"{error.strerror or error}",
-                hint="make it yours, or run this as its owner",
+                hint="take ownership of it, or run this as its owner",
             )
     return None
 
@@ -91,26 +91,26 @@ def _busy(path: str) -> NsfwscanError:
     if path == locations.watch_lock():
         return NsfwscanError(
             "a watcher is running",
-            hint="end it first; `nsfwscan status` tells what it does",
+            hint="stop it first; `nsfwscan status` shows what it is doing",
         )
     return NsfwscanError(
-        f"another nsfwscan is at work and holds {path}",
-        hint="wait for it or end it, then try again",
+        f"another nsfwscan is running and holds {path}",
+        hint="wait for it or stop it, then try again",
     )
 
 
 def _locks() -> tuple[str, str]:
-    """Return the locks that a scan holds, and whoever changes the installed models."""
+    """Return the locks held by a scan, and by a process that changes the installed models."""
     cache = os.path.realpath(locations.cache_file())
     return f"{cache}.lock", os.path.join(locations.models_folder(), LOCK)
 
 
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
-    """Keep watchers, scans and installations out. Raises `NsfwscanError` if one is at work."""
+    """Keep out watchers, scans and installations. Raises `NsfwscanError` if one is running."""
     with contextlib.ExitStack() as stack:
         for path in (locations.watch_lock(), *_locks()):
-            # Windows refuses to remove what is open, by anybody.
+            # Windows does not remove open files.
             if sys.platform == "win32" or not os.path.lexists(path):
                 continue
             try:
@@ -118,17 +118,18 @@ def _alone() -> Iterator[None]:
                 stack.callback(lock.release)
                 taken = lock.take()
             except OSError:
-                continue  # `hindrance` spoke of it, and removing it will fail
+                continue  # `hindrance` reported it, and removing it will fail
             if not taken:
                 raise _busy(path)
         yield
 
 
 def remove(found: Iterable[Traces]) -> Removal:
-    """Delete the files, take the lines out, and then remove the folders that are empty.
+    """Delete the files, remove the lines from start files, then remove the empty folders.
 
-    What was not found, or is not what it was, stays. Goes on after a failure. What is gone already
-    is no failure. Raises `NsfwscanError`, with nothing removed, if another nsfwscan is at work.
+    Anything that has changed since `found` stays. A failure does not stop the rest, and a file that
+    is already gone is no failure. Raises `NsfwscanError`, with nothing removed, if another nsfwscan
+    is running.
     """
     done = Removal()
     with _alone():
@@ -147,7 +148,7 @@ def remove(found: Iterable[Traces]) -> Removal:
         others = [_still(one, now) for one in found if one.kind is not TraceKind.QUARANTINE]
         for traces in others:
             _remove_files(traces, done)
-        # Kinds share folders on some systems, so folders come after all files, the deepest first.
+        # Kinds share folders on some systems, so folders come after all files, deepest first.
         folders = {one for traces in (*others, *lists) for one in traces.folders}
         for folder in sorted(folders, key=len)[::-1]:
             if os.path.islink(folder):
@@ -160,7 +161,7 @@ def remove(found: Iterable[Traces]) -> Removal:
 
 
 def _still(traces: Traces, now: list[Traces]) -> Traces:
-    """Return the traces without what is not there now as it was found."""
+    """Return the traces without those that have changed since they were found."""
     files = {path for one in now for path in one.files}
     folders = {path for one in now for path in one.folders}
     return traces._replace(
@@ -175,7 +176,7 @@ def _remove_files(traces: Traces, done: Removal) -> None:
         with done.noting(path):
             _take_out(path, line)
     if len(done.failures) > before:
-        return  # a line that is still there would complain of a file that is not
+        return  # a remaining line would fail without its file
     for path in traces.files:
         with done.noting(path):
             done.unlink(path)
@@ -184,7 +185,8 @@ def _remove_files(traces: Traces, done: Removal) -> None:
 def _remove_quarantine(traces: Traces, done: Removal) -> bool:
     """Remove a quarantine if it is empty now; return True if it is gone.
 
-    Whoever moves a picture holds the same lock, and fails without the folder: nothing is lost.
+    A process that moves a picture holds the same lock, and fails without the folder, so nothing is
+    lost.
     """
     place = traces.place
     if look_at(place) is not None:
@@ -199,19 +201,19 @@ def _remove_quarantine(traces: Traces, done: Removal) -> bool:
             done.kept.append((place, why))
             return False
         for folder in traces.folders[:-1]:
-            os.rmdir(folder)  # fails if a picture is in it after all
+            os.rmdir(folder)  # fails if it has a picture after all
         lock_path = os.path.join(place, LOCK_NAME)
         for path in (*(one for one in traces.files if one != lock_path), lock_path):
             with contextlib.suppress(FileNotFoundError):
                 done.unlink(path)
         if lock.is_stand_in or sys.platform == "win32":
-            lock.release()  # it is a file in the folder, or keeps one there
+            lock.release()  # its file is in the folder
         os.rmdir(place)
     return not os.path.lexists(place)
 
 
 def _remove_list(path: str, gone: set[str], done: Removal) -> None:
-    """Remove the list of quarantines if all that it leads to are gone."""
+    """Remove the list of quarantines if all quarantines in it are gone."""
 
     def leads_on(contents: JournalContents) -> bool:
         folders = [one.get("folder") for one in contents.records]
@@ -223,14 +225,14 @@ def _remove_list(path: str, gone: set[str], done: Removal) -> None:
         if Journal(path).delete(leads_on):
             done.files, done.bytes = done.files + 1, done.bytes + size
         else:
-            done.kept.append((path, "it leads to quarantines that stay"))
+            done.kept.append((path, "it lists quarantines that stay"))
     except JournalError as error:
         done.failures.append((path, str(error)))
 
 
 def _take_out(path: str, line: str) -> None:
-    """Write a file anew without a line; whole or not at all, since it is one the user wrote."""
-    path = os.path.realpath(path)  # start files are often links into a folder under git
+    """Remove a line from a file that the user wrote; replaces the file whole or not at all."""
+    path = os.path.realpath(path)  # start files are often links into a git checkout
     with open_bytes(path) as file:
         before = file.read()
         mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)

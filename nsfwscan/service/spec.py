@@ -1,4 +1,4 @@
-"""What the system is to run: the `ServiceSpec` that generators and drivers take."""
+"""What the service manager should run: `ServiceSpec`."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ _PLACES = (
     "XDG_DATA_HOME",
     "XDG_STATE_HOME",
 )
-"""Where nsfwscan keeps its files. A shell may set what the service manager does not know."""
-DESCRIPTION = "nsfwscan: look at new pictures"
+"""Variables that decide where nsfwscan keeps its files. A shell may set them, and the service
+manager does not know them."""
+DESCRIPTION = "nsfwscan: scan new pictures"
 STOP_S = 60
-"""How long a picture in hand may take to finish; its decoder has 30 seconds."""
+"""How long the current picture may take to finish; its decoder has 30 seconds."""
 WATCHDOG_S = 300
-"""After such a silence systemd takes the watcher for stuck. A reconcile of a slow disk takes long,
-but the watcher says so meanwhile."""
+"""After so long without a sign of life systemd restarts the watcher. A reconcile of a slow disk
+takes long, but the watcher reports progress."""
 MEMORY_HIGH, MEMORY_MAX = "2G", "4G"
-"""A model and two decoders at their limits: more slows the watcher down. What needs twice that does
-not come to its senses any more."""
+"""Enough for a model and two decoders at their limits; above this systemd slows the watcher down,
+and above twice this ends it, because it will not recover."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +41,12 @@ class ServiceSpec:
 def spec_for(
     paths: tuple[str, ...], *, config: str | None, options: tuple[str, ...] = ()
 ) -> ServiceSpec:
-    """Return the watcher of `paths`, which become absolute, run by the program that runs now.
+    """Return the spec that watches `paths`, made absolute, with the running program.
 
-    `config` names a configuration file other than the usual one; `options` are for `watch`.
+    `config` names a configuration file other than the default; `options` are those of `watch`.
     """
     general = ("--config", _absolute(config)) if config else ()
-    # `--`: a folder may be named like an option.
+    # `--`, because a folder may be named like an option.
     arguments = (*general, "watch", *options, "--", *map(_absolute, paths))
     environment = tuple(
         (name, _absolute(os.environ[name])) for name in _PLACES if os.environ.get(name)
@@ -58,13 +59,13 @@ def _absolute(path: str) -> str:
 
 
 def program() -> tuple[str, ...]:
-    """Return how to start this nsfwscan again: itself when it is a bundle, else by its Python."""
+    """Return the command that starts this nsfwscan: the bundle, or Python with `-m nsfwscan`."""
     if bundled.folder():
         return (bundled.program(),)
     python = sys.executable
-    if sys.platform == "win32":  # the other one opens a black window at each logon
+    if sys.platform == "win32":  # python.exe opens a console window at each logon
         windowless = os.path.join(os.path.dirname(python), "pythonw.exe")
         python = windowless if os.path.exists(windowless) else python
-    # -P: a service starts in the user's home, and a folder `nsfwscan` there is not the program.
-    # -I would be safer still, but hides packages that were installed for one user only.
+    # -P: a service starts in the user's home, where a folder `nsfwscan` must not be imported.
+    # -I would be safer still, but hides packages that were installed for one user.
     return (python, "-P", "-m", "nsfwscan")

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from nsfwscan.service.spec import ServiceSpec
 
 UNIT = "nsfwscan.service"
-MARK = "# Written by `nsfwscan service install`, which will write it anew without asking."
+MARK = "# Written by `nsfwscan service install`, which overwrites it without asking."
 
 _TEXT = """\
 {mark}
@@ -23,8 +23,8 @@ Type=notify
 NotifyAccess=main
 {environment}ExecStart={command}
 ExecReload=kill -HUP $MAINPID
-# Its lines name pictures, and a journal is read by others and kept for long. The watcher has a log
-# of its own.
+# Its output names pictures; the system journal has other readers and is kept for long. The watcher
+# has its own log.
 StandardOutput=null
 Restart=on-failure
 RestartSec=30
@@ -32,7 +32,7 @@ RestartSec=30
 TimeoutStartSec=15min
 TimeoutStopSec={stop}
 WatchdogSec={watchdog}
-# The processes that decode end when the watcher does, and it finishes its pictures with them.
+# The watcher stops its own decode processes, after it has finished its pictures with them.
 KillMode=mixed
 Nice=10
 IOSchedulingClass=best-effort
@@ -41,11 +41,11 @@ MemoryHigh={memory_high}
 MemoryMax={memory_max}
 # A decoder that runs out of memory costs its picture, not the watcher.
 OOMPolicy=continue
-# A dump of its memory would hold pictures.
+# A core dump would contain pictures.
 LimitCORE=0
 UMask=0077
-# What needs a mount namespace (ProtectSystem= and the like) is left out: systems that forbid those
-# to users would not start the service at all, and pictures may lie anywhere.
+# Settings that need a mount namespace (such as ProtectSystem=) are left out: systems that deny
+# these to users would not start the service, and pictures may be anywhere.
 NoNewPrivileges=yes
 LockPersonality=yes
 RestrictNamespaces=yes
@@ -80,9 +80,9 @@ def unit(spec: ServiceSpec) -> str:
 
 
 def _quoted(word: str, *, dollar: bool) -> str:
-    """Quote a word so that systemd reads back its very bytes (systemd.syntax(7)).
+    """Quote a word so that systemd reads back the same bytes (systemd.syntax(7)).
 
-    `dollar` doubles the sign of variables, which only command lines have.
+    `dollar` also escapes `$`, which is special in command lines only.
     """
     quoted = []
     for byte in os.fsencode(word):

@@ -1,6 +1,6 @@
 """What the command line leaves on the disk: configuration, the last crash, shell completion.
 
-It stands here because commands import the service, and never the other way round.
+They are here, and not in `cli`, because the service may not import commands.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def configuration() -> Iterator[Traces]:
 def completion() -> Iterator[Traces]:
     """Yield what `--install-completion` wrote. Raises `NsfwscanError`.
 
-    zsh's start file keeps its lines: they serve the completions of other programs just as well. So
-    does PowerShell's profile, whose place only PowerShell can tell.
+    The lines in zsh's start file stay, because completions of other programs need them, too. So do
+    those in PowerShell's profile, whose path only PowerShell knows.
     """
     home = os.path.expanduser("~")
     bash = os.path.join(home, ".bash_completions", "nsfwscan.sh")
@@ -44,7 +44,7 @@ def completion() -> Iterator[Traces]:
     for path, begun in ((bash, added), (zsh, ()), (fish, ())):
         files = (path,) if any("_NSFWSCAN_COMPLETE" in one for one in lines(path)) else ()
         if path == bash and files and not os.access(start, os.R_OK) and is_there(start):
-            # A line in it that cannot be seen would complain of a script that is gone.
+            # An unreadable start file may have a line that would fail without the script.
             yield Traces(TraceKind.COMPLETION, path, (), strangers=files)
         else:
             yield Traces(TraceKind.COMPLETION, path, files, lines=begun)

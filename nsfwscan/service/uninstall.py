@@ -1,10 +1,9 @@
-"""What nsfwscan has written on this computer; `removal` takes exactly that away again.
+"""Finds what nsfwscan has written on this computer; `removal` removes exactly that.
 
-In: what each room says of itself. Out: one `Traces` for each kind of thing, with nothing else in
-it: every name is one that nsfwscan gives. Whatever else lies in the same folders is listed as a
-stranger and stays; so does a link, which leads to what somebody else put there. Only the models
-folder, the cache, the decisions and the configuration may be links, and even then only what bears
-nsfwscan's marks goes.
+In: the `traces()` of each package. Out: one `Traces` for each kind of thing, with only names that
+nsfwscan gives. Other files in the same folders are listed as strangers and stay; so do links, which
+lead to files of others. Only the models folder, the cache, the rulings and the configuration may
+be links, and even there only files that nsfwscan recognises as its own are removed.
 """
 
 from __future__ import annotations
@@ -33,17 +32,17 @@ ROOMS: tuple[FindTraces, ...] = (
     commands.configuration,
     commands.completion,
 )
-"""Everything that writes a file to stay, in the order in which a person is told."""
+"""Everything that leaves files behind, in the order in which it is listed."""
 
 
 def find() -> list[Traces]:
-    """Return what is there. Opens manifests, journals and completion scripts, changes nothing.
+    """Return everything found. Opens manifests, journals and completion scripts, changes nothing.
 
-    Raises `NsfwscanError` for what cannot be looked at.
+    Raises `NsfwscanError` if something cannot be read.
     """
     return added(traces for room in ROOMS for traces in room())
 
 
 def kept() -> list[Kept]:
-    """Return what stays, whatever is asked for: quarantines that hold pictures, or may."""
+    """Return what is never removed: quarantines that hold pictures, or may."""
     return quarantines.kept()

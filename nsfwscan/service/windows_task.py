@@ -59,9 +59,9 @@ _TEXT = """\
 def task(spec: ServiceSpec, user: str) -> bytes:
     """Return the definition of a task that runs `spec` when `user` logs on, in UTF-16.
 
-    `user` is a domain, a backslash and a name: only administrators may start something at the logon
-    of everybody. A task has no environment of its own; `cmd` sets it where there is something to
-    set, and the price is a window at logon.
+    `user` is a domain, a backslash and a name: only administrators may start something at every
+    user's logon. A task cannot have environment variables; if there are any, `cmd` sets them, which
+    shows a window at logon.
     """
     command, *arguments = spec.command
     line = subprocess.list2cmdline(arguments)

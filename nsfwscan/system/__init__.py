@@ -1,1 +1,1 @@
-"""Small I/O with one owner each: files, locks, locations, processors, the installation."""
+"""Small I/O, each with one owner: files, locks, locations, cores, the installation."""

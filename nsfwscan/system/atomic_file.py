@@ -1,4 +1,4 @@
-"""Small files that are replaced whole: who reads one, sees the old or the new content."""
+"""Small files that are replaced atomically: a reader sees the old or the new content."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import sys
 def replace_file(
     path: str, content: bytes, *, mode: int = 0o600, prefix: str = ".nsfwscan-", sync: bool = False
 ) -> None:
-    """Let the file at `path` hold `content` and have `mode`; its folder must exist.
+    """Replace the file at `path` by one with `content` and `mode`; its folder must exist.
 
-    Until then the content is in a file beside it whose name begins with `prefix`, which only a kill
-    leaves behind. With `sync` the new content outlasts a power cut. Raises `OSError`.
+    The content is first written to a file beside it, whose name begins with `prefix` and which only
+    a kill leaves behind. With `sync` the new content survives a power cut. Raises `OSError`.
     """
-    import tempfile  # only who writes needs it, and every command would wait for it
+    import tempfile  # here, because it would slow down the start of every command
 
     descriptor, part = tempfile.mkstemp(dir=os.path.dirname(path), prefix=prefix)  # mode 0600
     try:

@@ -1,4 +1,4 @@
-"""How many processor cores this process may really use."""
+"""How many processor cores this process may use."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from nsfwscan.system.reading import open_text
 
 
 def available() -> int:
-    """Return the number of cores, at least 1: affinity and a container's quota count."""
+    """Return the number of cores, at least 1, with regard to affinity and a container's quota."""
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
     else:

@@ -1,4 +1,4 @@
-"""The SHA-256 of what is read: a file, a part of one, or whatever else comes in pieces."""
+"""SHA-256 of data that is read in pieces, such as a file or a part of one."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ _PIECE_BYTES = 1 << 20
 
 
 class Readable(Protocol):
-    """A stream whose `read` returns nothing at the end, and only there."""
+    """A stream whose `read` returns nothing only at the end."""
 
     def read(self, size: int, /) -> bytes:
         """Return at most `size` bytes. Raises OSError."""
 
 
 class Sha256:
-    """A checksum that goes on with what comes."""
+    """A running checksum."""
 
     def __init__(self) -> None:
         self._sha256 = hashlib.sha256()
         self.bytes = 0
-        """How many bytes it is of."""
+        """Number of bytes hashed so far."""
 
     def take(self, pieces: Iterable[bytes], *outs: Callable[[bytes], object]) -> Self:
-        """Go on with `pieces`, after giving each to `outs`. Raises what those raise."""
+        """Pass each of `pieces` to all `outs`, then hash it. Raises what those raise."""
         for piece in pieces:
             for out in outs:
                 out(piece)
@@ -46,7 +46,7 @@ class Sha256:
 
 
 def pieces(stream: Readable, most: int | None = None) -> Iterator[bytes]:
-    """Yield what a stream holds from here on, but at most `most` bytes. Raises OSError."""
+    """Yield the rest of a stream, but at most `most` bytes. Raises OSError."""
     left = most
     while left is None or left > 0:
         piece = stream.read(_PIECE_BYTES if left is None else min(_PIECE_BYTES, left))
@@ -58,10 +58,10 @@ def pieces(stream: Readable, most: int | None = None) -> Iterator[bytes]:
 
 
 def held_by(file: int) -> Iterator[bytes]:
-    """Yield what an open file holds, from its beginning; of one that grows, a little more.
+    """Yield the content of an open file from its beginning; if it grows, a little more.
 
-    So a file to which somebody writes for ever has an end, and not the content it had. `file` is a
-    descriptor. Raises OSError.
+    So reading a file that another program keeps writing to ends, with a different checksum. `file`
+    is a descriptor. Raises OSError.
     """
     os.lseek(file, 0, os.SEEK_SET)
     left = os.fstat(file).st_size

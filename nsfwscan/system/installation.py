@@ -1,4 +1,4 @@
-"""How this nsfwscan came onto the computer, and what takes the program away again."""
+"""How this nsfwscan was installed, and how to remove it."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
     from importlib.metadata import Distribution
 
 REMOVE_NOTE = "REMOVE.txt"
-"""In a bundle's folder: how to remove it, in one line. Whatever installs a bundle writes it."""
+"""One line in a bundle's folder about how to remove it, written by whatever installed it."""
 
 
 class Installation(NamedTuple):
-    """What a person needs to know to remove the program."""
+    """What a user needs to know to remove the program."""
 
     how: str
     """For example `by pip`."""
     where: str
     """The folder that holds the program."""
     removal: str
-    """A command, or a sentence where there is no command."""
+    """A command, or a sentence if there is no command."""
 
 
 def find() -> Installation:
@@ -36,15 +36,15 @@ def find() -> Installation:
 
 
 def installing(package: str) -> str:
-    """Return the command that adds a package of the Python package index to this nsfwscan."""
+    """Return the command that installs a package beside this nsfwscan."""
     program = f'"{sys.executable}"' if " " in sys.executable else sys.executable
     return f"{program} -m pip install {package}"
 
 
 def installing_extra(extra: str) -> str:
-    """Return the command that adds what `pip install '.[EXTRA]'` would.
+    """Return the command that installs the packages of an extra, as `pip install '.[EXTRA]'` does.
 
-    It names the packages themselves and not nsfwscan, which may not be in the package index.
+    It names the packages and not nsfwscan, which may not be in the package index.
     """
     from importlib import metadata
 
@@ -56,7 +56,7 @@ def installing_extra(extra: str) -> str:
     for line in requirements:
         requirement, _, marker = line.partition(";")
         if re.search(rf"""extra == ["']{extra}["']""", marker):
-            wanted.append(f'"{requirement.strip()}"')  # the shell would redirect by > and <
+            wanted.append(f'"{requirement.strip()}"')  # > and < mean redirection to the shell
     return installing(" ".join(wanted) or f'".[{extra}]"')
 
 
@@ -70,14 +70,14 @@ def _bundle(folder: str) -> Installation:
 
 
 def _python() -> Installation:
-    from importlib import metadata  # 20 ms that no other command need pay
+    from importlib import metadata  # takes 20 ms, which other commands save
 
     here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     try:
         distribution = metadata.distribution("nsfwscan")
     except metadata.PackageNotFoundError:
         return Installation("as a folder of source code", here, f"delete the folder {here}")
-    # Both leave a file of their own in the environment they make for a program.
+    # Both leave a file of their own in the environment that they create for a program.
     if os.path.exists(os.path.join(sys.prefix, "pipx_metadata.json")):
         return Installation("by pipx", sys.prefix, "pipx uninstall nsfwscan")
     if os.path.exists(os.path.join(sys.prefix, "uv-receipt.toml")):
@@ -91,7 +91,7 @@ def _python() -> Installation:
 
 
 def _note(distribution: Distribution, name: str) -> str:
-    """Return what an installer wrote beside the package, or "" where it cannot be read."""
+    """Return a file that the installer wrote into the package's metadata, or "" if unreadable."""
     try:
         return distribution.read_text(name) or ""
     except (OSError, UnicodeDecodeError):

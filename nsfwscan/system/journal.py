@@ -1,12 +1,12 @@
-"""An append-only file of records that must not be lost: what people decided, what was moved where.
+"""An append-only file of records that must not be lost: rulings, and what was moved where.
 
-In: records, JSON objects. Out: the same records, in order, and the numbers of the lines that are
-damaged. A line is `{"crc32":"9ae0daaf","record":{...}}`; the checksum covers the record's bytes as
-they stand there. It is against damage, not against somebody who edits the file on purpose.
+In: records, JSON objects. Out: the same records, in order, and the numbers of damaged lines. A line
+is `{"crc32":"9ae0daaf","record":{...}}`; the checksum covers the record's bytes as they are in the
+line. It protects against damage, not against deliberate edits.
 
-Once `append` has returned, the records are on the disk. Several processes may append at a time.
-What an append that never returned left behind, the beginning of a line, is cut off by the next
-append; `read` passes it over. Any other line that is not whole is kept, reported and never used.
+Once `append` has returned, the records are on the disk. Several processes may append at a time. The
+incomplete last line that an interrupted append left behind is cut off by the next append and
+ignored by `read`. Any other damaged line is kept, reported and never used.
 """
 
 from __future__ import annotations
@@ -33,39 +33,39 @@ if TYPE_CHECKING:
 _HEAD = b'{"crc32":"%08x","record":'
 _HEAD_BYTES = len(_HEAD % 0)
 _MOST_REPLACED = 10
-"""How often another process may replace the file, to compact it, while its lock is waited for."""
+"""How often another process may replace the file, to compact it, while we wait for its lock."""
 _PATIENCE_S = 30.0
-"""An append takes milliseconds. Who holds the lock for this long has been stopped."""
+"""An append takes milliseconds. A process that holds the lock for this long has been stopped."""
 _FLAGS = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
-# A pipe of that name would block the open for ever.
+# Otherwise a pipe of that name would block the open forever.
 _FLAGS |= getattr(os, "O_NONBLOCK", 0)
 
 
 @dataclass(frozen=True, slots=True)
 class JournalContents:
-    """All of a journal that can be trusted, and where the rest was."""
+    """The valid records of a journal, and the numbers of its damaged lines."""
 
     records: list[dict[str, Any]]
-    """In the order they were appended."""
+    """In the order in which they were appended."""
     damaged: tuple[int, ...]
-    """Numbers of the lines that hold something else than a whole record; the first line is 1."""
+    """Numbers of the lines that are not a complete record; the first line is 1."""
 
 
 class Journal:
-    """The journal in the file `path`, which the first append makes, readable by its owner only."""
+    """The journal in the file `path`, which the first append creates for its owner only."""
 
     def __init__(self, path: str) -> None:
-        """Name the file; nothing is opened yet. Its folder must exist when something is appended.
+        """Open nothing yet. The folder of `path` must exist when something is appended.
 
-        Names that are no UTF-8 may stand in records as Python's surrogates; they come back equal.
+        Names that are not UTF-8 may be in records as Python's surrogates.
         """
         self.path = path
 
     def append(self, *records: Mapping[str, Json]) -> None:
-        """Write `records`, which are on the disk when this returns: one fsync, however many.
+        """Write `records`, which are on the disk when this returns. All share one fsync.
 
-        Raises `JournalError` when they are not; as far as the disk allows, none of them is in the
-        file then. ValueError for a number that JSON does not know (NaN).
+        Raises `JournalError` if they are not; then, if the disk allows it, none of them is in the
+        file. Raises ValueError for a number that JSON does not have (NaN).
         """
         lines = b"".join(map(_line, records))
         try:
@@ -75,7 +75,7 @@ class Journal:
             raise self._failure("written", error) from error
 
     def extend(self, make: Callable[[JournalContents], Sequence[Mapping[str, Json]]]) -> None:
-        """Append what `make` makes of the contents; nobody else appends in between.
+        """Append the records that `make(contents)` returns, without another append in between.
 
         Raises as `append` does, and what `make` raises: then nothing is written.
         """
@@ -95,16 +95,16 @@ class Journal:
             _write(file, lines)
             os.fsync(file)
             if before == 0:
-                sync_folder(os.path.dirname(self.path))  # the file's name, too
+                sync_folder(os.path.dirname(self.path))  # for the file's name
         except BaseException:
             with contextlib.suppress(OSError):
                 os.ftruncate(file, before)
             raise
 
     def read(self) -> JournalContents:
-        """Return what the journal holds; nothing when there is no file.
+        """Return the journal's contents; empty if there is no file.
 
-        Raises `JournalError` when the file is there and cannot be read.
+        Raises `JournalError` if the file exists but cannot be read.
         """
         try:
             with self._opened(os.O_RDONLY, shared=True) as file:
@@ -116,10 +116,9 @@ class Journal:
         return _parse(data)
 
     def compact(self, keep: Callable[[list[dict[str, Any]]], Sequence[Mapping[str, Json]]]) -> bool:
-        """Rewrite the file whole with what `keep` makes of its records; return True if it was.
+        """Replace the records by those that `keep(records)` returns; return True if done.
 
-        A file with damaged lines is left as it is, and so is one that cannot be replaced: nothing
-        is lost then.
+        A file with damaged lines, or one that cannot be replaced, is left as it is.
         """
         try:
             with self._opened(os.O_RDWR) as file:
@@ -135,7 +134,7 @@ class Journal:
         return True
 
     def delete(self, unless: Callable[[JournalContents], bool]) -> bool:
-        """Delete the file unless its contents, looked at under the lock, say not to.
+        """Delete the file, unless `unless(contents)` is True under the lock.
 
         Returns True if it is gone. Raises `JournalError`.
         """
@@ -152,7 +151,7 @@ class Journal:
 
     @contextlib.contextmanager
     def _opened(self, flags: int, *, shared: bool = False) -> Iterator[int]:
-        """Open the file and hold its lock. Readers take it too: none sees half an append."""
+        """Open the file and hold its lock, also for reading, so that no append is seen half."""
         for left in reversed(range(_MOST_REPLACED)):
             file = os.open(self.path, flags | _FLAGS, 0o600)
             lock = Lock(file, self.path)
@@ -162,9 +161,9 @@ class Journal:
                     raise JournalError(
                         f"another process has kept {self.path} locked for {_PATIENCE_S:.0f} "
                         "seconds",
-                        hint="end the nsfwscan that hangs, and try again",
+                        hint="stop the nsfwscan that hangs, and try again",
                     )
-                # In the end it is a file system whose numbers cannot be relied on.
+                # After the last try: a file system whose inode numbers are unreliable.
                 if lock.is_current() or not left:
                     yield file
                     return
@@ -172,27 +171,27 @@ class Journal:
                 lock.release()
 
     def _check(self, found: os.stat_result) -> None:
-        """Raise `JournalError` for what is no file of this user's: what it says is not trusted."""
+        """Raise `JournalError` unless it is a file of this user: others are not trusted."""
         if not stat.S_ISREG(found.st_mode):
-            raise JournalError(f"{self.path} is not a regular file", hint="move away what is there")
-        # Root reads what it may read anyway, and "sudo" keeps a person's home.
+            raise JournalError(f"{self.path} is not a regular file", hint="move it away")
+        # Root may read everything anyway, and sudo keeps the user's home.
         if sys.platform != "win32" and os.geteuid() not in {0, found.st_uid} and found.st_uid:
             raise JournalError(
                 f"{self.path} belongs to another user",
-                hint="what it says is not trusted; move it away or make it yours",
+                hint="move it away, or take ownership of it if you trust its content",
             )
 
     def _failure(self, done: str, error: OSError) -> JournalError:
         return JournalError(
             f"{self.path} cannot be {done}: {error.strerror or error}",
-            hint="see whether the disk is full or the folder belongs to somebody else",
+            hint="check whether the disk is full, or the folder belongs to another user",
         )
 
 
 def _parse(data: bytes) -> JournalContents:
     *lines, last = data.split(b"\n")
-    # An editor took the last newline away, or damage put another byte in its place. The first
-    # is a record; the second is reported, for what stands there was promised to somebody.
+    # The last line lacks its newline, because an editor removed it or damage changed that byte. The
+    # first is a record; the second is reported, because its append had returned.
     if _is_whole(last) or _is_whole(last[:-1]):
         lines.append(last)
     records, damaged = [], []
@@ -206,7 +205,7 @@ def _parse(data: bytes) -> JournalContents:
 
 
 def _line(record: Mapping[str, Json]) -> bytes:
-    # ASCII, so that a newline or half a character in a path never breaks the line.
+    # ASCII, so that no newline or partial character in a path breaks the line.
     body = json.dumps(record, separators=(",", ":"), allow_nan=False).encode("ascii")
     return _HEAD % zlib.crc32(body) + body + b"}\n"
 
@@ -221,13 +220,13 @@ def _record(line: bytes) -> dict[str, Any] | None:
         return None
     try:
         record = json.loads(line[_HEAD_BYTES:-1])
-    except (ValueError, RecursionError):  # the checksum is right: somebody else made the line
+    except (ValueError, RecursionError):  # the checksum is right, so another program wrote the line
         return None
     return record if isinstance(record, dict) else None
 
 
 def _repair(file: int) -> int:
-    """Make the file end with a whole line and return its size in bytes."""
+    """Make the file end with a complete line, and return its size in bytes."""
     size = os.fstat(file).st_size
     if size == 0:
         return 0
@@ -238,8 +237,8 @@ def _repair(file: int) -> int:
     data = _read_all(file)
     start = data.rfind(b"\n") + 1
     last = data[start:]
-    # A whole record without its newline, or with another byte in the newline's place, was
-    # promised to somebody. Anything else is an append that did not live to promise it.
+    # The append of a complete record had returned, even if its newline is missing or changed.
+    # Anything else is left from an interrupted append.
     if _is_whole(last) or _is_whole(last[:-1]):
         _write(file, b"\n")
         return size + 1
@@ -253,7 +252,7 @@ def _write(file: int, data: bytes) -> None:
 
 
 def _read_all(file: int) -> bytes:
-    """Read what the file holds now: it may grow, by a program that takes no lock."""
+    """Read up to the current size: a program that takes no lock may make the file grow."""
     left = os.fstat(file).st_size
     parts = []
     while left > 0 and (part := os.read(file, min(left, 1 << 20))):

@@ -1,4 +1,4 @@
-"""JSON with one value a line."""
+"""JSON with one value per line."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | 
 
 
 def json_line(value: Mapping[str, Json] | list[Json]) -> bytes:
-    """Return a value as a line, the newline included.
+    """Return a value as a line, including the newline.
 
-    It is ASCII, so that a newline or half a character in a path never breaks the line. Names that
-    are no UTF-8 may stand in it as Python's surrogates; they come back equal.
+    It is ASCII, so that no newline or partial character in a path breaks the line. Names that are
+    not UTF-8 may be in it as Python's surrogates.
     """
     return json.dumps(value).encode("ascii") + b"\n"

@@ -1,4 +1,4 @@
-"""Where nsfwscan keeps its files. The one module that knows platformdirs.
+"""Where nsfwscan keeps its files. The only module that imports platformdirs.
 
 `NSFWSCAN_HOME` puts everything below one folder, for portable installs and for tests.
 """
@@ -21,19 +21,19 @@ _APP = "nsfwscan"
 
 
 def _found(find: Callable[..., str], *app: str) -> str:
-    """Return what platformdirs finds. Raises `ConfigError` for a user without a home folder."""
+    """Return a folder from platformdirs. Raises `ConfigError` for a user without a home folder."""
     try:
         found = find(*app, appauthor=False)
     except RuntimeError as error:
         raise _homeless() from error
-    if not os.path.isabs(found):  # of a HOME that is relative, or empty
+    if not os.path.isabs(found):  # HOME is relative or empty
         raise _homeless()
     return found
 
 
 def _homeless() -> ConfigError:
     return ConfigError(
-        "no home folder is known, so there is no place for models and results",
+        "there is no home folder, so there is no place for models and results",
         hint="set HOME or NSFWSCAN_HOME to the path of a folder",
     )
 
@@ -44,9 +44,9 @@ def _below_home(*parts: str) -> str | None:
 
 
 def make_private(folder: str) -> None:
-    """Make a folder, and those above it that are missing, for this user only, whatever the umask.
+    """Create a folder and missing ones above it, accessible to this user only, whatever the umask.
 
-    One that is there stays as it is. Raises OSError.
+    An existing folder stays as it is. Raises OSError.
     """
     if os.path.isdir(folder):
         return
@@ -59,8 +59,8 @@ def make_private(folder: str) -> None:
         if not os.path.isdir(folder):
             raise
     else:
-        with contextlib.suppress(OSError):  # of a file system without permissions
-            os.chmod(folder, 0o700)  # a umask can also take rights of the owner
+        with contextlib.suppress(OSError):  # a file system without permissions
+            os.chmod(folder, 0o700)  # a umask may also remove the owner's permissions
 
 
 def config_file() -> str:
@@ -71,27 +71,27 @@ def config_file() -> str:
 
 
 def models_folder() -> str:
-    """Return the folder that holds the installed model packages; it need not exist."""
+    """Return the folder of the installed model packages; it need not exist."""
     return _below_home("models") or os.path.join(_found(platformdirs.user_data_dir, _APP), "models")
 
 
 def shipped_models_folder() -> str | None:
-    """Return the folder of a bundle's own models, which is only read; None without a bundle."""
+    """Return the read-only folder of a bundle's models; None outside a bundle."""
     bundle = bundled.folder()
     return os.path.join(bundle, bundled.MODELS) if bundle else None
 
 
 def cache_file() -> str:
-    """Return the path of the library of earlier results; it need not exist."""
+    """Return the path of the cache; it need not exist."""
     return _below_home("library.sqlite3") or os.path.join(
         _found(platformdirs.user_cache_dir, _APP), "library.sqlite3"
     )
 
 
 def rulings_file() -> str:
-    """Return the path of the journal of people's decisions; it need not exist.
+    """Return the path of the journal of rulings; it need not exist.
 
-    Among the user's data and not beside the cache: a cache is anybody's to delete.
+    It is in the data folder and not beside the cache, because caches may be deleted at any time.
     """
     return _below_home("rulings.jsonl") or os.path.join(
         _found(platformdirs.user_data_dir, _APP), "rulings.jsonl"
@@ -99,34 +99,34 @@ def rulings_file() -> str:
 
 
 def state_folder() -> str:
-    """Return the folder for what a watcher says of itself: status and logs; it need not exist."""
+    """Return the folder for status, logs and lists; it need not exist."""
     return _below_home("state") or _found(platformdirs.user_state_dir, _APP)
 
 
 def status_file() -> str:
-    """Return the path of what a watcher says of itself; it need not exist."""
+    """Return the path of the watcher's status file; it need not exist."""
     return os.path.join(state_folder(), "watch-status.json")
 
 
 def log_file() -> str:
-    """Return the path of a watcher's log; it need not exist."""
+    """Return the path of the watcher's log; it need not exist."""
     return os.path.join(state_folder(), "watch.log")
 
 
 def owed_file() -> str:
-    """Return the path of the list of pictures that a watcher has yet to act on."""
+    """Return the path of the list of pictures on which a watcher must still act."""
     return os.path.join(state_folder(), "watch-owed.jsonl")
 
 
 def crash_file() -> str:
-    """Return the path of the last traceback, kept for a bug report; it need not exist."""
+    """Return the path of the latest traceback, kept for a bug report; it need not exist."""
     return os.path.join(state_folder(), "crash.txt")
 
 
 def watch_lock() -> str:
     """Return the path of the lock that a watcher holds; it need not exist.
 
-    Not beside the cache: a cache may be deleted at any time, and with its lock file a second
+    It is not beside the cache, which may be deleted at any time: without the lock file, a second
     watcher could start.
     """
     return os.path.join(state_folder(), "watch.lock")

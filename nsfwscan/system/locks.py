@@ -1,15 +1,15 @@
-"""Locks between processes, each on a file. The one module that knows how a system locks.
+"""Locks between processes, each on a file. The only module that calls the system's locks.
 
-`flock` on POSIX systems, one byte far behind the content on Windows. The system drops either when
-its holder ends, however that happens. Over NFS an exclusive `flock` needs a descriptor that is open
-for writing, a shared one a descriptor that is open for reading (flock(2), "NFS details"), so who
-only reads takes a shared lock.
+`flock` on POSIX systems; on Windows a lock on one byte far behind the content. The system releases
+either when its holder ends, however that happens. Over NFS an exclusive `flock` needs a descriptor
+open for writing, and a shared one a descriptor open for reading (flock(2), "NFS details"), so
+readers take a shared lock.
 
-Some file systems have no locks at all (NFS without lockd, some FUSE programs). There an exclusive
-lock is a *stand-in*: a file `NAME.held` that only one process can create and that names its owner.
-One whose owner, a process of this computer, has ended is abandoned; so is one of another computer,
-or of an unknown owner, that is older than `ABANDONED_S`. A shared lock keeps nobody out there. That
-this is so is said once for each file system.
+Some file systems have no locks (NFS without lockd, some FUSE programs). There an exclusive lock is
+a *stand-in*: a file `NAME.held` that only one process can create and that names its owner. It is
+abandoned if its owner is a process of this computer that has ended, or if its owner is on another
+computer or unknown and the file is older than `ABANDONED_S`. A shared lock has no effect there. A
+warning says so once for each file system.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ else:
     import fcntl
 
 _MOST_REPLACED = 10
-"""How often the file may be replaced while its lock is waited for. Beyond this it is taken for a
-file system whose inode numbers cannot be relied on."""
+"""How often the file may be replaced while we wait for its lock. After that the file system's inode
+numbers are considered unreliable."""
 ABANDONED_S = 3600.0
-"""No lock on a shared volume is held for this long by work that goes on: that takes seconds."""
+"""No working process holds a lock on a shared volume for this long: moves take seconds."""
 _POLL_S = 0.02
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
 _FLAGS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-_FLAGS |= getattr(os, "O_NONBLOCK", 0)  # a pipe of that name would block the open for ever
+_FLAGS |= getattr(os, "O_NONBLOCK", 0)  # a pipe of that name would block the open forever
 _told: set[int] = set()
-"""The devices of which it was said that they have no locks."""
+"""The devices without locks about which we have warned."""
 
 
 class Lock:
-    """A lock on an open file, whose descriptor it owns from then on."""
+    """A lock on an open file. It owns the descriptor."""
 
     def __init__(self, file: int, path: str, *, create: bool = False) -> None:
         """`path` is the file's name. An exclusive lock needs a descriptor open for writing.
 
-        With `create` the lock is on whatever file has that name: if it was removed or replaced
-        meanwhile, the lock file is opened again.
+        With `create` the lock is on the file that currently has that name: if it was removed or
+        replaced, it is opened again.
         """
         self._file = file
         self._path = path
@@ -59,23 +59,23 @@ class Lock:
 
     @property
     def is_stand_in(self) -> bool:
-        """Return True if the file system has no locks, and a file stands in for one."""
+        """Return True if the file system has no locks and a stand-in is used."""
         return self._stand_in is not None
 
     def take(self, *, shared: bool = False) -> bool:
-        """Try to lock; return False if another process has. Raises OSError."""
+        """Try to lock; return False if another process holds the lock. Raises OSError."""
         for left in reversed(range(_MOST_REPLACED)):
             taken = self._take(shared=shared)
             if not (taken and left and self._create) or self.is_stand_in or self.is_current():
                 break
-            # Whoever removed it, as an uninstallation does, let the next one make another.
+            # It was removed, for example by an uninstallation: create it again.
             os.close(self._file)
             self._file = -1
             self._file = _opened(self._path, create=True)
         return taken
 
     def is_current(self) -> bool:
-        """Return False if the file was removed or replaced since it was opened. Raises OSError."""
+        """Return False if the file was removed or replaced after it was opened. Raises OSError."""
         try:
             return os.path.samestat(os.fstat(self._file), os.stat(self._path))
         except FileNotFoundError:
@@ -94,7 +94,7 @@ class Lock:
         return self._stand_in is not None
 
     def wait(self, seconds: float, *, shared: bool = False, poll_s: float = _POLL_S) -> bool:
-        """Try to lock for so long; return False if another process has it all the time."""
+        """Try to lock for `seconds`; return False if another process holds the lock throughout."""
         deadline = time.monotonic() + seconds
         while not self.take(shared=shared):
             if time.monotonic() >= deadline:
@@ -103,7 +103,7 @@ class Lock:
         return True
 
     def release(self) -> None:
-        """Give the lock up and close the file. Never raises."""
+        """Release the lock and close the file. Never raises."""
         if self._stand_in is not None:
             with contextlib.suppress(OSError):
                 if _content(_name(self._path)) == self._stand_in:
@@ -116,9 +116,9 @@ class Lock:
 
 
 def open_lock(path: str, *, create: bool = True) -> Lock:
-    """Open the lock file `path`. Whoever removes such a file must hold its lock.
+    """Open the lock file `path`, without taking the lock. Child processes do not inherit it.
 
-    Raises OSError. The lock is not taken yet, and no child process inherits it.
+    Only a process that holds the lock may remove the file. Raises OSError.
     """
     return Lock(_opened(path, create=create), path, create=create)
 
@@ -128,9 +128,9 @@ def _opened(path: str, *, create: bool) -> int:
 
 
 def is_held(path: str) -> bool:
-    """Return True if a process holds the exclusive lock on `path`; creates nothing.
+    """Return True if a process holds the exclusive lock on `path`. Creates no file.
 
-    Raises OSError if the file is there and cannot be opened.
+    Raises OSError if the file exists but cannot be opened.
     """
     try:
         lock = open_lock(path, create=False)
@@ -143,7 +143,7 @@ def is_held(path: str) -> bool:
 
 
 def is_in_use(path: str) -> bool:
-    """Return True if a process holds any lock on `path`, also a shared one. As `is_held`."""
+    """Return True if a process holds any lock on `path`, even a shared one. See `is_held`."""
     try:
         lock = open_lock(path, create=False)
     except FileNotFoundError:
@@ -157,7 +157,7 @@ def is_in_use(path: str) -> bool:
 def _system_lock(file: int, *, shared: bool) -> bool:
     try:
         if sys.platform == "win32":
-            # Locked bytes cannot be read by others there, so it is one far behind the content.
+            # Other processes cannot read locked bytes there, so lock one far behind the content.
             os.lseek(file, 1 << 40, os.SEEK_SET)
             msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
             os.lseek(file, 0, os.SEEK_SET)
@@ -173,11 +173,11 @@ def _tell(file: int, path: str) -> None:
     if device in _told:
         return
     _told.add(device)
-    import logging  # rarely needed; without any setup it writes to stderr
+    import logging  # rarely needed; without configuration it writes to stderr
 
     logging.getLogger("nsfwscan").warning(
-        "nsfwscan: the file system of %s has no locks; a file %s.held stands in for one "
-        "while something is written",
+        "nsfwscan: the file system of %s has no locks; the file %s.held is used instead while "
+        "something is written",
         path, os.path.basename(path),
     )  # fmt: skip
 
@@ -187,9 +187,9 @@ def _name(path: str) -> str:
 
 
 def _take_stand_in(path: str) -> bytes | None:
-    """Create the stand-in and return what it holds; None if a living owner has it."""
+    """Create the stand-in and return its content; None if another owner holds it."""
     name, mine = _name(path), json.dumps(_owner(os.getpid())).encode()
-    while True:  # ends: each turn but the last has removed a stand-in that was abandoned
+    while True:  # ends, because each iteration but the last removes an abandoned stand-in
         try:
             file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600)
         except FileExistsError:
@@ -208,7 +208,7 @@ def _take_stand_in(path: str) -> bytes | None:
 
 
 def _owner(number: int) -> dict[str, object]:
-    """Return what tells a process from all others: also from a later one of the same number."""
+    """Return what identifies a process, even if a later process gets the same number."""
     return {
         "host": socket.gethostname(),
         "boot": _first_line("/proc/sys/kernel/random/boot_id"),
@@ -227,7 +227,7 @@ def _first_line(path: str) -> str:
 
 
 def _lives(name: str) -> bool:
-    """Return True if there is a stand-in and its owner may still be at work."""
+    """Return True if there is a stand-in and its owner may still be running."""
     try:
         content, age = _content(name), time.time() - os.lstat(name).st_mtime
     except FileNotFoundError:
@@ -237,7 +237,7 @@ def _lives(name: str) -> bool:
         number = owner["process"]
         now = _owner(number)
         here = owner["host"] == now["host"]
-    except (ValueError, TypeError, KeyError):  # its owner was killed before it had a name
+    except (ValueError, TypeError, KeyError):  # its owner was killed before it wrote its name
         return age < ABANDONED_S
     if not here:
         return age < ABANDONED_S
@@ -250,13 +250,13 @@ def _runs(number: int) -> bool:
         os.kill(number, 0)
     except ProcessLookupError:
         return False
-    except OSError:  # of another user
+    except OSError:  # a process of another user
         return True
     return True
 
 
 def _remove_abandoned(name: str) -> bool:
-    """Remove a stand-in; return False if another process has just replaced it by its own."""
+    """Remove a stand-in; return False if another process has just replaced it with its own."""
     before = _content_or_none(name)
     aside = f"{name}-{uuid.uuid4().hex}"
     try:

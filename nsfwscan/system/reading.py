@@ -1,8 +1,7 @@
-"""Opening files to read so that a read that fails is never taken for the end of the file.
+"""Opening files so that a failed read never looks like the end of the file.
 
-For EAGAIN, which network and FUSE file systems may answer, Python's own files return None, a line
-cut short, or nothing more. What is opened here raises `BlockingIOError` instead, an `OSError` like
-every other failure.
+For EAGAIN, which network and FUSE file systems may return, Python's own files return None, part of
+a line, or nothing. Files opened here raise `BlockingIOError`, an `OSError` like other failures.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ _T = TypeVar("_T")
 
 
 class File(io.FileIO):
-    """A file without a buffer."""
+    """An unbuffered file."""
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Read once, at most `size` bytes; all there is without one. Raises OSError."""
+        """Read once, at most `size` bytes; without `size`, to the end. Raises OSError."""
         if size is None or size < 0:
             return self.readall()
         data: bytes | None = super().read(size)
@@ -33,7 +32,7 @@ class File(io.FileIO):
         return b"".join(iter(lambda: self.read(1 << 20), b""))
 
     def readinto(self, buffer: Buffer, /) -> int:
-        """Read once into `buffer` and return how many bytes came. Raises OSError."""
+        """Read once into `buffer` and return the number of bytes read. Raises OSError."""
         count: int | None = super().readinto(buffer)
         return _answered(count)
 
@@ -57,5 +56,5 @@ def open_text(
 
 
 def open_to_change(path: str, mode: str) -> io.BufferedRandom:
-    """Open a path to read and write bytes; `mode` as in `open`, say "a+b". Raises OSError."""
+    """Open a path to read and write bytes; `mode` as in `open`, such as "a+b". Raises OSError."""
     return io.BufferedRandom(File(path, mode))

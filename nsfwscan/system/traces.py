@@ -1,7 +1,6 @@
-"""Looking for what nsfwscan has written, with an error for what cannot be seen.
+"""Looking for files that nsfwscan has written, with an error for those that cannot be examined.
 
-The functions of `os.path` answer False in that case, and something would be left behind without a
-word.
+`os.path` functions return False in that case, so something would be left behind silently.
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ if TYPE_CHECKING:
 
 
 def state_traces(own: Callable[[str], bool]) -> Traces:
-    """Return the traces in the state folder, where several rooms keep small files.
+    """Return the traces of one package in the state folder, which several packages share.
 
-    `own` says of a file's name there whether it is the room's.
+    `own(name)` returns True for the package's own files.
     """
     folder = locations.state_folder()
     files: list[str] = []
@@ -31,7 +30,7 @@ def state_traces(own: Callable[[str], bool]) -> Traces:
     for entry in entries(folder):
         ours = own(entry.name) and entry.is_file(follow_symlinks=False)
         (files if ours else strangers).append(entry.path)
-    # Some systems keep state, data and configuration in one folder; each knows its own there.
+    # On some systems, state, data and configuration share one folder.
     neighbours = (locations.config_file(), locations.models_folder(), locations.quarantines_file())
     shared = folder in map(os.path.dirname, neighbours)
     folders = (folder,) if is_folder(folder) and not is_link(folder) else ()
@@ -52,7 +51,7 @@ def own_parent(path: str) -> Iterator[str]:
 
 
 def entries(folder: str) -> list[os.DirEntry[str]]:
-    """Return what is in a folder, by name; nothing without one. Raises `NsfwscanError`."""
+    """Return a folder's entries by name; empty if there is no folder. Raises `NsfwscanError`."""
     try:
         with os.scandir(folder) as found:
             return sorted(found, key=lambda entry: entry.name)
@@ -60,13 +59,13 @@ def entries(folder: str) -> list[os.DirEntry[str]]:
         return []
     except OSError as error:
         raise NsfwscanError(
-            f"{folder} cannot be listed, so what is in it is not known: {error.strerror or error}",
+            f"{folder} cannot be listed: {error.strerror or error}",
             hint="make it readable, or run this as its owner",
         ) from error
 
 
 def _stat(path: str, *, follow: bool = False) -> os.stat_result | None:
-    """Return what is at a path; None if nothing is. Raises `NsfwscanError` if nobody can tell."""
+    """Return a path's status; None if nothing is there. Raises `NsfwscanError` if unknown."""
     try:
         return os.stat(path, follow_symlinks=follow)
     except (FileNotFoundError, NotADirectoryError):
@@ -75,13 +74,13 @@ def _stat(path: str, *, follow: bool = False) -> os.stat_result | None:
         if follow and error.errno == errno.ELOOP and is_link(path):
             return None
         raise NsfwscanError(
-            f"{path} cannot be looked at, so what it is is not known: {error.strerror or error}",
+            f"{path} cannot be examined: {error.strerror or error}",
             hint="make it readable, or run this as its owner",
         ) from error
 
 
 def is_there(path: str) -> bool:
-    """Return True if anything has that name, also a link. Raises `NsfwscanError`."""
+    """Return True if anything has that name, even a broken link. Raises `NsfwscanError`."""
     return _stat(path) is not None
 
 
@@ -104,7 +103,7 @@ def is_folder(path: str) -> bool:
 
 
 def lines(path: str) -> list[str]:
-    """Return the lines of a text file of the user; none when there is no such thing."""
+    """Return the lines of a user's text file; none if there is no such file."""
     try:
         with open_text(path, errors="surrogateescape") as file:
             return file.read().splitlines()
@@ -113,12 +112,12 @@ def lines(path: str) -> list[str]:
 
 
 def bytes_of(traces: Traces) -> int:
-    """Return what removing the files gives back. Raises `NsfwscanError`."""
+    """Return the bytes that removing the files frees. Raises `NsfwscanError`."""
     return sum(found.st_size for path in traces.files if (found := _stat(path)) is not None)
 
 
 def size_of(path: str) -> int:
-    """Return the bytes of a file or link itself; 0 if it is not there."""
+    """Return the size of a file, or of a link itself, in bytes; 0 if it does not exist."""
     try:
         return os.lstat(path).st_size
     except OSError:

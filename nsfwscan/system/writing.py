@@ -1,4 +1,4 @@
-"""Writing so that it is on the disk: all bytes, the file, and the name in its folder."""
+"""Durable writes: all bytes, the file, and its name in the folder are on the disk."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _NO_FOLDER_SYNC = frozenset(
 
 
 def write_all(file: int, data: bytes) -> None:
-    """Write all of `data`. Raises OSError, also for a file system that takes nothing any more."""
+    """Write all of `data`. Raises OSError, also if the file system accepts no more bytes."""
     rest = memoryview(data)
     while rest:
         written = os.write(file, rest)
@@ -22,10 +22,10 @@ def write_all(file: int, data: bytes) -> None:
 
 
 def sync_folder(folder: str) -> None:
-    """Wait until the names in a folder are on the disk, if its file system can tell.
+    """Wait until the names in a folder are on the disk, if its file system supports that.
 
-    Some refuse to open or sync a folder (EINVAL: CIFS, some FUSE programs; EACCES: one that may be
-    written but not listed). Nothing more can be asked of them. Raises OSError if the disk fails.
+    Some refuse to open or sync a folder (EINVAL: CIFS, some FUSE programs; EACCES: a folder that
+    may be written but not listed), which is ignored. Raises OSError if the disk fails.
     """
     # Folders cannot be opened on Windows, where NTFS keeps names in a journal of its own.
     if sys.platform == "win32":
@@ -42,7 +42,7 @@ def sync_folder(folder: str) -> None:
 
 
 def write_new(path: str, data: bytes) -> None:
-    """Write a file that must not exist yet, and wait until it is on the disk. Raises OSError."""
+    """Create a file, and wait until it is on the disk. Raises OSError, also if it exists."""
     with open(path, "xb") as file:
         file.write(data)
         file.flush()

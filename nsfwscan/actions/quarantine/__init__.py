@@ -1,1 +1,1 @@
-"""Pictures that were moved out of sight, and how they come back."""
+"""The quarantine: moving pictures in, restoring, deleting and verifying them."""

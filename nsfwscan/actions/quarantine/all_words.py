@@ -1,4 +1,4 @@
-"""What was last said about a content in all quarantines, as the journal of each has it."""
+"""The latest decision about a content in every quarantine, from their journals."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 
 class LastWords:
-    """What was said last about each content, in every quarantine; each is read once."""
+    """The latest decision about each content in every quarantine. Each journal is read once."""
 
     def __init__(self, vaults: Callable[[], Iterable[Vault]], warn: Callable[[str], None]) -> None:
-        """`warn` is told of quarantines that cannot be read; what was said there does not count."""
+        """`warn` is called for quarantines that cannot be read; their decisions do not count."""
         self._vaults = vaults
         self._warn = warn
         self._said: dict[str, Mapping[str, Word]] | None = None
-        """For each quarantine, by its folder."""
+        """By the quarantine's folder."""
 
     def about(self, sha256: str, besides: Vault | None = None) -> list[Word]:
-        """Return what was said about a content, but not in the quarantine `besides`."""
+        """Return the decisions about a content in all quarantines except `besides`."""
         if self._said is None:
             self._said = dict(self._read())
         return [
@@ -35,7 +35,7 @@ class LastWords:
         ]
 
     def restored_at(self, sha256: bytes) -> float:
-        """Return when a content was last restored, if that is the last word anywhere; else 0."""
+        """Return when a content was restored, if that is the latest decision anywhere; else 0."""
         words = self.about(sha256.hex())
         return max((one.at for one in words if one.said is Said.RESTORED), default=0.0)
 

@@ -1,4 +1,4 @@
-"""Held pictures are deleted for good."""
+"""Deleting quarantined pictures for good."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def delete(
     rulings: Rulings = NO_RULINGS,
     said: LastWords | None = None,
 ) -> Iterator[GivenBack]:
-    """Delete held pictures for good. Raises `ActionError`, `JournalError`. As for `Restorer`.
+    """Delete quarantined pictures for good. Raises `ActionError`, `JournalError`.
 
-    No lock is held when something is yielded. Of each picture the name is changed first: that is
-    the intent, which a full disk takes as well.
+    Parameters are those of `Restorer`. No lock is held while yielding. Each picture is renamed
+    first: this is the intent, which also works on a full disk.
     """
     for some in batches(entries):
         with vault.locked() as ledger:
@@ -49,11 +49,11 @@ def delete(
 
 
 def _delete(vault: Vault, times: Mapping[str, float]) -> dict[str, Moved]:
-    """Delete pictures, given by their ids, each at its time; return what became of each.
+    """Delete pictures, by id with the time to record; return the outcome of each.
 
     Raises `JournalError`, OSError.
     """
-    vault.unclean = True  # until the end
+    vault.unclean = True  # until this is complete
     results = {one: _mark(vault.file_of(one)) for one in times}
     marked = [one for one, moved in results.items() if moved.outcome is Outcome.DONE]
     records = [{**step(one, Deed.DELETE, Step.DONE), "at": times[one]} for one in marked]
@@ -67,7 +67,7 @@ def _delete(vault: Vault, times: Mapping[str, float]) -> dict[str, Moved]:
         try:
             vault.write(*records)
         except JournalError as error:
-            vault.warn(f"{error}; the next use of the quarantine completes it")
+            vault.warn(f"{error}; the next quarantine command completes it")
             return results
     left = False
     for one, file in zip(marked, files, strict=True):
@@ -77,7 +77,7 @@ def _delete(vault: Vault, times: Mapping[str, float]) -> dict[str, Moved]:
             pass
         except OSError as error:
             left = True  # the next use tries again
-            why = f"its file is still there: {error.strerror or error}"
+            why = f"its file cannot be deleted: {error.strerror or error}"
             results[one] = Moved(Outcome.FAILED, None, why)
     vault.unclean = left
     return results
@@ -87,14 +87,14 @@ def _mark(path: str) -> Moved:
     try:
         moves.rename(path, path + recovery.GONE, private=True)
     except FileNotFoundError:
-        return Moved(Outcome.DONE, None, "it was gone already")
+        return Moved(Outcome.DONE, None, "it was already gone")
     except OSError as error:
         return Moved(Outcome.FAILED, None, error.strerror or str(error))
     return Moved(Outcome.DONE)
 
 
 def _empty(path: str) -> None:
-    """Free the space of a marked file whose mark must stay; not if another name leads to it."""
+    """Truncate a file that is marked for deletion, unless it has another hard link."""
     with contextlib.suppress(OSError):
         file = os.open(path, os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0))
         try:

@@ -1,8 +1,8 @@
-"""What a quarantine's journal says, record by record, and what it comes to: one entry a picture.
+"""A quarantine's journal, record by record, and the entries that follow from it, one per picture.
 
-Each deed has two records: `intend`, on the disk before anything is touched, and `done` or
-`not-done` after it. A deed with only the first was cut short; `recovery` finds out how far it got.
-Paths are kept as Python's file names, so that every byte of them comes back.
+Each deed (quarantine, restore or delete) has two records: `intend`, on the disk before anything is
+touched, and `done` or `not-done` after it. A deed with only the first was interrupted; `recovery`
+finds out how far it got. Paths are kept as Python's file names, so every byte is preserved.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Deed(StrEnum):
-    """What is done to an entry."""
+    """What is done with an entry."""
 
     QUARANTINE = "quarantine"
     RESTORE = "restore"
@@ -34,7 +34,7 @@ class Deed(StrEnum):
 
 
 class Step(StrEnum):
-    """How far a deed is."""
+    """How far a deed has got."""
 
     INTEND = "intend"
     DONE = "done"
@@ -45,7 +45,7 @@ class State(StrEnum):
     """Where an entry's picture is."""
 
     NOT_HELD = "not-held"
-    """It never came in."""
+    """It never arrived."""
     HELD = "held"
     RESTORED = "restored"
     DELETED = "deleted"
@@ -64,7 +64,7 @@ class Entry:
 
     id: str
     path: str = ""
-    """Where it came from, absolute; empty when the journal's line is damaged."""
+    """The original path, absolute; empty if the journal's line is damaged."""
     sha256: str = ""
     at: float = 0.0
     """When it was moved, seconds since the epoch."""
@@ -72,64 +72,64 @@ class Entry:
     inode: int = 0
     facts: Facts | None = None
     folder_mode: int = 0o755
-    """Of the folder it came from."""
+    """Mode of the original folder."""
     decision: str = ""
     score: float | None = None
     model: str = ""
     by: str = ""
-    """What moved it, `scan` or `watch`; empty in journals of earlier versions."""
+    """What moved it: `scan` or `watch`; empty in journals of earlier versions."""
     base: str = ""
-    """The folder that the quarantine was in, when the picture was below it on the same volume."""
+    """The folder with the quarantine, if the picture was below it and on the same volume."""
     volume: Volume | None = None
-    """The one it came from; None in journals of earlier versions."""
+    """The volume it came from; None in journals of earlier versions."""
     state: State = State.NOT_HELD
     under_way: Deed | None = None
-    """A deed of which only the intent is known."""
+    """The deed of which only the intent is known."""
     restored_to: str = ""
     restored_sha256: str = ""
-    """Of what was given back, when that was damaged."""
+    """SHA-256 of what was restored, if that was damaged."""
     word_at: float = 0.0
-    """The time for what is said by the deed that is under way."""
+    """The time of the decision that the current deed records."""
 
 
 class Ledger:
-    """All entries of a quarantine, what was last said of each content, and damaged lines."""
+    """All entries of a quarantine, the latest decision about each content, and damaged lines."""
 
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}
         """By id, oldest first."""
         self.damaged: tuple[int, ...] = ()
-        """Numbers of the journal's lines that could not be read."""
+        """Numbers of the journal's unreadable lines."""
         self.folders: Trails = {}
         self.words: dict[str, Word] = {}
-        """By SHA-256 in hexadecimal digits."""
+        """The latest decisions, by SHA-256 in hexadecimal digits."""
         self._held: dict[str, Entry] = {}
         self._under_way: dict[str, Entry] = {}
         self._in_folder: Counter[str] = Counter()
         self._last_words = 0
-        """How many of the words are about what is not held any more."""
+        """How many of `words` are about contents that are no longer in the quarantine."""
 
     @property
     def held(self) -> list[Entry]:
-        """What is in the quarantine now, oldest first."""
+        """Return what is in the quarantine now, oldest first."""
         return list(self._held.values())
 
     @property
     def under_way(self) -> list[Entry]:
-        """Entries of which a deed was cut short."""
+        """Return the entries with an interrupted deed."""
         return list(self._under_way.values())
 
     def holds(self, entry: Entry) -> bool:
-        """Return True if the picture of an entry is still held."""
+        """Return True if an entry's picture is still in the quarantine."""
         now = self.entries.get(entry.id)
         return now is not None and now.state is State.HELD
 
     def holds_from(self, folder: str) -> bool:
-        """Return True if something that came directly from `folder` is held."""
+        """Return True if the quarantine has a picture that came directly from `folder`."""
         return self._in_folder[folder] > 0
 
     def take(self, records: Iterable[Mapping[str, Any]]) -> None:
-        """Follow records that were appended to the journal."""
+        """Apply records that were appended to the journal."""
         for record in records:
             follow(self.folders, record)
             number = record.get("id")
@@ -152,7 +152,7 @@ class Ledger:
             self._under_way[entry.id] = entry
         said = _SAID.get(entry.state)
         if said is not None and record.get("step") == Step.DONE and entry.sha256:
-            # Journals of earlier versions have no time here: it was after the picture was moved.
+            # Journals of earlier versions have no time here; it was after the move.
             word = Word(record.get("at", entry.at), said)
             self._say(entry.sha256, word)
             if entry.state is State.RESTORED and entry.restored_sha256:
@@ -166,7 +166,7 @@ class Ledger:
 
     @property
     def live(self) -> int:
-        """How many records a journal needs to say all that counts."""
+        """Return how many records a compacted journal needs."""
         cut_short = 3 * len(self._under_way)
         return 2 * len(self._held) + cut_short + self._last_words + len(self.folders)
 
@@ -184,17 +184,18 @@ def _is_word(record: Mapping[str, Any]) -> bool:
 
 
 _WATCHER = "watch"
-"""As `limit.WATCHER`, which builds on this module."""
+"""Equals `limit.WATCHER`, which cannot be imported here: that module imports this one."""
 _REMEMBERED_S = 48 * 3600.0
-"""How long what a watcher moved and what is no longer held is remembered, for its limit a day."""
+"""How long a watcher's moves are kept after the picture has left, for the daily limit."""
 
 
 def compacted(
     records: Iterable[Mapping[str, Any]], ledger: Ledger, now: float
 ) -> list[Mapping[str, Json]]:
-    """Return fewer records that come to the same: what is held, cut short, and the last words.
+    """Return fewer records with the same meaning: held, interrupted, and latest decisions.
 
-    `ledger` has followed all of `records`. What this version does not understand is kept.
+    All of `records` have been applied to `ledger`. Records that this version does not understand
+    are kept.
     """
     kept: list[Mapping[str, Json]] = []
     for record in records:
@@ -225,7 +226,7 @@ def compacted(
 def _after(entry: Entry, record: Mapping[str, Any]) -> Entry:
     try:
         deed, step = Deed(record["deed"]), Step(record["step"])
-    except (KeyError, ValueError):  # a later version's
+    except (KeyError, ValueError):  # from a later version
         return entry
     if step is Step.NOT_DONE:
         return replace(entry, under_way=None)
@@ -287,7 +288,7 @@ def intent(
     number: str, path: str, sha256: bytes, found: os.stat_result, facts: Facts,
     folder_mode: int, reason: Reason, at: float, volume: Mapping[str, Json],
 ) -> dict[str, Json]:  # fmt: skip
-    """Return the record that a picture is about to be moved into the quarantine."""
+    """Return the record for a picture that is about to be moved into the quarantine."""
     return {
         **step(number, Deed.QUARANTINE, Step.INTEND),
         "at": at,
@@ -312,5 +313,5 @@ def intent(
 
 
 def step(number: str, deed: Deed, how_far: Step) -> dict[str, Json]:
-    """Return what every record has."""
+    """Return the fields that every record has."""
     return {"step": how_far.value, "deed": deed.value, "id": number}

@@ -1,8 +1,8 @@
-"""A folder's own time: taking a picture out changes it, and so does putting it back.
+"""A folder's modification time: it changes when a picture is taken out or put back.
 
-When the last picture that came from a folder is put back, and nobody else changed the folder
-meanwhile, it gets the time that it had before the first one was taken. For this the journal holds,
-for each folder and batch, the time before and after; a chain of them that has no gap leads back.
+When the last picture from a folder is restored, and no other program changed the folder meanwhile,
+the folder gets the time that it had before the first picture was taken. For this the journal has
+the time before and after, for each folder and batch; a chain without gaps leads to the first.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 
 
 class Trail(NamedTuple):
-    """How a folder's time came about."""
+    """How a folder's current time came about."""
 
     original_ns: int | None
-    """Before the first picture was taken; None when somebody else changed the folder since."""
+    """Before the first picture was taken; None if another program has changed the folder."""
     left_ns: int
-    """After our last move."""
+    """After our latest move."""
 
 
 Trails = dict[str, Trail]
 
 
 def look(folders: Iterable[str]) -> dict[str, int]:
-    """Return the times of the folders that exist."""
+    """Return the modification times (ns) of those folders that exist."""
     found = {}
     for folder in set(folders):
         with contextlib.suppress(OSError):
@@ -39,7 +39,7 @@ def look(folders: Iterable[str]) -> dict[str, int]:
 
 
 def records(before: Mapping[str, int]) -> list[dict[str, Json]]:
-    """Return what to write to the journal after something was moved; `before` is from `look`."""
+    """Return records for the journal after a move; `before` comes from `look`."""
     after = look(before)
     return [
         {"folder": folder, "before_ns": before[folder], "after_ns": now}
@@ -49,7 +49,7 @@ def records(before: Mapping[str, int]) -> list[dict[str, Json]]:
 
 
 def follow(trails: Trails, record: Mapping[str, Any]) -> None:
-    """Bring the trails up to date with a record; one that is not about a folder changes nothing."""
+    """Update the trails with a record; one that is not about a folder changes nothing."""
     folder = record.get("folder")
     if not isinstance(folder, str):
         return
@@ -67,9 +67,9 @@ def follow(trails: Trails, record: Mapping[str, Any]) -> None:
 
 
 def give_back(trails: Trails, empty: Iterable[str]) -> list[dict[str, Json]]:
-    """Give the `empty` folders, from which nothing is held any more, their own times back.
+    """Restore the times of the `empty` folders, from which no picture is left in quarantine.
 
-    Returns what to write to the journal.
+    Returns records for the journal.
     """
     ended: list[dict[str, Json]] = []
     for folder in empty:

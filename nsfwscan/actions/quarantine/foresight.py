@@ -1,7 +1,7 @@
-"""What a run would do about a picture, found out without touching any.
+"""Predicts what a run would do with a picture, without touching it.
 
-For the question before a large run, which counts what would really be moved, and for a dry run,
-which says what the run would say.
+Used for the question before a large run, which counts what would really be moved, and for a dry
+run, which reports what the run would report.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def why_not(error: Unwilling | OSError) -> Moved:
-    """Return what becomes of a picture that cannot be opened as it was scored."""
+    """Return the outcome for a picture that cannot be opened as it was scored."""
     if isinstance(error, Unwilling):
         return Moved(Outcome.LEFT, None, str(error))
     if isinstance(error, FileNotFoundError):
@@ -37,7 +37,7 @@ def why_not(error: Unwilling | OSError) -> Moved:
 
 
 class Foresight:
-    """For one run: what was said about contents, in all quarantines and by people, is read once."""
+    """Predictions for one run. Rulings and quarantine journals are read once."""
 
     def __init__(
         self,
@@ -47,9 +47,9 @@ class Foresight:
         *,
         again: bool,
     ) -> None:
-        """With `again` everything that was said before is passed over.
+        """With `again`, all earlier decisions are ignored.
 
-        `warn` is told of quarantines that cannot be read; what was said there does not count.
+        `warn` is called for quarantines that cannot be read; their decisions do not count.
         """
         self._quarantines = quarantines
         self._rulings = rulings
@@ -57,9 +57,9 @@ class Foresight:
         self._said = LastWords(quarantines.everywhere, warn)
 
     def words(self, result: Scanned, besides: Vault | None = None) -> tuple[Word, ...]:
-        """Return what was said about a picture's content, but not in the quarantine `besides`."""
+        """Return the decisions about a picture's content, except those in `besides`."""
         found = self._said.about(result.sha256.hex(), besides)
-        near = result.verdict.near  # a decision about another picture holds for this one
+        near = result.verdict.near  # a ruling about a similar picture applies to this one
         for sha256 in (result.sha256, *(() if near is None else (near.sha256,))):
             ruled = self._rulings.by_content(sha256)
             if ruled is not None:
@@ -67,7 +67,7 @@ class Foresight:
         return tuple(found)
 
     def hindrance(self, path: str, result: Scanned) -> Moved | None:
-        """Return why `path` would not go to quarantine; None when nothing is known against it."""
+        """Return why `path` would not be quarantined; None if nothing is known against it."""
         try:
             self._quarantines.peek_for_picture(path)
         except NsfwscanError as error:
@@ -76,7 +76,7 @@ class Foresight:
         return Moved(Outcome.LEFT, None, why) if why else None
 
     def outcomes(self, path: str, result: Scanned, rules: list[Rule]) -> list[Moved]:
-        """Return what would become of a picture by each rule, in their order."""
+        """Return the predicted outcome of each rule for a picture, in their order."""
         try:
             with ScoredFile(path, result.sha256) as picture:
                 return [self._outcome(rule, path, result, picture) for rule in rules]

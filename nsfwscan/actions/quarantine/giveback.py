@@ -1,4 +1,4 @@
-"""What restoring and deleting have in common: batches, and what was said about a content before."""
+"""What restoring and deleting share: batches, and earlier decisions about a content."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
     from nsfwscan.judge import Rulings
 
 _MOST, _MOST_BYTES = 512, 64 << 20
-"""Pictures, and bytes of them, that leave in one batch: few syncs, and no lock held for long."""
+"""Pictures and bytes in one batch: few syncs, and the lock is never held for long."""
 
 
 class GivenBack(NamedTuple):
-    """What became of one entry."""
+    """The outcome for one entry."""
 
     entry: Entry
     moved: Moved
     damaged: bool = False
-    """It is back, and its bytes are not those that were moved in."""
+    """It was restored, but its bytes are not those that were moved in."""
 
 
 def batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
-    """Yield entries in the batches in which they leave; each holds one at least."""
+    """Yield the entries in batches of at least one."""
     batch: list[Entry] = []
     left = _MOST_BYTES
     for one in entries:
@@ -49,7 +49,7 @@ def words(
     ledger: Ledger,
     contents: Iterable[str],
 ) -> Iterator[Word]:
-    """Yield the last words about contents: in this quarantine, in others, and by people."""
+    """Yield the latest decisions about contents: here, in other quarantines, and rulings."""
     for content in filter(None, contents):
         if content in ledger.words:
             yield ledger.words[content]

@@ -1,10 +1,10 @@
-"""Which quarantine a picture goes to, and where quarantines are.
+"""Which quarantine a picture goes to, and where the quarantines are.
 
-One for each volume, so that moving a picture is a rename: it is in the topmost folder above the
-picture, on the same volume, that belongs to this user; or else that this user may write to, best
-where no other user could put another folder in its place. On a stick that is its top, below a home
-the home itself. The place depends on the picture's path alone and not on what was scanned, so it is
-found again from the path. A list of places only saves the search and may be lost.
+There is one for each volume, so that moving a picture is a rename. It is in the topmost folder
+above the picture, on the same volume, that belongs to this user; otherwise in one that this user
+may write to, preferably where no other user could replace it. On a USB stick that is its root, in a
+home the home itself. The place depends only on the picture's path, not on what was scanned, so it
+can be found again from the path. The list of places only saves the search and may be lost.
 """
 
 from __future__ import annotations
@@ -34,30 +34,30 @@ if TYPE_CHECKING:
 
 
 class Away(NamedTuple):
-    """A known quarantine that cannot be used now."""
+    """A known quarantine that is not available now."""
 
     path: str
     why: str
-    """Empty when nothing is there, as with a disk that is unplugged."""
+    """Empty if nothing is there, for example because a disk is unplugged."""
     foreign: bool = False
-    """Whether it is there and not ours."""
+    """It exists, but belongs to another user."""
 
     @property
     def sentence(self) -> str:
-        """What to tell a person, without a full stop."""
+        """Return a message for the user, without a full stop."""
         if self.foreign:
             return f"{self.path} cannot be used: {self.why}; its owner can restore from it"
-        what = f"is not there now: {self.why}" if self.why else "is not there now"
+        what = f"is not available: {self.why}" if self.why else "is not available"
         return f"{self.path} {what}; is its disk plugged in?"
 
 
 class Quarantines:
-    """All quarantines of this user, or the one that was chosen."""
+    """All quarantines of this user, or the one given with `--quarantine`."""
 
     def __init__(self, chosen: str | None, warn: Callable[[str], None]) -> None:
-        """With `chosen`, a folder, there is one quarantine, in it, whatever volume a picture is on.
+        """With `chosen`, a folder, all pictures go to the quarantine in it, whatever their volume.
 
-        `warn` is told what is odd but stops nothing.
+        `warn` is called with problems that stop nothing.
         """
         self._chosen = None if chosen is None else os.path.abspath(os.path.expanduser(chosen))
         self._warn = warn
@@ -66,14 +66,14 @@ class Quarantines:
         self._by_folder: dict[str, Vault] = {}
         self._remembered: set[str] = set()
         self.incomplete = False
-        """Whether the list of places, or a quarantine in it, could not be read so far."""
+        """Whether the list of places, or a quarantine in it, could not be read at some point."""
         self._passed_over: set[str] = set()
         """Folders in which no quarantine could be opened."""
         self._read: tuple[tuple[int, int, int] | None, list[str]] | None = None
-        """The list of places when it was last read, and how its file was then."""
+        """The list of places as last read, and the state of its file at that time."""
 
     def for_picture(self, path: str) -> Vault:
-        """Return the quarantine for a picture, which is made if need be. Raises `ActionError`.
+        """Return the quarantine for a picture, creating it if necessary. Raises `ActionError`.
 
         `path` is absolute, without links in its folders.
         """
@@ -84,9 +84,9 @@ class Quarantines:
         return vault
 
     def peek_for_picture(self, path: str) -> Vault | None:
-        """Return the quarantine that `for_picture` would return, if it is there; makes nothing.
+        """Return the quarantine that `for_picture` would return, if it exists; create nothing.
 
-        Raises `ActionError` when there is no place for one.
+        Raises `ActionError` if no folder can hold one.
         """
         if self._chosen is not None:
             place = os.path.join(self._chosen, QUARANTINE_NAME)
@@ -96,20 +96,20 @@ class Quarantines:
         folder = os.path.dirname(path)
         for candidate in candidates(folder):
             why = look_at(os.path.join(candidate, QUARANTINE_NAME))
-            if not why:  # ours, or to be made
+            if not why:  # ours, or yet to be created
                 return self._open(candidate, create=False)
         raise _no_place(folder, None)
 
     def everywhere(self) -> list[Vault]:
-        """Return all quarantines that are known and can be used, also beside a chosen one."""
+        """Return all known quarantines that can be used, including the chosen one."""
         folders = [*self._known(), *([] if self._chosen is None else [self._chosen])]
         return self._those_in(folders)
 
     def holds(self, path: str) -> bool:
-        """Return True if a picture is in a quarantine, by whatever way its path leads there.
+        """Return True if a picture is in a quarantine, however its path leads there.
 
-        `path` has no links in its folders; a bind mount leaves it without a quarantine's name, and
-        then the folder's own identity tells. Raises OSError.
+        `path` has no links in its folders. Through a bind mount it may not contain the quarantine's
+        name; then the folder's inode decides. Raises OSError.
         """
         folder = os.path.dirname(path)
         if is_quarantined(path):
@@ -121,7 +121,7 @@ class Quarantines:
     def existing(self, near: Iterable[str] = ()) -> list[Vault]:
         """Return the quarantines that exist: the known ones, and those in or above `near`.
 
-        `near` are absolute paths. What cannot be looked at is left out; see `away`.
+        `near` are absolute paths. Quarantines that cannot be read are left out; see `away`.
         """
         if self._chosen is not None:
             folders = [self._chosen]
@@ -130,7 +130,7 @@ class Quarantines:
         return self._those_in(folders)
 
     def _those_in(self, folders: Iterable[str]) -> list[Vault]:
-        """Return the quarantines in folders, each once, whatever links lead there."""
+        """Return the quarantines in folders, each once even if several links lead there."""
         found: dict[tuple[int, int], Vault] = {}
         for folder in folders:
             try:
@@ -146,9 +146,9 @@ class Quarantines:
         return list(found.values())
 
     def away(self, near: Iterable[str] = ()) -> list[Away]:
-        """Return the known quarantines that cannot be used now, say because a disk is unplugged.
+        """Return known quarantines that are not available, for example on an unplugged disk.
 
-        And those of other users that are met on the way: see `existing`.
+        Includes quarantines of other users in or above `near`; see `existing`.
         """
         folders = self._known() if self._chosen is None else [self._chosen]
         paths = [os.path.join(folder, QUARANTINE_NAME) for folder in folders]
@@ -156,11 +156,11 @@ class Quarantines:
         for folder, path in zip(folders, paths, strict=True):
             why = look_at(path)
             if why is None and folder in self._passed_over:
-                why = "it could not be looked at a moment ago"
+                why = "it could not be read a moment ago"
             if why is not None:
                 found.append(Away(path, why, why == FOREIGN))
         if self._chosen is not None:
-            # A chosen one that is not there yet has never been used.
+            # A chosen one that does not exist has never been used.
             return [one for one in found if one.why]
         met = (os.path.join(folder, QUARANTINE_NAME) for folder in _on_the_way(near))
         foreign = [path for path in dict.fromkeys(met) if path not in paths and _is_a_users(path)]
@@ -175,15 +175,15 @@ class Quarantines:
                 raise unusable(self._chosen, error) from error
             if vault is None:
                 raise ActionError(
-                    f"{os.path.join(self._chosen, QUARANTINE_NAME)} is no folder of yours",
-                    hint="give --quarantine another folder",
+                    f"{os.path.join(self._chosen, QUARANTINE_NAME)} is not a folder that you own",
+                    hint="choose another folder with --quarantine",
                 )
             return vault
         problem: OSError | None = None
         for candidate in candidates(folder):
             try:
                 vault = self._open(candidate, create=True)
-            except OSError as error:  # a quota, or a mount that is read-only after all
+            except OSError as error:  # a quota, or a read-only mount
                 problem = error
             else:
                 if vault is not None:
@@ -237,21 +237,21 @@ def _is_same(path: str, found: os.stat_result) -> bool:
 
 def _no_place(folder: str, problem: OSError | None) -> ActionError:
     return ActionError(
-        f"there is no place for a quarantine on the volume of {folder}"
+        f"no folder on the volume of {folder} can hold a quarantine"
         + (f": {problem.strerror}" if problem else ""),
-        hint="give --quarantine a folder that can be written to",
+        hint="choose a folder that you can write to with --quarantine",
     )
 
 
 def _on_the_way(near: Iterable[str]) -> Iterator[str]:
-    """Yield the working folder, the home folder and the absolute paths `near`, and all above."""
+    """Yield the working folder, the home and the absolute paths `near`, and all folders above."""
     for path in (_working_folder(), os.path.expanduser("~"), *near):
         if os.path.isabs(path):
             yield from above(os.path.realpath(path))
 
 
 def _is_a_users(path: str) -> bool:
-    """Return True for a quarantine of another user; one of root's is nothing to others."""
+    """Return True for a quarantine of another ordinary user; root's does not concern others."""
     try:
         return look_at(path) == FOREIGN and os.lstat(path).st_uid != 0
     except OSError:
@@ -259,7 +259,7 @@ def _is_a_users(path: str) -> bool:
 
 
 def _working_folder() -> str:
-    """Return the working folder; empty when it was deleted or cannot be reached."""
+    """Return the working folder; empty if it was deleted or cannot be reached."""
     try:
         return os.getcwd()
     except OSError:
@@ -268,7 +268,7 @@ def _working_folder() -> str:
 
 def above(folder: str) -> Iterator[str]:
     """Yield an absolute folder and all above it."""
-    while True:  # ends at the root, for each turn takes a name off
+    while True:  # ends at the root
         yield folder
         upper = os.path.dirname(folder)
         if upper == folder:
@@ -284,7 +284,7 @@ def candidates(folder: str) -> list[str]:
         for upper in above(folder):
             try:
                 found = os.stat(upper)
-            except PermissionError:  # a folder above it that may not be searched
+            except PermissionError:  # a folder above it that this user may not search
                 break
             if found.st_dev != device:
                 break
@@ -298,10 +298,10 @@ def candidates(folder: str) -> list[str]:
 
 
 def _rank(found: os.stat_result) -> int:
-    """Return how well a folder serves, 0 the best: ours, the system's, or one others rule over."""
+    """Return a folder's rank, 0 being best: ours, the system's, or under others' control."""
     if sys.platform == "win32":
         return 0
-    # In such a folder others can rename the quarantine and put theirs in its place.
+    # Here other users could rename the quarantine and put their own in its place.
     if found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
         return 2
     if found.st_uid == os.geteuid():

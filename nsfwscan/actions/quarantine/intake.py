@@ -1,10 +1,9 @@
-"""Pictures going into a quarantine.
+"""Moving pictures into a quarantine.
 
-A picture goes in like this: it is opened and hashed (`ScoredFile`), the intent is written and
-synced, the picture is renamed, and what was renamed is compared with what is open. If somebody put
-another file in its place in the moment between the last look and the rename, that one is put back.
-Where a rename cannot reach, the picture is copied, synced and read back, and its old name is first
-moved aside, looked at, and only then removed.
+The picture is opened and hashed (`ScoredFile`), the intent is written and synced, the picture is
+renamed, and what was renamed is compared with what is open. If another file took its place between
+the last check and the rename, that file is put back. Where a rename is impossible, the picture is
+copied, synced and read back; the original is then moved aside, checked, and only then removed.
 """
 
 from __future__ import annotations
@@ -34,25 +33,25 @@ if TYPE_CHECKING:
     from nsfwscan.system.json_lines import Json
 
 BATCH = 64
-"""Deeds that share their fsyncs: two for the journal, one or two for the folders."""
+"""Pictures that share their fsyncs: two for the journal, one or two for the folders."""
 
 
 class Arrival(NamedTuple):
-    """A picture that is to go in."""
+    """A picture to quarantine."""
 
     picture: ScoredFile
     reason: Reason
     again: bool = False
-    """Whatever was said about it before."""
+    """Move it despite earlier decisions."""
     words: tuple[Word, ...] = ()
-    """What was said about its content elsewhere: see `last_word`."""
+    """Decisions about its content elsewhere: see `last_word`."""
 
 
 def take_in(vault: Vault, wanted: Sequence[Arrival]) -> list[Moved]:
-    """Move pictures in, and say of each what became of it, in their order.
+    """Move pictures in, and return the outcome of each, in their order.
 
-    Raises `ActionError`, `JournalError`: then nothing was moved, or the next one to open the
-    quarantine will find out from the intents.
+    Raises `ActionError`, `JournalError`: then nothing was moved, or the next process to open the
+    quarantine recovers from the intents.
     """
     with vault.locked() as ledger:
         places = Places(vault.folder)
@@ -87,7 +86,7 @@ def take_in(vault: Vault, wanted: Sequence[Arrival]) -> list[Moved]:
             vault.write(*folder_times.records(folders), *records)
         except JournalError as error:
             # The pictures are in and their intents are on the disk: nothing is lost.
-            vault.warn(f"{error}; the next use of the quarantine completes it")
+            vault.warn(f"{error}; the next quarantine command completes it")
         for at, (number, one) in enumerate(zip(numbers, wanted, strict=True)):
             if moved[at].outcome is Outcome.DONE and one.picture.status.st_nlink > 1:
                 details = (moved[at].detail, _links(vault, ledger, number, one))
@@ -96,7 +95,7 @@ def take_in(vault: Vault, wanted: Sequence[Arrival]) -> list[Moved]:
 
 
 def _links(vault: Vault, ledger: Ledger, number: str, one: Arrival) -> str:
-    """Say how many names outside the quarantine still lead to a picture that was moved in."""
+    """Return a remark about hard links outside the quarantine to a picture that was moved in."""
     picture = one.picture
     try:
         if picture.file < 0:  # Windows, where it had to be closed
@@ -110,14 +109,13 @@ def _links(vault: Vault, ledger: Ledger, number: str, one: Arrival) -> str:
         return ""
     if outside <= 0:
         return ""
-    many = "other hard link still leads" if outside == 1 else "other hard links still lead"
-    return f"{outside:,} {many} to it"
+    return "1 other hard link remains" if outside == 1 else f"{outside:,} other hard links remain"
 
 
 def _intent(number: str, picture: ScoredFile, reason: Reason, places: Places) -> dict[str, Json]:
-    """Return the record of the intent. Raises OSError when the move is known to be refused."""
+    """Return the record of the intent. Raises OSError if the move is certain to be refused."""
     folder = os.path.dirname(picture.path)
-    if not os.access(folder, os.W_OK | os.X_OK):  # else each scan would add to the journal
+    if not os.access(folder, os.W_OK | os.X_OK):  # otherwise each scan would add to the journal
         raise OSError(errno.EACCES, os.strerror(errno.EACCES), folder)
     return intent(
         number, picture.path, picture.sha256, picture.status, Facts.of(picture.file),
@@ -128,7 +126,7 @@ def _intent(number: str, picture: ScoredFile, reason: Reason, places: Places) ->
 def _try_to_move(
     vault: Vault, number: str, picture: ScoredFile
 ) -> tuple[Moved, list[dict[str, Json]]]:
-    """Move one picture; return what became of it, and the record that ends the intent."""
+    """Move one picture; return the outcome, and the records that complete the intent."""
     try:
         missing = _move(vault, number, picture)
     except Unwilling as reason:
@@ -136,8 +134,8 @@ def _try_to_move(
         return moved, [{**step(number, Deed.QUARANTINE, Step.NOT_DONE), "why": moved.detail}]
     except OSError as error:
         return vault.settle(number, error)
-    detail = f"the copy lacks: {', '.join(missing)}" if missing else ""
-    # Once more what the intent says, so that one damaged line of two loses no path.
+    detail = f"not preserved: {', '.join(missing)}" if missing else ""
+    # Repeats the path and digest of the intent, so that no single damaged line loses them.
     record: dict[str, Json] = {
         **step(number, Deed.QUARANTINE, Step.DONE),
         "path": picture.path,
@@ -156,11 +154,11 @@ def _move(vault: Vault, number: str, picture: ScoredFile) -> tuple[str, ...]:
         if error.errno != errno.EXDEV:
             raise
         return _copy(vault, number, picture)
-    # Between the check and the rename lies the only moment in which another file can be
-    # caught. It is put back, under another name if its own is taken by then.
+    # Only between check and rename can another file be caught. It is put back, under another name
+    # if its own has been taken.
     if not picture.is_at(held):
         recovery.put_back(held, picture.path)
-        raise Unwilling("another file had just taken its name; that one is where it was")
+        raise Unwilling("another file had just replaced it; that file was left in place")
     if not picture.is_whole(os.lstat(held)):
         recovery.put_back(held, picture.path)
         raise Unwilling("it is being written to")
@@ -186,11 +184,11 @@ def _copy(vault: Vault, number: str, picture: ScoredFile) -> tuple[str, ...]:
         return missing
     recovery.put_back(aside, picture.path)
     os.unlink(held)
-    raise Unwilling("it was replaced or written to while it was copied; it is where it was")
+    raise Unwilling("it was replaced or written to while it was copied; it was left in place")
 
 
 def _hindrance(one: Arrival, ledger: Ledger) -> Moved | None:
-    """Return why a picture stays: of all that was said about its content, by what holds now."""
+    """Return why a picture stays, by the latest decision about its content; None to move it."""
     if one.again:
         return None
     own = ledger.words.get(one.picture.sha256.hex())

@@ -1,8 +1,8 @@
-"""What was last said about a content, by whomever: it was restored, deleted, denied, allowed...
+"""The latest decision about a content: restored, deleted, denied, allowed, and so on.
 
-Each journal, and the file of people's decisions, gives its own last word, by the order in which it
-was written; between them the time decides. A picture whose last word is that it should stay is not
-moved, unless a person says so once more.
+Each quarantine's journal and the file of rulings gives its own latest decision, by the order in
+which it was written; between them the time decides. If the latest one says that a picture stays, it
+is not moved unless a person asks again.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 _TICK_S = 0.001
-"""How much later than another a word is that follows it."""
+"""Seconds between a decision and one that follows it."""
 
 
 class Said(StrEnum):
-    """What can be said about a content."""
+    """What can be decided about a content."""
 
     MOVED = "moved"
-    """It was moved to quarantine: for the first time, or because somebody wanted that again."""
+    """It was moved to quarantine, for the first time or because a person asked again."""
     RESTORED = "restored"
     DELETED = "deleted"
     DENIED = "denied"
@@ -34,13 +34,13 @@ class Said(StrEnum):
 
 
 _STAYS = {
-    Said.RESTORED: "it was restored from quarantine before",
+    Said.RESTORED: "it was restored from quarantine earlier",
     Said.ALLOWED: "a person allowed it",
 }
 
 
 class Word(NamedTuple):
-    """One thing said about a content."""
+    """One decision about a content."""
 
     at: float
     """Seconds since the epoch."""
@@ -48,24 +48,24 @@ class Word(NamedTuple):
 
 
 def why_it_stays(words: Iterable[Word]) -> str:
-    """Return why a picture about whose content this was said stays; empty when it may be moved.
+    """Return why these decisions keep a picture where it is; empty if it may be moved.
 
-    The latest word holds. Of two at the very same time the one that lets the picture stay does.
+    The latest decision counts. Of two at the same time, the one that keeps the picture counts.
     """
     last = max(words, key=lambda one: (one.at, one.said in _STAYS), default=None)
     return "" if last is None else _STAYS.get(last.said, "")
 
 
 def word_of(ruled: Ruled) -> Word:
-    """Return a person's decision as a word. Its time is only kept to the second: the end of it."""
+    """Return a ruling as a decision. Rulings have whole seconds, so the end of that second."""
     said = Said.DENIED if ruled.ruling is Ruling.DENIED else Said.ALLOWED
     return Word(ruled.at + 0.999999, said)
 
 
 def time_after(now: float, words: Iterable[Word | None]) -> float:
-    """Return the time for a word that is said now, and so after `words`.
+    """Return the time for a decision that is made now, and so after `words`.
 
-    It differs from `now` where one of them is a decision of the same second, or was said by a clock
+    It differs from `now` if one of them is a ruling of the same second, or was dated by a clock
     that was ahead.
     """
     return max(now, max((one.at for one in words if one is not None), default=0.0) + _TICK_S)

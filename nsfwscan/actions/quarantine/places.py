@@ -1,10 +1,10 @@
-"""Where the pictures of a quarantine go back to, now.
+"""Where the pictures of a quarantine go back to.
 
-A path is no place: a stick is mounted elsewhere, a server not at all, and its mount point is then
-an empty folder on the disk below. So the journal has, for each picture, the file system that it was
-on, and whether the quarantine was on the same one. If it was, the quarantine leads the way: what
-lay below its folder is at the same place below it wherever the two are mounted. Otherwise the file
-system must be seen to be the same. No picture is put on another one.
+A path does not identify a place: a USB stick may be mounted elsewhere, or a server not at all, and
+its mount point is then an empty folder on the disk below. So the journal has, for each picture, its
+file system, and whether the quarantine was on the same one. If it was, the picture goes back to the
+same place below the quarantine's folder, wherever that is mounted now. Otherwise the file system
+must be recognised. No picture is put on a different one.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ class Destination(NamedTuple):
     path: str
     """Absolute."""
     why_not: str = ""
-    """Why it cannot now, in a sentence without a full stop; empty when its volume is there."""
+    """Why it cannot go there now, without a full stop; empty if its volume is available."""
     away: bool = False
-    """Whether it can when its volume is back."""
+    """It can go there when its volume is back."""
 
 
 class Places:
-    """Tells where the pictures of a quarantine go back to. Short-lived, as `KnownVolumes` is."""
+    """Finds where the pictures of a quarantine go back to. Short-lived, like `KnownVolumes`."""
 
     def __init__(self, quarantine: str) -> None:
         """`quarantine` is the path of the quarantine's own folder."""
@@ -45,9 +45,9 @@ class Places:
         self._device: int | None = None
 
     def of(self, entry: Entry, path: str | None = None) -> Destination:
-        """Return where the picture of an entry belongs, or what was at `path` when it was moved.
+        """Return where an entry's picture belongs, or where `path` (of that time) is now.
 
-        Never raises: what cannot be looked at is `away`.
+        Never raises: a volume that cannot be read is `away`.
         """
         folder, name = os.path.split(entry.path if path is None else path)
         key = entry.base, entry.volume, folder
@@ -57,12 +57,12 @@ class Places:
                 place = self._find(entry, folder)
             except OSError as error:
                 why = f"{error.filename or folder}: {error.strerror or error}"
-                place = Destination(folder, f"its volume cannot be looked at: {why}", away=True)
+                place = Destination(folder, f"its volume cannot be read: {why}", away=True)
             self._known[key] = place
         return place._replace(path=os.path.join(place.path, name))
 
     def record(self, folder: str) -> dict[str, Json]:
-        """Return what the journal has to know of the folder of a picture. Raises OSError."""
+        """Return the journal's fields about a picture's folder. Raises OSError."""
         record: dict[str, Json] = {"volume": self.volumes.of(folder).record()}
         if os.stat(folder).st_dev == self._own_device() and _below(folder, self.base) is not None:
             record["base"] = self.base
@@ -78,10 +78,10 @@ class Places:
             if inside is not None and moved and not self._is_elsewhere(entry, folder):
                 return self._beside_us(os.path.join(self.base, inside).rstrip(os.sep) or os.sep)
         there = existing(folder)
-        if entry.volume is None:  # a journal of an earlier version
+        if entry.volume is None:  # from an earlier version
             if there == folder or os.stat(there).st_dev == self._own_device():
                 return Destination(folder)
-            why = f"its folder {folder} is gone, and whether its volume is there is not known"
+            why = f"its folder {folder} is gone, and its volume is not known"
             return Destination(folder, why, away=True)
         now = self.volumes.of(there)
         if entry.volume.is_known_as(now):
@@ -89,7 +89,7 @@ class Places:
         return Destination(folder, _why_other(entry.volume, now), away=True)
 
     def _beside_us(self, folder: str) -> Destination:
-        """Return the place in a folder that was on the volume of the quarantine."""
+        """Return the place for a folder that was on the quarantine's volume."""
         there = existing(folder)
         if os.stat(there).st_dev == self._own_device():
             return Destination(folder)
@@ -97,12 +97,12 @@ class Places:
         return Destination(folder, _why_other(own, now), away=True)
 
     def _is_elsewhere(self, entry: Entry, folder: str) -> bool:
-        """Return True if the volume is where it was, and the quarantine was copied to another."""
+        """Return True if the volume is where it was, but the quarantine was copied to another."""
         try:
             there = existing(folder)
             now = self.volumes.of(there)
             ours = os.stat(there).st_dev == self._own_device()
-        except OSError:  # the old place is dead
+        except OSError:  # the old place does not respond
             return False
         return not ours and entry.volume is not None and entry.volume.is_known_as(now)
 
@@ -123,11 +123,11 @@ class Places:
 def _why_other(then: Volume, now: Volume) -> str:
     if now.mount != then.mount and _below(then.mount, now.mount) is not None:
         return f"its volume is not mounted at {then.mount} now"
-    return f"another volume than the one it came from is at {now.mount} now"
+    return f"another volume is mounted at {now.mount} now"
 
 
 def _below(path: str, folder: str) -> str | None:
-    """Return `path` relative to `folder`, "" for itself; None when it is not below it."""
+    """Return `path` relative to `folder`, "" for `folder` itself; None if it is not below it."""
     if path == folder:
         return ""
     start = os.path.join(folder, "")

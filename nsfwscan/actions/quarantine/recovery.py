@@ -1,10 +1,10 @@
-"""Ending what was cut short: which of a deed's steps were taken is read off the disk.
+"""Recovery of interrupted moves: the state of the disk shows which steps were taken.
 
-In: an entry of which only the intent is known. Out: the record that ends it, after which its
+In: an entry of which only the intent is known. Out: the record that completes it, after which its
 picture is in exactly one place. A move that got its picture into the quarantine is completed, any
-other is taken back; a copy is removed only after the original was seen to be whole. A picture that
-is nowhere stays an entry of what should be held, so that it is named until a person deletes it.
-What is on a volume that is away is not known: its deed stays cut short until the volume is back.
+other is undone; a copy is removed only if the original is whole. A picture that is nowhere stays
+listed as held, so that it is reported until a person deletes it. A move on a volume that is away
+stays interrupted until the volume is back.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ if TYPE_CHECKING:
     from nsfwscan.system.json_lines import Json
 
 PART = ".part"
-"""Ending of a copy that is not complete."""
+"""Suffix of an incomplete copy."""
 GONE = ".deleted"
-"""Ending of a picture that a person deleted: the intent, where the disk is too full for another."""
+"""Suffix of a picture to delete. It serves as the intent, which also works on a full disk."""
 _NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
-"""What the system says of a path at which there cannot be a file."""
+"""Errors for a path at which there cannot be a file."""
 
 
 def aside(path: str, number: str) -> str:
-    """Return the name that a file has for the moment between two looks at it."""
+    """Return the name that a file has while it is checked before removal."""
     return os.path.join(os.path.dirname(path), f".nsfwscan-{number}")
 
 
 def names_beside(path: str, *, start: int = 1) -> Iterator[tuple[int, str]]:
-    """Yield names for a picture whose own is taken: `a (restored).jpg`, `a (restored 2).jpg`."""
+    """Yield names for a picture whose name is taken: `a (restored).jpg`, `a (restored 2).jpg`."""
     return beside(path, _restored, start=start)
 
 
@@ -51,22 +51,22 @@ def _restored(number: int) -> str:
 
 
 def put_back(source: str, path: str) -> str:
-    """Rename `source` to `path`, or beside it when that is taken; return where. Raises OSError."""
+    """Rename `source` to `path`, or a similar name if taken; return the path. Raises OSError."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     for target in itertools.chain((path,), (name for _, name in names_beside(path))):
         with contextlib.suppress(FileExistsError):
             moves.rename(source, target)
             return target
-    raise FileExistsError(errno.EEXIST, "every name beside it is taken", path)
+    raise FileExistsError(errno.EEXIST, "every similar name is taken", path)
 
 
 def finish(quarantine: str, held: str, entry: Entry, *, at_once: bool = False) -> dict[str, Json]:
-    """Bring the picture of an entry to one place, and return the record that says which.
+    """Bring an entry's picture to one place, and return the record that says which.
 
-    `quarantine` is the path of its folder, `held` the one that the picture has while it is held.
-    `at_once` says that no time has passed since. Else a picture that is nowhere may have been moved
-    in and taken away again: it counts as held, so that `verify` goes on naming it. Raises OSError
-    when the disk does not let it be brought there; nothing is lost then.
+    `quarantine` is the path of its folder, `held` the picture's path inside it. `at_once` means
+    that no time has passed since. Otherwise a picture that is nowhere may have been moved in and
+    then taken away: it counts as held, so that `verify` keeps reporting it. Raises OSError if the
+    disk does not allow it; nothing is lost then.
     """
     places = Places(quarantine)
     match entry.under_way:
@@ -86,11 +86,11 @@ def finish(quarantine: str, held: str, entry: Entry, *, at_once: bool = False) -
         record["to"] = entry.restored_to
         if entry.restored_sha256:
             record["sha256"] = entry.restored_sha256
-    return {**record, "at": max(time.time(), entry.word_at), "why": "it was cut short"}
+    return {**record, "at": max(time.time(), entry.word_at), "why": "it was interrupted"}
 
 
 def _reached(place: Destination) -> str:
-    """Return the path of a place. Raises OSError when its volume is not there."""
+    """Return the path of a place. Raises OSError if its volume is not there."""
     if place.why_not:
         raise OSError(errno.ENXIO, place.why_not)
     return place.path
@@ -100,13 +100,13 @@ def _came_in(held: str, entry: Entry, path: str) -> bool:
     _remove(held + PART)
     away = aside(path, entry.id)
     if not exists(held):
-        if exists(away):  # somebody took the copy away: the original goes back
+        if exists(away):  # the copy was taken away: the original goes back
             put_back(away, path)
         return False
     is_the_picture = _holds(held, entry)
     if _is_the_original(path, entry) and not os.path.samefile(path, held):
-        # The copy was there, the original not yet away; or another file was caught and the
-        # picture came back meanwhile.
+        # The copy was complete and the original not yet removed; or another file was caught and
+        # the picture has come back.
         if is_the_picture:
             os.unlink(held)
         else:
@@ -124,7 +124,7 @@ def _came_in(held: str, entry: Entry, path: str) -> bool:
 
 def _went_out(held: str, entry: Entry, place: Destination) -> bool:
     if exists(held):
-        if place.why_not:  # nothing there counts, for it is not the volume that was meant
+        if place.why_not:  # it is another volume, so nothing there counts
             return False
         target = place.path
         _remove(aside(target, entry.id))
@@ -134,12 +134,12 @@ def _went_out(held: str, entry: Entry, place: Destination) -> bool:
             os.unlink(held)
             return True
         return False
-    # Restored only if the target holds it. A rename keeps the bytes, damaged or not.
+    # Restored only if the target has it. A rename keeps the bytes, damaged or not.
     return _holds(_reached(place), entry)
 
 
 def _is_the_original(path: str, entry: Entry) -> bool:
-    """Return True if `path` is the very file of the intent, and whole."""
+    """Return True if `path` is the file of the intent, and unchanged."""
     try:
         return os.lstat(path).st_ino == entry.inode and _holds(path, entry)
     except OSError as error:
@@ -149,9 +149,9 @@ def _is_the_original(path: str, entry: Entry) -> bool:
 
 
 def _holds(path: str, entry: Entry) -> bool:
-    """Return True if a file has the content of the entry, as it was or as it is restored.
+    """Return True if a file has the entry's content, either as moved in or as restored.
 
-    One that is not there has not. Raises OSError when it cannot be read.
+    Returns False if there is no such file. Raises OSError if it cannot be read.
     """
     try:
         if not stat.S_ISREG(os.lstat(path).st_mode):
@@ -165,7 +165,7 @@ def _holds(path: str, entry: Entry) -> bool:
 
 
 def exists(path: str) -> bool:
-    """Return True if something has that name. Raises OSError where that cannot be found out."""
+    """Return True if something has that name. Raises OSError if that cannot be determined."""
     try:
         os.lstat(path)
     except OSError as error:

@@ -1,7 +1,7 @@
-"""Pictures are put back where they were.
+"""Restoring pictures.
 
-Each gets its path, times and attributes. If its name is taken, it is put beside it, and that is
-said. A folder that is gone is made again; if that is impossible, or its volume is not there, the
+Each gets its path, times and attributes back. If its name is taken, it gets a similar one, which is
+reported. A missing folder is created again; if that is impossible, or the volume is away, the
 picture stays in quarantine. Nothing is ever overwritten.
 """
 
@@ -38,30 +38,30 @@ if TYPE_CHECKING:
     from nsfwscan.system.json_lines import Json
 
 _TRIES = 5
-"""How often a picture gets another name because its own was taken in the last moment."""
+"""How often to choose another name because this one was taken at the last moment."""
 
 
 class _NameTaken(Exception):
-    """Another program took the name after it was seen to be free."""
+    """Another program took the name after it was found free."""
 
 
 class _Unreachable(Exception):
-    """The folder of a picture cannot be made or written to; `str(reason)` says why."""
+    """A picture's folder cannot be created or written to; `str(reason)` says why."""
 
 
 class _Ready(NamedTuple):
-    """A picture that can be put back."""
+    """A picture that can be restored."""
 
     entry: Entry
     path: str
     """Where it belongs now."""
     device: int
-    """`st_dev` of its folder when that was seen to be on the volume it came from."""
+    """`st_dev` of its folder when that was found to be on the original volume."""
     sha256: str
-    """What it holds, in hexadecimal digits."""
+    """SHA-256 of its current content, in hexadecimal digits."""
     remark: str
     at: float
-    """When it is restored: after all that was said about it before."""
+    """Time to record for the restore: later than every earlier decision about it."""
 
     @property
     def damaged(self) -> bool:
@@ -69,21 +69,21 @@ class _Ready(NamedTuple):
 
 
 class Restorer:
-    """Puts pictures of one quarantine back."""
+    """Restores pictures of one quarantine."""
 
     def __init__(
         self, vault: Vault, rulings: Rulings = NO_RULINGS, said: LastWords | None = None
     ) -> None:
-        """`rulings` are people's decisions, and `said` the last words in other quarantines."""
+        """`said` gives the latest decisions in other quarantines."""
         self._vault = vault
         self._words = partial(words, vault, rulings, said)
         self._next_beside: dict[str, int] = {}
-        """For each taken name the first number worth trying: thousands may have the same one."""
+        """For each taken name the next number to try: thousands of pictures may share a name."""
 
     def restore(self, entries: Sequence[Entry]) -> Iterator[GivenBack]:
-        """Put `entries` back, the newest first, so that it gets the name if two had the same.
+        """Restore `entries`, newest first, so that of two with one name the newest gets it.
 
-        No lock is held when something is yielded: a reader may take its time. Raises
+        No lock is held while yielding, so a slow reader blocks no other process. Raises
         `ActionError`, `JournalError` as `Vault.locked` does.
         """
         for batch in batches(reversed(entries)):
@@ -115,7 +115,7 @@ class Restorer:
                     result, ends = self._try(one, targets[one.entry.id])
                 except _NameTaken:
                     if left:
-                        again.append(one)  # the next intent takes the place of this one
+                        again.append(one)  # the next intent replaces this one
                         continue
                     moved = Moved(Outcome.FAILED, None, "other programs keep taking its name")
                     result, ends = GivenBack(one.entry, moved), [_not_done(one.entry, moved)]
@@ -128,34 +128,34 @@ class Restorer:
                 self._vault.write(*folder_times.give_back(ledger.folders, folders))
             except JournalError as error:
                 # The pictures are out and their intents are on the disk: nothing is lost.
-                self._vault.warn(f"{error}; the next use of the quarantine completes it")
+                self._vault.warn(f"{error}; the next quarantine command completes it")
             todo = again
         return results
 
     def _prepare(self, ledger: Ledger, entry: Entry, places: Places) -> _Ready | Moved:
-        """Make the folder that a picture goes to, and read the picture; or say what forbids it.
+        """Create the folder that a picture goes to, and read the picture; or return why not.
 
-        Comes before the intent, so that nothing has to be taken back where nothing can be done.
+        This comes before the intent, so that a failure here leaves nothing to undo.
         """
         held = self._vault.file_of(entry.id)
         if not ledger.holds(entry):
-            return Moved(Outcome.LEFT, None, "it is not in quarantine any more")
+            return Moved(Outcome.LEFT, None, "it is no longer in quarantine")
         if not os.path.isabs(entry.path) or "\0" in entry.path:
-            return Moved(Outcome.FAILED, None, f"where it was is not known; it is {held}")
+            return Moved(Outcome.FAILED, None, f"its original path is not known; it is {held}")
         place = places.of(entry)
         if place.why_not:
             return Moved(Outcome.FAILED, None, f"{place.why_not}; it stays in quarantine")
-        remarks = ["its volume is elsewhere now"] if place.path != entry.path else []
+        remarks = ["its volume is mounted elsewhere now"] if place.path != entry.path else []
         folder = os.path.dirname(place.path)
         try:
             sha256 = digest_at(held).hex()
         except FileNotFoundError:
-            return Moved(Outcome.FAILED, None, f"it is gone from the quarantine: {held}")
+            return Moved(Outcome.FAILED, None, f"it is missing from the quarantine: {held}")
         except OSError as error:
             return Moved(Outcome.FAILED, None, f"{held}: {error.strerror or error}")
         try:
             if _make_folder(folder, entry.folder_mode):
-                remarks.append("its folder was made again")
+                remarks.append("its folder was created again")
             device = os.stat(folder).st_dev
         except _Unreachable as reason:
             return Moved(Outcome.FAILED, None, f"{reason}; it stays in quarantine")
@@ -181,7 +181,7 @@ class Restorer:
         return targets
 
     def _try(self, one: _Ready, target: str) -> tuple[GivenBack, list[dict[str, Json]]]:
-        """Move one picture out; return what became of it, and the record that ends the intent.
+        """Move one picture out; return the outcome, and the records that complete the intent.
 
         Raises `_NameTaken`.
         """
@@ -199,11 +199,11 @@ class Restorer:
             return GivenBack(one.entry, moved), ends
         details = [one.remark]
         if one.damaged:
-            details.append("it is back, but damaged: its bytes are not those that were moved in")
+            details.append("restored, but damaged: its bytes are not those that were moved in")
         if target != one.path:
-            details.append("its name is taken, so it is beside it")
+            details.append("its name is taken, so it got a similar one")
         if missing:
-            details.append(f"it lacks: {', '.join(missing)}")
+            details.append(f"not preserved: {', '.join(missing)}")
         moved = Moved(Outcome.DONE, target, "; ".join(filter(None, details)))
         end: dict[str, Json] = {
             **step(one.entry.id, Deed.RESTORE, Step.DONE),
@@ -215,7 +215,7 @@ class Restorer:
         return GivenBack(one.entry, moved, one.damaged), [end]
 
     def _move(self, one: _Ready, held: str, target: str) -> tuple[str, ...]:
-        """Bring the picture to `target`; return what it lacks there.
+        """Bring the picture to `target`; return the names of attributes it could not keep.
 
         Raises `_NameTaken`, `_Unreachable`, `Unwilling`, OSError.
         """
@@ -257,7 +257,7 @@ def _rename(source: str, target: str) -> None:
 
 
 def _make_folder(folder: str, mode: int) -> bool:
-    """Let there be a folder that can be written to; return True if it had to be made.
+    """Ensure that a folder exists and is writable; return True if it was created.
 
     Raises `_Unreachable`.
     """
@@ -272,24 +272,24 @@ def _make_folder(folder: str, mode: int) -> bool:
     except OSError as error:
         raise _Unreachable(_why_not(folder, error)) from error
     if not made and not os.access(folder, os.W_OK | os.X_OK):
-        raise _Unreachable(f"its folder {folder} cannot be written to")
+        raise _Unreachable(f"its folder {folder} is not writable")
     return made
 
 
 def _why_not(folder: str, error: OSError) -> str:
-    """Say why a folder cannot be made: what stands in its way, or what the system said."""
+    """Return why a folder cannot be created: what is in its way, or the system's error."""
     for place in above(folder):
         if os.path.lexists(place):
             if os.path.islink(place) and not os.path.exists(place):
-                return f"its folder cannot be made: the link {place} leads nowhere"
+                return f"its folder cannot be created: the link {place} is broken"
             if not os.path.isdir(place):
-                return f"its folder cannot be made: {place} is no folder now"
+                return f"its folder cannot be created: {place} is not a folder"
             break
-    return f"its folder {folder} cannot be made: {error.strerror or error}"
+    return f"its folder {folder} cannot be created: {error.strerror or error}"
 
 
 def _freshen(entry: Entry, path: str) -> tuple[str, ...]:
-    """Give mode and times back, should somebody have changed them in the quarantine."""
+    """Restore mode and times, in case they were changed in the quarantine."""
     found = os.lstat(path)
     facts = entry.facts
     if facts is None or (stat.S_IMODE(found.st_mode), found.st_mtime_ns) == (

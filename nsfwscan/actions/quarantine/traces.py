@@ -1,6 +1,6 @@
 """What quarantines leave on the disk, and which of them stay.
 
-Pictures are never among the traces, wherever they are: a quarantine is only one when it is empty.
+Pictures are never among the traces: only an empty quarantine is one.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
 
 class Kept(NamedTuple):
-    """A quarantine that stays, whatever is asked for."""
+    """A quarantine that is never removed."""
 
     place: str
     why: str
     unknown: bool = False
-    """Whether it could not even be looked into."""
+    """It could not be read."""
 
 
 def traces() -> Iterator[Traces]:
-    """Yield empty quarantines, and the list of places if all are. Raises `NsfwscanError`."""
+    """Yield empty quarantines, and the list of places if all are empty. Raises `NsfwscanError`."""
     places = locations.quarantines_file()
-    # The list of places leads to the pictures, and goes when there are none.
+    # The list of places leads to the pictures; it goes only if there are none.
     if is_there(places) and not kept():
         yield Traces(TraceKind.QUARANTINE, places, (places,), tuple(own_parent(places)))
     for vault in vaults():
@@ -61,31 +61,31 @@ def traces() -> Iterator[Traces]:
 
 
 def vaults(known: Quarantines | None = None) -> list[Vault]:
-    """Return the quarantines that are there. Raises `NsfwscanError` if that cannot be told."""
+    """Return the existing quarantines. Raises `NsfwscanError` if one cannot be read."""
     try:
         return (known or Quarantines(None, nobody)).existing()
     except OSError as error:
         raise NsfwscanError(
-            f"a quarantine cannot be looked at, so what is in it is not known: {error}",
-            hint="see to the disk that it is on, and try again",
+            f"a quarantine cannot be read: {error}",
+            hint="check the disk that it is on, and try again",
         ) from error
 
 
 def looked_at(vault: Vault) -> Kept:
-    """Return why a quarantine stays; without a reason if nothing is in it or unfinished."""
+    """Return why a quarantine stays; with an empty reason if nothing is in it or unfinished."""
     try:
         pictures = len(vault.names())
         unfinished = any(one.under_way for one in vault.peek().entries.values())
     except (OSError, NsfwscanError) as error:
-        return Kept(vault.folder, f"cannot be looked into: {error}", unknown=True)
+        return Kept(vault.folder, f"cannot be read: {error}", unknown=True)
     why = f"holds {count(pictures, 'picture')}" if pictures else ""
     if unfinished and not pictures:
-        why = "a move in it was cut short; `nsfwscan quarantine verify` ends it"
+        why = "a move was interrupted; `nsfwscan quarantine verify` completes it"
     return Kept(vault.folder, why)
 
 
 def _unreadable_list() -> list[Kept]:
-    """Return the list of quarantines itself if it leads to any that cannot be told."""
+    """Return the list of quarantines itself if it is unreadable or damaged."""
     path = locations.quarantines_file()
     try:
         damaged = Journal(path).read().damaged
@@ -97,20 +97,20 @@ def _unreadable_list() -> list[Kept]:
 
 
 def nobody(_sentence: str) -> None:
-    """Warn nobody: what is odd about a quarantine shows in what becomes of it."""
+    """Discard a warning: problems with a quarantine show in `kept`."""
 
 
 def kept() -> list[Kept]:
-    """Return the quarantines that hold pictures, or may, or that cannot be looked into."""
+    """Return the quarantines that hold pictures, may hold some, or cannot be read."""
     all_of_them = Quarantines(None, nobody)
     there = vaults(all_of_them)
-    found = [  # after those that are there: what was passed over as absent is told, too
-        Kept(one.path, f"{one.why or 'not there now'}, so it may hold pictures", bool(one.why))
+    found = [  # after `vaults`, which notes those it passed over as missing
+        Kept(one.path, f"{one.why or 'not available'}, so it may hold pictures", bool(one.why))
         for one in all_of_them.away()
     ]
     found += [one for vault in there if (one := looked_at(vault)).why]
     unread = _unreadable_list()
-    if all_of_them.incomplete and not unread:  # it could be read now, and not a moment ago
+    if all_of_them.incomplete and not unread:  # readable now, but not a moment ago
         why = "the list of quarantines cannot be read reliably"
         unread = [Kept(locations.quarantines_file(), why, unknown=True)]
     return unread + found

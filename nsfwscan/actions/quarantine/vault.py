@@ -1,9 +1,9 @@
 """One quarantine folder: its layout, its lock, its journal.
 
 .nsfwscan-quarantine/     0700
-journal.jsonl         every intent and every end of it; see `ledger`
+journal.jsonl         every intent and its outcome; see `entries`
 lock                  held while something is moved
-files/ID              the pictures, under names that say nothing
+files/ID              the pictures, under random names
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ LOCK_NAME = "lock"
 FILES_NAME = "files"
 FOREIGN = "it belongs to another user"
 _FEW = 12
-"""Records that a journal may have whatever they are about."""
+"""Records that a journal may have before it is compacted."""
 _PATIENCE_S = 60.0
 """A batch takes well under a second, unless large pictures are copied to another disk."""
 
 
 class Moved(NamedTuple):
-    """What became of one picture."""
+    """The outcome for one picture."""
 
     outcome: Outcome
     target: str | None = None
@@ -47,41 +47,41 @@ class Moved(NamedTuple):
 
 
 class Vault:
-    """One quarantine folder. Several processes may use it; one at a time moves something."""
+    """One quarantine folder. Several processes may use it, but only one at a time moves files."""
 
     def __init__(self, folder: str, warn: Callable[[str], None]) -> None:
-        """Name the folder, which must exist and be ours: see `open_vault`."""
+        """`folder` must exist and belong to this user: see `open_vault`."""
         self.folder = folder
         self.warn = warn
         self.journal = Journal(os.path.join(folder, "journal.jsonl"))
         self.files = os.path.join(folder, FILES_NAME)
         self._ledger = Ledger()
         self._followed: tuple[int, int, int] | None = None
-        """What the journal was like when the ledger had followed all of it."""
+        """State of the journal's file when all of it had been applied to the ledger."""
         self._records = 0
-        """How many records there are in the journal."""
+        """Number of records in the journal."""
         self._excess = 0
-        """How many more than what counts there were when it was last written anew."""
+        """How many superfluous records remained after the latest compaction."""
         self._warned: tuple[int, ...] = ()
-        """Damaged lines of which was told."""
+        """Damaged lines that were reported."""
         self.unclean = True
-        """Whether a deed may have left something among the pictures that is to be ended."""
+        """Whether an interrupted deed may have left something to complete."""
 
     def file_of(self, number: str) -> str:
-        """Return where the picture of an entry is while it is held."""
+        """Return the path of an entry's picture in the quarantine."""
         return os.path.join(self.files, number)
 
     def names(self) -> set[str]:
-        """Return all names among the pictures. Raises OSError."""
+        """Return the names of all files in the pictures' folder. Raises OSError."""
         try:
             return set(os.listdir(self.files))
         except FileNotFoundError:
             return set()
 
     def peek(self) -> Ledger:
-        """Return the ledger without the lock, and without ending what was cut short.
+        """Return the ledger without taking the lock or completing interrupted moves.
 
-        It is the one that this object keeps, so it changes with the next use. Raises `ActionError`,
+        This is the object's own ledger, which changes with the next use. Raises `ActionError`,
         `JournalError`.
         """
         try:
@@ -98,7 +98,7 @@ class Vault:
         return self._ledger
 
     def _forget(self) -> None:
-        """Read the journal anew next time."""
+        """Read the journal again next time."""
         self._ledger = Ledger()
         self._followed = None
         self._records = 0
@@ -106,10 +106,10 @@ class Vault:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[Ledger]:
-        """Keep other processes out, end what an earlier one left half done, give the ledger.
+        """Take the lock, complete what an earlier process left unfinished, yield the ledger.
 
-        Raises `ActionError` when another process is at it for a minute or the folder cannot be
-        used, `JournalError`. Whatever the system refuses within, too, ends in an `ActionError`.
+        Raises `ActionError` if another process holds the lock for a minute or the folder cannot be
+        used, `JournalError`. An OSError inside the block also becomes an `ActionError`.
         """
         try:
             with self._lock():
@@ -124,7 +124,7 @@ class Vault:
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
-        # Not the folders above it: where they are gone, so is the volume, or all of the quarantine.
+        # Do not create the folders above it: without them the volume or the quarantine is gone.
         if not os.path.isdir(self.files):
             os.mkdir(self.files, 0o700)
         lock = open_lock(os.path.join(self.folder, LOCK_NAME))
@@ -139,24 +139,24 @@ class Vault:
             raise ActionError(
                 f"another process has been moving pictures in {self.folder} for "
                 f"{_PATIENCE_S:.0f} seconds",
-                hint="wait for it, and try again",
+                hint="try again when it has finished",
             )
 
     def write(self, *records: dict[str, Json]) -> None:
-        """Append to the journal and follow it; only with the lock held.
+        """Append to the journal and apply to the ledger. Requires the lock.
 
-        Raises `JournalError`; after that nothing of it is in the journal.
+        Raises `JournalError`; then none of `records` is in the journal.
         """
         if records:
             self.journal.append(*records)
             self._ledger.take(records)
             self._records += len(records)
-            self._followed = None  # unless it can be seen how it is now, it is read anew
+            self._followed = None  # read it again unless its state can be determined below
             with contextlib.suppress(OSError):
                 self._followed = stamp_of(self.journal.path)
 
     def _compact(self, ledger: Ledger) -> None:
-        """Write the journal anew before it has twice the records that count."""
+        """Rewrite the journal before it has twice the records that are needed."""
         live = ledger.live + self._excess
         if self._records <= max(_FEW, live + live * 3 // 4) or ledger.damaged:
             return
@@ -173,13 +173,13 @@ class Vault:
             self._forget()
 
     def _finish(self, ledger: Ledger) -> None:
-        """End what was cut short. What cannot be ended now is said, and tried again next time."""
+        """Complete interrupted moves; report those that cannot be completed now."""
         for entry in ledger.under_way:
             try:
                 record = recovery.finish(self.folder, self.file_of(entry.id), entry)
             except OSError as error:
                 self.warn(
-                    f"a move of {entry.path} was cut short and cannot be ended now: "
+                    f"a move of {entry.path} was interrupted and cannot be completed now: "
                     f"{error.strerror or error}; the picture is there or at "
                     f"{self.file_of(entry.id)}"
                 )
@@ -190,7 +190,7 @@ class Vault:
             self.unclean = False
 
     def _finish_deleting(self, ledger: Ledger) -> None:
-        """Delete what a person deleted and a crash left. Raises OSError, `JournalError`."""
+        """Complete deletions that a crash interrupted. Raises OSError, `JournalError`."""
         for name in self.names():
             if not name.endswith(recovery.GONE):
                 continue
@@ -199,7 +199,7 @@ class Vault:
             is_held = entry is not None and ledger.holds(entry)
             if is_held and not recovery.exists(self.file_of(number)):
                 self.write({**step(number, Deed.DELETE, Step.DONE), "at": time.time()})
-            with contextlib.suppress(OSError):  # `verify` names what stays
+            with contextlib.suppress(OSError):  # `verify` reports what stays
                 os.unlink(self.file_of(name))
 
     def _tell_of_damage(self, ledger: Ledger) -> None:
@@ -208,14 +208,14 @@ class Vault:
             lines = ", ".join(map(str, ledger.damaged))
             self.warn(
                 f"{self.journal.path} is damaged in line {lines}; "
-                "`nsfwscan quarantine verify` tells whether a picture is concerned"
+                "`nsfwscan quarantine verify` says whether a picture is affected"
             )
 
     def settle(self, number: str, error: OSError) -> tuple[Moved, list[dict[str, Json]]]:
-        """Find out how far a deed got that ended with an error, and bring it to one end.
+        """Find out how far a failed deed got, and complete or undo it.
 
-        Returns what became of the picture, and the record that says so; none when the disk does
-        not even let that be found out, which is then left to the next use of the quarantine.
+        Returns the picture's outcome and the records to write. There are none if the disk does not
+        even let that be determined, which is then left to the next quarantine command.
         """
         entry = self._ledger.entries[number]
         why = error.strerror or str(error)
@@ -229,23 +229,23 @@ class Vault:
             target = self.file_of(number)
             if entry.under_way is Deed.RESTORE:
                 target = entry.restored_to
-            return Moved(Outcome.DONE, target, f"in spite of an error: {why}"), [record]
+            return Moved(Outcome.DONE, target, f"despite an error: {why}"), [record]
         return Moved(Outcome.FAILED, None, why), [record]
 
     def sync(self) -> None:
-        """Wait until the renames in or out are on the disk, as far as it can say.
+        """Wait until the renames are on the disk, if it can tell.
 
-        One folder is enough: a rename changes both of its folders in one transaction on every file
-        system that keeps a journal. Syncing the other ones took a hundred times as long where each
-        picture has a folder of its own.
+        One folder is enough: journaling file systems keep a rename in one transaction for both
+        folders. Syncing the other folders took a hundred times as long where each picture had a
+        folder of its own.
         """
-        # The renames are done; a disk that cannot sync a folder now changes nothing about it.
+        # The renames are done, even if the disk cannot sync a folder now.
         with contextlib.suppress(OSError):
             sync_folder(self.files)
 
 
 def stamp_of(path: str) -> tuple[int, int, int] | None:
-    """Return what tells of a change of a file; None when there is none. Raises OSError."""
+    """Return values that change when a file changes; None if it does not exist. Raises OSError."""
     try:
         found = os.stat(path)
     except FileNotFoundError:
@@ -254,17 +254,17 @@ def stamp_of(path: str) -> tuple[int, int, int] | None:
 
 
 def unusable(folder: str, error: OSError) -> ActionError:
-    """Return the error that says that a quarantine cannot be used."""
+    """Return the error for a quarantine that cannot be used."""
     return ActionError(
         f"the quarantine {folder} cannot be used: {error.strerror or error}",
-        hint="give --quarantine a folder that can be written to",
+        hint="choose a folder that you can write to with --quarantine",
     )
 
 
 def open_vault(folder: str, warn: Callable[[str], None], *, create: bool) -> Vault | None:
-    """Return the quarantine in the folder `folder`, or None when there is none to be had there.
+    """Return the quarantine in `folder`, or None if there is none that can be used.
 
-    `look_at` says why there is none. Raises OSError when it cannot be made.
+    `look_at` says why. Raises OSError if it cannot be created.
     """
     path = os.path.join(folder, QUARANTINE_NAME)
     if create:
@@ -278,8 +278,8 @@ def open_vault(folder: str, warn: Callable[[str], None], *, create: bool) -> Vau
             with contextlib.suppress(OSError):
                 os.chmod(path, 0o700)
             if create and _mode(path) & 0o077:
-                warn(f"{path} is on a file system without permissions: others may look into it")
-    except OSError:  # it was there a moment ago
+                warn(f"{path} is on a file system without permissions: other users may see into it")
+    except OSError:  # it has just vanished
         return None
     return Vault(path, warn)
 
@@ -289,19 +289,19 @@ def _mode(path: str) -> int:
 
 
 def look_at(path: str) -> str | None:
-    """Return None for a quarantine of ours, "" when nothing is there, else why it is no use.
+    """Return None for a quarantine of ours, "" if nothing is there, else why it is unusable.
 
-    The one place that knows what an error of looking at a quarantine means: its disk may be
-    unplugged, or the program behind a FUSE mount dead.
+    This function alone decides what an error means: a disk may be unplugged, or the program behind
+    a FUSE mount dead.
     """
     try:
         found = os.lstat(path)
     except FileNotFoundError:
         return ""
     except OSError as error:
-        return f"it cannot be looked at: {error.strerror or error}"
+        return f"it cannot be read: {error.strerror or error}"
     if not stat.S_ISDIR(found.st_mode):
-        return "it is no folder"
+        return "it is not a folder"
     if sys.platform != "win32" and found.st_uid != os.geteuid():
         return FOREIGN
     return None

@@ -1,4 +1,4 @@
-"""Whether the pictures of a quarantine are whole, and what is among them that nobody knows of."""
+"""Checks that a quarantine's pictures are intact, and finds files that its journal lacks."""
 
 from __future__ import annotations
 
@@ -16,23 +16,22 @@ if TYPE_CHECKING:
 
 
 class Fault(NamedTuple):
-    """Something that is wrong with a quarantine."""
+    """A problem in a quarantine."""
 
     path: str
-    """Where the picture came from, or the file that is wrong."""
+    """The picture's original path, or the file with the problem."""
     problem: str
 
 
 def verify(vault: Vault, progress: Callable[[int, int], None]) -> Iterator[Fault]:
-    """Read every held picture and compare it with the journal; yield what is wrong.
+    """Compare every quarantined picture with the journal; yield the problems.
 
-    The pictures are read without the lock, and also where there is none to be had, as on a
-    read-only medium. `progress` is told how many are done, of how many. Raises `JournalError`,
-    OSError.
+    Reads without the lock, so it also works where none can be taken, as on a read-only medium.
+    Calls `progress(done, total)`. Raises `JournalError`, OSError.
     """
     try:
         with vault.locked():
-            pass  # what was cut short is ended
+            pass  # completes interrupted moves
     except ActionError as error:
         yield Fault(vault.folder, str(error))
     ledger = vault.peek()
@@ -51,7 +50,7 @@ def verify(vault: Vault, progress: Callable[[int, int], None]) -> Iterator[Fault
 
 
 def strangers(vault: Vault) -> list[str]:
-    """Return the names of files that the journal does not know. Raises `JournalError`, OSError."""
+    """Return the names of files that the journal lacks. Raises `JournalError`, OSError."""
     names = vault.names()
     ledger = vault.peek()
     known = {one.id for one in ledger.held}
@@ -60,7 +59,7 @@ def strangers(vault: Vault) -> list[str]:
 
 
 def _is_moving(vault: Vault, name: str) -> bool:
-    """Return True if another process moved a stranger in or out meanwhile."""
+    """Return True if another process is moving this file in or out."""
     number = name.split(".", 1)[0]
     entry = vault.peek().entries.get(number)
     known = entry is not None and (entry.state is State.HELD or entry.under_way is not None)
@@ -71,7 +70,7 @@ def _problem(file: str, entry: Entry) -> str:
     try:
         whole = digest_at(file).hex() == entry.sha256
     except FileNotFoundError:
-        return f"it is gone from the quarantine: {file}"
+        return f"it is missing from the quarantine: {file}"
     except OSError as error:
         return f"{file} cannot be read: {error.strerror or error}"
     return "" if whole else f"its bytes are not those that were moved in: {file}"

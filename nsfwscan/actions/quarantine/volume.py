@@ -1,4 +1,4 @@
-"""Volumes: which one a folder is on, and how a journal tells it from others."""
+"""Volumes: which one a folder is on, and how a journal identifies it."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class Volume(NamedTuple):
     mount: str
     """Its topmost folder."""
     kind: str = ""
-    """As Linux calls it, `ext4`; empty where the system does not say."""
+    """The file system's type as Linux calls it, such as `ext4`; empty if not known."""
     source: str = ""
     """What is mounted: a device, `server:/path`."""
     name: str = ""
-    """What it is known by wherever it is mounted, such as its UUID; empty without one."""
+    """What identifies it wherever it is mounted, such as its UUID; empty without one."""
 
     def record(self) -> dict[str, Json]:
-        """Return it for a journal."""
+        """Return the volume as a journal's field."""
         return {
             "mount": self.mount,
             "kind": self.kind,
@@ -42,15 +42,15 @@ class Volume(NamedTuple):
         return self.name == now.name if self.name and now.name else self.kind == now.kind
 
     def is_known_as(self, now: Volume) -> bool:
-        """Return True if `now` is this file system: by its name, or as the same thing in its place.
+        """Return True if `now` is this file system: by name, or by kind, source and mount point.
 
-        On systems that tell neither kind nor source, the place alone decides.
+        On systems that report neither kind nor source, the mount point alone decides.
         """
         return self.name == now.name if self.name and now.name else self[:3] == now[:3]
 
 
 def from_record(found: object) -> Volume | None:
-    """Return a volume from a journal; None when there is none that is understood."""
+    """Return a volume from a journal's field; None if missing or not understood."""
     if not isinstance(found, dict):
         return None
     values = [found.get(field, "") for field in Volume._fields]
@@ -58,7 +58,7 @@ def from_record(found: object) -> Volume | None:
 
 
 class KnownVolumes:
-    """Finds the volumes of folders. Short-lived: what is mounted changes."""
+    """Finds the volumes of folders. Short-lived, because mounts change."""
 
     def __init__(self) -> None:
         self._mounts: dict[str, Mount] | None = None
@@ -72,7 +72,7 @@ class KnownVolumes:
             try:
                 if os.stat(upper).st_dev != device:
                     break
-            except PermissionError:  # may not be searched
+            except PermissionError:  # this user may not search it
                 break
             top = upper
         volume = self._found.get((top, device))
@@ -82,7 +82,7 @@ class KnownVolumes:
 
     def _describe(self, top: str, device: int) -> Volume:
         if self._mounts is None:
-            self._mounts = {one.path: one for one in mounts()}  # the last one lies on top
+            self._mounts = {one.path: one for one in mounts()}  # the last one covers the others
         mount = self._mounts.get(top)
         if mount is None:
             return Volume(top)
@@ -93,6 +93,6 @@ class KnownVolumes:
 
 
 def volume_fields(record: Mapping[str, object]) -> tuple[str, Volume | None]:
-    """Return the base and the volume from the record of an intent; none in earlier journals."""
+    """Return base and volume from an intent's record; earlier journals have neither."""
     base = record.get("base", "")
     return (base if isinstance(base, str) else ""), from_record(record.get("volume"))

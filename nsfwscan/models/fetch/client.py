@@ -1,10 +1,10 @@
-"""Asking servers: connections, redirects, who may see the token, and how long to wait for what.
+"""HTTP: connections, redirects, which server gets the token, and timeouts.
 
-The one module that knows httpx (chosen over urllib for its separate connect and read timeouts, its
-proxy handling and its types; the hub's own client uses it too). It is imported when a download
-starts, because importing it costs a tenth of a second that a scan need not pay.
+The only module that imports httpx (chosen over urllib for its separate connect and read timeouts,
+its proxy handling and its types; the hub's own client uses it too). It is imported when a download
+starts, because importing it takes 0.1 s.
 
-Environment, as httpx reads it: `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY`,
+Environment variables, as read by httpx: `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY`,
 `SSL_CERT_FILE`.
 """
 
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     import httpx
 
 PROGRESS_WORTH_A_TRY = 1 << 18
-"""A connection that brought at least so many bytes before it was cut does not count as a failure;
-one that brought fewer does, so that a server that cuts after every byte ends a download."""
-TRY_LATER = "what has arrived is kept; run the same command again to go on from there"
+"""A connection that delivered at least this many bytes before it broke is not a failure. One with
+fewer is, so that a server that disconnects after every byte does not prolong a download forever."""
+TRY_LATER = "what has arrived is kept; run the same command again to resume"
 PROXY_HINT = "check the network, HTTPS_PROXY and HF_ENDPOINT"
 
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -40,35 +40,35 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long to wait for what. All in seconds, except `tries`."""
+    """Timeouts and limits of a download; times in seconds."""
 
     connect_s: float = 4.0
-    """For one address to accept a connection."""
+    """Until one address accepts a connection."""
     answer_s: float = 4.5
-    """For the first answer of a hub that has not answered yet: name, connection, TLS, headers."""
+    """Until the first answer of a hub that has not yet answered: DNS, connection, TLS, headers."""
     first_tries: int = 2
-    """Twice 4.5 s and one pause: who cannot be reached is known after less than 10 s."""
+    """Tries of a hub that has not yet answered. With a pause, this fails in less than 10 s."""
     stall_s: float = 30.0
-    """For more bytes once the hub has answered."""
+    """Until more bytes arrive, once the hub has answered."""
     tries: int = 5
-    """Failures in a row, without progress in between, that end a download."""
+    """Consecutive failures without progress that end a download."""
     backoff_s: float = 0.5
-    """Before the second try; doubled before each further one."""
+    """Before the second try; doubled before each further try."""
     longest_pause_s: float = 60.0
-    """The most that a server may ask for with Retry-After before the download gives up."""
+    """The longest Retry-After that is respected; beyond it the download gives up."""
     slow_s: float = 120.0
-    """A connection that brings less than `PROGRESS_WORTH_A_TRY` in this time counts as stalled: it
-    may send a byte now and then for ever."""
+    """A connection that delivers less than `PROGRESS_WORTH_A_TRY` in this time has stalled, even if
+    it sends a byte now and then."""
     page_s: float = 60.0
-    """For a whole page of a package index, redirects included."""
+    """For a whole page of a package index, including redirects."""
     longest_s: float = 4 * 3600.0
-    """For a whole download with all its tries. What has arrived by then is kept."""
+    """For a whole download with all tries. What has arrived by then is kept."""
     most_copies: int = 4
-    """So many times a file's size may be taken from a server, over all tries, and 64 MB."""
+    """All tries together may transfer this many times the file's size, plus 64 MB."""
 
 
 class Pause(Exception):
-    """This try failed as the next one may not; `error` ends the download when none is left."""
+    """This try failed, but the next may succeed. `error` ends the download if no try is left."""
 
     def __init__(self, error: DownloadError, *, wait_s: float | None = None) -> None:
         super().__init__(str(error))
@@ -77,7 +77,7 @@ class Pause(Exception):
 
 
 class ServerAnswer:
-    """A response whose headers are there and whose body is still to come."""
+    """A response with headers, whose body has not been read."""
 
     def __init__(self, response: httpx.Response) -> None:
         self._response = response
@@ -92,7 +92,7 @@ class ServerAnswer:
         return value
 
     def body(self) -> Iterator[bytes]:
-        """Yield the body as it was sent. Raises `Pause` when the connection breaks."""
+        """Yield the body as sent. Raises `Pause` if the connection breaks."""
         import httpx
 
         try:
@@ -104,12 +104,12 @@ class ServerAnswer:
             ) from error
 
     def close(self) -> None:
-        """Give the connection up."""
+        """Close the connection."""
         self._response.close()
 
 
 class Client:
-    """Asks one server for one file, as often as that takes."""
+    """Requests one file from one server, as often as necessary."""
 
     def __init__(
         self, connections: httpx.Client, endpoint: str, token: str, patience: Patience
@@ -119,16 +119,16 @@ class Client:
         self._token = token
         self.patience = patience
         self.answered = False
-        """Whether a hub is known to be there: from then on it is given more time."""
+        """Whether the hub has answered: from then on it gets more time."""
 
     @property
     def host(self) -> str:
-        """The server's name, for sentences."""
+        """Return the server's name for messages."""
         return host_of(self._endpoint)
 
     @property
     def has_token(self) -> bool:
-        """Whether there is a token to send."""
+        """Return True if there is a token to send."""
         return bool(self._token)
 
     def get(self, address: str, headers: Mapping[str, str]) -> ServerAnswer:
@@ -146,7 +146,7 @@ class Client:
             try:
                 following = url.join(response.headers.get("location", ""))
             except httpx.InvalidURL as error:
-                raise DownloadError(f"{self.host} redirects to no address") from error
+                raise DownloadError(f"{self.host} redirects to an invalid address") from error
             if following.scheme not in {"http", "https"} or (
                 url.scheme == "https" and following.scheme == "http"
             ):
@@ -154,28 +154,28 @@ class Client:
                     f"{url.host} redirects to {following.host} without encryption, which is refused"
                 )
             url = following
-        raise DownloadError(f"{self.host} redirects in circles", hint=PROXY_HINT)
+        raise DownloadError(f"{self.host} redirects too often", hint=PROXY_HINT)
 
     def _headers(self, url: httpx.URL) -> dict[str, str]:
         import httpx
 
         headers = {
-            "accept-encoding": "identity",  # the hash is of the bytes as they are stored
+            "accept-encoding": "identity",  # the hash is of the stored bytes
             "user-agent": f"nsfwscan/{__version__}",
         }
         endpoint = httpx.URL(self._endpoint)
         origin = (url.scheme, url.host, url.port)
         private = url.scheme == "https" or url.host in _LOOPBACK
         if self._token and private and origin == (endpoint.scheme, endpoint.host, endpoint.port):
-            # A redirect leads to a storage server of somebody else, who must not see the token.
+            # A redirect may lead to another party's storage server, which must not get the token.
             headers["authorization"] = f"Bearer {self._token}"
         return headers
 
     def _send(self, url: httpx.URL, headers: dict[str, str], deadline: float) -> httpx.Response:
-        """Send one request from a thread of its own, and wait until `deadline` (monotonic seconds).
+        """Send one request in its own thread, and wait until `deadline` (monotonic seconds).
 
-        The thread is what bounds the time: a resolver that hangs ignores every timeout, and a
-        host with eight addresses has eight times the connect timeout.
+        The thread bounds the time: a resolver that hangs ignores every timeout, and a host with
+        eight addresses takes eight times the connect timeout.
         """
         import httpx
 
@@ -208,7 +208,7 @@ class Client:
             why = _reason(outcome)
             raise Pause(self._no_answer(url, why)) from outcome
         if isinstance(outcome, httpx.HTTPError | httpx.InvalidURL):
-            raise DownloadError(f"{url.host} cannot be asked: {outcome}") from outcome
+            raise DownloadError(f"the request to {url.host} failed: {outcome}") from outcome
         raise outcome
 
     def _no_answer(self, url: httpx.URL, why: str) -> DownloadError:
@@ -221,17 +221,17 @@ class Client:
 
 @contextlib.contextmanager
 def connected(endpoint: str, token: str, patience: Patience) -> Iterator[Client]:
-    """Give a client for a server, whose connections end with the block. Raises `DownloadError`."""
+    """Yield a client for a server, and close its connections at the end. Raises `DownloadError`."""
     with _opened(patience) as connections:
         yield Client(connections, endpoint, token, patience)
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A list of files, as a package index answers."""
+    """A package index's list of files."""
 
     url: str
-    """Where it came from in the end; links in it are relative to that."""
+    """Its address after redirects; links in it are relative to this."""
     text: str
     is_json: bool
 
@@ -258,7 +258,7 @@ def read_page(url: str, accept: str, most_bytes: int, patience: Patience) -> Pag
             for chunk in response.iter_bytes():
                 data.extend(chunk)
                 if len(data) > most_bytes:
-                    raise DownloadError(f"the package index at {host} answers without end")
+                    raise DownloadError(f"the package index at {host} sent too much data")
                 if time.monotonic() > deadline:
                     raise late
             kind = response.headers.get("content-type", "")
@@ -278,14 +278,14 @@ def read_page(url: str, accept: str, most_bytes: int, patience: Patience) -> Pag
 
 
 def _reason(error: Exception) -> str:
-    """Return what went wrong, without the number that the system has for it."""
+    """Return an error's message without the error number."""
     return re.sub(r"^\[Errno -?\d+\] ", "", str(error)) or type(error).__name__
 
 
 def _in_time(read: Callable[[], Page], deadline: float) -> Page:
-    """Call `read` in a thread and return or raise what it does; `queue.Empty` after `deadline`.
+    """Call `read` in a thread; return its result or raise its error, or `queue.Empty` in time.
 
-    Headers may trickle, too, and no timeout of httpx is for all of them. `deadline` is by
+    httpx has no timeout for all headers together, which may trickle. `deadline` is in seconds of
     `time.monotonic`.
     """
     box: queue.SimpleQueue[Page | Exception] = queue.SimpleQueue()
@@ -310,10 +310,10 @@ def _opened(patience: Patience) -> Iterator[httpx.Client]:
     timeout = httpx.Timeout(patience.stall_s, connect=patience.connect_s)
     try:
         client = httpx.Client(timeout=timeout, follow_redirects=False)
-    # A SOCKS proxy without its package, a proxy address that is none, a missing SSL_CERT_FILE.
+    # A SOCKS proxy without its package, an invalid proxy address, a missing SSL_CERT_FILE.
     except (ImportError, ValueError, OSError, httpx.InvalidURL) as error:
         raise DownloadError(
-            f"the network settings cannot be used: {error}",
+            f"the network settings are invalid: {error}",
             hint="check HTTPS_PROXY, ALL_PROXY and SSL_CERT_FILE",
         ) from error
     with client:
@@ -321,10 +321,10 @@ def _opened(patience: Patience) -> Iterator[httpx.Client]:
 
 
 def host_of(endpoint: str) -> str:
-    """Return the name of a server for sentences, without who logs in there."""
+    """Return the name of a server for messages, without user name and password."""
     return urlsplit(endpoint).netloc.rpartition("@")[2]
 
 
 def whole(text: str | None) -> int | None:
-    """Return the number that a header holds; None if it holds anything else."""
+    """Return the number in a header; None if it is anything else."""
     return int(text) if text is not None and re.fullmatch(r"[0-9]{1,15}", text) else None

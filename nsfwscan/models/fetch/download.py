@@ -1,4 +1,4 @@
-"""One pinned file on its way from a server: resumed, bounded, verified."""
+"""Downloads one pinned file: resumed, bounded, verified."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ if TYPE_CHECKING:
     from nsfwscan.models.catalogue import HubFile
 
 Progress: TypeAlias = Callable[[int, int | None], None]
-"""Called with the bytes that are there and the bytes there will be, None when unknown."""
+"""Called with the bytes downloaded and the total bytes (None if unknown)."""
 
 MAX_FILE_BYTES = 4 << 30
-"""The most that is taken from a server where the catalogue does not know the size."""
+"""The most bytes to accept if the catalogue has no size."""
 
 _PAUSES = (408, 425, 429, 500, 502, 503, 504)
-"""Answers that another try may change."""
+"""Status codes after which another try may succeed."""
 _SPARE_BYTES = 64 << 20
 _DISK_RESERVE = 16 << 20
 _STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e]{1,200}"\Z')
 
 
 class Download:
-    """One file on its way. The state is what the file `target` holds, so a kill loses nothing."""
+    """One download. Its state is the content of the file `target`, so a kill loses nothing."""
 
     def __init__(
         self, client: Client, url: str, file: HubFile, target: str, progress: Progress
@@ -56,17 +56,17 @@ class Download:
         self._etag_path = target + ".etag"
         self._progress = progress
         self._spoilt = False
-        """Whether what `target` holds is of no use."""
+        """Whether the content of `target` is useless."""
         self._end = time.monotonic() + client.patience.longest_s
         size = MAX_FILE_BYTES if file.bytes is None else file.bytes
         self._may_take = client.patience.most_copies * size + _SPARE_BYTES
-        """Bytes, over all tries."""
+        """Bytes transferred in all tries."""
 
     def run(self) -> int:
-        """Try until the file is there; return its size in bytes. For the errors see `Hub.fetch`.
+        """Try until the file is complete; return its size in bytes. Raises as `Hub.fetch` does.
 
-        This ends: each try takes bytes of a bounded number, and `tries` in a row that bring no more
-        than the best one before them are the last, as is the one in which the time runs out.
+        This terminates: the bytes of each try are bounded, and it gives up after `tries`
+        consecutive tries that do not get further than an earlier one, or when the time is up.
         """
         failures, best = 0, _size(self._target)
         while True:
@@ -74,7 +74,7 @@ class Download:
                 return self._try()
             except Pause as pause:
                 self._clear_away()
-                # Against the best so far: a server without ranges begins anew each time.
+                # Compared with the best so far: a server without ranges starts over each time.
                 size = _size(self._target)
                 failures = 1 if size - best >= PROGRESS_WORTH_A_TRY else failures + 1
                 best = max(best, size)
@@ -90,7 +90,7 @@ class Download:
                 raise
 
     def _check_bounds(self) -> None:
-        """Raise `DownloadError` when the whole download has taken too long or too much."""
+        """Raise `DownloadError` if the whole download has taken too long or too many bytes."""
         if time.monotonic() > self._end:
             hours = self._patience.longest_s / 3600
             raise DownloadError(
@@ -98,20 +98,20 @@ class Download:
             )
         if self._may_take < 0:
             raise DownloadError(
-                f"{self._client.host} sent {self._file.path} {self._patience.most_copies} times "
-                "over, and never the whole of it",
+                f"{self._client.host} has sent {self._patience.most_copies} times the size of "
+                f"{self._file.path}, but never the whole file",
                 hint=PROXY_HINT,
             )
 
     def _clear_away(self) -> None:
-        """Delete the file when it is of no use; only once it is closed, as Windows wants it."""
+        """Delete the file if it is useless; it must be closed, because of Windows."""
         if self._spoilt or _size(self._target) == 0:
             _remove(self._target)
             _remove(self._etag_path)
             self._spoilt = False
 
     def _try(self) -> int:
-        """Ask for what is missing, take it, verify all of it."""
+        """Request the missing part, append it, and verify the whole file."""
         with self._disk(), open_to_change(self._target, "a+b") as stream:
             stream.seek(0)
             digest = Sha256().take(pieces(stream))
@@ -132,19 +132,19 @@ class Download:
             size = os.fstat(stream.fileno()).st_size
         if digest.hexdigest() != self._file.sha256:
             self._spoilt = True
-            wrong = f"{self._url} does not have the checksum that nsfwscan knows for it"
-            if begun:  # the beginning may have been damaged here, on this disk
+            wrong = f"{self._url} does not have the expected checksum"
+            if begun:  # the first part may have been damaged on this disk
                 raise Pause(DownloadError(wrong))
             raise ModelTampered(
                 f"{wrong}; it was deleted",
-                hint="try again later; if it stays so, the file was changed at its source, or "
-                "something on the way changes downloads",
+                hint="try again later; if this persists, the file was changed at its source, or "
+                "a proxy modifies downloads",
             )
         _remove(self._etag_path)
         return size
 
     def _answer(self, begun: int) -> ServerAnswer:
-        """Ask for the file from the byte `begun` on; return an answer that carries bytes."""
+        """Request the file from byte `begun` on; return an answer with its content."""
         headers = {}
         if begun:
             headers["range"] = f"bytes={begun}-"
@@ -155,7 +155,7 @@ class Download:
         return answer
 
     def _check(self, answer: ServerAnswer, begun: int) -> None:
-        """Refuse every answer that does not carry the file."""
+        """Raise an error for any answer that is not the file."""
         status = answer.status
         carries_it = status in {200, 206} or (status == 416 and begun)
         if carries_it and not answer.is_html:
@@ -171,27 +171,27 @@ class Download:
             raise Pause(DownloadError(where, hint=TRY_LATER), wait_s=wait_s)
         if status == 404:
             raise DownloadError(
-                f"{where}: it is not there (revision in {self._url})",
-                hint="check HF_ENDPOINT if it names a mirror; a newer nsfwscan may know more",
+                f"{where}: no such file (revision in {self._url})",
+                hint="check HF_ENDPOINT if it is a mirror; a newer nsfwscan may have a new address",
             )
         if status in {407, 511} or answer.is_html:
             raise HubUnreachable(
-                f"{where} with a web page instead of the file: a proxy or the sign-in page of "
-                "this network stands in between",
+                f"{where} with a web page instead of the file, perhaps from a proxy or this "
+                "network's sign-in page",
                 hint=f"open any page in a browser to sign in, or {PROXY_HINT}",
             )
         if status in {401, 403}:
             known = "it is gated"
             if self._client.has_token:
-                known = "the token in HF_TOKEN does not open it"
+                known = "the token in HF_TOKEN does not give access to it"
             raise DownloadError(
                 f"{where}: {known}",
-                hint="accept the model's terms on its page and set HF_TOKEN to a token of yours",
+                hint="accept the model's terms on its page, and set HF_TOKEN to your token",
             )
         raise DownloadError(where)
 
     def _place(self, answer: ServerAnswer, begun: int) -> tuple[int, int | None]:
-        """Return where the body begins in the file and how large the whole file is, in bytes."""
+        """Return the body's offset in the file and the file's total size, in bytes."""
         start = 0
         if answer.status == 200:
             total = whole(answer.header("content-length"))
@@ -202,15 +202,13 @@ class Download:
             if answer.status == 206:
                 start = (whole(given[1]) or 0) if given else -1
             if start != begun or (answer.status == 416 and total != begun):
-                self._spoilt = True  # what is here cannot be the beginning of what is there
-                raise Pause(
-                    DownloadError(f"{answer.host} sends another part than it was asked for")
-                )
+                self._spoilt = True  # what we have cannot be the beginning of this file
+                raise Pause(DownloadError(f"{answer.host} sent another part than requested"))
         wanted = self._file.bytes
         if total is not None and wanted is not None and total != wanted:
             self._spoilt = True
             raise DownloadError(
-                f"{answer.url} has {total} bytes and not the {wanted} that nsfwscan knows for it",
+                f"{answer.url} has {total} bytes instead of the expected {wanted}",
                 hint=PROXY_HINT,
             )
         return start, wanted if total is None else total
@@ -219,7 +217,7 @@ class Download:
         if total is None:
             return
         if total > MAX_FILE_BYTES:
-            raise DownloadError(f"{self._url} has {total} bytes, more than any model should")
+            raise DownloadError(f"{self._url} has {total} bytes, which is too large for a model")
         folder = os.path.dirname(os.path.abspath(self._target))
         free = shutil.disk_usage(folder).free
         if free < total - start + _DISK_RESERVE:
@@ -233,7 +231,7 @@ class Download:
         start: int,
         total: int | None,
     ) -> None:
-        """Append the body to the file; what came stays in it, however this ends."""
+        """Append the body to the file, which keeps what has arrived even after an error."""
         done, most = start, MAX_FILE_BYTES if total is None else total
         self._progress(done, total)
         slow_at, enough = time.monotonic() + self._patience.slow_s, done + PROGRESS_WORTH_A_TRY
@@ -245,9 +243,7 @@ class Download:
                 slow_at = time.monotonic() + self._patience.slow_s
                 enough = done + PROGRESS_WORTH_A_TRY
             elif time.monotonic() > slow_at:
-                raise Pause(
-                    DownloadError(f"{answer.host} sends too slowly to ever end", hint=TRY_LATER)
-                )
+                raise Pause(DownloadError(f"{answer.host} sends too slowly", hint=TRY_LATER))
             if done > most:
                 self._spoilt = True
                 raise DownloadError(f"{answer.url} is longer than the {most} bytes expected")
@@ -280,7 +276,7 @@ class Download:
             yield
         except OSError as error:
             full = error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-            self._spoilt = full  # give the space back
+            self._spoilt = full  # frees the space
             what = "the disk is full" if full else error.strerror or str(error)
             raise DownloadError(
                 f"{self._file.path} cannot be written to {self._target}: {what}",
@@ -289,7 +285,7 @@ class Download:
 
 
 def _retry_after(answer: ServerAnswer) -> float | None:
-    """Return the seconds a server asks to wait; a date, which few servers send, counts as none."""
+    """Return the seconds that a server asks to wait; None for a date, which few servers send."""
     return whole(answer.header("retry-after"))
 
 

@@ -1,7 +1,7 @@
-"""The model hub: where it is, what a file is called there, and whether it may be asked.
+"""The model hub: its address and the addresses of its files.
 
-Environment: `HF_ENDPOINT` (a mirror), `HF_TOKEN` (sent to the endpoint alone), `HF_HUB_OFFLINE`,
-and what `client` names.
+Environment variables: `HF_ENDPOINT` (a mirror), `HF_TOKEN` (sent only to the endpoint),
+`HF_HUB_OFFLINE`, and those listed in `client`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Hub:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Hub:
-        """Read `HF_ENDPOINT` and `HF_TOKEN`. Raises `ConfigError` for an endpoint that is none."""
+        """Read `HF_ENDPOINT` and `HF_TOKEN`. Raises `ConfigError` if one is invalid."""
         endpoint = environ.get("HF_ENDPOINT", "").strip().rstrip("/") or DEFAULT_ENDPOINT
         parts = urlsplit(endpoint)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
@@ -43,19 +43,19 @@ class Hub:
             )
         token = environ.get("HF_TOKEN", "").strip()
         if not (token.isascii() and token.isprintable()):  # it becomes a header
-            raise ConfigError("HF_TOKEN holds characters that no token has", hint="unset it")
+            raise ConfigError("HF_TOKEN has characters that no token has", hint="unset it")
         return cls(endpoint, token)
 
     @property
     def host(self) -> str:
-        """The server's name, for sentences."""
+        """Return the server's name for messages."""
         return host_of(self.endpoint)
 
     def fetch(self, source: HubSource, file: HubFile, target: str, progress: Progress) -> int:
         """Download `file` to the path `target` and return its size in bytes.
 
-        `target` may hold the beginning of the file from an earlier try, and keeps what arrived
-        when this one fails. On return its bytes have the file's sha256 and are on the disk.
+        `target` may have the first part of the file from an earlier try, and keeps what has arrived
+        if this try fails. On return its bytes have the file's sha256 and are on the disk.
 
         Raises `HubUnreachable`, `DownloadError`, and `ModelTampered` for a complete file with
         another sha256, which is deleted.
@@ -68,7 +68,7 @@ class Hub:
 def fetch_pinned(
     url: str, file: HubFile, target: str, progress: Progress, patience: Patience
 ) -> int:
-    """Download a file from any address; for the rest see `Hub.fetch`. No token is sent."""
+    """Download a file from any address, without a token. Otherwise like `Hub.fetch`."""
     parts = urlsplit(url)
     with connected(f"{parts.scheme}://{parts.netloc}", "", patience) as client:
         return Download(client, url, file, target, progress).run()

