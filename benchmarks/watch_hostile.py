@@ -32,9 +32,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from benchmarks import measure, tiny, watched
-from benchmarks.watch_soak import Plan, Tree
+from benchmarks.watch_evidence import Journal, NotedTree, evidence
+from benchmarks.watch_soak import Plan
 from benchmarks.watched import Fact, Line, Pictures, View, Watched, differences, fresh_scan
 from nsfwscan.watch.places import WatchedPlaces
+from nsfwscan.watch.status import read as read_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -47,14 +49,17 @@ _IDLE_SHARE = 0.001
 _MOST_SHOWN = 20
 _CUSTOM = """
 import os, time
-_folder = os.environ["NSFWSCAN_HOSTILE"]
+_folder = os.path.dirname(__file__)
 _time, _time_ns = time.time, time.time_ns
+_ahead_s = 0
 def _ahead():
+    global _ahead_s
     try:
         with open(_folder + "/clock") as file:
-            return int(file.read() or 0)
-    except (OSError, ValueError):
-        return 0
+            _ahead_s = int(file.read() or 0)
+    except (OSError, ValueError, MemoryError):
+        pass  # the clock stays as it is
+    return _ahead_s
 time.time = lambda: _time() + _ahead()
 time.time_ns = lambda: _time_ns() + _ahead() * 10**9
 import psutil
@@ -76,6 +81,9 @@ class Hostile:
     unsure: set[str] = field(default_factory=set)
     """Paths of which a kill may have taken away that they were told."""
     wrong: list[str] = field(default_factory=list)
+    evidence: list[str] = field(default_factory=list)
+    """What there was to see when something was wrong for the first time."""
+    journal: Journal = field(default_factory=Journal)
     earlier: list[Line] = field(default_factory=list)
     """Lines of watchers that have ended."""
     said: list[str] = field(default_factory=list)
@@ -89,7 +97,7 @@ class Hostile:
         """Prepare two roots, and the two folders between which the link is turned."""
         self.package = tiny.write_package(self._at("model"), sees_red=True)
         self._root, self._link = self._at("root"), self._at("link")
-        self._tree = Tree(self._root, self._at("outside"), self.plan)
+        self._tree = NotedTree(self._root, self._at("outside"), self.plan)
         self._pictures = Pictures(size=(40, 24))
         self._choose = random.Random(self.plan.seed)
         for side in "ab":
@@ -116,13 +124,15 @@ class Hostile:
 
     def start(self) -> None:
         """Start a watcher, which goes on where the last one ended."""
-        os.environ["NSFWSCAN_HOSTILE"] = self.scratch
         os.environ["PYTHONPATH"] = self.scratch
         options = ["--settle-ms", "150", "--on-battery", "pause", "--action", "tag"]
         self._watch = Watched(
             self.roots, home=self.home, package=self.package, options=options, view=self.view
         )
         self.watch.until_watching()
+        broken = [one for one in self.watch.said if "sitecustomize" in one]
+        if broken:
+            sys.exit(f"neither clock nor battery can be changed: {''.join(self.watch.said)}")
 
     def end(self, number: int = signal.SIGTERM) -> int:
         """End the watcher in this way and return its exit code."""
@@ -154,7 +164,9 @@ class Hostile:
         kinds = self.kinds()
         for name in self._choose.sample(list(names), len(names)):
             self._change()
+            self.journal.note(f"{name}, of process {self.watch.pid}")
             kinds[name]()
+            self.journal.note(f"{name} done")
             self.deeds[name] += 1
             if self.watch.process.poll() is not None:
                 self.wrong.append(f"{name} ended it: {''.join(self.watch.said[-5:])}")
@@ -164,6 +176,7 @@ class Hostile:
         self._put("clock", "0")
         self._tree.finish()
         self._catch_up()
+        self.journal.note("the round is over")
 
     def _clock(self) -> None:
         for ahead_s in self._choose.sample([_YEAR_S, -_YEAR_S, 0], 2):
@@ -246,17 +259,17 @@ class Hostile:
 
     # What becomes of it
 
-    def _differ(self) -> list[str]:
+    def _differ(self) -> dict[str, str]:
         there = dict(self._tree.files)
         for name in filter(lambda one: one.endswith(".jpg"), os.listdir(self._at("a"))):
             with open(os.path.join(self._at("a"), name), "rb") as file:
                 there[os.path.join(self._link, name)] = hashlib.sha256(file.read()).hexdigest()
         told = {path: fact.sha256 for path, fact in self.known().items()}
-        return [
-            f"{path}: {told.get(path)} told, {there.get(path)} there"
+        return {
+            path: f"{path}: {told.get(path)} told, {there.get(path)} there"
             for path in sorted(told.keys() | there.keys())
             if told.get(path) != there.get(path)
-        ]
+        }
 
     def known(self) -> dict[str, Fact]:
         """Return the tree as it was told, without what was elsewhere: on no disk that is there."""
@@ -279,10 +292,14 @@ class Hostile:
         told = [line for line in told if line.record["event"] in {"new", "changed", "moved"}]
         return Counter(path for path, _sha256 in {(one.path, one.record["sha256"]) for one in told})
 
-    def not_acted(self) -> list[str]:
-        """Return the flagged pictures about which nothing was done."""
+    def not_acted(self) -> dict[str, str]:
+        """Return the flagged pictures about which nothing was done, each with a sentence."""
         acts, known = self.acts(), self.known()
-        return [path for path, one in known.items() if one.decision == "nsfw" and not acts[path]]
+        return {
+            path: f"not acted on: {path}"
+            for path, one in known.items()
+            if one.decision == "nsfw" and not acts[path]
+        }
 
     def excess(self) -> Counter[str]:
         """Return of how many acts about each path more was told than of flagged contents."""
@@ -294,7 +311,17 @@ class Hostile:
             if self.watch.process.poll() is not None:
                 break
             time.sleep(0.5)
-        self.wrong += [f"after {sum(self.deeds.values())} events: {one}" for one in wrong]
+        after = f"after {sum(self.deeds.values())} events"
+        self.wrong += [f"{after}: {one}" for one in wrong.values()]
+        if wrong:
+            self.look_into(list(wrong))
+
+    def look_into(self, paths: list[str]) -> None:
+        """Keep what there is to see about `paths`, the first time that something is wrong."""
+        if not self.evidence:
+            lines = [*self.earlier, *(self._watch.lines if self._watch is not None else ())]
+            found = evidence(self._watch, self.journal, self._tree, lines, paths, self.home)
+            self.evidence = list(found)
 
     def idle(self, seconds: float) -> None:
         """Measure the processor time of nothing to do: first paused on battery, then at rest."""
@@ -303,6 +330,9 @@ class Hostile:
         for _ in range(3):
             self._change()
         self._tree.finish()
+        status = read_status(os.path.join(self.home, "state", "watch-status.json"))
+        if status is None or not status.paused:
+            self.wrong.append(f"on battery it does not pause: {status}")
         self._spend("paused", seconds)
         os.unlink(self._at("battery"))
         self._catch_up()
@@ -347,7 +377,7 @@ def judge(run: Hostile) -> Iterator[str]:
     cache, _ = fresh_scan(run.roots, home=run.home, package=run.package)
     yield from (f"told: {one}" for one in differences(run.known(), oracle))
     yield from (f"in the cache: {one}" for one in differences(cache, oracle))
-    yield from (f"not acted on: {path}" for path in run.not_acted())
+    yield from run.not_acted().values()
     excess = run.excess()
     if excess.total() > run.deeds["killed"]:
         yield from (f"acted on {number} times too often: {path}" for path, number in excess.items())
@@ -395,6 +425,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             os.environ.update(before)
         measure.note("")
         wrong = list(judge(run))
+        if wrong:
+            run.look_into([path for path in run.known() if path in " ".join(wrong)])
     events = ", ".join(f"{number} {name}" for name, number in sorted(run.deeds.items()))
     shares = ", ".join(f"{name} {share:.3%} of a core" for name, share in run.shares.items())
     print(f"{(time.monotonic() - began) / 60:.1f} min; {events}; {shares or 'idle not measured'}")
@@ -402,6 +434,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"wrong: {sentence}")
     if len(wrong) > _MOST_SHOWN:
         print(f"and {len(wrong) - _MOST_SHOWN} more")
+    print("".join(f"{one}\n" for one in run.evidence), end="")
     print("not as it should be" if wrong else "equal to a fresh scan, and every act was done once")
     sys.exit(1 if wrong else 0)
 

@@ -120,7 +120,7 @@ def test_an_act_that_is_missing_or_done_twice_is_found(tmp_path: Path) -> None:
     record = {"event": "new", "path": "/a", "sha256": "1", "decision": "nsfw", "status": "scanned"}
     run.earlier.append(Line(0.0, record))
     run.view.take(run.earlier[0])
-    assert run.not_acted() == ["/a"]
+    assert list(run.not_acted()) == ["/a"]
     run.earlier += [Line(1.0, {"event": "acted", "path": "/a"})] * 2
-    assert run.not_acted() == []
+    assert run.not_acted() == {}
     assert run.excess() == {"/a": 1}
