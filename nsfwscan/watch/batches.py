@@ -17,8 +17,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, assert_never
 
 from nsfwscan.media.discover import Listing
+from nsfwscan.system.threads import require_room
 from nsfwscan.values.changes import Again, BatchDone
-from nsfwscan.values.errors import ModelError, NsfwscanError
+from nsfwscan.values.errors import ModelError, NsfwscanError, ResourcesExhausted
 from nsfwscan.watch.judging import Judged, News
 from nsfwscan.watch.manners import When
 from nsfwscan.watch.observation import CHECK_S
@@ -110,8 +111,8 @@ class Batches:
 
     def rest(self) -> None:
         """Give back what can be, and wait."""
-        self._workshop.engine.unload()
         self.not_before = time.monotonic() + _RESTART_S
+        self._workshop.engine.unload()
         if self._once:
             self._stop.asked = True  # there is no later
 
@@ -183,6 +184,10 @@ class Batches:
         return _Batch(looks, dict(looks), owed, began_ns, [])
 
     def _results(self, batch: _Batch, beat: Callable[[], Iterator[WatchState]]) -> Iterator[Told]:
+        try:
+            require_room()  # for the threads of the scan
+        except MemoryError as error:
+            raise ResourcesExhausted.because(error) or error from None
         again = any(look.tries and not look.silent for look in batch.looks.values())
         options = replace(self._options, retry_failed=again)
         scanner = self._workshop.scanner(options, self._ledger.failed)

@@ -1,0 +1,116 @@
+"""A watcher to which the system refuses something for a while waits, and then knows the truth."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import scan_fakes
+from watch_fakes import picture, watching
+
+from nsfwscan.cache.cache import Cache
+from nsfwscan.system import interrupts, threads
+from nsfwscan.watch import batches, observation, reconcile
+
+_REFUSED = 1 << 62
+"""Bytes that no system has."""
+_NEXT_TO_NOTHING = """
+import resource
+from nsfwscan.system.threads import require_room
+require_room()
+with open("/proc/self/statm") as file:
+    size = int(file.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + (9 << 20), resource.RLIM_INFINITY))
+try:
+    require_room()
+except MemoryError:
+    print("short")
+"""
+
+
+@pytest.fixture(autouse=True)
+def pool(monkeypatch: pytest.MonkeyPatch) -> scan_fakes.FakePool:
+    return scan_fakes.install_pool(monkeypatch)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "root").mkdir()
+    return tmp_path / "root"
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Iterator[Cache]:
+    with Cache.open(str(tmp_path / "library.sqlite3"), warn=pytest.fail) as opened:
+        yield opened
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux limits the address space")
+def test_room_for_one_more_stack_is_not_room_for_threads() -> None:
+    command = [sys.executable, "-c", _NEXT_TO_NOTHING]
+    run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert run.stdout == "short\n"
+
+
+def test_work_that_must_be_done_needs_no_room_for_a_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert interrupts.apart(threading.get_ident) != threading.get_ident()
+    monkeypatch.setattr(threads, "_ROOM_BYTES", _REFUSED)
+    assert interrupts.apart(threading.get_ident) == threading.get_ident()
+
+
+def test_no_thread_is_started_while_there_is_no_room_for_one(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "_RESTART_S", 0.2)
+    monkeypatch.setattr(observation, "_OBSERVE_AGAIN_S", 0.2)
+    monkeypatch.setattr(reconcile, "_LEAST_POLL_S", 0.2)
+    picture(root / "a.jpg", b"content")
+    started: list[str] = []
+    start = threading.Thread.start
+
+    def noted(self: threading.Thread) -> None:
+        started.append(self.name)
+        start(self)
+
+    monkeypatch.setattr(threads, "_ROOM_BYTES", _REFUSED)
+    with watching(root) as running:
+        monkeypatch.setattr(threading.Thread, "start", noted)
+        running.until(lambda: len(running.watcher.state().degraded) == 2)
+        time.sleep(1.0)
+        assert started == []
+        assert running.told.changes == []
+        monkeypatch.setattr(threads, "_ROOM_BYTES", 1)
+        running.until_as(root)
+        running.until(lambda: running.watcher.state().degraded == ())
+        assert started != []
+    assert sum("refuses memory" in one for one in running.warnings) == 2
+
+
+def test_a_shortage_at_the_start_and_while_it_is_told_ends_nothing(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "_RESTART_S", 0.2)
+    begin, rest = observation.Observation.begin, batches.Batches.rest
+    refusals = iter(range(2))
+
+    def refuse(self: observation.Observation) -> None:
+        for _ in refusals:
+            raise MemoryError
+        begin(self)
+
+    def refuse_rest(self: batches.Batches) -> None:
+        rest(self)
+        raise MemoryError
+
+    monkeypatch.setattr(observation.Observation, "begin", refuse)
+    monkeypatch.setattr(batches.Batches, "rest", refuse_rest)
+    picture(root / "a.jpg", b"content")
+    with watching(root) as running:
+        running.until_as(root)
