@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
+import os
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import scan_fakes
@@ -114,3 +118,77 @@ def test_a_shortage_at_the_start_and_while_it_is_told_ends_nothing(
     picture(root / "a.jpg", b"content")
     with watching(root) as running:
         running.until_as(root)
+
+
+def test_what_is_gone_is_told_though_its_folder_could_not_be_listed_for_a_moment(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconcile, "_LEAST_AGAIN_S", 0.2)
+    path = picture(root / "folder" / "a.jpg", b"content")
+    real, short = os.scandir, False
+    refused = 0
+
+    def refuse(name: Any = ".") -> Any:
+        nonlocal refused
+        if short and threading.current_thread().name == "test-watcher":
+            refused += 1
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return real(name)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with watching(root) as running:
+        running.until_as(root)
+        short = True
+        path.unlink()
+        running.until(lambda: refused > 0)
+        short = False
+        running.until_as(root)
+    assert running.told.lines == [("new", "a.jpg"), ("gone", "a.jpg")]
+
+
+def test_a_folder_that_came_while_descriptors_were_short_is_looked_at_soon(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconcile, "_LEAST_AGAIN_S", 0.2)
+    picture(tmp_path / "outside" / "a.jpg", b"content")
+    real, short = os.scandir, False
+    refused = 0
+
+    def refuse(name: Any = ".") -> Any:
+        nonlocal refused
+        if short and threading.current_thread().name == "test-watcher":
+            refused += 1
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return real(name)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with watching(root) as running:
+        running.until_first_look()
+        short = True
+        (tmp_path / "outside").rename(root / "folder")
+        running.until(lambda: refused > 0)
+        short = False
+        running.until_as(root)
+        running.until(lambda: running.watcher.state().degraded == ())
+
+
+def test_what_can_never_be_listed_is_tried_ever_more_rarely(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconcile, "_LEAST_AGAIN_S", 0.05)
+    (root / "closed").mkdir()
+    real = os.scandir
+    tried: list[float] = []
+
+    def refuse(name: Any = ".") -> Any:
+        if name == str(root / "closed"):
+            tried.append(time.monotonic())
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return real(name)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with watching(root) as running:
+        running.until(lambda: len(tried) > 5)
+        waits = [later - earlier for earlier, later in itertools.pairwise(tried)]
+        assert waits[-1] > 0.05 * 2**3
+        assert len(tried) < 9

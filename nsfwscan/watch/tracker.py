@@ -2,8 +2,8 @@
 
 In: listings of folders, and paths that may be missing. Out: the files that are ready to be scanned,
 and a `Change` for each picture that is no longer opened. No file is opened here.
-What can fail: a file that `stat` refuses is kept in `unreached`; a path that cannot be examined
-counts as still there.
+What can fail: a file that `stat` refuses is kept in `unreached`, a folder that cannot be listed in
+`unlisted`; a path that cannot be examined counts as still there.
 """
 
 from __future__ import annotations
@@ -66,6 +66,10 @@ class Tracker:
         self.absent = Absent(settle_s + _ABSENCE_S)
         self.unreached: set[str] = set()
         """Files that `stat` refused since the last reconcile began."""
+        self.unlisted: set[str] = set()
+        """Folders that could not be listed since then."""
+        self.refused = False
+        """Whether there was one of either, for the reconcile, which resets it."""
 
     def load(self, place: str) -> None:
         """Begin with what the cache knows at and below `place`; scan again what is owed."""
@@ -105,8 +109,8 @@ class Tracker:
         for passed in listing.passed:
             if isinstance(passed, Skipped):
                 yield from self.skip(passed)
-            elif listing.inode and passed.reason is FailReason.UNREADABLE:
-                self.unreached.add(passed.path)
+            elif passed.reason is FailReason.UNREADABLE:
+                self.not_examined(passed.path, is_file=bool(listing.inode))
         if whole:
             here = set(listing.names)
             for name in self.inventory.names(folder):
@@ -142,6 +146,11 @@ class Tracker:
             self.ready[path] = Look(key, loose, silent=False, tries=0)
         else:
             self.settling.note(path, key, time.monotonic(), still, since)
+
+    def not_examined(self, path: str, *, is_file: bool) -> None:
+        """Note that the system does not show a file or a folder, for the moment or for good."""
+        (self.unreached if is_file else self.unlisted).add(path)
+        self.refused = True
 
     def skip(self, skipped: Skipped) -> Iterator[Change]:
         """Take note of what will not be opened: a picture that became a link, say."""
