@@ -53,7 +53,6 @@ class _RootWalk:
     """A reconcile that is under way."""
 
     why: str
-    began: float
     listings: Iterator[Listing]
     roots: tuple[str, ...]
     strange: dict[str, str]
@@ -61,6 +60,8 @@ class _RootWalk:
     visited: set[str] = field(default_factory=set)
     closed: list[str] = field(default_factory=list)
     """Folders that cannot be listed: what is below them is unknown."""
+    took_s: float = 0.0
+    """Without the time in which it waited for others to have their turn."""
 
 
 class Reconcile:
@@ -93,7 +94,7 @@ class Reconcile:
         """What could not be examined, when the next one was scheduled because of that."""
         self._again_s = _LEAST_AGAIN_S
         self.took_s = 0.0
-        """How long the last one took."""
+        """How long the last one walked: what another will cost."""
         self.ended_at: float | None = None
         """When the last one ended, in seconds since the epoch."""
         self.unlisted = 0
@@ -144,15 +145,18 @@ class Reconcile:
         walk = self._walk
         if walk is None or enough():
             return
-        until = time.monotonic() + SLICE_S
+        began = time.monotonic()
         for listing in walk.listings:
             if listing.inode:
                 walk.visited.add(listing.folder)
             elif not any(_has_vanished(passed) for passed in listing.passed):
                 walk.closed.append(listing.folder)
             yield from self._tracker.take(listing)
-            if enough() or time.monotonic() > until:
+            now = time.monotonic()
+            if enough() or now > began + SLICE_S:
+                walk.took_s += now - began
                 return
+        walk.took_s += time.monotonic() - began
         self._end(walk)
 
     def _begin(self) -> _RootWalk:
@@ -172,7 +176,7 @@ class Reconcile:
                 if place == root and presence is not Presence.AWAY:
                     present.append(root)
         listings = discover(present, self._walk_options, WalkTally())
-        return _RootWalk(why, time.monotonic(), listings, tuple(present), strange)
+        return _RootWalk(why, listings, tuple(present), strange)
 
     def _end(self, walk: _RootWalk) -> None:
         self._walk = None
@@ -181,7 +185,7 @@ class Reconcile:
         if self._owed is not None:
             self._owed.done(self._lost(walk, self._owed))
         self._accept(walk.strange)
-        self.took_s = time.monotonic() - walk.began
+        self.took_s = walk.took_s
         self.ended_at = time.time()
         if walk.why != _IN_TIME:  # a watcher that polls would fill the log with it
             folders = count(len(walk.visited), "folder")
