@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 import scan_fakes
-from watch_fakes import picture, watching
+from watch_fakes import Told, picture, watching
 
 from nsfwscan.cache.cache import Cache
 from nsfwscan.system import interrupts, threads
-from nsfwscan.watch import batches, observation, reconcile
+from nsfwscan.values.errors import CacheUnavailable
+from nsfwscan.watch import batches, observation, reconcile, settle, unsaved
 
 _REFUSED = 1 << 62
 """Bytes that no system has."""
@@ -192,3 +193,47 @@ def test_what_can_never_be_listed_is_tried_ever_more_rarely(
         waits = [later - earlier for earlier, later in itertools.pairwise(tried)]
         assert waits[-1] > 0.05 * 2**3
         assert len(tried) < 9
+
+
+def test_what_was_told_while_the_cache_did_not_work_is_known_to_it_once_it_does(
+    root: Path, cache: Cache, pool: scan_fakes.FakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settle, "_RETRY_S", (0.2, 0.2))
+    monkeypatch.setattr(settle, "_LATER_S", 1)
+    monkeypatch.setattr(unsaved, "_AT_A_TIME", 2)
+    told = Told()
+
+    def refuse(*_: object) -> None:
+        raise CacheUnavailable("unable to open database file")
+
+    real = Cache.write
+    paths = [picture(root / f"{at}.jpg", b"content %d" % at) for at in range(9)]
+    monkeypatch.setattr(Cache, "write", refuse)
+    with watching(root, cache=cache, told=told) as running:
+        running.until_as(root)
+        running.until(lambda: len(pool.decoded) > len(paths))  # one was tried once more
+        monkeypatch.setattr(Cache, "write", real)
+        assert any("unable to open" in one for one in running.watcher.state().degraded)
+        running.until(lambda: running.watcher.state().degraded == ())
+    for path in paths[::2]:
+        path.unlink()
+    with watching(root, cache=cache, told=told) as running:
+        running.until_as(root)
+    assert [event for event, _name in told.lines] == ["new"] * 9 + ["gone"] * 5
+
+
+def test_a_cache_that_never_works_costs_ever_less(
+    root: Path, cache: Cache, pool: scan_fakes.FakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settle, "_RETRY_S", (0.1, 0.1, 60.0))
+
+    def refuse(*_: object) -> None:
+        raise CacheUnavailable("the disk is full")
+
+    monkeypatch.setattr(Cache, "write", refuse)
+    for at in range(9):
+        os.utime(picture(root / f"{at}.jpg", b"content %d" % at), (1e9, 1e9))
+    with watching(root, cache=cache) as running:
+        running.until_as(root)
+        time.sleep(4.0)  # in which young files are looked at once more
+        assert len(pool.decoded) <= 9 + 9 + 2

@@ -23,6 +23,7 @@ from nsfwscan.values.errors import ModelError, NsfwscanError, ResourcesExhausted
 from nsfwscan.watch.judging import Judged, News
 from nsfwscan.watch.manners import When
 from nsfwscan.watch.observation import CHECK_S
+from nsfwscan.watch.unsaved import Unsaved
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -92,6 +93,7 @@ class Batches:
         self._conditions, self._owed = conditions, owed
         self._pace, self._stop, self._once = pace, stop, once
         self._scanner_stop: Callable[[], None] = lambda: None
+        self._unsaved = Unsaved(tracker)
         self._rate = 0.0
         """Pictures a second."""
         self.is_scanning = False
@@ -155,7 +157,6 @@ class Batches:
             raise
         else:
             self._conditions.note("score", "")
-            self._ledger.note_works()
             if not self._stop.asked:
                 for path in batch.left:
                     self._tracker.miss(path)
@@ -165,11 +166,20 @@ class Batches:
             self.is_scanning = False
         took = time.monotonic() - began
         self._rate = len(batch.looks) / max(took, 0.001)
+        self._note_saved(batch)
         self._ledger.note_changed(map(os.path.dirname, batch.looks))
         self._ledger.forget_gone()
         yield BatchDone()
         if self._owed is not None:
             self._owed.end(batch.settled)
+
+    def _note_saved(self, batch: _Batch) -> None:
+        """Find out whether the cache knows what was told, and see to it that it will."""
+        saved = self._ledger.works
+        if not self._once:
+            self._unsaved.batch_ended([*batch.looks.keys() - batch.left.keys()], saved=saved)
+        if saved and not self._unsaved:
+            self._ledger.note_works()
 
     def _begin(self) -> _Batch:
         """Take a batch out of what is ready, and owe it to the next watcher until it is told."""
