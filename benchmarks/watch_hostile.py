@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
+import math
 import os
 import random
 import resource
@@ -79,7 +80,9 @@ class Hostile:
     package: str = ""
     view: View = field(default_factory=View)
     unsure: set[str] = field(default_factory=set)
-    """Paths of which a kill may have taken away that they were told."""
+    """Paths of which an end may have taken away that they were told."""
+    unsure_acts: dict[str, str | None] = field(default_factory=dict)
+    """Paths, and the content, of which an end may have taken away whether they were acted on."""
     wrong: list[str] = field(default_factory=list)
     evidence: list[str] = field(default_factory=list)
     """What there was to see when something was wrong for the first time."""
@@ -100,6 +103,7 @@ class Hostile:
         self._tree = NotedTree(self._root, self._at("outside"), self.plan)
         self._pictures = Pictures(size=(40, 24))
         self._choose = random.Random(self.plan.seed)
+        self._continued_at = -math.inf
         for side in "ab":
             os.makedirs(self._at(side))
         os.symlink(self._at("a"), self._link)
@@ -136,6 +140,7 @@ class Hostile:
 
     def end(self, number: int = signal.SIGTERM) -> int:
         """End the watcher in this way and return its exit code."""
+        self._note_degraded()
         code = self.watch.end(number)
         self.watch.__exit__(None, None, None)
         self.earlier += self.watch.lines
@@ -152,7 +157,7 @@ class Hostile:
             "killed": self._killed,
             "link": self._link_is_turned,
             "memory": lambda: self._low(resource.RLIMIT_AS, self._address_space() + (4 << 20)),
-            "reloaded": lambda: self.watch.send(signal.SIGHUP),
+            "reloaded": self._reloaded,
             "root-away": self._root_is_away,
             "root-replaced": self._root_is_replaced,
             "stopped": self._stopped,
@@ -191,10 +196,29 @@ class Hostile:
         with contextlib.suppress(ProcessLookupError):
             resource.prlimit(self.watch.pid, limit, before)
 
+    def _note_degraded(self) -> None:
+        """Note what was told by a watcher that says that it cannot remember, and is to end."""
+        lines = list(self.watch.lines)
+        if self._is_degraded(": the cache "):
+            self.unsure |= {line.path for line in lines}
+        if self._is_degraded("a kill may lose actions"):
+            told = [line for line in lines if "sha256" in line.record]
+            self.unsure_acts |= {line.path: line.record["sha256"] for line in told}
+
+    def _is_degraded(self, what: str) -> bool:
+        said = [one for one in list(self.watch.said) if what in one]
+        return bool(said) and "degraded: " in said[-1]
+
+    def _reloaded(self) -> None:
+        self._note_degraded()
+        self.watch.send(signal.SIGHUP)
+
     def _killed(self) -> None:
-        now = time.perf_counter()
+        since = time.perf_counter() - _UNSURE_S
+        if since < self._continued_at:  # it had no time to remember while it was stopped
+            since -= self.hold_s
         self.end(signal.SIGKILL)
-        recent = [line for line in self.earlier if now - line.at < _UNSURE_S]
+        recent = [line for line in self.earlier if line.at > since]
         self.unsure |= {line.path for line in recent}
         self._change()
         self.start()
@@ -210,6 +234,7 @@ class Hostile:
         self.watch.send(signal.SIGSTOP)
         self._hold()
         self.watch.send(signal.SIGCONT)
+        self._continued_at = time.perf_counter()
 
     def _root_is_away(self) -> None:
         self._tree.finish()
@@ -298,12 +323,18 @@ class Hostile:
         return {
             path: f"not acted on: {path}"
             for path, one in known.items()
-            if one.decision == "nsfw" and not acts[path]
+            if one.decision == "nsfw" and not (acts[path] or self._is_act_unsure(path, one.sha256))
         }
 
     def excess(self) -> Counter[str]:
         """Return of how many acts about each path more was told than of flagged contents."""
-        return self.acts() - self.flagged()
+        excess = self.acts() - self.flagged()
+        return Counter(
+            {path: count for path, count in excess.items() if path not in self.unsure_acts}
+        )
+
+    def _is_act_unsure(self, path: str, sha256: str | None) -> bool:
+        return path in self.unsure_acts and self.unsure_acts[path] == sha256
 
     def _catch_up(self) -> None:
         until = time.monotonic() + _CAUGHT_UP_WITHIN_S
@@ -397,6 +428,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--hold", type=float, default=3.0, help="seconds that an event lasts")
     parser.add_argument("--idle", type=float, default=20.0, help="seconds to measure; 0 for none")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--keep", default="", help="where to put cache and logs if it goes wrong")
     given = parser.parse_args(arguments)
     if sys.platform != "linux":
         sys.exit("limits, stops and watches are Linux's")
@@ -427,6 +459,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         wrong = list(judge(run))
         if wrong:
             run.look_into([path for path in run.known() if path in " ".join(wrong)])
+            if given.keep:
+                shutil.copytree(run.home, given.keep, dirs_exist_ok=True)
     events = ", ".join(f"{number} {name}" for name, number in sorted(run.deeds.items()))
     shares = ", ".join(f"{name} {share:.3%} of a core" for name, share in run.shares.items())
     print(f"{(time.monotonic() - began) / 60:.1f} min; {events}; {shares or 'idle not measured'}")
