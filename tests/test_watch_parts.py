@@ -11,6 +11,7 @@ from scan_fakes import write
 
 from nsfwscan.media.discover import Listing, Symlinks, WalkOptions, discover, discover_some
 from nsfwscan.media.discover import WalkTally as Tally
+from nsfwscan.media.volumes import Mount
 from nsfwscan.values.file_key import FileKey
 from nsfwscan.values.results import Skipped
 from nsfwscan.watch.absent import Absent
@@ -240,6 +241,22 @@ def test_a_place_is_known_again_and_another_in_its_place_is_noticed(tmp_path: Pa
 def test_the_empty_folder_below_a_disk_is_not_the_disk(tmp_path: Path) -> None:
     places = WatchedPlaces([str(tmp_path)], {str(tmp_path): "mount:abc:2"})
     assert places.presence(str(tmp_path)) is Presence.AWAY
+
+
+def test_a_list_of_mounts_that_cannot_be_read_for_a_moment_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usb = tmp_path / "usb"
+    usb.mkdir()
+    listed = [Mount(str(usb), usb.stat().st_dev, "fuse.sshfs", "ann@host:/")]
+    monkeypatch.setattr("nsfwscan.watch.places.mounts", lambda: listed)
+    places = WatchedPlaces([str(tmp_path)], {})
+    places.accept(str(usb), places.identity(str(usb)))
+    assert places.is_silent(str(tmp_path))
+    listed = []
+    assert not places.look()
+    assert places.presence(str(usb)) is Presence.SAME
+    assert places.is_silent(str(tmp_path))
 
 
 def test_the_innermost_place_holds_a_path(tmp_path: Path) -> None:
