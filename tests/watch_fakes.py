@@ -174,6 +174,7 @@ def opened(
     pace: Callable[[], Pace] = lambda: Pace(When.RUN, ""),
     say: Callable[[str], None] = lambda _: None,
     warn: Callable[[str], None] = lambda _: None,
+    owed_file: str | None = None,
     **changed: Any,
 ) -> Iterator[Watcher]:
     """Make a watcher of `roots`. `scan_fakes.install_pool` must have been called."""
@@ -182,7 +183,7 @@ def opened(
         book = RulingBook(locations.rulings_file())
         workshop = Workshop(MANIFEST, POLICY, engine, cache, SCORER, book, warn)
         paths = [str(root) for root in roots]
-        yield Watcher(workshop, paths, options, say=say, warn=warn, pace=pace)
+        yield Watcher(workshop, paths, options, say=say, warn=warn, pace=pace, owed_file=owed_file)
     assert not [one for one in threading.enumerate() if "otify" in type(one).__name__]
 
 

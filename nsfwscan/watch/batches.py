@@ -20,6 +20,7 @@ from nsfwscan.media.discover import Listing
 from nsfwscan.system.threads import require_room
 from nsfwscan.values.changes import Again, BatchDone
 from nsfwscan.values.errors import ModelError, NsfwscanError, ResourcesExhausted
+from nsfwscan.watch.inventory import NO_PICTURE
 from nsfwscan.watch.judging import Judged, News
 from nsfwscan.watch.manners import When
 from nsfwscan.watch.observation import CHECK_S
@@ -190,7 +191,8 @@ class Batches:
         owed: frozenset[str] = frozenset()
         if self._owed is not None:
             known = ((path, self._tracker.inventory.get(path)) for path in looks)
-            owed = self._owed.begin({path: entry.sha256 if entry else b"" for path, entry in known})
+            told = {path: entry.sha256 if entry else NO_PICTURE for path, entry in known}
+            owed = self._owed.begin(told)
         return _Batch(looks, dict(looks), owed, began_ns, [])
 
     def _results(self, batch: _Batch, beat: Callable[[], Iterator[WatchState]]) -> Iterator[Told]:

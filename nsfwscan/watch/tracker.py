@@ -78,7 +78,7 @@ class Tracker:
             return
         for path, told in self._owed.below(place).items():
             entry = self.inventory.get(path)
-            if told:  # another content, which a scan found, may never have been told
+            if told:  # what a scan found and saved since may never have been told
                 self.inventory.put(path, Tracked(NEVER.pack(), told, math.nan))
             elif entry is not None:
                 self.inventory.put(path, entry._replace(key=NEVER.pack()))
