@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+import scan_fakes
+import watch_fakes
 from scan_fakes import write
 
 from nsfwscan.media.discover import Listing, Symlinks, WalkOptions, discover, discover_some
@@ -14,6 +16,7 @@ from nsfwscan.media.discover import WalkTally as Tally
 from nsfwscan.media.volumes import Mount
 from nsfwscan.values.file_key import FileKey
 from nsfwscan.values.results import Skipped
+from nsfwscan.watch import tracker
 from nsfwscan.watch.absent import Absent
 from nsfwscan.watch.inventory import NO_DIGEST, Inventory, Tracked
 from nsfwscan.watch.places import Presence, WatchedPlaces, is_below
@@ -215,6 +218,26 @@ def test_what_could_not_be_read_is_never_taken_for_moved() -> None:
     absent = Absent(1.0)
     absent.add("/old/a.jpg", NO_DIGEST, now=10.0)
     assert absent.earlier_path("/new/a.jpg", NO_DIGEST) == ""
+
+
+# What is not listed
+
+
+def test_a_picture_that_came_back_as_its_folder_was_listed_is_not_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan_fakes.install_pool(monkeypatch)
+    path = str(write(tmp_path / "a.jpg", b"content"))
+    with watch_fakes.opened(tmp_path) as watcher:
+        known = watcher._tracker
+        known.inventory.put(path, Tracked(bytes(32), b"s" * 32, 0.1))
+        without_it = Listing(str(tmp_path), inode=1)
+        assert list(known.take(without_it)) == []
+        assert known.inventory.get(path) is not None
+        assert path in known.settling, "it is looked at again"
+        monkeypatch.setattr(tracker, "_LISTED_S", -1.0)
+        assert list(known.take(without_it)) == []
+        assert known.inventory.get(path) is None, "excluded since"
 
 
 # Places

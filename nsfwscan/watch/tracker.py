@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from nsfwscan.media.discover import join
 from nsfwscan.values.changes import Change, Event
+from nsfwscan.values.file_key import pack_key
 from nsfwscan.values.results import FailReason, Skipped
 from nsfwscan.watch.absent import Absent
 from nsfwscan.watch.cache_sync import NEVER
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 _ABSENCE_S = 1.5
 """Beyond the settling time: how long a moved picture may take to turn up."""
+_LISTED_S = 60.0
+"""What has not changed for longer was there when its folder was listed a moment ago."""
 
 
 class Look(NamedTuple):
@@ -171,8 +174,8 @@ class Tracker:
         entry = self.inventory.get(path)
         if entry is not None:
             if is_there(path):
-                if listed:  # there, and not ours: excluded by the options of this run
-                    self.inventory.drop(path)
+                if listed:
+                    self._not_listed(path)
                 return
             self.settling.drop(path)
             self.ready.pop(path, None)
@@ -181,6 +184,21 @@ class Tracker:
             self.settling.drop(path)
         if path in self.inventory.inodes and not os.path.isdir(path):
             self._miss_folder(path)
+
+    def _not_listed(self, path: str) -> None:
+        """Forget what is there and not ours: excluded by the options of this run.
+
+        Unless it may have come after its folder was listed. Then it is looked at once more.
+        """
+        try:
+            key = pack_key(os.lstat(path))
+        except OSError:
+            return
+        still = still_s(key)
+        if still > _LISTED_S:
+            self.inventory.drop(path)
+        else:
+            self.settling.note(path, key, time.monotonic(), still)
 
     def _miss_folder(self, path: str) -> None:
         now = time.monotonic()
