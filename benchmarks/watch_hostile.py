@@ -361,13 +361,16 @@ class Hostile:
         for _ in range(3):
             self._change()
         self._tree.finish()
-        status = read_status(os.path.join(self.home, "state", "watch-status.json"))
-        if status is None or not status.paused:
-            self.wrong.append(f"on battery it does not pause: {status}")
+        if not self.watch.until(self._is_paused, within_s=12.0):
+            self.wrong.append("on battery it does not pause")
         self._spend("paused", seconds)
         os.unlink(self._at("battery"))
         self._catch_up()
         self._spend("idle", seconds)
+
+    def _is_paused(self) -> bool:
+        status = read_status(os.path.join(self.home, "state", "watch-status.json"))
+        return status is not None and bool(status.paused)
 
     def _spend(self, name: str, seconds: float) -> None:
         time.sleep(6.0)  # young files are looked at once more
