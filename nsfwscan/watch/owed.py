@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from nsfwscan.system.json_lines import Json
 
+PART = ".owed-"
+"""How files begin that are being written; a killed watcher may leave one."""
 _OWE, _DONE = "owe", "done"
 _MALFORMED = ValueError, TypeError, AttributeError, IndexError
 _SLACK = 10_000
@@ -153,7 +155,7 @@ class Owed:
     def _rewrite(self) -> None:
         os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
         content = json_line(_owe(self._owed)) if self._owed else b""
-        replace_file(self._path, content, sync=True)
+        replace_file(self._path, content, prefix=PART, sync=True)
         self._size, self._written = len(content), len(self._owed)
 
 
