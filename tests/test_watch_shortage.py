@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 import scan_fakes
-from watch_fakes import Told, picture, watching
+from watch_fakes import Told, picture, tree, watching
 
 from nsfwscan.cache.cache import Cache
+from nsfwscan.media import read as reading
 from nsfwscan.system import interrupts, threads
 from nsfwscan.values.errors import CacheUnavailable
 from nsfwscan.watch import batches, observation, reconcile, settle, unsaved
@@ -193,6 +194,34 @@ def test_what_can_never_be_listed_is_tried_ever_more_rarely(
         waits = [later - earlier for earlier, later in itertools.pairwise(tried)]
         assert waits[-1] > 0.05 * 2**3
         assert len(tried) < 9
+
+
+def test_a_picture_does_not_lose_its_verdict_because_a_second_look_found_no_descriptor(
+    root: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settle, "_RETRY_S", (0.2, 0.2))
+    told = Told()
+    picture(root / "a.jpg", b"content")
+    real, short, refused = reading.open_picture, False, 0
+
+    def refuse(name: str, *, follow: bool) -> int:
+        nonlocal refused
+        if short:
+            refused += 1
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return real(name, follow=follow)
+
+    monkeypatch.setattr(reading, "open_picture", refuse)
+    with watching(root, cache=cache, told=told) as running:
+        running.until_as(root)
+        short = True  # at three seconds it is read once more
+        running.until(lambda: refused > 1)
+    short = False
+    with watching(root, cache=cache, told=told) as running:
+        running.until_first_look()
+        running.until(lambda: running.watcher.state().queue == 0)
+        assert told.tree == tree(root)
+    assert told.lines == [("new", "a.jpg")]
 
 
 def test_what_was_told_while_the_cache_did_not_work_is_known_to_it_once_it_does(
