@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
+import math
 import os
 import random
 import resource
@@ -32,9 +33,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from benchmarks import measure, tiny, watched
-from benchmarks.watch_soak import Plan, Tree
+from benchmarks.watch_evidence import Journal, NotedTree, evidence
+from benchmarks.watch_soak import Plan
 from benchmarks.watched import Fact, Line, Pictures, View, Watched, differences, fresh_scan
 from nsfwscan.watch.places import WatchedPlaces
+from nsfwscan.watch.status import read as read_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -47,14 +50,17 @@ _IDLE_SHARE = 0.001
 _MOST_SHOWN = 20
 _CUSTOM = """
 import os, time
-_folder = os.environ["NSFWSCAN_HOSTILE"]
+_folder = os.path.dirname(__file__)
 _time, _time_ns = time.time, time.time_ns
+_ahead_s = 0
 def _ahead():
+    global _ahead_s
     try:
         with open(_folder + "/clock") as file:
-            return int(file.read() or 0)
-    except (OSError, ValueError):
-        return 0
+            _ahead_s = int(file.read() or 0)
+    except (OSError, ValueError, MemoryError):
+        pass  # the clock stays as it is
+    return _ahead_s
 time.time = lambda: _time() + _ahead()
 time.time_ns = lambda: _time_ns() + _ahead() * 10**9
 import psutil
@@ -74,8 +80,13 @@ class Hostile:
     package: str = ""
     view: View = field(default_factory=View)
     unsure: set[str] = field(default_factory=set)
-    """Paths of which a kill may have taken away that they were told."""
+    """Paths of which an end may have taken away that they were told."""
+    unsure_acts: dict[str, str | None] = field(default_factory=dict)
+    """Paths, and the content, of which an end may have taken away whether they were acted on."""
     wrong: list[str] = field(default_factory=list)
+    evidence: list[str] = field(default_factory=list)
+    """What there was to see when something was wrong for the first time."""
+    journal: Journal = field(default_factory=Journal)
     earlier: list[Line] = field(default_factory=list)
     """Lines of watchers that have ended."""
     said: list[str] = field(default_factory=list)
@@ -89,9 +100,10 @@ class Hostile:
         """Prepare two roots, and the two folders between which the link is turned."""
         self.package = tiny.write_package(self._at("model"), sees_red=True)
         self._root, self._link = self._at("root"), self._at("link")
-        self._tree = Tree(self._root, self._at("outside"), self.plan)
+        self._tree = NotedTree(self._root, self._at("outside"), self.plan)
         self._pictures = Pictures(size=(40, 24))
         self._choose = random.Random(self.plan.seed)
+        self._continued_at = -math.inf
         for side in "ab":
             os.makedirs(self._at(side))
         os.symlink(self._at("a"), self._link)
@@ -116,16 +128,19 @@ class Hostile:
 
     def start(self) -> None:
         """Start a watcher, which goes on where the last one ended."""
-        os.environ["NSFWSCAN_HOSTILE"] = self.scratch
         os.environ["PYTHONPATH"] = self.scratch
         options = ["--settle-ms", "150", "--on-battery", "pause", "--action", "tag"]
         self._watch = Watched(
             self.roots, home=self.home, package=self.package, options=options, view=self.view
         )
         self.watch.until_watching()
+        broken = [one for one in self.watch.said if "sitecustomize" in one]
+        if broken:
+            sys.exit(f"neither clock nor battery can be changed: {''.join(self.watch.said)}")
 
     def end(self, number: int = signal.SIGTERM) -> int:
         """End the watcher in this way and return its exit code."""
+        self._note_degraded()
         code = self.watch.end(number)
         self.watch.__exit__(None, None, None)
         self.earlier += self.watch.lines
@@ -142,7 +157,7 @@ class Hostile:
             "killed": self._killed,
             "link": self._link_is_turned,
             "memory": lambda: self._low(resource.RLIMIT_AS, self._address_space() + (4 << 20)),
-            "reloaded": lambda: self.watch.send(signal.SIGHUP),
+            "reloaded": self._reloaded,
             "root-away": self._root_is_away,
             "root-replaced": self._root_is_replaced,
             "stopped": self._stopped,
@@ -154,7 +169,9 @@ class Hostile:
         kinds = self.kinds()
         for name in self._choose.sample(list(names), len(names)):
             self._change()
+            self.journal.note(f"{name}, of process {self.watch.pid}")
             kinds[name]()
+            self.journal.note(f"{name} done")
             self.deeds[name] += 1
             if self.watch.process.poll() is not None:
                 self.wrong.append(f"{name} ended it: {''.join(self.watch.said[-5:])}")
@@ -164,6 +181,7 @@ class Hostile:
         self._put("clock", "0")
         self._tree.finish()
         self._catch_up()
+        self.journal.note("the round is over")
 
     def _clock(self) -> None:
         for ahead_s in self._choose.sample([_YEAR_S, -_YEAR_S, 0], 2):
@@ -178,10 +196,29 @@ class Hostile:
         with contextlib.suppress(ProcessLookupError):
             resource.prlimit(self.watch.pid, limit, before)
 
+    def _note_degraded(self) -> None:
+        """Note what was told by a watcher that says that it cannot remember, and is to end."""
+        lines = list(self.watch.lines)
+        if self._is_degraded(": the cache "):
+            self.unsure |= {line.path for line in lines}
+        if self._is_degraded("a kill may lose actions"):
+            told = [line for line in lines if "sha256" in line.record]
+            self.unsure_acts |= {line.path: line.record["sha256"] for line in told}
+
+    def _is_degraded(self, what: str) -> bool:
+        said = [one for one in list(self.watch.said) if what in one]
+        return bool(said) and "degraded: " in said[-1]
+
+    def _reloaded(self) -> None:
+        self._note_degraded()
+        self.watch.send(signal.SIGHUP)
+
     def _killed(self) -> None:
-        now = time.perf_counter()
+        since = time.perf_counter() - _UNSURE_S
+        if since < self._continued_at:  # it had no time to remember while it was stopped
+            since -= self.hold_s
         self.end(signal.SIGKILL)
-        recent = [line for line in self.earlier if now - line.at < _UNSURE_S]
+        recent = [line for line in self.earlier if line.at > since]
         self.unsure |= {line.path for line in recent}
         self._change()
         self.start()
@@ -197,6 +234,7 @@ class Hostile:
         self.watch.send(signal.SIGSTOP)
         self._hold()
         self.watch.send(signal.SIGCONT)
+        self._continued_at = time.perf_counter()
 
     def _root_is_away(self) -> None:
         self._tree.finish()
@@ -246,17 +284,17 @@ class Hostile:
 
     # What becomes of it
 
-    def _differ(self) -> list[str]:
+    def _differ(self) -> dict[str, str]:
         there = dict(self._tree.files)
         for name in filter(lambda one: one.endswith(".jpg"), os.listdir(self._at("a"))):
             with open(os.path.join(self._at("a"), name), "rb") as file:
                 there[os.path.join(self._link, name)] = hashlib.sha256(file.read()).hexdigest()
         told = {path: fact.sha256 for path, fact in self.known().items()}
-        return [
-            f"{path}: {told.get(path)} told, {there.get(path)} there"
+        return {
+            path: f"{path}: {told.get(path)} told, {there.get(path)} there"
             for path in sorted(told.keys() | there.keys())
             if told.get(path) != there.get(path)
-        ]
+        }
 
     def known(self) -> dict[str, Fact]:
         """Return the tree as it was told, without what was elsewhere: on no disk that is there."""
@@ -279,14 +317,24 @@ class Hostile:
         told = [line for line in told if line.record["event"] in {"new", "changed", "moved"}]
         return Counter(path for path, _sha256 in {(one.path, one.record["sha256"]) for one in told})
 
-    def not_acted(self) -> list[str]:
-        """Return the flagged pictures about which nothing was done."""
+    def not_acted(self) -> dict[str, str]:
+        """Return the flagged pictures about which nothing was done, each with a sentence."""
         acts, known = self.acts(), self.known()
-        return [path for path, one in known.items() if one.decision == "nsfw" and not acts[path]]
+        return {
+            path: f"not acted on: {path}"
+            for path, one in known.items()
+            if one.decision == "nsfw" and not (acts[path] or self._is_act_unsure(path, one.sha256))
+        }
 
     def excess(self) -> Counter[str]:
         """Return of how many acts about each path more was told than of flagged contents."""
-        return self.acts() - self.flagged()
+        excess = self.acts() - self.flagged()
+        return Counter(
+            {path: count for path, count in excess.items() if path not in self.unsure_acts}
+        )
+
+    def _is_act_unsure(self, path: str, sha256: str | None) -> bool:
+        return path in self.unsure_acts and self.unsure_acts[path] == sha256
 
     def _catch_up(self) -> None:
         until = time.monotonic() + _CAUGHT_UP_WITHIN_S
@@ -294,7 +342,17 @@ class Hostile:
             if self.watch.process.poll() is not None:
                 break
             time.sleep(0.5)
-        self.wrong += [f"after {sum(self.deeds.values())} events: {one}" for one in wrong]
+        after = f"after {sum(self.deeds.values())} events"
+        self.wrong += [f"{after}: {one}" for one in wrong.values()]
+        if wrong:
+            self.look_into(list(wrong))
+
+    def look_into(self, paths: list[str]) -> None:
+        """Keep what there is to see about `paths`, the first time that something is wrong."""
+        if not self.evidence:
+            lines = [*self.earlier, *(self._watch.lines if self._watch is not None else ())]
+            found = evidence(self._watch, self.journal, self._tree, lines, paths, self.home)
+            self.evidence = list(found)
 
     def idle(self, seconds: float) -> None:
         """Measure the processor time of nothing to do: first paused on battery, then at rest."""
@@ -303,10 +361,16 @@ class Hostile:
         for _ in range(3):
             self._change()
         self._tree.finish()
+        if not self.watch.until(self._is_paused, within_s=12.0):
+            self.wrong.append("on battery it does not pause")
         self._spend("paused", seconds)
         os.unlink(self._at("battery"))
         self._catch_up()
         self._spend("idle", seconds)
+
+    def _is_paused(self) -> bool:
+        status = read_status(os.path.join(self.home, "state", "watch-status.json"))
+        return status is not None and bool(status.paused)
 
     def _spend(self, name: str, seconds: float) -> None:
         time.sleep(6.0)  # young files are looked at once more
@@ -347,7 +411,7 @@ def judge(run: Hostile) -> Iterator[str]:
     cache, _ = fresh_scan(run.roots, home=run.home, package=run.package)
     yield from (f"told: {one}" for one in differences(run.known(), oracle))
     yield from (f"in the cache: {one}" for one in differences(cache, oracle))
-    yield from (f"not acted on: {path}" for path in run.not_acted())
+    yield from run.not_acted().values()
     excess = run.excess()
     if excess.total() > run.deeds["killed"]:
         yield from (f"acted on {number} times too often: {path}" for path, number in excess.items())
@@ -367,6 +431,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--hold", type=float, default=3.0, help="seconds that an event lasts")
     parser.add_argument("--idle", type=float, default=20.0, help="seconds to measure; 0 for none")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--keep", default="", help="where to put cache and logs if it goes wrong")
     given = parser.parse_args(arguments)
     if sys.platform != "linux":
         sys.exit("limits, stops and watches are Linux's")
@@ -395,6 +460,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             os.environ.update(before)
         measure.note("")
         wrong = list(judge(run))
+        if wrong:
+            run.look_into([path for path in run.known() if path in " ".join(wrong)])
+            if given.keep:
+                shutil.copytree(run.home, given.keep, dirs_exist_ok=True)
     events = ", ".join(f"{number} {name}" for name, number in sorted(run.deeds.items()))
     shares = ", ".join(f"{name} {share:.3%} of a core" for name, share in run.shares.items())
     print(f"{(time.monotonic() - began) / 60:.1f} min; {events}; {shares or 'idle not measured'}")
@@ -402,6 +471,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"wrong: {sentence}")
     if len(wrong) > _MOST_SHOWN:
         print(f"and {len(wrong) - _MOST_SHOWN} more")
+    print("".join(f"{one}\n" for one in run.evidence), end="")
     print("not as it should be" if wrong else "equal to a fresh scan, and every act was done once")
     sys.exit(1 if wrong else 0)
 

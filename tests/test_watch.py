@@ -677,7 +677,7 @@ def test_a_cache_that_cannot_be_written_is_said_once_and_nothing_is_scored_again
         assert len([one for one in running.warnings if "disk is full" in one]) == 1
         assert any("disk is full" in one for one in running.watcher.state().degraded)
         scored = len(pool.decoded)
-        running.until(lambda: running.watcher.state().queue == 0)
+        running.until(lambda: running.watcher.state().queue <= 1)  # one waits to try the cache
         monkeypatch.setattr(Cache, "write", real)
         picture(root / "later.jpg", b"later")
         running.until_as(root)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from benchmarks import watch_hostile, watch_latency, watch_person, watch_soak, watched
-from benchmarks.watched import Fact, Line, View
+from benchmarks.watched import Fact, Line, View, Watched
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="they look at /proc")
 
@@ -120,7 +123,43 @@ def test_an_act_that_is_missing_or_done_twice_is_found(tmp_path: Path) -> None:
     record = {"event": "new", "path": "/a", "sha256": "1", "decision": "nsfw", "status": "scanned"}
     run.earlier.append(Line(0.0, record))
     run.view.take(run.earlier[0])
-    assert run.not_acted() == ["/a"]
+    assert list(run.not_acted()) == ["/a"]
     run.earlier += [Line(1.0, {"event": "acted", "path": "/a"})] * 2
-    assert run.not_acted() == []
+    assert run.not_acted() == {}
     assert run.excess() == {"/a": 1}
+
+
+def test_what_there_is_to_see_of_a_difference_is_shown(tmp_path: Path) -> None:
+    plan = watch_soak.Plan(0, 0, 0, 0, 0, 10, 1, 10, broken=False)
+    run = watch_hostile.Hostile(str(tmp_path), plan, 0.0)
+    run.journal.note("killed, of process 7")
+    run._tree.change(5)
+    path = next(iter(run._tree.files))
+    folder, name = os.path.split(path)
+    run._tree._change_folder(folder, f"{folder} 2")
+    moved = os.path.join(f"{folder} 2", name)
+    run.earlier.append(Line(1.0, {"event": "moved", "from": path, "path": moved, "sha256": "12"}))
+    run.look_into([moved])
+    text = "\n".join(run.evidence)
+    assert "killed, of process 7" in text
+    assert f"about {moved}:" in text
+    assert f"done: {folder} became {folder} 2" in text
+    assert f"told: event moved, from {path}, path {moved}, sha256 12" in text
+    assert "in the cache: unable to open database file" in text
+    run.look_into([])
+    assert "\n".join(run.evidence) == text, "only the first time"
+
+
+def test_what_a_degraded_watcher_may_forget_is_not_held_against_it(tmp_path: Path) -> None:
+    plan = watch_soak.Plan(0, 0, 0, 0, 0, 10, 1, 10, broken=False)
+    run = watch_hostile.Hostile(str(tmp_path), plan, 0.0)
+    said = ["nsfwscan: degraded: the cache /c cannot be used", "a word"]
+    lines = [Line(0.0, {"event": "new", "path": "/a", "sha256": "1"})]
+    run._watch = cast(Watched, SimpleNamespace(said=said, lines=lines))
+    run._note_degraded()
+    assert run.unsure == {"/a"}
+    assert run.unsure_acts == {}
+    run.unsure.clear()
+    said.append("no longer so: the cache /c cannot be used")
+    run._note_degraded()
+    assert run.unsure == set()

@@ -149,6 +149,26 @@ def test_a_paused_watcher_sleeps_though_a_known_picture_is_missing(
         running.until(lambda: len(running.told.tree) == 300)
 
 
+def test_a_reconcile_that_waits_for_scans_is_not_taken_for_a_long_one(root: Path) -> None:
+    for folder in "ab":
+        for number in range(100):
+            path = root / folder / f"{number}.jpg"
+            os.utime(picture(path, b"%s %d" % (folder.encode(), number)), (1e9, 1e9))
+    time.sleep(0.5)  # they have settled
+    paused = [True]
+    with watching(
+        root,
+        pace=lambda: Pace(When.PAUSE, "on battery") if paused[0] else Pace(When.RUN, ""),
+    ) as running:
+        running.until(lambda: running.watcher.state().paused == "on battery")
+        time.sleep(3.0)
+        assert running.watcher.state().reconciled_at is None
+        paused[0] = False
+        running.until_as(root)
+        # Otherwise hints in doubt would be relied on for a minute, and polls be an hour apart.
+        assert running.watcher._reconcile.took_s < 2.0
+
+
 def test_a_failure_that_may_not_be_the_files_is_not_believed_at_once_however_old_the_file() -> None:
     old = 10 * 86_400.0
     for reason in FailReason:

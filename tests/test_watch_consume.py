@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import scan_fakes
-from watch_fakes import Told, opened, picture, watching
+from watch_fakes import SCORER, Told, opened, picture, tree, watching
 
 from nsfwscan.cache.cache import Cache
 from nsfwscan.scanning.scanner import Scanner
@@ -190,6 +192,40 @@ def test_what_was_found_before_decoders_failed_is_told_once_by_the_same_watcher(
         running.until(lambda: bool(running.told.changes))
     assert running.told.lines == [("changed", "a.jpg")]
     assert told_once(root, cache) == []
+
+
+def test_what_a_killed_watcher_had_saved_and_not_told_is_told_by_the_next(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nsfwscan.scanning.scan_cache._BATCH_SECONDS", 0.0)
+    library, owed = tmp_path / "library.sqlite3", tmp_path / "owed.jsonl"
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    told, before = Told(), Told()
+    for at in range(20):
+        picture(root / f"{at}.jpg", b"\xff %d" % at)
+    time.sleep(0.5)  # they have settled, and are one batch
+
+    def take(what: WhatIsTold) -> None:
+        told.take(what)
+        if len(told.changes) == 1:
+            time.sleep(0.5)  # the rest is scanned meanwhile
+        if len(told.changes) == 4 and isinstance(what, Change):
+            before.changes[:], before.tree = told.changes, dict(told.tree)
+            for path in (library, owed):  # as a kill leaves them
+                shutil.copy(path, kept)
+
+    with (
+        Cache.open(str(library), warn=pytest.fail) as cache,
+        opened(root, cache=cache, once=True, owed_file=str(owed)) as watcher,
+    ):
+        hand_on(watcher.run(), take)
+    assert told.tree == tree(root)
+    with Cache.open(str(kept / library.name), warn=pytest.fail) as cache:
+        assert len(cache.folder(str(root), SCORER)) > len(before.tree), "saved and not told"
+        with opened(root, cache=cache, once=True, owed_file=str(kept / owed.name)) as watcher:
+            hand_on(watcher.run(), before.take)
+    assert before.tree == tree(root)
 
 
 def test_the_state_is_told_while_there_is_nothing_else(root: Path) -> None:

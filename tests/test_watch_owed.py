@@ -14,6 +14,7 @@ from test_cli_watch import FAKES, Watch, watching, write
 from nsfwscan.system import locations
 from nsfwscan.watch import owed as owed_module
 from nsfwscan.watch.owed import Owed
+from nsfwscan.watch.traces import traces
 
 pytestmark = pytest.mark.usefixtures("tiny")
 unix = pytest.mark.skipif(sys.platform == "win32", reason="its signals")
@@ -185,6 +186,22 @@ def test_the_file_is_bounded_by_what_is_owed(
         owed.begin({f"/{number}": b""})
         owed.end([f"/{number}"])
     assert len((tmp_path / "owed").read_bytes().splitlines()) < 20
+
+
+def test_what_a_kill_leaves_of_a_list_that_is_being_written_is_known_to_be_ours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found: list[tuple[str, tuple[str, ...]]] = []
+    replace = os.replace
+
+    def noted(part: str, target: str) -> None:
+        found.append((part, next(traces()).files))
+        replace(part, target)
+
+    monkeypatch.setattr(os, "replace", noted)
+    Owed(locations.owed_file()).begin({"/a.jpg": b"content"})
+    ((part, ours),) = found
+    assert part in ours
 
 
 def test_a_list_that_cannot_be_written_is_said_and_written_whole_later(tmp_path: Path) -> None:

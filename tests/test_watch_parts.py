@@ -7,12 +7,16 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+import scan_fakes
+import watch_fakes
 from scan_fakes import write
 
 from nsfwscan.media.discover import Listing, Symlinks, WalkOptions, discover, discover_some
 from nsfwscan.media.discover import WalkTally as Tally
+from nsfwscan.media.volumes import Mount
 from nsfwscan.values.file_key import FileKey
 from nsfwscan.values.results import Skipped
+from nsfwscan.watch import tracker
 from nsfwscan.watch.absent import Absent
 from nsfwscan.watch.inventory import NO_DIGEST, Inventory, Tracked
 from nsfwscan.watch.places import Presence, WatchedPlaces, is_below
@@ -216,6 +220,26 @@ def test_what_could_not_be_read_is_never_taken_for_moved() -> None:
     assert absent.earlier_path("/new/a.jpg", NO_DIGEST) == ""
 
 
+# What is not listed
+
+
+def test_a_picture_that_came_back_as_its_folder_was_listed_is_not_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan_fakes.install_pool(monkeypatch)
+    path = str(write(tmp_path / "a.jpg", b"content"))
+    with watch_fakes.opened(tmp_path) as watcher:
+        known = watcher._tracker
+        known.inventory.put(path, Tracked(bytes(32), b"s" * 32, 0.1))
+        without_it = Listing(str(tmp_path), inode=1)
+        assert list(known.take(without_it)) == []
+        assert known.inventory.get(path) is not None
+        assert path in known.settling, "it is looked at again"
+        monkeypatch.setattr(tracker, "_LISTED_S", -1.0)
+        assert list(known.take(without_it)) == []
+        assert known.inventory.get(path) is None, "excluded since"
+
+
 # Places
 
 
@@ -240,6 +264,22 @@ def test_a_place_is_known_again_and_another_in_its_place_is_noticed(tmp_path: Pa
 def test_the_empty_folder_below_a_disk_is_not_the_disk(tmp_path: Path) -> None:
     places = WatchedPlaces([str(tmp_path)], {str(tmp_path): "mount:abc:2"})
     assert places.presence(str(tmp_path)) is Presence.AWAY
+
+
+def test_a_list_of_mounts_that_cannot_be_read_for_a_moment_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usb = tmp_path / "usb"
+    usb.mkdir()
+    listed = [Mount(str(usb), usb.stat().st_dev, "fuse.sshfs", "ann@host:/")]
+    monkeypatch.setattr("nsfwscan.watch.places.mounts", lambda: listed)
+    places = WatchedPlaces([str(tmp_path)], {})
+    places.accept(str(usb), places.identity(str(usb)))
+    assert places.is_silent(str(tmp_path))
+    listed = []
+    assert not places.look()
+    assert places.presence(str(usb)) is Presence.SAME
+    assert places.is_silent(str(tmp_path))
 
 
 def test_the_innermost_place_holds_a_path(tmp_path: Path) -> None:

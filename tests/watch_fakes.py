@@ -175,6 +175,7 @@ def opened(
     say: Callable[[str], None] = lambda _: None,
     warn: Callable[[str], None] = lambda _: None,
     read: Read = identify,
+    owed_file: str | None = None,
     **changed: Any,
 ) -> Iterator[Watcher]:
     """Make a watcher of `roots`. `scan_fakes.install_pool` must have been called."""
@@ -186,7 +187,7 @@ def opened(
             read=read, clock=scan_fakes.Surroundings.clock,
         )  # fmt: skip
         paths = [str(root) for root in roots]
-        yield Watcher(workshop, paths, options, say=say, warn=warn, pace=pace)
+        yield Watcher(workshop, paths, options, say=say, warn=warn, pace=pace, owed_file=owed_file)
     assert not [one for one in threading.enumerate() if "otify" in type(one).__name__]
 
 

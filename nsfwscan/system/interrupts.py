@@ -14,6 +14,8 @@ import signal
 import threading
 from typing import TYPE_CHECKING, TypeVar
 
+from nsfwscan.system import threads
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
@@ -66,7 +68,7 @@ def apart(work: Callable[[], _T]) -> _T:
     """Call `work` in a thread of its own and return or raise what it does.
 
     An interrupt ends the waiting at once; the work goes on to its end, which nobody waits for.
-    Where the system refuses a thread, `work` is called in this one.
+    Where the system refuses a thread, or has no memory for one, `work` is called in this one.
     """
     if not _is_main():
         return work()
@@ -81,8 +83,9 @@ def apart(work: Callable[[], _T]) -> _T:
             box.put((None, error))
 
     try:
+        threads.require_room()
         _thread.start_new_thread(run, ())
-    except RuntimeError:  # no thread is to be had: what must be ended can be ended all the same
+    except (MemoryError, RuntimeError):  # what must be ended can be ended all the same
         return work()
     result, error = box.get()
     if error is not None:

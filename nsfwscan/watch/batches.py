@@ -17,11 +17,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, assert_never
 
 from nsfwscan.media.discover import Listing
+from nsfwscan.system.threads import require_room
 from nsfwscan.values.changes import Again, BatchDone
-from nsfwscan.values.errors import ModelError, NsfwscanError
+from nsfwscan.values.errors import ModelError, NsfwscanError, ResourcesExhausted
+from nsfwscan.watch.inventory import NO_PICTURE
 from nsfwscan.watch.judging import Judged, News
 from nsfwscan.watch.manners import When
 from nsfwscan.watch.observation import CHECK_S
+from nsfwscan.watch.unsaved import Unsaved
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -91,6 +94,7 @@ class Batches:
         self._conditions, self._owed = conditions, owed
         self._pace, self._stop, self._once = pace, stop, once
         self._scanner_stop: Callable[[], None] = lambda: None
+        self._unsaved = Unsaved(tracker)
         self._rate = 0.0
         """Pictures a second."""
         self.is_scanning = False
@@ -110,8 +114,8 @@ class Batches:
 
     def rest(self) -> None:
         """Give back what can be, and wait."""
-        self._workshop.engine.unload()
         self.not_before = time.monotonic() + _RESTART_S
+        self._workshop.engine.unload()
         if self._once:
             self._stop.asked = True  # there is no later
 
@@ -154,7 +158,6 @@ class Batches:
             raise
         else:
             self._conditions.note("score", "")
-            self._ledger.note_works()
             if not self._stop.asked:
                 for path in batch.left:
                     self._tracker.miss(path)
@@ -164,11 +167,20 @@ class Batches:
             self.is_scanning = False
         took = time.monotonic() - began
         self._rate = len(batch.looks) / max(took, 0.001)
+        self._note_saved(batch)
         self._ledger.note_changed(map(os.path.dirname, batch.looks))
         self._ledger.forget_gone()
         yield BatchDone()
         if self._owed is not None:
             self._owed.end(batch.settled)
+
+    def _note_saved(self, batch: _Batch) -> None:
+        """Find out whether the cache knows what was told, and see to it that it will."""
+        saved = self._ledger.works
+        if not self._once:
+            self._unsaved.batch_ended([*batch.looks.keys() - batch.left.keys()], saved=saved)
+        if saved and not self._unsaved:
+            self._ledger.note_works()
 
     def _begin(self) -> _Batch:
         """Take a batch out of what is ready, and owe it to the next watcher until it is told."""
@@ -179,10 +191,15 @@ class Batches:
         owed: frozenset[str] = frozenset()
         if self._owed is not None:
             known = ((path, self._tracker.inventory.get(path)) for path in looks)
-            owed = self._owed.begin({path: entry.sha256 if entry else b"" for path, entry in known})
+            told = {path: entry.sha256 if entry else NO_PICTURE for path, entry in known}
+            owed = self._owed.begin(told)
         return _Batch(looks, dict(looks), owed, began_ns, [])
 
     def _results(self, batch: _Batch, beat: Callable[[], Iterator[WatchState]]) -> Iterator[Told]:
+        try:
+            require_room()  # for the threads of the scan
+        except MemoryError as error:
+            raise ResourcesExhausted.because(error) or error from None
         again = any(look.tries and not look.silent for look in batch.looks.values())
         options = replace(self._options, retry_failed=again)
         scanner = self._workshop.scanner(options, self._ledger.failed)

@@ -34,8 +34,9 @@ class CacheSync:
     """Writes to the library of a workshop what its scans do not."""
 
     def __init__(self, workshop: Workshop, conditions: Conditions) -> None:
-        self._workshop, self._conditions = workshop, conditions
-        self._works = True
+        self.workshop, self._conditions = workshop, conditions
+        self.works = True
+        """Whether nothing has failed since the batch began."""
         self._forgotten: list[str] = []
         self._untold: list[FileRow] = []
         """What was told of files of which the scanner has located something else since."""
@@ -46,25 +47,25 @@ class CacheSync:
 
     def failed(self, sentence: str) -> None:
         """Take note that the library does not work."""
-        self._works = False
+        self.works = False
         self._conditions.note("cache", sentence)
 
     # What it remembers
 
     def load(self, inventory: Inventory, place: str) -> None:
         """Enter into `inventory` what the library knows at and below `place`."""
-        cache = self._workshop.cache
+        cache = self.workshop.cache
         if cache is None:
             return
         try:
             for folder in cache.folders_below(place):
-                inventory.load(folder, cache.folder(folder, self._workshop.scorer))
+                inventory.load(folder, cache.folder(folder, self.workshop.scorer))
         except CacheError as error:
             self.failed(str(error))
 
     def places(self) -> dict[str, str]:
         """Return the identities of places that an earlier watcher left."""
-        cache = self._workshop.cache
+        cache = self.workshop.cache
         try:
             return cache.places() if cache is not None else {}
         except CacheError:
@@ -72,7 +73,7 @@ class CacheSync:
 
     def remember_places(self, identities: dict[str, str]) -> None:
         """Leave the identities of places to later watchers."""
-        cache = self._workshop.cache
+        cache = self.workshop.cache
         if cache is not None:
             try:
                 cache.remember_places(identities)
@@ -97,7 +98,7 @@ class CacheSync:
 
         What an earlier batch withheld is written first: this one may tell it, and locate it.
         """
-        self._works = True
+        self.works = True
         if self._untold:
             self.end_batch()
         self.forget_gone()
@@ -114,9 +115,8 @@ class CacheSync:
         self._locate_young()
 
     def note_works(self) -> None:
-        """Say that the library works, if it did since the batch began."""
-        if self._works:
-            self._conditions.note("cache", "")
+        """Say that the library works, and knows all that was told."""
+        self._conditions.note("cache", "")
 
     def _locate_young(self) -> None:
         """Let the cache know of young files what they hold, and not that they are known.
@@ -126,7 +126,7 @@ class CacheSync:
         """
         self._located_at = time.monotonic()
         rows, self._young = self._young, []
-        cache = self._workshop.cache
+        cache = self.workshop.cache
         if cache is not None and rows:
             try:
                 cache.write(rows, ())
@@ -141,7 +141,7 @@ class CacheSync:
 
     def forget_gone(self) -> bool:
         """Let the library forget what was noted; tell whether there was anything."""
-        cache = self._workshop.cache
+        cache = self.workshop.cache
         paths, self._forgotten = self._forgotten, []
         if cache is not None and paths:
             try:
@@ -156,7 +156,7 @@ class CacheSync:
 
     def arrange(self, for_s: float) -> None:
         """Rewrite what makes folders load fast, for so many seconds; a later scan does the rest."""
-        cache = self._workshop.cache
+        cache = self.workshop.cache
         if cache is None:
             self._changed_folders.clear()
         until = time.monotonic() + for_s
@@ -166,7 +166,7 @@ class CacheSync:
                 del self._changed_folders[folder]
             try:
                 if cache is not None:
-                    cache.snapshot(some, self._workshop.scorer)
+                    cache.snapshot(some, self.workshop.scorer)
             except CacheError as error:
                 self.failed(str(error))
                 self._changed_folders.clear()

@@ -35,6 +35,7 @@ from watchdog.events import (
 from watchdog.observers import Observer
 
 from nsfwscan.system.reading import open_text
+from nsfwscan.system.threads import require_room
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -111,6 +112,7 @@ class Events:
         warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"watchdog\.")
         observer: BaseObserver | None = None
         try:
+            require_room()
             observer = Observer()
             # An observer does not follow a link, not even the one it is given.
             real = os.path.realpath(root)
@@ -126,9 +128,9 @@ class Events:
             if error.errno == errno.EMFILE:  # "Too many open files", of which nobody has opened any
                 return "other programs, or this one, use all the system allows (inotify instances)"
             return error.strerror or str(error)
-        except RuntimeError as error:  # no thread can be started
+        except (MemoryError, RuntimeError) as error:  # no thread can be started
             _end(observer)
-            return str(error)
+            return str(error) or "the system refuses memory"
         self._observers[root], self._real[root] = observer, real
         return ""
 

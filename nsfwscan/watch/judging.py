@@ -183,11 +183,15 @@ class Judging:
             # A browser reserves the name while it downloads into another file.
             settling.later(failed.path, Waiting(look.key, now + 10.0))
             return True
-        age_s = still_s(look.key)
-        delay_s = retry_delay_s(failed.reason, age_s, look.tries, passing=failed.passing)
-        if delay_s is None or look.silent:
+        if look.silent:  # it has its verdict, and is not to lose it for the want of a descriptor
+            delay_s = later_delay_s(look.tries) if failed.passing else None
+        else:
+            age_s = still_s(look.key)
+            delay_s = retry_delay_s(failed.reason, age_s, look.tries, passing=failed.passing)
+        if delay_s is None:
             return False
-        settling.later(failed.path, Waiting(look.key, now + delay_s, tries=look.tries + 1))
+        again = Waiting(look.key, now + delay_s, silent=look.silent, tries=look.tries + 1)
+        settling.later(failed.path, again)
         return True
 
     def _count(self, result: Scanned | Failed) -> None:

@@ -1,8 +1,8 @@
 """Pictures that have been missing for so long that they did not move: they are gone.
 
 In: the paths that the tracker misses. Out: a `Change` for each that is gone.
-What can fail: where another disk is mounted than before, or a folder cannot be listed, nothing is
-said to be gone; the next reconcile looks again.
+What can fail: where another disk is mounted than before, nothing is said to be gone. Nor where a
+folder cannot be listed: it is noted as such, and a reconcile looks again soon.
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ class Missing:
             if folder not in listable:
                 listable[folder] = _can_be_listed(folder, place)
             tracker.absent.drop(path)
-            if presence[place] and listable[folder]:  # else the next reconcile looks again
+            if not listable[folder]:
+                tracker.not_examined(folder, is_file=False)
+            elif presence[place]:  # else the reconcile that finds it again looks again
                 sha256 = None if entry.sha256 == NO_DIGEST else entry.sha256
                 decision = self._workshop.judge().decision(entry.sha256, entry.unsafe)
                 yield Change(Event.GONE, path, None, sha256=sha256, decision=decision)

@@ -3,13 +3,13 @@
 A scan saves what it finds at once, while acts wait: for the end of a batch, and at the start for a
 first look at everything. So the paths of each batch are written down before it is scanned, and
 struck out when they need nothing, or when all is done about them. Whoever watches next looks once
-more at those that are left. A picture that was told of before is written down with what it held
-then: only other content is news.
+more at those that are left. Each is written down with what was told of it, or `NO_PICTURE`: only
+other content is news, and of a picture that was never told any, though the cache knows it.
 
 The file has a line for each step, a JSON array: `["owe", {PATH: SHA256, ...}]`, with the content
-that was told, or none, and `["done", PATH, ...]`. Only the holder of the watcher's lock writes it.
-It outlives a kill; what is owed outlives a power cut, too. It is rewritten when it holds twice what
-is owed, and some more.
+that was told, or none for a picture that was told and waits for an act, and `["done", PATH, ...]`.
+Only the holder of the watcher's lock writes it. It outlives a kill; what is owed outlives a power
+cut, too. It is rewritten when it holds twice what is owed, and some more.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from nsfwscan.system.json_lines import Json
 
+PART = ".owed-"
+"""How files begin that are being written; a killed watcher may leave one."""
 _OWE, _DONE = "owe", "done"
 _MALFORMED = ValueError, TypeError, AttributeError, IndexError
 _SLACK = 10_000
@@ -68,12 +70,12 @@ class Owed:
     def below(self, folder: str) -> dict[str, bytes]:
         """Return what is owed at and below `folder`, and the content that was told of each.
 
-        That is empty where nothing was told, or where an act is owed whatever the file holds.
+        That is empty where an act is owed whatever the file holds.
         """
         return {path: told for path, told in self._owed.items() if is_below(path, folder)}
 
     def begin(self, paths: Mapping[str, bytes]) -> frozenset[str]:
-        """Owe `paths`, about to be scanned, each with what was told of it, empty where nothing was.
+        """Owe `paths`, about to be scanned, each with what was told of it.
 
         Return those to which an act was owed before, whatever they hold.
         """
@@ -153,7 +155,7 @@ class Owed:
     def _rewrite(self) -> None:
         os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
         content = json_line(_owe(self._owed)) if self._owed else b""
-        replace_file(self._path, content, sync=True)
+        replace_file(self._path, content, prefix=PART, sync=True)
         self._size, self._written = len(content), len(self._owed)
 
 

@@ -47,8 +47,11 @@ class WatchedPlaces:
         return dict(self._identities)
 
     def look(self) -> bool:
-        """Read what is mounted where; tell whether that changed below or at a root."""
-        self._mounts = mounts()
+        """Read what is mounted where; tell whether that changed below or at a root.
+
+        What is known stays where the list cannot be read for the moment.
+        """
+        self._mounts = mounts() or self._mounts
         inside = set()
         for root in self.roots:
             real = os.path.realpath(root)  # mounts are listed without links, roots may be links

@@ -3,7 +3,9 @@
 In: reasons to do it, and the clock. Out: the tracker, up to date for all that can be listed, and a
 `Change` for each picture that is no longer opened.
 What can fail: folders that cannot be listed are counted in `unlisted` and become a condition, and
-nothing below them is said to be missing; nor where something else was mounted than before.
+nothing below them is said to be missing; nor where something else was mounted than before. As that
+may pass, with a shortage of descriptors, say, another reconcile follows soon; then ever later, as
+long as it is always the same that cannot be examined.
 """
 
 from __future__ import annotations
@@ -42,6 +44,8 @@ SLICE_S = 0.25
 _LEAST_POLL_S = 5.0
 _POLL_SHARE = 0.01
 """Polling may take this share of the time."""
+_LEAST_AGAIN_S = 5.0
+"""How long after something could not be examined the next one begins, the first time."""
 
 
 @dataclass(slots=True)
@@ -49,7 +53,6 @@ class _RootWalk:
     """A reconcile that is under way."""
 
     why: str
-    began: float
     listings: Iterator[Listing]
     roots: tuple[str, ...]
     strange: dict[str, str]
@@ -57,6 +60,8 @@ class _RootWalk:
     visited: set[str] = field(default_factory=set)
     closed: list[str] = field(default_factory=list)
     """Folders that cannot be listed: what is below them is unknown."""
+    took_s: float = 0.0
+    """Without the time in which it waited for others to have their turn."""
 
 
 class Reconcile:
@@ -85,8 +90,11 @@ class Reconcile:
         self._wanted: dict[str, None] = {}
         """Reasons for a reconcile that has not begun."""
         self._next = self._next_poll = math.inf
+        self._unexamined: set[str] = set()
+        """What could not be examined, when the next one was scheduled because of that."""
+        self._again_s = _LEAST_AGAIN_S
         self.took_s = 0.0
-        """How long the last one took."""
+        """How long the last one walked: what another will cost."""
         self.ended_at: float | None = None
         """When the last one ended, in seconds since the epoch."""
         self.unlisted = 0
@@ -127,6 +135,8 @@ class Reconcile:
 
     def go_on(self, enough: Callable[[], bool]) -> Iterator[Change]:
         """Begin one that is wanted; go on with it for a moment, or until `enough`."""
+        if self._walk is None and self._tracker.refused:
+            self._schedule_again()
         if time.monotonic() >= self.next_due:
             self.want(_IN_TIME)
             self.schedule()
@@ -135,21 +145,25 @@ class Reconcile:
         walk = self._walk
         if walk is None or enough():
             return
-        until = time.monotonic() + SLICE_S
+        began = time.monotonic()
         for listing in walk.listings:
             if listing.inode:
                 walk.visited.add(listing.folder)
             elif not any(_has_vanished(passed) for passed in listing.passed):
                 walk.closed.append(listing.folder)
             yield from self._tracker.take(listing)
-            if enough() or time.monotonic() > until:
+            now = time.monotonic()
+            if enough() or now > began + SLICE_S:
+                walk.took_s += now - began
                 return
+        walk.took_s += time.monotonic() - began
         self._end(walk)
 
     def _begin(self) -> _RootWalk:
         why = ", ".join(self._wanted)
         self._wanted.clear()
         self._tracker.unreached.clear()
+        self._tracker.unlisted.clear()
         self._places.look()
         present, strange = [], dict[str, str]()
         for root in self._roots:
@@ -162,7 +176,7 @@ class Reconcile:
                 if place == root and presence is not Presence.AWAY:
                     present.append(root)
         listings = discover(present, self._walk_options, WalkTally())
-        return _RootWalk(why, time.monotonic(), listings, tuple(present), strange)
+        return _RootWalk(why, listings, tuple(present), strange)
 
     def _end(self, walk: _RootWalk) -> None:
         self._walk = None
@@ -171,7 +185,7 @@ class Reconcile:
         if self._owed is not None:
             self._owed.done(self._lost(walk, self._owed))
         self._accept(walk.strange)
-        self.took_s = time.monotonic() - walk.began
+        self.took_s = walk.took_s
         self.ended_at = time.time()
         if walk.why != _IN_TIME:  # a watcher that polls would fill the log with it
             folders = count(len(walk.visited), "folder")
@@ -181,7 +195,10 @@ class Reconcile:
         reason = f"{count(closed, 'folder')} cannot be listed" if closed else ""
         self._conditions.note("closed", reason)
         self.count_watches()
+        asked = self._next_poll  # while this one walked, which may have been there before
         self.schedule()
+        self._next_poll = min(self._next_poll, asked)
+        self._schedule_again()
 
     def _miss_unvisited(self, walk: _RootWalk) -> None:
         """Miss what is in folders that are not there any more, or go by another name."""
@@ -234,6 +251,16 @@ class Reconcile:
         # Spread out, so that not all the computers of a house begin at the same second.
         self._next = now + self._every_s * random.uniform(0.8, 1.2)  # noqa: S311  no secret
         self._next_poll = now + self._poll_s if self._observation.must_poll else math.inf
+
+    def _schedule_again(self) -> None:
+        """Begin the next one before long where something could not be examined."""
+        self._tracker.refused = False
+        found = self._tracker.unlisted | self._tracker.unreached
+        is_new = not self._unexamined >= found
+        self._again_s = _LEAST_AGAIN_S if is_new else min(2 * self._again_s, self._every_s)
+        self._unexamined = found
+        if found:
+            self._next = min(self._next, time.monotonic() + self._again_s)
 
     @property
     def _poll_s(self) -> float:

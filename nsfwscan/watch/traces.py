@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from nsfwscan.system import locations
 from nsfwscan.system.traces import state_traces
-from nsfwscan.watch.status import PART
+from nsfwscan.watch import owed, status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +21,8 @@ def traces() -> Iterator[Traces]:
     log, lock = os.path.basename(locations.log_file()), os.path.basename(locations.watch_lock())
     own = {log, lock, f"{lock}.held"}
     own |= {os.path.basename(one) for one in (locations.status_file(), locations.owed_file())}
+    parts = (status.PART, owed.PART)
     rotated = re.compile(re.escape(log) + r"\.\d+")
     yield state_traces(
-        lambda name: name in own or name.startswith(PART) or rotated.fullmatch(name) is not None
+        lambda name: name in own or name.startswith(parts) or rotated.fullmatch(name) is not None
     )

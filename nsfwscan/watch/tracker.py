@@ -2,8 +2,8 @@
 
 In: listings of folders, and paths that may be missing. Out: the files that are ready to be scanned,
 and a `Change` for each picture that is no longer opened. No file is opened here.
-What can fail: a file that `stat` refuses is kept in `unreached`; a path that cannot be examined
-counts as still there.
+What can fail: a file that `stat` refuses is kept in `unreached`, a folder that cannot be listed in
+`unlisted`; a path that cannot be examined counts as still there.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from nsfwscan.media.discover import join
 from nsfwscan.values.changes import Change, Event
+from nsfwscan.values.file_key import pack_key
 from nsfwscan.values.results import FailReason, Skipped
 from nsfwscan.watch.absent import Absent
 from nsfwscan.watch.cache_sync import NEVER
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 _ABSENCE_S = 1.5
 """Beyond the settling time: how long a moved picture may take to turn up."""
+_LISTED_S = 60.0
+"""What has not changed for longer was there when its folder was listed a moment ago."""
 
 
 class Look(NamedTuple):
@@ -66,6 +69,10 @@ class Tracker:
         self.absent = Absent(settle_s + _ABSENCE_S)
         self.unreached: set[str] = set()
         """Files that `stat` refused since the last reconcile began."""
+        self.unlisted: set[str] = set()
+        """Folders that could not be listed since then."""
+        self.refused = False
+        """Whether there was one of either, for the reconcile, which resets it."""
 
     def load(self, place: str) -> None:
         """Begin with what the cache knows at and below `place`; scan again what is owed."""
@@ -74,7 +81,7 @@ class Tracker:
             return
         for path, told in self._owed.below(place).items():
             entry = self.inventory.get(path)
-            if told:  # another content, which a scan found, may never have been told
+            if told:  # what a scan found and saved since may never have been told
                 self.inventory.put(path, Tracked(NEVER.pack(), told, math.nan))
             elif entry is not None:
                 self.inventory.put(path, entry._replace(key=NEVER.pack()))
@@ -105,8 +112,8 @@ class Tracker:
         for passed in listing.passed:
             if isinstance(passed, Skipped):
                 yield from self.skip(passed)
-            elif listing.inode and passed.reason is FailReason.UNREADABLE:
-                self.unreached.add(passed.path)
+            elif passed.reason is FailReason.UNREADABLE:
+                self.not_examined(passed.path, is_file=bool(listing.inode))
         if whole:
             here = set(listing.names)
             for name in self.inventory.names(folder):
@@ -143,6 +150,11 @@ class Tracker:
         else:
             self.settling.note(path, key, time.monotonic(), still, since)
 
+    def not_examined(self, path: str, *, is_file: bool) -> None:
+        """Note that the system does not show a file or a folder, for the moment or for good."""
+        (self.unreached if is_file else self.unlisted).add(path)
+        self.refused = True
+
     def skip(self, skipped: Skipped) -> Iterator[Change]:
         """Take note of what will not be opened: a picture that became a link, say."""
         entry = self.inventory.get(skipped.path)
@@ -162,8 +174,8 @@ class Tracker:
         entry = self.inventory.get(path)
         if entry is not None:
             if is_there(path):
-                if listed:  # there, and not ours: excluded by the options of this run
-                    self.inventory.drop(path)
+                if listed:
+                    self._not_listed(path)
                 return
             self.settling.drop(path)
             self.ready.pop(path, None)
@@ -172,6 +184,21 @@ class Tracker:
             self.settling.drop(path)
         if path in self.inventory.inodes and not os.path.isdir(path):
             self._miss_folder(path)
+
+    def _not_listed(self, path: str) -> None:
+        """Forget what is there and not ours: excluded by the options of this run.
+
+        Unless it may have come after its folder was listed. Then it is looked at once more.
+        """
+        try:
+            key = pack_key(os.lstat(path))
+        except OSError:
+            return
+        still = still_s(key)
+        if still > _LISTED_S:
+            self.inventory.drop(path)
+        else:
+            self.settling.note(path, key, time.monotonic(), still)
 
     def _miss_folder(self, path: str) -> None:
         now = time.monotonic()

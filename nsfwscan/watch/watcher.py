@@ -21,6 +21,7 @@ that are refused, also to a consumer, are waited for, and everything is listed a
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import os
@@ -191,10 +192,13 @@ class Watcher:
         A `WatchState` comes every second or two, also in the middle of work, and at the end.
         Raises `ModelError` when the model cannot be loaded.
         """
+        begun = False
         try:
-            self._begin()
             while not self.stopping:
                 try:
+                    if not begun:
+                        self._begin()
+                        begun = True
                     yield from self._turn()
                 except (MemoryError, RuntimeError) as error:
                     exhausted = ResourcesExhausted.because(error)
@@ -284,10 +288,11 @@ class Watcher:
     def _begin_afresh(self, why: str) -> None:
         """Give back what can be, wait, and list everything: what was in hand is lost."""
         now = time.monotonic()
-        self._batches.rest()
         self._reconcile.begin_afresh(why)
         self._observation.doubt(now)
-        self._conditions.note("resources", why)
+        with contextlib.suppress(MemoryError):  # also giving back, and saying so, takes some
+            self._batches.rest()
+            self._conditions.note("resources", why)
         if not self.stopping:
             self._events.wait(self._batches.not_before - now)
 
