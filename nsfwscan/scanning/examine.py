@@ -129,8 +129,8 @@ def examine(
     except DecodeError as error:
         unscorable = Unscorable(error.reason, error.detail, error.passing)
         # Store that there are no facts, or every scan would try again and find the same.
-        none = wanted.outcome or error.passing
-        facts = NO_FACTS if none else {kind: kind.absent for kind in KINDS}
+        unknown = wanted.outcome or error.passing
+        facts = NO_FACTS if unknown else {kind: kind.absent for kind in KINDS}
         return Finding(sha256, key, unscorable, facts)
     facts = decoded.content_facts
     if not wanted.outcome:
