@@ -1,4 +1,4 @@
-"""Find the pictures that are not safe for work, offline.
+"""Find pictures that are not safe for work, offline.
 
     import nsfwscan
 
@@ -91,9 +91,9 @@ _LATER = {name: module for module, names in _FROM.items() for name in names.spli
 
 
 def __getattr__(name: str) -> object:
-    """Import on first use what the package would be slow to import with (PEP 562).
+    """Import names on first use, to keep the import of the package fast (PEP 562).
 
-    Even the plain values cost 20 ms, which `nsfwscan --version` and every decode process would pay.
+    Even plain values take 20 ms, which would slow `nsfwscan --version` and every decode process.
     """
     if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

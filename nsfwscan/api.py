@@ -1,7 +1,7 @@
 """The Python interface: `scan` for files, `classify` for one picture, `allow` and `deny`.
 
-The first two choose, fetch and remember models exactly as the command line does. What that says on
-stderr goes to the logger `nsfwscan`: remarks as INFO, warnings as WARNING.
+`scan` and `classify` choose and download models exactly as the command line does. What the command
+line prints to stderr goes to the logger `nsfwscan`: remarks as INFO, warnings as WARNING.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class PillowImage(Protocol):
         """Return a copy in another mode."""
 
     def getexif(self) -> object:
-        """Return the metadata, which say how the picture is to be turned."""
+        """Return the metadata, which include the orientation."""
 
     def save(self, fp: io.BytesIO, format: str, *, exif: object) -> None:  # noqa: A002  Pillow's
         """Write the picture as a file."""
@@ -70,20 +70,20 @@ def scan(
     cache: bool = True,
     options: ScanOptions | None = None,
 ) -> Generator[ScanResult]:
-    """Look at every picture in one or several folders; yield one result for each.
+    """Scan every picture in one or several folders; yield one result for each.
 
-    Results come in a stable order while the scan goes on: `Scanned` with scores and a verdict,
-    `Skipped`, or `Failed` for a picture that could not be read, which is never to be taken for a
-    safe one. Leaving the loop early ends the scan; what was scored is remembered.
+    Results come in a stable order while the scan runs: `Scanned` with scores and a verdict,
+    `Skipped`, or `Failed` for a picture that could not be scored, which never counts as safe.
+    Leaving the loop early ends the scan; scores so far are cached.
 
-    `paths` are files and folders, `~` is expanded. `model` is a known name or the folder of a
-    package; one that is missing is fetched, unless `offline`. `flag_at` and `review_at` are scores
-    from 0 to 1, by default the model's own. With `cache=False` nothing is remembered or recalled.
-    `options` says which files are looked at and how.
+    `paths` are files and folders; `~` is expanded. `model` is a known name or a package's folder;
+    a missing model is downloaded, unless `offline`. `flag_at` and `review_at` are scores from 0 to
+    1, by default the model's own. With `cache=False` the cache is neither read nor written.
+    `options` says which files are scanned and how.
 
-    Raises `FileNotFoundError` (which is a `UsageError`, too) for a path that does not exist,
-    `UsageError` for thresholds that make no sense, `ModelError` when there is no model to scan
-    with, and `RulingsError` when what people decided cannot be read.
+    Raises `FileNotFoundError` (also a `UsageError`) for a path that does not exist, `UsageError`
+    for thresholds out of range or order, `ModelError` if there is no model to scan with, and
+    `RulingsError` if the rulings cannot be read.
     """
     roots = _roots(paths)
     settings = Settings(
@@ -110,21 +110,21 @@ def classify(
 ) -> Scanned:
     """Score one picture: the bytes of a file, a path, or a Pillow image.
 
-    The model stays loaded for the next call. Nothing is remembered on disk. `Scanned.path` is empty
-    for what has no path. What a person decided about the picture stands in its verdict as in a
-    scan's. Raises `FileNotFoundError` (which is a `UsageError`, too) for a path that does not
-    exist, `DecodeError` with a reason when the picture cannot be decoded, `TypeError` for anything
-    else than a picture, and `UsageError`, `ModelError` and `RulingsError` as `scan` does.
+    The model stays loaded for the next call. The cache is not used. `Scanned.path` is empty if
+    there is no path. Rulings apply to the verdict as in a scan. Raises `FileNotFoundError` (also a
+    `UsageError`) for a path that does not exist, `DecodeError` with a reason if the picture cannot
+    be decoded, `TypeError` for anything but a picture, and `UsageError`, `ModelError` and
+    `RulingsError` as `scan` does.
     """
     rulings = _rulings()
     settings = Settings(model=model, flag_at=flag_at, review_at=review_at, offline=offline)
     path, data = _bytes_of(picture)
-    # Not with the lock held, and not apart: it may be a download of minutes, which Ctrl-C ends.
+    # Neither under the lock nor `apart`: it may be a download of minutes, which Ctrl-C must end.
     loaded = _kept.get((model, offline)) or _load(model, offline=offline)
     judge = Judge(policy_of(settings, loaded.manifest), rulings)
     found = interrupts.apart(lambda: _examine(model, offline, loaded, data))
     if found.outcome is None:
-        raise RuntimeError("no outcome, though one was wanted")
+        raise RuntimeError("there is no outcome, although one was wanted")
     result = judge.result(path, found.sha256, found.outcome, fact=found.facts.get)
     if isinstance(result, Scanned):
         return result
@@ -136,14 +136,15 @@ def classify(
 def allow(
     paths: Path | Iterable[Path], *, near: bool = False, within: int = DEFAULT_WITHIN
 ) -> list[Failed]:
-    """Decide that pictures are safe, whatever a model says; `nsfwscan allow` does the same.
+    """Rule that pictures are safe, whatever a model says, like `nsfwscan allow`.
 
-    `paths` are files, and folders with every picture below; nobody is asked, however many there
-    are. With `near` the decision is also about pictures that look the same: whose likeness differs
-    in at most `within` of 64 bits. It holds until `deny` or `forget` is called for that content.
+    `paths` are files and folders, which stand for every picture below; there is no confirmation,
+    however many there are. With `near` the ruling also applies to pictures that look the same:
+    whose likeness differs in at most `within` of 64 bits. It holds until `deny` or `forget` is
+    called for that content.
 
-    Returns a `Failed` for each file that could not be read; nothing is decided about these. Raises
-    `UsageError` for a path that does not exist, and `RulingsError`: then nothing was decided.
+    Returns a `Failed` for each file that could not be read; no ruling is made about those. Raises
+    `UsageError` for a path that does not exist, and `RulingsError`; then no ruling is made.
     """
     return _decide(paths, Ruling.ALLOWED, within if near else None)
 
@@ -151,18 +152,18 @@ def allow(
 def deny(
     paths: Path | Iterable[Path], *, near: bool = False, within: int = DEFAULT_WITHIN
 ) -> list[Failed]:
-    """Decide that pictures are not safe for work, whatever a model says; see `allow`."""
+    """Rule that pictures are not safe for work, whatever a model says; see `allow`."""
     return _decide(paths, Ruling.DENIED, within if near else None)
 
 
 def forget(paths: Path | Iterable[Path]) -> int:
-    """Take back what was decided about the pictures at and below `paths`, by content.
+    """Take back the rulings about the pictures at and below `paths`, by content.
 
-    Returns how many decisions that were. Raises `UsageError` and `RulingsError` as `allow` does.
+    Returns the number of rulings taken back. Raises `UsageError` and `RulingsError` like `allow`.
     """
     book = RulingBook(locations.rulings_file())
     seen = look(pictures(_roots(paths)), near=False).seen
-    ruled = {one.sha256 for one in book.load()} & {one.sha256 for one in seen}
+    ruled = {ruling.sha256 for ruling in book.load()} & {picture.sha256 for picture in seen}
     book.forget(ruled)
     return len(ruled)
 
@@ -171,15 +172,15 @@ def _decide(paths: Path | Iterable[Path], ruling: Ruling, within: int | None) ->
     if within is not None and not 0 <= within <= MOST_WITHIN:
         raise UsageError(
             f"within is {within}, which is not between 0 and {MOST_WITHIN}",
-            hint=f"leave it out: {DEFAULT_WITHIN} bits are a good value",
+            hint=f"leave it out to use {DEFAULT_WITHIN} bits, a good value",
         )
     book = RulingBook(locations.rulings_file())
-    # Whether a picture was restored after it was denied is not known here: it is denied anew.
+    # We do not know here if a picture was restored after it was denied, so it is denied again.
     at = time.time() if ruling is Ruling.DENIED else 0.0
     found = pictures(_roots(paths))
     decided = decide(book, found, ruling, within=within, restored_at=lambda _sha256: at)
-    for one in decided.unlike:
-        _log.warning("%s is known by its content only: %s", one.path, one.why_not)
+    for picture in decided.unlike:
+        _log.warning("%s is known by its content only: %s", picture.path, picture.why_not)
     return decided.failed
 
 
@@ -193,10 +194,10 @@ def _roots(paths: Path | Iterable[Path]) -> list[str]:
 
 
 def _path(path: object) -> str:
-    """Return a path as text, `~` expanded. Raises `TypeError` for anything else."""
+    """Return a path as text, with `~` expanded. Raises `TypeError` for anything else."""
     text = os.fspath(path) if isinstance(path, str | os.PathLike) else path
     if not isinstance(text, str):
-        raise TypeError(f"a path is a str or an os.PathLike of one, not {type(text).__name__}")
+        raise TypeError(f"a path must be str or os.PathLike[str], not {type(text).__name__}")
     return os.path.expanduser(text)
 
 
@@ -204,43 +205,43 @@ _books: dict[str, RulingBook] = {}
 
 
 def _rulings() -> Rulings:
-    """Return what people decided; the file is read again only when it looks another one."""
+    """Return the rulings; the file is read again only if it has changed."""
     path = locations.rulings_file()
     return _books.setdefault(path, RulingBook(path)).current(_log.warning)
 
 
 @dataclass(slots=True, eq=False)
 class _Loaded:
-    """A model and what scores with it, kept for the next call of `classify`."""
+    """A model and its engine, kept for the next call of `classify`."""
 
     manifest: ModelManifest
     engine: Engine
     users: int = 0
-    """Calls of `classify` that score with it now."""
+    """Calls of `classify` that are using it now."""
 
 
 _MOST_LOADED = 2
-"""Models kept loaded, of a few hundred megabytes each: one in use, one to compare with."""
+"""Models kept loaded, at a few hundred megabytes each: one in use, one to compare with."""
 _kept: OrderedDict[tuple[str, bool], _Loaded] = OrderedDict()
-"""The last is the one used last."""
+"""In order of use, the latest last."""
 _kept_lock = threading.Lock()
 
 
 def _examine(model: str, offline: bool, loaded: _Loaded, data: bytes) -> Finding:
-    """Examine with `loaded`, or with what another thread has kept for this model meanwhile."""
+    """Examine with `loaded`, or with the engine that another thread has since kept."""
     key = (model, offline)
     with _kept_lock:
         kept = _kept.setdefault(key, loaded)
         kept.users += 1
         _kept.move_to_end(key)
         dropped = [_kept.popitem(last=False)[1] for _ in range(len(_kept) - _MOST_LOADED)]
-        idle = [one for one in dropped if not one.users]
-    for one in idle:
-        one.engine.close()
+        idle = [old for old in dropped if not old.users]
+    for old in idle:
+        old.engine.close()
     try:
         return kept.engine.examine(data)
     except NsfwscanError:
-        with _kept_lock:  # what could not be loaded may be mended by the next call
+        with _kept_lock:  # the next call may succeed at what failed to load
             if _kept.get(key) is kept:
                 del _kept[key]
         raise
@@ -256,14 +257,14 @@ def _load(model: str, *, offline: bool) -> _Loaded:
     settings = Settings(model=model, offline=offline)
     store = ModelStore(locations.models_folder(), offline=offline, say=_log.info)
     found = select.resolve_model(store, model)
-    # One picture at a time: all cores may work on it.
+    # One picture at a time, so it may use all cores.
     load = loader(found, settings, cores.available(), _log.warning)
     return _Loaded(found.manifest, Engine(load, found.manifest.input.geometry, jobs=1))
 
 
 @atexit.register
 def _close_engines() -> None:
-    """End the decode processes of `classify` and forget its models."""
+    """End the decode processes of `classify` and free its models."""
     with _kept_lock:
         while _kept:
             _kept.popitem()[1].engine.close()
@@ -273,9 +274,9 @@ _inherited: list[object] = []
 
 
 def _forget_engines() -> None:
-    """Use no more in a forked child what its parent loaded: threads and processes stayed there."""
+    """Forget the parent's models in a forked child: their threads and processes stay there."""
     global _kept, _kept_lock
-    _inherited.append(_kept)  # to free a model here would wait for its threads
+    _inherited.append(_kept)  # freeing a model here would wait for its threads
     _kept, _kept_lock = OrderedDict(), threading.Lock()
 
 
@@ -301,10 +302,10 @@ def _bytes_of(picture: bytes | Path | PillowImage) -> tuple[str, bytes]:
         try:
             exif = picture.getexif()
             if picture.mode not in _PNG_MODES:
-                # To RGB, all above 255 would turn white; 32-bit integers hold 16 bits of grey.
+                # RGB would turn everything above 255 white; 32-bit integers hold 16 bits of grey.
                 picture = picture.convert("I;16" if picture.mode == "I" else "RGB")
             picture.save(stream, format="PNG", exif=exif)
-        except Exception as error:  # an image is only loaded now, and loading raises anything
+        except Exception as error:  # Pillow loads an image only now, and may raise anything
             raise DecodeError(FailReason.CORRUPT, str(error)) from error
         return "", stream.getvalue()
     raise TypeError(
@@ -317,4 +318,4 @@ _PNG_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I;16B"})
 
 
 def _no_progress(done_bytes: int, total_bytes: int | None, /) -> None:
-    """Do nothing: a library draws no bars."""
+    """Do nothing: a library draws no progress bars."""

@@ -209,7 +209,7 @@ def test_what_is_no_path_and_no_picture_is_a_type_error(tiny: Path) -> None:
             nsfwscan.classify(wrong, offline=True)  # type: ignore[arg-type] # that is the test
     for wrong in (None, 3, b"/bytes", [3], [b"/bytes"], [None]):
         for function in (nsfwscan.scan, nsfwscan.allow, nsfwscan.forget):
-            with pytest.raises(TypeError, match="a path is a str"):
+            with pytest.raises(TypeError, match="a path must be str"):
                 list(function(wrong))  # type: ignore[arg-type, call-overload] # so is this
 
 

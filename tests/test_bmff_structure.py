@@ -82,7 +82,7 @@ def test_frames_of_an_hevc_sequence_are_shown_and_those_that_are_not_are_told(ma
     data = data[:8] + major + data[12:]
     decoded = decode(data, SMALL)
     assert decoded.facts.frames == 5
-    assert decoded.facts.missing == "4 of 5 frames of its sequence are not read"
+    assert decoded.facts.missing == "4 of 5 frames of its sequence could not be read"
     assert outcome(data, [files.source()]) == "right"
 
 
@@ -105,7 +105,7 @@ def test_a_broken_picture_beside_the_main_one_is_told() -> None:
     data = files.avif("RGBA").replace(b"auxl", b"cdsc")
     broken = edited(data, drop=[b"av1C"], of=2)
     decoded = decode(broken, SMALL)
-    assert decoded.facts.missing == "a picture beside the main one is not read"
+    assert decoded.facts.missing == "a picture beside the main one could not be read"
     assert outcome(broken, [files.source("RGBA").convert("RGB")]) == "right"
 
 

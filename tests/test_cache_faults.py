@@ -403,7 +403,7 @@ def test_a_cache_deleted_while_it_is_open_is_begun_anew(tmp_path: Path, what: st
     with Cache.open(str(folder / "library.sqlite3"), warn=fail_on_warning) as cache:
         assert len(known_numbers(cache, BATCH)) == BATCH
     (sentence,) = said
-    assert "was deleted; a new one is begun" in sentence
+    assert "was deleted; a new one is created" in sentence
 
 
 def test_damage_that_cannot_be_set_aside_is_unavailable(

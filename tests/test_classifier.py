@@ -308,7 +308,7 @@ def test_probabilities_are_taken_as_they_are_and_kept_in_range() -> None:
 
 @pytest.mark.parametrize("row", [[0.5, 0.6], [-0.2, 1.2], [3.0, 4.0], [0.0, 0.0]])
 def test_what_does_not_add_up_is_no_probabilities(row: list[float]) -> None:
-    with pytest.raises(ModelUnusable, match="no probabilities") as caught:
+    with pytest.raises(ModelUnusable, match="are not probabilities") as caught:
         to_scores(row, describe(kind=OutputKind.PROBABILITIES))
     assert "logits" in caught.value.hint
 
@@ -379,7 +379,7 @@ def test_a_graph_that_returns_texts_is_refused(tmp_path: Path) -> None:
         (graph(bias=[-1.0, 0.0], last="Log"), OutputKind.LOGITS, "nan"),
         (graph(bias=[0.0, -1.0], last="Sqrt"), OutputKind.LOGITS, "nan"),
         (graph(weights=[[0, 0]] * 3, last="Reciprocal"), OutputKind.LOGITS, "inf"),
-        (graph(bias=[3.0, 4.0]), OutputKind.PROBABILITIES, "no probabilities"),
+        (graph(bias=[3.0, 4.0]), OutputKind.PROBABILITIES, "are not probabilities"),
     ],
 )
 def test_a_graph_that_returns_nonsense_is_refused_when_it_is_loaded(
@@ -516,9 +516,9 @@ def test_a_provider_that_is_not_there_is_refused(
     monkeypatch.setattr(
         module.onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"]
     )
-    with pytest.raises(ModelUnusable, match=f"cannot compute with {provider}") as caught:
+    with pytest.raises(ModelUnusable, match=f"does not support {provider}") as caught:
         load(tmp_path, graph(), describe(), provider=provider)
-    assert "it has cpu" in caught.value.hint
+    assert "it supports cpu" in caught.value.hint
 
 
 class FakeRuntime:
@@ -554,7 +554,7 @@ def test_auto_falls_back_to_the_cpu_and_says_so(
     assert fake.asked[-1] == ["CPUExecutionProvider"]
     (warning,) = warnings
     assert warning.startswith("cuda cannot run this model (")
-    assert warning.endswith("; the CPU does")
+    assert warning.endswith("; using the CPU")
     assert loaded.classify(pixels(_RED), 1)
 
 

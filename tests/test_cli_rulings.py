@@ -527,7 +527,7 @@ def test_a_home_that_is_read_only_is_said_and_what_is_there_holds(
         os.chmod(home, 0o700)
     refused, scanned = runs
     assert (refused.returncode, refused.stdout) == (6, "")
-    assert "nothing was decided" in refused.stderr
+    assert "the rulings were not changed" in refused.stderr
     assert json.loads(scanned.stdout)["decided_by"] == "person"
 
 
@@ -557,7 +557,7 @@ def test_a_full_disk_decides_nothing(folder: Path, tmp_path: Path, paint: Paint)
     first, code, *exported = done.stdout.splitlines()
     assert first == "1 picture denied."
     assert code == "code 6"
-    assert "nothing was decided" in done.stderr
+    assert "the rulings were not changed" in done.stderr
     assert "No space left" in done.stderr
     assert len(exported) == 1
     assert "green.png" in exported[0]
@@ -645,7 +645,7 @@ def test_what_goes_on_for_weeks_keeps_what_it_knew_when_the_file_is_damaged(tmp_
         assert len(book.current(said.append)) == 1
     (sentence,) = said
     assert "damaged in line 1" in sentence
-    assert "goes on to hold" in sentence
+    assert "in force" in sentence
     with pytest.raises(nsfwscan.RulingsError):
         RulingBook(str(path)).current(said.append)
     time.sleep(0.01)
@@ -667,4 +667,4 @@ def test_decisions_that_cannot_be_looked_at_are_not_taken_for_none(
     monkeypatch.setattr(os, "lstat", lstat)
     done = call(*command)
     assert done.code == 6
-    assert "people's decisions cannot be read" in done.err
+    assert "the rulings cannot be read" in done.err

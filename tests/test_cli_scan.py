@@ -776,7 +776,7 @@ def test_a_home_that_cannot_be_written_costs_one_warning(pictures: Path, home: P
     warnings = [line for line in done.stderr.decode().splitlines() if line.startswith("nsfwscan:")]
     assert len(warnings) == 1
     assert "Permission denied" in warnings[0]
-    assert "its results are not remembered" in warnings[0]
+    assert "its results will not be cached" in warnings[0]
     assert b"(3 scored, " in done.stderr
 
 

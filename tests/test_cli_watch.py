@@ -610,7 +610,7 @@ def test_the_cache_deleted_under_a_watcher_is_made_anew_and_no_second_watcher_st
         assert status.code == 0
         assert json.loads(status.out)["degraded"] == []
         assert watch.end() == 0
-    assert any("was deleted; a new one is begun" in line for line in watch.said)
+    assert any("was deleted; a new one is created" in line for line in watch.said)
     assert len(watch.records) == 3
 
 

@@ -142,7 +142,7 @@ def test_a_system_that_refuses_memory_is_said_to_do_so(
     fail(monkeypatch, "nsfwscan.scanning.workers.read_picture", OSError(24, "Too many open files"))
     assert "free memory or raise the limits" in call("scan", picture).err
     fail(monkeypatch, "nsfwscan.scanning.workers.read_picture", MemoryError())
-    assert "the system refuses memory" in call("scan", picture).err
+    assert "the system is out of memory" in call("scan", picture).err
 
 
 def test_the_page_for_reports_is_the_one_of_the_package() -> None:

@@ -563,7 +563,7 @@ def test_a_file_that_is_forbidden_ends_it(path: str) -> None:
         timeout=60,
         check=True,
     )
-    assert done.stdout.startswith("RulingsError people's decisions cannot be read")
+    assert done.stdout.startswith("RulingsError the rulings cannot be read")
     assert "could pass as safe" in done.stdout
 
 
@@ -590,7 +590,7 @@ def test_a_folder_that_is_write_protected_is_said_and_what_is_there_is_read(path
         os.chmod(os.path.dirname(path), 0o700)
     first, refusal, last = done.stdout.splitlines()
     assert (first, last) == ("1", "1")
-    assert refusal.startswith("RulingsError nothing was decided: ")
+    assert refusal.startswith("RulingsError the rulings were not changed: ")
 
 
 @pytest.mark.parametrize("fails", ["write", "fsync"])
@@ -684,7 +684,7 @@ def test_decisions_whose_file_is_gone_for_a_moment_go_on_to_hold_with_a_warning(
     assert [len(book.current(said.append)) for _ in range(3)] == [1] * 3
     (warning,) = said
     assert "is gone" in warning
-    assert "goes on to hold" in warning
+    assert "in force" in warning
     path.write_bytes(kept)
     assert len(book.current(said.append)) == 1
     book.forget([sha(1)])  # taken back by a person: nothing holds, and that is no loss

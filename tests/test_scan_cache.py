@@ -251,7 +251,7 @@ def test_a_cache_that_fails_costs_one_warning(broken: tuple[str, ...], cache: Ca
     memory.close()
     assert len(warnings) == 1
     assert warnings[0].startswith(f"no {broken[0]} (mend it)")
-    assert warnings[0].endswith("its results are not remembered")
+    assert warnings[0].endswith("its results will not be cached")
 
 
 def test_a_library_given_up_while_others_wait_for_it_is_asked_no_more() -> None:

@@ -288,7 +288,7 @@ def test_a_refused_thread_or_memory_ends_the_scan_with_a_sentence(
         raise error
 
     monkeypatch.setattr(ThreadPoolExecutor, "submit", refuse)
-    with pytest.raises(NsfwscanError, match="memory or a thread"):
+    with pytest.raises(NsfwscanError, match="memory or threads"):
         list(scan_fakes.scanner(None).scan([str(tree)]))
 
 

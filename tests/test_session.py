@@ -105,7 +105,7 @@ def test_a_cache_that_cannot_be_opened_is_a_warning(
     warnings: list[str] = []
     with open_session(Settings(offline=True), [], say=quiet, warn=warnings.append, progress=quiet):
         pass
-    assert warnings == ["the disk is gone; the scan goes on, its results are not remembered"]
+    assert warnings == ["the disk is gone; the scan continues, but its results will not be cached"]
 
 
 def test_a_library_of_a_later_version_ends_the_scan(

@@ -728,7 +728,7 @@ def test_a_watcher_without_memory_or_threads_waits_and_misses_nothing(
         running.until_as(root)
         running.until(lambda: running.watcher.state().degraded == ())
     assert running.told.lines == [("new", "a.jpg")]
-    assert any("refuses memory or a thread" in one for one in running.warnings)
+    assert any("out of memory or threads" in one for one in running.warnings)
 
 
 def test_once_does_not_call_a_file_safe_that_cannot_be_reached(

@@ -1,1 +1,1 @@
-"""The cache: what earlier scans found out, keyed by content, in one SQLite file."""
+"""The cache: results of earlier scans, keyed by content, in one SQLite file."""

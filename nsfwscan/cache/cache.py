@@ -1,9 +1,9 @@
-"""`Cache`: what earlier scans found out, so that no picture is read or scored twice.
+"""`Cache`: results of earlier scans, so that no picture is read or scored twice.
 
-(path, stat) -> digest and (digest, scorer) -> outcome are facts about content; verdicts are not
-kept. The cache is disposable: whatever happens to it costs time and never a wrong answer. A row
-that fails its checksum is unknown, a damaged file is set aside, and everything else that can go
-wrong is a `CacheError`, whereupon the scan goes on without.
+It stores facts about content, (path, stat) -> digest and (digest, scorer) -> outcome, and no
+verdicts. The cache is disposable: losing it costs time and never gives a wrong answer. A row that
+fails its checksum counts as unknown, a damaged file is set aside, and any other failure is a
+`CacheError`, after which the scan continues without a cache.
 """
 
 from __future__ import annotations
@@ -78,10 +78,9 @@ _FIND_PARTS = "SELECT number, part, sha256, checksum FROM part WHERE container =
 
 
 class Cache:
-    """The cache in one SQLite file; any thread may use it, and several processes at once.
+    """The cache in one SQLite file; several threads and processes may use it at once.
 
-    Every method raises `CacheUnavailable` when the file cannot be read or written. Closing
-    works then, too.
+    Every method but `close` raises `CacheUnavailable` if the file cannot be read or written.
     """
 
     def __init__(self, database: Database) -> None:
@@ -89,23 +88,23 @@ class Cache:
 
     @classmethod
     def open(cls, path: str, *, warn: Callable[[str], None]) -> Cache:
-        """Open the cache at `path`, or begin one.
+        """Open the cache at `path`, creating it if necessary.
 
-        A file that turns out to be damaged, now or later, is renamed to `<name>.corrupt-<time>`,
-        a new one is begun, and `warn` gets one sentence. Raises `CacheTooNew` for the file of a
-        later version, which is left untouched, and `CacheUnavailable`.
+        If the file turns out to be damaged, now or later, it is renamed to `<name>.corrupt-<time>`,
+        a new one is created, and `warn` gets one sentence. Raises `CacheUnavailable`, and
+        `CacheTooNew` for a later version's file, which is left untouched.
         """
         return cls(Database(path, warn=warn))
 
     @property
     def path(self) -> str:
-        """Where the file is, symbolic links resolved."""
+        """The file's path, with symbolic links resolved."""
         return self._database.path
 
     def folder(self, folder: str, scorer: Scorer) -> FolderView:
-        """Return what is known of the files directly in a folder, by name.
+        """Return what is known about the files directly in a folder, by name.
 
-        `folder` is spelled as `os.path.dirname` gives it for the paths that were written.
+        `folder` must be spelled as `os.path.dirname` gives it for the paths that were written.
         """
         where = (scorer.fingerprint.encode(), scorer.decoder, path := os.fsencode(folder))
 
@@ -120,7 +119,7 @@ class Cache:
         return self._database.read(load)
 
     def files(self, folder: str, names: Sequence[str], scorer: Scorer) -> FolderView:
-        """Return what `folder` does, of a few files; cheaper when they are few of many."""
+        """Return the same as `folder` for a few files only; cheaper if the folder has many more."""
         path = os.fsencode(folder)
         wanted = [os.fsencode(name) for name in names]
 
@@ -134,7 +133,7 @@ class Cache:
         return self._database.read(load)
 
     def folders_below(self, root: str) -> list[str]:
-        """Return the folders at and below `root` in which files are known, in order."""
+        """Return the folders at and below `root` that have known files, in order."""
         path = os.fsencode(root)
         prefix = path if path.endswith(_SEP) else path + _SEP
         where = (path, prefix, prefix[:-1] + bytes([prefix[-1] + 1]))
@@ -144,7 +143,7 @@ class Cache:
         return [os.fsdecode(folder) for (folder,) in found if isinstance(folder, bytes)]
 
     def outcome(self, sha256: bytes, scorer: Scorer) -> Outcome | None:
-        """Return the outcome for content by this scorer, or None when it is not known."""
+        """Return the outcome for content by this scorer, or None if it is not known."""
         where = (sha256, scorer.fingerprint.encode(), scorer.decoder)
         rows = self._database.read(
             lambda connection: connection.execute(_FIND_OUTCOME, where).fetchall()
@@ -153,7 +152,7 @@ class Cache:
         return None if body is None else decode_outcome(body)
 
     def fact(self, sha256: bytes, kind: FactKind) -> bytes | None:
-        """Return a fact about content; None when it is not known."""
+        """Return a fact about content, or None if it is not known."""
         where = (sha256, kind.name.encode(), kind.version.encode())
         row = self._database.read(
             lambda connection: connection.execute(_FIND_FACT, where).fetchone()
@@ -161,7 +160,7 @@ class Cache:
         return None if row is None else checked_fact(sha256, kind, *row)
 
     def parts(self, container: bytes) -> list[PartRow]:
-        """Return the known parts of the file with this digest, in its order."""
+        """Return the known parts of the file with this digest, in the file's order."""
         rows = self._database.read(
             lambda connection: connection.execute(_FIND_PARTS, (container,)).fetchall()
         )
@@ -178,9 +177,9 @@ class Cache:
         facts: Sequence[FactRow] = (),
         parts: Sequence[PartRow] = (),
     ) -> None:
-        """Store rows in one transaction; when this returns, they outlive this process.
+        """Store rows in one transaction; when this returns, they survive this process.
 
-        Rows of the same key are replaced. Snapshots that would miss something are dropped.
+        Rows with the same key are replaced. Snapshots that are now incomplete are dropped.
         """
         now = int(time.time())
 
@@ -193,11 +192,11 @@ class Cache:
         self._database.write(store)
 
     def snapshot(self, folders: Iterable[str], scorer: Scorer) -> None:
-        """Store all that is known of each folder in one row, so that `folder` is fast next time.
+        """Store all that is known about each folder in one row, so that `folder` is fast next time.
 
-        For a scanner that is done with folders in which something was written, or whose views were
-        not `stored`. Snapshots hold what the tables hold, or they are dropped: nothing is read
-        twice. They are written a hundred at a time, so that nobody else waits for long.
+        A scanner calls this when it is done with folders in which it wrote something, or whose
+        views were not `stored`. A snapshot holds the same as the tables, or is dropped. They are
+        written a hundred at a time, so that other processes never wait long.
         """
         left = iter(folders)
         while some := [os.fsencode(folder) for folder in itertools.islice(left, _SNAPSHOTS)]:
@@ -222,7 +221,7 @@ class Cache:
         self._database.write(drop)
 
     def places(self) -> dict[str, str]:
-        """Return what `remember_places` was given, all in all."""
+        """Return everything stored with `remember_places`."""
         found = self._database.read(
             lambda connection: connection.execute(
                 "SELECT path, identity, checksum FROM place"
@@ -235,7 +234,7 @@ class Cache:
         }
 
     def remember_places(self, identities: Mapping[str, str]) -> None:
-        """Keep what identifies the file system at each of these paths."""
+        """Store what identifies the file system at each of these paths."""
         rows = [
             (path, identity, place_checksum(path, identity))
             for path, identity in (
@@ -249,7 +248,7 @@ class Cache:
         )
 
     def remember_model(self, fingerprint: str, name: str, labels: Sequence[str]) -> None:
-        """Keep a model's name and labels, so that `export` can tell what the scores mean."""
+        """Store a model's name and labels, so that `export` can give the scores a meaning."""
         row = (fingerprint.encode(), name.encode(), json.dumps(labels).encode())
         row_with_checksum = (*row, model_checksum(*row))
         known = self._database.read(
@@ -268,32 +267,32 @@ class Cache:
             )
 
     def stats(self) -> upkeep.CacheStats:
-        """Count what is there."""
+        """Return the cache's size and counts."""
         return upkeep.stats(self._database)
 
     def prune(self, *, older_than_days: float) -> upkeep.Pruned:
-        """Drop what no longer saves time, and give the space back.
+        """Drop what no longer saves time, and shrink the file.
 
-        That is: files that are gone from a folder in which others are still there; files of all
-        other folders, and outcomes of content that no file points to, when they were written more
-        than `older_than_days` ago (an unplugged disk looks like a deleted folder, its mount point
-        like one that was emptied) or are dated in the future.
+        If a folder still has some of its known files, the missing ones are dropped. In all other
+        folders, files are dropped that were written more than `older_than_days` ago: an unplugged
+        disk looks like a deleted folder, its mount point like an emptied one. Outcomes of content
+        that is in no known file are dropped at the same age. Dates in the future count as old.
         """
         return upkeep.prune(self._database, older_than_days=older_than_days)
 
     def verify(self) -> upkeep.Verified:
         """Check every row against its checksum and delete those that fail.
 
-        A file that fails SQLite's own check is set aside as a whole.
+        A file that fails SQLite's own integrity check is set aside as a whole.
         """
         return upkeep.verify(self._database)
 
     def clear(self) -> None:
-        """Forget everything, including damaged files that were set aside earlier."""
+        """Delete everything, including damaged files that were set aside earlier."""
         upkeep.clear(self._database)
 
     def export(self) -> Iterator[upkeep.ExportRow]:
-        """Give every row in a stable order, a few hundred at a time: nobody is kept waiting."""
+        """Yield every row in a stable order, a few hundred at a time so that no process waits."""
         return upkeep.export(self._database)
 
     def close(self) -> None:

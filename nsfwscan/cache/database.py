@@ -1,7 +1,7 @@
-"""The SQLite file: opening it, transactions, and what happens when anything about it fails.
+"""The SQLite file: opening it, transactions, and error handling.
 
-No sqlite3 exception leaves this module. A damaged file is set aside and a new one is begun; all
-other trouble is `CacheUnavailable`, whereupon a scan goes on without its cache.
+No sqlite3 exception leaves this module. A damaged file is set aside and a new one is created. All
+other errors become `CacheUnavailable`, after which a scan continues without its cache.
 """
 
 from __future__ import annotations
@@ -23,34 +23,34 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 BUSY_S = 30.0
-"""How long to wait for another process. Ours hold the file for milliseconds, `verify` for seconds;
-who holds it longer is stopped or foreign, and the scan had better go on."""
+"""How long to wait for another process. Ours lock the file for milliseconds, `verify` for seconds.
+A process that holds it longer is suspended or not ours, and the scan should continue."""
 
 SIDE_FILES = ("-journal", "-wal", "-shm")
 
 _NOT_DAMAGE = {
-    sqlite3.SQLITE_AUTH: "look at the permissions of the file and its folder",
-    sqlite3.SQLITE_BUSY: "another program holds it; close that program and try again",
-    sqlite3.SQLITE_CANTOPEN: "look at the permissions of the file and its folder",
+    sqlite3.SQLITE_AUTH: "check the permissions of the file and its folder",
+    sqlite3.SQLITE_BUSY: "another program is using it; close that program and try again",
+    sqlite3.SQLITE_CANTOPEN: "check the permissions of the file and its folder",
     sqlite3.SQLITE_FULL: "free some space on its disk",
     sqlite3.SQLITE_INTERRUPT: "try again",
-    sqlite3.SQLITE_IOERR: "look at the disk, its free space and the system's log",
-    sqlite3.SQLITE_LOCKED: "another program holds it; close that program and try again",
-    sqlite3.SQLITE_NOLFS: "keep the cache on another disk; NSFWSCAN_HOME says where",
+    sqlite3.SQLITE_IOERR: "check the disk, its free space and the system's log",
+    sqlite3.SQLITE_LOCKED: "another program is using it; close that program and try again",
+    sqlite3.SQLITE_NOLFS: "keep the cache on another disk, by setting NSFWSCAN_HOME",
     sqlite3.SQLITE_NOMEM: "free some memory",
-    sqlite3.SQLITE_PERM: "look at the permissions of the file and its folder",
-    sqlite3.SQLITE_PROTOCOL: "another program holds it; close that program and try again",
+    sqlite3.SQLITE_PERM: "check the permissions of the file and its folder",
+    sqlite3.SQLITE_PROTOCOL: "another program is using it; close that program and try again",
     sqlite3.SQLITE_READONLY: "make the file and its folder writable, or set NSFWSCAN_HOME",
 }
-"""Primary result codes that say nothing against the file, and what to do about each."""
+"""Primary result codes that do not mean a damaged file, and what to do about each."""
 
 SQLITE_VERSION = sqlite3.sqlite_version_info
-"""Of the library that Python was built with: (major, minor, patch)."""
+"""Version of the SQLite that Python uses: (major, minor, patch)."""
 
 _T = TypeVar("_T")
 _opening = threading.Lock()
 _inherited: list[sqlite3.Connection | None] = []
-"""Connections of a parent process. A forked child may not use or close them, says SQLite."""
+"""Connections of a parent process. SQLite forbids a forked child to use or close them."""
 
 
 def journal_mode(version: tuple[int, int, int]) -> Literal["wal", "delete"]:
@@ -58,7 +58,7 @@ def journal_mode(version: tuple[int, int, int]) -> Literal["wal", "delete"]:
 
     From 3.7.0 to 3.51.2 a write-ahead log with two or more connections can be reset at the wrong
     moment, which corrupts the database (fixed in 3.51.3, 3.50.7 and 3.44.6). A rollback journal
-    has no such fault and costs a few milliseconds a batch.
+    does not have this bug and costs a few milliseconds per batch.
     """
     fixed = (
         version >= (3, 51, 3) or (3, 50, 7) <= version < (3, 51) or (3, 44, 6) <= version < (3, 45)
@@ -69,8 +69,8 @@ def journal_mode(version: tuple[int, int, int]) -> Literal["wal", "delete"]:
 class Database:
     """One connection to the cache's file; any thread may use it, one at a time.
 
-    Raises `CacheTooNew` for a file of a later schema, which is left as it is, and
-    `CacheUnavailable` for one that cannot be opened.
+    Raises `CacheTooNew` for a file with a later schema, which is left as it is, and
+    `CacheUnavailable` for a file that cannot be opened.
     """
 
     def __init__(self, path: str, *, warn: Callable[[str], None]) -> None:
@@ -90,14 +90,14 @@ class Database:
             raise
 
     def read(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        """Run queries. `work` may run twice: the second time on the new file, after damage."""
+        """Run queries. `work` may run twice, the second time on a new file, after damage."""
         with self._thread_lock:
             return self._guarded(work)
 
     def write(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        """Run `work` in one transaction; when this returns, what it wrote outlives the process.
+        """Run `work` in one transaction; when this returns, what it wrote survives the process.
 
-        `work` may run twice: the second time on the new file, after damage.
+        `work` may run twice, the second time on a new file, after damage.
         """
         with self._thread_lock:
             if self.read_only:
@@ -108,9 +108,9 @@ class Database:
             return self._guarded(lambda connection: _in_transaction(connection, work))
 
     def set_aside(self, problem: str) -> None:
-        """Rename a damaged file out of the way. The next use begins a new one.
+        """Rename a damaged file out of the way. The next use creates a new one.
 
-        Raises `CacheUnavailable` when that is impossible.
+        Raises `CacheUnavailable` if that is impossible.
         """
         with self._thread_lock:
             self._disconnect()
@@ -119,25 +119,25 @@ class Database:
                 self._use.release()
                 raise CacheUnavailable(
                     f"{damaged} and cannot be set aside",
-                    hint="close every other nsfwscan, or remove the file; it only saves time",
+                    hint="close every other nsfwscan, or delete the file, which only saves time",
                 )
             try:
                 if _identity(self.path) != self._identity:
-                    return  # another process was quicker
+                    return  # another process was faster
                 name = _move_away(self.path)
             except OSError as error:
                 raise CacheUnavailable(
                     f"{damaged} and cannot be set aside: {error.strerror}",
-                    hint="close every other nsfwscan, or remove the file; it only saves time",
+                    hint="close every other nsfwscan, or delete the file, which only saves time",
                 ) from error
             finally:
                 self._use.release()
-            self._warn(f"{damaged}; it was set aside as {name} and a new one begun")
+            self._warn(f"{damaged}; it was renamed to {name} and a new one created")
 
     def close(self) -> None:
-        """Close the file. Never raises; a closed database is unavailable.
+        """Close the file. Never raises. A closed database is unavailable.
 
-        A forked child leaves it to its parent, a thread of which may have held the lock.
+        A forked child leaves the file to its parent: a thread there may have held the lock.
         """
         if os.getpid() != self._process:
             _inherited.append(self._connection)
@@ -148,12 +148,12 @@ class Database:
             self._closed = True
 
     def _guarded(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        """Run `work`, set a damaged file aside and run it again, translate all other errors."""
+        """Run `work`; set a damaged file aside and run it again; translate all other errors."""
         try:
             try:
                 return work(self._connected())
             except sqlite3.Error as error:
-                if not self._is_gone():  # deleted amid the work: that is no damage
+                if not self._is_gone():  # the file was deleted meanwhile, which is not damage
                     if not self._is_damage(error):
                         raise
                     self.set_aside(str(error))
@@ -162,13 +162,13 @@ class Database:
             code = _primary_code(error)
             raise CacheUnavailable(
                 f"the cache {self.path} cannot be used: {_plain(code, error)}",
-                hint=_NOT_DAMAGE.get(code, "remove the file; it only saves time"),
+                hint=_NOT_DAMAGE.get(code, "delete the file, which only saves time"),
             ) from error
 
     def _is_damage(self, error: sqlite3.Error) -> bool:
-        """Whether the file is to blame: our statements are right, so what fails them is the file.
+        """Return True if the file is damaged: our SQL is right, so other failures are the file's.
 
-        A byte of its header can forbid writing, and so can somebody who replaced the file.
+        A flipped bit in its header can make it read-only, and so can replacing the file.
         """
         if isinstance(error, Damage):
             return True
@@ -178,14 +178,14 @@ class Database:
         return code not in _NOT_DAMAGE and code not in {sqlite3.SQLITE_OK, sqlite3.SQLITE_MISUSE}
 
     def _is_gone(self) -> bool:
-        """Return True if the file that is open is not the one at its path any more."""
+        """Return True if the open file is no longer the file at its path."""
         return self._connection is not None and _identity(self.path) != self._identity
 
     def _connected(self) -> sqlite3.Connection:
         if self._is_gone():
-            # Deleted, as a cache may be, or replaced: what went on into it would be lost.
+            # Deleted, as a cache may be, or replaced: whatever is written to it now would be lost.
             self._disconnect()
-            self._warn(f"the cache {self.path} was deleted; a new one is begun")
+            self._warn(f"the cache {self.path} was deleted; a new one is created")
         if self._connection is None:
             if self._closed:
                 raise CacheUnavailable(f"the cache {self.path} was closed")
@@ -219,9 +219,9 @@ class Database:
 
 
 def is_cache(path: str) -> bool:
-    """Return True for a file that says in its header that it is a cache of ours.
+    """Return True if the file's header marks it as a cache of nsfwscan.
 
-    See "The Database Header" of SQLite's file format: the application's number is at byte 68.
+    See "The Database Header" in SQLite's file format: the application ID is at byte 68.
     """
     try:
         with open_bytes(path) as file:
@@ -236,13 +236,13 @@ class Damage(sqlite3.DatabaseError):
 
 
 def _primary_code(error: sqlite3.Error) -> int:
-    # Errors that the sqlite3 module raises by itself have no code.
+    # Errors raised by the sqlite3 module itself have no code.
     return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF
 
 
 def _plain(code: int, error: sqlite3.Error) -> str:
     if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}:
-        return "another program has been holding it for too long"
+        return "another program has locked it for too long"
     return str(error)
 
 
@@ -255,9 +255,9 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 
 def _make_file(path: str) -> bool:
-    """Create the file and its folder if there are none; return whether they are read-only.
+    """Create the file and its folder if they do not exist; return True if they are read-only.
 
-    Only their owner may read them: paths are nobody else's business.
+    Only their owner may read them: the paths in it are private.
     """
     folder = os.path.dirname(path)
     problem = "it is not a file"
@@ -295,7 +295,7 @@ def _open(database: str, *, uri: bool = False) -> sqlite3.Connection:
 
 
 def _open_read_only(path: str) -> sqlite3.Connection:
-    import urllib.parse  # rarely needed, and a tenth of what this package costs to import
+    import urllib.parse  # rarely needed, and a tenth of this package's import time
 
     uri = "file:" + urllib.parse.quote(os.fsencode(path).replace(os.sep.encode(), b"/"))
     connection = _open(f"{uri}?mode=ro", uri=True)
@@ -303,7 +303,7 @@ def _open_read_only(path: str) -> sqlite3.Connection:
         schema_version(connection)
     except sqlite3.OperationalError:
         connection.close()
-        # A write-ahead log needs a writable folder, unless it is empty and nobody can add to it.
+        # Reading a write-ahead log needs a writable folder, unless the log is empty and stays so.
         if os.path.exists(f"{path}-wal") and os.path.getsize(f"{path}-wal"):
             raise
         return _open(f"{uri}?immutable=1", uri=True)
@@ -311,8 +311,8 @@ def _open_read_only(path: str) -> sqlite3.Connection:
 
 
 def _check_header(connection: sqlite3.Connection, path: str, *, read_only: bool) -> None:
-    """Raise unless the file is blank or a library that this version understands."""
-    connection.execute("BEGIN")  # one view of all three, while others may be creating it
+    """Raise unless the file is blank or a cache that this version understands."""
+    connection.execute("BEGIN")  # a consistent view, as other processes may be creating the file
     version = schema_version(connection)
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
@@ -324,36 +324,36 @@ def _check_header(connection: sqlite3.Connection, path: str, *, read_only: bool)
                 hint="update nsfwscan, or set NSFWSCAN_HOME to another folder",
             )
     elif {b"folder", b"file", b"outcome"} <= tables:
-        raise Damage("its header does not fit its contents")
+        raise Damage("its header does not match its contents")
     elif tables or application_id or version:
         raise CacheUnavailable(
-            f"{path} is the database of another program",
+            f"{path} is another program's database",
             hint="move it away, or set NSFWSCAN_HOME to another folder",
         )
     if read_only and version < len(MIGRATIONS):
         raise CacheUnavailable(
-            f"the cache {path} is of an earlier version and cannot be written",
+            f"the cache {path} is from an earlier version and cannot be written",
             hint=_NOT_DAMAGE[sqlite3.SQLITE_READONLY],
         )
 
 
 def _set_journal_mode(connection: sqlite3.Connection) -> None:
-    """Choose the journal, and how hard to push each commit to the disk.
+    """Choose the journal mode, and how often commits are flushed to the disk.
 
-    FULL keeps a rollback journal whole when the power fails. A write-ahead log is whole with
-    NORMAL already; the last batches may be lost with the power, and are scanned again.
+    FULL keeps a rollback journal intact in a power failure. A write-ahead log is intact with NORMAL
+    already; only the last batches may be lost, and are scanned again.
     """
     wanted = journal_mode(sqlite3.sqlite_version_info)
     if _current_journal_mode(connection) != wanted:
         _change_journal_mode(connection, wanted)
-    mode = _current_journal_mode(connection)  # some file systems have no write-ahead log
+    mode = _current_journal_mode(connection)  # some file systems do not support write-ahead logs
     connection.execute(f"PRAGMA synchronous = {'NORMAL' if mode == 'wal' else 'FULL'}")
 
 
 def _change_journal_mode(connection: sqlite3.Connection, wanted: str) -> None:
-    """Change it as soon as nobody else has the file open, which SQLite does not wait for.
+    """Change the mode once no other process has the file open, which SQLite does not wait for.
 
-    Without a write-ahead log we do as well; with a SQLite that corrupts it we must not go on.
+    We can do without a write-ahead log, but must not continue with one that SQLite corrupts.
     """
     deadline = time.monotonic() + (BUSY_S if wanted == "delete" else 0.0)
     connection.execute("PRAGMA busy_timeout = 0")
@@ -399,7 +399,7 @@ def _move_away(path: str) -> str:
     while os.path.lexists(aside):
         count += 1
         aside = f"{path}.corrupt-{stamp}-{count}"
-    # The database last: a journal left without it would be played back into the new one.
+    # The database comes last: a journal left behind would be replayed into the new database.
     for suffix in SIDE_FILES:
         with contextlib.suppress(FileNotFoundError):
             os.rename(path + suffix, aside + suffix)

@@ -1,9 +1,9 @@
-"""`FolderView`: everything the cache knows of the files directly in one folder.
+"""`FolderView`: everything in the cache about the files directly in one folder.
 
-A re-scan of unchanged folders is the common case, so a view holds columns and makes no object for
-a file until it is asked to: 100,000 files are loaded and compared in a tenth of a second. The
-columns are also what a snapshot stores. They hold facts that never change, ((path, stat) -> digest
-and (digest, scorer) -> outcome), so a view can be incomplete but never out of date.
+Re-scans of unchanged folders are the common case, so a view holds columns, and creates an object
+for a file only on request: 100,000 files are loaded and compared in a tenth of a second. The same
+columns are stored as a snapshot. They hold facts that never change, (path, stat) -> digest and
+(digest, scorer) -> outcome, so a view can be incomplete but never out of date.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ _NOT_HERE = 0
 
 
 class ViewRow(NamedTuple):
-    """One file as the tables have it: bytes, checked against their checksums."""
+    """One file from the tables: bytes, already checked against their checksums."""
 
     name: str
     stat: bytes
     sha256: bytes
     written_at: int
     outcome: bytes | None
-    """`encode_outcome`, or None when there is none by this scorer."""
+    """From `encode_outcome`; None if this scorer has no outcome for the file."""
     facts: tuple[bytes | None, ...] = (None,) * len(IN_COLUMNS)
-    """One for each kind of `IN_COLUMNS`."""
+    """One fact for each kind in `IN_COLUMNS`."""
 
 
 class FolderView(Mapping[str, Known]):
     """File name -> `Known`, in columns.
 
-    All columns are in the order of `names`, which is that of `sorted(names)`.
+    All columns are in the order of `names`, which is sorted.
     """
 
     __slots__ = (
@@ -69,30 +69,30 @@ class FolderView(Mapping[str, Known]):
     def __init__(self) -> None:
         self.names: list[str] = []
         self.stats = b""
-        """The packed `FileKey` of each file, joined."""
+        """The packed `FileKey` of each file, concatenated."""
         self.digests = b""
-        """SHA-256 of each file, 32 bytes each, joined."""
+        """SHA-256 of each file, 32 bytes each, concatenated."""
         self.written_at = array("q")
-        """When each file was read, seconds since the epoch."""
+        """When each file was read, in seconds since the epoch."""
         self.unsafe = array("d")
-        """The unsafe score of each file, 0 to 1; NaN where the outcome is no score or unknown."""
+        """The unsafe score of each file, 0 to 1; NaN if there is no score or it is unknown."""
         self.stored = False
-        """Whether it was read from a snapshot; where not, the next scan would be glad of one."""
+        """Whether this was read from a snapshot; if not, the next scan would benefit from one."""
         self._facts: dict[FactKind, bytes] = {}
-        """For each kind that is kept in columns the fact of each file, joined; zeros for none."""
+        """For each kind kept in columns, the facts of all files, concatenated; zeros for none."""
         self._labels = 0
         self._formats: list[str] = []
         self._details = b""
-        """For each file, a `_record`."""
+        """A `_record` for each file."""
         self._frames: dict[int, int] = {}
-        """`Scored.frame` of the few that have one, by index."""
+        """`Scored.frame` of the few files that have one, by index."""
         self._others: dict[int, bytes] = {}
         """Encoded outcomes that do not fit the columns, by index."""
         self._index: dict[str, int] | None = None
 
     @classmethod
     def from_rows(cls, rows: list[ViewRow]) -> FolderView:
-        """Build a view from the rows of a folder, in any order."""
+        """Return a view of a folder's rows, given in any order."""
         view = cls()
         rows.sort()
         view.names = [row.name for row in rows]
@@ -107,7 +107,7 @@ class FolderView(Mapping[str, Known]):
 
     @classmethod
     def from_bytes(cls, body: bytes) -> FolderView | None:
-        """Read a snapshot that passed its checksum; None when another kind of machine wrote it."""
+        """Read a snapshot whose checksum was right; None if its byte order is not ours."""
         header_bytes, names_bytes = _LENGTHS.unpack_from(body)
         at = _LENGTHS.size
         header = json.loads(body[at : at + header_bytes])
@@ -124,10 +124,10 @@ class FolderView(Mapping[str, Known]):
         view.written_at.frombytes(body[at : (at := at + 8 * count)])
         view.unsafe.frombytes(body[at : (at := at + 8 * count)])
         kinds = {kind[:3]: kind for kind in IN_COLUMNS}
-        for one in map(tuple, header["facts"]):
-            column = body[at : (at := at + one[2] * count)]
-            if one in kinds:  # not one that another version computes in another way
-                view._facts[kinds[one]] = column
+        for kept in map(tuple, header["facts"]):
+            column = body[at : (at := at + kept[2] * count)]
+            if kept in kinds:  # another version may compute a kind differently
+                view._facts[kinds[kept]] = column
         view._labels = header["labels"]
         view._formats = header["formats"]
         view._details = body[at:]
@@ -136,7 +136,7 @@ class FolderView(Mapping[str, Known]):
         return view
 
     def to_bytes(self) -> bytes:
-        """Return the columns as one run of bytes for `from_bytes`."""
+        """Return the columns as bytes for `from_bytes`."""
         header = json.dumps(
             {
                 "byteorder": sys.byteorder,
@@ -157,12 +157,12 @@ class FolderView(Mapping[str, Known]):
         )
 
     def only(self, names: Collection[str]) -> FolderView:
-        """Return the view without the files that are not among `names`."""
+        """Return the view restricted to the files in `names`."""
         wanted = set(names)
         gone = [index for index, name in enumerate(self.names) if name not in wanted]
         if not gone:
             return self
-        # What lies between two that are gone is copied at once.
+        # Runs between the files to drop are copied in one go.
         bounds = zip((0, *(index + 1 for index in gone)), (*gone, len(self.names)), strict=True)
         runs = [slice(start, end) for start, end in bounds if start < end]
         view = FolderView()
@@ -199,7 +199,7 @@ class FolderView(Mapping[str, Known]):
         return len(self.names)
 
     def column(self, kind: FactKind) -> bytes:
-        """Return the facts of one kind, `kind.width` bytes for each file, zeros where unknown."""
+        """Return the facts of one kind, `kind.width` bytes per file, zeros where unknown."""
         return self._facts.get(kind) or bytes(kind.width * len(self.names))
 
     def _facts_of(self, index: int) -> ContentFacts:
@@ -222,7 +222,7 @@ class FolderView(Mapping[str, Known]):
         return None if body is None else decode_outcome(body)
 
     def _fits(self, outcome: Outcome | None) -> TypeGuard[Scored]:
-        """Tell whether an outcome is one of the many that are kept in columns."""
+        """Return True if an outcome can be kept in columns, as most can."""
         return (
             isinstance(outcome, Scored)
             and len(outcome.scores.probabilities) == self._labels
@@ -261,7 +261,7 @@ class FolderView(Mapping[str, Known]):
 
 
 def _without(column: dict[int, _T], gone: list[int]) -> dict[int, _T]:
-    """Return a sparse column as it is once the entries at `gone`, in order, are left out."""
+    """Return a sparse column without the entries at `gone`, which is in order."""
     left = set(gone)
     return {
         index - bisect_left(gone, index): value
@@ -271,11 +271,11 @@ def _without(column: dict[int, _T], gone: list[int]) -> dict[int, _T]:
 
 
 def _cut(column: bytes, runs: Iterable[slice], width: int) -> bytes:
-    """Return the parts of a column whose entries have `width` bytes."""
+    """Return these runs of a column whose entries have `width` bytes."""
     return b"".join([column[width * run.start : width * run.stop] for run in runs])
 
 
 @cache
 def _record(labels: int) -> struct.Struct:
-    """Format number, width, height, frames, and one probability a label."""
+    """Return the layout of format number, width, height, frames, and a probability per label."""
     return struct.Struct(f"<HIII{labels}d")

@@ -1,8 +1,8 @@
 """The cache's schema, as the steps that lead to it from a blank file.
 
-A released step is never edited: a cache in the field went through it as it was. A new step is
-a new function at the end of `MIGRATIONS`; its number is its place. Each runs in one transaction
-together with the count of steps, so a cache is never between two schemas.
+A released step is never edited: existing caches went through it as it was. A new step is a new
+function at the end of `MIGRATIONS`; its position is its number. Each step runs in one transaction
+that also updates the number, so a cache is never between two schemas.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 APPLICATION_ID = 0x4E53_4657
-"""Stands in the header of the file, so that no other program's database is taken for ours."""
+"""Written to the file's header, to tell our database from another program's."""
 
 
 def m001_first_schema(connection: sqlite3.Connection) -> None:
     """Create the tables: files point at contents, contents have outcomes.
 
     Texts and paths are BLOBs: names need not be UTF-8, and damaged text cannot fail to decode.
-    `file` and `outcome` are the truth; a `snapshot` holds a folder of them in one row, and may
-    be deleted at any time.
+    `file` and `outcome` are authoritative; a `snapshot` repeats a folder of them in one row, and
+    may be deleted at any time.
     """
     execute = connection.execute
     execute("CREATE TABLE folder (id INTEGER PRIMARY KEY, path BLOB NOT NULL UNIQUE)")
@@ -53,9 +53,9 @@ def m001_first_schema(connection: sqlite3.Connection) -> None:
 
 
 def m002_places(connection: sqlite3.Connection) -> None:
-    """Create the table of watched places: which file system was where.
+    """Create the table of watched places, which says which file system was where.
 
-    Without it an unplugged disk would look like deleted pictures to a watcher that starts.
+    Without it, a starting watcher would take an unplugged disk for deleted pictures.
     """
     connection.execute(
         "CREATE TABLE place (path BLOB PRIMARY KEY, identity BLOB NOT NULL,"
@@ -64,10 +64,10 @@ def m002_places(connection: sqlite3.Connection) -> None:
 
 
 def m003_likenesses(connection: sqlite3.Connection) -> None:
-    """Add what tells near-duplicates: one number for each content, whatever model scores it.
+    """Add likenesses, which reveal near-duplicates: one number per content, for all models.
 
-    What was scored before has none until somebody asks for it. Snapshots keep their form: one
-    without likenesses is one in which all are unknown.
+    Content scored earlier gets one when it is first needed. Snapshots keep their format: in one
+    without likenesses, all are unknown.
     """
     connection.execute(
         "CREATE TABLE likeness (sha256 BLOB PRIMARY KEY, bits BLOB NOT NULL,"
@@ -76,9 +76,9 @@ def m003_likenesses(connection: sqlite3.Connection) -> None:
 
 
 def m004_absolute_paths(connection: sqlite3.Connection) -> None:
-    """Forget folders that are named as somebody typed them: `.` is another folder for others.
+    """Drop folders with relative paths: `.` depends on the current folder.
 
-    What is known of the contents stays, and is found again when the files are read.
+    What is known about the contents stays, and applies again once the files have been read.
     """
     relative = [
         (number,)
@@ -91,10 +91,10 @@ def m004_absolute_paths(connection: sqlite3.Connection) -> None:
 
 
 def m005_facts_and_parts(connection: sqlite3.Connection) -> None:
-    """Keep all kinds of facts in one table, of which likenesses are the first, and parts of files.
+    """Put all kinds of facts into one table, likenesses being the first, and add parts of files.
 
-    A part has a digest of its own, by which its outcome and facts are found. Snapshots change their
-    form; they are written again by the next scan.
+    A part has its own digest, under which its outcome and facts are stored. The format of snapshots
+    changes; the next scan writes them again.
     """
     execute = connection.execute
     execute(
@@ -132,19 +132,19 @@ MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     m004_absolute_paths,
     m005_facts_and_parts,
 )
-"""In order. The schema's version is how many of them a cache went through."""
+"""In order. The schema's version is the number of steps a cache has been through."""
 
 
 def schema_version(connection: sqlite3.Connection) -> int:
-    """Return how many migrations the cache went through; 0 for a blank file."""
+    """Return how many migrations the cache has been through; 0 for a blank file."""
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
 def migrate(connection: sqlite3.Connection) -> None:
-    """Bring the cache to the newest schema, one transaction a step.
+    """Bring the cache to the newest schema, one transaction per step.
 
-    Several processes may do this at once: each step is taken by the one that gets the write lock
-    first, and the others see that it is done. Raises what sqlite3 raises.
+    Several processes may do this at once: the first to get the write lock takes the step, and the
+    others see that it is done. Raises what sqlite3 raises.
     """
     for number, migration in enumerate(MIGRATIONS, start=1):
         if schema_version(connection) >= number:

@@ -1,10 +1,10 @@
-"""What the cache stores, as values, as bytes, and with the checksum that each row carries.
+"""The cache's rows, as values and as bytes, and the checksum in each row.
 
 SQLite does not notice a flipped bit in a value: of 100 flips, half came back as altered rows. So a
-row's checksum covers everything the row means: its values, its key, and what the key's numbers
-stand for (the folder's path, the scorer), so that a row filed under the wrong key fails as well.
-CRC-32 is enough against damage and finds every single flipped bit; it is no protection against
-somebody who edits the file on purpose, and none is claimed.
+row's checksum covers all that the row means: its values, its key, and what the numbers in the key
+stand for (the folder's path, the scorer), so that a row under the wrong key fails as well. CRC-32
+is enough against damage and detects every single flipped bit. It does not protect against
+deliberate edits, and is not meant to.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ _NUMBER = struct.Struct("<I")
 
 
 class Known(NamedTuple):
-    """What the cache knows of one file by one scorer."""
+    """What is known about one file from one scorer."""
 
     key: FileKey
-    """What `stat` told when the content was read; any difference means the file must be read."""
+    """`stat` when the content was read; if it differs now, the file must be read again."""
     sha256: bytes
     outcome: Outcome | None
-    """None when this scorer has not seen the content."""
+    """None if this scorer has no outcome for the content."""
     written_at: int
-    """When the file was read, seconds since the epoch, for rules by which knowledge expires."""
+    """When the file was read, in seconds since the epoch, for rules that expire rows."""
     facts: ContentFacts = NO_FACTS
-    """Those of the kinds `IN_COLUMNS` that are known."""
+    """The known facts, of the kinds in `IN_COLUMNS`."""
 
 
 class FileRow(NamedTuple):
-    """(path, stat) -> digest. Written only when the stat may be trusted later."""
+    """(path, stat) -> digest. Written only if the stat can be trusted later."""
 
     path: str
     key: FileKey
@@ -57,7 +57,7 @@ class FactRow(NamedTuple):
 
 
 class PartRow(NamedTuple):
-    """(digest of a file, number) -> one of its parts, and the digest of what it shows."""
+    """(digest of a file, number) -> one of its parts, and that part's digest."""
 
     container: bytes
     number: int
@@ -75,7 +75,7 @@ class OutcomeRow(NamedTuple):
 
 
 def encode_outcome(outcome: Outcome) -> bytes:
-    """Return an outcome as JSON, which reads back to an equal value and reads well in SQL."""
+    """Return an outcome as JSON that reads back to an equal value and is legible in SQL."""
     document: dict[str, object]
     if isinstance(outcome, Scored):
         document = {
@@ -93,7 +93,7 @@ def encode_outcome(outcome: Outcome) -> bytes:
 
 
 def decode_outcome(body: bytes) -> Outcome | None:
-    """Read an outcome back; None when it uses a word that only a later version understands.
+    """Return the outcome; None if it uses a code that only a later version knows.
 
     The caller has checked the row's checksum, so the fields are those that were written.
     """
@@ -110,18 +110,18 @@ def decode_outcome(body: bytes) -> Outcome | None:
 
 
 def encode_part(part: Part) -> bytes:
-    """Return which part of a file is meant, as JSON without what does not apply."""
+    """Return a part as JSON, without its empty fields."""
     document = {name: value for name, value in part._asdict().items() if value not in ("", None)}
     return json.dumps(document, separators=(",", ":")).encode()
 
 
 def decode_part(body: bytes) -> Part:
-    """Read back what `encode_part` gave; the caller has checked the row's checksum."""
+    """Return the part from `encode_part`; the caller has checked the row's checksum."""
     return Part(**json.loads(body))
 
 
 def file_checksum(folder: object, name: object, stat: object, sha256: object, at: object) -> int:
-    """Return the checksum of a row of the table `file`; -1, which none has, for a broken row."""
+    """Return the checksum of a row of `file`, or -1, which never matches, if malformed."""
     if not (
         isinstance(folder, bytes)
         and isinstance(name, bytes)
@@ -137,7 +137,7 @@ def file_checksum(folder: object, name: object, stat: object, sha256: object, at
 
 
 def outcome_checksum(scorer: Scorer, sha256: object, at: object, body: object) -> int:
-    """Return the checksum of a row of the table `outcome`; -1, which none has, for a broken row."""
+    """Return the checksum of a row of `outcome`, or -1, which never matches, if malformed."""
     if not (
         isinstance(sha256, bytes)
         and isinstance(at, int)
@@ -151,7 +151,7 @@ def outcome_checksum(scorer: Scorer, sha256: object, at: object, body: object) -
 
 
 def fact_checksum(sha256: object, kind: object, version: object, body: object) -> int:
-    """Return the checksum of a row of the table `fact`; -1, which none has, for a broken row."""
+    """Return the checksum of a row of `fact`, or -1, which never matches, if malformed."""
     if not (
         isinstance(sha256, bytes)
         and isinstance(kind, bytes)
@@ -164,7 +164,7 @@ def fact_checksum(sha256: object, kind: object, version: object, body: object) -
 
 
 def part_checksum(container: object, number: object, part: object, sha256: object) -> int:
-    """Return the checksum of a row of the table `part`; -1, which none has, for a broken row."""
+    """Return the checksum of a row of `part`, or -1, which never matches, if malformed."""
     if not (
         isinstance(container, bytes)
         and isinstance(number, int)
@@ -178,7 +178,7 @@ def part_checksum(container: object, number: object, part: object, sha256: objec
 
 
 def snapshot_checksum(folder: object, scorer: Scorer, body: object) -> int:
-    """Return the checksum of a row of the table `snapshot`; -1, which none has, when broken."""
+    """Return the checksum of a row of `snapshot`, or -1, which never matches, if malformed."""
     if not (isinstance(folder, bytes) and isinstance(body, bytes)):
         return -1
     head = b"".join((b"snapshot", _scorer_bytes(scorer), b"\0", folder, b"\0"))
@@ -186,7 +186,7 @@ def snapshot_checksum(folder: object, scorer: Scorer, body: object) -> int:
 
 
 def model_checksum(fingerprint: object, name: object, labels: object) -> int:
-    """Return the checksum of a row of the table `model`; -1, which none has, for a broken row."""
+    """Return the checksum of a row of `model`, or -1, which never matches, if malformed."""
     if not (
         isinstance(fingerprint, bytes) and isinstance(name, bytes) and isinstance(labels, bytes)
     ):
@@ -195,7 +195,7 @@ def model_checksum(fingerprint: object, name: object, labels: object) -> int:
 
 
 def place_checksum(path: object, identity: object) -> int:
-    """Return the checksum of a row of the table `place`; -1, which none has, for a broken row."""
+    """Return the checksum of a row of `place`, or -1, which never matches, if malformed."""
     if not (isinstance(path, bytes) and isinstance(identity, bytes)):
         return -1
     return zlib.crc32(b"\0".join((b"place", path, identity)))

@@ -1,6 +1,6 @@
-"""Rows in and out of the tables, each checked against its checksum.
+"""Reading and writing rows, each checked against its checksum.
 
-In: a connection, inside the transaction of whoever calls. What fails its checksum is unknown.
+In: a connection, inside the caller's transaction. A row that fails its checksum counts as unknown.
 Raises what sqlite3 raises, and `Damage`.
 """
 
@@ -49,18 +49,18 @@ FIND_FILES = f"""
     WHERE folder.path = ?
 """  # noqa: S608  our own names
 _FACTS_AT = range(4, 4 + 2 * len(IN_COLUMNS), 2)
-"""Where they begin, counted from the outcome."""
+"""Where the facts begin, counted from the outcome."""
 FIND_FILE = f"{FIND_FILES} AND file.name = ?"
 
 
 def view_from_rows(connection: sqlite3.Connection, path: bytes, scorer: Scorer) -> FolderView:
-    """Return what the tables hold of the files directly in a folder."""
+    """Return what the tables hold about the files directly in a folder."""
     found = connection.execute(FIND_FILES, (scorer.fingerprint.encode(), scorer.decoder, path))
     return FolderView.from_rows(view_rows(found, path, scorer))
 
 
 def view_rows(found: sqlite3.Cursor, path: bytes, scorer: Scorer) -> list[ViewRow]:
-    """Return the files that a `FIND_FILES` or `FIND_FILE` found, without those that fail."""
+    """Return the rows found by `FIND_FILES` or `FIND_FILE`, without those that fail."""
     rows = []
     for name, stat, sha256, written_at, checksum, *rest in found:
         if checksum == file_checksum(path, name, stat, sha256, written_at):
@@ -74,7 +74,7 @@ def view_rows(found: sqlite3.Cursor, path: bytes, scorer: Scorer) -> list[ViewRo
 
 
 def checked_body(sha256: bytes, scorer: Scorer, row: Sequence[object]) -> bytes | None:
-    """Return the stored outcome of a row; None when it fails its checksum."""
+    """Return the stored outcome of a row, or None if it fails its checksum."""
     found, written_at, body, checksum = row
     if found != sha256 or checksum != outcome_checksum(scorer, found, written_at, body):
         return None
@@ -82,7 +82,7 @@ def checked_body(sha256: bytes, scorer: Scorer, row: Sequence[object]) -> bytes 
 
 
 def checked_fact(sha256: bytes, kind: FactKind, body: object, checksum: object) -> bytes | None:
-    """Return the fact of a row; None when it fails its checksum."""
+    """Return the fact of a row, or None if it fails its checksum."""
     if not isinstance(body, bytes) or not kind.takes(body):
         return None
     name, version = kind.name.encode(), kind.version.encode()
@@ -90,7 +90,7 @@ def checked_fact(sha256: bytes, kind: FactKind, body: object, checksum: object) 
 
 
 def store_files(connection: sqlite3.Connection, files: Sequence[FileRow], now: int) -> None:
-    """Store where contents are; drops the snapshots of their folders."""
+    """Store where contents are, and drop the snapshots of those folders."""
     folders: dict[str, int] = {}
     rows = []
     for path, key, sha256 in files:
@@ -113,7 +113,7 @@ def store_files(connection: sqlite3.Connection, files: Sequence[FileRow], now: i
 def store_outcomes(
     connection: sqlite3.Connection, outcomes: Sequence[OutcomeRow], now: int
 ) -> None:
-    """Store outcomes; drops snapshots that would tell an older one."""
+    """Store outcomes, and drop snapshots that would give an older outcome."""
     scorers: dict[Scorer, int] = {}
     rows = []
     for sha256, scorer, outcome in outcomes:
@@ -124,8 +124,8 @@ def store_outcomes(
             "SELECT body FROM outcome WHERE sha256 = ? AND scorer = ?", (sha256, number)
         ).fetchone()
         if before is not None and before[0] != body:
-            # A failure that went well when it was tried again. Nothing tells which folders hold
-            # the content, and this is rare: all are read from the tables once more.
+            # A failure succeeded when it was tried again. We cannot tell which folders hold the
+            # content, and this is rare, so all folders are read from the tables once.
             connection.execute("DELETE FROM snapshot WHERE scorer = ?", (number,))
         checksum = outcome_checksum(scorer, sha256, now, body)
         rows.append((sha256, number, now, body, checksum))
@@ -137,7 +137,7 @@ def store_outcomes(
 
 
 def store_facts(connection: sqlite3.Connection, rows: Sequence[FactRow]) -> None:
-    """Store facts. Snapshots stay: one in which a fact is unknown is not wrong."""
+    """Store facts. Snapshots stay: a fact that is unknown there is not wrong."""
     connection.executemany(
         "INSERT OR REPLACE INTO fact (sha256, kind, version, body, checksum)"
         " VALUES (?, ?, ?, ?, ?)",
@@ -152,7 +152,7 @@ def store_facts(connection: sqlite3.Connection, rows: Sequence[FactRow]) -> None
 
 
 def store_parts(connection: sqlite3.Connection, rows: Sequence[PartRow]) -> None:
-    """Store which parts files have."""
+    """Store the parts of files."""
     connection.executemany(
         "INSERT OR REPLACE INTO part (container, number, part, sha256, checksum)"
         " VALUES (?, ?, ?, ?, ?)",
@@ -169,7 +169,7 @@ def store_parts(connection: sqlite3.Connection, rows: Sequence[PartRow]) -> None
 def store_snapshots(
     connection: sqlite3.Connection, folders: Sequence[bytes], scorer: Scorer
 ) -> None:
-    """Write each folder from the tables into one row."""
+    """Write each folder's rows into one snapshot row."""
     number = _scorer_id(connection, scorer)
     for path in folders:
         view = view_from_rows(connection, path, scorer)
@@ -184,7 +184,7 @@ def store_snapshots(
 
 
 def folder_id(connection: sqlite3.Connection, path: bytes) -> int:
-    """Return the number of a folder, which is added if it is new."""
+    """Return the number of a folder, adding the folder if it is new."""
     connection.execute("INSERT OR IGNORE INTO folder (path) VALUES (?)", (path,))
     return _number(connection.execute("SELECT id FROM folder WHERE path = ?", (path,)))
 

@@ -1,4 +1,4 @@
-"""What the cache leaves on the disk."""
+"""The files that the cache leaves on the disk."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def traces() -> Iterator[Traces]:
-    """Yield the cache, its locks, and what was set aside damaged. Raises `NsfwscanError`."""
+    """Yield the cache, its locks, and damaged files set aside. Raises `NsfwscanError`."""
     named = locations.cache_file()
-    path = os.path.realpath(named)  # the cache's files stand beside what a link leads to
+    path = os.path.realpath(named)  # the cache's other files are next to a link's target
     folder, name = os.path.split(path)
     own = {name + end for end in ("", ".lock", ".lock.held", ".watch", ".watch.held", *SIDE_FILES)}
     linked = is_link(named)

@@ -1,4 +1,4 @@
-"""Counting, pruning, checking and exporting the library: what `nsfwscan cache` does."""
+"""Counting, pruning, checking and exporting the cache: the work of `nsfwscan cache`."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ _DAY_S = 86_400
 
 
 class ModelStats(NamedTuple):
-    """How much the library holds from one scorer."""
+    """How much of the cache comes from one scorer."""
 
     scorer: Scorer
     name: str
-    """The model's name; empty when nobody told."""
+    """The model's name; empty if unknown."""
     outcomes: int
 
 
 class CacheStats(NamedTuple):
-    """What the library holds."""
+    """Size and counts of the cache."""
 
     path: str
     bytes: int
-    """Of the file and its journals."""
+    """Size of the file and its journals."""
     schema: int
     journal_mode: str
     read_only: bool
@@ -58,7 +58,7 @@ class CacheStats(NamedTuple):
     """Different contents with at least one outcome."""
     models: tuple[ModelStats, ...]
     set_aside: tuple[str, ...]
-    """Paths of damaged libraries that were set aside."""
+    """Paths of damaged cache files that were set aside."""
 
 
 class Pruned(NamedTuple):
@@ -78,10 +78,10 @@ class Verified(NamedTuple):
 
 
 class ExportRow(NamedTuple):
-    """One outcome of one file, or what there is of it."""
+    """One outcome of one file; fields that are unknown are None or empty."""
 
     path: str | None
-    """None for content that no known file holds any more."""
+    """None for content that is no longer in any known file."""
     key: FileKey | None
     sha256: bytes
     scorer: Scorer | None
@@ -91,7 +91,7 @@ class ExportRow(NamedTuple):
 
 
 def stats(database: Database) -> CacheStats:
-    """Count what is there. Raises `CacheUnavailable`."""
+    """Return the cache's size and counts. Raises `CacheUnavailable`."""
 
     def count(connection: sqlite3.Connection) -> CacheStats:
         names = {fingerprint: name for fingerprint, name, _ in _models(connection)}
@@ -122,9 +122,9 @@ def stats(database: Database) -> CacheStats:
 
 
 def prune(database: Database, *, older_than_days: float) -> Pruned:
-    """Drop what no longer saves time; `Cache.prune` says what. Raises `CacheUnavailable`."""
+    """Drop what no longer saves time; see `Cache.prune`. Raises `CacheUnavailable`."""
     now = time.time()
-    # Rows that are dated ahead were written while the clock was wrong: they would never be old.
+    # Rows dated in the future were written while the clock was wrong, and would never get old.
     old = (int(now - older_than_days * _DAY_S), int(now + _DAY_S))
     files = sum(
         _prune_folder(database, number, path, old) for number, path in database.read(_folders)
@@ -168,7 +168,7 @@ def verify(database: Database) -> Verified:
             count, bad = find(connection)
             _delete(connection, table, [f"{key} = ?" for key in keys], bad)
             if bad:
-                # Damage can make a text or nothing of a key, which no value that was read equals.
+                # Damage can turn a key into text or NULL, which never equals the value read.
                 _, left = find(connection)
                 alike = [f"CAST({key} AS BLOB) IS CAST(? AS BLOB)" for key in keys]
                 _delete(connection, table, alike, left)
@@ -190,13 +190,13 @@ def _delete(
 
 
 def clear(database: Database) -> None:
-    """Forget everything. Raises `CacheUnavailable`."""
+    """Delete everything. Raises `CacheUnavailable`."""
 
     def drop(connection: sqlite3.Connection) -> None:
         for table in (*_CHECKED, "folder", "scorer"):
             connection.execute(f"DELETE FROM {table}")  # noqa: S608  our own table names
 
-    # Not by removing the file: other processes may have it open, and would corrupt a new one.
+    # The file is not removed: other processes may have it open, and would corrupt a new one.
     database.write(drop)
     _give_space_back(database)
     for path in _set_aside_files(database.path):
@@ -205,11 +205,11 @@ def clear(database: Database) -> None:
 
 
 def export(database: Database) -> Iterator[ExportRow]:
-    """Give every row that passes its checksum. Raises `CacheUnavailable`."""
+    """Yield every row that passes its checksum. Raises `CacheUnavailable`."""
     models = {name: rest for name, *rest in database.read(_models)}
     seen: set[bytes] = set()
     for number, folder in database.read(_folders):
-        # A folder at a time, so that no other process has to wait for the reader of the export.
+        # A folder at a time, so that no other process waits for the reader of the export.
         for name, stat, sha256, _ in _good_files(database, number, folder):
             seen.add(sha256)
             path = os.path.join(os.fsdecode(folder), os.fsdecode(name))
@@ -239,7 +239,7 @@ def _export_row(
 
 
 def _folders(connection: sqlite3.Connection) -> list[tuple[int, bytes]]:
-    # Damage can make anything of a path.
+    # Damage can turn a path into anything.
     return connection.execute(
         "SELECT id, path FROM folder WHERE typeof(path) = 'blob' ORDER BY path"
     ).fetchall()
@@ -285,9 +285,9 @@ def _prune_folder(database: Database, number: int, path: bytes, old: tuple[int, 
     try:
         with os.scandir(path) as entries:
             present = {os.fsencode(entry.name) for entry in entries} & known
-    except (OSError, ValueError):  # gone, unplugged, forbidden, or damage put a NUL in it
+    except (OSError, ValueError):  # gone, unplugged, forbidden, or damaged: contains a NUL
         present = set()
-    if not present:  # so also in a mount point while its disk is unplugged
+    if not present:  # also true of the mount point of an unplugged disk
 
         def drop_old(connection: sqlite3.Connection) -> int:
             return connection.execute(
@@ -380,7 +380,7 @@ def _bad_places(connection: sqlite3.Connection) -> tuple[int, list[tuple[Any, ..
 def _failing(
     rows: Iterable[tuple[Any, ...]], *, keys: int, holds: Callable[[tuple[Any, ...]], bool]
 ) -> tuple[int, list[tuple[Any, ...]]]:
-    """Return how many rows there are, and the keys, which stand first, of those that fail."""
+    """Return the number of rows, and the keys (the first columns) of those that fail."""
     count = 0
     failing = []
     for row in rows:
@@ -399,11 +399,11 @@ _CHECKED: dict[str, tuple[tuple[str, ...], _Find]] = {
     "model": (("fingerprint",), _bad_models),
     "place": (("path",), _bad_places),
 }
-"""Every table whose rows have a checksum: its key, and what counts its rows and finds bad ones."""
+"""Tables whose rows have checksums: the key, and a function to count rows and find bad ones."""
 
 
 def _give_space_back(database: Database) -> None:
-    # Wants the file for itself and its size again on the disk; neither is worth an error.
+    # Needs exclusive access, and as much free space as the file; if it fails, no harm is done.
     with contextlib.suppress(CacheUnavailable):
         database.read(lambda connection: connection.execute("VACUUM").fetchall())
 
@@ -414,7 +414,7 @@ def _set_aside_files(path: str) -> list[str]:
         names = sorted(os.listdir(folder))
     except OSError:
         return []
-    return [os.path.join(folder, one) for one in names if one.startswith(f"{name}.corrupt-")]
+    return [os.path.join(folder, found) for found in names if found.startswith(f"{name}.corrupt-")]
 
 
 def _size(path: str) -> int:
@@ -423,7 +423,7 @@ def _size(path: str) -> int:
     except FileNotFoundError:
         return 0
     except OSError as error:
-        raise CacheUnavailable(f"{path} cannot be looked at: {error.strerror or error}") from error
+        raise CacheUnavailable(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def _one(connection: sqlite3.Connection, query: str) -> Any:

@@ -1,10 +1,10 @@
-"""A lock that tells whether any other process uses the cache, so that it may be set aside.
+"""A lock that shows whether another process is using the cache, so that it may be set aside.
 
-SQLite's own locks are held for moments only, and renaming a database that another process has open
-is one of the documented ways to corrupt the one that takes its place. The lock is on a file of its
-own, because closing any descriptor of the database would drop SQLite's locks on it.
+SQLite's own locks are held only briefly, and renaming a database that another process has open is
+one of the documented ways to corrupt its replacement. The lock is on a separate file, because
+closing any descriptor of the database would drop SQLite's locks on it.
 
-Windows needs none of this: it refuses to rename a file that is open.
+Windows does not need this: it refuses to rename an open file.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
 
 
 class UseLock:
-    """Shared by those who use the library, exclusive for the one that sets it aside."""
+    """Shared by the processes that use the cache, exclusive for the one that sets it aside."""
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._lock: Lock | None = None
 
     def share(self, *, wait_s: float) -> bool:
-        """Say that the library is in use; False when it is being set aside for all that time."""
+        """Mark the cache as in use. Return False if it was being set aside for all of `wait_s`."""
         return self._acquire(exclusive=False, wait_s=wait_s)
 
     def exclude(self, *, wait_s: float) -> bool:
-        """Wait until nobody else uses the library; False when somebody does for all that time."""
+        """Wait until no other process uses the cache. Return False if one does all of `wait_s`."""
         return self._acquire(exclusive=True, wait_s=wait_s)
 
     def release(self) -> None:
-        """Give the lock up. The file stays: removing it would let two processes lock two files."""
+        """Release the lock. The file stays: removing it would let two processes lock two files."""
         if self._lock is not None:
             self._lock.release()
             self._lock = None
@@ -42,7 +42,7 @@ class UseLock:
     def _acquire(self, *, exclusive: bool, wait_s: float) -> bool:
         if sys.platform == "win32":
             return True
-        # Two that hold it shared and both want it exclusively would wait for each other for ever.
+        # Two processes that share it and both want it alone would wait for each other forever.
         self.release()
         try:
             lock = open_lock(self._path)
@@ -56,7 +56,7 @@ class UseLock:
         except BaseException:
             lock.release()
             raise
-        if not taken or lock.is_stand_in:  # which does not keep those out who share
+        if not taken or lock.is_stand_in:  # a stand-in does not exclude processes that share
             lock.release()
             return False
         self._lock = lock

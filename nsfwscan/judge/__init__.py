@@ -1,6 +1,6 @@
-"""The judge: thresholds, and what a person decided about pictures, make a verdict of a score.
+"""The judge: makes a verdict from a score, the thresholds and people's rulings.
 
-What a person decided outlives every model, scan and cache.
+Rulings outlive every model, scan and cache.
 """
 
 from nsfwscan.judge.book import RulingBook

@@ -1,14 +1,15 @@
-"""`RulingBook`: the file in which people's decisions are kept for good.
+"""`RulingBook`: the file that keeps people's rulings for good.
 
-A journal among the user's data: every decision is added at its end, and of several about one
-content the last one holds. An entry is never dated before another about the same content, so that
-the dates tell the same order, even after a clock was set back; taking over decisions from elsewhere
-goes by them. What cannot be read is never passed over: a decision that was lost may
-be one that denied a picture, and a scan without it would call that picture safe. So `load` raises
-`RulingsError` for a file that is not whole, until a person has been shown what is damaged and says
-to go on without it. That, too, is an entry of the journal. The file is only rewritten, whole, when
-decisions are taken back, so that it does not go on saying where their pictures were, and when most
-of it was overtaken.
+It is a journal among the user's data. Every ruling is appended, and the last one about a content
+holds. No entry is dated before an earlier entry about the same content, so the dates give the same
+order even if the clock was set back; importing rulings relies on that.
+
+Damage is never passed over: a lost ruling may have denied a picture, which a scan without it would
+call safe. So `load` raises `RulingsError` for a damaged file, until a person has seen what is
+damaged and chooses to go on without it. That choice is an entry in the journal, too.
+
+The file is rewritten as a whole only when rulings are taken back, so that it no longer says where
+their pictures were, and when most of its entries are out of date.
 """
 
 from __future__ import annotations
@@ -36,51 +37,51 @@ if TYPE_CHECKING:
 
 
 _SLACK = 1000
-"""Entries in the file beyond twice those that hold, before it is written anew."""
+"""How many entries beyond twice those in force the file may have before it is rewritten."""
 
 
 class DamagedLine(NamedTuple):
-    """A line of the file that is not what was written."""
+    """A line of the file that differs from what was written."""
 
     number: int
-    """The first is 1."""
+    """Counted from 1."""
     data: bytes
 
     @property
     def sha256(self) -> str:
-        """What it is known by: its number would change if the end of another line were damaged."""
+        """Identifies the line: its number would change if the end of another line were damaged."""
         return hashlib.sha256(self.data).hexdigest()
 
 
 class BookContents(NamedTuple):
-    """What is in the file."""
+    """What the file contains."""
 
     entries: list[Entry]
     damaged: list[DamagedLine]
-    """Those that nobody gave up yet."""
+    """Damaged lines that have not been given up yet."""
     given_up: int
-    """How many more there are."""
+    """How many more damaged lines have been given up."""
     missing: bool = False
-    """Whether there is no file, which is not the same as one without entries."""
+    """Whether there is no file, which differs from a file without entries."""
 
 
 class RulingBook:
-    """The decisions in one file. Several processes may use it at once.
+    """The rulings in one file. Several processes may use it at once.
 
-    Every method raises `RulingsError` when the file cannot be read or written.
+    Every method raises `RulingsError` if the file cannot be read or written.
     """
 
     def __init__(self, path: str) -> None:
-        """`path` need not exist: then nobody decided anything yet. It may be a link of the user's.
+        """`path` need not exist: then there are no rulings yet. It may be a link made by the user.
 
-        What a link leads to must exist: it may be on a disk that is not plugged in.
+        The target of a link must exist: it may be on a disk that is not plugged in.
         """
         self.path = path
         self._read: Rulings | None = None
         self._stamp: FileKey | None = None
 
     def load(self) -> Rulings:
-        """Return all decisions that hold. Raises `RulingsError` unless every one can be read."""
+        """Return the rulings in force. Raises `RulingsError` unless every entry can be read."""
         return _holding(self._whole().entries)
 
     def _whole(self) -> BookContents:
@@ -88,19 +89,19 @@ class RulingBook:
         if contents.damaged:
             numbers = ", ".join(str(line.number) for line in contents.damaged[:5])
             raise RulingsError(
-                f"the file of people's decisions {self.path} is damaged in line {numbers}"
+                f"the rulings file {self.path} is damaged in line {numbers}"
                 + (" and others" if len(contents.damaged) > 5 else ""),
-                hint="what is lost may have denied a picture, so nothing goes on without you: "
-                "`nsfwscan rulings repair` shows what is damaged and asks",
+                hint="a lost ruling may have denied a picture, so nsfwscan stops here; "
+                "`nsfwscan rulings repair` shows the damage and asks what to do",
             )
         return contents
 
     def current(self, warn: Callable[[str], None]) -> Rulings:
-        """Return all decisions that hold now, reading the file again when it looks another one.
+        """Return the rulings now in force, reading the file again if it has changed.
 
-        For what goes on for weeks. The first call raises as `load` does; later ones do not: when
-        the file cannot be read any more, or is gone, what it held goes on to hold, and `warn` is
-        told so once for each change of the file.
+        For processes that run for weeks. The first call raises as `load` does. Later calls do not:
+        if the file can no longer be read, or is gone, the rulings read before stay in force, and
+        `warn` is called once for each change of the file.
         """
         try:
             stamp = FileKey.of(os.stat(self.path))
@@ -116,15 +117,15 @@ class RulingBook:
                 # for a moment, or its disk may be unmounted.
                 if held and (contents.missing or self._is_empty()):
                     warn(
-                        f"the file of people's decisions {self.path} is gone; what people decided "
-                        "before goes on to hold until the next start"
+                        f"the rulings file {self.path} is gone; its rulings stay in force until "
+                        "the next start"
                     )
                 else:
                     held = self._read = _holding(contents.entries)
             except RulingsError as error:
                 if held is None:
                     raise
-                warn(f"{error} ({error.hint}); what people decided before goes on to hold")
+                warn(f"{error} ({error.hint}); the rulings read before stay in force")
             self._stamp = stamp
         return held
 
@@ -135,14 +136,14 @@ class RulingBook:
             return True
 
     def read(self) -> BookContents:
-        """Return what can be read, and the lines that cannot."""
+        """Return the entries that can be read, and the lines that cannot."""
         try:
             os.lstat(self.path)
         except (FileNotFoundError, NotADirectoryError):
             return BookContents([], [], 0, missing=True)
-        except OSError as error:  # not "nothing was decided"
+        except OSError as error:  # must not count as "no rulings"
             raise _refused(
-                JournalError(f"{self.path} cannot be looked at: {error.strerror or error}")
+                JournalError(f"{self.path} cannot be read: {error.strerror or error}")
             ) from error
         try:
             found = self._journal().read()
@@ -153,19 +154,19 @@ class RulingBook:
             try:
                 entries.append(from_record(record))
             except ValueError as error:
-                # The journal's checksum is right, so this is what was written.
+                # The journal's checksum matches, so this is what was written.
                 raise RulingsError(
-                    f"the file of people's decisions {self.path} holds one that this version "
-                    f"does not understand: {error}",
-                    hint="update nsfwscan: a later version wrote it",
+                    f"the rulings file {self.path} has an entry that this version does not "
+                    f"understand: {error}",
+                    hint="update nsfwscan: a later version wrote the entry",
                 ) from error
         damaged = self._lines(found.damaged)
-        given_up = {one for entry in entries if isinstance(entry, GivenUp) for one in entry.lines}
+        given_up = {line for entry in entries if isinstance(entry, GivenUp) for line in entry.lines}
         left = [line for line in damaged if line.sha256 not in given_up]
         return BookContents(entries, left, len(damaged) - len(left))
 
     def add(self, entries: Iterable[Entry]) -> None:
-        """Keep entries, all or none; when this returns, they outlive a power cut."""
+        """Append entries, all or none; when this returns, they survive a power cut."""
         records = [to_record(entry) for entry in entries]
         if not records:
             return
@@ -179,31 +180,31 @@ class RulingBook:
 
         self._extend(in_order)
         every, live = counts
-        if every > 2 * live + _SLACK:  # a program that decides the same every night
+        if every > 2 * live + _SLACK:  # a program that repeats its rulings every night, say
             self._compact()
 
     def take_over(self, decisions: Iterable[Ruled]) -> list[Ruled]:
-        """Keep those decisions from elsewhere that are later than any word about their content.
+        """Import the rulings that are later than any entry here about their content.
 
-        Also taking a decision back is a word about it. Returns those that were kept.
+        Taking a ruling back is also an entry. Returns the rulings that were imported.
         """
         new: dict[bytes, Ruled] = {}
 
         def choose(contents: JournalContents) -> list[dict[str, Json]]:
             latest = _latest(contents.records)
             new.clear()
-            for one in decisions:
-                content = one.sha256.hex()
-                if one.at > latest.get(content, -1):
-                    new[one.sha256] = one
-                    latest[content] = one.at
+            for ruled in decisions:
+                content = ruled.sha256.hex()
+                if ruled.at > latest.get(content, -1):
+                    new[ruled.sha256] = ruled
+                    latest[content] = ruled.at
             return list(map(to_record, new.values()))
 
         self._extend(choose)
         return list(new.values())
 
     def _journal(self) -> Journal:
-        """Return the journal, behind the link if there is one. Raises `JournalError`."""
+        """Return the journal, following a link if there is one. Raises `JournalError`."""
         if not os.path.islink(self.path):
             return Journal(self.path)
         target = os.path.realpath(self.path)
@@ -215,7 +216,7 @@ class RulingBook:
                 f"{self.path} is a link to {target}, which cannot be reached: "
                 f"{error.strerror or error}"
             ) from error
-        # Root reads what it may read anyway; `Journal` asks whose the file is.
+        # Root may read any file, so for root only `Journal` checks the file's owner.
         if sys.platform != "win32" and os.geteuid() and owner not in {os.geteuid(), 0}:
             raise JournalError(f"{self.path} is a link that another user made")
         return Journal(target)
@@ -227,16 +228,17 @@ class RulingBook:
             journal.extend(make)
         except OSError as error:
             raise RulingsError(
-                f"nothing was decided: {self.path} cannot be written: {error.strerror or error}",
+                f"the rulings were not changed: {self.path} cannot be written: "
+                f"{error.strerror or error}",
                 hint="make its folder writable, or set NSFWSCAN_HOME to a folder that is",
             ) from error
         except JournalError as error:
-            raise RulingsError(f"nothing was decided: {error}", hint=error.hint) from error
+            raise RulingsError(f"the rulings were not changed: {error}", hint=error.hint) from error
 
     def forget(self, contents: Iterable[bytes]) -> None:
-        """Take back the decisions about these contents, given by their SHA-256.
+        """Take back the rulings about these contents, given by their SHA-256.
 
-        Where the pictures were is forgotten, too: the file is written anew with the last entry
+        This also removes the paths of the pictures: the file is rewritten with only the last entry
         about each content, unless it is damaged.
         """
         now = int(time.time())
@@ -261,53 +263,53 @@ class RulingBook:
             raise _refused(
                 JournalError(f"{self.path} cannot be read: {error.strerror or error}")
             ) from error
-        # Damaged lines do not change, and others are only added behind them.
+        # Damaged lines do not change, and new lines are only added after them.
         return [DamagedLine(number, lines[number - 1]) for number in numbers]
 
 
 def _holding(entries: Iterable[Entry]) -> Rulings:
-    """Return what holds after all of these, in the order in which they were made."""
+    """Return the rulings in force after these entries, in the order in which they were made."""
     ruled: dict[bytes, Ruled] = {}
     for entry in entries:
         if isinstance(entry, GivenUp):
             continue
-        ruled.pop(entry.sha256, None)  # the last one made comes last
+        ruled.pop(entry.sha256, None)  # keeps the latest ruling last
         if isinstance(entry, Ruled):
             ruled[entry.sha256] = entry
     return Rulings(ruled.values()) if ruled else NO_RULINGS
 
 
 def _latest(records: Iterable[dict[str, Any]]) -> dict[str, int]:
-    """Return when the latest word about each content was said, whatever it was."""
+    """Return the date of the latest entry about each content, whatever it says."""
     latest: dict[str, int] = {}
-    for one in records:
-        content, at = one.get("sha256"), one.get("at")
+    for record in records:
+        content, at = record.get("sha256"), record.get("at")
         if isinstance(content, str) and isinstance(at, int) and at <= LATEST_S:
             latest[content] = max(at, latest.get(content, at))
     return latest
 
 
 def _in_order(records: list[dict[str, Json]], latest: dict[str, int]) -> list[dict[str, Json]]:
-    """Return records that are made now, none of them dated before what they follow."""
+    """Return new records, with none dated before an earlier record about the same content."""
     raised = []
-    for one in records:
-        content, at = str(one.get("sha256")), int(str(one["at"]))
+    for record in records:
+        content, at = str(record.get("sha256")), int(str(record["at"]))
         at = max(at, latest.get(content, at))
         if at <= LATEST_S:
             latest[content] = at
-        raised.append({**one, "at": at})
+        raised.append({**record, "at": at})
     return raised
 
 
 def _last_words(records: list[dict[str, Any]]) -> list[dict[str, Json]]:
-    """Return the records without those about a content of which a later one speaks."""
-    last = {one["sha256"]: at for at, one in enumerate(records) if "sha256" in one}
-    return [one for at, one in enumerate(records) if last.get(one.get("sha256"), at) == at]
+    """Return the records without those that a later record about the same content replaces."""
+    last = {record["sha256"]: at for at, record in enumerate(records) if "sha256" in record}
+    return [record for at, record in enumerate(records) if last.get(record.get("sha256"), at) == at]
 
 
 def _refused(error: JournalError) -> RulingsError:
     return RulingsError(
-        f"people's decisions cannot be read: {error}",
-        hint="a denied picture could pass as safe, so nothing goes on without them; "
-        "make the file readable, or put it back from a backup",
+        f"the rulings cannot be read: {error}",
+        hint="without them a denied picture could pass as safe, so nsfwscan stops here; "
+        "make the file readable, or restore it from a backup",
     )

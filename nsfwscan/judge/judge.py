@@ -1,8 +1,8 @@
-"""`Judge`: what is said of a picture. Nothing else turns a score into a decision.
+"""`Judge`: turns scores into decisions. Nothing else does.
 
-In: what a model made of a content, and facts about that content. Out: the verdict. A person's
-ruling comes before the thresholds; score and thresholds stay beside it. Verdicts are never stored:
-another threshold or ruling costs no inference.
+In: the outcome for a content, and facts about it. Out: the verdict. A ruling overrides the
+thresholds; score and thresholds are kept beside it. Verdicts are never stored, so another threshold
+or ruling costs no inference.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Judge:
-    """Thresholds and what people decided. Immutable, so that any thread may ask."""
+    """The thresholds and people's rulings. Immutable, so any thread may use it."""
 
     def __init__(self, policy: Policy, rulings: Rulings = NO_RULINGS) -> None:
         self.policy = policy
@@ -43,10 +43,10 @@ class Judge:
         *,
         fact: Callable[[FactKind], bytes | None] = lambda _: None,
     ) -> Scanned | Failed:
-        """Return what is said of the content `sha256`, which is at `path`.
+        """Return the result for the content `sha256`, which is at `path`.
 
-        `fact` returns a fact about the content, None where it is not known; it is only called for
-        kinds among `needed_facts`.
+        `fact` returns a fact about the content, or None if it is not known; it is only called for
+        kinds in `needed_facts`.
         """
         if isinstance(outcome, Unscorable):
             ruled = self.rulings.by_content(sha256)
@@ -60,9 +60,9 @@ class Judge:
         return Scanned(path, sha256, outcome.facts, outcome.scores, verdict, origin, outcome.frame)
 
     def decision(self, sha256: bytes, unsafe: float) -> Decision | None:
-        """Return what is decided about a content that cannot be read any more.
+        """Return the decision on a content that can no longer be read.
 
-        `unsafe` is its score, NaN where there is none. None without a score and a ruling.
+        `unsafe` is its score, NaN if it has none. Returns None if there is no score and no ruling.
         """
         ruled = self.rulings.by_content(sha256)
         if ruled is not None:
@@ -72,13 +72,13 @@ class Judge:
     def all_safe(
         self, unsafe: array[float], digests: bytes, facts: Callable[[FactKind], bytes]
     ) -> bool:
-        """Return True if every picture of a folder is safe by its score and no ruling is about one.
+        """Return True if all pictures of a folder are safe by score and no ruling applies to any.
 
-        `unsafe` has one score a picture, 0 to 1, `digests` their SHA-256, 32 bytes each, joined;
-        `facts` returns the facts of a kind, joined. To make a result of each picture takes three
-        times as long.
+        `unsafe` has one score per picture, 0 to 1; `digests` their SHA-256, 32 bytes each,
+        concatenated; `facts` returns the facts of a kind, concatenated. Building a result for each
+        picture instead takes three times as long.
         """
-        # A threshold given as 1 would be an int, whose `__gt__` knows no floats.
+        # A threshold given as 1 would be an int, whose `__gt__` does not accept floats.
         if not all(map(float(self.policy.review_at).__gt__, unsafe)):
             return False
         near = self.rulings.compare_likeness

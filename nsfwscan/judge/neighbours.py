@@ -1,8 +1,8 @@
-"""`Neighbours`: which of many decisions is about a picture that looks like this one.
+"""`Neighbours`: finds the ruling about a picture that looks like a given one.
 
-A re-scan asks for every picture, so nothing is compared that need not be. Two likenesses that
-differ in at most n bits are equal in at least one of n + 1 bands of theirs; only decisions that
-share a band with a picture are compared with it.
+A re-scan asks for every picture, so few comparisons are made. Two likenesses that differ in at most
+n bits are equal in at least one of n + 1 bands of bits; only rulings that share a band with a
+picture are compared with it.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ class _Near(NamedTuple):
 
 
 class Neighbours:
-    """Decisions that hold for pictures which look alike."""
+    """Rulings that also apply to pictures that look alike."""
 
     def __init__(self, ruled: Iterable[Ruled]) -> None:
-        """Take those that do from `ruled`."""
-        found = [_Near(*one.near, one) for one in ruled if one.near is not None]
-        # A few are sooner compared with everything: in no bits at all, all are equal.
-        bands = 1 if len(found) <= _FEW else 1 + max(one.within for one in found)
+        """Keep those rulings from `ruled` that apply to similar pictures."""
+        found = [_Near(*entry.near, entry) for entry in ruled if entry.near is not None]
+        # A few rulings are compared with every picture, which is faster: an empty band matches all.
+        bands = 1 if len(found) <= _FEW else 1 + max(near.within for near in found)
         width = 0 if len(found) <= _FEW else _BITS // bands
         self._mask = (1 << width) - 1
         self._bands: list[tuple[int, dict[int, list[_Near]]]] = []
-        """For each band: where its bits begin, and the decisions by what they have there."""
+        """For each band, its first bit, and the rulings by the value of their bits there."""
         for band in range(bands if found else 0):
             shift = band * width
             table: dict[int, list[_Near]] = {}
@@ -51,10 +51,10 @@ class Neighbours:
         return bool(self._bands)
 
     def nearest(self, bits: int) -> tuple[Ruled, int] | None:
-        """Return the decision about the picture most like this one, and how far it is, in bits.
+        """Return the ruling about the picture most like this one, and the distance in bits.
 
-        Of two as far, one that denies goes before one that allows, and then the later one. None
-        when no picture that was decided about is as near as its decision asks for.
+        If two are equally far, one that denies wins over one that allows, then the later over the
+        earlier. None if every ruling is farther away than it allows.
         """
         if not likeness.is_comparable(bits):
             return None
@@ -70,13 +70,13 @@ class Neighbours:
         return ruled, away
 
     def touch(self, likenesses: array[int]) -> bool:
-        """Tell whether any of these pictures is near one that was decided about.
+        """Return True if a ruling applies to any of these pictures.
 
-        `UNKNOWN` and `NONE` are near none: from each likeness they are about 32 bits away.
+        `UNKNOWN` and `NONE` match no ruling: they are about 32 bits away from any likeness.
         """
         mask = self._mask
         for shift, table in self._bands:
-            # In this order the inner loop is a comprehension: a third of the time of `nearest`.
+            # In this order the inner loop is a comprehension: a third of the time `nearest` takes.
             for bits in [one for one in likenesses if one >> shift & mask in table]:
                 for near in table[bits >> shift & mask]:
                     if (near.bits ^ bits).bit_count() <= near.within:

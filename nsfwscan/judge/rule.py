@@ -1,6 +1,6 @@
-"""One decision of a person as a value, and as the record of a journal.
+"""A ruling as a value and as a journal record.
 
-What does not read back as it was written raises `ValueError`: half a decision is none.
+`ValueError` is raised for records that are incomplete or malformed: part of a ruling is useless.
 """
 
 from __future__ import annotations
@@ -20,43 +20,43 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _FORGOTTEN, _GIVEN_UP = "forgotten", "given-up"
 _LIKENESS = re.compile(r"[0-9a-f]{16}")
 LATEST_S = 253_402_214_400
-"""The end of the year 9999, less a day for time zones: later moments have no date."""
+"""The end of the year 9999, less a day for time zones; later times cannot be shown as dates."""
 
 
 class Likeness(NamedTuple):
-    """That a decision also holds for pictures which look like the one that was decided about."""
+    """Extends a ruling to pictures that look like the one it is about."""
 
     bits: int
     """See `nsfwscan.values.likeness`."""
     within: int
-    """The decision holds for likenesses that differ in at most so many bits."""
+    """The ruling applies to likenesses that differ in at most this many bits."""
 
 
 class Ruled(NamedTuple):
-    """A person's decision about one content."""
+    """A person's ruling about one content."""
 
     sha256: bytes
     ruling: Ruling
     at: int
-    """When it was made, seconds since the epoch."""
+    """When it was made, in seconds since the epoch."""
     path: str
-    """Where the picture was then, as printable text: for the reader, never to open a file by."""
+    """Where the picture was then, as printable text: for people to read, never to open a file."""
     near: Likeness | None = None
-    """None when the decision holds for this content alone."""
+    """None if the ruling applies to this content alone."""
 
 
 class Forgotten(NamedTuple):
-    """That a person took a decision back."""
+    """Records that a person took a ruling back."""
 
     sha256: bytes
     at: int
 
 
 class GivenUp(NamedTuple):
-    """That a person was shown damaged lines of the file and goes on without them."""
+    """Records that a person saw damaged lines of the file and chose to go on without them."""
 
     lines: tuple[str, ...]
-    """The SHA-256 of the bytes of each, in hexadecimal digits."""
+    """The SHA-256 of each line's bytes, in hexadecimal."""
     at: int
 
 
@@ -64,7 +64,7 @@ Entry: TypeAlias = Ruled | Forgotten | GivenUp
 
 
 def to_record(entry: Entry) -> dict[str, Json]:
-    """Return an entry as a record for a journal."""
+    """Return an entry as a journal record."""
     if isinstance(entry, Forgotten):
         return {"entry": _FORGOTTEN, "sha256": entry.sha256.hex(), "at": entry.at}
     if isinstance(entry, GivenUp):
@@ -85,10 +85,10 @@ def to_record(entry: Entry) -> dict[str, Json]:
 
 
 def from_record(record: Mapping[str, object]) -> Entry:
-    """Read an entry back. Raises `ValueError`, which says what is wrong with the record."""
+    """Return the entry in a record. Raises `ValueError`, which says what is wrong with it."""
     kind = record.get("entry")
     if not isinstance(kind, str):
-        raise ValueError("there is no entry")  # noqa: TRY004  one kind of error for bad records
+        raise ValueError("`entry` is missing")  # noqa: TRY004  one kind of error for bad records
     at = _number(record, "at")
     if kind == _GIVEN_UP:
         return GivenUp(_lines(record.get("lines")), at)
@@ -96,33 +96,33 @@ def from_record(record: Mapping[str, object]) -> Entry:
     if kind == _FORGOTTEN:
         return Forgotten(sha256, at)
     if kind not in set(Ruling):
-        raise ValueError(f"{kind!r} is no decision")
+        raise ValueError(f"{kind!r} is not a ruling")
     path = record.get("path")
     if not isinstance(path, str):
-        raise ValueError("there is no path")  # noqa: TRY004
+        raise ValueError("`path` is missing")  # noqa: TRY004
     printable = path.encode(errors="backslashreplace").decode()  # JSON may hold half a character
     return Ruled(sha256, Ruling(kind), at, printable, _near(record.get("near")))
 
 
 def _lines(found: object) -> tuple[str, ...]:
     if not isinstance(found, list):
-        raise ValueError("there are no lines")  # noqa: TRY004
-    return tuple(_matching({"lines": one}, "lines", _SHA256) for one in found)
+        raise ValueError("`lines` is missing")  # noqa: TRY004
+    return tuple(_matching({"lines": line}, "lines", _SHA256) for line in found)
 
 
 def _near(found: object) -> Likeness | None:
     if found is None:
         return None
     if not isinstance(found, dict):
-        raise ValueError("`near` is no object")  # noqa: TRY004
+        raise ValueError("`near` is not an object")  # noqa: TRY004
     if found.get("algorithm") != likeness.ALGORITHM:
-        raise ValueError(f"the likeness is of another kind: {found.get('algorithm')!r}")
+        raise ValueError(f"likenesses of kind {found.get('algorithm')!r} are unknown")
     bits = int(_matching(found, "likeness", _LIKENESS), 16)
     within = _number(found, "within")
     if not likeness.is_sound(bits):
-        raise ValueError(f"{bits:016x} is no likeness")
+        raise ValueError(f"{bits:016x} is not a likeness")
     if within > likeness.MOST_WITHIN:
-        raise ValueError(f"{within} bits make anything look the same")
+        raise ValueError(f"with `within` {within}, any two pictures would look alike")
     return Likeness(bits, within)
 
 

@@ -1,9 +1,8 @@
-"""`Rulings`: all that people decided, made ready to be asked for a hundred thousand pictures.
+"""`Rulings`: all rulings, indexed so that they can be looked up for a hundred thousand pictures.
 
-A decision about the very content comes first. Of decisions about pictures that look like it the
-most alike comes first, and of two as much alike the one that denies: a picture that is flagged
-although it may be looked at is a nuisance, the other way round is what this program is there to
-prevent.
+A ruling about the same content comes first. Otherwise the ruling about the most similar picture
+applies, and of two equally similar ones the one that denies: wrongly flagging a picture is a
+nuisance, wrongly passing one is what this program is there to prevent.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ _DIGESTS = struct.Struct("32s")
 
 
 class Rulings:
-    """Decisions, one for each content, in the order they were made.
+    """Rulings, one for each content, in the order they were made.
 
-    Immutable, so that any thread may ask.
+    Immutable, so any thread may use it.
     """
 
     def __init__(self, ruled: Iterable[Ruled] = ()) -> None:
-        self._by_content = {one.sha256: one for one in ruled}
-        # As `Struct.iter_unpack` gives them, so that a whole folder is compared without a loop.
+        self._by_content = {ruling.sha256: ruling for ruling in ruled}
+        # In the form that `Struct.iter_unpack` yields, to compare a whole folder without a loop.
         self._packed = frozenset((sha256,) for sha256 in self._by_content)
         self._near = Neighbours(self._by_content.values())
 
@@ -45,15 +44,15 @@ class Rulings:
 
     @property
     def compare_likeness(self) -> bool:
-        """Whether the likeness of pictures matters at all."""
+        """Whether any ruling applies to similar pictures."""
         return bool(self._near)
 
     def by_content(self, sha256: bytes) -> Ruled | None:
-        """Return the decision about this very content, if there is one."""
+        """Return the ruling about this content, if there is one."""
         return self._by_content.get(sha256)
 
     def judge(self, verdict: Verdict, sha256: bytes, bits: int) -> Verdict:
-        """Return the verdict of a model, or what a person made of it.
+        """Return `verdict`, overruled if a ruling applies.
 
         `bits` is the picture's likeness, or `likeness.UNKNOWN` where it does not matter.
         """
@@ -67,10 +66,10 @@ class Rulings:
         return overrule(verdict, ruled.ruling, NearMatch(ruled.sha256, away, ruled.path))
 
     def touch(self, digests: bytes, likenesses: array[int]) -> bool:
-        """Tell whether any of these pictures needs a look of its own.
+        """Return True if any of these pictures has to be judged on its own.
 
-        `digests` are their SHA-256, 32 bytes each, joined; `likenesses` one for each. A picture
-        whose likeness matters and is unknown needs one, too.
+        `digests` are their SHA-256, 32 bytes each, concatenated; `likenesses` has one for each. A
+        picture has to be if its likeness matters but is unknown.
         """
         if not self._by_content:
             return False
@@ -80,4 +79,4 @@ class Rulings:
 
 
 NO_RULINGS = Rulings()
-"""Where nobody decided anything."""
+"""When there are no rulings."""

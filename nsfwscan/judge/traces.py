@@ -1,4 +1,4 @@
-"""What people's decisions leave on the disk."""
+"""The files that hold rulings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def traces() -> Iterator[Traces]:
-    """Yield the journal of decisions. Raises `NsfwscanError`."""
+    """Yield the journal of rulings. Raises `NsfwscanError`."""
     path = locations.rulings_file()
-    files = tuple(one for one in (path, f"{path}.held") if is_link(one) or is_file(one))
+    files = tuple(file for file in (path, f"{path}.held") if is_link(file) or is_file(file))
     yield Traces(TraceKind.DECISIONS, path, files, tuple(own_parent(path)) if files else ())

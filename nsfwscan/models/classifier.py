@@ -1,7 +1,7 @@
-"""From pixels to scores. The one module that knows onnxruntime.
+"""From pixels to scores. The only module that uses onnxruntime.
 
 Importing it costs as much as importing onnxruntime and numpy (about 0.2 s), so callers import it
-when they have a picture to score and not before.
+only once they have a picture to score.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _ORT_DTYPE = {"tensor(float)": DType.FLOAT32, "tensor(uint8)": DType.UINT8}
 _ORT_FLOATS = frozenset({"tensor(float)", "tensor(float16)", "tensor(double)"})
 _WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 _TOLERANCE = 1e-3
-"""How far published probabilities may add up beside one; float32 softmax stays within 1e-6."""
+"""How far the sum of a model's probabilities may be from one; float32 softmax stays within 1e-6."""
 
 
 class Classifier(Protocol):
@@ -55,16 +55,16 @@ class Classifier(Protocol):
 
     @property
     def manifest(self) -> ModelManifest:
-        """What the scores mean."""
+        """Describes the model, including what its scores mean."""
 
     def read(
         self, pixels: bytes, views: int, *, embedding: bool = False, attention: bool = False
     ) -> Reading:
         """Score the views of one picture; any number of threads may do so at once.
 
-        `pixels` holds (views, height, width, 3) uint8 RGB at the crop size of the manifest's
-        geometry. Returns the reading of the least safe view, of two the first, with its embedding
-        and attention if they are asked for and the model has them. Raises `ModelUnusable` when the
+        `pixels` has (views, height, width, 3) uint8 RGB at the crop size of the manifest's
+        geometry. Returns the reading of the least safe view (the first of equals), with its
+        embedding and attention if requested and the model has them. Raises `ModelUnusable` if the
         model returns anything but finite numbers.
         """
 
@@ -72,8 +72,8 @@ class Classifier(Protocol):
 class OrtClassifier:
     """A `Classifier` on onnxruntime: one session, shared by all threads that score.
 
-    Each picture runs on its own (batch 1), so that a score never depends on the company a picture
-    keeps; on few cores a larger batch would gain little anyway.
+    Each picture runs on its own (batch 1), so a score never depends on other pictures; on few cores
+    a larger batch would gain little anyway.
     """
 
     def __init__(
@@ -84,11 +84,11 @@ class OrtClassifier:
         provider: Provider = Provider.AUTO,
         warn: Callable[[str], None],
     ) -> None:
-        """Load `model` and check that the graph is what its manifest says.
+        """Load `model` and check that its graph matches its manifest.
 
-        `threads` is the number of cores that one run uses. Raises `ModelTampered` when the bytes
-        are not the manifest's, `ModelUnusable` when onnxruntime refuses them or the graph takes or
-        returns something else. `warn` is told when an accelerator had to be given up for the CPU.
+        `threads` is the number of cores used by one run. Raises `ModelTampered` if the bytes are
+        not those of the manifest, and `ModelUnusable` if onnxruntime refuses them or the graph's
+        inputs or outputs differ. `warn` is called if an accelerator fails and the CPU is used.
         """
         self._manifest = model.manifest
         self._session, self.provider = _open_session(model, threads, provider, warn)
@@ -98,7 +98,7 @@ class OrtClassifier:
 
     @property
     def manifest(self) -> ModelManifest:
-        """What the scores mean."""
+        """Describes the model, including what its scores mean."""
         return self._manifest
 
     def read(
@@ -108,14 +108,14 @@ class OrtClassifier:
         output = self._manifest.output
         extras = (output.embedding if embedding else "", output.cls_attention if attention else "")
         readings = [
-            self._read_one(one, extras)._replace(view=view)
-            for view, one in enumerate(self._stack(pixels, views))
+            self._read_one(picture, extras)._replace(view=view)
+            for view, picture in enumerate(self._stack(pixels, views))
         ]
         return max(readings, key=lambda reading: reading.scores.unsafe)
 
     def classify(self, pixels: bytes, pictures: int) -> list[Scores]:
         """Score several pictures: (pictures, height, width, 3), otherwise as `Classifier.read`."""
-        return [self._read_one(one).scores for one in self._stack(pixels, pictures)]
+        return [self._read_one(picture).scores for picture in self._stack(pixels, pictures)]
 
     def _stack(self, pixels: bytes, count: int) -> NDArray[np.uint8]:
         return np.frombuffer(pixels, np.uint8).reshape(count, *self._shape)
@@ -126,7 +126,7 @@ class OrtClassifier:
         return geometry.crop_height, geometry.crop_width, 3
 
     def _read_one(self, pixels: NDArray[np.uint8], extras: tuple[str, str] = ("", "")) -> Reading:
-        """Run the graph on one view. `extras` name the outputs embedding and attention, or not."""
+        """Run the graph on one view. `extras` names the embedding and attention outputs, if any."""
         names = [self._manifest.output.name, *filter(None, extras)]
         found = self._run(names, {self._manifest.input.name: self._prepare(pixels)})
         by_name = dict(zip(names, found, strict=True))
@@ -136,12 +136,12 @@ class OrtClassifier:
         return Reading(scores, embedding=embedding, attention=attention)
 
     def _floats(self, name: str, output: NDArray[Any] | None) -> bytes | None:
-        """Return an output as float32, little-endian. Raises `ModelUnusable` for NaN and such."""
+        """Return an output as float32, little-endian. Raises `ModelUnusable` unless all finite."""
         if output is None:
             return None
         if not np.isfinite(output).all():
             raise ModelUnusable(
-                f"output {name!r} of model {self._manifest.name} holds numbers that are not finite",
+                f"output {name!r} of model {self._manifest.name} has numbers that are not finite",
                 hint="run `nsfwscan selftest`; the model or the provider is broken",
             )
         return np.ascontiguousarray(output, "<f4").tobytes()
@@ -153,13 +153,13 @@ class OrtClassifier:
             if exhausted := ResourcesExhausted.because(error):
                 raise exhausted from error
             raise ModelUnusable(
-                f"model {self._manifest.name} failed while it ran: {_first_line(error)}",
+                f"model {self._manifest.name} failed to run: {_first_line(error)}",
                 hint="run `nsfwscan models verify` and `nsfwscan selftest`",
             ) from error
         return outputs
 
     def _prepare(self, pixels: NDArray[np.uint8]) -> NDArray[Any]:
-        """Turn (H, W, 3) uint8 RGB into the batch of one that the graph takes."""
+        """Turn (H, W, 3) uint8 RGB into a batch of one, as the graph takes it."""
         spec = self._manifest.input
         if spec.channel_order is ChannelOrder.BGR:
             pixels = pixels[:, :, ::-1]
@@ -176,8 +176,8 @@ class OrtClassifier:
 
     def _check_graph(self) -> None:
         spec, wanted = self._manifest.input, self._manifest.output
-        inputs = {one.name: one for one in self._session.get_inputs()}
-        outputs = {one.name: one for one in self._session.get_outputs()}
+        inputs = {node.name: node for node in self._session.get_inputs()}
+        outputs = {node.name: node for node in self._session.get_outputs()}
         if list(inputs) != [spec.name]:
             raise self._unlike(f"takes {sorted(inputs)}", f"{spec.name!r}")
         given = inputs[spec.name]
@@ -200,14 +200,14 @@ class OrtClassifier:
     def _unlike(self, found: str, wanted: str) -> ModelUnusable:
         return ModelUnusable(
             f"the graph of model {self._manifest.name} {found}, but its manifest says {wanted}",
-            hint="the package was put together wrongly; pull or build the model again",
+            hint="the package was built wrongly; download or build the model again",
         )
 
 
 def to_scores(row: Sequence[float], manifest: ModelManifest) -> Scores:
     """Turn one row of the graph's output, (labels,) floats, into probabilities and one score.
 
-    Raises `ModelUnusable` when a number is not finite, is missing, or is no probability.
+    Raises `ModelUnusable` if a number is missing, not finite, or not a probability.
     """
     output = manifest.output
     if len(row) != len(output.labels) or not all(map(math.isfinite, row)):
@@ -227,8 +227,8 @@ def to_scores(row: Sequence[float], manifest: ModelManifest) -> Scores:
         case OutputKind.PROBABILITIES:
             if min(row) < -_TOLERANCE or abs(math.fsum(row) - 1) > _TOLERANCE:
                 raise ModelUnusable(
-                    f"model {manifest.name} returned {list(row)[:8]}, which are no probabilities",
-                    hint="its manifest should say that it returns logits",
+                    f"model {manifest.name} returned {list(row)[:8]}, which are not probabilities",
+                    hint="its manifest should probably say that it returns logits",
                 )
             probabilities = tuple(min(max(value, 0.0), 1.0) for value in row)
         case _:
@@ -244,7 +244,7 @@ def to_scores(row: Sequence[float], manifest: ModelManifest) -> Scores:
 
 
 def available_providers() -> list[Provider]:
-    """Return what the installed onnxruntime can compute with, best first."""
+    """Return the providers that the installed onnxruntime supports, best first."""
     names = set(onnxruntime.get_available_providers())
     return [Provider(word) for word, name in _PROVIDER_OF.items() if name in names]
 
@@ -252,20 +252,20 @@ def available_providers() -> list[Provider]:
 class _RunnableGraph(NamedTuple):
     data: bytes
     weights: str
-    """The folder of the weights outside it."""
+    """The folder of external weights."""
     final: bool
-    """Whether it was made for onnxruntime's kernels and is not to be rewritten."""
+    """Whether it was built for onnxruntime's kernels and must not be optimised further."""
 
 
 def _open_session(
     model: InstalledModel, threads: int, provider: Provider, warn: Callable[[str], None]
 ) -> tuple[Any, Provider]:
-    """Make a session on the provider asked for; `auto` falls back to the CPU, saying so."""
+    """Open a session on the requested provider; `auto` falls back to the CPU with a warning."""
     available = available_providers()
     if provider is not Provider.AUTO and provider not in available:
         raise ModelUnusable(
-            f"the installed onnxruntime cannot compute with {provider}",
-            hint=f"it has {', '.join(available)}; another onnxruntime wheel may bring {provider}",
+            f"the installed onnxruntime does not support {provider}",
+            hint=f"it supports {', '.join(available)}; another onnxruntime may add {provider}",
         )
     chosen = available[0] if provider is Provider.AUTO else provider
     graph = _RunnableGraph(
@@ -278,15 +278,15 @@ def _open_session(
     except ModelUnusable as error:
         if provider is not Provider.AUTO or chosen is Provider.CPU:
             raise
-        warn(f"{chosen} cannot run this model ({error}); the CPU does")
+        warn(f"{chosen} cannot run this model ({error}); using the CPU")
         return _session(graph, threads, Provider.CPU), Provider.CPU
 
 
 def _weights_folder(model: InstalledModel) -> str:
-    """Return where the graph may look for weights outside itself, once those are verified.
+    """Verify external weights, and return the folder where the graph may look for them.
 
-    A graph whose manifest names no such file must not find one: onnxruntime would look in the
-    current folder. So it is sent to a place that is no folder.
+    A graph whose manifest names no such file must not find one, but onnxruntime would look in the
+    current folder. So it is given a path that is not a folder.
     """
     if not model.manifest.external_data:
         return os.devnull
@@ -295,20 +295,20 @@ def _weights_folder(model: InstalledModel) -> str:
 
 
 def _session(graph: _RunnableGraph, threads: int, provider: Provider) -> Any:
-    onnxruntime.disable_telemetry_events()  # for a process that had loaded onnxruntime before us
+    onnxruntime.disable_telemetry_events()  # in case onnxruntime was loaded before us
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # a refusal comes as an exception; its log lines would repeat it
+    options.log_severity_level = 4  # errors come as exceptions; its log would repeat them
     # Threads that spin between two pictures take the core that decodes the next one.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if graph.final:
-        # Rewriting it at load would cost time and put slower operators back.
+        # Optimising it again would cost time and bring back slower operators.
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     names = list(dict.fromkeys([_PROVIDER_OF[provider], _PROVIDER_OF["cpu"]]))
     try:
         options.add_session_config_entry(_WEIGHTS_FOLDER, graph.weights)
-        # Its own fallback prints on standard output, where the results go.
+        # onnxruntime's own fallback prints to standard output, where the results go.
         session = onnxruntime.InferenceSession(
             graph.data, options, providers=names, enable_fallback=0
         )
@@ -319,7 +319,7 @@ def _session(graph: _RunnableGraph, threads: int, provider: Provider) -> Any:
             f"onnxruntime {onnxruntime.__version__} refuses the graph: {_first_line(error)}",
             hint="run `nsfwscan models verify`; a newer onnxruntime may read it",
         ) from error
-    # A provider whose own libraries (CUDA, say) are missing is left out without an error.
+    # A provider whose own libraries (CUDA, for example) are missing is dropped without an error.
     if names[0] not in session.get_providers():
         raise ModelUnusable(
             f"onnxruntime cannot start {provider}",
@@ -329,7 +329,7 @@ def _session(graph: _RunnableGraph, threads: int, provider: Provider) -> Any:
 
 
 def _fits(found: Sequence[object], wanted: Sequence[int]) -> bool:
-    """Tell whether a graph's shape, where a text or None is a free axis, takes `wanted`."""
+    """Return True if a graph's shape, in which text or None is a free axis, takes `wanted`."""
     return len(found) == len(wanted) and all(
         have == want for have, want in zip(found, wanted, strict=True) if isinstance(have, int)
     )
@@ -343,7 +343,7 @@ _sessions: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def _never_free() -> None:
-    """Keep a forked child from freeing sessions: it would wait for threads its parent has."""
+    """Keep a forked child from freeing sessions: it would wait for its parent's threads."""
     import ctypes
 
     for session in list(_sessions):

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from nsfwscan.values.place import Part
 
 SCHEMA_VERSION = 1
-"""Raised when a field changes its meaning or goes away; new fields may come without it."""
+"""Incremented when a field changes its meaning or is removed; adding fields does not count."""
 
 MODEL, PERSON = "model", "person"
-"""Who decided. A person's decision stands whatever the score beside it says."""
+"""Who decided. A ruling overrides the score beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +30,9 @@ class Recorder:
     manifest: ModelManifest
 
     def record(self, result: ScanResult) -> dict[str, Json]:
-        """Return the record; every record has the same keys, None where one does not apply.
+        """Return the record; every record has the same keys, with None if one does not apply.
 
-        `path` is valid Unicode; a path that is no UTF-8 stands whole in `path_base64`.
+        `path` is valid Unicode; a path that isn't valid UTF-8 is given in full in `path_base64`.
         """
         record = self._empty(result.path) | {"part": _part(result.part)}
         match result:
@@ -59,7 +59,7 @@ class Recorder:
         return record
 
     def gone(self, path: str, sha256: bytes | None, decision: Decision | None) -> dict[str, Json]:
-        """Return the record of a picture that is not there any more, with what was known of it."""
+        """Return the record of a picture that is gone, with what was known about it."""
         return self._empty(path) | {
             "status": "gone",
             "sha256": sha256.hex() if sha256 else None,
@@ -67,7 +67,7 @@ class Recorder:
         }
 
     def came_from(self, path: str) -> dict[str, Json]:
-        """Return the fields that tell where a picture was before; None in both for nowhere."""
+        """Return the fields for a picture's earlier path; None in both if there is none."""
         text = printable(path)
         return {
             "from": text or None,
@@ -75,7 +75,7 @@ class Recorder:
         }
 
     def act(self, act: Act) -> dict[str, Json]:
-        """Return the record of something that was done about a picture: status `acted`."""
+        """Return the record of an act on a picture: status `acted`."""
         return self._empty(act.path) | {
             "status": "acted",
             "detail": printable(act.detail) or None,
@@ -157,5 +157,5 @@ def _base64(path: str) -> str:
 
 
 def as_json(value: Json | dict[str, Json]) -> str:
-    """Return a JSON text in one line that cannot mislead a terminal."""
+    """Return one line of JSON that cannot mislead a terminal."""
     return plain_json(json.dumps(value, ensure_ascii=False, allow_nan=False))

@@ -1,1 +1,1 @@
-"""From files to results: the only orchestration."""
+"""From files to results. All orchestration is here."""

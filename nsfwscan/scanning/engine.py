@@ -1,9 +1,8 @@
-"""`Engine`: what examines pictures and is expensive to start.
+"""`Engine`: examines pictures; expensive to start.
 
-In: a picture. Out: a `Finding`. Decode processes and
-classifier start side by side with the first picture that has to be scored. A scan has an engine of
-its own; a watcher keeps one over many small scans, and unloads it when nothing happens: a hundred
-megabytes and the processes then go back to the system until the next picture comes.
+In: a picture. Out: a `Finding`. Decode processes and classifier start side by side when the first
+picture has to be scored. A scan has its own engine. A watcher keeps one over many small scans and
+unloads it when idle: that frees a hundred megabytes and the processes until the next picture comes.
 """
 
 from __future__ import annotations
@@ -27,21 +26,21 @@ if TYPE_CHECKING:
 
 
 class Pool(Protocol):
-    """What an engine needs of a `DecodePool`, which says what each of these does."""
+    """What an engine needs of a `DecodePool`; see there."""
 
     disowned: bool
 
     def start(self) -> None:
-        """Start what decodes."""
+        """Start the decode processes."""
 
     def decode(self, data: bytes, geometry: Geometry) -> Decoded:
         """Decode one picture file, or raise `DecodeError`."""
 
     def abandon(self) -> None:
-        """Kill what decodes, from a signal handler."""
+        """Kill the decode processes, from a signal handler."""
 
     def close(self) -> None:
-        """End what decodes."""
+        """End the decode processes."""
 
 
 class Engine:
@@ -55,10 +54,10 @@ class Engine:
         jobs: int = 0,
         make_pool: Callable[[int], Pool] = DecodePool,
     ) -> None:
-        """Prepare; nothing is started yet.
+        """Set up; nothing is started yet.
 
-        `load` makes the classifier; it is called in a thread of its own. `jobs` pictures are
-        decoded at a time; 0 means one for each core. `make_pool` makes what decodes so many.
+        `load` returns the classifier and is called in its own thread. `jobs` pictures are decoded
+        at a time; 0 means one per core. `make_pool` returns a pool for that many.
         """
         self.jobs = jobs or cores.available()
         self._load = load
@@ -73,27 +72,27 @@ class Engine:
 
     @property
     def loaded(self) -> bool:
-        """Whether `unload` would give something back."""
+        """Whether `unload` would free anything."""
         return self._decoding or self._classifier is not None
 
     @property
     def idle_s(self) -> float:
-        """Seconds since something was scored last."""
+        """Seconds since something was last scored."""
         return time.monotonic() - self._used_at
 
     def examine(self, source: Source, wanted: Wanted = ALL) -> Finding:
         """Examine one picture; see `nsfwscan.scanning.examine`.
 
         Blocks until a decode process is free. Raises `DecodeError` for a path that cannot be read,
-        and `NsfwscanError` when processes or model cannot be started: again and again, until
-        `unload`, so that all who wait hear the same.
+        and `NsfwscanError` if the processes or the model cannot be started. That error is raised by
+        every call until `unload`, so that all waiting threads get it.
         """
         if wanted.outcome:
             loading = self._started()
             if loading.done():
-                loading.result()  # raises what starting raised: the scan is broken
+                loading.result()  # raises the error from starting, if any
         else:
-            loading = Future()  # not asked
+            loading = Future()  # never used
             with self._starting:
                 self._start_decoding()
         try:
@@ -108,20 +107,20 @@ class Engine:
             self._used_at = time.monotonic()
 
     def unload(self) -> None:
-        """End the processes and forget the model; the next picture starts them again.
+        """End the processes and free the model; the next picture starts them again.
 
-        Nobody may be scoring.
+        No thread may be scoring.
         """
         with self._starting:
             self._end()
             self._pool = self._make_pool(self.jobs)
 
     def abandon(self) -> None:
-        """Kill the decode processes. May be called from a signal handler: it takes no lock."""
+        """Kill the decode processes. Safe to call from a signal handler: it takes no lock."""
         self._pool.abandon()
 
     def close(self) -> None:
-        """End the processes and forget the model, for good."""
+        """End the processes and free the model, for good."""
         if self._pool.disowned:
             return
         with self._starting:
@@ -141,7 +140,7 @@ class Engine:
         self._decoding = False
 
     def _started(self) -> Future[Classifier]:
-        """Start the decode processes and the loading of the model, if nobody has yet."""
+        """Start the decode processes and the loading of the model, unless started already."""
         with self._starting:
             if self._classifier is None:
                 try:
@@ -154,13 +153,12 @@ class Engine:
             return self._classifier
 
     def _start_decoding(self) -> None:
-        """Start the decode processes, if nobody has yet. The caller holds `_starting`."""
+        """Start the decode processes, unless started already. The caller holds `_starting`."""
         if not self._decoding:
             try:
                 self._pool.start()
             except BaseException:
-                self._pool = self._make_pool(
-                    self.jobs
-                )  # that one is closed; the next call tries anew
+                # The old pool is closed; the next call starts a new one.
+                self._pool = self._make_pool(self.jobs)
                 raise
             self._decoding = True

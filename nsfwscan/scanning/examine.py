@@ -1,9 +1,9 @@
 """The one way to examine a picture: read it, decode it, run the model.
 
-In: a path, bytes, or a `Content` that was read before, and what is `Wanted`. Out: a `Finding`.
-Nothing here knows the cache, a verdict or a process: whoever scans passes in what decodes and what
-scores, and remembers what comes out. A path that cannot be read raises `DecodeError`; content that
-cannot be decoded is a finding like any other.
+In: a path, bytes, or a `Content` read before, and what is `Wanted`. Out: a `Finding`. This module
+uses no cache, verdicts or processes: the caller passes in the functions that decode and score, and
+stores the finding. A path that cannot be read raises `DecodeError`; content that cannot be decoded
+gives a finding.
 """
 
 from __future__ import annotations
@@ -30,32 +30,32 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """The bytes of a picture file, and what they are known by."""
+    """The bytes of a picture file, and what identifies them."""
 
     data: bytes
     sha256: bytes
     key: FileKey | None = None
-    """What `stat` said of the file before and after it was read; None for bytes without a file."""
+    """`stat` of the file, the same before and after it was read; None for bytes without a file."""
 
 
 Source: TypeAlias = str | bytes | Content
-"""A path, the bytes of a picture file, or content that was read before."""
+"""A path, the bytes of a picture file, or content read before."""
 
 
 class Wanted(NamedTuple):
-    """What to find out. Facts come with every picture that is decoded."""
+    """What to find out. Facts come with every decoded picture."""
 
     outcome: bool = True
-    """Scores, for which the model is needed."""
+    """Scores; they need the model."""
     embedding: bool = False
     attention: bool = False
     pixels: Geometry | None = None
-    """The picture in another geometry, a thumbnail, say."""
+    """The picture in another geometry, such as a thumbnail."""
 
 
 ALL = Wanted()
 FACTS = Wanted(outcome=False)
-"""Facts alone: no model is loaded."""
+"""Facts alone; no model is loaded."""
 
 
 class Finding(NamedTuple):
@@ -65,39 +65,39 @@ class Finding(NamedTuple):
     key: FileKey | None
     """See `Content.key`."""
     outcome: Outcome | None
-    """None where it was not wanted; `Unscorable` also then if the picture cannot be decoded."""
+    """None if not wanted, except that undecodable content always gives `Unscorable`."""
     facts: ContentFacts = NO_FACTS
     decoded: Decoded | None = None
-    """The picture in the geometry that was wanted, else in the model's; None if not decodable."""
+    """The picture in the wanted geometry, or else the model's; None if it cannot be decoded."""
     reading: Reading | None = None
-    """What the model said; None if it was not asked or did not answer."""
+    """The model's output; None if it was not run or failed."""
 
     def expect_outcome(self) -> Outcome:
-        """Return the outcome of a finding for which one was wanted."""
+        """Return the outcome of a finding that was to have one."""
         if self.outcome is None:
             raise RuntimeError("there is no outcome, because none was wanted")
         return self.outcome
 
 
 class Decode(Protocol):
-    """What decodes: `DecodePool.decode`, say."""
+    """A function that decodes, such as `DecodePool.decode`."""
 
     def __call__(self, data: bytes, geometry: Geometry) -> Decoded:
         """Decode the bytes of one picture file. Raises `DecodeError`."""
 
 
 class Read(Protocol):
-    """What reads a path: `identify`, say."""
+    """A function that reads a path, such as `identify`."""
 
     def __call__(self, source: str, *, follow: bool, max_bytes: int) -> Content:
         """Read a file. Raises `DecodeError`."""
 
 
 def identify(source: Source, *, follow: bool = True, max_bytes: int = DEFAULT_MAX_BYTES) -> Content:
-    """Return the content of `source`, a path being read once, whole, and hashed.
+    """Return the content of `source`. A path is read once, in full, and hashed.
 
     `follow` allows the path to be a symbolic link. Raises `DecodeError` for a path that cannot be
-    read, holds more than `max_bytes`, or changes while it is read.
+    read, has more than `max_bytes`, or changes while it is read.
     """
     if isinstance(source, Content):
         return source
@@ -115,11 +115,11 @@ def examine(
     geometry: Geometry,
     classifier: Callable[[], Classifier],
 ) -> Finding:
-    """Find out what is `wanted` of one picture.
+    """Find out what is `wanted` about one picture.
 
-    `geometry` is the one that the model takes. `classifier` returns the model, and is only called
-    for a picture that is decoded and to be scored. Raises `DecodeError` as `identify` does, and
-    what `decode` and `classifier` raise when there are no processes or no model.
+    `geometry` is the model's. `classifier` returns the model, and is only called for a decoded
+    picture that is to be scored. Raises `DecodeError` as `identify` does, and whatever `decode` and
+    `classifier` raise if there are no processes or no model.
     """
     content = identify(source)
     sha256, key = content.sha256, content.key
@@ -128,14 +128,14 @@ def examine(
         pixels = decode(content.data, wanted.pixels) if wanted.pixels else decoded
     except DecodeError as error:
         unscorable = Unscorable(error.reason, error.detail, error.passing)
-        # That there are none is a fact, too: another try each scan would find the same.
-        none = wanted.outcome or error.passing
-        facts = NO_FACTS if none else {kind: kind.absent for kind in KINDS}
+        # Store that there are no facts, or every scan would try again and find the same.
+        unknown = wanted.outcome or error.passing
+        facts = NO_FACTS if unknown else {kind: kind.absent for kind in KINDS}
         return Finding(sha256, key, unscorable, facts)
     facts = decoded.content_facts
     if not wanted.outcome:
         return Finding(sha256, key, None, facts, pixels)
-    model = classifier()  # what this raises is no fault of the picture
+    model = classifier()  # an error raised here is not the picture's fault
     try:
         reading = model.read(
             decoded.pixels,

@@ -1,8 +1,8 @@
-"""`PathScan`: a scan's part in a worker, from one path to what was found there.
+"""`PathScan`: a worker's part of a scan, from one path to its outcome.
 
-In: a path. Out: `Done`. It reads the file, asks what is remembered of the content, has the rest
-examined, and sees that it is remembered. What is wrong with a file is `Failed`; raises
-`NsfwscanError` when nothing can be decoded or scored at all.
+In: a path. Out: `Done`. It reads the file, looks its content up in the cache, has new content
+examined and stores the finding. A problem with the file gives `Failed`; `NsfwscanError` is raised
+if nothing can be decoded or scored at all.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from nsfwscan.scanning.scan_cache import ScanCache
 
 _LARGE_BYTES = 64 << 20
-"""Files above this are read one at a time, so that memory stays bounded."""
+"""Larger files are read one at a time, to bound memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +42,16 @@ class Done:
 
     path: str
     found: Outcome | Failed | Skipped | Future[Outcome]
-    """A future when another worker scores the same content at this moment."""
+    """A future if another worker is scoring the same content."""
     sha256: bytes = b""
     origin: Origin = Origin.MODEL
 
 
 class PathScan:
-    """Reads files, asks the cache, and has scored what it does not know. For any thread.
+    """Reads files and has the content scored that is not in the cache. Thread-safe.
 
-    The engine is started by the first content that nobody scored yet: a scan that only reads what
-    was renamed or touched does without.
+    Only content that has not been scored starts the engine: a scan that just reads renamed or
+    touched files does without it.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class PathScan:
         read: Read = identify,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
-        """`read` reads a path. `clock` tells nanoseconds since the epoch."""
+        """`read` reads a path. `clock` returns nanoseconds since the epoch."""
         self._cache = cache
         self._engine = engine
         self._follow = walk.symlinks is Symlinks.FOLLOW
@@ -74,8 +74,8 @@ class PathScan:
     def scan(self, path: str, *, named: bool, follow: bool = False, loose: int = RELIABLE) -> Done:
         """Find out what is at `path`.
 
-        `named` says that the file's name, or the user, calls it a picture: other content is then a
-        failure and not just another file. `follow` allows it to be a symbolic link. `loose` is
+        `named` means that the file's name, or the user, says that it is a picture: other content is
+        then a failure instead of just another file. `follow` allows a symbolic link. `loose` is
         `Listing.loose`.
         """
         follow = follow or self._follow
@@ -95,18 +95,18 @@ class PathScan:
         try:
             large = os.path.getsize(path) > _LARGE_BYTES
         except OSError:
-            large = False  # reading it will say what is wrong
+            large = False  # reading the file will give the reason
         return self._large if large else nullcontext()
 
     def _locate(self, path: str, content: Content, began_ns: int, loose: int) -> None:
-        """Remember what is at `path`, if its stat will show when that changes."""
+        """Store what is at `path`, if a later change will show in its stat."""
         key = content.key
         if key is not None and loose != UNKNOWN and not is_racy(key, began_ns, loose):
             key = key._replace(inode=loose) if loose else key
             self._cache.locate(FileRow(path, key, content.sha256))
 
     def _outcome(self, path: str, content: Content) -> Done:
-        """Have the content scored, unless that was done before or is under way."""
+        """Have the content scored, unless it has been or is being scored."""
         sha256 = content.sha256
         claim = self._cache.claim(sha256)
         if not claim.mine:
@@ -119,12 +119,12 @@ class PathScan:
         except BaseException as error:
             self._cache.abandon(sha256, error)
             raise
-        self._cache.add_facts(sha256, finding.facts)  # before others hear of the outcome
+        self._cache.add_facts(sha256, finding.facts)  # before other threads see the outcome
         self._cache.settle(sha256, outcome)
         return Done(path, outcome, sha256)
 
     def _add_facts(self, content: Content) -> None:
-        """Decode what was scored before there were the facts that this scan needs."""
+        """Decode content that was scored before the facts that this scan needs existed."""
         if self._cache.lacks_facts(content.sha256):
             finding = self._engine.examine(content, FACTS)
             self._cache.add_facts(content.sha256, finding.facts)

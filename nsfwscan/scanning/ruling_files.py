@@ -1,9 +1,9 @@
-"""Deciding: from the paths that a person names to decisions about what the files hold.
+"""From the paths that a user names to rulings about their contents.
 
-In: paths. Out: entries of a `RulingBook`, written once all pictures were read, so that a run that
-is interrupted decided nothing. A file that cannot be read is named, and nothing is decided about
-it; one that can be read and not decoded has a content like any other, and so has one that is too
-large to be decoded: it is hashed piece by piece.
+In: paths. Out: entries of a `RulingBook`, written once all pictures have been read, so that an
+interrupted run changes nothing. A file that cannot be read is reported and gets no ruling. A file
+that can be read but not decoded still has content to rule on, and so does one too large to decode,
+which is hashed in pieces.
 """
 
 from __future__ import annotations
@@ -48,50 +48,50 @@ if TYPE_CHECKING:
     from nsfwscan.models.classifier import Classifier
 
 _GEOMETRY = Geometry(Resize.STRETCH, 224, 224, Resample.BILINEAR, 224, 224)
-"""What a likeness is computed from when there is no model to say. The others give nearly the same:
-a bit or two, measured in `benchmarks/likeness.py`."""
+"""The geometry for likenesses when there is no model to give one. Other geometries change a bit or
+two, as measured in `benchmarks/likeness.py`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One picture that a person named, and what is in it."""
+    """A picture that the user named, and its content."""
 
     path: str
     sha256: bytes
     bits: int = likeness.UNKNOWN
-    """Its likeness, when it was asked for; `NONE` for one that has none."""
+    """Its likeness, if asked for; `NONE` if it has none."""
     why_not: str = ""
-    """Why it has no likeness, for the person."""
+    """Why it has no likeness, for the user."""
 
 
 @dataclass(slots=True)
 class Looked:
-    """What became of the files that a person named."""
+    """What was found in the files that the user named."""
 
     seen: list[Seen] = field(default_factory=list)
     failed: list[Failed] = field(default_factory=list)
     strangers: list[str] = field(default_factory=list)
-    """Files whose content is no picture."""
+    """Files that are not pictures."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """What a person's word came to."""
+    """What `decide` did."""
 
     new: list[Ruled]
-    """Decisions that did not hold before."""
+    """Rulings that were added."""
     turned: list[Ruled]
-    """Decisions that held before and that these go against."""
+    """Earlier rulings that the new ones contradict."""
     known: int
-    """Contents about which the same had been decided before."""
+    """How many contents already had this ruling."""
     failed: list[Failed]
-    """Files that could not be read. Nothing is decided about them."""
+    """Files that could not be read; no ruling was made about them."""
     strangers: list[str]
-    """Files whose content is no picture. Nothing is decided about them."""
+    """Files that are not pictures; no ruling was made about them."""
     unlike: list[Seen]
-    """Pictures without a likeness, when one was asked for: decided about by content alone."""
+    """Pictures without a likeness although one was asked for; ruled on by content alone."""
     paths: list[str]
-    """Where the pictures are about which this now holds."""
+    """Paths of the pictures to which the ruling now applies."""
 
 
 def decide(
@@ -102,42 +102,43 @@ def decide(
     within: int | None,
     restored_at: Callable[[bytes], float] = lambda _sha256: 0.0,
 ) -> Decided:
-    """Decide about pictures, and keep it.
+    """Make a ruling about pictures and store it.
 
-    `restored_at` tells when a content was last restored from quarantine, 0 if it was not: what is
-    decided now is later, and what was decided before is decided anew.
+    `restored_at` returns when a content was last restored from quarantine, or 0 if it was not: the
+    ruling is dated later, and an earlier one is made again.
 
-    `within` is in how many bits the likeness of another picture may differ for it to be meant, too;
-    None for the very content alone. Raises `RulingsError`; then nothing was decided.
+    `within` is the number of bits in which the likeness of another picture may differ for the
+    ruling to apply to it, too; None for this content alone. Raises `RulingsError`; then no ruling
+    was made.
     """
-    before = book.load()  # first: a file that is damaged is no place to add to
+    before = book.load()  # first, because nothing may be added to a damaged file
     looked = look(found, near=within is not None)
     new = _decisions(looked.seen, ruling, before, within, restored_at)
     book.add(new)
-    held = [before.by_content(one.sha256) for one in new]
+    held = [before.by_content(ruled.sha256) for ruled in new]
     return Decided(
         new,
-        [one for one in held if one is not None and one.ruling is not ruling],
-        len({one.sha256 for one in looked.seen}) - len(new),
+        [old for old in held if old is not None and old.ruling is not ruling],
+        len({seen.sha256 for seen in looked.seen}) - len(new),
         looked.failed,
         looked.strangers,
-        [one for one in looked.seen if one.why_not],
-        [one.path for one in looked.seen],
+        [seen for seen in looked.seen if seen.why_not],
+        [seen.path for seen in looked.seen],
     )
 
 
 def pictures(paths: Iterable[str]) -> Iterator[str | Failed]:
-    """Give the files that are meant: those that are named, and every picture below a folder."""
+    """Yield the files that `paths` stand for: named files, and every picture below a folder."""
     for listing in discover(paths, WalkOptions(max_bytes=sys.maxsize), WalkTally()):
-        yield from (one for one in listing.passed if isinstance(one, Failed))
+        yield from (result for result in listing.passed if isinstance(result, Failed))
         yield from (join(listing.folder, name) for name in listing.names)
 
 
 def look(found: Iterable[str | Failed], *, near: bool, strangers: bool = False) -> Looked:
-    """Read pictures, and decode them when `near` is set. What cannot be read is in `failed`.
+    """Read pictures, and decode them if `near` is set. Unreadable files go to `failed`.
 
-    One that can be read and not decoded is seen all the same: its content is known. What does not
-    even begin like a picture is only seen with `strangers`.
+    A file that can be read but not decoded counts as seen: its content is known. Files that do not
+    begin like a picture only count as seen with `strangers`.
     """
     looked = Looked()
     with ExitStack() as stack:
@@ -159,7 +160,7 @@ def look(found: Iterable[str | Failed], *, near: bool, strangers: bool = False) 
 
 
 def _look_at(path: str, pool: DecodePool | None, *, strangers: bool) -> Seen | None:
-    """Return what is in a file; None if it is no picture. Raises `DecodeError`."""
+    """Return what is in a file; None if it is not a picture. Raises `DecodeError`."""
     try:
         content = identify(path, max_bytes=DEFAULT_MAX_BYTES)
     except DecodeError as error:
@@ -178,12 +179,12 @@ def _look_at(path: str, pool: DecodePool | None, *, strangers: bool) -> Seen | N
 
 
 def _hash(path: str) -> tuple[bytes, bytes]:
-    """Return the beginning of a large file and its SHA-256. Raises `DecodeError`."""
+    """Return the beginning of a large file, and its SHA-256. Raises `DecodeError`."""
     try:
         with open_bytes(open_picture(path, follow=True)) as file:
             before = os.fstat(file.fileno())
             if not stat.S_ISREG(before.st_mode):
-                raise DecodeError(FailReason.CHANGED, "it is no file any more")
+                raise DecodeError(FailReason.CHANGED, "it is no longer a file")
             head = file.read(HEAD_BYTES)
             file.seek(0)
             sha256 = Sha256().take(pieces(file)).digest()
@@ -194,7 +195,7 @@ def _hash(path: str) -> tuple[bytes, bytes]:
             FailReason.VANISHED if gone else FailReason.UNREADABLE, error.strerror or str(error)
         ) from error
     if FileKey.of(before) != FileKey.of(after):
-        raise DecodeError(FailReason.CHANGED, "it changed while it was read")
+        raise DecodeError(FailReason.CHANGED, "it changed while it was being read")
     return head, sha256
 
 
@@ -207,12 +208,12 @@ def _likeness(pool: DecodePool, content: Content) -> tuple[int, str]:
     if likeness.is_comparable(bits):
         return bits, ""
     if found.decoded is not None and found.decoded.facts.frames > 1:
-        return likeness.NONE, "it has several frames, and one says nothing of the others"
-    return likeness.NONE, "it is so plain that it looks like every other plain picture"
+        return likeness.NONE, "it has several frames, and one frame does not stand for the others"
+    return likeness.NONE, "it is so plain that it looks like any other plain picture"
 
 
 def _no_model() -> Classifier:
-    raise RuntimeError("a model was asked for, though only facts were wanted")
+    raise RuntimeError("a model was requested, but only facts were wanted")
 
 
 def _decisions(
@@ -222,18 +223,20 @@ def _decisions(
     within: int | None,
     restored_at: Callable[[bytes], float],
 ) -> list[Ruled]:
-    """Return the decisions that are new: one that says no more than what held before is not."""
+    """Return the rulings that add something to those in force."""
     now = int(time.time())
     new: dict[bytes, Ruled] = {}
-    for one in seen:
+    for picture in seen:
+        sha256, bits = picture.sha256, picture.bits
         near = None
-        if within is not None and likeness.is_comparable(one.bits):
-            near = Likeness(one.bits, within)
-        held = before.by_content(one.sha256)
+        if within is not None and likeness.is_comparable(bits):
+            near = Likeness(bits, within)
+        held = before.by_content(sha256)
         same = held is not None and held.ruling is ruling and near in {None, held.near}
-        restored = math.floor(restored_at(one.sha256))
+        restored = math.floor(restored_at(sha256))
         if held is not None and same and restored <= held.at:
             continue
-        at = max(now, min(restored, LATEST_S))  # that clock may have been ahead
-        new[one.sha256] = Ruled(one.sha256, ruling, at, printable(os.path.abspath(one.path)), near)
+        at = max(now, min(restored, LATEST_S))  # the clock may have been ahead then
+        path = printable(os.path.abspath(picture.path))
+        new[sha256] = Ruled(sha256, ruling, at, path, near)
     return list(new.values())

@@ -1,7 +1,7 @@
-"""What a scan remembers: the cache while it works, and what is under way right now.
+"""`ScanCache`: the cache as a scan uses it, and the contents being scored right now.
 
-All workers share one `ScanCache`. It makes sure that no content is scored twice in a scan, saves in
-batches, and turns a failing cache into one warning and a scan that goes on without it.
+All workers share one `ScanCache`. It ensures that no content is scored twice in a scan, saves in
+batches, and turns a failing cache into a single warning, after which the scan continues without it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _BATCH_ROWS = 512
 _BATCH_SECONDS = 1.0
-"""A transaction costs an fsync or two. One a second is nothing; a kill costs a second's work."""
+"""A transaction costs an fsync or two. One a second is cheap; a kill loses a second's work."""
 _KEPT = frozenset(
     {
         FailReason.CORRUPT,
@@ -39,21 +39,21 @@ _KEPT = frozenset(
         FailReason.UNRECOGNISED,
     }
 )
-"""Failures that are remembered with a content, unless `Unscorable.passing` says that the cause may
-lie outside of it:
+"""Failures that are stored with a content, unless `Unscorable.passing` says that the cause may lie
+outside it:
 
 - `CORRUPT`, `TRUNCATED`, `UNRECOGNISED` and `TOO_MANY_PIXELS`, unless the decoder was refused
   memory, a file or a thread;
-- `DECODER_CRASHED` if a second, fresh process crashed as well, by its own doing and with memory to
-  be had; not if one was killed;
-- `DECODER_TIMEOUT` if the processor time was used up; not for time by the clock, in which a process
-  may have been stopped;
-- `DECODER_MEMORY` if size or header of the file says so, or if a second, fresh process met its own
-  limit as well, with memory to be had.
+- `DECODER_CRASHED` if a second, fresh process also crashed, by itself and with memory available;
+  not if a process was killed;
+- `DECODER_TIMEOUT` if the CPU time was used up; not for elapsed time, during which a process may
+  have been suspended;
+- `DECODER_MEMORY` if the file's size or header says so, or if a second, fresh process also reached
+  its own limit, with memory available.
 
-The others are tried again by the next scan. `BAD_OUTPUT` and `UNSUPPORTED` say something of this
-installation. `UNREADABLE`, `VANISHED`, `CHANGED`, `EMPTY` and `TOO_BIG` are about a file and not
-about a content: there is none to remember them with."""
+All others are tried again by the next scan. `BAD_OUTPUT` and `UNSUPPORTED` depend on this
+installation. `UNREADABLE`, `VANISHED`, `CHANGED`, `EMPTY` and `TOO_BIG` are about a file, not about
+a content, so there is no content to store them with."""
 
 
 class Claim(NamedTuple):
@@ -62,11 +62,11 @@ class Claim(NamedTuple):
     outcome: Future[Outcome]
     origin: Origin
     mine: bool
-    """Whether the caller has to score it and call `ScanCache.settle`."""
+    """Whether the caller has to score it and then call `ScanCache.settle`."""
 
 
 class ScanCache:
-    """The cache and the work under way, for all threads of one scan."""
+    """The cache and the contents being scored, for all threads of one scan."""
 
     def __init__(
         self,
@@ -79,18 +79,18 @@ class ScanCache:
         arrange: bool = True,
         warn: Callable[[str], None],
     ) -> None:
-        """`cache` may be None: then nothing outlives the scan. `warn` is told once of a failure.
+        """`cache` may be None: then nothing outlives the scan. `warn` is called once, on failure.
 
-        A cache that cannot be written is still asked; one that cannot be read is given up.
+        A cache that cannot be written is still read; one that cannot be read is not used any more.
 
-        With `rescan` nothing is taken from the cache but facts, which no model moves; with
-        `retry_failed` no failures are. `needed` are the kinds of facts that will be asked for.
-        Without `arrange` the caller sees to the snapshots of the folders that changed.
+        With `rescan` only facts are taken from the cache, as they do not depend on the model; with
+        `retry_failed`, no failures. `needed` are the kinds of facts that will be asked for. Without
+        `arrange` the caller writes the snapshots of the folders that changed.
         """
-        # Asked and told apart: a full disk or a read-only cache still knows what it knows, and to
-        # score a hundred thousand pictures again because of one that is new would take hours.
-        self._asked = cache
-        self._told = cache
+        # Reading and writing fail independently: a full disk or a read-only cache can still be
+        # read, and scoring a hundred thousand pictures again because one is new would take hours.
+        self._readable = cache
+        self._writable = cache
         self._scorer = scorer
         self._rescan = rescan
         self._retry_failed = retry_failed
@@ -98,7 +98,7 @@ class ScanCache:
         self._arrange = arrange
         self._warn = warn
         self._lock = threading.Lock()
-        # None stands for an outcome that is saved: a hundred thousand of them take 10 MB, not 60.
+        # None means that the outcome is saved: a hundred thousand then take 10 MB instead of 60.
         self._claims: dict[bytes, Future[Outcome] | None] = {}
         self._files: list[FileRow] = []
         self._outcomes: list[OutcomeRow] = []
@@ -107,47 +107,47 @@ class ScanCache:
         self._saved_at = time.monotonic()
 
     def folder(self, folder: str) -> FolderView:
-        """Return what is known of the files directly in `folder`."""
+        """Return what is known about the files directly in `folder`."""
         if self._rescan:
             return FolderView()
         folder = _absolute(folder)
         with self._lock:
-            if self._asked is None:
+            if self._readable is None:
                 return FolderView()
             try:
-                view = self._asked.folder(folder, self._scorer)
+                view = self._readable.folder(folder, self._scorer)
             except CacheError as error:
-                self._ask_no_more(error)
+                self._stop_reading(error)
                 return FolderView()
         if not view.stored and len(view):
-            self._changed[folder] = None  # an earlier scan was killed before it could
+            self._changed[folder] = None  # an earlier scan was killed before it wrote a snapshot
         return view
 
     def files(self, folder: str, names: Sequence[str]) -> FolderView:
-        """Return what is known of some of the files directly in `folder`."""
+        """Return what is known about some of the files directly in `folder`."""
         if self._rescan:
             return FolderView()
         with self._lock:
-            if self._asked is None:
+            if self._readable is None:
                 return FolderView()
             try:
-                return self._asked.files(_absolute(folder), names, self._scorer)
+                return self._readable.files(_absolute(folder), names, self._scorer)
             except CacheError as error:
-                self._ask_no_more(error)
+                self._stop_reading(error)
                 return FolderView()
 
     def changed(self, folder: str) -> None:
-        """Make sure that what is found out about the files of `folder` loads fast next time."""
+        """Have a snapshot of `folder` written when the scan ends."""
         self._changed[_absolute(folder)] = None
 
     def answers(self, outcome: Outcome | None) -> TypeGuard[Outcome]:
-        """Tell whether a remembered outcome is good enough for this scan."""
+        """Return True if a stored outcome is good enough for this scan."""
         if isinstance(outcome, Unscorable):
             return not self._retry_failed
         return outcome is not None
 
     def claim(self, sha256: bytes) -> Claim:
-        """Find out who scores this content: the caller, another worker, or an earlier scan."""
+        """Return who scores this content: the caller, another worker, or an earlier scan."""
         with self._lock:
             claimed = sha256 in self._claims
             under_way = self._claims.get(sha256)
@@ -163,7 +163,7 @@ class ScanCache:
             return Claim(future, Origin.MODEL, mine=True)
 
     def settle(self, sha256: bytes, outcome: Outcome) -> None:
-        """Make known what the caller, who claimed it, found out about this content."""
+        """Publish the outcome of a content that the caller has claimed."""
         with self._lock:
             future = self._under_way(sha256)
             if _is_kept(outcome):
@@ -171,68 +171,68 @@ class ScanCache:
         future.set_result(outcome)
 
     def abandon(self, sha256: bytes, error: BaseException) -> None:
-        """Make known that the scan is broken, so that nobody waits for this content for ever."""
+        """Publish that the scan has failed, so that no thread waits for this content forever."""
         with self._lock:
             future = self._under_way(sha256)
             del self._claims[sha256]
         future.set_exception(error)
 
     def add_facts(self, sha256: bytes, facts: ContentFacts) -> None:
-        """Remember facts about a content."""
+        """Store facts about a content."""
         with self._lock:
             for kind, body in facts.items():
                 self._facts[sha256, kind] = body
 
     def fact(self, sha256: bytes, kind: FactKind) -> bytes | None:
-        """Return a fact about a content; None when it is not known, or of no use to this scan.
+        """Return a fact about a content; None if it is not known, or this scan does not need it.
 
-        Only scans that need a kind ask for it, so that no other pays.
+        Facts are only looked up if a scan needs their kind, so that other scans do not pay for it.
         """
         if kind not in self._needed:
             return None
         with self._lock:
             known = self._facts.get((sha256, kind))
-            if known is not None or self._asked is None:
+            if known is not None or self._readable is None:
                 return known
             try:
-                return self._asked.fact(sha256, kind)
+                return self._readable.fact(sha256, kind)
             except CacheError as error:
-                self._ask_no_more(error)
+                self._stop_reading(error)
                 return None
 
     def lacks_facts(self, sha256: bytes, known: ContentFacts = NO_FACTS) -> bool:
         """Return True if the content must be decoded for a fact that this scan needs.
 
-        `known` are facts that the caller has.
+        `known` are the facts that the caller has.
         """
         return any(kind not in known and self.fact(sha256, kind) is None for kind in self._needed)
 
     def locate(self, row: FileRow) -> None:
-        """Remember that a path, as it is now, holds a content."""
+        """Store that a path, as it is now, has a content."""
         folder, name = os.path.split(row.path)
         row = row._replace(path=os.path.join(_absolute(folder), name))
         with self._lock:
             self._files.append(row)
 
     def save_when_due(self) -> None:
-        """Save when a batch is full or a second has passed."""
+        """Save if a batch is full or a second has passed."""
         rows = len(self._files) + len(self._outcomes)
-        if self._told is not None:  # only then does the dictionary get shorter by saving
+        if self._writable is not None:  # only then does the dictionary get shorter by saving
             rows = max(rows, len(self._facts))
         if rows and (rows >= _BATCH_ROWS or time.monotonic() - self._saved_at >= _BATCH_SECONDS):
             self.save()
 
     def save(self) -> None:
-        """Save all that is known and not saved. When it returns, a kill cannot take it away."""
+        """Save everything not yet saved. When this returns, it survives a kill."""
         with self._lock:
             self._saved_at = time.monotonic()
             saved = False
-            if self._told is not None and (self._files or self._outcomes or self._facts):
+            if self._writable is not None and (self._files or self._outcomes or self._facts):
                 facts = [FactRow(*about, body) for about, body in self._facts.items()]
                 try:
-                    self._told.write(self._files, self._outcomes, facts)
+                    self._writable.write(self._files, self._outcomes, facts)
                 except CacheError as error:
-                    self._tell_no_more(error)
+                    self._stop_writing(error)
                 else:
                     saved = True
                     for row in self._outcomes:
@@ -242,14 +242,14 @@ class ScanCache:
                 self._facts = {}
 
     def close(self) -> None:
-        """Save what is left, and arrange it so that the next scan loads it fast."""
+        """Save the rest, and write snapshots so that the next scan loads it fast."""
         self.save()
         with self._lock:
-            if self._told is not None and self._changed and self._arrange:
+            if self._writable is not None and self._changed and self._arrange:
                 try:
-                    self._told.snapshot(self._changed, self._scorer)
+                    self._writable.snapshot(self._changed, self._scorer)
                 except CacheError as error:
-                    self._tell_no_more(error)
+                    self._stop_writing(error)
 
     def _under_way(self, sha256: bytes) -> Future[Outcome]:
         future = self._claims[sha256]
@@ -258,38 +258,38 @@ class ScanCache:
         return future
 
     def _recall(self, sha256: bytes) -> Outcome | None:
-        if self._asked is None:
+        if self._readable is None:
             return None
         try:
-            return self._asked.outcome(sha256, self._scorer)
+            return self._readable.outcome(sha256, self._scorer)
         except CacheError as error:
-            self._ask_no_more(error)
+            self._stop_reading(error)
             return None
 
-    def _ask_no_more(self, error: CacheError) -> None:
-        """Go on without the cache: its only job is to save time."""
-        self._asked = None
-        self._tell_no_more(error)
+    def _stop_reading(self, error: CacheError) -> None:
+        """Continue without the cache: its only job is to save time."""
+        self._readable = None
+        self._stop_writing(error)
 
-    def _tell_no_more(self, error: CacheError) -> None:
-        if self._told is None:
-            return  # the user knows
-        self._told = None
+    def _stop_writing(self, error: CacheError) -> None:
+        if self._writable is None:
+            return  # the user has been warned
+        self._writable = None
         hint = f" ({error.hint})" if error.hint else ""
-        self._warn(f"{error}{hint}; the scan goes on, its results are not remembered")
+        self._warn(f"{error}{hint}; the scan continues, but its results will not be cached")
 
 
 def _is_kept(outcome: Outcome) -> bool:
-    """Return True if an outcome says something of the content that will still hold next time."""
+    """Return True if an outcome depends on the content alone, so that it holds next time."""
     if isinstance(outcome, Unscorable):
         return outcome.reason in _KEPT and not outcome.passing
     return True
 
 
 def _absolute(folder: str) -> str:
-    """Return the path by which the cache knows a folder, whoever asks and from where.
+    """Return the path under which a folder is cached, whatever the current folder is.
 
-    Links in it stay. Only what `..` means depends on where they lead.
+    Links are kept. Only the meaning of `..` depends on where they lead.
     """
     if os.pardir in folder.split(os.sep):
         return os.path.realpath(folder)

@@ -1,8 +1,8 @@
-"""The only orchestration: from paths to results, with as little work for each picture as possible.
+"""`Scanner`: from paths to results, with as little work per picture as possible.
 
-One picture's way is `discover` -> `identify` -> `examine` -> `Judge.result`. A path that the cache
-knows skips the two in the middle, and content that it knows is not examined. Results come in
-discovery order, whatever order they finished in.
+A picture's way is `discover` -> `identify` -> `examine` -> `Judge.result`. A cached path skips the
+two in the middle, and cached content is not examined. Results come in discovery order, whatever
+order they finished in.
 """
 
 from __future__ import annotations
@@ -51,40 +51,40 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _WINDOW = 1024
-"""Results that may wait for an earlier one. A picture that takes the decoder's whole time limit
+"""How many results may wait for an earlier one. A picture that takes the decoder's whole time limit
 then delays the output, but no work until about a thousand others are done."""
 _DAY_S = 86_400
 _LOOSE_SECONDS = 30 * _DAY_S
-"""Where inode numbers mean nothing (network, FUSE, FAT), a file that was replaced by another of the
-same size and times would pass for the old one; not for longer than this."""
+"""Where inode numbers mean nothing (network, FUSE, FAT), a file replaced by another of the same
+size and times would be taken for the old file; but for no longer than this."""
 _PATIENCE_S = 0.5
-"""How long to wait for one picture before looking whether something is to be saved."""
+"""How long to wait for one picture before checking whether something has to be saved."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScanOptions:
-    """How a scan goes about its work. None of it moves a score."""
+    """How a scan goes about its work. No option changes a score."""
 
     walk: WalkOptions = field(default_factory=WalkOptions)
     jobs: int = 0
-    """Pictures at a time; 0 means one a core."""
+    """Pictures at a time; 0 means one per core."""
     rescan: bool = False
-    """Score again what the cache knows."""
+    """Score pictures again that are in the cache."""
     retry_failed: bool = False
-    """Try again what the cache remembers as failed."""
+    """Retry pictures that failed before according to the cache."""
     count_known_safe: bool = False
-    """Only count what the cache knows to be safe, where a whole folder is so, instead of giving a
-    result for each file: a re-scan is then several times as fast."""
+    """Only count pictures that are safe according to the cache, if a whole folder is, instead of
+    giving a result for each: this makes a re-scan several times as fast."""
     arrange: bool = True
-    """Rewrite at the end what makes the next scan of the folders that changed fast. Who scans a few
-    files of a large folder every second had better do that later, with `Cache.snapshot`."""
+    """At the end, write the snapshots that make the next scan of the changed folders fast. A caller
+    that scans a few files of a large folder every second should do this later, with
+    `Cache.snapshot`."""
 
 
 class Scanner:
-    """Scans paths with one model and one policy. Use it once; `tally` counts what came out.
+    """Scans paths with one model and one policy. Use it once; `tally` counts the results.
 
-    It is cheap to make: what is not is the `Engine`, which may serve many scanners, one after the
-    other.
+    Creating one is cheap. The `Engine` is not; it may serve many scanners, one after the other.
     """
 
     def __init__(
@@ -103,10 +103,10 @@ class Scanner:
     ) -> None:
         """Prepare a scan; nothing is read or started yet.
 
-        `engine` examines with the model of `manifest`; whoever made it closes it. `decoder` is the
-        decoder's version. `warn` is told once when the cache fails; the scan then goes on without
+        `engine` examines with the model of `manifest`; its creator closes it. `decoder` is the
+        decoder's version. `warn` is called once if the cache fails; the scan then continues without
         it. `workers` do the work, by default as many threads as `engine` takes pictures; the
-        scanner closes them. `read` reads a path, `clock` tells nanoseconds since the epoch.
+        scanner closes them. `read` reads a path, `clock` returns nanoseconds since the epoch.
         """
         self._process = os.getpid()
         self.tally = ScanTally()
@@ -127,31 +127,31 @@ class Scanner:
         self._stopping = False
 
     def stop(self) -> None:
-        """End early: pictures in hand are finished, given and saved.
+        """End early: pictures already started are finished, yielded and saved.
 
-        Takes no lock, so that a signal handler may call it.
+        Takes no lock, so a signal handler may call it.
         """
         self._stopping = True
         self._workers.stop()
 
     def abandon(self) -> None:
-        """Kill the processes that decode; the caller is about to exit without tidying up.
+        """Kill the decode processes; the caller is about to exit without tidying up.
 
-        Takes no lock, so that a signal handler may call it.
+        Takes no lock, so a signal handler may call it.
         """
         self._engine.abandon()
 
     def scan(self, paths: Iterable[str], listed: Iterable[str] = ()) -> Generator[ScanResult]:
         """Yield a result for each picture at and below `paths`, in a stable order.
 
-        `listed` are the paths of a list, which come last; see `discover`. Raises `ModelError` when
-        the model cannot be loaded. What was scored is saved however the generator ends.
+        `listed` are the paths of a list, which come last; see `discover`. Raises `ModelError` if
+        the model cannot be loaded. Scores are saved however the generator ends.
         """
         listings = discover(paths, self.options.walk, self.tally.walk, listed=listed)
         return self.scan_listings(listings)
 
     def scan_listings(self, listings: Iterable[Listing]) -> Generator[ScanResult]:
-        """Yield a result for each file of `listings`, as `scan` does."""
+        """Yield a result for each file in `listings`, as `scan` does."""
         pending: deque[ScanResult | Future[Done | None]] = deque()
         try:
             for listing in listings:
@@ -167,22 +167,22 @@ class Scanner:
                 raise
             raise exhausted from error
         finally:
-            if os.getpid() == self._process:  # in a forked child their locks may be held for ever
+            if os.getpid() == self._process:  # in a forked child their locks may never be released
                 self._workers.close()
                 self._cache.close()
 
     def _look_up(self, listing: Listing) -> Iterator[ScanResult | Future[Done | None]]:
-        """Answer for the files of one folder from the cache, or hand them to the workers."""
+        """Answer for the files of a folder from the cache, or hand them to the workers."""
         yield from listing.passed
         if listing.partial:
             known = self._cache.files(listing.folder, listing.names)
         else:
             known = self._cache.folder(listing.folder)
-            if len(known.names) > len(listing.names):  # of files that were deleted, or left out
+            if len(known.names) > len(listing.names):  # some were deleted, or left out
                 known = known.only(listing.names)
         same = known.names == listing.names and known.stats == b"".join(listing.keys)
-        # Where nothing changed, a folder is counted at once if that is all that is asked: making an
-        # object for each file would take three times as long.
+        # If nothing changed, and counts are all that is wanted, a folder is counted as a whole:
+        # creating an object for each file would take three times as long.
         if (
             same
             and not (listing.loose or listing.partial or listing.explicit)
@@ -202,7 +202,7 @@ class Scanner:
                 hit is not None
                 and hit.key.pack() == key
                 and listing.loose != UNKNOWN_VOLUME
-                # A row from the future was written while the clock was wrong: its age is unknown.
+                # The clock was wrong when a row from the future was written: its age is unknown.
                 and not (listing.loose and not -_DAY_S < now - hit.written_at < _LOOSE_SECONDS)
                 and self._cache.answers(hit.outcome)
                 and not self._lacks_facts(listing.folder, hit)
@@ -221,20 +221,20 @@ class Scanner:
                 self._cache.changed(listing.folder)
 
     def _lacks_facts(self, folder: str, hit: Known) -> bool:
-        """Return True if a known picture must be read once more for a fact that the judge needs."""
+        """Return True if a cached picture must be decoded for a fact that the judge needs."""
         if not self._judge.needed_facts or not isinstance(hit.outcome, Scored):
             return False
         if all(kind in hit.facts for kind in self._judge.needed_facts):
             return False
         if self._judge.rulings.by_content(hit.sha256) is not None:
             return False
-        self._cache.changed(folder)  # its snapshot is from before there was the fact
+        self._cache.changed(folder)  # its snapshot is older than the fact
         return self._cache.lacks_facts(hit.sha256, hit.facts)
 
     def _ready(
         self, pending: deque[ScanResult | Future[Done | None]], most: int
     ) -> Iterator[ScanResult]:
-        """Yield what is ready at the head, and wait for it while more than `most` are pending."""
+        """Yield the results that are ready at the head; wait while over `most` are pending."""
         while pending:
             head = pending[0]
             result: ScanResult | None
@@ -253,7 +253,7 @@ class Scanner:
         self._cache.save_when_due()
 
     def _finish(self, future: Future[Done | None]) -> ScanResult | None:
-        """Wait for a worker. Returns None for a picture that `stop` came before."""
+        """Wait for a worker. Returns None for a picture not started before `stop`."""
         done = self._wait(future)
         if done is None:
             return None
@@ -263,17 +263,17 @@ class Scanner:
         return self._result(done.path, done.sha256, found, done.origin)
 
     def _wait(self, future: Future[_T]) -> _T:
-        """Wait for `future`, saving meanwhile what other workers found out."""
+        """Wait for `future`, saving what other workers find out meanwhile."""
         while not wait([future], _PATIENCE_S).done:
             self._cache.save_when_due()
         return future.result()
 
     def _check_process(self) -> None:
-        """Raise `NsfwscanError` in a forked child: threads and processes stayed with its parent."""
+        """Raise `NsfwscanError` in a forked child: threads and processes stay with the parent."""
         if os.getpid() != self._process:
             raise NsfwscanError(
-                "this process was forked from one that scans, and cannot go on with its scan",
-                hint="start a scan of its own in each process",
+                "this process was forked from one that is scanning, and cannot continue its scan",
+                hint="start a separate scan in each process",
             )
 
     def _result(

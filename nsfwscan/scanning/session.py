@@ -1,7 +1,7 @@
-"""Putting the parts of a scan together: model, thresholds, cache, scanner.
+"""Putting a scan together: model, thresholds, cache, scanner.
 
-In: `Settings` and the paths. Out: a `Session` whose scanner is ready to go. The command line and
-the Python API both start here, so that they cannot differ.
+In: `Settings` and the paths. Out: a `Session` whose scanner is ready. The command line and the
+Python API both start here, so they cannot differ.
 """
 
 from __future__ import annotations
@@ -40,24 +40,24 @@ if TYPE_CHECKING:
 
 
 _LEAST_MEMORY = 1 << 29
-"""Bytes of address space that have to be left for a model to be loaded."""
+"""Bytes of address space needed to load a model."""
 _BLAS_THREADS = "OPENBLAS_NUM_THREADS"
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a user may set about a scan."""
+    """A scan's settings, as the user gives them."""
 
     model: str = select.AUTO
-    """A known name, or the folder of a package; `auto` for the best installed one."""
+    """A known name, or a package's folder; `auto` for the best installed model."""
     review_at: float | None = None
-    """Score, 0 to 1, from which a person should look; None for the model's own."""
+    """Score, 0 to 1, from which a picture needs review; None for the model's own threshold."""
     flag_at: float | None = None
-    """Score, 0 to 1, from which a picture is not safe for work; None for the model's own."""
+    """Score, 0 to 1, from which a picture is nsfw; None for the model's own threshold."""
     offline: bool = False
     provider: Provider = Provider.AUTO
     threads: int = 0
-    """Cores for one run of the model; 0 selects."""
+    """Cores for one run of the model; 0 chooses automatically."""
     use_cache: bool = True
     scan: ScanOptions = field(default_factory=ScanOptions)
 
@@ -73,7 +73,7 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """Cache, model and engine, open for as many scans as are wanted, one after the other."""
+    """Cache, model and engine, open for any number of scans, one after the other."""
 
     manifest: ModelManifest
     policy: Policy
@@ -83,24 +83,24 @@ class Workshop:
     book: RulingBook
     warn: Say
     read: Read = identify
-    """What reads a path."""
+    """Reads a path."""
     clock: Callable[[], int] = time.time_ns
-    """Nanoseconds since the epoch."""
+    """Returns nanoseconds since the epoch."""
 
     def judge(self) -> Judge:
-        """Return the judge, who knows what people decided until now.
+        """Return a judge that knows the rulings made until now.
 
-        A file of decisions that is damaged while this is open ends nothing: what was read of it
-        before goes on to hold, and a warning says so.
+        If the rulings file is damaged while this is open, the rulings read before stay in force,
+        and a warning says so.
         """
         return Judge(self.policy, self.book.current(self.warn))
 
     def rulings(self) -> Rulings:
-        """Return what people decided until now."""
+        """Return the rulings made until now."""
         return self.judge().rulings
 
     def scanner(self, options: ScanOptions, warn: Say) -> Scanner:
-        """Return a scanner for one scan, which applies what people decided until now."""
+        """Return a scanner for one scan, which applies the rulings made until now."""
         return Scanner(
             self.manifest,
             self.engine,
@@ -115,10 +115,10 @@ class Workshop:
 
 
 def policy_of(settings: Settings, manifest: ModelManifest) -> Policy:
-    """Return the thresholds: what the user set, else the model's own.
+    """Return the thresholds: the user's, or else the model's own.
 
-    A flag threshold set below the model's review threshold takes that one down with it. Raises
-    `UsageError` for thresholds that make no sense, TypeError for those that are not numbers.
+    A flag threshold below the model's review threshold lowers that as well. Raises `UsageError` for
+    thresholds out of range or order, and `TypeError` for those that are not numbers.
     """
     for name in ("flag_at", "review_at"):
         value = getattr(settings, name)
@@ -133,14 +133,14 @@ def policy_of(settings: Settings, manifest: ModelManifest) -> Policy:
 def loader(
     model: InstalledModel, settings: Settings, threads: int, warn: Say
 ) -> Callable[[], Classifier]:
-    """Return a function that loads `model`; importing onnxruntime is part of loading."""
+    """Return a function that loads `model`, including the import of onnxruntime."""
 
     def load() -> Classifier:
         _check_memory_limit()
         try:
             with _one_blas_thread():
                 from nsfwscan.models.classifier import OrtClassifier
-        except ImportError as error:  # a wheel of another system, or a runtime library is missing
+        except ImportError as error:  # another system's wheel, or a missing runtime library
             if bundle := bundled.folder():
                 raise bundled.refuse(bundle) from error
             if exhausted := ResourcesExhausted.because(error):
@@ -157,10 +157,10 @@ def loader(
 
 
 def _check_memory_limit() -> None:
-    """Raise `ResourcesExhausted` if the process may not have the memory that a model needs.
+    """Raise `ResourcesExhausted` if the process's limit leaves too little memory for a model.
 
-    OpenBLAS, which numpy loads, ends the process with exit code 1 when it gets none; and what
-    onnxruntime began to load without enough memory cannot be loaded again.
+    Without memory, OpenBLAS, which numpy loads, ends the process with exit code 1, and an
+    onnxruntime that was only partly loaded cannot be loaded again.
     """
     try:
         import resource
@@ -170,13 +170,13 @@ def _check_memory_limit() -> None:
     left = limit - _address_space()
     if limit != resource.RLIM_INFINITY and left < _LEAST_MEMORY:
         raise ResourcesExhausted(
-            f"{left >> 20} MB of address space are left, which is too little for a model",
+            f"{left >> 20} MB of address space are left, which is too little to load a model",
             hint=f"raise the limit by {(_LEAST_MEMORY - left) >> 20} MB or more: `ulimit -v`",
         )
 
 
 def _address_space() -> int:
-    """Return the bytes of address space that this process takes; 0 where only the system knows."""
+    """Return the bytes of address space used by this process; 0 if they cannot be found out."""
     try:
         with open_text("/proc/self/statm") as file:
             return int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
@@ -186,7 +186,7 @@ def _address_space() -> int:
 
 @contextmanager
 def _one_blas_thread() -> Iterator[None]:
-    """Keep numpy from starting a thread for each core, each with its memory, to no use here."""
+    """Keep numpy from starting a thread for each core: they take memory and are not used."""
     before = os.environ.get(_BLAS_THREADS)
     os.environ[_BLAS_THREADS] = before or "1"
     try:
@@ -197,7 +197,7 @@ def _one_blas_thread() -> Iterator[None]:
 
 
 def threads_for(settings: Settings, paths: Sequence[str]) -> int:
-    """Return the cores for one run: one, unless there are fewer pictures than cores."""
+    """Return the number of cores for one run: one, unless there are fewer pictures than cores."""
     if settings.threads:
         return settings.threads
     if paths and all(os.path.isfile(path) for path in paths):
@@ -211,12 +211,12 @@ def open_workshop(
 ) -> Iterator[Workshop]:
     """Choose the model, open the cache and prepare the engine; close both at the end.
 
-    `paths` are only looked at to select the number of threads. A missing model is fetched, which
-    `say` and `progress` (bytes done, bytes in all) tell. Raises `ModelError`, `UsageError`,
-    `RulingsError` and `CacheTooNew`; any other trouble with the cache becomes a warning.
+    `paths` only serve to choose the number of threads. A missing model is downloaded, which `say`
+    and `progress` (bytes done, total bytes) report. Raises `ModelError`, `UsageError`,
+    `RulingsError` and `CacheTooNew`; any other problem with the cache becomes a warning.
     """
     book = RulingBook(locations.rulings_file())
-    book.current(warn)  # before a model is fetched in vain
+    book.current(warn)  # fails before a model is downloaded in vain
     store = ModelStore(
         locations.models_folder(), offline=settings.offline, say=say, progress=progress
     )
@@ -240,7 +240,7 @@ def open_workshop(
 def open_session(
     settings: Settings, paths: Sequence[str], *, say: Say, warn: Say, progress: Progress
 ) -> Iterator[Session]:
-    """Put together what one scan needs, as `open_workshop` does, and raise what it raises."""
+    """Put together what one scan needs; see `open_workshop`, also for what it raises."""
     with open_workshop(settings, paths, say=say, warn=warn, progress=progress) as workshop:
         yield Session(workshop.scanner(settings.scan, warn), workshop.manifest, workshop.policy)
 
@@ -251,9 +251,9 @@ def _open_cache(manifest: ModelManifest, warn: Say) -> Cache | None:
     except CacheTooNew:
         raise
     except CacheError as error:
-        warn(f"{error}; the scan goes on, its results are not remembered")
+        warn(f"{error}; the scan continues, but its results will not be cached")
         return None
-    # One that cannot be written may still be read. The first row that is lost will say so.
+    # A cache that cannot be written may still be read. The first failing write will warn.
     with suppress(CacheError):
         cache.remember_model(manifest.fingerprint, manifest.package, manifest.output.labels)
     return cache

@@ -1,7 +1,7 @@
-"""Workers: where pictures are examined, several at a time.
+"""Workers: examine several pictures at a time.
 
-In: what to do with one picture. Out: a future. Threads of this machine are one kind; a scanner
-takes any, so that a test can do without threads.
+In: a task for one picture. Out: a future. Threads on this machine are one kind of worker; a scanner
+takes any kind, so a test can do without threads.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ _T = TypeVar("_T")
 
 
 class Workers(Protocol):
-    """What a scanner needs: something that calls functions, several at a time."""
+    """What a scanner needs: something that runs tasks, several at a time."""
 
     def submit(self, task: Callable[[], _T]) -> Future[_T | None]:
-        """Call `task`; the future gives what it returns, and None when `stop` came first."""
+        """Run `task`. The future gives its result, or None if `stop` came before it started."""
 
     def stop(self) -> None:
-        """Start no further task. May be called from a signal handler: it takes no lock."""
+        """Start no more tasks. Safe to call from a signal handler: it takes no lock."""
 
     def close(self) -> None:
-        """Finish what was started, and end."""
+        """Finish the tasks already started, and end."""
 
 
 class ThreadWorkers:
-    """Threads, each of which takes one picture the whole way.
+    """Threads, each of which takes one picture from start to finish.
 
-    On few cores this beats a decode stage before a scoring stage: no core waits for the other, and
-    a decoder that crashes has exactly one culprit.
+    On few cores this beats a decode stage followed by a scoring stage: no core waits for another,
+    and if a decoder crashes it is clear which picture did it.
     """
 
     def __init__(self, count: int) -> None:
@@ -41,15 +41,15 @@ class ThreadWorkers:
         self._threads = ThreadPoolExecutor(count, "nsfwscan-worker")
 
     def submit(self, task: Callable[[], _T]) -> Future[_T | None]:
-        """Call `task` in a thread; see `Workers.submit`."""
+        """Run `task` in a thread; see `Workers.submit`."""
         return self._threads.submit(self._run, task)
 
     def stop(self) -> None:
-        """Start no further task; see `Workers.stop`."""
+        """Start no more tasks; see `Workers.stop`."""
         self._stopping.set()
 
     def close(self) -> None:
-        """Finish what was started, and end all threads."""
+        """Finish the tasks already started, and end all threads."""
         self.stop()
         self._threads.shutdown()
 

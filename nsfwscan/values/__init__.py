@@ -1,1 +1,1 @@
-"""What is known about pictures and said about them: pure values, standard library only."""
+"""Shared value types: results, outcomes, file keys, errors. No I/O, standard library only."""

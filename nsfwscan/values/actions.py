@@ -1,4 +1,4 @@
-"""What was done about a picture, as values: all that whoever shows acts needs to know."""
+"""Acts on pictures as values: which action, how it ended, where the picture went."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ class Outcome(StrEnum):
     WOULD = "would"
     """A dry run: it would have been tried."""
     LEFT = "left"
-    """Not done, on purpose: the file is no longer what was scored, or somebody wants it there."""
+    """Not done, on purpose: the file changed after it was scored, or the user wants it there."""
     HELD_BACK = "held-back"
-    """Not tried: the whole run was over the limit, and nobody agreed."""
+    """Not tried: the run was over the limit, and the user did not confirm."""
     FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """One deed, or why there was none."""
+    """One action on one picture, or the reason it was not taken."""
 
     path: str
     """The picture, as the scan named it."""
@@ -43,7 +43,7 @@ class Act:
     target: str | None = None
     """Where the picture, its copy or its sidecar is now."""
     detail: str = ""
-    """One sentence for a person; may be empty."""
+    """One sentence for the user; may be empty."""
 
 
 @dataclass(slots=True)
@@ -62,5 +62,5 @@ class ActTally:
             self.quarantines[os.path.dirname(os.path.dirname(act.target))] += 1
 
     def of(self, outcome: Outcome) -> int:
-        """Return how many acts ended so."""
-        return sum(number for (_, one), number in self.numbers.items() if one is outcome)
+        """Return how many acts ended with this outcome."""
+        return sum(number for (_, ended), number in self.numbers.items() if ended is outcome)

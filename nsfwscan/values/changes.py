@@ -1,7 +1,7 @@
-"""What a watcher tells: one `Change` for each picture that came, changed, moved or went.
+"""What a watcher yields: one `Change` for each picture that appeared, changed, moved or went.
 
-Between them it tells what its consumers need to act and to report: `Again`, `BatchDone` and
-`WatchState`.
+Between the changes come `Again`, `BatchDone` and `WatchState`, which its consumers need to act and
+to report.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ class Event(StrEnum):
     """What happened to a picture."""
 
     NEW = "new"
-    """It was not known by this model at this path."""
+    """This model has not scored it at this path before."""
     CHANGED = "changed"
-    """Its content is another one, or it can be read at last, or no more."""
+    """Its content differs, or it has become readable or unreadable."""
     MOVED = "moved"
-    """Its content was at another path, where there is nothing any more."""
+    """Its content was at another path, where there is now nothing."""
     GONE = "gone"
-    """Nothing is there any more, in a folder that can be listed."""
+    """The path no longer exists, in a folder that can be listed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One change, with what the scan made of the picture as it is now."""
+    """One change, with the scan's result for the picture as it is now."""
 
     event: Event
     path: str
@@ -38,47 +38,47 @@ class Change:
     came_from: str = ""
     """The earlier path of a picture that moved."""
     sha256: bytes | None = None
-    """The content that is gone, when it was known."""
+    """The content that is gone, if it was known."""
     decision: Decision | None = None
-    """What the thresholds made of a picture that is gone."""
+    """The decision on a picture that is gone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """A picture that was told before, scanned once more because an action may be owed for it."""
+    """A picture reported before, scanned again because an action may still be due for it."""
 
     result: ScanResult
 
 
 @dataclass(frozen=True, slots=True)
 class BatchDone:
-    """All changes of a batch have been told, and the cache has them.
+    """All changes of a batch have been yielded, and are in the cache.
 
-    This is the time for what is better done for many at once.
+    Consumers do here what is better done for many pictures at once.
     """
 
 
 class WatchState(NamedTuple):
-    """How the watcher is doing."""
+    """The watcher's state."""
 
     since: float
     """Seconds since the epoch."""
     roots: tuple[str, ...]
     watched: int
-    """Folders below the roots that the system watches for us."""
+    """Folders below the roots for which the operating system reports events."""
     folders: int
     pictures: int
-    """Files that are known or wait to be scanned, each counted once."""
+    """Files that are known or waiting to be scanned, each counted once."""
     queue: int
     scanned: int
     flagged: int
     failed: int
     reconciled_at: float | None
     complete: bool
-    """Whether everything has been listed, and scanned, at least once."""
+    """Whether everything has been listed and scanned at least once."""
     unread: int
     """Folders that the last reconcile could not list, roots that were not there, and pictures that
-    have no verdict yet."""
+    still have no verdict."""
     degraded: tuple[str, ...]
     paused: str
     loaded: bool

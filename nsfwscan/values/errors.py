@@ -2,30 +2,30 @@
 
     NsfwscanError
     ├── UsageError             the request itself makes no sense
-    │   └── PathNotFound       a path that was given does not exist; a FileNotFoundError, too
-    ├── ResourcesExhausted     the system refuses memory or a thread
-    ├── ConfigError            the configuration file or an NSFWSCAN_* variable is wrong
-    ├── AlreadyRunning         another watcher keeps the same cache up to date
+    │   └── PathNotFound       a given path does not exist; also a FileNotFoundError
+    ├── ResourcesExhausted     the system is out of memory or threads
+    ├── ConfigError            the configuration file or an NSFWSCAN_* variable is invalid
+    ├── AlreadyRunning         another watcher is using the same cache
     ├── ServiceError           the system's service manager is missing or refuses
     ├── ModelError
     │   ├── ManifestError      a manifest is missing, malformed or incomplete
     │   ├── ModelNotFound      no such model, installed or known
-    │   ├── ModelTampered      bytes that are not what their manifest says
-    │   ├── ModelUnusable      a graph onnxruntime refuses, or not what its manifest says
+    │   ├── ModelTampered      files that do not match their manifest
+    │   ├── ModelUnusable      onnxruntime refuses the graph, or it does not match its manifest
     │   └── DownloadError
-    │       ├── HubUnreachable nobody answers, or only a proxy does
-    │       └── OfflineError   the network would be needed and is forbidden
+    │       ├── HubUnreachable no answer, or only from a proxy
+    │       └── OfflineError   the network is needed but not allowed
     ├── CacheError
     │   ├── CacheTooNew        written by a later nsfwscan
     │   └── CacheUnavailable   cannot be opened, read or written
     ├── ActionError            an action cannot be taken, or a quarantine cannot be used
-    ├── JournalError           a file of decisions or moves cannot be read or written
-    ├── RulingsError           people's decisions cannot all be read, or not be written
+    ├── JournalError           a journal of rulings or moves cannot be read or written
+    ├── RulingsError           some rulings cannot be read, or rulings cannot be written
     ├── BundleDamaged          a file of the bundled program is not as it was packed
     └── DecodeError            one picture cannot be decoded; the scanner turns it into `Failed`
 
-Each has a message that names the thing, and a `hint` that names the next step. All of them but
-`DecodeError` end a command; `cli/shared/codes.py` says with which exit code.
+Each has a message that names the thing, and a `hint` that names the next step. All but
+`DecodeError` end a command; `cli/shared/codes.py` has their exit codes.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 class NsfwscanError(Exception):
-    """The root of the tree; `str(error)` is one sentence, `hint` says what to do next."""
+    """Base of all errors; `str(error)` is one sentence, `hint` says what to do next."""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
@@ -50,7 +50,7 @@ class UsageError(NsfwscanError):
 
 
 class PathNotFound(UsageError, FileNotFoundError):
-    """A path that was given does not exist. `filename` is the path."""
+    """A given path does not exist. `filename` is the path."""
 
     def __init__(self, message: str, *, path: str, hint: str = "") -> None:
         super().__init__(message, hint=hint)
@@ -63,35 +63,35 @@ class PathNotFound(UsageError, FileNotFoundError):
 
 _EXHAUSTED = (
     "can't start new thread",  # Python
-    "failed to map segment",  # the loader of shared libraries
-    "Cannot allocate memory",  # the same, and whoever repeats errno
+    "failed to map segment",  # the dynamic loader
+    "Cannot allocate memory",  # the dynamic loader, and messages that quote errno
     "Failed to allocate memory",  # onnxruntime
     "bad_alloc",  # C++
-    "bad allocation",  # C++ of Windows
+    "bad allocation",  # C++ on Windows
 )
 
 
 class ResourcesExhausted(NsfwscanError):
-    """The system refuses memory or a thread."""
+    """The system is out of memory or threads."""
 
     @classmethod
     def because(cls, error: BaseException) -> ResourcesExhausted | None:
-        """Return such an error when `error` says so, and None for any other."""
+        """Return a `ResourcesExhausted` if that is what `error` means, else None."""
         said = str(error)
         if isinstance(error, MemoryError) or any(words in said for words in _EXHAUSTED):
             return cls(
-                "the system refuses memory or a thread",
+                "the system is out of memory or threads",
                 hint="close some programs, or raise the limits (`ulimit -a`)",
             )
         return None
 
 
 class ConfigError(NsfwscanError):
-    """The configuration file or an NSFWSCAN_* variable is wrong."""
+    """The configuration file or an NSFWSCAN_* variable is invalid."""
 
 
 class AlreadyRunning(NsfwscanError):
-    """Another watcher keeps the same library up to date."""
+    """Another watcher is using the same cache."""
 
 
 class ServiceError(NsfwscanError):
@@ -99,7 +99,7 @@ class ServiceError(NsfwscanError):
 
 
 class ModelError(NsfwscanError):
-    """Something about a model."""
+    """A model is missing, damaged or unusable."""
 
 
 class ManifestError(ModelError):
@@ -111,11 +111,11 @@ class ModelNotFound(ModelError):
 
 
 class ModelTampered(ModelError):
-    """Bytes that are not what their manifest says."""
+    """A model's files do not match its manifest."""
 
 
 class ModelUnusable(ModelError):
-    """onnxruntime refuses the graph, or the graph is not what its manifest says."""
+    """onnxruntime refuses the graph, or the graph does not match its manifest."""
 
 
 class DownloadError(ModelError):
@@ -123,23 +123,23 @@ class DownloadError(ModelError):
 
 
 class HubUnreachable(DownloadError):
-    """Nobody answers at the hub, or only a proxy does."""
+    """The hub does not answer, or only a proxy does."""
 
 
 class OfflineError(DownloadError):
-    """The network would be needed and is forbidden."""
+    """The network is needed but not allowed."""
 
 
 class CacheError(NsfwscanError):
-    """Something about the library of earlier results."""
+    """The cache cannot be used."""
 
 
 class CacheTooNew(CacheError):
-    """The library was written by a later nsfwscan."""
+    """The cache was written by a later nsfwscan."""
 
 
 class CacheUnavailable(CacheError):
-    """The library cannot be opened, read or written."""
+    """The cache cannot be opened, read or written."""
 
 
 class ActionError(NsfwscanError):
@@ -147,13 +147,13 @@ class ActionError(NsfwscanError):
 
 
 class JournalError(NsfwscanError):
-    """A file of decisions or moves cannot be read or written."""
+    """A journal of rulings or moves cannot be read or written."""
 
 
 class RulingsError(NsfwscanError):
-    """People's decisions cannot all be read, or not be written.
+    """Some rulings cannot be read, or rulings cannot be written.
 
-    A scan ends with this. To go on without them could pass a denied picture as safe.
+    This ends a scan: without all rulings, a denied picture could pass as safe.
     """
 
 
@@ -165,7 +165,7 @@ class DecodeError(NsfwscanError):
     """One picture cannot be decoded."""
 
     def __init__(self, reason: FailReason, detail: str = "", *, passing: bool = False) -> None:
-        """With `passing` the cause may lie outside the picture: another try may succeed."""
+        """With `passing`, the cause may lie outside the picture, so a retry may succeed."""
         super().__init__(f"{reason}: {detail}" if detail else str(reason))
         self.reason = reason
         self.detail = detail

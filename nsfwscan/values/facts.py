@@ -1,8 +1,8 @@
-"""Facts about a content that its bytes alone decide, besides its outcome: its likeness, say.
+"""Facts: what a content's bytes decide besides its outcome, for example its likeness.
 
-A kind of fact has a name and a version, and (content, kind) -> bytes never changes, so the cache
-keeps it for good. To add a kind, name it here and compute it in `media.decode.facts` (from pixels)
-or in `scanning.examine` (from what the model says); everything between passes it on unseen.
+A kind of fact has a name and a version. The bytes for a (content, kind) never change, so the cache
+keeps them for good. To add a kind, name it here and compute it in `media.decode.facts` (from
+pixels) or in `scanning.examine` (from the model's output); the code between needs no change.
 """
 
 from __future__ import annotations
@@ -14,36 +14,36 @@ from typing import NamedTuple, TypeAlias
 from nsfwscan.values import likeness
 
 MOST_BYTES = 1 << 16
-"""No fact is longer."""
+"""The longest a fact may be."""
 
 
 class FactKind(NamedTuple):
-    """A kind of fact. Another way to compute it, or another model, is another version."""
+    """A kind of fact. Another algorithm or another model needs another version."""
 
     name: str
     version: str
     width: int = 0
-    """Bytes of each fact of this kind, of which one is not zero; 0 where their lengths differ."""
+    """Bytes of each fact of this kind, at least one of them not zero; 0 if lengths vary."""
     absent: bytes = b""
-    """What stands for a content that has no such fact: one that cannot be decoded, say."""
+    """Stored for content that has no such fact, for example because it cannot be decoded."""
 
     def takes(self, body: bytes) -> bool:
-        """Return True if a fact of this kind can have these bytes."""
+        """Return True if `body` can be a fact of this kind."""
         return len(body) == self.width if self.width else len(body) <= MOST_BYTES
 
 
 LIKENESS = FactKind(
     "likeness", likeness.ALGORITHM, likeness.BYTES, absent=likeness.pack(likeness.NONE)
 )
-"""See `nsfwscan.values.likeness`; its bytes are those of `likeness.pack`."""
+"""See `nsfwscan.values.likeness`; the bytes are those of `likeness.pack`."""
 
 KINDS: tuple[FactKind, ...] = (LIKENESS,)
 """All kinds, in the order in which they were added."""
 
 IN_COLUMNS: tuple[FactKind, ...] = tuple(kind for kind in KINDS if kind.width)
-"""Those that a folder's snapshot holds, so that a re-scan has them without a query a picture."""
+"""Kinds kept in a folder's snapshot, so that a re-scan needs no query for each picture."""
 
 ContentFacts: TypeAlias = Mapping[FactKind, bytes]
-"""The facts that are known of one content."""
+"""The known facts of one content."""
 
 NO_FACTS: ContentFacts = MappingProxyType({})

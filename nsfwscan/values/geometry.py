@@ -1,4 +1,4 @@
-"""How a picture of any shape becomes the pixels that a model takes."""
+"""How a picture of any shape becomes a model's input pixels."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from enum import StrEnum
 
 
 class Resize(StrEnum):
-    """How a picture of any shape becomes `resize_width` x `resize_height`, before the crop."""
+    """How any picture is resized to `resize_width` x `resize_height`, before the crop."""
 
     STRETCH = "stretch"
-    """Both edges are scaled on their own; the aspect ratio is not kept."""
+    """Each edge is scaled separately; the aspect ratio is not kept."""
     SHORTEST_EDGE = "shortest-edge"
     """Scaled so that the shorter edge fits and the longer one overlaps; the aspect is kept."""
 
 
 class Resample(StrEnum):
-    """The resampling filter, antialiased as Pillow does it."""
+    """The resampling filter, antialiased as in Pillow."""
 
     BILINEAR = "bilinear"
     BICUBIC = "bicubic"
@@ -24,9 +24,9 @@ class Resample(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """From a picture of any shape to the pixels of the model: resize, then crop the centre.
+    """From a picture of any shape to the model's pixels: resize, then crop the centre.
 
-    All lengths in pixels. This is all that a decode worker needs to know of a model.
+    All lengths are in pixels. A decode process needs to know nothing else about a model.
     """
 
     resize: Resize

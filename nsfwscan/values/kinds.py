@@ -1,4 +1,4 @@
-"""What files are whose names do not end like a picture's: a scan says what it did not look at."""
+"""Kinds of files that a scan does not open, by file extension, so that it can count them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """A kind of file that may show something, and that nsfwscan does not open."""
+    """A kind of file that may show pictures but is not scanned."""
 
     RAW = "camera-raw"
     VIDEO = "video"
@@ -24,7 +24,7 @@ NAMES = {
     Kind.DOCUMENT: ("document", "documents"),
     Kind.ARCHIVE: ("archive", "archives"),
 }
-"""What a person calls one of a kind, and several."""
+"""Singular and plural, for messages."""
 
 _ENDINGS = {
     Kind.RAW: (
@@ -44,4 +44,4 @@ _ENDINGS = {
     Kind.ARCHIVE: "7z bz2 cb7 cbr cbt cbz gz iso rar tar tbz tgz txz xz zip zst",
 }
 BY_ENDING = {f".{ending}": kind for kind, text in _ENDINGS.items() for ending in text.split()}
-"""Ending, with its dot and in lower case, to kind."""
+"""File extension, in lower case and with its dot, to kind."""

@@ -1,4 +1,4 @@
-"""What a model makes of a content: scores, or why it has none. No verdict: see `judge`."""
+"""The model's outcome for a content: scores, or why there are none. Verdicts: see `judge`."""
 
 from __future__ import annotations
 
@@ -9,43 +9,43 @@ if TYPE_CHECKING:
 
 
 class Scorer(NamedTuple):
-    """What a score depends on besides the content of the picture."""
+    """What a score depends on besides the picture's content."""
 
     fingerprint: str
     """`ModelManifest.fingerprint`, 64 hex digits."""
     decoder: int
-    """The version of the decoder, which counts up when the same file gives other pixels."""
+    """The decoder's version, raised whenever the same file decodes to different pixels."""
 
 
 class Reading(NamedTuple):
-    """What a model says of one picture: of the view that counts, which is the least safe one."""
+    """The model's output for one picture, from the view that counts: the least safe one."""
 
     scores: Scores
     view: int = 0
-    """Which of the views it was given."""
+    """Index of the view."""
     embedding: bytes | None = None
-    """(hidden,) float32, little-endian. None unless asked for, and from a model that has none."""
+    """(hidden,) float32, little-endian. None if not requested or not provided by the model."""
     attention: bytes | None = None
-    """(heads, tokens) float32, little-endian, C order: how much each patch counted; else None."""
+    """(heads, tokens) float32, little-endian, C order: the weight of each patch; or None."""
 
 
 class Scored(NamedTuple):
-    """The outcome for a picture that has a score. No verdict: thresholds are the reader's."""
+    """The outcome for a picture with a score. No verdict: that depends on the thresholds."""
 
     facts: ImageFacts
     scores: Scores
     frame: int | None = None
-    """Which frame of an animation the scores are of, from 0: the least safe one. None for a still
-    picture, and for what was scored before this was kept."""
+    """Index of the scored frame of an animation, from 0: the least safe one. None for a still
+    picture, and for outcomes stored before this field existed."""
 
 
 class Unscorable(NamedTuple):
-    """The outcome for content that has no score, and never passes for a safe picture."""
+    """The outcome for content that has no score. It never counts as safe."""
 
     reason: FailReason
     detail: str = ""
     passing: bool = False
-    """Whether the cause may lie outside the content. Such an outcome is never stored."""
+    """Whether the cause may lie outside the content. If so, the outcome is never stored."""
 
 
 Outcome: TypeAlias = Scored | Unscorable

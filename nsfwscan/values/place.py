@@ -1,6 +1,7 @@
 """Where a picture is: a file, or a part of one, such as a member of an archive.
 
-Nothing produces parts yet. What will: archives (`member`), documents (`page`), films (`at_ms`).
+Nothing produces parts yet. They are meant for archives (`member`), documents (`page`) and films
+(`at_ms`).
 """
 
 from __future__ import annotations
@@ -9,22 +10,22 @@ from typing import NamedTuple
 
 
 class Part(NamedTuple):
-    """Which part of a file. At most one of `page` and `at_ms` is set; `member` may go with each."""
+    """A part of a file. At most one of `page` and `at_ms` is set; `member` may go with either."""
 
     member: str = ""
-    """Path inside an archive, its separator `/`; of an archive in an archive, both, joined by `!/`.
-    Empty for what is in no archive."""
+    """Path inside an archive, separated by `/`; for an archive in an archive both paths, joined by
+    `!/`. Empty if there is no archive."""
     page: int | None = None
-    """Of a document, from 1."""
+    """Page of a document, from 1."""
     at_ms: int | None = None
-    """Of a film: milliseconds from its start."""
+    """Time in a film: milliseconds from its start."""
 
     def __bool__(self) -> bool:
-        """Return True unless this is the whole file."""
+        """Return False for the whole file."""
         return self != WHOLE
 
     def __str__(self) -> str:
-        """Return what a person reads after the path: `!/holiday/1.jpg`, `#page=3`, `#t=12.500`."""
+        """Return the suffix to show after the path: `!/holiday/1.jpg`, `#page=3`, `#t=12.500`."""
         text = f"!/{self.member}" if self.member else ""
         if self.page is not None:
             text += f"#page={self.page}"
@@ -34,15 +35,15 @@ class Part(NamedTuple):
 
 
 WHOLE = Part()
-"""The file itself."""
+"""The whole file."""
 
 
 class Place(NamedTuple):
-    """A picture's place: the path of its file, and the part of it that shows the picture."""
+    """A picture's place: the path of its file, and the part of the file that shows it."""
 
     path: str
     part: Part = WHOLE
 
     def __str__(self) -> str:
-        """Return the path, followed by the part where it is not the whole file."""
+        """Return the path, followed by the part unless it is the whole file."""
         return f"{self.path}{self.part}"

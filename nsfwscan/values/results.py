@@ -1,8 +1,8 @@
-"""The values that a scan is made of: what was looked at, what the model said, what was decided.
+"""The values a scan is made of: what was scanned, the model's scores, what was decided.
 
-Nothing here does I/O or knows a third-party library. All values are immutable. A file that could
-not be read is a value (`Failed`), not an exception: one bad picture never ends a scan. There is no
-value with which a picture that was not scored could pass for a safe one.
+Nothing here does I/O or uses a third-party library. All values are immutable. A file that cannot
+be read is a value (`Failed`), not an exception: one bad picture never ends a scan. A picture that
+was not scored never has a value that could pass for safe.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from nsfwscan.values.place import WHOLE, Part, Place
 
 
 class Decision(StrEnum):
-    """What the policy makes of a score."""
+    """The decision on a picture, by the policy or a ruling."""
 
     SAFE = "safe"
     REVIEW = "review"
@@ -23,7 +23,7 @@ class Decision(StrEnum):
 
 
 class Ruling(StrEnum):
-    """What a person decided about a picture, whatever a model says of it."""
+    """What a person decided about a picture. It overrides the model."""
 
     ALLOWED = "allowed"
     """It is safe."""
@@ -32,7 +32,7 @@ class Ruling(StrEnum):
 
     @property
     def decision(self) -> Decision:
-        """What it makes of the picture."""
+        """The decision that follows from the ruling."""
         return Decision.SAFE if self is Ruling.ALLOWED else Decision.NSFW
 
 
@@ -42,13 +42,13 @@ class Origin(StrEnum):
     MODEL = "model"
     """The model ran on this picture in this scan."""
     CACHE = "cache"
-    """The cache knew the content, from this path or from another one."""
+    """The content was in the cache, from this path or another."""
     DUPLICATE = "duplicate"
-    """Another path of this scan holds the same bytes and was scored for both."""
+    """Another path in this scan has the same bytes; they were scored once."""
 
 
 class SkipReason(StrEnum):
-    """Why a path was left out on purpose. A skipped path has no decision."""
+    """Why a path was left out on purpose. Skipped paths have no decision."""
 
     NOT_AN_IMAGE = "not-an-image"
     NOT_REGULAR = "not-regular"
@@ -63,7 +63,7 @@ class FailReason(StrEnum):
 
     UNREADABLE = "unreadable"
     TOO_BIG = "too-big"
-    """Of a file that was named. One that is found in a folder is skipped."""
+    """Only for a file that the user named. A file found in a folder is skipped instead."""
     VANISHED = "vanished"
     CHANGED = "changed-while-reading"
     EMPTY = "empty"
@@ -79,29 +79,29 @@ class FailReason(StrEnum):
 
 
 class Scores(NamedTuple):
-    """What the model said of one picture."""
+    """The model's scores for one picture."""
 
     probabilities: tuple[float, ...]
-    """One probability (0 to 1) for each label of the model's manifest, in its order."""
+    """A probability (0 to 1) for each label in the model's manifest, in its order."""
     unsafe: float
-    """The probabilities reduced to one, 0 (safe) to 1 (not safe), as the manifest says how."""
+    """The probabilities reduced to one, 0 (safe) to 1 (not safe), in the manifest's way."""
 
 
 class NearMatch(NamedTuple):
-    """Why a person's decision about one picture holds for another one that looks like it."""
+    """Why a ruling on one picture applies to another: they look alike."""
 
     sha256: bytes
-    """The content that the person decided about."""
+    """The content that the ruling is about."""
     distance: int
     """Bits, out of 64, in which the two likenesses differ."""
     path: str = ""
-    """Where that picture was when the person decided, as printable text; empty if unknown."""
+    """Where that picture was when the ruling was made, as printable text; empty if unknown."""
 
 
 class Verdict(NamedTuple):
-    """What was decided, next to the score and the thresholds of the policy.
+    """The decision, with the score and the policy's thresholds.
 
-    They stand there also when a person's ruling made the decision, whatever they say.
+    Score and thresholds are kept even if a ruling made the decision and they disagree with it.
     """
 
     decision: Decision
@@ -109,23 +109,23 @@ class Verdict(NamedTuple):
     review_at: float
     flag_at: float
     ruling: Ruling | None = None
-    """What a person decided; None when the model's score decided."""
+    """The ruling that decided; None if the model's score did."""
     near: NearMatch | None = None
-    """Set when the person decided about another picture, and this one looks like it."""
+    """Set if the ruling is about another picture that looks like this one."""
 
 
 class ImageFacts(NamedTuple):
-    """What decoding found out about a picture besides its pixels."""
+    """What decoding finds out about a picture besides its pixels."""
 
     format: str
-    """The format by content: `JPEG`, `PNG`, `WEBP`, `GIF`, `BMP`, `TIFF`, `AVIF` or `HEIF`."""
+    """The detected format: `JPEG`, `PNG`, `WEBP`, `GIF`, `BMP`, `TIFF`, `AVIF` or `HEIF`."""
     width: int
-    """Pixels, as stored, before any EXIF rotation."""
+    """In pixels, as stored, before any EXIF rotation."""
     height: int
     frames: int
     """How many frames the file holds; 1 for a still picture."""
     missing: str = ""
-    """What of the file cannot be shown although the rest can, for a person; empty when nothing."""
+    """What cannot be shown although the rest can, in words for the user; empty if nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,23 +139,23 @@ class Scanned:
     verdict: Verdict
     origin: Origin
     frame: int | None = None
-    """The least safe frame of an animation, from 0, which the scores are of; see `Scored`."""
+    """Index of the scored frame of an animation, from 0; see `Scored`."""
     part: Part = WHOLE
-    """The part of the file that this is about."""
+    """The part of the file that the result is about."""
 
     @property
     def place(self) -> Place:
-        """Where the picture is: the path, and the part of the file."""
+        """The path, and the part of the file."""
         return Place(self.path, self.part)
 
     @property
     def score(self) -> float:
-        """How likely the picture is not safe for work, 0 to 1, as the model says."""
+        """How likely the picture is not safe for work, 0 to 1, according to the model."""
         return self.verdict.score
 
     @property
     def decision(self) -> Decision:
-        """What was decided: by a person, or from the score and the thresholds."""
+        """The decision, by a ruling or from the score and the thresholds."""
         return self.verdict.decision
 
     @property
@@ -170,7 +170,7 @@ class Scanned:
 
     @property
     def sha256_hex(self) -> str:
-        """The SHA-256 of the content as text, as reports print it."""
+        """The SHA-256 of the content in hexadecimal, as in reports."""
         return self.sha256.hex()
 
 
@@ -182,44 +182,44 @@ class Skipped:
     reason: SkipReason
     detail: str = ""
     part: Part = WHOLE
-    """The part of the file that this is about."""
+    """The part of the file that the result is about."""
 
     @property
     def place(self) -> Place:
-        """Where the picture is: the path, and the part of the file."""
+        """The path, and the part of the file."""
         return Place(self.path, self.part)
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A picture that could not be scored, and why. Never to be counted as safe by itself.
+    """A picture that could not be scored, and why. Never counts as safe by itself.
 
-    A person may have decided about this very content, though, and then that holds.
+    Only a ruling on this very content can give it a decision.
     """
 
     path: str
     reason: FailReason
     detail: str = ""
-    """One sentence for a person; may be empty."""
+    """One sentence for the user; may be empty."""
     sha256: bytes | None = None
-    """The content that failed, when it could be read at all."""
+    """The content that failed, if it could be read at all."""
     origin: Origin = Origin.MODEL
-    """`CACHE` when the cache remembers the failure from an earlier scan."""
+    """`CACHE` if the failure is remembered from an earlier scan."""
     ruling: Ruling | None = None
-    """What a person decided about this content; None when nobody did."""
+    """The ruling on this content; None if there is none."""
     passing: bool = False
-    """Whether the cause may lie outside the picture: another try may succeed."""
+    """Whether the cause may lie outside the picture, so that a retry may succeed."""
     part: Part = WHOLE
-    """The part of the file that this is about."""
+    """The part of the file that the result is about."""
 
     @property
     def place(self) -> Place:
-        """Where the picture is: the path, and the part of the file."""
+        """The path, and the part of the file."""
         return Place(self.path, self.part)
 
     @property
     def decision(self) -> Decision | None:
-        """What a person made of it; None, which is not safe, when nobody did."""
+        """The decision by a ruling; None, which is not safe, without one."""
         return None if self.ruling is None else self.ruling.decision
 
 

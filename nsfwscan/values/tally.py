@@ -1,4 +1,4 @@
-"""Counts: of what a walk passed over, and of the results of a scan."""
+"""Counts: what a walk passed over, and the results of a scan."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from nsfwscan.values.results import (
 
 @dataclass(slots=True)
 class WalkTally:
-    """What a walk passed over without a word. It grows while the walk goes on."""
+    """What a walk passed over without a result. Grows during the walk."""
 
     folders: int = 0
     hidden: int = 0
     excluded: int = 0
     not_included: int = 0
-    """Files named like a picture that no pattern of `WalkOptions.include` matches."""
+    """Files with a picture's extension that match no pattern of `WalkOptions.include`."""
     unreadable_folders: int = 0
     other_names: int = 0
-    """Files whose names do not end like a picture's."""
+    """Files without a picture's extension."""
     kinds: dict[Kind, int] = field(default_factory=dict)
-    """Of these: how many are of a kind that may show something."""
+    """Of these, the kinds that may show pictures, with their numbers."""
 
     def count_other(self, name: str) -> None:
-        """Count a file that is not named like a picture."""
+        """Count a file without a picture's extension."""
         self.other_names += 1
         kind = BY_ENDING.get(name[name.rfind(".") :].lower())
         if kind is not None:
@@ -43,7 +43,7 @@ class WalkTally:
 
 @dataclass(slots=True)
 class ScanTally:
-    """Counts of the results given so far."""
+    """Counts of the results so far."""
 
     scored: int = 0
     """By the model, in this scan."""
@@ -53,26 +53,26 @@ class ScanTally:
     review: int = 0
     nsfw: int = 0
     failed: int = 0
-    """Could not be read, and nobody decided about them."""
+    """Could not be scored, and have no ruling."""
     skipped: int = 0
     skips: dict[SkipReason, int] = field(default_factory=dict)
-    """The skipped, by reason."""
+    """Skipped paths by reason."""
     allowed: int = 0
-    """Of the safe: those that a person allowed."""
+    """Safe because of a ruling."""
     denied: int = 0
-    """Of the nsfw: those that a person denied."""
+    """Nsfw because of a ruling."""
     partial: int = 0
-    """Of those with a verdict: those of which only a part could be shown."""
+    """Have a verdict, but only a part could be shown."""
     walk: WalkTally = field(default_factory=WalkTally)
 
     @property
     def results(self) -> int:
-        """All files that something is known of, and folders that could not be read."""
+        """All results: pictures with and without a verdict, skipped paths, unreadable folders."""
         return self.pictures + self.failed + self.skipped
 
     @property
     def pictures(self) -> int:
-        """All that have a verdict."""
+        """All pictures with a verdict."""
         return self.safe + self.review + self.nsfw
 
     def count(self, result: ScanResult) -> None:

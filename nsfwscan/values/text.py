@@ -1,11 +1,11 @@
-"""Text that is safe to print: no control characters, no bytes that are no UTF-8."""
+"""Text that is safe to print: no control characters, no invalid UTF-8."""
 
 from __future__ import annotations
 
 _ESCAPES = {
     code: f"\\x{code:02x}" for code in (*range(32), *range(0x7F, 0xA0)) if chr(code) not in "\t\n\r"
 } | {ord("\t"): "\\t", ord("\n"): "\\n", ord("\r"): "\\r"}
-# Direction marks and overrides make "gpj.exe" look like "exe.jpg"; separators begin a new line in
+# Direction marks and overrides make "gpj.exe" look like "exe.jpg"; separators start a new line in
 # some programs.
 _MISLEADING = (0x061C, 0x200E, 0x200F, 0x2028, 0x2029, *range(0x202A, 0x202F))
 _MISLEADING += tuple(range(0x2066, 0x206A))
@@ -14,18 +14,18 @@ _JSON_ESCAPES = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), *_MISLE
 
 
 def readable(path: str) -> str:
-    r"""Return `path` so that a person can read it and a terminal cannot be misled by it.
+    r"""Return `path` so that a person can read it and it cannot mislead a terminal.
 
-    Control characters and bytes that are no UTF-8 appear as `\n` or `\xNN`.
+    Control characters and bytes that aren't valid UTF-8 appear as `\n` or `\xNN`.
     """
     return printable(path).translate(_ESCAPES)
 
 
 def plain_json(document: str) -> str:
-    r"""Return a JSON text in which strings hold no character that could mislead a terminal.
+    r"""Return a JSON text whose strings hold no character that could mislead a terminal.
 
-    JSON itself only wants the first 32 control characters escaped. U+009B begins a terminal command
-    as ESC [ does. The text means the same, for such characters can only stand in strings.
+    JSON only requires the first 32 control characters to be escaped, but U+009B starts a terminal
+    command like ESC [ does. The meaning does not change: such characters only occur in strings.
     """
     return document.translate(_JSON_ESCAPES)
 
@@ -36,12 +36,12 @@ def printable(path: str) -> str:
 
 
 def count(number: int, one: str, many: str = "") -> str:
-    """Return for example `1 picture` or `12,345 pictures`."""
+    """Return `1 picture` or `12,345 pictures`, for example."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def duration(seconds: float) -> str:
-    """Return for example `0.8 s`, `42 s`, `3 min 5 s` or `2 h 10 min`."""
+    """Return `0.8 s`, `42 s`, `3 min 5 s` or `2 h 10 min`, for example."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -53,11 +53,11 @@ def duration(seconds: float) -> str:
 
 
 def size(bytes_: int) -> str:
-    """Return for example `820 bytes`, `23.6 MB`."""
+    """Return `820 bytes` or `23.6 MB`, for example."""
     if bytes_ < 1000:
         return count(bytes_, "byte")
     unit, scale = next(
-        # What rounds to 1000.0 of a unit is 1.0 of the next.
+        # A value that would round to 1000.0 of a unit is 1.0 of the next.
         ((unit, scale) for unit, scale in (("kB", 1e3), ("MB", 1e6)) if bytes_ < scale * 999.95),
         ("GB", 1e9),
     )

@@ -1,4 +1,4 @@
-"""What nsfwscan has written on this computer: each room says its part in these words."""
+"""What nsfwscan has written on this computer. Each room lists its own traces."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeAlias
 
 
 class TraceKind(StrEnum):
-    """What traces are for."""
+    """What the files of a trace are for."""
 
     MODELS = "models"
     CACHE = "cache"
@@ -24,31 +24,35 @@ class Traces(NamedTuple):
 
     kind: TraceKind
     place: str
-    """The folder or file to name to a person."""
+    """The folder or file to show to the user."""
     files: tuple[str, ...]
     folders: tuple[str, ...] = ()
     """Deepest first. Each is only removed if it is empty by then."""
     strangers: tuple[str, ...] = ()
-    """What lies in those folders and is not nsfwscan's, as far as one room knows."""
+    """Files in those folders that are not nsfwscan's, as far as this room knows."""
     lines: tuple[tuple[str, str], ...] = ()
-    """(file, line): lines that were added to files of the user."""
+    """(file, line): lines added to the user's files."""
 
 
 FindTraces: TypeAlias = Callable[[], Iterable[Traces]]
-"""What a room offers: it looks at the disk, changes nothing, and raises `NsfwscanError`."""
+"""Each room has such a function: it reads the disk, changes nothing, raises `NsfwscanError`."""
 
 
 def added(traces: Iterable[Traces]) -> list[Traces]:
-    """Add up what several rooms say, each kind and place once, without those that are empty.
+    """Add up the traces of several rooms, once for each kind and place, without empty ones.
 
-    Rooms may share a folder: what one of them calls its own is no stranger.
+    Rooms may share a folder: a file that one of them lists as its own is not a stranger.
     """
     sums: dict[tuple[TraceKind, str], Traces] = {}
-    for one in traces:
-        key = one.kind, one.place
+    for trace in traces:
+        key = trace.kind, trace.place
         before = sums.get(key)
-        sums[key] = one if before is None else _sum(before, one)
-    return [one for one in sums.values() if one.files or one.folders or one.strangers or one.lines]
+        sums[key] = trace if before is None else _sum(before, trace)
+    return [
+        total
+        for total in sums.values()
+        if total.files or total.folders or total.strangers or total.lines
+    ]
 
 
 def _sum(first: Traces, second: Traces) -> Traces:
@@ -57,6 +61,6 @@ def _sum(first: Traces, second: Traces) -> Traces:
         first.place,
         tuple(dict.fromkeys(first.files + second.files)),
         tuple(dict.fromkeys(first.folders + second.folders)),
-        tuple(one for one in first.strangers if one in set(second.strangers)),
+        tuple(path for path in first.strangers if path in set(second.strangers)),
         tuple(dict.fromkeys(first.lines + second.lines)),
     )

@@ -1,1 +1,1 @@
-"""From the bytes of a picture file to pixels at the size of the model."""
+"""From the bytes of a picture file to pixels at the model's size."""

@@ -1,8 +1,8 @@
-"""How a process that decodes pictures is started, and the little that it is given of this one.
+"""How a decode process is started, and what little it inherits.
 
-It reads hostile bytes with native code, so it gets no token, proxy, home or terminal: nothing that
-Python does not need to start. It holds no descriptor but its pipes and no folder, so that a disk
-can be unmounted while it waits.
+It reads hostile bytes with native code, so it gets no token, proxy, home or terminal: only what
+Python needs to start. It has no descriptor but its pipes, and holds no folder open, so a disk can
+be unmounted while it waits.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _FOR_THE_LOADER = ("LD_", "DYLD_", "LIBPATH", "_PYI_")
-"""Beginnings of names: without these a Python that brings its libraries along may not start."""
+"""Prefixes of variables without which a Python that bundles its libraries may not start."""
 _FOR_WINDOWS = ("SYSTEMROOT", "WINDIR", "PATH")
 """Python asks the system for random numbers, and some distributions find their DLLs by PATH."""
 
 _OURS = os.path.abspath(os.path.join(__file__, *[os.pardir] * 4))
-"""The folder that holds the package `nsfwscan`."""
+"""The folder that contains the package `nsfwscan`."""
 
 
 def worker_command(cpu_seconds: float, pictures: int) -> list[str]:
-    """Build the command that starts a worker process.
+    """Return the command that starts a worker process.
 
-    In a bundle there is no interpreter: the program itself takes the part. Raises `NsfwscanError`
-    if this process does not know a Python to start.
+    In a bundle there is no interpreter, so the program itself is started. Raises `NsfwscanError` if
+    no Python can be found to start.
     """
     limits = [f"{cpu_seconds:g}", str(pictures)]
     if bundled.folder():
         return [sys.executable, bundled.WORKER_FLAG, *limits]
-    # The child sees the modules that this process sees, whoever put them on the path, and no
-    # others. `-c` needs no `__main__` guard in a user's script, as `multiprocessing` would.
+    # The child sees exactly the modules that this process sees, however they got on the path.
+    # Unlike `multiprocessing`, `-c` needs no `__main__` guard in a user's script.
     start = (
         "import sys; path, *limits = sys.argv[1:]; sys.path[:] = path.split('\\n');"
         "from nsfwscan.media.decode.worker import main; main(limits)"
@@ -46,10 +46,10 @@ def worker_command(cpu_seconds: float, pictures: int) -> list[str]:
 
 
 def worker_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return those variables of `environ` without which Python may not start."""
+    """Return the variables in `environ` without which Python may not start."""
     windows = sys.platform == "win32"
     names = _FOR_WINDOWS if windows else ()
-    # Without any home, Python asks the system for this user's, which opens a socket.
+    # Without any home, Python looks up this user's home, which may open a socket.
     home = {} if windows else {"HOME": os.sep}
     return home | {
         name: value
@@ -62,7 +62,7 @@ def _interpreter() -> str:
     """Return the path of this Python.
 
     A program that embeds Python may set `sys.executable` to itself or to nothing; the interpreter
-    then often lies where the standard library does.
+    is then often found beside the standard library.
     """
     given = sys.executable or ""
     if _is_python(given):

@@ -1,12 +1,12 @@
-"""From the bytes of a picture file to the pixels of a model.
+"""From the bytes of a picture file to a model's pixels.
 
-The steps, in order: format by content, header, limits, pixels of the sampled frames, then
-`nsfwscan.media.decode.render`. What a file of each format shows is the business of
+The steps, in order: detect the format, read the header, check the limits, decode the sampled
+frames, then `nsfwscan.media.decode.render`. What a file of each format shows is determined in
 `nsfwscan.media.decode.formats`.
 
-Hostile files are expected here. This module keeps their demands within limits and turns every
-complaint into a `DecodeError`; crashes and hangs of native code are contained by
-`nsfwscan.media.decode.pool`, which runs this module in processes of its own.
+Files may be hostile. This module keeps their demands within limits and turns every error into a
+`DecodeError`; crashes and hangs of native code are contained by `nsfwscan.media.decode.pool`, which
+runs this module in separate processes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from nsfwscan.media.decode.formats.picture import MAX_PIXELS
 from nsfwscan.media.decode.render import centre, render
 from nsfwscan.media.sniff import HEAD_BYTES, READABLE, sniff
 
-# The formats of nearly all pictures; the other codecs are loaded by the first file that asks.
+# The formats of nearly all pictures; other codecs are loaded when a file needs them.
 from nsfwscan.values.errors import DecodeError
 from nsfwscan.values.facts import NO_FACTS
 from nsfwscan.values.results import FailReason
@@ -39,24 +39,24 @@ if TYPE_CHECKING:
 __all__ = ["DECODER_VERSION", "Decoded", "decode", "prepare_process"]
 
 _ANIMATION_SECONDS = 6.0
-"""Processor time for all of an animation's frames, below what a decode worker has."""
+"""CPU time for all frames of an animation; less than a decode worker's limit."""
 
 _NEVER_PARTIAL = (
     FailReason.DECODER_MEMORY,
     FailReason.DECODER_TIMEOUT,
     FailReason.TOO_MANY_PIXELS,
 )
-"""What stops a picture that has begun to show: the rest is there, and out of reach."""
+"""Reasons to refuse a picture even if part of it was decoded: the rest exists, but out of reach."""
 
 
 def prepare_process() -> None:
-    """Set what Pillow keeps per process the way a decode worker needs it.
+    """Set Pillow's global settings for a decode worker.
 
-    Not done on import, so that a program which uses Pillow itself finds it unchanged.
+    Not done on import, so that a program that uses Pillow itself is not affected.
     """
     warnings.simplefilter("ignore")
-    # Beside our own limits, which see a file's header: a GIF's canvas may grow with a later frame.
-    # Pillow warns above this and raises above twice this.
+    # Our own limits only see a file's header, but a later frame may enlarge a GIF's canvas.
+    # Pillow warns above this value and raises above twice this value.
     Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2
 
 
@@ -69,19 +69,19 @@ def decode(
 ) -> Decoded:
     """Decode one picture file to the pixels that a model takes.
 
-    `full` decodes JPEG at its full scale, for exact comparisons. `before_pixels` is called
-    after the header was read: with the bytes of memory that the pixels will need, before they are
-    taken, and the seconds of processor time beyond what any picture may take.
-    Raises `DecodeError`, and nothing else, for anything that is wrong with the file.
+    `full` decodes JPEG at full scale, for exact comparisons. `before_pixels` is called once the
+    header has been read, with the bytes of memory that the pixels will need, before they are
+    allocated, and the seconds of CPU time allowed beyond the usual limit.
+    Raises `DecodeError`, and nothing else, for anything wrong with the file.
     """
     if not data:
         raise DecodeError(FailReason.EMPTY)
     content = bytes(data)
     name = sniff(content[:HEAD_BYTES])
     if name is None:
-        raise DecodeError(FailReason.UNRECOGNISED, "the content is no picture of a known format")
+        raise DecodeError(FailReason.UNRECOGNISED, "the content is not a picture in a known format")
     if name not in READABLE:
-        raise DecodeError(FailReason.UNSUPPORTED, f"{name} is not read")
+        raise DecodeError(FailReason.UNSUPPORTED, f"{name} is not supported")
     try:
         with contextlib.closing(_open(name, content, geometry, full)) as picture:
             if before_pixels is not None:
@@ -91,18 +91,18 @@ def decode(
             for number, frame in _sampled(picture):
                 seen = render(frame, geometry)
                 if not pixels:
-                    # Of several ways to show a still picture, the first is the usual one.
+                    # If there are several ways to show a still picture, the first is the usual one.
                     content_facts = facts_of(seen, still=picture.facts.frames == 1)
                 pixels += [centre(small, geometry).tobytes() for small in seen]
                 shown += [number] * len(seen)
             facts = picture.facts._replace(missing=picture.missing)
             return Decoded(facts, tuple(shown), b"".join(pixels), content_facts)
-    except Exception as error:  # hostile bytes make the plugins raise anything
+    except Exception as error:  # with hostile bytes, plugins may raise anything
         raise _explained(error) from error
 
 
 def _explained(error: Exception) -> DecodeError:
-    """Choose the reason for a complaint that came up while a picture was read."""
+    """Choose the reason for an error raised while a picture was being read."""
     message = str(error) or type(error).__name__
     match error:
         case DecodeError():
@@ -111,13 +111,13 @@ def _explained(error: Exception) -> DecodeError:
             detail = "the picture needs too much memory"
             return DecodeError(FailReason.DECODER_MEMORY, detail, passing=True)
         case Image.DecompressionBombError():
-            return DecodeError(FailReason.TOO_MANY_PIXELS, "a frame outgrows the limit")
+            return DecodeError(FailReason.TOO_MANY_PIXELS, "a frame exceeds the limit")
     if isinstance(error, EOFError) or "truncated" in message.lower():
         return DecodeError(FailReason.TRUNCATED, message)
-    if "memory" in message:  # the codecs' way of saying MemoryError
+    if "memory" in message:  # how codecs report a MemoryError
         return DecodeError(FailReason.DECODER_MEMORY, message, passing=True)
-    # The system's own words, and a codec that cannot be loaded, say nothing of the picture. What
-    # plugins raise carries no number.
+    # System errors, and a codec that cannot be loaded, are not the picture's fault. Errors
+    # raised by plugins have no errno.
     passing = isinstance(error, ImportError) or getattr(error, "errno", None) is not None
     return DecodeError(FailReason.CORRUPT, message, passing=passing)
 
@@ -150,13 +150,13 @@ def _open(name: str, content: bytes, geometry: Geometry, full: bool) -> Picture:
 
             return open_isobmff(content)
         case _:
-            raise DecodeError(FailReason.UNSUPPORTED, f"{name} is not read")
+            raise DecodeError(FailReason.UNSUPPORTED, f"{name} is not supported")
 
 
 def _sampled(picture: Picture) -> Iterator[tuple[int, Frame]]:
-    """Give the sampled views one after the other, as many as can be shown, with their frame.
+    """Yield the sampled views in order, as many as can be shown, with their frame numbers.
 
-    A view that fails after one that did not is told by `picture.missing`: what shows counts.
+    If a view fails after an earlier one succeeded, `picture.missing` says so: what shows counts.
     """
     started = time.process_time()
     shown, first_error = 0, None
@@ -179,7 +179,7 @@ def _sampled(picture: Picture) -> Iterator[tuple[int, Frame]]:
             if picture.sequential:
                 break
             continue
-        # The views of a frame, where there are several, follow each other.
+        # If a frame has several views, they follow each other.
         yield view * picture.facts.frames // picture.views, frame
         shown += 1
     if not shown and first_error is not None:
@@ -187,9 +187,9 @@ def _sampled(picture: Picture) -> Iterator[tuple[int, Frame]]:
 
 
 def _check_pace(seconds: float, done: int, frames: int) -> None:
-    """Refuse an animation whose end is out of reach: half of one must not pass for all of it."""
+    """Refuse an animation too slow to reach its end: half of it must not pass for all of it."""
     if seconds > 1.0 and seconds * frames / max(1, done) > _ANIMATION_SECONDS:
         raise DecodeError(
             FailReason.DECODER_TIMEOUT,
-            f"an animation of {frames} frames, of which {done} took {seconds:.0f} second",
+            f"an animation of {frames} frames, of which {done} took {seconds:.0f} s",
         )

@@ -1,7 +1,7 @@
-"""Facts that pixels decide, computed in the decode process for every picture.
+"""Facts about pixels, computed in the decode process for every picture.
 
-In: what is left of a picture after the resize. Out: bytes for each kind. No kind may fail. This is
-the place to add one: `KINDS` names it, a function here computes it.
+In: the picture after the resize. Out: bytes for each kind. Computing a kind must not fail. To add a
+kind, name it in `KINDS` and compute it in a function here.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
 
 
 def facts_of(views: Sequence[Image.Image], *, still: bool) -> ContentFacts:
-    """Return the facts of a picture.
+    """Return the facts about a picture.
 
-    `views` are the first frame in each way that viewers show it, resized and not cropped; `still`
-    is False for an animation.
+    `views` is the first frame in each way that viewers show it, resized but not cropped; `still` is
+    False for an animation.
     """
     return {LIKENESS: likeness.pack(_likeness(views, still=still))}
 
 
 def _likeness(views: Sequence[Image.Image], *, still: bool) -> int:
-    """Compute the likeness from what is left after the resize: it costs 0.5 ms there.
+    """Compute the likeness from the resized picture, where it costs 0.5 ms.
 
-    All of the picture is in it, but for the far ends of a long strip, as it is meant to be seen.
+    It covers the whole picture as it is meant to be seen, except for the far ends of a long strip.
     """
     if not still or len(views) > 1:
-        # One frame of an animation says nothing of the others, and what shows over white nothing
-        # of what shows over black.
+        # A frame of an animation does not stand for the others, and what shows over white does
+        # not stand for what shows over black.
         return likeness.NONE
     side = (likeness.SIDE, likeness.SIDE)
     small = views[0].convert("L").resize(side, Image.Resampling.BOX)

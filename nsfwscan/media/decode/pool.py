@@ -1,18 +1,18 @@
-"""Decode pictures in processes of their own, so that a bad file costs itself and nothing else.
+"""Decode pictures in separate processes, so that a bad file harms nothing but itself.
 
-The parent's side. It loads neither Pillow nor numpy. Each worker process has one slot in the pool;
-a thread that wants a picture decoded checks a slot out, talks to its process over two pipes, and
-puts it back. What can go wrong with a process, and what becomes of the picture:
+This is the parent's side. It loads neither Pillow nor numpy. Each worker process has a slot in the
+pool; a thread that wants a picture decoded takes a slot, talks to its process over two pipes, and
+puts the slot back. What can go wrong with a process, and what happens to the picture:
 
-    it dies, or says what makes no sense   a new one tries once more, then `DECODER_CRASHED`
+    it dies, or its answer is malformed    a new one tries once more, then `DECODER_CRASHED`
     it is killed from outside              new ones try three times more, then `DECODER_CRASHED`
-    it uses up its processor time          `DECODER_TIMEOUT`
+    it uses up its CPU time                `DECODER_TIMEOUT`
     it does not answer in time             killed by the watching thread; a new one tries once
                                            more, then `DECODER_TIMEOUT`
     it runs out of memory                  a new one tries once more, then `DECODER_MEMORY`
 
-Of these only the third, and the first and the last where there is memory enough, are certain to be
-the picture's doing. The errors of all others are `passing`: not to be remembered.
+Only the third, and the first and the last if there was enough memory, are certain to be the
+picture's fault. All other errors are `passing`: they are not cached.
 """
 
 from __future__ import annotations
@@ -41,25 +41,25 @@ if TYPE_CHECKING:
     from nsfwscan.values.geometry import Geometry
 
 _START_SECONDS = 60.0
-"""How long a process may take to say hello: a cold disk and a virus scanner are slow."""
+"""How long a process may take to say hello: cold disks and virus scanners are slow."""
 
 _START_TRIES = 3
-"""Whoever kills a whole service also finds its processes as they start."""
+"""If a whole service is being killed, its processes may be killed as they start."""
 
 _MAX_FILE_BYTES = 512 << 20
-"""A worker may take a gigabyte, and holds the file beside its pixels."""
+"""A worker may take a gigabyte, in which it holds the file beside its pixels."""
 
 _STRIKES = 4
-"""A picture is given up after two processes that it may have ended, or four that something outside
-has: whoever is killed for the memory of others may be lucky a second or third time."""
+"""A picture is given up after two processes that it may have ended, or four ended from outside: a
+process killed because other programs need memory may succeed the second or third time."""
 
 
 class DecodePool:
     """A fixed number of worker processes that decode pictures.
 
-    `cpu_seconds` of processor time and `wall_seconds` by the clock are the limits of one picture;
-    after `pictures` a process is replaced, which bounds what a leak can grow to. `command` starts
-    something else than `worker_command` does, for tests.
+    `cpu_seconds` of CPU time and `wall_seconds` of elapsed time are the limits for one picture. A
+    process is replaced after `pictures`, which bounds the effect of leaks. `command` replaces
+    `worker_command`, for tests.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class DecodePool:
             command = worker_command(cpu_seconds, pictures)
         self._wall_seconds = wall_seconds
         self._slots = [Slot(command) for _ in range(workers)]
-        # Last in, first out: where one process is enough, one stays warm.
+        # Last in, first out: if one process is enough, the same one stays warm.
         self._idle: queue.LifoQueue[Slot] = queue.LifoQueue()
         self._large = threading.Lock()
         self._counting = threading.Lock()
@@ -84,7 +84,7 @@ class DecodePool:
         self._watcher = threading.Thread(target=self._watch, name="decode-watch", daemon=True)
         self._restarts = 0
         self.disowned = False
-        """Whether this is a forked child, which has none of the threads and processes."""
+        """Whether this is a forked child, in which the threads and processes do not exist."""
 
     @property
     def restarts(self) -> int:
@@ -94,7 +94,7 @@ class DecodePool:
     def start(self) -> None:
         """Start all worker processes and return without waiting for them.
 
-        Raises `NsfwscanError`, with the pool closed, when the system refuses to start one or the
+        Raises `NsfwscanError` if the system refuses to start one, which closes the pool, or if the
         pool was closed before.
         """
         interrupts.apart(self._start)
@@ -113,22 +113,22 @@ class DecodePool:
             raise
 
     def abandon(self) -> None:
-        """Kill all processes, when this one is about to exit without tidying up.
+        """Kill all processes, because this one is about to exit without tidying up.
 
-        A process that is decoding would go on until it finds its pipes closed. Takes no lock, so
-        that a signal handler may call it.
+        Otherwise a process that is decoding would continue until it finds its pipes closed. Takes
+        no lock, so a signal handler may call it.
         """
         for slot in self._slots:
             slot.abandon()
 
     def close(self) -> None:
-        """End all processes at once. A call of `decode` that still waits raises `NsfwscanError`."""
+        """End all processes at once. Calls of `decode` still waiting raise `NsfwscanError`."""
         interrupts.apart(self._close)
 
     def disown(self) -> None:
-        """Leave everything to the process that this one was forked from; threads stayed there.
+        """Leave everything to the process that this one was forked from, where the threads are.
 
-        The pool is closed then.
+        This pool is then closed.
         """
         self.disowned = True
         for slot in self._slots:
@@ -143,12 +143,12 @@ class DecodePool:
             slot.end()
         if not self._watcher.ident:
             return  # never started
-        # A thread that was waiting for one of these processes sees it dead and puts the slot back.
+        # A thread waiting for one of these processes finds it dead and puts the slot back.
         slots = [self._idle.get() for _ in self._slots]
         self._watcher.join()
         for slot in slots:
             slot.stop()
-            self._idle.put(slot)  # wakes a thread that waits for a free one
+            self._idle.put(slot)  # wakes a thread that waits for a free slot
 
     def __enter__(self) -> Self:
         self.start()
@@ -167,14 +167,14 @@ class DecodePool:
     ) -> Decoded:
         """Decode one picture file in a worker process; see `nsfwscan.media.decode.decode.decode`.
 
-        Blocks until a process is free and has answered. May be called from any thread. Raises
-        `DecodeError` for what is wrong with the picture, and `NsfwscanError` when no process can
-        be started or the pool was closed.
+        Blocks until a process is free and has answered. Thread-safe. Raises `DecodeError` for
+        anything wrong with the picture, and `NsfwscanError` if no process can be started or the
+        pool was closed.
         """
         if self.disowned:
             raise NsfwscanError(
-                "this process was forked from one that scans, and cannot go on with its scan",
-                hint="start a scan of its own in each process",
+                "this process was forked from one that is scanning, and cannot continue its scan",
+                hint="start a separate scan in each process",
             )
         if not self._watcher.ident:
             raise RuntimeError("the pool was not started")
@@ -201,7 +201,7 @@ class DecodePool:
                 met_a_limit = refused.reason is FailReason.DECODER_MEMORY and refused.passing
                 if not met_a_limit or memory_may_be_short():
                     raise
-                # The machine has plenty, so it was the limit of the process that was met.
+                # The machine has plenty, so it was the process's own limit that was reached.
                 error = DecodeError(refused.reason, refused.detail)
                 strikes += _STRIKES // 2
             except Crashed as crash:
@@ -221,10 +221,10 @@ class DecodePool:
             raise NsfwscanError("decoding was stopped")
 
     def _make_ready(self, slot: Slot) -> None:
-        """See that a process runs in the slot and has said hello."""
+        """Make sure that a process is running in the slot and has said hello."""
         for left in reversed(range(_START_TRIES)):
             self._check_open()
-            if not slot.is_running():  # also when it was killed while it had nothing to do
+            if not slot.is_running():  # it may also have been killed while idle
                 slot.start()
             if slot.ready:
                 return
@@ -236,8 +236,8 @@ class DecodePool:
                 self._check_open()
                 if not left:
                     raise NsfwscanError(
-                        f"the process that decodes pictures does not start: {error}",
-                        hint="`python -m PIL` tells whether Pillow is installed well",
+                        f"the decode process does not start: {error}",
+                        hint="run `python -m PIL` to check that Pillow is installed correctly",
                     ) from None
             else:
                 slot.ready = True
@@ -253,7 +253,7 @@ class DecodePool:
                 slot.send(wire.DecodeRequest(number, len(data), full, geometry).pack(), data)
                 answer, body = slot.receive(number=number, most=most)
             if answer.kind is wire.MessageKind.NEED:
-                held.enter_context(self._large)  # may wait long, and not at this picture's cost
+                held.enter_context(self._large)  # may wait long, outside this picture's deadline
                 with slot.deadline(self._wall_seconds):
                     slot.send(wire.GO)
                     answer, body = slot.receive(number=number, most=most)
@@ -276,7 +276,7 @@ class DecodePool:
             raise slot.garbled() from None
         finally:
             if answer.leaving:
-                # Now, while others are busy. If it fails, the slot's next picture says why.
+                # Now, while others are busy. If it fails, the slot's next picture raises the error.
                 with contextlib.suppress(NsfwscanError):
                     slot.start()
         raise error
@@ -286,22 +286,22 @@ class DecodePool:
             self._restarts += 1
 
     def _watch(self) -> None:
-        """Kill what is overdue. A blocking read with a timeout is not to be had on Windows."""
+        """Kill overdue processes. Windows has no blocking read with a timeout."""
         while not self._closed.is_set():
             self._busy.wait()  # an idle pool costs nothing
             self._busy.clear()
             looked = time.monotonic()
             while not self._closed.wait(WATCH_SECONDS):
                 now = time.monotonic()
-                # A longer gap is time in which this process, and perhaps the others, did not run:
-                # Ctrl-Z, a frozen container, a computer that slept.
+                # A longer gap means that this process, and perhaps the others, did not run: because
+                # of Ctrl-Z, a frozen container or a sleeping computer.
                 passed, looked = min(now - looked, 2 * WATCH_SECONDS), now
                 if not sum(slot.charge(passed) for slot in self._slots):
                     break
 
 
 _pools: weakref.WeakSet[DecodePool] = weakref.WeakSet()
-"""Those that were started."""
+"""Pools that were started."""
 
 
 def _disown_all() -> None:

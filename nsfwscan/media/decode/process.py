@@ -22,33 +22,33 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 WATCH_SECONDS = 0.25
-"""How often the watching thread looks. A deadline may be overrun by twice this."""
+"""How often the watching thread checks. A deadline may be exceeded by twice this."""
 
 _PIPE_BYTES = 1 << 20
-"""A pipe of this size takes a picture in a third of the time that the usual 64 KB take."""
+"""A pipe of this size transfers a picture in a third of the time of the usual 64 KB."""
 
 _DYING_SECONDS = 1.0
-"""How long a process may live on after its pipes broke."""
+"""How long a process may live after its pipes broke."""
 
 _OWN_DOING = frozenset({"SIGABRT", "SIGFPE", "SIGILL", "SIGSEGV", "SIGSYS", "SIGTRAP"})
-"""Signals that a process brings on itself. Any other may have come from outside: the system that is
-out of memory and a container that ends send SIGKILL, a failing disk under a library SIGBUS."""
+"""Signals that a process causes itself. Any other may come from outside: out of memory, or when a
+container ends, the system sends SIGKILL; a failing disk under a shared library causes SIGBUS."""
 
 
 class Crashed(Exception):
-    """A worker process ended, or said what makes no sense. `str` says how."""
+    """A worker process ended, or its answer was malformed. `str` says how."""
 
     def __init__(self, how: str, *, outside: bool = False) -> None:
-        """`outside` says that something else than the picture may have ended it."""
+        """With `outside`, something other than the picture may be the cause."""
         super().__init__(how)
         self.outside = outside
 
 
 class OutOfTime(Exception):
-    """A worker process used up its time. `str` says which."""
+    """A worker process used up its time. `str` says which limit."""
 
     def __init__(self, which: str, *, outside: bool = False) -> None:
-        """`outside` says that it may have been stopped, or got no processor."""
+        """With `outside`, it may have been suspended, or starved of CPU time."""
         super().__init__(which)
         self.outside = outside
 
@@ -56,7 +56,7 @@ class OutOfTime(Exception):
 class Slot:
     """A place for one worker process, and the pipes to it.
 
-    One thread at a time uses it; `charge`, `kill` and `end` may be called by any other.
+    Only one thread at a time may use it; any thread may call `charge`, `kill` and `end`.
     """
 
     def __init__(self, command: Sequence[str]) -> None:
@@ -66,12 +66,12 @@ class Slot:
         self._process: subprocess.Popen[bytes] | None = None
         self._changing = threading.Lock()
         self._seconds_left: float | None = None
-        """Until it is overdue; None while nothing is expected of the process."""
+        """Seconds until it is overdue; None while no answer is expected."""
         self._was_overdue = False
         self._is_over = False
 
     def start(self) -> None:
-        """Put a new process in the place of the one that may be there."""
+        """Start a new process, in place of the old one if there is one."""
         self.stop()
         with self._changing:
             if self._is_over:
@@ -82,26 +82,26 @@ class Slot:
                     bufsize=0,
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
-                    stderr=subprocess.DEVNULL,  # codecs print their complaints there
+                    stderr=subprocess.DEVNULL,  # codecs print error messages there
                     env=worker_environment(os.environ),
                     cwd=None if sys.platform == "win32" else "/",  # a disk may be unmounted
-                    # What a terminal or a service manager sends to our group is for us to answer.
+                    # We handle the signals that a terminal or service manager sends to our group.
                     start_new_session=True,
                     creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
                 )
             except OSError as error:
                 raise NsfwscanError(
-                    f"the process that decodes pictures cannot be started: {error}",
-                    hint="close some programs, or take fewer jobs",
+                    f"the decode process cannot be started: {error}",
+                    hint="close some programs, or use fewer jobs",
                 ) from error
             _widen(self._process)
 
     def is_running(self) -> bool:
-        """Tell whether there is a process and it lives."""
+        """Return True if there is a process and it is running."""
         return self._process is not None and self._process.poll() is None
 
     def send(self, *parts: bytes | memoryview) -> None:
-        """Write all of it. Raises `Crashed` or `OutOfTime`."""
+        """Write all parts. Raises `Crashed` or `OutOfTime`."""
         try:
             for part in parts:
                 view = memoryview(part)
@@ -122,29 +122,29 @@ class Slot:
         return header, self._read(header.length)
 
     def garbled(self) -> Crashed:
-        """Kill a process that speaks nonsense, and say so."""
+        """Kill a process that sent a malformed answer; return the error to raise."""
         self.kill()
         self._died()
         return Crashed("the decoder sent garbage")
 
     @contextlib.contextmanager
     def deadline(self, seconds: float) -> Iterator[None]:
-        """Let the watching thread kill the process if the block takes longer."""
-        self._seconds_left = seconds + WATCH_SECONDS  # the first charge is for time before it, too
+        """Have the watching thread kill the process if the block takes longer."""
+        self._seconds_left = seconds + WATCH_SECONDS  # the first charge includes time before this
         try:
             yield
         finally:
             with self._changing:
                 self._seconds_left = None
             if self._was_overdue:
-                # Killed with its last answer already on the way: the next picture is not to find
-                # a dying process and be blamed for it.
+                # Killed although its last answer was on the way. Otherwise the next picture would
+                # find a dying process and be blamed for it.
                 self.stop()
 
     def charge(self, seconds: float) -> bool:
-        """Take time off what is left and kill a process that has none; tell whether one has some.
+        """Deduct time and kill a process that has none left. Return True if some is left.
 
-        The caller counts the time, and leaves out that in which this program was stopped.
+        The caller measures the time, without any in which this program was suspended.
         """
         with self._changing:
             if self._seconds_left is None:
@@ -158,33 +158,33 @@ class Slot:
             return False
 
     def kill(self) -> None:
-        """End the process at once, from any thread. The thread that uses it finds out."""
+        """Kill the process from any thread. The thread that uses it will notice."""
         with self._changing:
             if self._process is not None:
                 self._process.kill()
 
     def abandon(self) -> None:
-        """Do what `end` does, without a lock."""
+        """Do the same as `end`, without a lock."""
         self._is_over = True
         process = self._process
         if process is not None:
             process.kill()
 
     def end(self) -> None:
-        """Kill the process and let none take its place."""
+        """Kill the process and prevent a new one from starting."""
         self._is_over = True
         self.kill()
 
     def disown(self) -> None:
-        """Leave the process to the one this was forked from, and close our ends of its pipes.
+        """Leave the process to the parent of this fork, and close our ends of its pipes.
 
-        Else it would wait for requests as long as this process lives.
+        Otherwise it would wait for requests for as long as this process lives.
         """
         self._is_over = True
-        self._changing = threading.Lock()  # whoever held it is a thread of the other process
+        self._changing = threading.Lock()  # the old one may be held by a thread of the parent
         process, self._process = self._process, None
         if process is not None:
-            process.returncode = 0  # it is not ours to wait for
+            process.returncode = 0  # it is not our child, so we cannot wait for it
             _close(process)
 
     def stop(self) -> None:
@@ -217,9 +217,9 @@ class Slot:
         return bytes(got)
 
     def _died(self) -> Crashed | OutOfTime:
-        """Bury the process whose pipes broke, and say what it died of.
+        """Clean up after a process whose pipes broke, and return what it died of.
 
-        Raises `BundleDamaged` when it would have had to load a damaged library.
+        Raises `BundleDamaged` if it would have had to load a damaged library.
         """
         process, overdue = self._process, self._was_overdue
         code: int | None = None
@@ -228,7 +228,7 @@ class Slot:
                 code = process.wait(_DYING_SECONDS)
         self.stop()
         if overdue:
-            # A picture that keeps a decoder busy ends by its processor time. This one waited.
+            # A picture that keeps a decoder busy uses up its CPU time. This process was waiting.
             return OutOfTime("no answer in time, by the clock", outside=True)
         if code is None:
             return Crashed("the decoder closed its pipes", outside=True)
@@ -254,10 +254,10 @@ def _close(process: subprocess.Popen[bytes]) -> None:
 
 
 def _widen(process: subprocess.Popen[bytes]) -> None:
-    """Enlarge the pipes where the system can."""
+    """Enlarge the pipes where the system supports it."""
     if sys.platform == "linux":
         for pipe in (process.stdin, process.stdout):
-            # Refused where the user's pipes already take as much memory as they may.
+            # Refused if the user's pipes already use as much memory as allowed.
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)

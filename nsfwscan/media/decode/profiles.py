@@ -1,7 +1,7 @@
-"""ICC profiles: the transform to sRGB that viewers make of one.
+"""ICC profiles: the transform to sRGB that viewers derive from a profile.
 
-Little CMS applies them here, as it does in most viewers; Chromium has skcms. Profiles that the two
-read in different ways are refused. Section numbers are those of ICC.1:2022.
+We use Little CMS, as most viewers do; Chromium uses skcms. Profiles that the two interpret
+differently are refused. Section numbers refer to ICC.1:2022.
 """
 
 from __future__ import annotations
@@ -21,34 +21,34 @@ if TYPE_CHECKING:
     from PIL import ImageCms
 
 MAX_ICC_BYTES = 4 << 20
-"""Printers' CMYK profiles take 0.5 to 2.5 MB. Viewers follow a larger one; it is refused."""
+"""Printers' CMYK profiles have 0.5 to 2.5 MB. Viewers follow larger profiles; we refuse them."""
 
 _NOT_OF_PICTURES = (b"link", b"abst", b"nmcl")
-"""Classes that do not say what the colours of a picture are (7.2.5)."""
+"""Profile classes that do not describe a picture's colours (7.2.5)."""
 _SPACES = (b"RGB ", b"GRAY", b"CMYK")
 
 _SRGB_TOLERANCE = 2
-"""Levels of 255 by which a profile may differ from sRGB and still be taken for it."""
+"""How far a profile may differ from sRGB, in levels of 255, and still count as sRGB."""
 
 _ALIKE = 24.0
-"""Levels of 255, in the mean, by which two renderings of a profile may differ: printers' profiles
-render the dark lighter in one than in the other."""
+"""How far two renderings by a profile may differ in the mean, in levels of 255: printers' profiles
+render dark colours lighter in one than in the other."""
 
 _PERCEPTUAL, _COLORIMETRIC = 0, 1
-"""Rendering intents. Chromium takes the tables of the first where there are any."""
+"""Rendering intents. Chromium uses the tables of the first intent that has any."""
 
 _HEADER_BYTES = 128
 _MAX_TAGS = 100
-"""What Little CMS reads."""
+"""The modes that Little CMS reads."""
 _TABLES = (b"A2B0", b"A2B1")
 
 
 @lru_cache(maxsize=8)
 def transform_of(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """Return the transform to sRGB, or None where there is nothing to do or to go by.
+    """Return the transform to sRGB, or None if there is nothing to do or no usable profile.
 
-    Raises `DecodeError` for a profile that viewers read in different ways. Cached: most pictures of
-    a folder carry one of a few profiles, and building a transform takes 3 ms.
+    Raises `DecodeError` for a profile that viewers interpret differently. Cached, because most
+    pictures in a folder have one of a few profiles, and building a transform takes 3 ms.
     """
     if not (profile or mode == "LAB"):
         return None
@@ -56,7 +56,7 @@ def transform_of(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None
     only_colorimetric = _TABLES[0] not in tags and _TABLES[1] in tags
     transform = _built(profile, mode, _COLORIMETRIC if only_colorimetric else _PERCEPTUAL)
     if transform is None and mode == "RGB" and _is_complete(profile, tags):
-        raise _unsupported("is read by some viewers only")
+        raise _unsupported("is used by some viewers only")
     if transform is None or (mode == "RGB" and _changes_nothing(transform)):
         return None
     if mode in ("RGB", "CMYK"):
@@ -65,26 +65,26 @@ def transform_of(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None
 
 
 def _checked(profile: bytes) -> dict[bytes, bytes]:
-    """Return the tags of a profile; none where it is broken. Raises `DecodeError`."""
+    """Return a profile's tags; none if it is broken. Raises `DecodeError`."""
     if profile[36:40] != b"acsp":
         return {}
     if len(profile) > MAX_ICC_BYTES:
-        raise _unsupported(f"of {len(profile) / 1e6:.0f} MB is not read")
+        raise _unsupported(f"of {len(profile) / 1e6:.0f} MB is not supported")
     kind, space = profile[12:16], profile[16:20]
     if kind in _NOT_OF_PICTURES or space not in _SPACES:
-        raise _unsupported("is not one of a picture")
+        raise _unsupported("is not one for pictures")
     tags = _tags(profile)
     if profile[20:24] == b"XYZ " and any(name in tags for name in _TABLES):
         raise _unsupported("has tables of XYZ, which viewers scale differently")
     if any(name in tags for name in (b"D2B0", b"D2B1")):
-        raise _unsupported("has tables of floats, which only some viewers follow")
+        raise _unsupported("has tables of floats, which only some viewers use")
     if any(_is_odd_curve(tags[name]) for name in (b"rTRC", b"gTRC", b"bTRC") if name in tags):
-        raise _unsupported("has a curve that makes no sense")
+        raise _unsupported("has an invalid curve")
     return tags
 
 
 def _tags(profile: bytes) -> dict[bytes, bytes]:
-    """Read the tag table (7.3). A tag that lies outside of the profile is empty."""
+    """Read the tag table (7.3). A tag that lies outside the profile is empty."""
     if len(profile) < _HEADER_BYTES + 4:
         return {}
     count = min(int.from_bytes(profile[_HEADER_BYTES : _HEADER_BYTES + 4], "big"), _MAX_TAGS)
@@ -92,13 +92,13 @@ def _tags(profile: bytes) -> dict[bytes, bytes]:
     tags: dict[bytes, bytes] = {}
     for name, at, size in struct.iter_unpack(">4sII", table[: len(table) // 12 * 12]):
         if name in tags:
-            raise _unsupported("holds a tag twice")
+            raise _unsupported("has a tag twice")
         tags[name] = profile[at : at + size] if at + size <= len(profile) else b""
     return tags
 
 
 def _is_complete(profile: bytes, tags: dict[bytes, bytes]) -> bool:
-    """Return True if Chromium finds all that it needs in a profile of RGB, up to version 4."""
+    """Return True if an RGB profile up to version 4 has all that Chromium needs."""
     if profile[16:20] != b"RGB " or profile[8:9] > b"\4":
         return False
     matrix = [name + part for name in (b"r", b"g", b"b") for part in (b"XYZ", b"TRC")]
@@ -107,7 +107,7 @@ def _is_complete(profile: bytes, tags: dict[bytes, bytes]) -> bool:
 
 
 def _is_odd_curve(curve: bytes) -> bool:
-    """Return True if a parametric curve (10.18) falls somewhere: Chromium drops the profile."""
+    """Return True if a parametric curve (10.18) decreases: Chromium then ignores the profile."""
     if curve[:4] != b"para" or len(curve) < 16:
         return False
     kind = int.from_bytes(curve[8:10], "big")
@@ -123,7 +123,7 @@ def _refuse_disputed(
     """Compare the transform with what other viewers would apply. Raises `DecodeError`."""
     seen = transform.apply(_probe(mode))
     if int.from_bytes(profile[:4], "big") > len(profile) or not all(tags.values()):
-        raise _unsupported("is cut short, which only some viewers follow")
+        raise _unsupported("is cut short, and only some viewers use it")
     if all(name in tags for name in _TABLES):
         other = _built(profile, mode, _COLORIMETRIC)
         if other is None or _apart(seen, other.apply(_probe(mode))) > _ALIKE:
@@ -154,7 +154,7 @@ def _built(profile: bytes, mode: str, intent: int) -> ImageCms.ImageCmsTransform
 
 @lru_cache(maxsize=2)
 def _probe(mode: str) -> Image.Image:
-    """Draw colours from all over a space: every 17th level of RGB, and five of each ink."""
+    """Draw colours from the whole colour space: every 17th level of RGB, or five of each ink."""
     bands = Image.getmodebands(mode)
     levels = range(0, 256, 17) if bands == 3 else (0, 64, 128, 192, 255)
     colours = list(itertools.product(levels, repeat=bands))
@@ -162,7 +162,7 @@ def _probe(mode: str) -> Image.Image:
 
 
 def _changes_nothing(transform: ImageCms.ImageCmsTransform) -> bool:
-    """Tell sRGB by what a profile does, not by its name: many bytes say the same."""
+    """Recognise sRGB by a profile's effect, not its name: many different bytes mean sRGB."""
     probe = _probe("RGB")
     changed = ImageChops.difference(probe, transform.apply(probe))
     extrema = cast("tuple[tuple[int, int], ...]", changed.getextrema())

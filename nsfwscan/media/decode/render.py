@@ -1,6 +1,6 @@
-"""From loaded pixels of any size and mode to sRGB at the size before the crop.
+"""From decoded pixels of any size and mode to sRGB at the size before the crop.
 
-The steps: resize, colour to sRGB, alpha over a background, orientation. Everything after the resize
+The steps: resize, convert to sRGB, put transparency over a background, orient. All after the resize
 works on a few thousand pixels, so its cost does not depend on the picture.
 """
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from nsfwscan.media.decode.formats.picture import Frame
 
 # Pictures are resized from full size (JPEG from a reduced scale). Pillow's `reducing_gap=3` would
-# halve that time, but it moved 24 of 262 scores by more than 0.001.
+# halve that time, but it changed 24 of 262 scores by more than 0.001.
 
 _RESAMPLE = {
     Resample.BILINEAR: Image.Resampling.BILINEAR,
@@ -28,16 +28,16 @@ _RESAMPLE = {
 }
 
 _MAX_ASPECT = 16
-"""Of a longer strip only the middle can reach the model when the shorter edge is kept."""
+"""Of a longer strip, only the middle can reach the model when the shorter edge is kept."""
 
 _ALPHA_MODES = ("RGBA", "LA", "RGBa", "La")
 MUCH_TRANSPARENCY = 0.1
-"""From this mean transparency on, a picture is also shown over black. With less, white on white
-cannot hide more than a shade."""
+"""From this mean transparency, a picture is also shown over black. Below it, white on white cannot
+hide more than a shade."""
 _WIDE_MODES = ("I;16", "I", "F")
-"""Modes of more than 8 bits a sample; all of them are grey."""
+"""Modes with more than 8 bits per sample; all of them are grey."""
 
-# What undoes each EXIF orientation. The last four exchange width and height.
+# The operation that undoes each EXIF orientation. The last four swap width and height.
 _UNDO_ORIENTATION = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -53,8 +53,8 @@ _TURNS = {_UNDO_ORIENTATION[orientation] for orientation in (5, 6, 7, 8)}
 def render(frame: Frame, geometry: Geometry) -> list[Image.Image]:
     """Turn one frame into sRGB at the size before the crop, as it is meant to be seen.
 
-    Viewers have white or dark backgrounds, and a picture painted in white and transparency shows on
-    dark ones only. So what is largely transparent is returned over white and over black.
+    Viewers have white or dark backgrounds, and a picture painted in white and transparency only
+    shows on dark ones. So a largely transparent frame is returned over white and over black.
     """
     undo = _UNDO_ORIENTATION.get(frame.orientation)
     resizable = _resizable(frame.image)
@@ -65,8 +65,8 @@ def render(frame: Frame, geometry: Geometry) -> list[Image.Image]:
 
 
 def centre(small: Image.Image, geometry: Geometry) -> Image.Image:
-    """Crop what the model takes out of the middle."""
-    # Half a pixel is rounded as torchvision's CenterCrop does it: to the even neighbour.
+    """Crop the model's input from the middle."""
+    # Half a pixel is rounded to even, as in torchvision's CenterCrop.
     left = round((small.width - geometry.crop_width) / 2)
     top = round((small.height - geometry.crop_height) / 2)
     box = (left, top, left + geometry.crop_width, top + geometry.crop_height)
@@ -74,7 +74,7 @@ def centre(small: Image.Image, geometry: Geometry) -> Image.Image:
 
 
 def _resizable(image: Image.Image) -> Image.Image:
-    """Convert the modes that cannot be resized as they are; all others stay for after that."""
+    """Convert modes that cannot be resized; other conversions come after the resize."""
     if image.mode in _ALPHA_MODES:
         return image  # Pillow resizes these with premultiplied alpha
     if image.has_transparency_data:
@@ -89,14 +89,14 @@ def _resizable(image: Image.Image) -> Image.Image:
 
 
 def _tonal_span(image: Image.Image) -> tuple[float, float]:
-    """Return the values that black and white have. Only in modes of more than 8 bits is it open."""
+    """Return the values of black and white, which are only in doubt above 8 bits per sample."""
     if image.mode not in _WIDE_MODES:
         return 0.0, 255.0
     low, high = cast("tuple[float, float]", image.getextrema())
     if not (math.isfinite(low) and math.isfinite(high)):
         raise DecodeError(FailReason.CORRUPT, "a pixel is not a finite number")
-    # Floats are 0 to 1 or 0 to 255. Scanners write 12 bits into 16. Anything else has no agreed
-    # white: what is there is stretched to the full range, so that it can be seen.
+    # Floats are 0 to 1 or 0 to 255. Scanners write 12 bits into 16. Otherwise there is no agreed
+    # white, so the values are stretched to the full range to make them visible.
     usual = (1.0, 255.0) if image.mode == "F" else (4095.0, 65535.0)
     for white in usual:
         if low >= 0 and high <= white:
@@ -111,7 +111,7 @@ def _resize(image: Image.Image, geometry: Geometry, turned: bool) -> Image.Image
         width, height = height, width
     if geometry.resize is Resize.SHORTEST_EDGE:
         image = _without_far_ends(image)
-        # The longer edge is cut to a whole number as torchvision's Resize does it.
+        # The longer edge is truncated to a whole number, as in torchvision's Resize.
         if width * image.height >= height * image.width:
             height = max(height, int(width * image.height / image.width))
         else:
@@ -152,7 +152,7 @@ def _to_srgb(image: Image.Image, span: tuple[float, float], frame: Frame) -> Ima
     if image.mode in _WIDE_MODES:
         black, white = span
         scale = 255.0 / ((white - black) or 1.0)
-        shift = 0.5 - black * scale  # `convert` cuts the fraction off
+        shift = 0.5 - black * scale  # `convert` truncates fractions
         image = image.convert("F").point(lambda value: value * scale + shift).convert("L")
     if image.mode == "L" and frame.profile[16:20] == b"RGB ":  # browsers go through RGB
         image = image.convert("RGB")

@@ -1,7 +1,7 @@
-"""Whether a failure may be the machine's fault and not the picture's.
+"""Whether a failure may be the machine's fault rather than the picture's.
 
-Memory, threads or descriptors that the system refuses look like a broken picture to a codec. These
-functions are asked after a failure only, and answer "maybe": then it is not remembered.
+If the system refuses memory, threads or descriptors, a codec reports a broken picture. These
+functions are only called after a failure; if they return True, the failure is not cached.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if sys.platform != "win32":
     import resource
 
 _AMPLE_BYTES = 1 << 30
-"""What one picture may take. With less to be had, a picture that fails might not have."""
+"""The memory that one picture may take. With less available, a good picture might fail."""
 _CGROUP = "/sys/fs/cgroup"
 _ENDLESS = 1 << 60
 
@@ -27,12 +27,12 @@ def memory_may_be_short() -> bool:
         for limit in (resource.RLIMIT_AS, resource.RLIMIT_DATA):
             if resource.getrlimit(limit)[0] != resource.RLIM_INFINITY:
                 return True
-    # The last for a system that promises no more than it has, whatever is free.
+    # The last is for systems that promise no more memory than they have, however much is free.
     return min(_available(), _left_in_container()) < _AMPLE_BYTES or is_short_here(_AMPLE_BYTES)
 
 
 def _available() -> int:
-    """Return the bytes that can be had without swapping; endless where Linux does not tell."""
+    """Return the bytes available without swapping; infinite if Linux does not say."""
     with contextlib.suppress(OSError, ValueError), open_bytes("/proc/meminfo") as file:
         for line in file:
             if line.startswith(b"MemAvailable:"):
@@ -41,7 +41,7 @@ def _available() -> int:
 
 
 def _left_in_container() -> int:
-    """Return the bytes left below the tightest limit of the control groups of this process."""
+    """Return the bytes left under the tightest limit of this process's control groups."""
     left = _ENDLESS
     with contextlib.suppress(OSError, ValueError), open_bytes("/proc/self/cgroup") as file:
         for line in file:
@@ -58,19 +58,19 @@ def _left_in_container() -> int:
 def _left_in(folder: str) -> int:
     with contextlib.suppress(OSError, ValueError):
         with open_bytes(os.path.join(folder, "memory.max")) as file:
-            most = int(file.read())  # "max" is no number: no limit
+            most = int(file.read())  # "max" is not a number and means no limit
         with open_bytes(os.path.join(folder, "memory.current")) as file:
             left = most - int(file.read())
         with open_bytes(os.path.join(folder, "memory.stat")) as file:
-            # Files that were read fill the rest of any container, and make room at once.
+            # The rest of a container fills with cached files, which are dropped at once if needed.
             return left + sum(int(line.split()[1]) for line in file if b"inactive_file" in line)
     return _ENDLESS
 
 
 def is_short_here(room: int) -> bool:
-    """Return True if this process is refused `room` bytes, a descriptor or a thread just now.
+    """Return True if this process is now refused `room` bytes, a descriptor or a thread.
 
-    For a decode worker: it looks at what it can have, takes it and gives it back.
+    For a decode worker: it tries to allocate them and releases them again.
     """
     import _thread
     import mmap

@@ -1,8 +1,8 @@
-"""What the two sides of a decode worker's pipes say to each other.
+"""The protocol on a decode worker's pipes.
 
-The parent sends requests, the child sends answers; each is a header of fixed size and a body of the
-length that the header names. The parent trusts nothing that it reads: a child that decodes hostile
-files may have become one of them. What does not parse raises `Garbled`.
+The parent sends requests and the child sends answers; each is a header of fixed size and a body of
+the length given in the header. The parent trusts nothing it reads: a hostile file may have taken
+over the child that decoded it. Malformed data raises `Garbled`.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from nsfwscan.values.geometry import Geometry, Resample, Resize
 from nsfwscan.values.results import FailReason, ImageFacts
 
 GO = b"\1"
-"""What the parent writes when a child may take the memory that it asked for."""
+"""Sent by the parent when a child may allocate the memory it asked for."""
 
 SHORT = 75
-"""The exit code of a child that was refused memory or a file between two pictures; EX_TEMPFAIL."""
+"""Exit code of a child that was refused memory or a file between two pictures; EX_TEMPFAIL."""
 
 _REQUEST = struct.Struct("<IQ?BBHHHH")
 _ANSWER = struct.Struct("<IB?I")
@@ -38,16 +38,16 @@ _MAX_DETAIL = 300
 
 
 class Garbled(Exception):
-    """The other side did not speak this protocol."""
+    """The other side did not follow this protocol."""
 
 
 class MessageKind(IntEnum):
-    """What an answer is."""
+    """The kind of an answer."""
 
     HELLO = 0
     """The child has started. No body; it belongs to no request."""
     NEED = 1
-    """The picture needs this much memory: may I?"""
+    """The picture needs this much memory; the child waits for permission."""
     DECODED = 2
     REFUSED = 3
 
@@ -61,7 +61,7 @@ class DecodeRequest(NamedTuple):
     geometry: Geometry
 
     def pack(self) -> bytes:
-        """Return the header's bytes."""
+        """Return the header as bytes."""
         geometry = self.geometry
         return _REQUEST.pack(
             self.number,
@@ -77,7 +77,7 @@ class DecodeRequest(NamedTuple):
 
     @classmethod
     def unpack(cls, header: bytes) -> DecodeRequest:
-        """Read `REQUEST_BYTES` bytes of a header, which the parent is trusted to have packed."""
+        """Read a header of `REQUEST_BYTES` bytes, which the parent is trusted to have packed."""
         number, length, full, resize, resample, *lengths = _REQUEST.unpack(header)
         width, height, crop_width, crop_height = lengths
         geometry = Geometry(
@@ -92,16 +92,16 @@ class Answer(NamedTuple):
     number: int
     kind: MessageKind
     leaving: bool
-    """The child wants to be replaced: it has grown, or served for long."""
+    """The child wants to be replaced, because it has grown or has decoded many pictures."""
     length: int
 
     def pack(self) -> bytes:
-        """Return the header's bytes."""
+        """Return the header as bytes."""
         return _ANSWER.pack(*self)
 
     @classmethod
     def unpack(cls, header: bytes, *, number: int, most: int) -> Answer:
-        """Read a header that must answer request `number` in at most `most` bytes."""
+        """Read a header, which must answer request `number` in at most `most` bytes."""
         got, kind, leaving, length = _ANSWER.unpack(header)
         if got != number or length > most or kind not in MessageKind.__members__.values():
             raise Garbled
@@ -109,7 +109,7 @@ class Answer(NamedTuple):
 
 
 def longest_answer(geometry: Geometry) -> int:
-    """Return how many bytes the body of an answer can have."""
+    """Return the largest possible size of an answer's body, in bytes."""
     frame = geometry.crop_width * geometry.crop_height * 3
     text = 8 * _MAX_DETAIL
     facts = sum(_FACT.size + (kind.width or MOST_BYTES) for kind in KINDS)
@@ -162,7 +162,7 @@ def unpack_decoded(body: bytes, geometry: Geometry) -> Decoded:
 
 
 def _unpack_facts(body: bytes, at: int, count: int) -> tuple[ContentFacts, int]:
-    """Read `count` facts that begin at `at`; return them, and where they end."""
+    """Read `count` facts from position `at`; return them, and where they end."""
     facts = {}
     for _ in range(count):
         if len(body) - at < _FACT.size:
@@ -193,7 +193,7 @@ def unpack_refused(body: bytes) -> DecodeError:
 
 
 def _text(raw: bytes) -> str:
-    """Decode what a person may read: hostile names must not carry control characters."""
+    """Decode text for people to read: hostile names must not contain control characters."""
     return "".join(
         letter if letter.isprintable() else "?" for letter in raw.decode("utf-8", "replace")
     )

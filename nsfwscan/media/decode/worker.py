@@ -1,9 +1,9 @@
 """The child process that decodes pictures: where hostile bytes meet native code.
 
-`nsfwscan.media.decode.pool` starts it, writes requests to its standard input and reads answers
-from its standard output. It gives up what it does not need: on Linux it cannot take more than about
-a gigabyte, run longer than its seconds of processor time, write a file or leave a core; macOS knows
-all of that but the memory limit; Windows has none of it here, and only the parent's clock.
+`nsfwscan.media.decode.pool` starts it, writes requests to its standard input and reads answers from
+its standard output. It gives up what it does not need. On Linux it cannot take more than about a
+gigabyte, use more than its seconds of CPU time, write a file or leave a core. macOS enforces all
+of these but the memory limit; Windows none of them, so there only the parent's clock limits it.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ if TYPE_CHECKING:
     from nsfwscan.values.geometry import Geometry
 
 LARGE_BYTES = 288 << 20
-"""A picture that needs more (a PNG of 32 MP) waits until it is the only such one in the pool."""
+"""A picture that needs more (a PNG of 32 MP) waits until no other such picture is in the pool."""
 
 _ADDRESS_SPACE_BYTES = 1 << 30
-"""On top of what the process has when it is ready."""
+"""In addition to what the process uses when it is ready."""
 
 _GROWTH_BYTES = 200 << 20
-"""A worker that keeps this much more than at its start is leaking, or fragmented: replace it."""
+"""A worker that has grown by more than this is leaking or fragmented, and is replaced."""
 
 _GROWTH_EVERY = 16
-"""Pictures between two looks at the memory."""
+"""Pictures between two checks of the memory."""
 
 
 class Decoder(Protocol):
-    """`nsfwscan.media.decode.decode.decode`, or what a test puts in its place."""
+    """`nsfwscan.media.decode.decode.decode`, or a test's replacement."""
 
     def __call__(
         self,
@@ -65,8 +65,8 @@ class Decoder(Protocol):
 def main(limits: Sequence[str]) -> None:
     """Serve until standard input ends. Does not return.
 
-    `limits` are two texts: seconds of processor time for each picture, and after how many pictures
-    the process asks to be replaced.
+    `limits` are two texts: seconds of CPU time for each picture, and the number of pictures after
+    which the process asks to be replaced.
     """
     _ignore_interrupt()
     cpu_seconds, pictures = limits
@@ -81,14 +81,14 @@ def serve(decoder: Decoder, cpu_seconds: float, pictures: int) -> None:
     _ignore_interrupt()
     try:
         _serve(decoder, cpu_seconds, pictures)
-    except (MemoryError, OSError):  # outside the decoder: not the picture's doing
+    except (MemoryError, OSError):  # outside the decoder, so not the picture's fault
         os._exit(wire.SHORT)
-    os._exit(0)  # nothing to tidy up, and the parent waits
+    os._exit(0)  # there is nothing to tidy up, and the parent is waiting
 
 
 def _serve(decoder: Decoder, cpu_seconds: float, pictures: int) -> None:
     requests = sys.stdin.buffer
-    # Whatever a codec prints must not land between the frames.
+    # Output printed by a codec must not end up between the answers.
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
     _limit_for_good()
@@ -124,14 +124,14 @@ def _serve(decoder: Decoder, cpu_seconds: float, pictures: int) -> None:
             if not isinstance(error, DecodeError):
                 error = DecodeError(FailReason.DECODER_MEMORY, passing=True)
             error.passing = error.passing or is_short_here(LARGE_BYTES)
-            # An allocator that has once run dry may be left in pieces.
+            # Running out of memory may have left the allocator in an inconsistent state.
             leaving |= error.reason is FailReason.DECODER_MEMORY
             kind, body = wire.MessageKind.REFUSED, wire.pack_refused(error)
         _send(answers, wire.Answer(request.number, kind, leaving, len(body)), body)
 
 
 def _check_means() -> None:
-    """Raise `MemoryError` if a picture may be missing a part only because memory was missing."""
+    """Raise `MemoryError` if lack of memory may be why a part of the picture is missing."""
     if is_short_here(LARGE_BYTES):
         raise MemoryError
 
@@ -143,23 +143,23 @@ def _send(answers: BinaryIO, header: wire.Answer, body: bytes = b"") -> None:
 
 
 def _ignore_interrupt() -> None:
-    # Ctrl-C goes to every process of the terminal's group, and a service manager's SIGTERM to every
-    # process of the service, but the scan decides when to stop: it closes the pipes.
+    # Ctrl-C goes to every process in the terminal's group, and a service manager's SIGTERM to
+    # every process of the service, but the scan decides when to stop: it closes the pipes.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _end_with_parent() -> None:
-    """End at once when the parent was killed, also in the middle of a picture that hangs."""
+    """Exit at once if the parent is killed, even while a picture hangs."""
     if sys.platform == "linux":
         pipe = select.poll()
-        pipe.register(0, 0)  # nothing but the end of the pipe wakes it
+        pipe.register(0, 0)  # only the end of the pipe wakes it
 
         def wait() -> None:
             pipe.poll()
             os._exit(0)
 
-        with contextlib.suppress(RuntimeError):  # where no thread is to be had, it ends a bit later
+        with contextlib.suppress(RuntimeError):  # without a thread, it ends a bit later
             _thread.start_new_thread(wait, ())
 
 
@@ -175,9 +175,9 @@ def _limit_for_good() -> None:
 
 
 def _limit_cpu(seconds: float) -> None:
-    """Let SIGXCPU end this process after so many more seconds of processor time."""
+    """Have SIGXCPU end this process after this many more seconds of CPU time."""
     if sys.platform != "win32":
-        # The limit counts whole seconds of the whole process.
+        # The limit is in whole seconds, for the whole life of the process.
         _limit(resource.RLIMIT_CPU, int(time.process_time() + seconds) + 1, hard=False)
 
 
@@ -195,7 +195,7 @@ def _resident_bytes() -> int:
 
 
 def _statm(field: int) -> int:
-    """Read a size of this process in bytes (0: mapped, 1: resident); 0 where Linux is not."""
+    """Return a size of this process in bytes (0: mapped, 1: resident); 0 unless on Linux."""
     if sys.platform != "win32":
         with contextlib.suppress(OSError), open_bytes("/proc/self/statm") as file:
             return int(file.read().split()[field]) * resource.getpagesize()

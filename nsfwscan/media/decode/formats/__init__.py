@@ -1,1 +1,1 @@
-"""One module a picture format: what of a file a viewer shows, as loaded Pillow images."""
+"""One module per picture format: turns a file into what viewers show, as Pillow images."""

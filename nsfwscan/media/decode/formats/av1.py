@@ -1,4 +1,4 @@
-"""The colour code points in an AV1 bitstream, for an AVIF without an `nclx`.
+"""The colour code points in an AV1 bitstream, for AVIF files without an `nclx`.
 
 Source: the AV1 specification, 5.5, sequence header OBU.
 """
@@ -6,18 +6,18 @@ Source: the AV1 specification, 5.5, sequence header OBU.
 from __future__ import annotations
 
 HEAD_BYTES = 1024
-"""The sequence header stands within so many bytes of the start of a picture."""
+"""How far from the start of a picture the sequence header may be, in bytes."""
 
 _UNSPECIFIED = (2, 2)
 _SEQUENCE_HEADER = 1
 
 
 def colour_points(sample: bytes) -> tuple[int, int]:
-    """Return primaries and transfer function (ITU-T H.273); 2 and 2 where they are not said."""
+    """Return primaries and transfer function (ITU-T H.273); 2 and 2 if they are not given."""
     try:
         header = _sequence_header(sample)
         return _UNSPECIFIED if header is None else _colour(_Bits(header))
-    except IndexError:  # the bytes end: the codec will say so
+    except IndexError:  # the data ends; the codec will report it
         return _UNSPECIFIED
 
 

@@ -1,8 +1,8 @@
 """AVIF, still and moving.
 
-A file may hold a still picture and a sequence, of which a viewer takes one, and a clean aperture
-that some viewers obey: all of them are views. EXIF and XMP do not turn an AVIF; `irot` and `imir`
-do (ISO/IEC 23000-22, 7.3.6.7).
+A file may have a still picture and a sequence, of which a viewer shows one, and a clean aperture
+that only some viewers apply: all of these are views. EXIF and XMP do not turn an AVIF; `irot` and
+`imir` do (ISO/IEC 23000-22, 7.3.6.7).
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _MOST_OTHERS = MAX_SAMPLED_FRAMES - 4
 
 
 def avif_picture(file: Bmff) -> Picture:
-    """Open the sequence and the still picture (one where they are the same), and pages."""
+    """Open the sequence, the still picture (unless it is the same), and further pages."""
     refuse_disputed(file)
-    # Whole pictures run in parallel; threads of the codec would only take cores from them.
+    # Pictures already run in parallel; threads of the codec would only take cores from them.
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
     sequence, still, others = file.sequence, file.primary, []
     sources: list[Source] = []
@@ -48,10 +48,10 @@ def avif_picture(file: Bmff) -> Picture:
         if sequence is not None and not _opened(
             sources, problems, partial(_sequence, file, sequence)
         ):
-            lost.append("its sequence is not read")
+            lost.append("its sequence could not be read")
         same = bool(sources) and _is_first_frame(file)
         if still is not None and not same and not _opened(sources, problems, partial(_still, file)):
-            lost.append("its still picture is not read")
+            lost.append("its still picture could not be read")
         if not sources:
             raise problems[0] if problems else broken("no picture")
         if file.meta is not None:
@@ -59,7 +59,7 @@ def avif_picture(file: Bmff) -> Picture:
         pages = [partial(_still, file.with_primary(number)) for number in others[:_MOST_OTHERS]]
         tried = [_opened(sources, problems, page) for page in pages]
         if not all(tried):
-            lost.append("a picture beside the main one is not read")
+            lost.append("a picture beside the main one could not be read")
     frames = len(sources[0].frames) + len(others)
     picture = ViewsPicture("AVIF", file, sources, frames)
     picture.missing = "; ".join(lost) or picture.missing
@@ -67,7 +67,7 @@ def avif_picture(file: Bmff) -> Picture:
 
 
 def _opened(sources: list[Source], problems: list[Exception], build: Callable[[], Source]) -> bool:
-    """Add a source to the others, or its problem where it has one. Return True if it opened."""
+    """Append the source that `build` opens, or its error. Return True if it opened."""
     try:
         sources.append(build())
     except (RuntimeError, SyntaxError, ValueError, DecodeError) as error:
@@ -80,7 +80,7 @@ def _opened(sources: list[Source], problems: list[Exception], build: Callable[[]
 
 def _sequence(file: Bmff, track: Track) -> Source:
     if track.kind != b"av01":
-        raise broken("a sequence of another coding")
+        raise broken("the sequence has another coding")
     content = file.with_brand(b"avis", b"avif") if file.primary is not None else file.data
     source = _source(file, content, track.properties, [track.first])
     source.times = times_of(file.data, track.table)
@@ -97,7 +97,7 @@ def _still(file: Bmff) -> Source:
     content = with_alpha_sizes(file, content)
     first = next(iter(file.meta.coded_parts(file.meta.primary)), file.primary)
     properties = file.primary.properties
-    inherited = [one for one in first.properties if one.kind in (b"colr", b"clli")]
+    inherited = [box for box in first.properties if box.kind in (b"colr", b"clli")]
     return _source(file, content, [*properties, *inherited], first.extents)
 
 
@@ -109,12 +109,12 @@ def _source(
     except RuntimeError as error:
         if "Missing or empty image item" not in str(error) or not file.bytes_of(extents, 1):
             raise
-        # It is there: libavif passes over items with properties that it has to know and does not.
+        # It is there, but libavif ignores items with essential properties that it does not know.
         raise DecodeError(
             FailReason.UNSUPPORTED, "the picture is derived in an unknown way"
         ) from error
     check_pixels(*image.size, MAX_PIXELS)
-    if not image.info.get("icc_profile"):  # the codec does not see that of a grid's tiles
+    if not image.info.get("icc_profile"):  # the codec does not report that of a grid's tiles
         image.info["icc_profile"] = profile_of(file.data, properties)
     points = nclx(file.data, properties)
     if points is None:
@@ -129,7 +129,7 @@ def _source(
 
 
 def _is_first_frame(file: Bmff) -> bool:
-    """Return True if the still picture is the sequence's first frame, shown in the same way."""
+    """Return True if the still picture is the sequence's first frame, shown the same way."""
     still, sequence = file.primary, file.sequence
     if file.meta is None or still is None or sequence is None:
         return False

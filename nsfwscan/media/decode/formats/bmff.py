@@ -1,7 +1,7 @@
-"""AVIF and HEIF files, as far as the codecs do not tell: items, properties, references.
+"""AVIF and HEIF files, for what the codecs do not report: items, properties, references.
 
-It says which picture is which, how each is cropped and turned, what its samples mean, and whether
-the file is whole (ISO/IEC 23008-12). What does not add up raises `DecodeError`.
+These say which picture is which, how each is cropped and turned, what its samples mean, and whether
+the file is complete (ISO/IEC 23008-12). Inconsistent files raise `DecodeError`.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 DERIVED = frozenset({b"grid", b"iden", b"iovl", b"tmap"})
-"""Items that are made of other items (ISO/IEC 23008-12, 6.6.2)."""
+"""Items that are derived from other items (ISO/IEC 23008-12, 6.6.2)."""
 
 _ALPHA = (
     b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha\0",
     b"urn:mpeg:hevc:2015:auxid:1\0",
     b"urn:mpeg:avc:2015:auxid:1\0",
 )
-"""What `auxC` calls alpha. Depth and gain maps are auxiliary pictures, too."""
+"""The type of alpha in `auxC`. Depth and gain maps are auxiliary pictures, too."""
 
 
 @dataclass(slots=True)
@@ -47,9 +47,9 @@ class Item:
     kind: bytes
     extents: list[Extent] = field(default_factory=list)
     properties: list[Box] = field(default_factory=list)
-    """In the order of their association, which is that in which transformations apply."""
+    """In the order of their association, in which transformations apply."""
     links: list[int] = field(default_factory=list)
-    """For each property its number in `ipco`, from 1, and 0x8000 where it is essential."""
+    """For each property, its number in `ipco`, from 1, plus 0x8000 if it is essential."""
     hidden: bool = False
 
 
@@ -66,7 +66,9 @@ class Meta:
         self.primary = 0
         self.children = boxes(data, box.body + 4, box.end)
         known = {b"iinf": self._iinf, b"iloc": self._iloc, b"iref": self._iref, b"iprp": self._iprp}
-        parts = {child.kind: child for child in reversed(self.children)}  # the first one counts
+        parts = {
+            child.kind: child for child in reversed(self.children)
+        }  # the first of a kind counts
         self.idat = parts.get(b"idat")
         self.pitm = parts.get(b"pitm")
         if self.pitm is not None:
@@ -79,11 +81,11 @@ class Meta:
 
     @property
     def properties(self) -> list[bytes]:
-        """Return all properties as whole boxes."""
-        return [self._data[one.start : one.end] for one in self._properties]
+        """Return all properties as complete boxes."""
+        return [self._data[prop.start : prop.end] for prop in self._properties]
 
     def others(self) -> list[int]:
-        """Return the pictures beside the main one that stand for themselves and are not hidden."""
+        """Return the independent pictures beside the main one that are not hidden."""
         inputs = {part for parts in self._inputs.values() for part in parts}
         parts = inputs | self._attached | {self.primary}
         return [
@@ -93,18 +95,18 @@ class Meta:
         ]
 
     def coded_parts(self, item: int) -> list[Item]:
-        """Return the pictures that an item is made of and that are made of no others."""
+        """Return the pictures an item is made of that are not themselves derived."""
         found = [self.items[part] for part in self.parts_of(item) if part in self.items]
-        return [one for one in found if one.kind not in DERIVED]
+        return [part for part in found if part.kind not in DERIVED]
 
     def alpha_of(self, item: int) -> int | None:
-        """Return the item that holds the alpha of another one."""
+        """Return the item with the alpha of this item."""
         return next(iter(self.alphas_of(item)), None)
 
     def alphas_of(self, item: int) -> list[int]:
-        """Return the items that say they hold the alpha of another one."""
-        sources = [one for one in self._auxiliary.get(item, ()) if one in self.items]
-        return [one for one in sources if self._is_alpha(self.items[one])]
+        """Return the items that claim to be the alpha of this item."""
+        sources = [source for source in self._auxiliary.get(item, ()) if source in self.items]
+        return [source for source in sources if self._is_alpha(self.items[source])]
 
     def derived_from(self, item: int, kind: bytes) -> list[Item]:
         """Return the items of one kind whose first input is `item`."""
@@ -116,13 +118,13 @@ class Meta:
 
     def _is_alpha(self, item: Item) -> bool:
         return any(
-            self._data[one.body + 4 : one.end].startswith(_ALPHA)
-            for one in item.properties
-            if one.kind == b"auxC"
+            self._data[prop.body + 4 : prop.end].startswith(_ALPHA)
+            for prop in item.properties
+            if prop.kind == b"auxC"
         )
 
     def parts_of(self, item: int) -> list[int]:
-        """Return the item and all that it is derived from, each once."""
+        """Return the item and everything it is derived from, each once."""
         found = {item: None}
         waiting = [item]
         while waiting:  # each item is added once at most
@@ -134,7 +136,7 @@ class Meta:
 
     def codings(self, item: int) -> set[bytes]:
         """Return the types of the coded pictures that an item is made of."""
-        return {one.kind for one in self.coded_parts(item)}
+        return {part.kind for part in self.coded_parts(item)}
 
     def _iinf(self, data: bytes, box: Box) -> None:
         cursor = Cursor(data, box)
@@ -190,7 +192,7 @@ class Meta:
     def _iprp(self, data: bytes, box: Box) -> None:
         children = boxes(data, box.body, box.end)
         properties = self._properties = [
-            one for ipco in of_kind(children, b"ipco") for one in boxes(data, ipco.body, ipco.end)
+            prop for ipco in of_kind(children, b"ipco") for prop in boxes(data, ipco.body, ipco.end)
         ]
         entries = 0
         for ipma in of_kind(children, b"ipma"):
@@ -205,19 +207,19 @@ class Meta:
                     index = link & 0x7FFF
                     entries += 1
                     if index > len(properties) or entries > MAX_ENTRIES:
-                        raise broken("a property is associated that is not there")
+                        raise broken("a property is associated that does not exist")
                     if item is not None and index:
                         item.properties.append(properties[index - 1])
                         item.links.append(link)
 
 
 class Bmff:
-    """The boxes of one file. Raises `DecodeError` where they do not add up."""
+    """The boxes of one file. Raises `DecodeError` if they are inconsistent."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
         self.cut = False
-        """Whether a box at the top ends beyond the file."""
+        """Whether a top-level box ends beyond the file."""
         self.meta: Meta | None = None
         self.tracks: list[Track] = []
         self.moov: Box | None = None
@@ -246,17 +248,17 @@ class Bmff:
 
     @property
     def primary(self) -> Item | None:
-        """The item that is to be shown; None in a file that is a sequence only."""
+        """The item to show; None if the file has only a sequence."""
         return None if self.meta is None else self.meta.items.get(self.meta.primary)
 
     @property
     def sequence(self) -> Track | None:
-        """The track that is to be shown; None in a still picture."""
+        """The track to show; None if the file has only a still picture."""
         shown = [track for track in self.tracks if not track.auxiliary]
         return next((track for track in shown if track.kind in READ), shown[0] if shown else None)
 
     def brands(self) -> list[bytes]:
-        """Return the major brand and the compatible ones."""
+        """Return the major brand and the compatible brands."""
         _, _, body, end = self.ftyp
         return [self.data[at : at + 4] for at in (body, *range(body + 8, end - 3, 4))]
 
@@ -271,7 +273,7 @@ class Bmff:
         return Bmff(bytes(changed))
 
     def with_brand(self, new: bytes, *old: bytes) -> bytes:
-        """Return the file with `new` as its major brand and in the place of `old` ones."""
+        """Return the file with `new` as its major brand and in place of `old` brands."""
         changed = bytearray(self.data)
         place = self.ftyp.body
         changed[place : place + 4] = new
@@ -282,7 +284,7 @@ class Bmff:
         return bytes(changed)
 
     def bytes_of(self, extents: Iterable[Extent], limit: int | None = None) -> bytes:
-        """Return the bytes of an item or a sample, the first `limit` of them, where they are."""
+        """Return the bytes of an item or a sample, up to `limit`, as far as the file has them."""
         found, room = [], len(self.data) if limit is None else limit
         for method, offset, length in extents:
             start, end = offset, len(self.data)
@@ -303,19 +305,19 @@ class Bmff:
         return [item for item in dict.fromkeys(found) if item in self.meta.items]
 
     def short_parts(self) -> tuple[int, int]:
-        """Return how many parts of the picture lie beyond the end of the file, and of how many."""
+        """Return how many parts of the picture lie beyond the end of the file, and the total."""
         parts = [[track.first] for track in self.tracks]
         if self.meta is not None:
             needed = self.needed(self.meta.primary)
             parts += [self.meta.items[number].extents for number in needed]
         beyond = [
-            any(one.method == 0 and one.offset + one.length > len(self.data) for one in extents)
+            any(run.method == 0 and run.offset + run.length > len(self.data) for run in extents)
             for extents in parts
         ]
         return sum(beyond), len(beyond)
 
     def shortage(self) -> str:
-        """Say what of the picture lies beyond the end of the file; empty where nothing does.
+        """Describe what lies beyond the end of the file; empty if nothing does.
 
         libheif leaves such tiles of a grid empty.
         """
@@ -323,12 +325,12 @@ class Bmff:
         return f"{short} of {parts} parts of the picture are missing" if short else ""
 
     def truncated(self) -> DecodeError:
-        """Return the error for a file that is short."""
+        """Return the error for a file that is cut off."""
         return DecodeError(FailReason.TRUNCATED, "the file ends before its picture does")
 
     @contextlib.contextmanager
     def truncation_named(self) -> Iterator[None]:
-        """Give a codec's complaint about a file that is short its right reason."""
+        """Give a codec's error the right reason if the file is cut off."""
         try:
             yield
         except MemoryError:
@@ -340,7 +342,7 @@ class Bmff:
             raise self.truncated() from error
 
     def _top(self) -> Iterator[Box]:
-        """Read the boxes of the file. What follows them and is no box does not count."""
+        """Read the top-level boxes. Trailing data that is not a box is ignored."""
         at, end = 0, len(self.data)
         for _ in range(MAX_BOXES):
             box = read_box(self.data, at, end)
@@ -356,7 +358,7 @@ class Bmff:
 
 
 def nclx(data: bytes, properties: Iterable[Box]) -> tuple[int, int] | None:
-    """Return the code points of primaries and transfer function (ITU-T H.273), None without."""
+    """Return the code points of primaries and transfer function (ITU-T H.273), or None."""
     for box in of_kind(properties, b"colr"):
         if data[box.body : box.body + 4] == b"nclx" and box.end - box.body >= 8:
             return struct.unpack_from(">HH", data, box.body + 4)
@@ -364,7 +366,7 @@ def nclx(data: bytes, properties: Iterable[Box]) -> tuple[int, int] | None:
 
 
 def profile_of(data: bytes, properties: Iterable[Box]) -> bytes:
-    """Return the ICC profile; empty where there is none."""
+    """Return the ICC profile, or b"" if there is none."""
     for box in of_kind(properties, b"colr"):
         if data[box.body : box.body + 4] in (b"prof", b"rICC"):
             return data[box.body + 4 : box.end]
@@ -380,7 +382,7 @@ def size_of(data: bytes, properties: Iterable[Box]) -> tuple[int, int] | None:
 
 
 def peak_nits(data: bytes, properties: Iterable[Box]) -> int:
-    """Return the light of the brightest pixel in cd/m2 (`clli`), 0 where the file is silent."""
+    """Return the luminance of the brightest pixel in cd/m2 (`clli`); 0 if not given."""
     for box in of_kind(properties, b"clli"):
         if box.end - box.body >= 4:
             return int.from_bytes(data[box.body : box.body + 2], "big")

@@ -1,7 +1,7 @@
 """BMP of Windows and OS/2.
 
-Pillow only unpacks the samples: it reads few of the layouts, and delta escapes of RLE wrong.
-Layouts are those of "Bitmap Header Types" in the Windows GDI documentation.
+Pillow only unpacks the samples: it supports few of the layouts, and reads RLE delta escapes wrong.
+The layouts are those of "Bitmap Header Types" in the Windows GDI documentation.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from nsfwscan.values.results import FailReason, ImageFacts
 _FILE_HEADER = 14
 _CORE, _SHORT_CORE_2, _INFO, _CORE_2 = 12, 16, 40, 64
 _WITH_ALPHA_MASK, _V4, _V5 = 56, 108, 124
-"""Sizes of headers, which are their versions. The core ones are those of OS/2."""
+"""Header sizes, which identify the versions. The core headers are those of OS/2."""
 
 _PLAIN, _RLE8, _RLE4, _BITFIELDS, _JPEG, _PNG, _ALPHA_BITFIELDS = range(7)
 _RLE_BITS = {_RLE8: 8, _RLE4: 4}
 _INDEXED_BITS = (1, 2, 4, 8)
 
 _Masks = tuple[int, int, int, int]
-"""Which bits of a pixel are red, green, blue and alpha; 0 for none."""
+"""The bits of a pixel that are red, green, blue and alpha; 0 for none."""
 
 _MASKS_16: _Masks = (0x7C00, 0x3E0, 0x1F, 0)
 _MASKS_24: _Masks = (0xFF0000, 0xFF00, 0xFF, 0)
 _ALPHA_32 = 0xFF000000
 
-# What Pillow has unpackers for.
+# Pillow has unpackers for these.
 _RAW_MODES: dict[tuple[int, _Masks], str] = {
     (16, _MASKS_16): "BGR;15",
     (16, (0xF800, 0x7E0, 0x1F, 0)): "BGR;16",
@@ -50,7 +50,7 @@ _RAW_MODES: dict[tuple[int, _Masks], str] = {
 }
 
 _MISSING_PART = 16
-"""Less than this part of the rows may be missing."""
+"""At most this fraction of the rows may be missing."""
 
 _EMBEDDED_PROFILE = 0x4D424544  # "MBED"
 
@@ -60,7 +60,7 @@ class _BitmapHeader:
     width: int
     height: int
     upward: bool
-    """Whether the first row of the file is the lowest of the picture."""
+    """Whether the first row in the file is the bottom row."""
     bits: int
     compression: int
     masks: _Masks
@@ -77,11 +77,11 @@ class _BitmapHeader:
 
 
 class _BmpPicture(Picture):
-    """The picture, in several ways where viewers differ.
+    """The picture, in several ways if viewers differ.
 
-    The first is that of Windows: opaque, in sRGB, and with the first colour of the palette where
-    RLE draws nothing. The second is that of Chromium, which obeys alpha and an embedded profile and
-    leaves black what RLE does not draw. Firefox leaves that transparent.
+    The first is that of Windows: opaque, in sRGB, with the palette's first colour where RLE draws
+    nothing. The second is that of Chromium, which uses alpha and an embedded profile, and leaves
+    black what RLE does not draw. Firefox leaves that transparent.
     """
 
     def __init__(self, content: bytes) -> None:
@@ -112,7 +112,7 @@ class _BmpPicture(Picture):
         self.memory = BYTES_PER_PIXEL * header.width * header.height
 
     def show(self, view: int) -> Frame:
-        """Unpack it."""
+        """Unpack the picture."""
         header = self._header
         if header.bits in _INDEXED_BITS:
             image = self._indexed()
@@ -171,22 +171,22 @@ class _BmpPicture(Picture):
 
 
 def open_bmp(content: bytes) -> Picture:
-    """Read the header, and the pixels of a run-length encoded one."""
+    """Read the header, and the pixels if they are run-length encoded."""
     return _BmpPicture(content)
 
 
 def _is_idle(pixels: memoryview, header: _BitmapHeader) -> bool:
-    """Return True if an alpha channel is all opaque, or all zero, which only means "not used"."""
+    """Return True if an alpha channel is fully opaque, or all zero, which only means "unused"."""
     mask = header.masks[3]
     shift = mask.bit_length() - 8
     if header.bits != 32 or mask >> max(0, shift) != 0xFF or shift % 8:
-        return False  # odd layouts are rare enough to be scored twice
+        return False  # odd layouts are rare, so scoring them twice is fine
     alpha = pixels[shift // 8 :: 4].tobytes()
     return alpha.count(alpha[:1]) == len(alpha) and alpha[0] in (0, 255)
 
 
 def _read_header(content: bytes) -> _BitmapHeader:
-    """Read all headers; raises `DecodeError` for layouts that are not read."""
+    """Read all headers; raises `DecodeError` for unsupported layouts."""
     try:
         return _parsed(content)
     except struct.error as error:
@@ -204,7 +204,7 @@ def _parsed(content: bytes) -> _BitmapHeader:
     if width <= 0 or height in (0, -(1 << 31)):
         raise DecodeError(FailReason.CORRUPT, f"a BMP of {width} x {height} pixels")
     if start < _FILE_HEADER + size:
-        raise DecodeError(FailReason.CORRUPT, "its pixels are said to begin within its header")
+        raise DecodeError(FailReason.CORRUPT, "the pixels would begin within the header")
     _check_layout(size, bits, compression)
     masks, behind = _masks(content, size, bits, compression)
     palette = b""
@@ -225,10 +225,10 @@ def _parsed(content: bytes) -> _BitmapHeader:
 
 
 def _check_layout(size: int, bits: int, compression: int) -> None:
-    """Raise `DecodeError` unless it is one of the layouts that are read."""
+    """Raise `DecodeError` unless the layout is supported."""
     if compression in (_JPEG, _PNG) and size != _CORE_2:
         kind = "JPEG" if compression == _JPEG else "PNG"
-        raise DecodeError(FailReason.UNSUPPORTED, f"a BMP that holds a {kind} is not read")
+        raise DecodeError(FailReason.UNSUPPORTED, f"a BMP that contains a {kind} is not supported")
     known = {
         _PLAIN: (*_INDEXED_BITS, 16, 24, 32),
         _RLE8: (8,),
@@ -238,7 +238,8 @@ def _check_layout(size: int, bits: int, compression: int) -> None:
     }
     if bits not in known.get(compression, ()):
         raise DecodeError(
-            FailReason.UNSUPPORTED, f"a BMP of {bits} bits in compression {compression} is not read"
+            FailReason.UNSUPPORTED,
+            f"a BMP of {bits} bits in compression {compression} is not supported",
         )
 
 
@@ -253,12 +254,12 @@ def _masks(content: bytes, size: int, bits: int, compression: int) -> tuple[_Mas
         if size < _WITH_ALPHA_MASK and compression == _BITFIELDS:
             alpha = 0
     elif bits == 32 and size >= _V4:
-        alpha = _ALPHA_32  # browsers take it for alpha
+        alpha = _ALPHA_32  # browsers treat it as alpha
     masks = red, green, blue, alpha
     if bits > 8 and not all(_is_one_run(mask, bits) for mask in masks):
-        raise DecodeError(FailReason.UNSUPPORTED, "a BMP whose colour masks make no sense")
+        raise DecodeError(FailReason.UNSUPPORTED, "a BMP with invalid colour masks")
     if not (red or green or blue) or (bits == 24 and masks != _MASKS_24):
-        raise DecodeError(FailReason.UNSUPPORTED, "a BMP with these colour masks is not read")
+        raise DecodeError(FailReason.UNSUPPORTED, "a BMP with such colour masks is not supported")
     return masks, behind
 
 
@@ -268,7 +269,7 @@ def _is_one_run(mask: int, bits: int) -> bool:
 
 
 def _palette(entries: bytes, *, core: bool) -> bytes:
-    """Turn blue, green, red (and a fourth byte) into 256 colours, black where there is none."""
+    """Turn entries of blue, green, red (and a fourth byte) into 256 colours, padded with black."""
     step = 3 if core else 4
     colours = bytearray(768)
     for at, channel in enumerate((2, 1, 0)):
@@ -278,7 +279,7 @@ def _palette(entries: bytes, *, core: bool) -> bytes:
 
 
 def _profile(content: bytes, size: int) -> bytes:
-    """Return the embedded ICC profile of a version 5 header, which browsers follow."""
+    """Return the ICC profile embedded in a version 5 header, which browsers use."""
     if size < _V5:
         return b""
     (kind,) = struct.unpack_from("<I", content, _FILE_HEADER + 56)

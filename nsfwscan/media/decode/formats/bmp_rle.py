@@ -15,9 +15,9 @@ def unpack_rle(
 ) -> tuple[bytes, bytes | None]:
     """Unpack RLE8, or RLE4 with `nibbles`.
 
-    Returns one byte a pixel, lowest row first as in the file, and a mask of the same shape: 255
-    where a pixel was drawn; None when all were. What a run has too much for its row is dropped.
-    Raises `DecodeError` when the data ends before the picture does.
+    Returns one byte per pixel, lowest row first as in the file, and a mask of the same shape, 255
+    where a pixel was drawn, or None if all were. Runs are cut off at the end of their row. Raises
+    `DecodeError` if the data ends before the picture does.
     """
     pixels, drawn = bytearray(width * height), bytearray(width * height)
     at = x = y = 0
@@ -48,7 +48,7 @@ def unpack_rle(
             pixels[begin : begin + fits] = run[:fits]
             drawn[begin : begin + fits] = b"\xff" * fits
             x += fits
-    except IndexError:  # an end of bitmap is often left out
+    except IndexError:  # the end-of-bitmap code is often left out
         if y < height - 1 or x < width:
             raise DecodeError(FailReason.TRUNCATED, _ENDS_EARLY) from None
     return bytes(pixels), bytes(drawn) if 0 in drawn else None

@@ -1,6 +1,6 @@
-"""A bounded reader of the boxes of ISO BMFF (ISO/IEC 14496-12, 4.2).
+"""A bounded reader of ISO BMFF boxes (ISO/IEC 14496-12, 4.2).
 
-Every count is bounded by `MAX_BOXES` or `MAX_ENTRIES`; what does not add up raises `DecodeError`.
+Every count is bounded by `MAX_BOXES` or `MAX_ENTRIES`; inconsistent data raises `DecodeError`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 MAX_BOXES = 10_000
-"""Of one parent."""
+"""In one parent."""
 
 MAX_ENTRIES = 100_000
-"""Of one table. A 200 MP grid has 800 tiles."""
+"""In one table. A 200 MP grid has 800 tiles."""
 
 
 class Box(NamedTuple):
@@ -31,16 +31,16 @@ class Box(NamedTuple):
 
 
 class Extent(NamedTuple):
-    """A run of bytes; `method` 0 counts `offset` from the start of the file, 1 from `idat`."""
+    """A run of bytes; `offset` counts from the file's start if `method` is 0, from `idat` if 1."""
 
     method: int
     offset: int
     length: int
-    """0 for all that follows."""
+    """0 means up to the end."""
 
 
 class Cursor:
-    """Reads big-endian numbers one after the other, and nothing beyond `end`."""
+    """Reads big-endian numbers in sequence, and nothing beyond `end`."""
 
     def __init__(self, data: bytes, box: Box) -> None:
         self._data, self.at, self.end = data, box.body, box.end
@@ -61,7 +61,7 @@ class Cursor:
         return self.number(1), self.number(3)
 
     def count(self, size: int) -> int:
-        """Read how many entries follow."""
+        """Read the number of entries that follow."""
         entries = self.number(size)
         if entries > MAX_ENTRIES:
             raise broken(f"a table of {entries} entries")
@@ -69,20 +69,20 @@ class Cursor:
 
 
 def broken(what: str) -> DecodeError:
-    """Return the error for boxes that do not add up."""
+    """Return the error for inconsistent boxes."""
     return DecodeError(FailReason.CORRUPT, f"broken boxes: {what}")
 
 
 def boxes(data: bytes, start: int, end: int) -> list[Box]:
-    """Return the boxes side by side from `start` to `end`. Raises `DecodeError`."""
+    """Return the sibling boxes from `start` to `end`. Raises `DecodeError`."""
     found: list[Box] = []
     while start < end:
         box = read_box(data, start, end)
         if box is None or box.end > end:
-            raise broken("one is larger than its parent")
+            raise broken("a box is larger than its parent")
         found.append(box)
         if len(found) > MAX_BOXES:
-            raise broken("too many")
+            raise broken("too many boxes in one")
         start = box.end
     return found
 
@@ -103,7 +103,7 @@ def of_kind(found: Iterable[Box], kind: bytes) -> list[Box]:
 
 
 def read_box(data: bytes, at: int, end: int) -> Box | None:
-    """Read the head of a box; None where there is none. It may end beyond `end`."""
+    """Read the header of a box, which may end beyond `end`; None if there is no box."""
     if end - at < 8:
         return None
     size, kind = struct.unpack_from(">I4s", data, at)

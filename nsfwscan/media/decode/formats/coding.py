@@ -23,9 +23,9 @@ _NAMES = {
 
 
 def coding_of(file: Bmff) -> str:
-    """Return `AVIF` or `HEIF`. Raises `DecodeError` for codings that are not read.
+    """Return `AVIF` or `HEIF`. Raises `DecodeError` for unsupported codings.
 
-    A still picture decides; a sequence where there is none.
+    A still picture decides; without one, a sequence.
     """
     kinds: set[bytes] = set()
     if file.meta is not None and file.primary is not None:
@@ -33,7 +33,7 @@ def coding_of(file: Bmff) -> str:
     elif file.sequence is not None:
         kinds = {file.sequence.kind}
     elif b"mini" in file.kinds:
-        raise DecodeError(FailReason.UNSUPPORTED, "the minimized form of HEIF is not read")
+        raise DecodeError(FailReason.UNSUPPORTED, "the minimized form of HEIF is not supported")
     elif file.cut:
         raise file.truncated()
     found = {_READ[kind] for kind in kinds if kind in _READ}
@@ -42,8 +42,9 @@ def coding_of(file: Bmff) -> str:
         name = _NAMES.get(others[0]) if others else "both AV1 and HEVC"
         name = name or f"'{others[0].decode('latin-1')}'"
         raise DecodeError(
-            FailReason.UNSUPPORTED, f"a picture coded as {name} in an AVIF or HEIF file is not read"
+            FailReason.UNSUPPORTED,
+            f"a picture coded as {name} in an AVIF or HEIF file is not supported",
         )
     if not found:
-        raise DecodeError(FailReason.CORRUPT, "the file names no picture to show")
+        raise DecodeError(FailReason.CORRUPT, "the file does not say which picture to show")
     return found.pop()

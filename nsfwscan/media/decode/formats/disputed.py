@@ -1,7 +1,7 @@
-"""AVIF and HEIC files that are well formed, and that viewers show as different pictures.
+"""AVIF and HEIC files that are well formed, but look different in different viewers.
 
-Chromium, libavif and libheif were compared. Where they part and no view can be made of what one of
-them shows, the file is refused.
+Chromium, libavif and libheif were compared. If they differ, and one of the results cannot be
+rendered as a view, the file is refused.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ def _check_alpha(file: Bmff, meta: Meta, number: int) -> None:
     if len(alphas) > 1:
         raise _disputed("several alpha pictures")
     for alpha in alphas:
-        # Chromium turns alpha like its picture, whatever it says itself; libheif does not.
+        # Chromium turns alpha like its picture, ignoring alpha's own properties; libheif does not.
         if _transforms(file, meta.items[alpha]) != _transforms(file, item):
-            raise _disputed("alpha that is turned or cropped in another way than its picture")
-        sizes = [size_of(file.data, one.properties) for one in (item, meta.items[alpha])]
+            raise _disputed("alpha that is turned or cropped differently from its picture")
+        sizes = [size_of(file.data, part.properties) for part in (item, meta.items[alpha])]
         if item.kind == b"av01" and None not in sizes and sizes[0] != sizes[1]:
             raise _disputed("alpha of another size than its picture")  # some decoders fail
 
@@ -64,7 +64,7 @@ def _check_grid(file: Bmff, meta: Meta, number: int) -> None:
     size = grid_size(file.bytes_of(item.extents, 12))
     if None not in (stated, size) and stated != size:
         raise _disputed("a grid of two sizes")
-    # libheif turns the tiles of an AVIF, and libavif does not. HEVC is left to libheif alone.
+    # libheif turns the tiles of an AVIF, libavif does not. For HEVC there is only libheif.
     parts = [meta.items[part] for part in meta.parts_of(number)[1:] if part in meta.items]
     if any(part.kind == b"av01" and _transforms(file, part) for part in parts):
         raise _disputed("tiles that are turned or cropped")
@@ -75,26 +75,27 @@ def _check_grid(file: Bmff, meta: Meta, number: int) -> None:
 
 
 def _check_gain_map(file: Bmff, meta: Meta, number: int) -> None:
-    """Refuse a picture for bright displays only, which a gain map turns into another one.
+    """Refuse a picture for HDR displays that a gain map turns into a different SDR picture.
 
-    Chromium shows that other one on ordinary displays (ISO 21496-1, C.2). A gain map of an ordinary
-    picture changes nothing there.
+    Chromium shows the SDR picture on ordinary displays (ISO 21496-1, C.2). Gain maps of pictures
+    for ordinary displays change nothing there.
     """
     for item in meta.derived_from(number, b"tmap"):
         head = file.bytes_of(item.extents, 14)
-        if len(head) == 14 and int.from_bytes(head[6:10], "big"):  # the numerator of its headroom
+        if len(head) == 14 and int.from_bytes(head[6:10], "big"):  # numerator of the base headroom
             raise DecodeError(
-                FailReason.UNSUPPORTED, "a picture that its gain map turns into another is not read"
+                FailReason.UNSUPPORTED,
+                "a picture that its gain map turns into another is not supported",
             )
 
 
 def _transforms(file: Bmff, item: Item) -> list[bytes]:
-    """Return what turns and crops an item, in its order."""
+    """Return the properties that turn and crop an item, in order."""
     return _boxes(file, item, *_TRANSFORMS)
 
 
 def _boxes(file: Bmff, item: Item, *kinds: bytes) -> list[bytes]:
-    return [file.data[one.start : one.end] for one in item.properties if one.kind in kinds]
+    return [file.data[box.start : box.end] for box in item.properties if box.kind in kinds]
 
 
 def _disputed(what: str) -> DecodeError:

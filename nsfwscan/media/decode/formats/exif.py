@@ -1,7 +1,7 @@
 """The orientation in an EXIF block, by Chromium's rule.
 
-Pillow would also take it from XMP, and from values of any type. Browsers take the tag only from the
-first directory, and only as the one SHORT that EXIF 2.32 (section 4.6.4) says it is.
+Pillow would also take it from XMP, and accept values of any type. Browsers only read the tag in the
+first directory, and only as the single SHORT that EXIF 2.32 (section 4.6.4) requires.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
 def orientation_of(block: bytes) -> int:
     """Return the orientation, 1 to 8, in an EXIF block that begins with its TIFF header.
 
-    1 where it says none or makes no sense: broken metadata does not make the pixels unreadable.
+    1 if it is missing or invalid: broken metadata does not make the pixels unreadable.
     """
     order = _ORDERS.get(block[:4])
     if order is None or len(block) < 8:
@@ -31,7 +31,7 @@ def orientation_of(block: bytes) -> int:
 
 
 def _orientations(block: bytes, order: str, at: int, *, nested: bool = False) -> Iterator[int]:
-    """Give what a directory says, and the EXIF directory in it, which Chromium enters as well."""
+    """Yield orientations in a directory and its EXIF directory, which Chromium also reads."""
     try:
         (entries,) = struct.unpack_from(f"{order}H", block, at)
         for entry in range(at + 2, at + 2 + entries * _ENTRY_BYTES, _ENTRY_BYTES):
@@ -41,5 +41,5 @@ def _orientations(block: bytes, order: str, at: int, *, nested: bool = False) ->
             if (tag, kind, count) == (_EXIF_DIRECTORY, _LONG, 1) and not nested:
                 (inner,) = struct.unpack_from(f"{order}I", block, entry + 8)
                 yield from _orientations(block, order, inner, nested=True)
-    except struct.error:  # an offset that leads nowhere
+    except struct.error:  # an offset beyond the block
         return

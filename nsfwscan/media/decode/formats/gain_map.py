@@ -1,7 +1,7 @@
-"""JPEGs for bright displays only, which a gain map turns into another picture on ordinary ones.
+"""JPEGs for HDR displays that a gain map turns into a different picture on ordinary displays.
 
 Chromium shows that other picture (Ultra HDR Image Format 1.1; ISO 21496-1), so they are refused. In
-nearly all files with a gain map the JPEG is the picture for ordinary displays.
+nearly all files with a gain map, the JPEG itself is the picture for ordinary displays.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SAYS_NO = re.compile(rb"\s*(=\s*[\"']|>)\s*False\s*[\"'<]")
 _CLOSING = re.compile(rb"</[^<>]*\Z")
 _LONGEST_TAG = 64
 _ISO = b"urn:iso:std:iso:ts:21496:-1\0"
-"""What a segment with the metadata of ISO 21496-1 begins with."""
+"""The start of a segment with ISO 21496-1 metadata."""
 _BACKWARD, _COMMON_DENOMINATOR = 0x04, 0x08
 
 
@@ -33,7 +33,8 @@ def refuse_high_range(content: bytes) -> None:
     )
     if by_xmp or any(_is_high_range(content, end) for end in _ends(content, _ISO)):
         raise DecodeError(
-            FailReason.UNSUPPORTED, "a picture that its gain map turns into another is not read"
+            FailReason.UNSUPPORTED,
+            "a picture that its gain map turns into another is not supported",
         )
 
 
@@ -45,10 +46,10 @@ def _ends(content: bytes, what: bytes) -> Iterator[int]:
 
 
 def _is_high_range(content: bytes, at: int) -> bool:
-    """Read versions, flags and the headroom of the base picture, where the segment holds them."""
+    """Read versions, flags and the base picture's headroom, if the segment has them."""
     start = at - len(_ISO)
     end = start - 2 + int.from_bytes(content[start - 2 : start], "big")
-    if end - at < 9:  # the main picture only says which version it follows
+    if end - at < 9:  # the main picture only gives the version
         return False
     flags = content[at + 4]
     headroom = at + (9 if flags & _COMMON_DENOMINATOR else 5)

@@ -1,7 +1,7 @@
-"""GIF, still and moving, composed as browsers compose it.
+"""GIF, still and moving, composed as in browsers.
 
 Pillow only unpacks the pixels of single frames here. Its own canvas grows with every frame that
-lies outside it, which hides a picture in a corner of nothing.
+lies outside it, which can reduce a picture to a small corner.
 """
 
 from __future__ import annotations
@@ -32,32 +32,32 @@ _GRAPHIC_CONTROL = 0xF9
 
 _KEEP, _CLEAR = 1, 2
 _RESTORE = (3, 4)
-"""Ways of disposal; 4 is an old misreading of the specification that browsers honour."""
+"""Disposal methods; 4 is an old misreading of the specification that browsers accept."""
 
 _MAX_CODE_BITS = 8
 
 _GREY_RAMP = bytes(level for level in range(256) for _ in "RGB")
-"""For a picture without a palette. Browsers show it black, others in shades of grey."""
+"""For a picture without a palette. Browsers show it black, other viewers in shades of grey."""
 
 _NO_TRAILER = "the file ends without its end mark: more frames may be missing"
 
 
 class _Image(NamedTuple):
-    """One frame as it is stored."""
+    """One frame as stored."""
 
     box: tuple[int, int, int, int]
     """Left, top, right and bottom on the logical screen; may lie outside."""
     interlaced: bool
     palette: bytes
     data: int
-    """Where the code size stands; sub-blocks follow."""
+    """Position of the code size; sub-blocks follow."""
     end: int
     whole: bool
-    """Whether the sub-blocks end as they should, and not with the file."""
+    """Whether the sub-blocks end with a terminator, not with the file."""
     disposal: int
     transparent: int | None
     milliseconds: int
-    """How long it is shown."""
+    """How long the frame is shown."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -68,8 +68,8 @@ class _Image(NamedTuple):
 class _GifPicture(Picture):
     """Every frame on the logical screen.
 
-    A first frame that reaches beyond the screen makes it larger in Chromium and Firefox and is cut
-    in other viewers. Then each frame has two views: the larger canvas, and the screen.
+    If the first frame reaches beyond the screen, Chromium and Firefox enlarge the screen, and other
+    viewers crop the frame. Then each frame has two views: the larger canvas, and the screen.
     """
 
     sequential = True
@@ -82,7 +82,7 @@ class _GifPicture(Picture):
         self._canvas_size = max(width, right), max(height, bottom)
         self._screen = (width, height) if width and height else self._canvas_size
         if not all(self._canvas_size):
-            raise DecodeError(FailReason.CORRUPT, "neither the screen nor a frame has an area")
+            raise DecodeError(FailReason.CORRUPT, "the screen and all frames are empty")
         check_pixels(*self._canvas_size, MAX_PIXELS)
         for image in images:
             check_pixels(*image.size, MAX_PIXELS)
@@ -109,7 +109,7 @@ class _GifPicture(Picture):
         return Frame(self._canvas.crop((0, 0, *self._screen)) if on_screen else self._canvas)
 
     def skip(self, view: int) -> None:
-        """Compose all frames up to the one of this view."""
+        """Compose all frames up to this view's."""
         wanted = view // 2 if self._grown else view
         while self._done <= wanted:
             self._compose(self._done)
@@ -118,7 +118,7 @@ class _GifPicture(Picture):
     def _compose(self, number: int) -> None:
         image = self._images[number]
         if number == 0:
-            cleared = any(one.disposal == _CLEAR for one in self._images)
+            cleared = any(image.disposal == _CLEAR for image in self._images)
             opaque = self._is_plain(image) and image.disposal not in _RESTORE and not cleared
             self._canvas = Image.new("RGB" if opaque else "RGBA", self._canvas_size)
         else:
@@ -149,7 +149,7 @@ class _GifPicture(Picture):
             self._canvas.paste(self._saved, visible)
 
     def _is_plain(self, image: _Image) -> bool:
-        """Return True if the frame alone fills the canvas."""
+        """Return True if the frame fills the canvas by itself."""
         return image.box == (0, 0, *self._canvas_size) and image.transparent is None
 
     def _visible(self, image: _Image) -> tuple[int, int, int, int] | None:
@@ -161,7 +161,7 @@ class _GifPicture(Picture):
         """Return the frame's pixels in mode P, with its palette."""
         bits = self._content[image.data]
         if not 1 <= bits <= _MAX_CODE_BITS:
-            raise DecodeError(FailReason.CORRUPT, f"pixels of {bits} bits; there are 1 to 8")
+            raise DecodeError(FailReason.CORRUPT, f"pixels of {bits} bits; only 1 to 8 are valid")
         data = self._content[image.data + 1 : image.end]
         try:
             drawn = Image.frombytes("P", image.size, data, "gif", (bits, image.interlaced, -1))
@@ -174,14 +174,14 @@ class _GifPicture(Picture):
 
 
 def open_gif(content: bytes) -> Picture:
-    """Read the descriptors of all frames; raises `DecodeError` when there are none."""
+    """Read the descriptors of all frames; raises `DecodeError` if there are none."""
     return _GifPicture(content)
 
 
 def _index(content: bytes) -> tuple[list[_Image], str]:
-    """Find the frames, and say what is missing.
+    """Return the frames, and a description of what is missing.
 
-    Raises `DecodeError` for a file without a frame.
+    Raises `DecodeError` for a file without frames.
     """
     images = list[_Image]()
     try:
@@ -193,12 +193,12 @@ def _index(content: bytes) -> tuple[list[_Image], str]:
     if not images and missing:
         raise DecodeError(FailReason.TRUNCATED, "the file ends before its first frame")
     if not images:
-        raise DecodeError(FailReason.CORRUPT, "the file holds no frame")
+        raise DecodeError(FailReason.CORRUPT, "the file has no frames")
     return images, missing
 
 
 def _images(content: bytes) -> Iterator[_Image]:
-    """Walk over the blocks up to the trailer. Raises `IndexError` where the file ends before it."""
+    """Walk over the blocks up to the trailer. Raises `IndexError` if the file ends before it."""
     shared, at = _palette(content, _SCREEN_END, content[10])
     disposal, transparent, delay = _KEEP, None, 0
     while (block := content[at]) != _TRAILER:
@@ -234,11 +234,11 @@ def _images(content: bytes) -> Iterator[_Image]:
             yield found._replace(end=at, whole=True)
             disposal, transparent, delay = _KEEP, None, 0
         else:
-            at += 1  # stray bytes between blocks are common, zeros above all
+            at += 1  # stray bytes between blocks are common, especially zeros
 
 
 def _palette(content: bytes, at: int, flags: int) -> tuple[bytes, int]:
-    """Return the colour table that `flags` announce, 768 bytes or none, and what lies behind it."""
+    """Return the colour table that `flags` announces (768 bytes or none), and where it ends."""
     if not flags & 0x80:
         return b"", at
     end = at + (6 << (flags & 7))

@@ -1,7 +1,7 @@
-"""HEIC and HEIF, by the optional extra `heic`. The one module that knows pillow-heif.
+"""HEIC and HEIF, with the optional extra `heic`. The only module that uses pillow-heif.
 
-The codec applies crop, turns and mirrors in their order, and EXIF does not turn a HEIC. Every
-picture at the top of the file counts: some viewers show them as pages.
+The codec applies crop, rotation and mirroring in order, and EXIF does not turn a HEIC. Every
+top-level picture in the file counts: some viewers show them as pages.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ if TYPE_CHECKING:
     from nsfwscan.media.decode.formats.tracks import Track
 
 _VIDEO_BRANDS = (b"isom", b"mp41", b"mp42", b"msf1")
-"""libheif refuses files of these brands that hold no track."""
+"""libheif refuses files with these brands that have no track."""
 
 _KEPT = (b"clap", b"clli", b"colr", b"hvcC", b"imir", b"irot")
-"""What a sample entry says that an item can say."""
+"""Properties that both a sample entry and an item can have."""
 
 
 def heif_picture(file: Bmff) -> Picture:
-    """Open the pictures at the top of the file, and its sequence.
+    """Open the top-level pictures of the file, and its sequence.
 
-    Raises `DecodeError` where pillow-heif is not installed.
+    Raises `DecodeError` if pillow-heif is not installed.
     """
     refuse_disputed(file)
     prepare()
@@ -60,16 +60,16 @@ def heif_picture(file: Bmff) -> Picture:
             frames, moving, lost = _frames(file, file.sequence)
             sources += frames
     if not sources:
-        raise DecodeError(FailReason.UNSUPPORTED, "no frame of the sequence stands alone")
+        raise DecodeError(FailReason.UNSUPPORTED, "no frame of the sequence can be decoded alone")
     picture = ViewsPicture("HEIF", file, sources, stills + moving)
     if lost:
-        told = f"{lost} of {moving} frames of its sequence are not read"
+        told = f"{lost} of {moving} frames of its sequence could not be read"
         picture.missing = f"{picture.missing}; {told}" if picture.missing else told
     return picture
 
 
 def _plain(file: Bmff) -> Bmff:
-    """Return a file that libheif takes for still pictures only, with all sizes given."""
+    """Return a file that libheif treats as still pictures only, with all sizes given."""
     with_sizes = with_alpha_sizes(file, file.data)
     if with_sizes is not file.data:
         file = Bmff(with_sizes)
@@ -84,14 +84,14 @@ def _plain(file: Bmff) -> Bmff:
 def _source(file: Bmff) -> Source:
     image = opened(file.data)
     check_pixels(*image.size, MAX_PIXELS)
-    if not image.info.get("primary"):  # pillow-heif leaves out what libheif cannot open
+    if not image.info.get("primary"):  # pillow-heif omits pictures that libheif cannot open
         raise DecodeError(FailReason.CORRUPT, "the main picture of the file cannot be opened")
     frames: int = getattr(image, "n_frames", 1)
     return Source(image, range(frames), colour_of)
 
 
 def _uncropped(file: Bmff, source: Source) -> list[Source]:
-    """Give the whole raster of the main picture, where a clean aperture leaves out much of it."""
+    """Return the main picture uncropped, if its clean aperture leaves out much of it."""
     properties = file.primary.properties if file.primary else []
     size = size_of(file.data, properties)
     if size is None or not cuts(file.data, properties, size):
@@ -102,16 +102,16 @@ def _uncropped(file: Bmff, source: Source) -> list[Source]:
 
 
 def _frames(file: Bmff, track: Track) -> tuple[list[Source], int, int]:
-    """Give the frames of a sequence that stand alone, each as a still picture.
+    """Return the independently coded frames of a sequence, each as a still picture.
 
-    Return also how many frames there are, and how many cannot be shown.
+    Also returns the number of frames, and how many of them cannot be shown.
     """
     samples, alone = samples_of(file.data, track.table)
     if track.kind not in HEVC:
         return [], len(samples), len(samples)
     sources = []
     size = box(b"ispe", struct.pack(">III", 0, *track.size))
-    properties = [file.data[one.start : one.end] for one in track.properties if one.kind in _KEPT]
+    properties = [file.data[box.start : box.end] for box in track.properties if box.kind in _KEPT]
     for at in spread(len(alone), MAX_SAMPLED_FRAMES - 2):
         part = RemadePart(b"hvc1", file.bytes_of([samples[alone[at]]]), [size, *properties])
         image = opened(picture_of(part))

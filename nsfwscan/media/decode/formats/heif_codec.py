@@ -1,4 +1,4 @@
-"""pillow-heif, which reads HEIC and is an extra. Imported when the first such file comes."""
+"""pillow-heif, an extra that decodes HEIC. Imported when the first such file comes."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 
 def prepare() -> None:
-    """Set pillow-heif up for this process. Raises `DecodeError` where it is not installed."""
+    """Set pillow-heif up for this process. Raises `DecodeError` if it is not installed."""
     try:
         import pillow_heif
     except ImportError:
         raise DecodeError(FailReason.UNSUPPORTED, hint()) from None
-    pillow_heif.options.DECODE_THREADS = 1  # whole pictures run in parallel
+    pillow_heif.options.DECODE_THREADS = 1  # pictures already run in parallel
 
 
 def hint() -> str:
-    """Say what to do where pillow-heif is missing."""
+    """Return a message on how to install the missing pillow-heif."""
     from nsfwscan.system.installation import installing
 
     return f"HEIC pictures need pillow-heif: {installing('pillow-heif')}"
@@ -36,14 +36,14 @@ def opened(content: bytes) -> ImageFile.ImageFile:
     try:
         found: ImageFile.ImageFile = open_with(pillow_heif.HeifImageFile, content)
     except DecodeError as error:
-        if error.detail != "not identified by this driver":  # there was nothing that opened
+        if error.detail != "not identified by this driver":  # it found nothing to open
             raise
         raise DecodeError(error.reason, "the main picture of the file cannot be opened") from error
     return found
 
 
 def colour_of(image: Image.Image) -> Colour:
-    """Return what the codec says of the samples."""
+    """Return what the codec reports about the samples."""
     points = image.info.get("nclx_profile") or {}
     light = image.info.get("content_light_level") or {}
     curve = int(points.get("transfer_characteristics", 2))

@@ -1,7 +1,7 @@
-"""HEICs of more pixels than fit into memory, as phones of 108 and 200 MP write them.
+"""HEICs with more pixels than fit into memory, as written by phones of 108 and 200 MP.
 
-Such a picture is a grid of tiles (ISO/IEC 23008-12, 6.6.2.3). It is decoded a row of tiles at a
-time, as a file of its own, and each row is reduced at once. No tile is left out.
+Such a picture is a grid of tiles (ISO/IEC 23008-12, 6.6.2.3). It is decoded one row of tiles at a
+time, as a separate file, and each row is reduced at once. No tile is left out.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ MAX_GRID_PIXELS = 256 * MEGA
 """A 200 MP sensor has 199.8 million."""
 
 REDUCED_PIXELS = 16 * MEGA
-"""What is left of a picture is 16 times what a model takes, or more."""
+"""The reduced picture is at least 16 times the size that a model takes."""
 
 _BYTES_PER_PIXEL = 12
 _PIXELS_PER_SECOND = 10 * MEGA
-"""Of processor time, on a slow machine."""
+"""CPU time, on a slow machine."""
 _TRANSFORMS = (b"clap", b"imir", b"irot")
 
 
@@ -46,7 +46,7 @@ class Grid(NamedTuple):
 
 
 def large_grid(file: Bmff, limit: int) -> Grid | None:
-    """Return the grid of a picture of more than `limit` pixels; None where there is none.
+    """Return the grid of a picture of more than `limit` pixels; None for other pictures.
 
     Raises `DecodeError` for more than `MAX_GRID_PIXELS`.
     """
@@ -75,7 +75,7 @@ def large_grid(file: Bmff, limit: int) -> Grid | None:
 
 
 class GridPicture(Picture):
-    """A picture of tiles, reduced while it is decoded."""
+    """A picture made of tiles, reduced while it is decoded."""
 
     def __init__(self, file: Bmff, grid: Grid) -> None:
         self._file, self._grid = file, grid
@@ -87,7 +87,7 @@ class GridPicture(Picture):
         row = grid.columns * grid.tile[0] * grid.tile[1]
         self.memory = _BYTES_PER_PIXEL * row + 8 * REDUCED_PIXELS
         properties = file.primary.properties if file.primary is not None else []
-        uncropped = [one for one in properties if one.kind != b"clap"]
+        uncropped = [box for box in properties if box.kind != b"clap"]
         self._shown = what_viewers_show(
             in_order(file.data, properties, grid.size), in_order(file.data, uncropped, grid.size)
         )
@@ -96,7 +96,7 @@ class GridPicture(Picture):
         self._whole: Frame | None = None
 
     def show(self, view: int) -> Frame:
-        """Decode the picture once; another view of it costs a crop."""
+        """Decode the picture once; further views only cost a crop."""
         if self._whole is None:
             with self._file.truncation_named():
                 self._whole = self._decode()
@@ -122,22 +122,22 @@ class GridPicture(Picture):
         return whole
 
     def _row(self, row: int) -> bytes:
-        """Return a file of one row of the grid."""
+        """Return one row of the grid as a file."""
         data, grid = self._file.data, self._grid
         tiles = grid.tiles[row * grid.columns : (row + 1) * grid.columns]
         width, height = grid.size[0], min(grid.tile[1], grid.size[1] - row * grid.tile[1])
         head = struct.pack(">BBBBII", 0, 1, 0, len(tiles) - 1, width, height)
         kept = [
-            data[one.start : one.end]
-            for one in (self._file.primary.properties if self._file.primary else ())
-            if one.kind not in (*_TRANSFORMS, b"ispe")
+            data[prop.start : prop.end]
+            for prop in (self._file.primary.properties if self._file.primary else ())
+            if prop.kind not in (*_TRANSFORMS, b"ispe")
         ]
         size = box(b"ispe", struct.pack(">III", 0, width, height))
         parts = [
             RemadePart(
                 tile.kind,
                 self._file.bytes_of(tile.extents),
-                [data[one.start : one.end] for one in tile.properties],
+                [data[prop.start : prop.end] for prop in tile.properties],
             )
             for tile in tiles
         ]

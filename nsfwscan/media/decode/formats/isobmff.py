@@ -1,4 +1,4 @@
-"""AVIF and HEIF, which share a container: what is coded inside decides who reads it."""
+"""AVIF and HEIF, which share a container: the coding inside decides which module reads it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def open_isobmff(content: bytes) -> Picture:
-    """Read the header. Raises `DecodeError` for HEIC where pillow-heif is not installed."""
+    """Read the header. Raises `DecodeError` for HEIC if pillow-heif is not installed."""
     file = Bmff(content)
     if coding_of(file) == "HEIF":
         from nsfwscan.media.decode.formats.heif import heif_picture

@@ -1,4 +1,4 @@
-"""JPEG, at a reduced scale where that is enough."""
+"""JPEG, decoded at a reduced scale if that is enough."""
 
 from __future__ import annotations
 
@@ -30,29 +30,29 @@ if TYPE_CHECKING:
     from nsfwscan.values.geometry import Geometry
 
 _MAX_STORED_PIXELS = 400 * MEGA
-"""As stored: at a reduced scale, 200 MP of a phone cost 30 MB."""
+"""As stored. At a reduced scale, a phone's 200 MP cost 30 MB."""
 
 _BYTES_PER_PIXEL = 4
 
 _MAX_COEFFICIENT_BYTES = 768 * MEGA
-"""A progressive JPEG keeps all its coefficients, two bytes each, however far it is reduced."""
+"""A progressive JPEG keeps all its coefficients, two bytes each, however much it is reduced."""
 
 _MAX_SCANS = 100
-"""Encoders write 10 to 20. Each scan passes over the whole picture: 10,000 of them are a bomb."""
+"""Encoders write 10 to 20. Each scan covers the whole picture, so 10,000 scans are a bomb."""
 
-# A JPEG is decoded at the smallest scale that leaves both edges this many times what the model is
-# given. Measured with OpenNSFW on 262 photographs and crops, largest change of a score against
-# full decoding and mean time: 1x 0.015, 19 ms; 2x 0.015, 25 ms; 3x 0.010, 32 ms; full 56 ms. The
-# 99th percentile is what 2x buys over 1x: 0.005 instead of 0.009.
+# A JPEG is decoded at the smallest scale that leaves both edges this many times the model's input.
+# Measured with OpenNSFW on 262 photographs and crops: the largest change of a score against full
+# decoding, and the mean time: 1x 0.015, 19 ms; 2x 0.015, 25 ms; 3x 0.010, 32 ms; full 56 ms. 2x
+# improves on 1x at the 99th percentile: 0.005 instead of 0.009.
 _OVERSAMPLING = 2
 
 _END_OF_IMAGE = b"\xff\xd9"
 
 _MISSING_PART = 16
-"""One row in so many may be missing for the rest to be scored."""
+"""At most one row in this many may be missing for the rest to be scored."""
 
 _NO_END = "the file ends without its end mark"
-_NO_DETAIL = "the file ends early, so that fine detail is missing"
+_NO_DETAIL = "the file ends early, so fine detail is missing"
 
 
 class _JpegPicture(PillowPicture[JpegImageFile]):
@@ -60,11 +60,11 @@ class _JpegPicture(PillowPicture[JpegImageFile]):
         super().__init__("JPEG", image, max_pixels=_MAX_STORED_PIXELS)
         self._content = content
         self._edge = edge
-        # At once and not in blocks: arithmetic decoding cannot wait for more.
+        # At once and not in blocks: arithmetic decoding cannot resume when it runs out of data.
         image.decodermaxblock = len(content)
 
     def show(self, view: int) -> Frame:  # noqa: ARG002 - there is one view
-        """Decode it, or as much of it as viewers show."""
+        """Decode the picture, or as much of it as viewers show."""
         applications = self.image.applist
         try:
             self.image.load()
@@ -73,7 +73,7 @@ class _JpegPicture(PillowPicture[JpegImageFile]):
         return Frame(self.image, icc_profile(applications), orientation(applications))
 
     def _rescue(self, error: OSError) -> None:
-        """Decode a file that is cut, when viewers show nearly all of it; raise otherwise."""
+        """Decode a file that is cut off if viewers show nearly all of it, or raise."""
         structure = Structure(self._content)
         if kind := structure.unsupported():
             raise DecodeError(FailReason.UNSUPPORTED, kind) from error
@@ -95,23 +95,23 @@ class _JpegPicture(PillowPicture[JpegImageFile]):
     def _missing_rows(self, usable: bytes, restart: int) -> int | None:
         """Count the rows at the end that are not in the file; None for too many.
 
-        Those rows depend on what the data is continued with, and no others do.
+        They are the rows that depend on the data appended to the file.
         """
-        import random  # rare, and not free to load
+        import random  # rarely needed, and slow to load
 
         noise = random.Random(0).randbytes(256).replace(b"\xff", b"")  # noqa: S311
         markers = (bytes((0xFF, 0xD0 + (restart + at) % 8)) for at in range(8))
         continued = usable + noise + b"".join(marker + noise for marker in markers)
-        # In grey, for a quarter of the memory.
-        one, other = (
+        # In grey, to use a quarter of the memory.
+        cut, filled = (
             self._decoded(data + _END_OF_IMAGE).convert("L") for data in (usable, continued)
         )
-        changed = ImageChops.difference(one, other).getbbox()
+        changed = ImageChops.difference(cut, filled).getbbox()
         if changed is None:
             return 0
-        rows = one.height - changed[1]
-        scale = -(-self.facts.height // one.height)
-        return rows * scale if rows * _MISSING_PART < one.height else None
+        rows = cut.height - changed[1]
+        scale = -(-self.facts.height // cut.height)
+        return rows * scale if rows * _MISSING_PART < cut.height else None
 
     def _decoded(self, content: bytes) -> JpegImageFile:
         image = open_with(JpegImageFile, content)
@@ -122,15 +122,15 @@ class _JpegPicture(PillowPicture[JpegImageFile]):
 
 
 def open_jpeg(content: bytes, geometry: Geometry, *, full: bool) -> PillowPicture[JpegImageFile]:
-    """Read the header. An MPO, which many phones write, is read as the JPEG it begins with.
+    """Read the header. An MPO, which many phones write, is read as the JPEG that it begins with.
 
-    The pictures after the first are previews, depth and gain maps. `full` decodes at full scale.
+    Its further pictures are previews, depth and gain maps. `full` decodes at full scale.
     """
     try:
         image = open_with(JpegImageFile, content)
     except DecodeError as error:
         image, content = _opened_without_ballast(content, error)
-    # In the shorter direction of the resize, so that it holds for either orientation.
+    # In the shorter direction of the resize, so that it works for either orientation.
     edge = None if full else _OVERSAMPLING * max(geometry.resize_width, geometry.resize_height)
     picture = _JpegPicture(image, content, edge)
     picture.memory = _limit(image, content, edge)
@@ -138,7 +138,7 @@ def open_jpeg(content: bytes, geometry: Geometry, *, full: bool) -> PillowPictur
 
 
 def _opened_without_ballast(content: bytes, error: DecodeError) -> tuple[JpegImageFile, bytes]:
-    """Read a header that Pillow stumbled over, or raise with the right reason."""
+    """Read a header that Pillow failed on, or raise with the right reason."""
     if kind := Structure(content).unsupported():
         raise DecodeError(FailReason.UNSUPPORTED, kind) from error
     lighter = without_idle_segments(content)
@@ -149,23 +149,23 @@ def _opened_without_ballast(content: bytes, error: DecodeError) -> tuple[JpegIma
 
 
 def _reduce(image: JpegImageFile, edge: int | None) -> None:
-    """Choose the scale of decoding."""
+    """Choose the decoding scale."""
     if edge is not None:
         image.draft(None, (edge, edge))
 
 
 def _limit(image: JpegImageFile, content: bytes, edge: int | None) -> int:
-    """Choose the scale of decoding, refuse bombs, and return the bytes of memory needed."""
+    """Choose the decoding scale, refuse bombs, and return the bytes of memory needed."""
     stored = image.width * image.height
     _reduce(image, edge)
     check_pixels(image.width, image.height, MAX_PIXELS)
     memory = _BYTES_PER_PIXEL * image.width * image.height
     if not _has_several_scans(image, content):
         return memory
-    scans = sum(one.marker == START_OF_SCAN for one in segments(content))
+    scans = sum(segment.marker == START_OF_SCAN for segment in segments(content))
     if scans > _MAX_SCANS:
         raise DecodeError(
-            FailReason.UNSUPPORTED, f"a JPEG of {scans} scans; at most {_MAX_SCANS} are read"
+            FailReason.UNSUPPORTED, f"a JPEG of {scans} scans; the limit is {_MAX_SCANS}"
         )
     areas = [across * down for _, across, down, _ in image.layer]
     coefficients = 2 * stored * sum(areas) // max(1, *areas)
@@ -180,7 +180,7 @@ def _limit(image: JpegImageFile, content: bytes, edge: int | None) -> int:
 def _has_several_scans(image: JpegImageFile, content: bytes) -> bool:
     """Return True if the first scan is not the whole picture; only then are scans counted.
 
-    Counting in a file of 4 MB takes 7 ms, a quarter of decoding it.
+    Counting them in a file of 4 MB takes 7 ms, a quarter of the time to decode it.
     """
     if image.info.get("progressive") or image.fp is None:
         return True

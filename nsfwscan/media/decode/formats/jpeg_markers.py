@@ -1,4 +1,4 @@
-"""What stands in the marker segments of a JPEG (ITU-T T.81, annex B), read without decoding."""
+"""The marker segments of a JPEG (ITU-T T.81, annex B), read without decoding."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ END_OF_IMAGE = 0xD9
 START_OF_SCAN = 0xDA
 
 _MARKER = re.compile(rb"\xff[^\0\x01\xd0-\xd8\xff]")
-"""All that have parameters, and the end of image."""
+"""All markers with parameters, and the end of image."""
 
 _PROGRESSIVE = (0xC2, 0xCA)
 _READ = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)
@@ -30,19 +30,19 @@ _NOT_READ = {
     0xDE: "a hierarchical JPEG",
     0xF7: "a JPEG-LS picture",
 }
-"""Frame types that neither browsers nor libjpeg read."""
+"""Frame types that neither browsers nor libjpeg support."""
 
 _LEAST_PADDING = 64
-"""Zeros at the end that are no pixels any more."""
+"""This many zeros at the end are padding rather than pixels."""
 
 _EXIF = b"Exif\0"
-"""Browsers do not look at the sixth byte, which should be a NUL as well."""
+"""Browsers ignore the sixth byte, which should also be NUL."""
 _EXIF_BYTES = 6
 _ICC = b"ICC_PROFILE\0"
 
 _KEPT = {0xE0: (b"JFIF\0", 14), 0xE1: (_EXIF, 6), 0xE2: (_ICC, 14), 0xEE: (b"Adobe", 12)}
-"""The application segments that change what is shown, with their beginnings and least lengths;
-libjpeg does not count shorter ones."""
+"""The application segments that affect what is shown, with their prefixes and minimum lengths;
+libjpeg ignores shorter ones."""
 
 
 class Segment(NamedTuple):
@@ -50,17 +50,17 @@ class Segment(NamedTuple):
 
     marker: int
     start: int
-    """Where the marker stands."""
+    """Position of the marker."""
     body: int
-    """Where its parameters begin, behind their length."""
+    """Where its parameters begin, after their length."""
     end: int
-    """Where they end; beyond the file, when that is cut there."""
+    """Where they end; beyond the file, if it is cut off there."""
 
 
 def segments(content: bytes, at: int = 2) -> Iterator[Segment]:
     """Walk over the markers from `at` to the end of image, or of the file.
 
-    Bytes between the segments, entropy-coded data first of all, are passed over as libjpeg does.
+    Bytes between segments, mainly entropy-coded data, are skipped as in libjpeg.
     """
     while (found := _MARKER.search(content, at)) is not None:
         at = found.start()
@@ -80,25 +80,25 @@ class Structure:
     def __init__(self, content: bytes) -> None:
         self._found = list(segments(content))
         self._content = content
-        self._frame = next((one for one in self._found if self._is_frame(one)), None)
+        self._frame = next((part for part in self._found if self._is_frame(part)), None)
 
     @staticmethod
     def _is_frame(segment: Segment) -> bool:
         return segment.marker in _READ or segment.marker in _NOT_READ
 
     def unsupported(self) -> str:
-        """Say which kind of JPEG it is when none of libjpeg's; empty otherwise."""
+        """Describe the kind of JPEG if libjpeg does not support it; empty otherwise."""
         if self._frame is None:
             return ""
         if self._frame.marker in _NOT_READ:
-            return f"{_NOT_READ[self._frame.marker]} is not read"
+            return f"{_NOT_READ[self._frame.marker]} is not supported"
         bits, rows, components = self._dimensions()
         if bits != 8:
-            return f"a JPEG of {bits} bits is not read"
+            return f"a JPEG of {bits} bits is not supported"
         if rows == 0:
-            return "a JPEG that says its height behind the picture is not read"
+            return "a JPEG that gives its height after the picture is not supported"
         if components not in (1, 3, 4):
-            return f"a JPEG of {components} components is not read"
+            return f"a JPEG of {components} components is not supported"
         return ""
 
     def _dimensions(self) -> tuple[int, int, int]:
@@ -108,23 +108,23 @@ class Structure:
 
     @property
     def ends(self) -> bool:
-        """Whether the end of image is there."""
+        """Whether the end-of-image marker is there."""
         return bool(self._found) and self._found[-1].marker == END_OF_IMAGE
 
     @property
     def progressive(self) -> bool:
-        """Whether each scan passes over the whole picture, and later ones sharpen it."""
+        """Whether each scan covers the whole picture, and later scans sharpen it."""
         return self._frame is not None and self._frame.marker in _PROGRESSIVE
 
     @property
     def is_shown_whole(self) -> bool:
-        """Whether there is something of every component all over the picture, or nearly so.
+        """Whether the file has data of every component for the whole picture, or nearly so.
 
-        Of a progressive JPEG that needs a finished first pass; later ones sharpen it. Of a
-        sequential one it needs a begun scan, of which rows may be missing at the end.
+        For a progressive JPEG, that takes a complete first scan; later scans only sharpen it. For a
+        sequential JPEG, the scan must have begun; rows may be missing at the end.
         """
         shown = set[int]()
-        scans = [one for one in self._found if one.marker == START_OF_SCAN]
+        scans = [segment for segment in self._found if segment.marker == START_OF_SCAN]
         for scan in scans:
             body = self._content[scan.body : scan.end]
             if len(body) < scan.end - scan.body or not body:
@@ -139,9 +139,9 @@ class Structure:
         return len(shown) >= self._dimensions()[2] > 0
 
     def usable(self) -> bytes:
-        """Return the file without a last segment that is cut, half a marker, or padding.
+        """Return the file without an incomplete last segment, half a marker, or padding.
 
-        Downloads that were broken off often have their full length, the rest of it zeros.
+        Interrupted downloads often have their full length, with zeros for the rest.
         """
         if self._found and self._found[-1].end > len(self._content):
             return self._content[: self._found[-1].start]
@@ -150,8 +150,8 @@ class Structure:
         return bare if padded else self._content.rstrip(b"\xff")
 
     def next_restart(self) -> int:
-        """Return the number of the restart marker that would come next, 0 to 7."""
-        scans = [one.end for one in self._found if one.marker == START_OF_SCAN]
+        """Return the number of the next restart marker that would follow, 0 to 7."""
+        scans = [segment.end for segment in self._found if segment.marker == START_OF_SCAN]
         begin = scans[-1] if scans else 0
         markers = {
             number: self._content.rfind(bytes((0xFF, 0xD0 + number)), begin) for number in range(8)
@@ -161,9 +161,9 @@ class Structure:
 
 
 def without_idle_segments(content: bytes) -> bytes:
-    """Drop the application segments and comments that have no part in what is shown.
+    """Drop application segments and comments that do not affect what is shown.
 
-    Pillow stumbles over some that are too short, where viewers pass over them.
+    Pillow fails on some that are too short, which viewers skip.
     """
     kept, at = [content[:2]], 2
     for marker, start, body, end in segments(content):
@@ -179,7 +179,7 @@ def without_idle_segments(content: bytes) -> bytes:
 
 
 def orientation(applications: Iterable[tuple[str, bytes]]) -> int:
-    """Return the orientation in the first EXIF segment, 1 to 8; browsers read no second one."""
+    """Return the orientation in the first EXIF segment, 1 to 8; browsers ignore a second one."""
     for name, body in applications:
         if name == "APP1" and body.startswith(_EXIF) and len(body) > _EXIF_BYTES:
             return orientation_of(body[_EXIF_BYTES:])
@@ -187,9 +187,9 @@ def orientation(applications: Iterable[tuple[str, bytes]]) -> int:
 
 
 def icc_profile(applications: Iterable[tuple[str, bytes]]) -> bytes:
-    """Put the ICC profile together (ICC.1, annex B.4), or return nothing when that cannot be done.
+    """Join the ICC profile (ICC.1, annex B.4); return b"" if that is impossible.
 
-    What follows when it is whole does not count. The rule is Chromium's.
+    Segments after a complete profile are ignored, as in Chromium.
     """
     parts = dict[int, bytes]()
     total = 0

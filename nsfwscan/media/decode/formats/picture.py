@@ -1,8 +1,8 @@
-"""What every format module gives: a `Picture`, whose frames are as a viewer shows them.
+"""What every format module returns: a `Picture`, whose frames are as viewers show them.
 
-A format module answers for these: which of the file's bytes count, where Pillow would read another
-picture than viewers show, canvas and aperture, orientation, and what the samples mean. It refuses
-with a `DecodeError` where it would have to guess.
+A format module decides which of the file's bytes count, where Pillow would read a different picture
+than viewers show, canvas and aperture, orientation, and what the samples mean. Where it would have
+to guess, it raises `DecodeError`.
 """
 
 from __future__ import annotations
@@ -26,73 +26,73 @@ Plugin = TypeVar("Plugin", bound=ImageFile.ImageFile)
 MEGA = 1 << 20
 
 MAX_PIXELS = 64 * MEGA
-"""The most pixels of one frame, unless a format says otherwise. A 64 MP sensor has 64.2 million."""
+"""The most pixels in one frame, unless a format differs. A 64 MP sensor has 64.2 million."""
 
 BYTES_PER_PIXEL = 9
-"""What one pixel costs at the peak beside the file, unless a format says otherwise: Pillow keeps
-RGB in four bytes, and alpha needs a second copy."""
+"""Peak bytes per pixel beside the file, unless a format differs: Pillow keeps RGB in four bytes,
+and alpha needs a second copy."""
 
-# In what a plugin says of a header: not broken, only beyond it.
+# In what plugins report about a header: not broken, just not supported.
 _ODD_NOT_BROKEN = ("unsupported", "not supported", "cannot handle", "unknown", "not installed")
 
 
 @dataclass(slots=True)
 class Frame:
-    """One thing that a viewer shows."""
+    """One image that a viewer shows."""
 
     image: Image.Image
     """Its pixels, loaded, in any mode, before any orientation."""
     profile: bytes = b""
-    """The ICC profile that holds for `image`; empty for sRGB."""
+    """The ICC profile that applies to `image`; empty for sRGB."""
     orientation: int = 1
-    """How it is to be turned, 1 to 8 as in EXIF."""
+    """How to turn it, 1 to 8 as in EXIF."""
     span: tuple[float, float] | None = None
-    """The values of black and white in modes of more than 8 bits; None where they have to be
-    guessed from the samples."""
+    """The values of black and white in modes of more than 8 bits; None if they have to be guessed
+    from the samples."""
     to_srgb: Callable[[Image.Image], Image.Image] | None = None
-    """Turns an image of `image`'s mode, without its alpha, into sRGB; goes before `profile`. It is
-    called after the resize."""
+    """Converts an image of `image`'s mode, without its alpha, to sRGB; takes precedence over
+    `profile`. Called after the resize."""
 
 
 class Picture:
-    """One picture file, its header read and its limits checked, its pixels not yet decoded."""
+    """One picture file: header read and limits checked, pixels not decoded yet."""
 
     facts: ImageFacts
     views: int
-    """How many things there are to show: the frames, and more where viewers differ."""
+    """How many images there are to show: the frames, and more where viewers differ."""
     times: Sequence[float] = ()
-    """How long each view is shown, in milliseconds; empty where that is not known or all alike."""
+    """How long each view is shown, in milliseconds; empty if unknown or all alike."""
     memory: int
     """Bytes that the pixels will take at the peak, beside the file."""
     seconds = 0.0
-    """Processor time it may take beyond what any picture has."""
+    """CPU seconds that it may take beyond the usual limit."""
     sequential = False
     """Whether a view needs all views before it, so that skipping some saves nothing."""
     missing: str = ""
-    """What of the file cannot be shown though the rest can, for a person; may be set by `show`."""
+    """What cannot be shown although the rest can, in words for the user; `show` may set it."""
 
     def show(self, view: int) -> Frame:
-        """Decode one view. Views are asked for in ascending order, not each of them.
+        """Decode one view. Called in ascending order, but not for every view.
 
         Raises anything that Pillow raises, or `DecodeError`.
         """
         raise NotImplementedError
 
     def skip(self, view: int) -> None:
-        """Compose a view that nobody asked for, in a sequential format."""
+        """Compose a view that is not needed, in a sequential format."""
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Release the file."""
 
 
 def as_browsers_time(milliseconds: Iterable[float], ways: int) -> list[float]:
-    """Return how long each view is shown, for frames that are shown in so many ways each."""
+    """Return how long each view is shown, if each frame is shown in this many ways."""
     shown = (INSTEAD_MS if time < SHORTEST_MS else time for time in milliseconds)
     return [time for time in shown for _ in range(ways)]
 
 
 class PillowPicture(Picture, Generic[Plugin]):
-    """A picture whose frames are those of a Pillow plugin."""
+    """A picture whose frames come from a Pillow plugin."""
 
     def __init__(
         self,
@@ -105,7 +105,7 @@ class PillowPicture(Picture, Generic[Plugin]):
         self.image = image
         self.max_pixels = max_pixels
         check_pixels(*image.size, max_pixels)
-        # GIF and TIFF are read through to the end for this, without decoding.
+        # For this, GIF and TIFF are read to the end, without decoding.
         frames: int = getattr(image, "n_frames", 1)
         self.facts = ImageFacts(name, image.width, image.height, frames)
         self.views = frames
@@ -126,18 +126,18 @@ class PillowPicture(Picture, Generic[Plugin]):
         self.image.seek(view)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Release the file."""
         self.image.close()
 
 
 def open_with(plugin: type[Plugin], content: bytes) -> Plugin:
-    """Read the header. The plugin of the one format is called; `Image.open` would load others.
+    """Read the header with this format's plugin; `Image.open` would load others.
 
     Raises `DecodeError` for a header that the plugin cannot use.
     """
     try:
         return plugin(io.BytesIO(content))
-    except SyntaxError as error:  # what plugins raise for a header they cannot use
+    except SyntaxError as error:  # raised by plugins for a header that they cannot use
         message = str(error)
         odd = any(word in message.lower() for word in _ODD_NOT_BROKEN)
         reason = FailReason.UNSUPPORTED if odd else FailReason.CORRUPT
@@ -145,10 +145,10 @@ def open_with(plugin: type[Plugin], content: bytes) -> Plugin:
 
 
 def check_pixels(width: int, height: int, limit: int) -> None:
-    """Raise `DecodeError` when there are more pixels than `limit`."""
+    """Raise `DecodeError` if there are more than `limit` pixels."""
     if width * height > limit:
         raise DecodeError(
             FailReason.TOO_MANY_PIXELS,
             f"{width} x {height} pixels are {width * height / 1e6:.0f} MP; "
-            f"at most {limit / 1e6:.0f} MP are read",
+            f"the limit is {limit / 1e6:.0f} MP",
         )

@@ -1,7 +1,7 @@
 """PNG and APNG, as browsers and viewers built on libpng show them.
 
-Pillow is given the compressed rows and nothing else: which chunks count, and for what, is decided
-in `nsfwscan.media.decode.formats.png_chunks`.
+Pillow only gets the compressed rows: which chunks count, and for what, is decided in
+`nsfwscan.media.decode.formats.png_chunks`.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ _SPAN_16 = (0.0, 65535.0)
 
 _BYTES_PER_PIXEL = 9
 _BYTES_PER_PIXEL_COPIED = 18
-"""Where copies are needed: for a transparent colour of 16 bits, and for a second way."""
+"""If copies are needed: for a transparent colour of 16 bits, and for a second way."""
 _BYTES_PER_PIXEL_ANIMATED = 20
-"""The canvas, what it is restored to, a frame, its copy with alpha, and the copy that is shown."""
+"""The canvas, its restored version, a frame, its copy with alpha, and the copy that is shown."""
 
 _DISPOSE_BACKGROUND, _DISPOSE_PREVIOUS = 1, 2
 _BLEND_OVER = 1
 
 
 def open_png(content: bytes) -> Picture:
-    """Read all that counts but the pixels."""
+    """Read everything that counts except the pixels."""
     png = read_png(content)
     check_pixels(png.header.width, png.header.height, MAX_PIXELS)
     return _AnimatedPng(png) if png.frames else _StillPng(png)
@@ -69,7 +69,7 @@ class _PngPicture(Picture):
         self._decoded: tuple[bytes, Image.Image] | None = None
 
     def _still(self, way: Way) -> Frame:
-        """Decode the picture that viewers show which know nothing of animations."""
+        """Decode the picture shown by viewers that do not support animations."""
         png = self.png
         if self._decoded is None or self._decoded[0] != way.transparency:
             image, missing = _image(png, png.header, png.data, way.transparency)
@@ -102,7 +102,7 @@ class _AnimatedPng(_PngPicture):
         self._canvases = {way.transparency: _Canvas(png, way.transparency) for way in png.ways}
 
     def show(self, view: int) -> Frame:
-        """Compose the frame of this number; a still picture that is no frame comes first."""
+        """Compose the frame of this number; a still picture that is not a frame comes first."""
         frame, number = divmod(view, len(self.png.ways))
         way = self.png.ways[number]
         if frame < self._apart:
@@ -131,7 +131,7 @@ class _Canvas:
         self._restore: tuple[Image.Image, tuple[int, int, int, int]] | None = None
 
     def draw(self, frame: int) -> None:
-        """Draw a frame, the next one or once more the last one drawn."""
+        """Draw the next frame, or the last frame again."""
         if frame == self._drawn:
             return
         self._drawn = frame
@@ -159,7 +159,7 @@ class _Canvas:
 
 
 def _frame(image: Image.Image, png: Png, colour: PngColour) -> Frame:
-    """Say how an image is to be turned, and what its samples mean."""
+    """Return the frame for an image, with its orientation and the meaning of its samples."""
     frame = Frame(image, colour.profile, png.orientation, _span(image))
     grey = png.header.kind in (GREY, GREY_ALPHA)
     if grey and colour.profile[16:20] == b"GRAY" and image.has_transparency_data:
@@ -174,7 +174,7 @@ def _span(image: Image.Image) -> tuple[float, float] | None:
 
 
 def _convert(frame: Frame, space: ColourSpace, header: Header) -> None:
-    """Arrange for sRGB. The curve is undone before the resize, which viewers do last."""
+    """Prepare conversion to sRGB. The curve is undone before the resize, as viewers resize last."""
     if isinstance(space.curve, HighRange):
         frame.to_srgb = space.to_srgb
         return
@@ -186,7 +186,7 @@ def _convert(frame: Frame, space: ColourSpace, header: Header) -> None:
     else:
         if image.mode in ("1", "P"):
             image = image.convert("RGB")
-        if header.depth == 16:  # the high bytes, each of which stands for 256 values
+        if header.depth == 16:  # only the high bytes, each of which stands for 256 values
             levels = space.grey_levels(65536)[128::256]
         else:
             levels = space.grey_levels(256)
@@ -222,7 +222,7 @@ def _image(
 def _key(header: Header, transparency: bytes) -> tuple[int, ...]:
     """Return the samples of the transparent colour, scaled as Pillow scales the pixels.
 
-    Decoders ignore the bits of it that are beyond the depth.
+    Decoders ignore its bits beyond the depth.
     """
     count = 3 if header.kind == RGB else 1
     samples = [int.from_bytes(transparency[2 * at : 2 * at + 2], "big") for at in range(count)]
@@ -235,7 +235,7 @@ def _set_palette(image: Image.Image, palette: bytes, alphas: bytes) -> None:
     """Set the palette.
 
     Raises `DecodeError` for pixels beyond it. Chromium shows them in its last colour and libpng in
-    black, so that a picture can be drawn that only one of them shows.
+    black, so a picture could be drawn that only one of them shows.
     """
     entries = [palette[at : at + 3] for at in range(0, len(palette), 3)]
     if any(image.histogram()[len(entries) :]):
@@ -249,7 +249,7 @@ def _set_palette(image: Image.Image, palette: bytes, alphas: bytes) -> None:
 
 
 def _with_alpha_16(image: Image.Image, key: int) -> Image.Image:
-    """Convert grey of 16 bits to 8 bits with alpha, transparent where a sample is `key`."""
+    """Convert 16-bit grey to 8 bits with alpha, transparent where a sample is `key`."""
     wide = image.convert("I")
     alphas = [255] * 65536
     alphas[key] = 0
@@ -262,7 +262,7 @@ def _to_8_bits() -> list[int]:
 
 
 def _equal_to(image: Image.Image, colour: Sequence[int]) -> Image.Image:
-    """Return a mask, mode L, of the pixels that have this colour, one sample a band."""
+    """Return a mask, mode L, of the pixels of this colour, which has one sample per band."""
     mask = Image.new("L", image.size, 255)
     for band, wanted in zip(image.split(), colour, strict=True):
         same = band.point([255 if level == wanted else 0 for level in range(256)])

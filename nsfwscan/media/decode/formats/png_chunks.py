@@ -1,8 +1,8 @@
 """Which chunks of a PNG count, by the rules of the decoders that viewers use.
 
-Two sets of rules are followed: Chromium's, and libpng's, on which most other viewers are built.
-Both take the first good chunk of its kind that stands in its place, and drop ancillary chunks whose
-checksum is wrong. Where they part, as over a tRNS longer than the palette, both ways are shown.
+There are two sets of rules: Chromium's, and libpng's, on which most other viewers are built. Both
+take the first valid chunk of its kind in its proper place, and drop ancillary chunks with a wrong
+checksum. Where they differ, for example over a tRNS longer than the palette, both ways are shown.
 Anything after the image data of a still picture is ignored.
 """
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 GREY, RGB, PALETTE, GREY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6
-"""Colour types, as IHDR has them."""
+"""Colour types, as in IHDR."""
 
 _DEPTHS = {
     GREY: (1, 2, 4, 8, 16),
@@ -44,35 +44,35 @@ _DEPTHS = {
 _SAMPLES = {GREY: 1, RGB: 3, PALETTE: 1, GREY_ALPHA: 2, RGB_ALPHA: 4}
 
 _COLOUR_BYTES = {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"cICP": 4, b"cLLI": 8, b"mDCV": 24}
-"""How long the chunks that describe colour are."""
+"""The lengths of the chunks that describe colour."""
 
 _SIGNATURE_BYTES = 8
 _MAX_LENGTH = 2**31 - 1
 _MAX_CHUNKS = 1_000_000
-"""libpng writes 8 kB a chunk. Reading a million empty ones takes a second."""
+"""libpng writes 8 kB per chunk. Reading a million empty chunks takes a second."""
 
 _MAX_PROFILES = 4
-"""How many iCCP chunks are inflated to find a good one."""
+"""How many iCCP chunks are inflated to find a valid one."""
 
 _GAMMA_TOLERANCE = 0.01
-"""Relative difference from 1 / 2.2 up to which gAMA says sRGB; it moves no level by more than 1."""
+"""Up to this relative difference from 1 / 2.2, gAMA means sRGB; no level changes by more than 1."""
 
 _XY_TOLERANCE = 0.001
 
 
 class Header(NamedTuple):
-    """What IHDR says."""
+    """The contents of IHDR."""
 
     width: int
     height: int
     depth: int
-    """Bits a sample, or a palette index."""
+    """Bits per sample, or per palette index."""
     kind: int
     interlaced: bool
 
     @property
     def bits(self) -> int:
-        """Bits a pixel."""
+        """Bits per pixel."""
         return self.depth * _SAMPLES[self.kind]
 
 
@@ -100,7 +100,7 @@ class Animated:
     dispose: int
     blend: int
     milliseconds: float
-    """How long it is shown."""
+    """How long the frame is shown."""
     data: list[memoryview] = field(default_factory=list)
 
 
@@ -110,15 +110,15 @@ class Png:
 
     header: Header
     palette: bytes = b""
-    """Three bytes an entry."""
+    """Three bytes per entry."""
     orientation: int = 1
     ways: list[Way] = field(default_factory=list)
     data: list[memoryview] = field(default_factory=list)
     """The compressed rows of the still picture."""
     frames: list[Animated] = field(default_factory=list)
-    """Empty if the file holds no animation."""
+    """Empty if the file has no animation."""
     still_is_frame: bool = False
-    """Whether the still picture is the first frame, too."""
+    """Whether the still picture is also the first frame."""
     missing: str = ""
     """What of the animation cannot be read."""
 
@@ -126,7 +126,7 @@ class Png:
 class _Chunk(NamedTuple):
     name: bytes
     data: memoryview
-    """What there is of it: the file may end within the last chunk."""
+    """As far as the file has it: it may end within the last chunk."""
     whole: bool
     crc: bytes
 
@@ -162,7 +162,7 @@ def read_png(content: bytes) -> Png:
 
 
 def _chunks(content: bytes) -> Iterator[_Chunk]:
-    """Walk through the file up to its end. Raises `DecodeError` for a length that no chunk has."""
+    """Yield the chunks up to the end of the file. Raises `DecodeError` for an invalid length."""
     view = memoryview(content)
     at = _SIGNATURE_BYTES
     for _ in range(_MAX_CHUNKS):
@@ -170,7 +170,7 @@ def _chunks(content: bytes) -> Iterator[_Chunk]:
             return
         length, name = struct.unpack_from(">I4s", view, at)
         if length > _MAX_LENGTH:
-            raise DecodeError(FailReason.CORRUPT, "a chunk is longer than any may be")
+            raise DecodeError(FailReason.CORRUPT, "a chunk is longer than the format allows")
         data = view[at + 8 : at + 8 + length]
         at += 12 + length
         yield _Chunk(name, data, at <= len(view), bytes(view[at - 4 : at]))
@@ -213,16 +213,16 @@ class _Metadata:
         self._profiles = 0
 
     def read(self, chunks: Iterator[_Chunk]) -> _Chunk:
-        """Read up to the first chunk of image data, and return that."""
+        """Read up to the first chunk of image data, and return that chunk."""
         unknown = b""
         for chunk in chunks:
             match chunk.name:
                 case b"IDAT":
                     if not unknown:
                         return chunk
-                    # It must not be guessed at: Apple's CgBI, for one, swaps red and blue.
+                    # Its effect must not be guessed: Apple's CgBI, for example, swaps red and blue.
                     name = unknown.decode("ascii", "replace")
-                    raise DecodeError(FailReason.UNSUPPORTED, f"the critical chunk {name}")
+                    raise DecodeError(FailReason.UNSUPPORTED, f"the unknown critical chunk {name}")
                 case b"IEND":
                     raise DecodeError(FailReason.CORRUPT, "there is no image data")
                 case b"IHDR":
@@ -243,7 +243,7 @@ class _Metadata:
         raise DecodeError(reason, "the file ends before its image data")
 
     def _take_palette(self, chunk: _Chunk) -> None:
-        """Keep the palette; outside of an indexed picture, only its place matters."""
+        """Keep the palette; without indexed colour, only its position matters."""
         if self.header.kind != PALETTE:
             if self.header.kind in (RGB, RGB_ALPHA) and len(chunk.data) % 3 == 0:
                 self._palette = b""
@@ -256,7 +256,7 @@ class _Metadata:
         self._palette = bytes(chunk.data[: 3 * entries])
 
     def _take(self, chunk: _Chunk) -> None:
-        """Keep an ancillary chunk if it is a good one in its place, and the first of its kind."""
+        """Keep an ancillary chunk if it is valid, in its place, and the first of its kind."""
         if chunk.name == b"tRNS":
             self._take_transparency(chunk)
         elif chunk.name == b"iCCP":
@@ -267,7 +267,7 @@ class _Metadata:
             length = _COLOUR_BYTES[chunk.name]
             in_place = chunk.name != b"cICP" or self._palette is None
             if len(chunk.data) == length and in_place and chunk.good():
-                if chunk.name == b"sRGB" and chunk.data[0] > 3:  # no rendering intent
+                if chunk.name == b"sRGB" and chunk.data[0] > 3:  # not a rendering intent
                     return
                 self._found[chunk.name] = bytes(chunk.data)
         elif chunk.name == b"eXIf" and chunk.good():
@@ -295,13 +295,13 @@ class _Metadata:
             return
         self._profiles += 1
         profile = _profile(chunk.data)
-        # In Chromium a useless one takes the place of any other.
+        # In Chromium, a useless profile replaces any other.
         self._found.setdefault(b"iCCP", profile)
         if self._palette is None:
             self._strict_profile = self._strict_profile or profile
 
     def give(self, png: Png) -> None:
-        """Say what it all comes to."""
+        """Set `png`'s fields from the chunks that count."""
         if self.header.kind == PALETTE:
             if self._palette is None:
                 raise DecodeError(FailReason.CORRUPT, "there is no palette")
@@ -309,7 +309,7 @@ class _Metadata:
         exif = self._found.get(b"eXIf", b"")
         png.orientation = orientation_of(exif)
         browsers = Way(self._found.get(b"tRNS", b""), self._colour())
-        # Most viewers that are no browsers follow profiles at best.
+        # Most viewers other than browsers use ICC profiles, if anything.
         others = Way(self._strict_transparency or b"", PngColour(self._strict_profile))
         png.ways = [browsers] if browsers == others else [browsers, others]
 
@@ -330,14 +330,14 @@ class _Metadata:
         return PngColour(space=_space_of(gamma, self._found.get(b"cHRM")))
 
     def _peak_nits(self) -> float:
-        """Return the brightest light: of the content (cLLI), or of the display it was made on."""
+        """Return the peak luminance: of the content (cLLI), or of its mastering display."""
         content = int.from_bytes(self._found.get(b"cLLI", b"")[:4], "big")
         display = int.from_bytes(self._found.get(b"mDCV", b"")[16:20], "big")
         return (content or display) / 10_000 or DEFAULT_PEAK_NITS
 
 
 def _space_of(gamma: int, chromaticities: bytes | None) -> ColourSpace | None:
-    """Return what gAMA and cHRM say, None for sRGB or nonsense. They count in 1 / 100,000."""
+    """Return what gAMA and cHRM mean; None for sRGB or invalid values. Units are 1 / 100,000."""
     primaries = SRGB_PRIMARIES
     if chromaticities is not None:
         values = [value / 100_000 for value in struct.unpack(">8I", chromaticities)]
@@ -369,7 +369,7 @@ def _profile(data: memoryview) -> bytes:
         return b""
     if says > MAX_ICC_BYTES:
         raise DecodeError(FailReason.UNSUPPORTED, f"an ICC profile of {says / 1e6:.0f} MB")
-    # What follows the profile does not count.
+    # Data after the profile is ignored.
     whole = (inflating.eof or inflating.unconsumed_tail) and says <= len(profile)
     return profile[:says] if whole else b""
 
@@ -377,8 +377,8 @@ def _profile(data: memoryview) -> bytes:
 class _Frames:
     """Reads the frames of an animation (PNG, third edition, 4.9 and 11.3.2).
 
-    All frames count that any player might show. So sequence numbers are ignored, as some players
-    ignore them, and after a damaged frame come the others.
+    Every frame counts that any player might show. So sequence numbers are ignored, as some players
+    do, and frames after a damaged one are still read.
     """
 
     def __init__(self, png: Png, before: list[_Chunk]) -> None:
@@ -386,7 +386,7 @@ class _Frames:
         self.before = before
 
     def read(self, after: _Chunk | None, chunks: Iterator[_Chunk], announced: int) -> None:
-        """Collect the frames, and say if there are fewer than announced."""
+        """Collect the frames, and note if there are fewer than announced."""
         png = self.png
         canvas = (0, 0, png.header.width, png.header.height)
         for chunk in self.before:

@@ -1,4 +1,4 @@
-"""From the compressed rows of a PNG to pixels, as far as they can be read."""
+"""From the compressed rows of a PNG to pixels, as far as the rows can be read."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from nsfwscan.media.decode.formats.png_chunks import Header
 
-# Pillow's mode, and how the samples are packed, by colour type and depth. Sixteen bits are cut to
-# eight but in grey.
+# Pillow's mode, and how the samples are packed, by colour type and depth. Sixteen bits are reduced
+# to eight, except in grey.
 _MODES = {
     (GREY, 1): ("1", "1"),
     (GREY, 2): ("L", "L;2"),
@@ -53,21 +53,21 @@ _ADAM7 = (
 )
 
 _MISSING_SHARE = 16
-"""A picture counts if less than one part in so many is missing."""
+"""A picture counts if less than one part in this many is missing."""
 
 _PIECE_BYTES = 65536
 _STEP_BYTES = 4096
 
 _MARK = bytes(37 * at % 251 for at in range(251))
-"""Nothing that a row is likely to be."""
+"""A pattern that a row is unlikely to have."""
 
 _MAX_FILTER = 4
 _REPEAT_ROW_ABOVE = b"\2"
-"""The filter "up": with zeros, a row is like the one before it."""
+"""The filter "up": with zeros, it repeats the row before."""
 
 
 def load(header: Header, data: Sequence[memoryview]) -> tuple[Image.Image, str]:
-    """Decode the pixels. Returns the image, and what of it is missing, for a person.
+    """Decode the pixels. Return the image, and what is missing, in words for the user.
 
     Raises `DecodeError` if more than a small part is missing.
     """
@@ -75,7 +75,7 @@ def load(header: Header, data: Sequence[memoryview]) -> tuple[Image.Image, str]:
 
 
 def load_low_bytes(header: Header, data: Sequence[memoryview]) -> Image.Image:
-    """Decode the low bytes of RGB of 16 bits, of which `load` gives the high ones."""
+    """Decode the low bytes of 16-bit RGB; `load` returns the high ones."""
     return _load(header, data, _LOW_BYTES)[0]
 
 
@@ -91,7 +91,7 @@ def _load(header: Header, data: Sequence[memoryview], packing: str) -> tuple[Ima
 
 
 class _Raster(ImageFile.ImageFile):
-    """Lets Pillow decode rows that it reads from the parts of a stream, without copying them."""
+    """Has Pillow decode rows from the parts of a stream, without copying them."""
 
     def __init__(self, header: Header, data: Sequence[memoryview], packing: str) -> None:
         self._header = header
@@ -111,19 +111,19 @@ class _Raster(ImageFile.ImageFile):
         self.tile = [ImageFile._Tile("zip", (0, 0, *self._size), 0, arguments)]
 
     def load_read(self, _: int) -> bytes | memoryview:
-        """Return the next piece, none of which is empty; empty at the end."""
+        """Return the next piece, never empty before the end."""
         return next(self._parts, b"")
 
 
 def _decoded(header: Header, data: Sequence[memoryview], packing: str) -> Image.Image | None:
     """Decode a zlib stream; None if it is damaged or ends before the last row.
 
-    Pillow does not complain of a stream that is whole but too short. So the row that is the last to
-    be written is marked beforehand.
+    Pillow does not report a stream that is valid but too short. So the row that is written last is
+    filled with a pattern beforehand.
     """
     image = _Raster(header, data, packing)
     blank = Image.new(image.mode, image.size, None)
-    # Of an interlaced picture, the last pass writes the odd rows.
+    # In an interlaced picture, the last pass writes the odd rows.
     last = header.height - (2 if header.interlaced and header.height % 2 else 1)
     box = (0, max(0, last), header.width, max(0, last) + 1)
     size = len(blank.crop(box).tobytes())
@@ -144,7 +144,7 @@ def _decoded(header: Header, data: Sequence[memoryview], packing: str) -> Image.
 
 
 def _repaired(header: Header, stream: bytes) -> tuple[bytes, str]:
-    """Return a good stream of the rows that can be read, the last one repeated to the end.
+    """Return a valid stream of the readable rows, the last of them repeated to the end.
 
     Also returns what is missing. Raises `DecodeError` if that is more than a small part.
     """
@@ -197,7 +197,7 @@ class _Rows:
                 out += inflating.decompress(piece, self.all_bytes - len(out))
             except zlib.error:
                 self.damaged = True
-                # An error takes with it what the piece gave before the damage.
+                # An error loses the piece's output before the damage, so go byte by byte.
                 with contextlib.suppress(zlib.error):
                     for byte in range(len(piece)):
                         if len(out) >= self.all_bytes:
@@ -207,7 +207,7 @@ class _Rows:
         return out
 
     def _good_bytes(self) -> int:
-        """Count the bytes of whole rows before the first with a filter that does not exist."""
+        """Count the bytes of whole rows before the first row with an invalid filter."""
         at = 0
         for length, count in self.lengths:
             whole = min(count, (len(self.data) - at) // length)
@@ -223,7 +223,7 @@ class _Rows:
 
 
 def _row_lengths(header: Header) -> Iterator[tuple[int, int]]:
-    """Give the bytes of a row and the number of rows, for each pass that has any."""
+    """Yield the bytes per row and the number of rows, for each pass that has any."""
     for top, left, down, across in _ADAM7 if header.interlaced else ((0, 0, 1, 1),):
         width = (header.width - left + across - 1) // across
         height = (header.height - top + down - 1) // down

@@ -1,4 +1,4 @@
-"""Files remade so that a codec shows a part that it would pass over or refuse."""
+"""Rewritten files, which make a codec show a part that it would otherwise skip or refuse."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _HANDLER = bytes(8) + b"pict" + bytes(13)
 
 @dataclass(frozen=True, slots=True)
 class RemadePart:
-    """An item of a new file."""
+    """An item for a new file."""
 
     kind: bytes
     data: bytes
     properties: Sequence[bytes]
-    """Whole boxes."""
+    """Complete boxes."""
 
 
 def box(kind: bytes, *content: bytes) -> bytes:
@@ -31,24 +31,24 @@ def box(kind: bytes, *content: bytes) -> bytes:
 
 
 def picture_of(main: RemadePart, inputs: Sequence[RemadePart] = ()) -> bytes:
-    """Return a HEIC of one picture, which may be derived from others."""
+    """Return a HEIC with one picture, which may be derived from others."""
     parts = [main, *inputs]
     known: dict[bytes, int] = {}
-    for one in parts:
-        for each in one.properties:
-            known.setdefault(each, len(known) + 1)
+    for part in parts:
+        for prop in part.properties:
+            known.setdefault(prop, len(known) + 1)
     links = b"".join(
         struct.pack(
-            f">HB{len(one.properties)}H",
+            f">HB{len(part.properties)}H",
             number,
-            len(one.properties),
-            *(0x8000 | known[each] for each in one.properties),
+            len(part.properties),
+            *(0x8000 | known[prop] for prop in part.properties),
         )
-        for number, one in enumerate(parts, 1)
+        for number, part in enumerate(parts, 1)
     )
     entries = b"".join(
-        box(b"infe", struct.pack(">BxxBHH", 2, number > 1, number, 0), one.kind, b"\0")
-        for number, one in enumerate(parts, 1)  # inputs are hidden
+        box(b"infe", struct.pack(">BxxBHH", 2, number > 1, number, 0), part.kind, b"\0")
+        for number, part in enumerate(parts, 1)  # inputs are hidden
     )
     numbers = range(2, len(parts) + 1)
     derived = box(b"dimg", struct.pack(f">HH{len(numbers)}H", 1, len(numbers), *numbers))
@@ -56,9 +56,9 @@ def picture_of(main: RemadePart, inputs: Sequence[RemadePart] = ()) -> bytes:
 
     def meta(start: int) -> bytes:
         places = []
-        for number, one in enumerate(parts, 1):
-            places.append(struct.pack(">HHHII", number, 0, 1, start, len(one.data)))
-            start += len(one.data)
+        for number, part in enumerate(parts, 1):
+            places.append(struct.pack(">HHHII", number, 0, 1, start, len(part.data)))
+            start += len(part.data)
         return box(
             b"meta",
             bytes(4),
@@ -75,11 +75,11 @@ def picture_of(main: RemadePart, inputs: Sequence[RemadePart] = ()) -> bytes:
         )
 
     start = len(head) + len(meta(0)) + 8
-    return head + meta(start) + box(b"mdat", *(one.data for one in parts))
+    return head + meta(start) + box(b"mdat", *(part.data for part in parts))
 
 
 def with_alpha_sizes(file: Bmff, content: bytes) -> bytes:
-    """Give alpha items without a size (`ispe`) that of their pictures.
+    """Give alpha items that have no size (`ispe`) that of their pictures.
 
     `content` is the file, or a copy of it with other brands.
     """
@@ -89,9 +89,9 @@ def with_alpha_sizes(file: Bmff, content: bytes) -> bytes:
     sizes: dict[int, int] = {}
     for number, item in meta.items.items():
         alpha = meta.alpha_of(number)
-        if alpha is not None and all(one.kind != b"ispe" for one in meta.items[alpha].properties):
+        if alpha is not None and all(prop.kind != b"ispe" for prop in meta.items[alpha].properties):
             pairs = zip(item.links, item.properties, strict=True)
-            sizes.update((alpha, link) for link, one in pairs if one.kind == b"ispe")
+            sizes.update((alpha, link) for link, prop in pairs if prop.kind == b"ispe")
     if not sizes:
         return content
     entries = []
@@ -100,32 +100,34 @@ def with_alpha_sizes(file: Bmff, content: bytes) -> bytes:
         if links:
             entries.append(struct.pack(f">IB{len(links)}H", number, len(links), *links))
     association = struct.pack(">II", 1 << 24 | 1, len(entries)) + b"".join(entries)
-    children = [file.data[one.start : one.end] for one in meta.children if one.kind != b"iprp"]
+    children = [
+        file.data[child.start : child.end] for child in meta.children if child.kind != b"iprp"
+    ]
     properties = box(b"iprp", box(b"ipco", *meta.properties), box(b"ipma", association))
     return _with_meta(file, box(b"meta", bytes(4), *children, properties), content)
 
 
 def without_apertures(file: Bmff, size: tuple[int, int]) -> bytes:
-    """Return the file with the clean apertures of its main picture as large as its raster."""
+    """Return the file with the clean apertures of its main picture enlarged to its raster."""
     changed = bytearray(file.data)
     width, height = size
-    for one in file.primary.properties if file.primary is not None else ():
-        if one.kind == b"irot" and file.data[one.body] & 1:
+    for prop in file.primary.properties if file.primary is not None else ():
+        if prop.kind == b"irot" and file.data[prop.body] & 1:
             width, height = height, width
-        elif one.kind == b"clap" and one.end - one.body >= 32:
+        elif prop.kind == b"clap" and prop.end - prop.body >= 32:
             whole = struct.pack(">8I", width, 1, height, 1, 0, 1, 0, 1)
-            changed[one.body : one.body + 32] = whole
+            changed[prop.body : prop.body + 32] = whole
     return bytes(changed)
 
 
 def _with_meta(file: Bmff, meta: bytes, content: bytes | None = None) -> bytes:
-    """Append a `meta`; the one that was there becomes `free`, so that nothing moves."""
+    """Append a `meta` box; the old one becomes `free`, so that nothing moves."""
     last = file.top[-1]
     changed = bytearray((file.data if content is None else content)[: last.end])
-    for one in file.top:
-        if one.kind == b"meta":
-            changed[one.start + 4 : one.start + 8] = b"free"
-    # The last box may reach to the end of the file, or beyond it.
+    for child in file.top:
+        if child.kind == b"meta":
+            changed[child.start + 4 : child.start + 8] = b"free"
+    # The last box may reach to the end of the file, or beyond.
     at, size = (last.start, 4) if last.body - last.start == 8 else (last.start + 8, 8)
     changed[at : at + size] = (last.end - last.start).to_bytes(size, "big")
     return bytes(changed) + meta

@@ -1,7 +1,7 @@
-"""TIFF and BigTIFF, one view a page, and more where viewers show a page in several ways.
+"""TIFF and BigTIFF: one view per page, or several where viewers show a page in several ways.
 
-libtiff, libvips and ImageMagick are the viewers. What they agree on is read; where they do not,
-each of the ways is a view of its own, or the file is refused.
+The viewers compared are libtiff, libvips and ImageMagick. What they agree on is supported; where
+they differ, each of the ways is a view, or the file is refused.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from nsfwscan.media.decode.formats.tiff_layout import TiffLayout
 
 _MAX_LISTED = 16
-"""In a file of more pages, each page is shown in one way only."""
+"""If a file has more pages, each page is shown in only one way."""
 
 
 class _PageView(NamedTuple):
@@ -49,7 +49,7 @@ class _TiffPicture(Picture):
                 try:
                     layout = self._layout(page)
                 except DecodeError:
-                    pass  # raised again, and told, when the page is shown
+                    pass  # raised again, and reported, when the page is shown
                 else:
                     ways = len(_ways(layout))
                     pixels = max(pixels, layout.width * layout.height)
@@ -61,7 +61,7 @@ class _TiffPicture(Picture):
     def show(self, view: int) -> Frame:
         """Decode one page in one way.
 
-        When the first page cannot be shown, no page is: it is the one that viewers open.
+        If the first page cannot be shown, no page is: the first is the one that viewers open.
         """
         if self._first_error is not None:
             raise self._first_error
@@ -85,10 +85,10 @@ class _TiffPicture(Picture):
             image = tiff_pixels.by_pillow(content, layout, alpha=alpha)
         else:
             image = tiff_pixels.by_numpy(content, layout, alpha=alpha, white=white)
-        # Floats were given sRGB's curve; profiles of linear light do not hold for them any more.
+        # Floats have been given sRGB's curve, so profiles for linear light no longer apply.
         profile = b"" if layout.sample_format == tiff.FLOAT else layout.profile
         if image.mode in ("1", "L", "LA", "I;16") and profile[16:20] == b"RGB ":
-            profile = b""  # unlike browsers, viewers of TIFF do not apply it to grey
+            profile = b""  # unlike browsers, TIFF viewers do not apply it to grey
         return Frame(image, profile, layout.orientation, (0.0, 65535.0))
 
     def _layout(self, page: int) -> TiffLayout:
@@ -99,8 +99,8 @@ class _TiffPicture(Picture):
 def _ways(layout: TiffLayout) -> list[_PageView]:
     """List the ways in which viewers show a page.
 
-    An extra sample that says nothing of itself is transparency for libvips and ImageMagick, and
-    nothing for others. White in grey floats is 255 for libvips, and 1 for others.
+    An unspecified extra sample is transparency in libvips and ImageMagick, and ignored by others.
+    White in grey floats is 255 in libvips, and 1 in others.
     """
     if layout.alpha is None:
         alphas = [False]

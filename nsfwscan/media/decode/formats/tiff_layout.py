@@ -1,7 +1,7 @@
 """What one page of a TIFF is made of: sizes, samples, and what they mean.
 
-`read_layout` knows the layouts that every viewer shows alike, and refuses all others. Section
-numbers are those of TIFF 6.0.
+`read_layout` accepts the layouts that every viewer shows alike, and refuses all others. Section
+numbers refer to TIFF 6.0.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ CMYK, YCBCR, CIELAB = 5, 6, 8
 NONE, LZW, OLD_JPEG, JPEG, DEFLATE, PACKBITS, OLD_DEFLATE = 1, 5, 6, 7, 8, 32773, 32946
 LZMA, ZSTD = 34925, 50000
 FAX = (2, 3, 4, 32771)
-"""Compression: of two colours, section 10 and 11."""
+"""Compression, for bilevel pictures: sections 10 and 11."""
 
 LOSSLESS = (LZW, DEFLATE, PACKBITS, OLD_DEFLATE, LZMA, ZSTD)
-"""Compressions of bytes that know nothing of pixels."""
+"""Compressions that treat data as bytes, not pixels."""
 _PREDICTED = (LZW, DEFLATE, OLD_DEFLATE, LZMA, ZSTD)
-"""Where libtiff obeys Predictor; with any other compression the tag means nothing."""
+"""Where libtiff applies Predictor; with any other compression the tag has no meaning."""
 
 UNSIGNED, FLOAT = 1, 3
 """SampleFormat."""
@@ -48,12 +48,12 @@ _COLOURS = {
 """How many samples of a pixel are its colour."""
 
 _LUMAS: tuple[tuple[float, ...], ...] = ((0.299, 0.587, 0.114), (0.2126, 0.7152, 0.0722))
-"""Of ITU-R BT.601 and BT.709."""
+"""From ITU-R BT.601 and BT.709."""
 _REFERENCES: tuple[tuple[float, ...], ...] = (
     (0.0, 255.0, 128.0, 255.0, 128.0, 255.0),
     (16.0, 235.0, 128.0, 240.0, 128.0, 240.0),
 )
-"""Black and white of Y, Cb and Cr: all levels, and those of video."""
+"""Black and white of Y, Cb and Cr: in full range, and in video range."""
 
 _PHOTOMETRICS = {
     4: "a transparency mask for a picture",
@@ -75,10 +75,10 @@ _COMPRESSIONS = {
     50002: "JPEG XL compression",
     52546: "JPEG XL compression",
 }
-"""Names for messages, of what is not read."""
+"""Names for messages about what is not supported."""
 
 _MAY_HAVE_MORE = (BLACK_IS_ZERO, RGB, PALETTE)
-"""Photometrics with which an extra sample is read. After others, viewers do not agree on it."""
+"""Photometrics that allow an extra sample. With others, viewers disagree about it."""
 
 _MAX_SAMPLES = 16
 
@@ -93,22 +93,22 @@ class TiffLayout:
     height: int
     photometric: int
     bits: int
-    """Of one sample; all samples have as many."""
+    """Per sample; the same for all samples."""
     sample_format: int
     samples: int
-    """Of one pixel."""
+    """Per pixel."""
     colours: int
-    """The first of them, which are its colour."""
+    """How many of these are colour; they come first."""
     alpha: int | None
-    """ExtraSamples: what the one sample after the colour means; None where there is none."""
+    """ExtraSamples: the meaning of the one sample after the colours; None if there is none."""
     planar: bool
-    """Whether each segment holds one sample of its pixels and not all of them."""
+    """Whether each segment has only one sample of its pixels, instead of all of them."""
     compression: int
     predictor: int
     fill_order: int
     tiled: bool
     segment_width: int
-    """Pixels."""
+    """In pixels."""
     segment_height: int
     subsampling: tuple[int, int]
     """Pixels across and down that share a value of Cb and of Cr (section 21)."""
@@ -117,7 +117,7 @@ class TiffLayout:
     reference: tuple[float, ...]
     """ReferenceBlackWhite of Y, Cb and Cr."""
     colour_map: tuple[int, ...]
-    """16 bits a value: all reds, all greens, all blues."""
+    """16 bits per value: all reds, all greens, all blues."""
     orientation: int
     profile: bytes
     jpeg_tables: bytes
@@ -127,7 +127,7 @@ class TiffLayout:
 
     @property
     def across(self) -> int:
-        """Segments in a row of them."""
+        """Segments per row of segments."""
         return -(-self.width // self.segment_width)
 
     @property
@@ -142,15 +142,15 @@ class TiffLayout:
 
     @property
     def segment_samples(self) -> int:
-        """Samples of a pixel in one segment."""
+        """Samples per pixel in one segment."""
         return 1 if self.planar else self.samples
 
 
 def read_layout(file: TiffFile, directory: Directory) -> TiffLayout:
-    """Check everything that decides what a page shows.
+    """Check everything that affects what a page shows.
 
-    Raises `DecodeError`: unsupported for a layout that is not read or that viewers do not agree on,
-    corrupt for tags that contradict one another, truncated for a page that is not all there.
+    Raises `DecodeError`: unsupported for a layout that viewers disagree about or that we do not
+    support, corrupt for contradictory tags, truncated for an incomplete page.
     """
     width, height = directory.integer(256, 0), directory.integer(257, 0)
     if width <= 0 or height <= 0:
@@ -217,11 +217,11 @@ def read_layout(file: TiffFile, directory: Directory) -> TiffLayout:
 
 
 def _unsupported(what: str) -> DecodeError:
-    return DecodeError(FailReason.UNSUPPORTED, f"a TIFF with {what} is not read")
+    return DecodeError(FailReason.UNSUPPORTED, f"a TIFF with {what} is not supported")
 
 
 def _samples(directory: Directory) -> tuple[int, int, int]:
-    """Return how many samples a pixel has, the bits of one, and their format."""
+    """Return the samples per pixel, the bits per sample, and the sample format."""
     all_bits = directory.integers(258, _MAX_SAMPLES) or (1,)
     samples = directory.integer(277, 1)
     if not 1 <= samples <= _MAX_SAMPLES:
@@ -241,7 +241,7 @@ def _samples(directory: Directory) -> tuple[int, int, int]:
 
 
 def _alpha(directory: Directory, extra: int) -> int | None:
-    """Return what the sample after the colours means. Of several, viewers take different ones."""
+    """Return what the sample after the colours means. Of several, viewers use different ones."""
     if extra < 0:
         raise _unsupported("fewer samples than its colours need")
     if extra > 1:
@@ -252,7 +252,7 @@ def _alpha(directory: Directory, extra: int) -> int | None:
     if not extra:
         return None
     kind = kinds[0] if kinds else UNSPECIFIED
-    if kind == 999:  # what Corel Draw 10 wrote; libtiff knows it
+    if kind == 999:  # written by Corel Draw 10; libtiff accepts it
         kind = UNASSOCIATED
     if kind not in (UNSPECIFIED, ASSOCIATED, UNASSOCIATED):
         raise _unsupported(f"extra samples of kind {kind}")
@@ -264,7 +264,7 @@ def _ycbcr(
 ) -> tuple[tuple[int, int], tuple[float, ...], tuple[float, ...]]:
     """Return how YCbCr is subsampled, its coefficients, and its black and white.
 
-    None stands for a page of other colours, in which these tags mean nothing.
+    `directory` is None for a page with other colours, in which these tags have no meaning.
     """
     luma, reference = _LUMAS[0], _REFERENCES[0]
     if directory is None:
@@ -291,15 +291,15 @@ def _orientation(directory: Directory) -> int:
 
 def _profile(directory: Directory) -> bytes:
     try:
-        return directory.data(34675, sys.maxsize)  # too large a one is refused later
-    except DecodeError:  # the pixels are there without it
+        return directory.data(34675, sys.maxsize)  # if too large, it is refused later
+    except DecodeError:  # the pixels can be shown without it
         return b""
 
 
 def _check(layout: TiffLayout, directory: Directory) -> None:
-    """Refuse combinations that are not read. `tests/test_tiff.py` holds those that are."""
+    """Refuse unsupported combinations. `tests/test_tiff.py` lists the supported ones."""
     if layout.predictor not in (1, 2, 3) or layout.fill_order not in (1, 2):
-        raise DecodeError(FailReason.CORRUPT, "a predictor or fill order that does not exist")
+        raise DecodeError(FailReason.CORRUPT, "an invalid predictor or fill order")
     if layout.predictor == 2 and layout.bits not in (8, 16, 32):
         raise _unsupported(f"a predictor for {layout.bits} bits")
     if layout.predictor == 3 and layout.sample_format != FLOAT:
@@ -313,7 +313,7 @@ def _check(layout: TiffLayout, directory: Directory) -> None:
 
 
 def _may_be_compressed(layout: TiffLayout) -> bool:
-    """Return True if these samples can have this compression, one that knows of pixels."""
+    """Return True if such samples can have this compression, which works on pixels."""
     samples, colours, photometric = layout.samples, layout.colours, layout.photometric
     if layout.compression in FAX:
         return layout.bits == samples == 1 and photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO)
@@ -354,9 +354,9 @@ def _check_ycbcr(layout: TiffLayout) -> None:
     if layout.planar:
         raise _unsupported("YCbCr in planes")
     if not any(_close(layout.luma, known, 0.01) for known in _LUMAS):
-        raise _unsupported("unusual coefficients of YCbCr, which only some viewers follow,")
+        raise _unsupported("unusual coefficients of YCbCr, which only some viewers apply,")
     if not any(_close(layout.reference, known, 1) for known in _REFERENCES):
-        raise _unsupported("an unusual black or white of YCbCr, which only some viewers follow,")
+        raise _unsupported("an unusual black or white of YCbCr, which only some viewers apply,")
     if (across, down) == (1, 1):
         return
     if layout.predictor != 1:
@@ -387,6 +387,6 @@ def segment_rows(layout: TiffLayout, number: int) -> int:
 
 
 def _colour_map(directory: Directory, bits: int) -> tuple[int, ...]:
-    """Return the colour map in 16 bits. As in libtiff, one without a larger value has 8 bits."""
+    """Return the colour map in 16 bits. As in libtiff, if no value exceeds 255, it has 8 bits."""
     found = directory.integers(320, 3 << bits)
     return tuple(value * 257 for value in found) if found and max(found) < 256 else found

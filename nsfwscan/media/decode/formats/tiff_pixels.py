@@ -1,9 +1,9 @@
 """The pixels of one page of a TIFF, as a Pillow image.
 
-Pillow and its libtiff never see the file: they are given small TIFF files that are written here,
-with the tags that were checked and no others. Layouts that Pillow reads right (`tests/test_tiff.py`
-compares them all) go through it as they are. Of all others it only undoes the compression, as if
-the bytes of a row were grey pixels, and `tiff_samples` makes colours of them.
+Pillow and its libtiff never see the file: they get small TIFF files written here, with only the
+tags that were checked. Layouts that Pillow reads correctly (`tests/test_tiff.py` compares them all)
+are passed on as they are. For all others Pillow only decompresses the data, as if the bytes of a
+row were grey pixels, and `tiff_samples` turns them into colours.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ _SHORT, _LONG, _UNDEFINED = 3, 4, 7
 _HEADER_BYTES = 8
 
 _Tags: TypeAlias = "dict[int, tuple[int, Sequence[int] | bytes]]"
-"""Type and numbers of each tag; the numbers of an UNDEFINED are bytes."""
+"""Type and numbers of each tag; the numbers of UNDEFINED are bytes."""
 
 _REVERSED = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
-"""The bits of each byte in the other order: FillOrder 2."""
+"""Each byte with its bits reversed: FillOrder 2."""
 
 _BATCH_BYTES = 32 * MEGA
-"""What is uncompressed at once, so that a large page is not in memory twice."""
+"""How much is decompressed at once, so that a large page is not in memory twice."""
 
 _PIECE_BYTES = 2 * MEGA
-"""What is turned into samples at once: numpy takes many times as much."""
+"""How much is turned into samples at once: numpy takes many times as much."""
 
 _MAX_SEGMENT_BYTES = 64 * MEGA
-"""Of a strip or tile that goes to numpy, uncompressed: it can only be had whole, as one picture."""
+"""For a strip or tile that goes to numpy, uncompressed: it can only be decoded as a whole."""
 
 
 def fits_pillow(layout: TiffLayout) -> bool:
-    """Return True if Pillow reads such a page as viewers show it."""
+    """Return True if Pillow reads such a page the way viewers show it."""
     if layout.planar or layout.sample_format != tiff.UNSIGNED:
         return False
     if layout.compression in tiff.FAX or layout.compression == tiff.JPEG:
@@ -69,7 +69,7 @@ def fits_pillow(layout: TiffLayout) -> bool:
 
 
 def by_pillow(content: bytes, layout: TiffLayout, *, alpha: bool) -> Image.Image:
-    """Decode a page for which `fits_pillow` holds; without `alpha` an extra sample is dropped."""
+    """Decode a page for which `fits_pillow` holds; without `alpha`, an extra sample is dropped."""
     tags: _Tags = {
         258: (_SHORT, [layout.bits] * layout.samples),
         262: (_SHORT, [layout.photometric]),
@@ -100,7 +100,7 @@ def by_pillow(content: bytes, layout: TiffLayout, *, alpha: bool) -> Image.Image
 
 
 def _bands(content: bytes, layout: TiffLayout, tags: _Tags) -> Iterator[tuple[int, Image.Image]]:
-    """Decode a page in bands as wide as it is; give the first row of each, too."""
+    """Decode a page in bands of its full width; also yield the first row of each."""
     for numbers in _batches(layout):
         top = numbers.start // layout.across * layout.segment_height
         rows = len(numbers) // layout.across * layout.segment_height
@@ -122,7 +122,7 @@ def by_numpy(content: bytes, layout: TiffLayout, *, alpha: bool, white: float) -
     wanted = layout.colours + (1 if alpha else 0)
     for first, x, y, data in _pieces(content, layout):
         if first >= wanted:
-            break  # what is left is a sample that is not shown
+            break  # the remaining samples are not shown
         levels = tiff_samples.levels(data, layout, first, wanted, white)
         for plane, level in zip(planes[first:], levels, strict=False):
             shown = level[: layout.height - y, : layout.width - x]
@@ -148,22 +148,22 @@ def _mode(layout: TiffLayout, alpha: bool) -> str:
 
 
 def by_libtiff(content: bytes, at: int, layout: TiffLayout) -> Image.Image:
-    """Decode the page of the directory at this offset from the file itself, turned as it says.
+    """Decode the page whose directory is at this offset from the file itself, oriented as it says.
 
-    Old-style JPEG needs that: what belongs to a page lies about in the file.
+    Old-style JPEG needs this: the parts of a page are scattered over the file.
     """
     order = layout.order
     if struct.unpack_from(f"{order}H", content, 2)[0] != 42:
-        raise DecodeError(FailReason.UNSUPPORTED, "old-style JPEG in BigTIFF is not read")
+        raise DecodeError(FailReason.UNSUPPORTED, "old-style JPEG in BigTIFF is not supported")
     data = content[:4] + struct.pack(f"{order}I", at) + content[_HEADER_BYTES:]
     return _loaded(io.BytesIO(data), layout)
 
 
 def _batches(layout: TiffLayout) -> Iterator[range]:
-    """Give the numbers of the segments that are decoded together: whole rows of one plane."""
+    """Yield the numbers of the segments to decode together: whole rows of one plane."""
     across, per_plane = layout.across, layout.across * layout.down
     if layout.compression == tiff.NONE and fits_pillow(layout):
-        yield range(per_plane)  # Pillow reads what is not compressed bit by bit
+        yield range(per_plane)  # Pillow reads uncompressed data piece by piece
         return
     together = across * max(1, _BATCH_BYTES // (layout.segment_bytes * across))
     for plane in range(0, len(layout.segments), per_plane):
@@ -172,7 +172,7 @@ def _batches(layout: TiffLayout) -> Iterator[range]:
 
 
 def _pieces(content: bytes, layout: TiffLayout) -> Iterator[tuple[int, int, int, bytes]]:
-    """Give uncompressed rows in pieces: the first sample, the place (x, y), the bytes.
+    """Yield uncompressed rows in pieces: the first sample, the position (x, y), the bytes.
 
     A piece is as wide as a segment, and ends with the segment or before.
     """
@@ -197,10 +197,9 @@ def _pieces(content: bytes, layout: TiffLayout) -> Iterator[tuple[int, int, int,
 
 
 def _inflated(content: bytes, layout: TiffLayout, numbers: range, heights: list[int]) -> bytes:
-    """Return the uncompressed bytes of some segments of so many rows, one after the other.
+    """Return the uncompressed bytes of several segments with these heights, concatenated.
 
-    libtiff undoes the compression: it is told of grey pixels, as wide as there are bytes in a row,
-    in strips.
+    libtiff decompresses them as strips of grey pixels, as wide as a row has bytes.
     """
     if layout.compression == tiff.NONE:
         return b"".join(_raw(content, layout, numbers))
@@ -215,10 +214,10 @@ def _inflated(content: bytes, layout: TiffLayout, numbers: range, heights: list[
 
 
 def _raw(content: bytes, layout: TiffLayout, numbers: range) -> list[bytes | memoryview]:
-    """Return the bytes of some segments as they are in the file, high bits first."""
+    """Return the bytes of several segments as they are in the file, high bits first."""
     view = memoryview(content)
     found = [view[at : at + size] for at, size in layout.segments[numbers.start : numbers.stop]]
-    # libtiff passes the bytes of JPEG on, and fax codes have a tag for their order.
+    # libtiff passes JPEG bytes on, and for fax codes there is a tag for the bit order.
     if layout.fill_order == 1 or layout.compression in (tiff.JPEG, *tiff.FAX):
         return list(found)
     return [bytes(segment).translate(_REVERSED) for segment in found]
@@ -227,10 +226,10 @@ def _raw(content: bytes, layout: TiffLayout, numbers: range) -> list[bytes | mem
 def _decoded(
     content: bytes, layout: TiffLayout, numbers: range, size: tuple[int, int], tags: _Tags
 ) -> Image.Image:
-    """Decode some segments as a page of this size with these tags: strips unless tags say tiles."""
+    """Decode segments as a page of this size with these tags, in strips unless tags say tiles."""
     segments = _raw(content, layout, numbers)
     lengths = [len(segment) for segment in segments]
-    if layout.compression == tiff.NONE:  # they stay where they are
+    if layout.compression == tiff.NONE:  # the data stays where it is
         offsets = [at for at, _ in layout.segments[numbers.start : numbers.stop]]
         start = len(content) + len(content) % 2
     else:
@@ -258,7 +257,7 @@ def _decoded(
 
 
 class _Patched(io.BytesIO):
-    """A file with another header and with a directory behind its end; the rest is not copied."""
+    """A file with another header, and a directory after its end; the rest is not copied."""
 
     def __init__(self, header: bytes, content: bytes, start: int, directory: bytes) -> None:
         super().__init__()
@@ -267,7 +266,7 @@ class _Patched(io.BytesIO):
         self._at = 0
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Read at most so many bytes; less where two parts meet."""
+        """Read at most so many bytes; fewer where two parts meet."""
         at, end = self._at, self._start + len(self._directory)
         if size is not None and size >= 0:
             end = min(end, at + size)
@@ -281,18 +280,18 @@ class _Patched(io.BytesIO):
         return found
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        """Go to a place, as `io.IOBase.seek`."""
+        """Change the position, as `io.IOBase.seek` does."""
         base = {io.SEEK_CUR: self._at, io.SEEK_END: self._start + len(self._directory)}
         self._at = base.get(whence, 0) + offset
         return self._at
 
     def tell(self) -> int:
-        """Return the place."""
+        """Return the position."""
         return self._at
 
 
 def _directory(tags: _Tags, order: str, start: int) -> bytes:
-    """Write the directory that begins at `start`, and behind it the values of its tags."""
+    """Return the directory that begins at `start`, followed by the values of its tags."""
     values = start + 2 + 12 * len(tags) + 4
     table, body = struct.pack(f"{order}H", len(tags)), b""
     for tag, (kind, numbers) in sorted(tags.items()):
@@ -313,8 +312,8 @@ def _loaded(file: io.BytesIO, layout: TiffLayout) -> Image.Image:
     try:
         image.load()
     except OSError as error:
-        if "decoder error" in str(error):  # all that Pillow says of libtiff's complaints
-            detail = f"what compression {layout.compression} packed cannot be unpacked"
+        if "decoder error" in str(error):  # all that Pillow reports of libtiff's errors
+            detail = f"data of compression {layout.compression} cannot be decompressed"
             raise DecodeError(FailReason.CORRUPT, detail) from error
         raise
     return image

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from nsfwscan.media.decode.formats.tiff_tags import TiffFile
 
 _RAW_PHOTOMETRICS = (32803, 34892)
-"""A colour filter array; linear raw. TIFF/EP and DNG."""
+"""Colour filter array; linear raw. From TIFF/EP and DNG."""
 _RAW_COMPRESSIONS = (32767, 32769, 32770, 34713, 65000, 65535)
 """Sony, Epson, Samsung, Nikon, Kodak, Pentax."""
 _RAW_TAGS = (33422, 50706, 50740)
@@ -23,7 +23,7 @@ _RAW_TAGS = (33422, 50706, 50740)
 
 
 def refuse_raw(file: TiffFile) -> None:
-    """Raise `DecodeError` for a camera's raw file, in which the first page is a small preview."""
+    """Raise `DecodeError` for a camera raw file, in which the first page is a small preview."""
     first = file.directory(file.directories[0])
     found, elsewhere = [first], file.directories[1:8]
     with contextlib.suppress(DecodeError):
@@ -31,10 +31,10 @@ def refuse_raw(file: TiffFile) -> None:
     for at in elsewhere:
         with contextlib.suppress(DecodeError):
             found.append(file.directory(at))
-    for one in found:
+    for directory in found:
         if (
-            any(tag in one for tag in _RAW_TAGS)
-            or one.lenient(262) in _RAW_PHOTOMETRICS
-            or one.lenient(259) in _RAW_COMPRESSIONS
+            any(tag in directory for tag in _RAW_TAGS)
+            or directory.lenient(262) in _RAW_PHOTOMETRICS
+            or directory.lenient(259) in _RAW_COMPRESSIONS
         ):
-            raise DecodeError(FailReason.UNSUPPORTED, "a camera raw file is not read")
+            raise DecodeError(FailReason.UNSUPPORTED, "a camera raw file is not supported")

@@ -1,6 +1,6 @@
 """From uncompressed rows of a TIFF to 8-bit planes of colour, with numpy.
 
-numpy is loaded by the first page that comes here. Section numbers are those of TIFF 6.0.
+numpy is loaded by the first page that needs it. Section numbers refer to TIFF 6.0.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from nsfwscan.media.decode.formats import tiff_layout as tiff
 from nsfwscan.values.errors import DecodeError
 from nsfwscan.values.results import FailReason
 
-# One thread: the buffers of the others would take the address space that a decode worker has.
+# One thread: the buffers of others would use up the address space of a decode worker.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 
 def levels(data: bytes, layout: TiffLayout, first: int, wanted: int, white: float) -> list[Array]:
-    """Return planes of 0 to 255, (rows, columns) of uint8, of the rows of bytes of a segment.
+    """Return planes of 0 to 255, (rows, columns) of uint8, from the bytes of a segment's rows.
 
-    The planes are those of sample `first` and of the ones after it that the segment holds, at most
-    `wanted`, in the way Pillow keeps their colours; a colour map gives three.
+    The planes are those of sample `first` and of the samples after it in the segment, at most
+    `wanted`, in the form in which Pillow keeps their colours; a colour map gives three.
     """
     samples = _samples(data, layout)
     count = min(samples.shape[2], wanted)
@@ -48,7 +48,7 @@ def _samples(data: bytes, layout: TiffLayout) -> Array:
         return _blocks(rows, layout)
     bits, size = layout.bits, layout.bits // 8
     if layout.predictor == 3:
-        # Differences of bytes; the first bytes of all samples of a row, then the second ones, ...
+        # Differences of bytes: the first bytes of all samples of a row, then the second bytes, ...
         sums = np.cumsum(rows.reshape(len(rows), -1, samples), axis=1, dtype=np.uint8)
         split = sums.reshape(len(rows), size, -1).transpose(0, 2, 1)
         return np.ascontiguousarray(split).view(">f4").reshape(len(rows), columns, samples)
@@ -64,7 +64,7 @@ def _samples(data: bytes, layout: TiffLayout) -> Array:
 
 
 def _blocks(rows: Array, layout: TiffLayout) -> Array:
-    """Spread subsampled YCbCr: each block has one value of Cb and of Cr (section 21)."""
+    """Expand subsampled YCbCr: each block has one value of Cb and of Cr (section 21)."""
     across, down = layout.subsampling
     blocks = rows.reshape(len(rows), -1, across * down + 2)
     high, wide = len(rows) * down, blocks.shape[1] * across
@@ -99,7 +99,7 @@ def _scaled(values: Array, layout: TiffLayout, sample: int, white: float) -> Arr
 
 
 def _gamma(linear: Array) -> Array:
-    """Encode light for sRGB (IEC 61966-2-1). Floats of RGB are light, as in scRGB."""
+    """Encode linear light for sRGB (IEC 61966-2-1). RGB floats are linear, as in scRGB."""
     linear = linear.clip(0, 1)
     return np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
 
@@ -121,4 +121,4 @@ def _rgb_of_ycbcr(planes: list[Array], layout: TiffLayout) -> list[Array]:
     r = luma + cr * (2 - 2 * red)
     b = luma + cb * (2 - 2 * blue)
     g = (luma - blue * b - red * r) / (green or 1)
-    return [(one.clip(0, 255) + 0.5).astype(np.uint8) for one in (r, g, b)]
+    return [(plane.clip(0, 255) + 0.5).astype(np.uint8) for plane in (r, g, b)]

@@ -1,9 +1,9 @@
-"""The directories of a TIFF file: which tags they hold, and where the next directory is.
+"""The directories of a TIFF file: their tags, and where the next directory is.
 
 TIFF 6.0, section 2, and BigTIFF (https://libtiff.gitlab.io/libtiff/specification/bigtiff.html).
-What it costs to read a file is bounded, whatever its directories say: a table has at most
-`_MAX_TAGS` entries, a value is read only when it is asked for, and the chain of directories ends at
-the first one that was already visited.
+The cost of reading a file is bounded, whatever its directories say: a table has at most `_MAX_TAGS`
+entries, a value is only read on request, and the chain of directories ends at the first one already
+visited.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from nsfwscan.values.errors import DecodeError
 from nsfwscan.values.results import FailReason
 
 _MAX_TAGS = 4096
-"""libtiff takes a longer table for garbage, too."""
+"""libtiff also treats a longer table as garbage."""
 
 _MAX_DIRECTORIES = 65_536
 
 _INTEGERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
-"""The `struct` code of each type of integers; 7, undefined, is read as bytes only."""
+"""The `struct` code of each integer type; 7, undefined, is read as bytes only."""
 
 _RATIONAL, _FLOAT = 5, 11
 
@@ -31,16 +31,16 @@ _SIZES |= {10: 8, 11: 4, 12: 8}
 
 
 class _Tag(NamedTuple):
-    """One line of a directory's table."""
+    """One entry in a directory's table."""
 
     kind: int
     values: int
     at: int
-    """Where the value stands in the file."""
+    """Position of the value in the file."""
 
 
 class Directory:
-    """One directory, which describes one picture of the file."""
+    """One directory, which describes one picture in the file."""
 
     def __init__(self, file: TiffFile, entries: dict[int, _Tag]) -> None:
         self._file = file
@@ -50,9 +50,9 @@ class Directory:
         return tag in self._entries
 
     def integers(self, tag: int, most: int) -> tuple[int, ...]:
-        """Return the first `most` integers of a tag, or none where the tag is missing.
+        """Return the first `most` integers of a tag, or none if the tag is missing.
 
-        Raises `DecodeError` for a value of another type, and for one behind the end of the file.
+        Raises `DecodeError` for a value of another type, or one beyond the end of the file.
         """
         entry = self._entries.get(tag)
         if entry is None:
@@ -64,9 +64,9 @@ class Directory:
         return struct.unpack(f"{self._file.order}{count}{code}", self._value(tag, entry, count))
 
     def integer(self, tag: int, default: int) -> int:
-        """Return the one integer of a tag, or `default` where the tag is missing.
+        """Return the single integer of a tag, or `default` if the tag is missing.
 
-        Raises `DecodeError` for a tag of several values, too: readers disagree on which counts.
+        Also raises `DecodeError` for several values: readers disagree on which one counts.
         """
         entry = self._entries.get(tag)
         if entry is None:
@@ -76,19 +76,19 @@ class Directory:
         return self.integers(tag, 1)[0]
 
     def lenient(self, tag: int) -> int:
-        """Return the one integer of a tag; 0 where it is missing or broken."""
+        """Return the single integer of a tag; 0 if it is missing or broken."""
         try:
             return self.integer(tag, 0)
         except DecodeError:
             return 0
 
     def count(self, tag: int) -> int:
-        """Return how many values a tag says it has; 0 where it is missing."""
+        """Return how many values a tag claims to have; 0 if it is missing."""
         entry = self._entries.get(tag)
         return 0 if entry is None else entry.values
 
     def numbers(self, tag: int, count: int) -> tuple[float, ...]:
-        """Return `count` rationals, floats or integers, or none where the tag is missing."""
+        """Return `count` rationals, floats or integers, or none if the tag is missing."""
         entry = self._entries.get(tag)
         if entry is None:
             return ()
@@ -102,7 +102,7 @@ class Directory:
         return tuple(top / (below or 1) for top, below in zip(both[::2], both[1::2], strict=True))
 
     def data(self, tag: int, most: int) -> bytes:
-        """Return the bytes of a tag; none where it is missing, is longer, or has another type."""
+        """Return the bytes of a tag; none if it is missing, longer, or of another type."""
         entry = self._entries.get(tag)
         if entry is None or entry.kind not in _BYTES or entry.values > most:
             return b""
@@ -111,7 +111,7 @@ class Directory:
     def _value(self, tag: int, entry: _Tag, count: int) -> bytes:
         end = entry.at + count * _SIZES[entry.kind]
         if end > len(self._file.content):
-            raise DecodeError(FailReason.TRUNCATED, f"tag {tag} lies behind the end of the file")
+            raise DecodeError(FailReason.TRUNCATED, f"tag {tag} lies beyond the end of the file")
         return self._file.content[entry.at : end]
 
 
@@ -127,12 +127,12 @@ class TiffFile:
         if len(content) < 2 * self._inline:
             raise DecodeError(FailReason.TRUNCATED, "the header is cut off")
         self.missing = ""
-        """Why the chain of directories ends early; empty where it ends as it should."""
+        """Why the chain of directories ends early; empty if it ends properly."""
         self.directories = self._chain(self._unpack(self._offset, self._inline))
-        """Where the directories of the pages are, in order; the first one is whole."""
+        """Offsets of the pages' directories, in order; the first one is complete."""
 
     def directory(self, at: int) -> Directory:
-        """Read the table of the directory at this offset. The first of two equal tags counts."""
+        """Read the table of the directory at this offset. If a tag is repeated, the first wins."""
         count, start, _ = self._table(at)
         step = struct.calcsize(f"={self._entry}") + self._inline
         table = self.content[start : start + count * step]
@@ -151,10 +151,10 @@ class TiffFile:
         return found
 
     def _table(self, at: int) -> tuple[int, int, int]:
-        """Return the entries of the table at this offset, where they begin and where they end."""
+        """Return the number of entries in the table at this offset, and its start and end."""
         start = at + struct.calcsize(f"={self._count}")
         if start > len(self.content):
-            raise DecodeError(FailReason.TRUNCATED, "a directory lies behind the end of the file")
+            raise DecodeError(FailReason.TRUNCATED, "a directory lies beyond the end of the file")
         count = self._unpack(self._count, at)
         if not 0 < count <= _MAX_TAGS:
             raise DecodeError(FailReason.CORRUPT, f"a directory of {count} tags")
@@ -164,12 +164,14 @@ class TiffFile:
         return count, start, end
 
     def _chain(self, first: int) -> list[int]:
-        """Follow the links from one directory to the next, as far as they lead to directories."""
+        """Follow the links from directory to directory, as far as they lead to directories."""
         found: dict[int, None] = {}
         at = first
         while at or not found:
             if at in found or len(found) == _MAX_DIRECTORIES:
-                self.missing = f"the pages after page {len(found)}: their directories do not end"
+                self.missing = (
+                    f"the pages after page {len(found)}, whose chain of directories does not end"
+                )
                 break
             try:
                 _, _, end = self._table(at)

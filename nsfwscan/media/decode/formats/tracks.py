@@ -18,7 +18,7 @@ from nsfwscan.media.decode.formats.boxes import (
 
 HEVC = (b"hvc1", b"hev1")
 READ = (b"av01", *HEVC)
-"""The codings of sequences that are read."""
+"""The supported codings of sequences."""
 
 _MAX_TRACKS = 64
 _VISUAL_SAMPLE_ENTRY = 78
@@ -27,7 +27,7 @@ _VISUAL_SAMPLE_ENTRY = 78
 
 @dataclass(slots=True)
 class Track:
-    """An image sequence; of its sample descriptions, the first that is read."""
+    """An image sequence, by the first of its sample descriptions that is supported."""
 
     kind: bytes
     """The coding of its samples, such as av01."""
@@ -43,7 +43,7 @@ class Track:
 
 
 def tracks_of(data: bytes, moov: Box) -> list[Track]:
-    """Return the tracks that hold pictures. Those without number or samples do not count."""
+    """Return the tracks that contain pictures. Those without number or samples are ignored."""
     found = []
     for trak in of_kind(boxes(data, moov.body, moov.end), b"trak"):
         track = _track(data, trak)
@@ -63,11 +63,11 @@ def _track(data: bytes, trak: Box) -> Track | None:
     cursor.take(16 if cursor.version()[0] == 1 else 8)
     samples, _ = samples_of(data, table, 1)
     entries = boxes(data, description.body + 8, description.end)
-    entry = next((one for one in entries if one.kind in READ), entries[0] if entries else None)
+    entry = next((box for box in entries if box.kind in READ), entries[0] if entries else None)
     if not cursor.number(4) or not samples or entry is None:
         return None
     inner = entry.body + _VISUAL_SAMPLE_ENTRY
-    if inner > entry.end:  # no picture: sound, or a text
+    if inner > entry.end:  # not a picture but sound or text
         return None
     width, height = struct.unpack_from(">HH", data, entry.body + 24)
     auxiliary = find(data, trak, b"tref", b"auxl") is not None
@@ -76,7 +76,7 @@ def _track(data: bytes, trak: Box) -> Track | None:
 
 
 def samples_of(data: bytes, table: Box, most: int | None = None) -> tuple[list[Extent], list[int]]:
-    """Return the first samples of a track, and the numbers from 0 of those that stand alone."""
+    """Return the first samples of a track, and the indices of independently coded samples."""
     sizes, chunks, wide = find(data, table, b"stsz"), find(data, table, b"stco"), 4
     if chunks is None:
         chunks, wide = find(data, table, b"co64"), 8
@@ -115,7 +115,7 @@ def times_of(data: bytes, table: Box) -> list[int]:
 
 
 def _rows(data: bytes, table: Box, most: int | None, *sizes: int) -> list[tuple[int, ...]]:
-    """Read a table of rows of numbers of these sizes in bytes."""
+    """Read rows of numbers of these sizes in bytes."""
     cursor = Cursor(data, table)
     cursor.version()
     count = min(cursor.number(4), most) if most else cursor.count(4)

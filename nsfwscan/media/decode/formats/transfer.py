@@ -1,9 +1,9 @@
-"""Colour spaces that a file names by transfer function and primaries, converted to sRGB.
+"""Colour spaces given by transfer function and primaries, converted to sRGB.
 
-The code points are those of ITU-T H.273, which PNG's cICP and the nclx of AVIF and HEIC share.
-Where that leaves a choice, the rendering of Chromium on a standard display is followed: BT.709 and
-its kin are shown with a gamma of 2.4 (the display of ITU-R BT.1886), and PQ and HLG are mapped to
-standard range by the reference white tone mapping of SMPTE ST 2094-50.
+The code points are those of ITU-T H.273, used by PNG's cICP and the nclx of AVIF and HEIC. Where
+they leave a choice, we follow Chromium on a standard display: BT.709 and similar curves are shown
+with a gamma of 2.4 (the display of ITU-R BT.1886), and PQ and HLG are mapped to standard range by
+the reference white tone mapping of SMPTE ST 2094-50.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ Matrix = tuple[Vector, Vector, Vector]
 class Curve(NamedTuple):
     """A transfer function, from a sample of 0 to 1 to light of 0 to 1.
 
-    The parameters of ICC's parametricCurveType 3: (scale * v + offset) ** power from `knee` on, and
-    slope * v below it.
+    The parameters are those of ICC's parametricCurveType 3: (scale * v + offset) ** power from
+    `knee` upwards, and slope * v below it.
     """
 
     power: float
@@ -77,7 +77,7 @@ BT2020_PRIMARIES = Primaries(_D65, (0.708, 0.292), (0.170, 0.797), (0.131, 0.046
 
 _BT1886 = Curve(2.4)
 
-# ITU-T H.273, table 3. Logarithmic (9, 10) and extended (12) curves are shown as sRGB, as 2 is.
+# ITU-T H.273, table 3. Logarithmic (9, 10) and extended (12) curves are shown as sRGB, like 2.
 _CURVES: dict[int, Curve | HighRange] = {
     1: _BT1886,
     4: Curve(2.2),
@@ -111,16 +111,16 @@ _PRIMARIES = {
 }
 
 _WHITE_NITS = 203.0
-"""What of PQ and HLG is as bright as a white page (ITU-R BT.2408)."""
+"""The light in PQ and HLG that is as bright as a white page (ITU-R BT.2408)."""
 
 DEFAULT_PEAK_NITS = 1000.0
-"""The brightest light of a picture in PQ that does not say it, and of HLG's reference display."""
+"""The brightest light in PQ if a picture does not give it, and of HLG's reference display."""
 
 _PQ_NITS = 10_000.0
 _HLG_GAMMA = 1.2
 
 _GRID = 33
-"""Nodes an edge of the lookup cubes. Building one takes 0.1 s; a picture then costs 1 ms."""
+"""Nodes per edge of the lookup cubes. Building one takes 0.1 s; a picture then costs 1 ms."""
 
 _BRADFORD: Matrix = (
     (0.8951, 0.2664, -0.1614),
@@ -138,17 +138,17 @@ class ColourSpace(NamedTuple):
     """The brightest light of a picture in PQ (its MaxCLL, or its mastering display's peak)."""
 
     def is_srgb(self) -> bool:
-        """Return True if the samples are shown as they are."""
+        """Return True if the samples can be shown unchanged."""
         return self.curve == SRGB_CURVE and self.primaries == SRGB_PRIMARIES
 
     def grey_levels(self, count: int) -> list[int]:
-        """Return the sRGB level (0 to 255) of each of `count` evenly spread grey samples."""
+        """Return the sRGB level (0 to 255) for each of `count` evenly spaced grey samples."""
         return list(_grey_levels(self, count))
 
     def to_srgb(self, image: Image.Image) -> Image.Image:
         """Convert an image of mode L, I;16, I (0 to 65535) or RGB to RGB in sRGB.
 
-        Meant for an image that was resized: its cost per pixel is higher than that of a resize.
+        Meant for an image after the resize: this costs more per pixel than a resize.
         """
         if image.mode in ("I;16", "I"):
             return image.convert("I").point(self.grey_levels(65536), "L").convert("RGB")
@@ -160,14 +160,14 @@ class ColourSpace(NamedTuple):
             image = image.point(self.grey_levels(256) * 3)
         if self.primaries == SRGB_PRIMARIES:
             return image
-        # A cube over linear samples would be too coarse in the dark: the curve goes first.
+        # A cube over linear samples would be too coarse in dark areas, so the curve comes first.
         return image.filter(_cube(ColourSpace(SRGB_CURVE, self.primaries)))
 
 
 def of_code_points(
     primaries: int, transfer: int, peak_nits: float = DEFAULT_PEAK_NITS
 ) -> ColourSpace | None:
-    """Return the colour space of two code points of H.273, or None where sRGB is to be assumed."""
+    """Return the colour space of two code points of H.273, or None if sRGB is to be assumed."""
     curve, corners = _CURVES.get(transfer), _PRIMARIES.get(primaries)
     if curve is None or corners is None:
         return None
@@ -186,7 +186,7 @@ def usable(primaries: Primaries) -> bool:
 
 @lru_cache(maxsize=8)
 def _grey_levels(space: ColourSpace, count: int) -> tuple[int, ...]:
-    """Grey stays grey in any primaries, so its light alone decides."""
+    """Return the levels of grey, which stays grey in any primaries, so only light matters."""
     curve = space.curve
     tone = _tone_curve(space.peak_nits)
     levels = []
@@ -202,12 +202,12 @@ def _grey_levels(space: ColourSpace, count: int) -> tuple[int, ...]:
 
 @lru_cache(maxsize=4)
 def _cube(space: ColourSpace) -> ImageFilter.Color3DLUT:
-    """Tabulate the whole way of a colour to sRGB."""
+    """Tabulate the complete conversion of a colour to sRGB."""
     axis = [space.curve.light(at / (_GRID - 1)) for at in range(_GRID)]
     show = _high_range(space) if isinstance(space.curve, HighRange) else _standard_range(space)
 
     def node(red: float, green: float, blue: float) -> Vector:
-        # Pillow gives the node's place as a sample.
+        # Pillow gives the node's position as a sample.
         at = [axis[round(value * (_GRID - 1))] for value in (red, green, blue)]
         shown = show((at[0], at[1], at[2]))
         return _encoded(shown[0]), _encoded(shown[1]), _encoded(shown[2])
@@ -221,7 +221,7 @@ def _standard_range(space: ColourSpace) -> Callable[[Vector], Vector]:
 
 
 def _high_range(space: ColourSpace) -> Callable[[Vector], Vector]:
-    """Scale to the white of a page, HLG by its reference display first, and map the tones.
+    """Scale to the white of a page, for HLG through its reference display, and map the tones.
 
     Tones are mapped by the largest component in BT.2020 (SMPTE ST 2094-50, annex C).
     """
@@ -247,9 +247,9 @@ def _high_range(space: ColourSpace) -> Callable[[Vector], Vector]:
 
 
 def _tone_curve(peak_nits: float) -> Callable[[float], float]:
-    """Return the map from light, where 1 is the white of a page, to the light of a page, 0 to 1.
+    """Return a function from light, where 1 is the white of a page, to displayed light, 0 to 1.
 
-    Everything up to white is dimmed alike; from there a parabola leads to the peak (SMPTE ST
+    Everything up to white is dimmed equally; from there a parabola leads to the peak (SMPTE ST
     2094-50, annex C, for a display of standard range).
     """
     peak = max(1.0, peak_nits / _WHITE_NITS)
@@ -264,7 +264,7 @@ def _tone_curve(peak_nits: float) -> Callable[[float], float]:
             return light * white
         if light >= peak:
             return 1.0
-        # Where the parabola is above `light`: 0 to 1 from white to the peak.
+        # Where the parabola reaches `light`: 0 to 1 from white to the peak.
         rest = 1 - light
         at = -2 * rest / (along_x + math.sqrt(along_x * along_x - 4 * across * rest))
         return white + at * (along_y + at * down)
@@ -273,9 +273,9 @@ def _tone_curve(peak_nits: float) -> Callable[[float], float]:
 
 
 def _encoded(light: float) -> float:
-    """Return the sRGB sample of light. Outside of 0 to 1 the curve goes on, odd around zero.
+    """Return the sRGB sample of light. Beyond 0 to 1 the curve continues, odd around zero.
 
-    The lookup cubes keep such values, so that what lies between two nodes is right.
+    The lookup cubes keep such values, so that interpolation between nodes is right.
     """
     if light < 0:
         return -_encoded(-light)
@@ -285,7 +285,7 @@ def _encoded(light: float) -> float:
 
 
 def _to_srgb_matrix(primaries: Primaries) -> Matrix:
-    """Return the matrix from light in these primaries to light in sRGB's, white staying white."""
+    """Return the matrix from light in these primaries to light in sRGB's, with white unchanged."""
     from_white, to_white = (
         _apply(_BRADFORD, _xyz(*white)) for white in (primaries.white, SRGB_PRIMARIES.white)
     )

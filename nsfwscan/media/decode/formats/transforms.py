@@ -1,8 +1,8 @@
 """Which part of a raster is shown, and how it is turned, by the properties of ISO/IEC 23008-12.
 
-`clap` crops (6.5.9), `irot` turns (6.5.10), `imir` mirrors (6.5.12), in the order of association.
-Readers differ. For browsers an AVIF is cropped, turned and mirrored, in this order always, and they
-crop only what begins at the top left; libheif and what is built on it follow the file's order.
+`clap` crops (6.5.9), `irot` rotates (6.5.10), `imir` mirrors (6.5.12), in the order of association.
+Readers differ. Browsers crop, rotate and mirror an AVIF always in this order, and only crop
+apertures at the top left; libheif and programs built on it follow the file's order.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ if TYPE_CHECKING:
     from nsfwscan.media.decode.formats.boxes import Box
 
 Edges = tuple[int, int, int, int]
-"""Left, top, right and bottom in pixels; the last two are outside."""
+"""Left, top, right and bottom in pixels; right and bottom are exclusive."""
 
 # The corners of the stored raster are a, b, c, d, clockwise from the top left. A view is the order
-# in which they are seen; these are those of the EXIF orientations.
+# in which they are seen; these are the views for the EXIF orientations.
 _ORIENTATIONS = {
     "abcd": 1, "badc": 2, "cdab": 3, "dcba": 4, "adcb": 5, "dabc": 6, "cbad": 7, "bcda": 8,
 }  # fmt: skip
 _SIDES = {"ab": 1, "ba": 1, "bc": 2, "cb": 2, "cd": 3, "dc": 3, "da": 0, "ad": 0}
-"""The number in `Edges` of the stored side between two corners."""
+"""The index in `Edges` of the stored side between two corners."""
 
 _CLOSE = 16
-"""An aperture that cuts less than this part of an edge is no other picture: encoders pad to whole
-blocks."""
+"""An aperture that cuts less than this part of an edge does not make another picture: encoders pad
+to whole blocks."""
 _PADDING = 8
-"""The same, in pixels, of a small picture."""
+"""The same, in pixels, for a small picture."""
 _SMALLEST = 64
-"""Encoders of HEVC pad what is smaller at its right and bottom."""
+"""HEVC encoders pad smaller pictures on the right and at the bottom."""
 
 
 class Shown(NamedTuple):
-    """What of a stored raster is shown, and how it is turned."""
+    """Which part of a stored raster is shown, and how it is turned."""
 
     edges: Edges
     orientation: int
@@ -44,7 +44,7 @@ class Shown(NamedTuple):
 
 
 def in_order(data: bytes, properties: Iterable[Box], size: tuple[int, int]) -> Shown:
-    """Apply crop, turns and mirrors in their order. An aperture that makes no sense is left out."""
+    """Apply crop, rotation and mirroring in the given order. Invalid apertures are ignored."""
     corners, edges = "abcd", (0, 0, *size)
     for box in properties:
         value = data[box.body] if box.end > box.body else 0
@@ -61,14 +61,14 @@ def in_order(data: bytes, properties: Iterable[Box], size: tuple[int, int]) -> S
 def in_usual_order(
     data: bytes, properties: Iterable[Box], size: tuple[int, int], *, crop: bool
 ) -> Shown:
-    """Crop (or not), turn and mirror, the first of each, whatever their order."""
+    """Crop (or not), rotate and mirror, using the first of each, whatever their order."""
     found = {box.kind: box for box in reversed(list(properties))}
     kinds = (b"clap", b"irot", b"imir") if crop else (b"irot", b"imir")
     return in_order(data, [found[kind] for kind in kinds if kind in found], size)
 
 
 def differs(one: Shown, other: Shown) -> bool:
-    """Return True if a person may see something else in the two."""
+    """Return True if a person may see something different in the two."""
     if one.orientation != other.orientation:
         return True
     for at in (0, 1):  # across, down
@@ -79,7 +79,7 @@ def differs(one: Shown, other: Shown) -> bool:
 
 
 def cuts(data: bytes, properties: Iterable[Box], size: tuple[int, int]) -> bool:
-    """Return True if the clean aperture of a HEIC leaves out so much that it is another picture."""
+    """Return True if the clean aperture of a HEIC cuts so much that it is another picture."""
     left, top, right, bottom = in_order(data, properties, size).edges
     right, bottom = (
         _SMALLEST if whole == _SMALLEST else end
@@ -94,7 +94,7 @@ def _mirrored(corners: str, axis: int) -> str:
 
 
 def _cropped(data: bytes, box: Box, edges: Edges, corners: str) -> Edges:
-    """Crop what is seen so far, and return the edges in the stored raster."""
+    """Crop the visible part further, and return its edges in the stored raster."""
     if box.end - box.body < 32:
         return edges
     fields = [
@@ -107,7 +107,7 @@ def _cropped(data: bytes, box: Box, edges: Edges, corners: str) -> Edges:
     sizes = [edges[2] - edges[0], edges[3] - edges[1]]
     if turned:
         sizes.reverse()
-    margins = [0, 0, 0, 0]  # of what is seen: left, top, right, bottom
+    margins = [0, 0, 0, 0]  # of the visible part: left, top, right, bottom
     for at, whole in enumerate(sizes):
         part = fields[2 * at] / fields[2 * at + 1]
         offset = fields[4 + 2 * at] / fields[5 + 2 * at]

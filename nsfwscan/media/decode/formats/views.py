@@ -1,4 +1,4 @@
-"""Pictures of which viewers show different things: each is a view, and the worse one counts."""
+"""Pictures that viewers show differently: each version is a view, and the worst one counts."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
 _UNSPECIFIED = 2
 _SRGB_PRIMARIES, _SRGB_CURVE = 1, 13
 _SHOWN_AS_SRGB = (_UNSPECIFIED, 1, 6, 14, 15)
-"""Chromium shows the curve of BT.709 and its kin in an AVIF as sRGB's, unlike in a PNG."""
+"""In an AVIF, Chromium shows the curve of BT.709 and similar ones as sRGB's, unlike in a PNG."""
 
 _BYTES_PER_PIXEL = 12
 """The codecs keep whole frames of their own."""
 
 
 class Colour(NamedTuple):
-    """What the samples mean when there is no ICC profile, by the code points of ITU-T H.273."""
+    """What the samples mean without an ICC profile, by the code points of ITU-T H.273."""
 
     primaries: int = 2
     transfer: int = 2
     peak_nits: int = 0
-    """0 where the file is silent."""
+    """0 if not given."""
 
     def to_srgb(self) -> Callable[[Image.Image], Image.Image] | None:
-        """Return the conversion, None for sRGB."""
+        """Return the conversion; None for sRGB."""
         space = transfer.of_code_points(
             _SRGB_PRIMARIES if self.primaries == _UNSPECIFIED else self.primaries,
             _SRGB_CURVE if self.transfer in _SHOWN_AS_SRGB else self.transfer,
@@ -51,13 +51,13 @@ class Source:
 
     image: ImageFile.ImageFile
     frames: Sequence[int]
-    """Those of its frames that count, by number."""
+    """The numbers of the frames that count."""
     colour: Callable[[Image.Image], Colour]
-    """Asked after a frame was loaded."""
+    """Called after a frame has been loaded."""
     shown: list[Shown] = field(default_factory=list)
-    """What viewers make of each frame; empty where the codec does what all do."""
+    """How viewers show each frame; empty if the codec does what all of them do."""
     times: Sequence[float] = ()
-    """How long each frame is shown, in any unit; empty where that is not known."""
+    """How long each frame is shown, in any unit; empty if unknown."""
 
 
 class _View(NamedTuple):
@@ -67,7 +67,7 @@ class _View(NamedTuple):
 
 
 class ViewsPicture(Picture):
-    """A picture of one or more sources; at most `MAX_SAMPLED_FRAMES` views."""
+    """A picture with one or more sources; at most `MAX_SAMPLED_FRAMES` views."""
 
     def __init__(self, name: str, file: Bmff, sources: Sequence[Source], frames: int) -> None:
         self._file = file
@@ -75,14 +75,14 @@ class ViewsPicture(Picture):
         image = sources[0].image
         self.facts = ImageFacts(name, image.width, image.height, frames)
         area = max(source.image.width * source.image.height for source in sources)
-        # While a source is decoded, the last frame of the one before is still there.
+        # While a source is being decoded, the last frame of the one before is still in memory.
         self.memory = (_BYTES_PER_PIXEL + (4 if len(sources) > 1 else 0)) * area
         self.missing = file.shortage()
         self._views = _plan(sources)
         self.views = len(self._views)
 
     def show(self, view: int) -> Frame:
-        """Decode one view; the next view of the same frame costs a crop only."""
+        """Decode one view; the next view of the same frame only costs a crop."""
         source, number, shown = self._views[view]
         if self._views[view - 1].source is not source and view:
             self._views[view - 1].source.image.close()
@@ -103,22 +103,22 @@ class ViewsPicture(Picture):
         return Frame(part, profile, shown.orientation if shown else 1, to_srgb=to_srgb)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Release the file."""
         for source in self._sources:
             source.image.close()
 
 
 def what_viewers_show(*shown: Shown) -> list[Shown]:
-    """Return those of which a person can tell that they differ."""
+    """Return those that look different to a person."""
     found = [shown[0]]
-    for one in shown[1:]:
-        if all(differs(one, other) for other in found):
-            found.append(one)
+    for candidate in shown[1:]:
+        if all(differs(candidate, other) for other in found):
+            found.append(candidate)
     return found
 
 
 def _plan(sources: Sequence[Source]) -> list[_View]:
-    """Choose views of all sources; the first has the most frames, and gives way to the others."""
+    """Choose views of all sources; the first has the most frames, and makes room for the others."""
     plan: list[_View] = []
     room = MAX_SAMPLED_FRAMES
     for source in reversed(sources):

@@ -1,4 +1,4 @@
-"""WebP, still and moving. libwebp, which browsers use as well, composes the frames."""
+"""WebP, still and moving. The frames are composed by libwebp, which browsers use as well."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ _BYTES_PER_PIXEL = 18
 """libwebp holds four copies of the canvas."""
 
 _EXIF_PREFIX = b"Exif\0\0"
-"""Some writers put what JPEG needs before EXIF data here as well."""
+"""Some programs write the prefix that EXIF data has in JPEG here as well."""
 
 _FLAGS = 20
-"""Where the flags of the VP8X chunk stand, which is the first if there is one."""
+"""Position of the flags of the VP8X chunk, which comes first if there is one."""
 _ANIMATED, _HAS_ALPHA = 0x02, 0x10
 
 
 class _WebpPicture(PillowPicture[WebPImageFile]):
-    """Its frames, in two ways where viewers differ.
+    """The frames, in two ways if viewers differ.
 
-    Most viewers turn a picture as its EXIF chunk says, and obey the ICC profile of an animation;
-    Chromium does neither.
+    Most viewers turn a picture according to its EXIF chunk, and use the ICC profile of an
+    animation; Chromium does neither.
     """
 
     def __init__(self, image: WebPImageFile, content: bytes) -> None:
@@ -50,11 +50,11 @@ class _WebpPicture(PillowPicture[WebPImageFile]):
         self._ways = list(dict.fromkeys(((profile, orientation), (in_chromium, 1))))
         self.views = self.facts.frames * len(self._ways)
         self.times = as_browsers_time(_milliseconds(content), len(self._ways))
-        # Of lossless pixels the headers only hint at transparency, and viewers differ where the
+        # For lossless pixels the headers only hint at transparency, and viewers differ if the
         # hint is wrong.
         opaque = image.rawmode == "RGBX" or not flags & _HAS_ALPHA
         self._called_opaque = opaque and b"VP8L" in content
-        # Whatever its header says, the canvas of an animation is transparent where no frame drew.
+        # Whatever its header says, an animation's canvas is transparent where no frame has drawn.
         if self._called_opaque or flags & _ANIMATED:
             image.rawmode = image._mode = "RGBA"
 
@@ -67,13 +67,13 @@ class _WebpPicture(PillowPicture[WebPImageFile]):
             return Frame(self.image, *self._ways[way])
         if self.image.getchannel("A").getextrema() != (255, 255):
             raise DecodeError(
-                FailReason.UNSUPPORTED, "its pixels have transparency that its header denies"
+                FailReason.UNSUPPORTED, "its pixels have transparency although its header denies it"
             )
         return Frame(self.image.convert("RGB"), *self._ways[way])
 
 
 def _milliseconds(content: bytes) -> Iterator[int]:
-    """Give how long each frame of an animation is shown (RFC 9649, section 2.7.1.1)."""
+    """Yield how long each frame of an animation is shown (RFC 9649, section 2.7.1.1)."""
     at = 12
     while (head := content[at : at + 8]) and len(head) == 8:
         if head[:4] == b"ANMF":
@@ -83,7 +83,7 @@ def _milliseconds(content: bytes) -> Iterator[int]:
 
 
 def open_webp(content: bytes) -> Picture:
-    """Read the headers of all chunks, which must be there."""
+    """Read the headers of all chunks, none of which may be missing."""
     try:
         return _WebpPicture(open_with(WebPImageFile, content), content)
     except (DecodeError, OSError) as error:
