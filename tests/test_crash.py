@@ -25,8 +25,8 @@ _ROOT = Path(__file__).parents[1]
 
 LAYERS = {
     "discover": ("nsfwscan.media.discover._Walk.root", ["scan"]),
-    "read": ("nsfwscan.scanning.workers.read_picture", ["scan"]),
-    "lanes": ("nsfwscan.scanning.workers.Workers.submit", ["scan"]),
+    "read": ("nsfwscan.scanning.examine.read_picture", ["scan"]),
+    "workers": ("nsfwscan.scanning.workers.ThreadWorkers.submit", ["scan"]),
     "memory": ("nsfwscan.scanning.scan_cache.ScanCache.claim", ["scan"]),
     "decode pool start": ("nsfwscan.media.decode.pool.DecodePool.start", ["scan"]),
     "decode pool": ("nsfwscan.media.decode.pool.DecodePool.decode", ["scan"]),
@@ -139,9 +139,9 @@ def test_the_traceback_is_printed_where_no_file_can_be_written(
 def test_a_system_that_refuses_memory_is_said_to_do_so(
     call: Call, picture: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fail(monkeypatch, "nsfwscan.scanning.workers.read_picture", OSError(24, "Too many open files"))
+    fail(monkeypatch, "nsfwscan.scanning.examine.read_picture", OSError(24, "Too many open files"))
     assert "free memory or raise the limits" in call("scan", picture).err
-    fail(monkeypatch, "nsfwscan.scanning.workers.read_picture", MemoryError())
+    fail(monkeypatch, "nsfwscan.scanning.examine.read_picture", MemoryError())
     assert "the system is out of memory" in call("scan", picture).err
 
 
