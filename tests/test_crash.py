@@ -32,7 +32,7 @@ LAYERS = {
     "decode pool": ("nsfwscan.media.decode.pool.DecodePool.decode", ["scan"]),
     "decode worker": ("nsfwscan.media.decode.process.Slot.start", ["scan"]),
     "model": ("nsfwscan.models.classifier.OrtClassifier.__init__", ["scan"]),
-    "classifier": ("nsfwscan.models.classifier.OrtClassifier.classify", ["scan"]),
+    "classifier": ("nsfwscan.models.classifier.OrtClassifier.read", ["scan"]),
     "policy": ("nsfwscan.judge.policy.Policy.judge", ["scan"]),
     "cache open": ("nsfwscan.cache.cache.Cache.open", ["scan"]),
     "cache read": ("nsfwscan.cache.cache.Cache.folder", ["scan"]),
