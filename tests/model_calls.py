@@ -24,6 +24,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import scan_fakes
 
+from nsfwscan import api
 from nsfwscan.actions.quarantine import vault
 from nsfwscan.cli.main import main
 from nsfwscan.cli.shared import streams
@@ -66,9 +67,8 @@ class Done(NamedTuple):
 
 def prepare() -> None:
     """Put the fakes in their places; for good, so only in a process of its own."""
-    session.Engine = functools.partial(  # type: ignore[misc,assignment]
-        engine.Engine, make_pool=lambda _jobs: scan_fakes.FakePool()
-    )
+    make = functools.partial(engine.Engine, make_pool=lambda _jobs: scan_fakes.FakePool())
+    session.Engine = api.Engine = make  # type: ignore[misc,assignment]
     session.loader = lambda *_: scan_fakes.FakeClassifier  # type: ignore[assignment]
     vault._PATIENCE_S = _PATIENCE_S
 
