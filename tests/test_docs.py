@@ -20,6 +20,7 @@ import typer.main
 from nsfwscan.cli.app import app
 from nsfwscan.cli.main import main
 from nsfwscan.cli.shared import codes
+from nsfwscan.media.sniff import READABLE
 from nsfwscan.models import catalogue
 from nsfwscan.report.formats import Format
 from nsfwscan.values.results import FailReason
@@ -133,6 +134,13 @@ def test_the_page_on_models_lists_those_that_are_known() -> None:
     )
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/scanning.md"])
+@pytest.mark.parametrize("format_", sorted(READABLE))
+def test_every_readable_format_is_named(page: str, format_: str) -> None:
+    called = {"HEIF": "HEIC", "WEBP": "WebP"}.get(format_, format_)
+    assert called in (_ROOT / page).read_text()
+
+
 def test_how_often_models_are_right_is_what_the_source_of_their_thresholds_says() -> None:
     section = _README.split("## How often each model is right")[1].split("## ")[0]
     rows = re.findall(r"^\| (\w+) \| ([\d.]+) \|(.*)$", section, flags=re.MULTILINE)
@@ -142,7 +150,7 @@ def test_how_often_models_are_right_is_what_the_source_of_their_thresholds_says(
         thresholds = known[name].thresholds
         assert float(review_at) == thresholds.review_at
         figures = re.findall(r"[\d.]+ %", rest)
-        assert figures
+        assert figures, f"README's row for {name} needs a figure that its thresholds.source has"
         assert all(figure in thresholds.source for figure in figures)
 
 

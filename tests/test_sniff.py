@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import struct
 import subprocess
 import sys
@@ -9,6 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nsfwscan.media import sniff as module
+from nsfwscan.media.decode.decoded import DECODER_VERSION
 from nsfwscan.media.sniff import HEAD_BYTES, READABLE, sniff
 
 
@@ -19,6 +22,15 @@ def test_every_readable_format_is_told_by_its_content(name: str) -> None:
 
 def test_the_seeds_cover_all_readable_formats() -> None:
     assert {name.split()[0] for name in pictures.seeds()} == READABLE
+
+
+def test_another_list_of_first_bytes_needs_another_decoder_version() -> None:
+    """Content that was not recognised is cached as such until the version is raised."""
+    listed = repr((module._MAGIC, sorted(READABLE))).encode()
+    pinned = DECODER_VERSION, hashlib.sha256(listed).hexdigest()[:16]
+    assert pinned == (3, "12930f82d9177ae7"), (
+        "raise DECODER_VERSION if a file may be recognised now; pin both"
+    )
 
 
 def ftyp(major: bytes, *compatible: bytes) -> bytes:

@@ -23,13 +23,16 @@ class FactKind(NamedTuple):
     name: str
     version: str
     width: int = 0
-    """Bytes of each fact of this kind, at least one of them not zero; 0 if lengths vary."""
+    """Bytes of each fact of this kind; 0 if lengths vary. In columns, zeros stand for "unknown", so
+    no fact with a width may be all zeros."""
     absent: bytes = b""
     """Stored for content that has no such fact, for example because it cannot be decoded."""
 
     def takes(self, body: bytes) -> bool:
         """Return True if `body` can be a fact of this kind."""
-        return len(body) == self.width if self.width else len(body) <= MOST_BYTES
+        if self.width:
+            return len(body) == self.width and any(body)
+        return len(body) <= MOST_BYTES
 
 
 LIKENESS = FactKind(

@@ -118,7 +118,7 @@ class ImageFacts(NamedTuple):
     """What decoding finds out about a picture besides its pixels."""
 
     format: str
-    """The detected format: `JPEG`, `PNG`, `WEBP`, `GIF`, `BMP`, `TIFF`, `AVIF` or `HEIF`."""
+    """The format by content: one of `media.sniff.READABLE`."""
     width: int
     """In pixels, as stored, before any EXIF rotation."""
     height: int
