@@ -69,7 +69,7 @@ def prepare() -> None:
     """Put the fakes in their places; for good, so only in a process of its own."""
     make = functools.partial(engine.Engine, make_pool=lambda _jobs: scan_fakes.FakePool())
     session.Engine = api.Engine = make  # type: ignore[misc,assignment]
-    session.loader = lambda *_: scan_fakes.FakeClassifier  # type: ignore[assignment]
+    session.loader = api.loader = lambda *_: scan_fakes.FakeClassifier  # type: ignore[assignment]
     vault._PATIENCE_S = _PATIENCE_S
 
 
