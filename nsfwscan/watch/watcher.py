@@ -275,6 +275,7 @@ class Watcher:
 
     def _tidy(self) -> Iterator[Told]:
         """Do what can wait until there is nothing else to do."""
+        self._ledger.end_batch()  # also of one that failed, which may not be tried again for long
         if self._ledger.forget_gone():
             yield BatchDone()
         if self._reconcile.is_running or self._tracker.ready:
