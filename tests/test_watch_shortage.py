@@ -286,6 +286,26 @@ def test_what_was_told_before_decoders_failed_is_known_to_the_cache_at_once(
         running.until(lambda: len(cache.folder(str(root), SCORER)) == len(paths), within_s=3)
 
 
+def test_what_was_told_when_there_was_no_memory_to_locate_it_is_located_later(
+    root: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "_RESTART_S", 0.2)
+    real = Cache.write
+    refusals = iter([MemoryError()])
+
+    def refuse(self: Cache, files: Any, *rest: Any) -> None:
+        if files:
+            for refusal in refusals:
+                raise refusal
+        real(self, files, *rest)
+
+    monkeypatch.setattr(Cache, "write", refuse)
+    paths = [picture(root / f"{at}.jpg", b"content %d" % at) for at in range(5)]
+    with watching(root, cache=cache) as running:
+        running.until_as(root)
+        running.until(lambda: len(cache.folder(str(root), SCORER)) == len(paths), within_s=2.5)
+
+
 @pytest.mark.parametrize("ahead_s", [365 * 86_400, -365 * 86_400])
 def test_what_was_told_while_the_clock_was_set_is_known_to_the_cache(
     root: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch, ahead_s: int

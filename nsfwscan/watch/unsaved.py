@@ -36,6 +36,10 @@ class Unsaved:
     def __len__(self) -> int:
         return len(self._paths)
 
+    def add(self, paths: Iterable[str]) -> None:
+        """Take note of files that the cache may not know."""
+        self._paths.update(dict.fromkeys(filter(self._was_told, paths)))
+
     def batch_ended(self, paths: Iterable[str], *, saved: bool) -> None:
         """Take note of a batch; `saved` says whether the cache took all of it."""
         if saved:
@@ -45,7 +49,7 @@ class Unsaved:
             self._look_again(_AT_A_TIME, 0.0)
             self._trial = ""
             return
-        self._paths.update(dict.fromkeys(filter(self._was_told, paths)))
+        self.add(paths)
         if not self._waits(self._trial):
             self._trial = self._look_again(1, later_delay_s(self._failures))
             self._failures += 1

@@ -292,6 +292,7 @@ class Watcher:
         self._reconcile.begin_afresh(why)
         self._observation.doubt(now)
         with contextlib.suppress(MemoryError):  # also giving back, and saying so, takes some
+            self._ledger.end_batch()
             self._batches.rest()
             self._conditions.note("resources", why)
         if not self.stopping:
