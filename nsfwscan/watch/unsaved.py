@@ -55,16 +55,16 @@ class Unsaved:
             self._failures += 1
 
     def _look_again(self, most: int, delay_s: float) -> str:
-        """Look at the first of them again, after a while, and return the last of these."""
+        """Look at up to so many of them again, after a while, and return the last of these."""
         last, trial = "", self._trial
         due = time.monotonic() + delay_s
-        for path in list(islice(self._paths, most)):
+        for path in list(islice(self._paths, _AT_A_TIME)):
             entry = self._tracker.inventory.get(path)
             if entry is None:  # gone, or moved
                 del self._paths[path]
-            elif path == trial or not self._waits(path):
+            elif most and (path == trial or not self._waits(path)):
                 self._tracker.settling.later(path, Waiting(entry.key, due, silent=True))
-                last = path
+                most, last = most - 1, path
         return last
 
     def _waits(self, path: str) -> bool:
