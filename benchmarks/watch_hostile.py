@@ -133,6 +133,7 @@ class Hostile:
         self._watch = Watched(
             self.roots, home=self.home, package=self.package, options=options, view=self.view
         )
+        self._begun = 0
         self.watch.until_watching()
         broken = [one for one in self.watch.said if "sitecustomize" in one]
         if broken:
@@ -153,10 +154,14 @@ class Hostile:
         """Return the hostile events by name."""
         return {
             "clock": self._clock,
-            "descriptors": lambda: self._low(resource.RLIMIT_NOFILE, self._descriptors() + 2),
+            "descriptors": lambda: self._low(
+                resource.RLIMIT_NOFILE, lambda: self._descriptors() + 2
+            ),
             "killed": self._killed,
             "link": self._link_is_turned,
-            "memory": lambda: self._low(resource.RLIMIT_AS, self._address_space() + (4 << 20)),
+            "memory": lambda: self._low(
+                resource.RLIMIT_AS, lambda: self._address_space() + (4 << 20)
+            ),
             "reloaded": self._reloaded,
             "root-away": self._root_is_away,
             "root-replaced": self._root_is_replaced,
@@ -188,10 +193,14 @@ class Hostile:
             self._put("clock", str(ahead_s))
             self._hold()
 
-    def _low(self, limit: int, value: int) -> None:
-        """Let the watcher have next to nothing of a resource for a while."""
+    def _low(self, limit: int, value: Callable[[], int]) -> None:
+        """Let the watcher have next to nothing of a resource for a while, but not as it starts.
+
+        A process that cannot open its model when it begins says so, and ends.
+        """
+        self.watch.until(self._has_reloaded, within_s=10.0)
         before = resource.prlimit(self.watch.pid, limit)
-        resource.prlimit(self.watch.pid, limit, (value, before[1]))
+        resource.prlimit(self.watch.pid, limit, (value(), before[1]))
         self._hold()
         with contextlib.suppress(ProcessLookupError):
             resource.prlimit(self.watch.pid, limit, before)
@@ -209,8 +218,12 @@ class Hostile:
         said = [one for one in list(self.watch.said) if what in one]
         return bool(said) and "degraded: " in said[-1]
 
+    def _has_reloaded(self) -> bool:
+        return sum("Watching" in one for one in list(self.watch.said)) > self._begun
+
     def _reloaded(self) -> None:
         self._note_degraded()
+        self._begun = sum("Watching" in one for one in list(self.watch.said))
         self.watch.send(signal.SIGHUP)
 
     def _killed(self) -> None:

@@ -15,12 +15,13 @@ from typing import Any
 
 import pytest
 import scan_fakes
-from watch_fakes import Told, picture, tree, watching
+from watch_fakes import SCORER, Told, picture, tree, watching
 
 from nsfwscan.cache.cache import Cache
 from nsfwscan.media import read as reading
+from nsfwscan.scanning.scanner import Scanner
 from nsfwscan.system import interrupts, threads
-from nsfwscan.values.errors import CacheUnavailable
+from nsfwscan.values.errors import CacheUnavailable, NsfwscanError
 from nsfwscan.watch import batches, observation, reconcile, settle, unsaved
 
 _REFUSED = 1 << 62
@@ -266,3 +267,59 @@ def test_a_cache_that_never_works_costs_ever_less(
         running.until_as(root)
         time.sleep(4.0)  # in which young files are looked at once more
         assert len(pool.decoded) <= 9 + 9 + 2
+
+
+def test_what_was_told_before_decoders_failed_is_known_to_the_cache_at_once(
+    root: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Scanner.scan_listings
+
+    def fails_in_the_end(*given: Any) -> Iterator[Any]:
+        yield from real(*given)
+        raise NsfwscanError("no decoder starts")
+
+    monkeypatch.setattr(Scanner, "scan_listings", fails_in_the_end)
+    paths = [picture(root / f"{at}.jpg", b"content %d" % at) for at in range(5)]
+    with watching(root, cache=cache) as running:
+        running.until_as(root)
+        # Until the next scan, half a minute later, a kill may come.
+        running.until(lambda: len(cache.folder(str(root), SCORER)) == len(paths), within_s=3)
+
+
+def test_what_was_told_when_there_was_no_memory_to_locate_it_is_located_later(
+    root: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "_RESTART_S", 0.2)
+    real = Cache.write
+    refusals = iter([MemoryError()])
+
+    def refuse(self: Cache, files: Any, *rest: Any) -> None:
+        if files:
+            for refusal in refusals:
+                raise refusal
+        real(self, files, *rest)
+
+    monkeypatch.setattr(Cache, "write", refuse)
+    paths = [picture(root / f"{at}.jpg", b"content %d" % at) for at in range(5)]
+    with watching(root, cache=cache) as running:
+        running.until_as(root)
+        running.until(lambda: len(cache.folder(str(root), SCORER)) == len(paths), within_s=2.5)
+
+
+@pytest.mark.parametrize("ahead_s", [365 * 86_400, -365 * 86_400])
+def test_what_was_told_while_the_clock_was_set_is_known_to_the_cache(
+    root: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch, ahead_s: int
+) -> None:
+    real = batches.Batches._begin
+
+    def ahead(self: batches.Batches) -> batches._Batch:
+        begun = real(self)
+        begun.began_ns += ahead_s * 10**9  # and it is set right before a picture is read
+        return begun
+
+    monkeypatch.setattr(batches.Batches, "_begin", ahead)
+    with watching(root, cache=cache) as running:
+        running.until_first_look()
+        picture(root / "a.jpg", b"content")
+        running.until_as(root)
+        running.until(lambda: "a.jpg" in cache.folder(str(root), SCORER), within_s=2.5)

@@ -69,6 +69,11 @@ class _Batch:
     settled: list[str]
     """Those that need no other look."""
 
+    @property
+    def told(self) -> list[str]:
+        """Those with a result; it was told if it was news."""
+        return [path for path in self.looks if path not in self.left]
+
 
 class Batches:
     """When the next batch may be scanned, how large it is, and the scan of it."""
@@ -145,7 +150,6 @@ class Batches:
         batch = self._begin()
         try:
             yield from self._results(batch, beat)
-            self._ledger.end_batch()  # not before: only now the scan has saved all of its own
         except ModelError:
             if not self._judging.scanned:
                 raise
@@ -155,6 +159,7 @@ class Batches:
         except BaseException:  # of a consumer: what was not told must not be known
             for path in batch.left:
                 self._tracker.withhold(path)
+            self._unsaved.add(batch.told)
             raise
         else:
             self._conditions.note("score", "")
@@ -176,9 +181,10 @@ class Batches:
 
     def _note_saved(self, batch: _Batch) -> None:
         """Find out whether the cache knows what was told, and see to it that it will."""
+        self._ledger.end_batch()  # not before: only now the scan has saved all of its own
         saved = self._ledger.works
         if not self._once:
-            self._unsaved.batch_ended([*batch.looks.keys() - batch.left.keys()], saved=saved)
+            self._unsaved.batch_ended(batch.told, saved=saved)
         if saved and not self._unsaved:
             self._ledger.note_works()
 

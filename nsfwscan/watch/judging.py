@@ -106,7 +106,7 @@ class Judging:
         if before is not None and before.sha256 == NO_PICTURE:
             before = None
         sha256 = result.sha256 or NO_DIGEST
-        if is_racy(FileKey.unpack(key), began_ns, look.loose) and not look.silent and result.sha256:
+        if _is_young(key, look.loose, began_ns) and not look.silent and result.sha256:
             self._ledger.note_young(path, result.sha256)
         unsafe = result.scores.unsafe if isinstance(result, Scanned) else math.nan
         entry = Tracked(key, sha256, unsafe)
@@ -200,3 +200,12 @@ class Judging:
         else:
             self.scanned += 1
             self.flagged += result.verdict.decision is Decision.NSFW
+
+
+def _is_young(key: bytes, loose: int, began_ns: int) -> bool:
+    """Return True unless the scan that began at `began_ns` has located the file for certain.
+
+    It asked the clock in between, which may have been set.
+    """
+    known = FileKey.unpack(key)
+    return any(is_racy(known, at_ns, loose) for at_ns in (began_ns, time.time_ns()))

@@ -36,6 +36,10 @@ class Unsaved:
     def __len__(self) -> int:
         return len(self._paths)
 
+    def add(self, paths: Iterable[str]) -> None:
+        """Take note of files that the cache may not know."""
+        self._paths.update(dict.fromkeys(filter(self._was_told, paths)))
+
     def batch_ended(self, paths: Iterable[str], *, saved: bool) -> None:
         """Take note of a batch; `saved` says whether the cache took all of it."""
         if saved:
@@ -45,22 +49,22 @@ class Unsaved:
             self._look_again(_AT_A_TIME, 0.0)
             self._trial = ""
             return
-        self._paths.update(dict.fromkeys(filter(self._was_told, paths)))
+        self.add(paths)
         if not self._waits(self._trial):
             self._trial = self._look_again(1, later_delay_s(self._failures))
             self._failures += 1
 
     def _look_again(self, most: int, delay_s: float) -> str:
-        """Look at the first of them again, after a while, and return the last of these."""
+        """Look at up to so many of them again, after a while, and return the last of these."""
         last, trial = "", self._trial
         due = time.monotonic() + delay_s
-        for path in list(islice(self._paths, most)):
+        for path in list(islice(self._paths, _AT_A_TIME)):
             entry = self._tracker.inventory.get(path)
             if entry is None:  # gone, or moved
                 del self._paths[path]
-            elif path == trial or not self._waits(path):
+            elif most and (path == trial or not self._waits(path)):
                 self._tracker.settling.later(path, Waiting(entry.key, due, silent=True))
-                last = path
+                most, last = most - 1, path
         return last
 
     def _waits(self, path: str) -> bool:

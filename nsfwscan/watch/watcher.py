@@ -275,6 +275,7 @@ class Watcher:
 
     def _tidy(self) -> Iterator[Told]:
         """Do what can wait until there is nothing else to do."""
+        self._ledger.end_batch()  # also of one that failed, which may not be tried again for long
         if self._ledger.forget_gone():
             yield BatchDone()
         if self._reconcile.is_running or self._tracker.ready:
@@ -291,6 +292,7 @@ class Watcher:
         self._reconcile.begin_afresh(why)
         self._observation.doubt(now)
         with contextlib.suppress(MemoryError):  # also giving back, and saying so, takes some
+            self._ledger.end_batch()
             self._batches.rest()
             self._conditions.note("resources", why)
         if not self.stopping:
