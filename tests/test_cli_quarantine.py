@@ -254,7 +254,7 @@ def test_restore_and_delete_know_what_is_meant(
     roots = [tmp_path / "a", tmp_path / "ab"]
     assert call("scan", "-q", "-a", "quarantine", "-y", *roots).code == 1
     done = call("quarantine", "restore")
-    assert (done.code, "no picture is named" in done.err) == (2, True)
+    assert (done.code, "no pictures are named" in done.err) == (2, True)
     assert call("quarantine", "restore", "--all", tmp_path).code == 2
     done = call("quarantine", "restore", tmp_path / "b")
     assert (done.code, "nothing from" in done.err) == (2, True)
@@ -298,7 +298,7 @@ def test_pictures_that_the_journal_does_not_know_are_told(
     (held.parent.parent / "journal.jsonl").write_bytes(b"")
     done = call("quarantine", *command)
     assert done.code == 6
-    assert "holds 1 file that its journal does not know" in done.err
+    assert "contains 1 file not in its journal" in done.err
     assert held.exists()
 
 
