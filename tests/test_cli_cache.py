@@ -104,7 +104,7 @@ def test_clear_does_not_ask_a_pipe(call: Call) -> None:
     done = call("cache", "clear")
     assert (done.code, done.out) == (2, "")
     assert done.err == (
-        "nsfwscan: this deletes all cached results, and there is no terminal to ask\n"
+        "nsfwscan: this would delete all cached results, and there is no terminal to ask\n"
         "  add --yes to go on without a question\n"
     )
 

@@ -85,7 +85,7 @@ def test_without_onnxruntime(call: Call, monkeypatch: pytest.MonkeyPatch) -> Non
     done = call("doctor")
     assert done.code == 7
     assert rows(done.out)["providers"] == "none"
-    assert "onnxruntime cannot be loaded, so nothing can be scored" in done.out
+    assert "onnxruntime cannot be loaded, so no picture can be scored" in done.out
 
 
 def test_no_model_and_a_broken_one(call: Call, tiny: Path) -> None:
@@ -114,4 +114,4 @@ def test_a_package_whose_description_is_gone_is_of_unknown_version(
     monkeypatch.setattr("importlib.metadata.version", lambda _package: None)
     done = call("doctor")
     assert done.code == 0
-    assert rows(done.out)["numpy"] == "of unknown version"
+    assert rows(done.out)["numpy"] == "unknown version"

@@ -412,5 +412,5 @@ def test_what_is_denied_once_more_after_it_was_restored_is_moved_again(
     assert scanned()
     assert call("quarantine", "restore", "--all").code == 0
     assert not scanned()
-    assert call("allow", path).out == "1 picture allowed; 1 of them had been denied before.\n"
+    assert call("allow", path).out == "1 picture allowed; 1 previously denied.\n"
     assert not scanned()

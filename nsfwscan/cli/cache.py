@@ -105,7 +105,7 @@ def clear(
         where = readable(locations.cache_file())
         insist(
             f"Delete all cached results in {where}?",
-            what="this deletes all cached results",
+            what="this would delete all cached results",
             otherwise="Nothing was deleted.",
         )
     with _open() as cache:

@@ -133,7 +133,7 @@ def _machine() -> Iterator[_Line]:
         advice = (
             ""
             if fast
-            else "This processor has no 8-bit dot product instructions (VNNI), so INT8 models run "
+            else "This processor has no 8-bit dot products (VNNI), so INT8 models run "
             "at about half the speed, and scores may differ slightly from other computers'."
         )
         yield _Line("8-bit dot products", ", ".join(fast) or "none", advice)

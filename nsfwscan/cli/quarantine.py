@@ -199,7 +199,7 @@ def delete(
     if not yes and number:
         insist(
             f"Delete {count(number, 'picture')} permanently?",
-            what="this deletes pictures permanently",
+            what="this would delete pictures permanently",
             otherwise="Nothing was deleted.",
         )
     rulings = _rulings(opened.talk)
