@@ -105,7 +105,7 @@ def test_clear_does_not_ask_a_pipe(call: Call) -> None:
     assert (done.code, done.out) == (2, "")
     assert done.err == (
         "nsfwscan: this would delete all cached results, and there is no terminal to ask\n"
-        "  add --yes to go on without a question\n"
+        "  add --yes to skip the question\n"
     )
 
 

@@ -146,7 +146,7 @@ def test_over_the_limit_nobody_can_be_asked_so_nothing_moves(
     done = call("scan", "-a", "quarantine", "--limit-files", "0", pictures)
     assert done.code == 5
     assert "would move 1 of 30 pictures (3.3%)" in done.err
-    assert "--yes skips the limit" in done.err
+    assert "--yes lifts the limit" in done.err
     assert "Quarantine: 1 held back." in done.err
     assert (pictures / "red.png").exists()
     monkeypatch.setenv("NSFWSCAN_LIMIT_FILES", "0")
@@ -192,7 +192,7 @@ def test_a_person_is_asked(
     assert done.code == (1 if yes else 130 if answer == "Ctrl-C" else 5)
     assert (pictures / "red.png").exists() != yes
     (question,) = asked
-    assert question.endswith("Go on? [y/N]: ")
+    assert question.endswith("Continue? [y/N]: ")
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 

@@ -147,7 +147,7 @@ def test_listing_and_restoring_need_no_working_folder(
     done = call("quarantine", "list")
     assert (done.code, done.out.count(".jpg")) == (0, 2)
     done = call("quarantine", "restore", "good.jpg")
-    assert (done.code, "the current folder does not exist any more" in done.err) == (2, True)
+    assert (done.code, "the current folder no longer exists" in done.err) == (2, True)
     done = call("quarantine", "restore", tmp_path / "pictures" / "good")
     assert (done.code, done.out) == (0, "Restored 1 picture.\n")
 

@@ -184,7 +184,7 @@ def test_a_deleted_working_folder_is_said(call: Call, monkeypatch: pytest.Monkey
     monkeypatch.setattr(os, "getcwd", getcwd)
     for command in (("allow",), ("deny",), ("rulings", "forget"), ("watch", "--once")):
         done = call(*command, "x.jpg")
-        assert (done.code, "the current folder does not exist any more" in done.err) == (2, True)
+        assert (done.code, "the current folder no longer exists" in done.err) == (2, True)
 
 
 def test_each_help_says_when_it_asks(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:

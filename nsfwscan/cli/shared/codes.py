@@ -1,4 +1,4 @@
-"""The exit codes, each with one meaning. Also listed in docs/exit-codes.md and `nsfwscan --help`."""
+"""The exit codes, each with one meaning. docs/exit-codes.md and `nsfwscan --help` list them."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ WALK_PANEL = "Which files"
 MODEL_PANEL = "Model and thresholds"
 OUTPUT_PANEL = "Output"
 ACTION_PANEL = "Actions (only if requested)"
-MEMORY_PANEL = "Cache"
+CACHE_PANEL = "Cache"
 SPEED_PANEL = "Speed"
 
 
@@ -125,9 +125,9 @@ Actions = Annotated[
         rich_help_panel=ACTION_PANEL,
         help="What to do with flagged pictures once all pictures are scanned: `quarantine` (move "
         "them; `nsfwscan quarantine restore` moves them back), `trash`, `copy=DIR`, `tag` (an XMP "
-        "sidecar), `tag=xattr`, `command='PROGRAM {path}'` (run without a shell, with the record as "
-        "JSON on standard input), or `notify`. May be given several times. `[[rule]]` tables in the "
-        "configuration file set actions for every run, for single folders, and for review.",
+        "sidecar), `tag=xattr`, `command='PROGRAM {path}'` (run without a shell, with the record "
+        "as JSON on standard input), or `notify`. May be given several times. `[[rule]]` tables "
+        "in the configuration file set actions for every run, for single folders, and for review.",
     ),
 ]
 DryRun = Annotated[
@@ -294,8 +294,8 @@ FlagAt = Annotated[
         envvar="NSFWSCAN_FLAG_AT",
         rich_help_panel=MODEL_PANEL,
         callback=_checked_score,
-        help="Flag pictures with this score (0 to 1) or more. Without it, the model's own threshold "
-        "applies (`nsfwscan models show`). Changing it does not score pictures again.",
+        help="Flag pictures with this score (0 to 1) or more. Without it, the model's own "
+        "threshold applies (`nsfwscan models show`). Changing it does not score pictures again.",
     ),
 ]
 ReviewAt = Annotated[

@@ -1,4 +1,4 @@
-"""Small tables on stdout, plain in a pipe."""
+"""Small tables on stdout, fitted to the terminal."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Iterable, Sequence
 from nsfwscan.values.text import readable
 
 _MOST_FOLDED = 1000
-"""Rows that are folded to the terminal's width; that takes a fifth of a millisecond each."""
+"""Larger tables are not folded, which takes 0.2 ms per row."""
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print `rows` under `columns`; on a terminal long cells are folded, in a pipe never."""
+    """Print `rows` under `columns`; long cells are folded on a terminal, but not in a pipe."""
     cells = [[readable(cell) for cell in row] for row in rows]
     if sys.stdout.isatty() and len(cells) <= _MOST_FOLDED:
         _print_folded(columns, cells)
