@@ -15,6 +15,7 @@ from nsfwscan._version import __version__
 from nsfwscan.cli.shared import config, crash
 from nsfwscan.cli.shared.codes import OK, UNSOUND
 from nsfwscan.cli.shared.tables import print_table
+from nsfwscan.cli.shared.talk import fitted
 from nsfwscan.system import bundled, cores, locations
 from nsfwscan.system.installation import installing
 from nsfwscan.system.reading import open_text
@@ -70,7 +71,7 @@ def doctor(context: typer.Context) -> None:
     print_table(("what", "value"), [(one.what, one.value) for one in findings])
     advice = [one.advice for one in findings if one.advice]
     for sentence in advice or ["Everything works."]:
-        typer.echo(f"\n{readable(sentence)}")
+        typer.echo(f"\n{fitted(readable(sentence), sys.stdout)}")
     raise typer.Exit(UNSOUND if any(one.broken for one in findings) else OK)
 
 

@@ -150,11 +150,12 @@ def _cause(error: NsfwscanError) -> NsfwscanError:
 
 def complain(error: NsfwscanError) -> None:
     """Print an error and its next step to stderr."""
+    from nsfwscan.cli.shared.talk import fitted
     from nsfwscan.values.text import readable
 
-    print(f"nsfwscan: {readable(str(error))}", file=sys.stderr)
+    print(fitted(f"nsfwscan: {readable(str(error))}", sys.stderr), file=sys.stderr)
     if error.hint:
-        print(f"  {readable(error.hint)}", file=sys.stderr)
+        print(fitted(f"  {readable(error.hint)}", sys.stderr), file=sys.stderr)
 
 
 def _run(arguments: list[str]) -> int:

@@ -39,7 +39,7 @@ Paths = Annotated[
     list[str],
     typer.Argument(
         metavar="PATH",
-        help="Pictures, or folders for every picture below them.",
+        help="Pictures, or folders with everything below them.",
         show_default=False,
     ),
 ]
@@ -210,8 +210,8 @@ def forget(
         list[str],
         typer.Argument(
             metavar="WHAT",
-            help="A picture, a folder for everything that is or was below it, the path that a "
-            "picture had when you made the ruling, or at least 8 digits of CONTENT in `list`.",
+            help="Pictures, or folders with everything below them, as they are now or were when "
+            "you made the ruling; or the first digits, at least 8, of CONTENT in `list`.",
             show_default=False,
         ),
     ],
@@ -222,7 +222,7 @@ def forget(
 ) -> None:
     """Withdraw rulings, so that the model decides again.
 
-    If there is no ruling about one of WHAT, none is withdrawn. Exits with 5 if you answer no.
+    If there is no ruling about any one WHAT, nothing is withdrawn. Exits with 5 if you answer no.
     """
     book = _book()
     rulings = book.load()

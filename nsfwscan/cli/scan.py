@@ -49,7 +49,7 @@ class Sources:
         list[str] | None,
         typer.Argument(
             metavar="PATH",
-            help="Files, or folders for everything below them.",
+            help="Files and folders to scan, with everything below them.",
             show_default=False,
         ),
     ] = None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nsfwscan.cli.shared.ask import insist
 from nsfwscan.cli.shared.tables import print_table
+from nsfwscan.cli.shared.talk import fitted
 from nsfwscan.values.errors import NsfwscanError, UsageError
 from nsfwscan.values.text import count, readable, size
 
@@ -46,7 +48,7 @@ def self_uninstall(
     if purge and any(one.files or one.folders or one.lines for one in found):
         _purge(found, yes=yes)
     elif not purge and found:
-        typer.echo("\n`nsfwscan self-uninstall --purge` removes everything listed.")
+        _say("`nsfwscan self-uninstall --purge` removes everything listed.", gap=True)
     _show_program()
     for one in kept if purge else ():
         if one.unknown:
@@ -70,17 +72,17 @@ def _print(found: list[Traces]) -> None:
     print_table(("what", "where", "files", "size"), rows)
     strangers = [path for one in found for path in one.strangers]
     if strangers:
-        typer.echo("\nThese files do not belong to nsfwscan and stay:")
+        _say("These files do not belong to nsfwscan and stay:", gap=True)
         for path in strangers:
-            typer.echo(f"  {readable(path)}")
+            _say(f"  {readable(path)}")
 
 
 def _print_kept(kept: list[Kept]) -> None:
     if kept:
-        typer.echo("\nThese quarantines stay, with everything in them:")
+        _say("These quarantines stay, with everything in them:", gap=True)
         for one in kept:
-            typer.echo(f"  {readable(one.place)}: {readable(one.why)}")
-        typer.echo(
+            _say(f"  {readable(one.place)}: {readable(one.why)}")
+        _say(
             "`nsfwscan quarantine restore --all` moves the pictures back, and `nsfwscan quarantine "
             "delete --all` deletes them."
         )
@@ -100,9 +102,9 @@ def _purge(found: list[Traces], *, yes: bool) -> None:
         if (hindrance := removal.hindrance()) is not None:  # it may have changed since the question
             raise hindrance
     done = removal.remove(found)
-    typer.echo(f"\nRemoved {count(done.files, 'file')}, {size(done.bytes)}.")
+    _say(f"Removed {count(done.files, 'file')}, {size(done.bytes)}.", gap=True)
     for path, why in done.kept:
-        typer.echo(f"{readable(path)} was not removed: {readable(why)}.")
+        _say(f"{readable(path)} was not removed: {readable(why)}.")
     if done.failures:
         path, reason = done.failures[0]
         more = f", and {len(done.failures) - 1} more" if len(done.failures) > 1 else ""
@@ -116,7 +118,12 @@ def _show_program() -> None:
     from nsfwscan.system import installation
 
     program = installation.find()
-    typer.echo(
-        f"\nThe program itself was installed {program.how} and is in {readable(program.where)}.\n"
-        f"To remove it: {readable(program.removal)}"
-    )
+    _say(f"The program was installed {program.how} in {readable(program.where)}.", gap=True)
+    _say(f"To remove it: {readable(program.removal)}")
+
+
+def _say(sentence: str, *, gap: bool = False) -> None:
+    """Print a sentence, broken between words, after a blank line if `gap`."""
+    if gap:
+        typer.echo()
+    typer.echo(fitted(sentence, sys.stdout))

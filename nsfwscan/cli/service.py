@@ -17,6 +17,7 @@ from nsfwscan.cli.shared.codes import NOT_RUNNING, OK
 from nsfwscan.cli.shared.commands import Command, Group
 from nsfwscan.cli.shared.paths import absolute
 from nsfwscan.cli.shared.tables import print_table
+from nsfwscan.cli.shared.talk import Talk
 from nsfwscan.media.discover import check_roots
 from nsfwscan.service.spec import spec_for
 from nsfwscan.system import locations
@@ -82,11 +83,10 @@ def install(
     found.install(spec)
     if start_now:
         found.start()
-    typer.echo(
+    _say(
         f"Installed as {readable(where)}"
         + (" and started." if start_now else ". It starts at the next login.")
-        + " `nsfwscan status` shows what it is doing.",
-        err=True,
+        + " `nsfwscan status` shows what it is doing."
     )
 
 
@@ -119,21 +119,21 @@ def _for_watch(context: typer.Context, words: list[str]) -> tuple[tuple[str, ...
 def uninstall() -> None:
     """Stop and remove the service. Pictures, cache and quarantine are not touched."""
     _manager().uninstall()
-    typer.echo("Removed the service.", err=True)
+    _say("Removed the service.")
 
 
 @app.command(cls=Command)
 def start() -> None:
     """Start the service, or restart it if it is running."""
     _manager().start()
-    typer.echo("Started the service. `nsfwscan status` shows what it is doing.", err=True)
+    _say("Started the service. `nsfwscan status` shows what it is doing.")
 
 
 @app.command(cls=Command)
 def stop() -> None:
     """Stop the service until the next login. Pictures being scored are finished first."""
     _manager().stop()
-    typer.echo("Stopped the service.", err=True)
+    _say("Stopped the service.")
 
 
 @app.command(cls=Command)
@@ -185,6 +185,10 @@ def logs(
             f"the log {readable(path)} cannot be read: {error.strerror}",
             hint="the watcher writes it: run `nsfwscan service start` or `nsfwscan watch`",
         ) from error
+
+
+def _say(sentence: str) -> None:
+    Talk(quiet=False).say(sentence)
 
 
 def _manager() -> Manager:

@@ -218,9 +218,9 @@ def watch(
 
     The watcher first scans everything that is new to it, then runs until you stop it. It prints
     each change as one line: `new`, `changed`, `moved` or `gone`, with the verdict. Safe pictures
-    are only shown with `--only all` or `--format jsonl`. Nothing is reported twice, even after a
-    restart. If a watched folder disappears, for example with an unplugged disk, the watcher waits
-    for it, also at the next start. Any other folder that does not exist is an error.
+    are only shown with `--only all` or `--format jsonl`. After a restart, known pictures are not
+    reported again. If a watched folder disappears, for example with an unplugged disk, the watcher
+    waits for it, also at the next start. Any other folder that does not exist is an error.
 
     Actions begin after the first full scan, for the pictures that are reported. If they would go
     over the limit, nothing is done, and the watcher says so; use `nsfwscan scan --action` instead.

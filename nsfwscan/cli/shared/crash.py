@@ -51,9 +51,7 @@ def _tell(error: BaseException) -> int:
         hint = f"free memory or raise the limits (ulimit -a); otherwise report it at {ISSUES} "
     else:
         hint = f"please report it at {ISSUES} "
-    hint += (
-        f"and attach {readable(path)} (it may contain file names)" if path else "with these lines:"
-    )
+    hint += f"and attach {readable(path)} (it may name files)" if path else "with these lines:"
     print(f"{sentence}\n  {hint}", file=sys.stderr, flush=True)
     if not path:
         print(trace, file=sys.stderr, end="", flush=True)

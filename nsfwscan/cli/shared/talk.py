@@ -14,7 +14,7 @@ from nsfwscan.values.text import count, readable
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
-    from typing import Self
+    from typing import Self, TextIO
 
     from rich.progress import Progress, TaskID
 
@@ -86,11 +86,13 @@ class Talk:
     def _print(self, sentence: str) -> None:
         text = readable(sentence)
         if self._bar is None or not self._bar.print(text):
-            print(_wrapped(text) if sys.stderr.isatty() else text, file=sys.stderr, flush=True)
+            print(fitted(text, sys.stderr), file=sys.stderr, flush=True)
 
 
-def _wrapped(text: str) -> str:
-    """Break a sentence between words; a terminal would break it anywhere."""
+def fitted(text: str, stream: TextIO) -> str:
+    """Break a line between words if `stream` is a terminal, which would break it anywhere."""
+    if not stream.isatty():
+        return text
     width = shutil.get_terminal_size().columns
     inset = text[: len(text) - len(text.lstrip())]
     return textwrap.fill(
