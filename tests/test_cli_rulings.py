@@ -269,7 +269,7 @@ def test_near_finds_the_same_picture_in_another_size_quality_and_format(
     photo(place / "other.jpg", seed=3)
     assert set(deciders(call, place).values()) == {("safe", "model")}
     done = call("deny", "--near", original)
-    assert done.out == "1 picture denied, with pictures that look the same within 6 bits.\n"
+    assert done.out == "1 picture denied, and any that look the same (within 6 bits).\n"
     records = {
         os.path.basename(one["path"]): one
         for one in call("scan", "--offline", "-f", "jsonl", place).records

@@ -144,7 +144,7 @@ def _decide(
         _untag(decided.paths, talk)
     sentence = f"{count(len(decided.new), 'picture')} {ruling}"
     if any(one.near for one in decided.new):
-        sentence += f", with pictures that look the same within {within} bits"
+        sentence += f", and any that look the same (within {within} bits)"
     if decided.turned:
         other = Ruling.DENIED if ruling is Ruling.ALLOWED else Ruling.ALLOWED
         sentence += f"; {len(decided.turned):,} previously {other}"
