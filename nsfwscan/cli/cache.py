@@ -72,7 +72,7 @@ def prune(
         ),
     ] = 90,
 ) -> None:
-    """Remove files that no longer exist from the cache, and scores that no file needs."""
+    """Remove cache entries of files that no longer exist, and scores that no file uses."""
     with _open() as cache:
         pruned = cache.prune(older_than_days=older_than_days)
     removed = f"{count(pruned.files, 'file')} and {count(pruned.outcomes, 'score')}"
