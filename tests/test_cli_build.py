@@ -29,7 +29,7 @@ def test_a_checkpoint_becomes_a_model_that_scans(
     said = capfd.readouterr().err
     assert "is installed in" in said
     assert "Use it with --model mini." in said
-    assert "--model auto, the default, uses the same model." in said
+    assert "Without --model, scans use the same model." in said
     assert "models add" not in said  # of a folder that is gone
     assert "Traceback" not in said
     picture = paint(tmp_path / "red.png", tiny_model.RED)
@@ -47,7 +47,7 @@ def test_what_auto_uses_is_said_when_it_is_another_model(
     assert main(["models", "build", str(checkpoint), "--recipe", "float", "--offline"]) == 0
     said = capfd.readouterr().err
     assert "Use it with --model mini." in said
-    assert "--model auto, the default, uses falconsai-" in said
+    assert "Without --model, scans use falconsai-" in said
 
 
 def test_labels_that_are_not_known_need_the_users_word(

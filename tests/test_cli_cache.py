@@ -62,22 +62,22 @@ def test_everything_about_a_library(call: Call, cache: Path) -> None:
     assert by_name["red.png"]["sha256"] == by_name["red\u2028\x1b copy.png"]["sha256"]
 
     assert call("cache", "verify").code == 0
-    assert call("cache", "verify").out.endswith("dropped 0.\n")
+    assert call("cache", "verify").out.endswith("deleted 0.\n")
 
     os.unlink(by_name["green.png"]["path"])
     pruned = call("cache", "prune")  # keeps the score: the file may only be away
-    assert (pruned.code, pruned.out) == (0, "Forgot 1 file and 0 scores.\n")
+    assert (pruned.code, pruned.out) == (0, "Removed 1 file and 0 scores from the cache.\n")
 
     with contextlib.closing(sqlite3.connect(cache)) as connection:
         connection.execute("UPDATE outcome SET body = body || x'00'")
         connection.commit()
     damaged = call("cache", "verify")
     assert damaged.code == 7
-    assert "dropped 0." not in damaged.out
+    assert "deleted 0." not in damaged.out
 
     assert call("cache", "clear").code == 2  # nobody at a terminal to be asked
     cleared = call("cache", "clear", "--yes")
-    assert (cleared.code, cleared.out) == (0, "Everything is forgotten.\n")
+    assert (cleared.code, cleared.out) == (0, "The cache is empty.\n")
     assert call("cache", "export").out == ""
 
 
@@ -104,15 +104,15 @@ def test_clear_does_not_ask_a_pipe(call: Call) -> None:
     done = call("cache", "clear")
     assert (done.code, done.out) == (2, "")
     assert done.err == (
-        "nsfwscan: this deletes all remembered scores, and there is no terminal to ask\n"
-        "  add --yes to go on without a question\n"
+        "nsfwscan: this would delete all cached results, and there is no terminal to ask\n"
+        "  add --yes to skip the question\n"
     )
 
 
 @pytest.mark.parametrize(
     ("answer", "code", "said"),
     [
-        (b"y\n", 0, b"Everything is forgotten."),
+        (b"y\n", 0, b"The cache is empty."),
         (b"n\n", 5, b"Nothing was deleted."),
         (b"\n", 5, b"Nothing was deleted."),
         (b"\x03", 130, b""),
@@ -128,7 +128,7 @@ def test_clear_asks_a_person(answer: bytes, code: int, said: bytes) -> None:
         try:
             while b"? [y/N]" not in seen:
                 seen += os.read(ours, 1000)
-            assert b"Delete all remembered scores in " in seen
+            assert b"Delete all cached results in " in seen
             os.write(ours, answer)
             with contextlib.suppress(OSError):  # EIO is how a terminal ends
                 while True:
@@ -176,5 +176,5 @@ def test_what_is_remembered_does_not_depend_on_the_current_folder(
     exported = call("cache", "export").records
     assert [one["path"] for one in exported] == [f"{tmp_path}/{one}/1.png" for one in "ab"]
     monkeypatch.chdir("/")
-    assert call("cache", "prune").out == "Forgot 0 files and 0 scores.\n"
+    assert call("cache", "prune").out == "Removed 0 files and 0 scores from the cache.\n"
     assert len(call("cache", "export").records) == 2

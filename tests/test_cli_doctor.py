@@ -30,14 +30,14 @@ def test_what_it_tells(call: Call, tiny: Path, home: Path) -> None:
     done = call("doctor")
     assert (done.code, done.err) == (0, "")
     told = rows(done.out)
-    assert told["models in"] == f"{home}/models"
-    assert told["model"] == "tiny-1 (a scan takes this one)"
-    assert told["cache"] == f"{home}/library.sqlite3 (not there)"
-    assert told["configuration"] == f"{home}/config.toml (not there)"
+    assert told["models folder"] == f"{home}/models"
+    assert told["model"] == "tiny-1 (used by default)"
+    assert told["cache"] == f"{home}/library.sqlite3 (does not exist)"
+    assert told["configuration"] == f"{home}/config.toml (does not exist)"
     assert told["SQLite"] == sqlite3.sqlite_version
-    assert "cpu" in told["computes with"]
+    assert "cpu" in told["providers"]
     assert int(told["cores"]) >= 1
-    assert told["HEIC pictures"].startswith(("by pillow-heif ", "cannot be read"))
+    assert told["HEIC pictures"].startswith(("read by pillow-heif ", "cannot be read"))
     assert {"nsfwscan", "Python", "onnxruntime", "numpy", "pillow", "system"} <= set(told)
 
 
@@ -84,8 +84,8 @@ def test_without_onnxruntime(call: Call, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.delitem(sys.modules, "nsfwscan.models.classifier", raising=False)
     done = call("doctor")
     assert done.code == 7
-    assert rows(done.out)["computes with"] == "nothing"
-    assert "onnxruntime cannot be loaded, so nothing can be scored" in done.out
+    assert rows(done.out)["providers"] == "none"
+    assert "onnxruntime cannot be loaded, so no picture can be scored" in done.out
 
 
 def test_no_model_and_a_broken_one(call: Call, tiny: Path) -> None:
@@ -93,7 +93,7 @@ def test_no_model_and_a_broken_one(call: Call, tiny: Path) -> None:
     done = call("doctor")
     assert done.code == 0
     assert "tiny-1 is broken" in done.out
-    assert "No model is installed; the first scan fetches one." in done.out
+    assert "No model is installed; the first scan downloads one." in done.out
 
 
 def test_a_check_that_fails_is_a_finding(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,7 +103,7 @@ def test_a_check_that_fails_is_a_finding(call: Call, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("nsfwscan.system.cores.available", fail)
     done = call("doctor")
     assert done.code == 7
-    assert rows(done.out)["trouble"] == "CacheUnavailable: something odd\\nhappened"
+    assert rows(done.out)["failed check"] == "CacheUnavailable: something odd\\nhappened"
     assert "SQLite" in rows(done.out)
     assert "Traceback" not in done.out + done.err
 
@@ -114,4 +114,4 @@ def test_a_package_whose_description_is_gone_is_of_unknown_version(
     monkeypatch.setattr("importlib.metadata.version", lambda _package: None)
     done = call("doctor")
     assert done.code == 0
-    assert rows(done.out)["numpy"] == "of unknown version"
+    assert rows(done.out)["numpy"] == "unknown version"

@@ -138,7 +138,7 @@ def test_once_finishes_what_is_in_hand_and_keeps_it(
     done = [os.path.basename(one["path"]) for one in document["results"]]
     assert 0 < len(done) < MANY
     assert {one["decision"] for one in document["results"]} == {"safe"}
-    assert b"Finishing the pictures in hand; Ctrl-C again stops at once." in err
+    assert b"Finishing the current pictures. Press Ctrl-C again to stop immediately." in err
     left = MANY - len(done)
     assert f"Interrupted: {left} files not reached. What was scored is kept.".encode() in err
     assert document["summary"]["not_reached"] == left

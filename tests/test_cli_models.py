@@ -87,13 +87,13 @@ def test_a_model_that_nobody_knows(call: Call, tiny: Path, command: str) -> None
 def test_verify(call: Call, home: Path, tiny: Path) -> None:
     other = Path(tiny_model.write_package(str(home / "models"), name="other"))
     done = call("models", "verify")
-    assert (done.code, sorted(done.out.splitlines())) == (0, ["other-1: sound", "tiny-1: sound"])
+    assert (done.code, sorted(done.out.splitlines())) == (0, ["other-1: ok", "tiny-1: ok"])
     damage(tiny)
     done = call("models", "verify")
     assert done.code == 7
-    assert "other-1: sound" in done.out
+    assert "other-1: ok" in done.out
     assert "tiny-1: " in done.out
-    assert "tiny-1: sound" not in done.out
+    assert "tiny-1: ok" not in done.out
     assert call("models", "verify", "other").code == 0
     assert call("models", "verify", "tiny").code == 7
     (other / "manifest.json").unlink()
@@ -123,7 +123,7 @@ def test_add_and_remove(call: Call, tmp_path: Path) -> None:
     assert call("models", "add", "--quiet", "--replace", package).err == ""
     done = call("models", "remove", "tiny")
     assert (done.code, done.out) == (0, "")
-    assert "is deleted." in done.err
+    assert "Deleted " in done.err
     assert call("models", "remove", "tiny").code == 2
 
 

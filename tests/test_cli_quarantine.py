@@ -146,7 +146,7 @@ def test_over_the_limit_nobody_can_be_asked_so_nothing_moves(
     done = call("scan", "-a", "quarantine", "--limit-files", "0", pictures)
     assert done.code == 5
     assert "would move 1 of 30 pictures (3.3%)" in done.err
-    assert "--yes skips the limit" in done.err
+    assert "--yes lifts the limit" in done.err
     assert "Quarantine: 1 held back." in done.err
     assert (pictures / "red.png").exists()
     monkeypatch.setenv("NSFWSCAN_LIMIT_FILES", "0")
@@ -192,7 +192,7 @@ def test_a_person_is_asked(
     assert done.code == (1 if yes else 130 if answer == "Ctrl-C" else 5)
     assert (pictures / "red.png").exists() != yes
     (question,) = asked
-    assert question.endswith("Go on? [y/N]: ")
+    assert question.endswith("Continue? [y/N]: ")
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
@@ -254,7 +254,7 @@ def test_restore_and_delete_know_what_is_meant(
     roots = [tmp_path / "a", tmp_path / "ab"]
     assert call("scan", "-q", "-a", "quarantine", "-y", *roots).code == 1
     done = call("quarantine", "restore")
-    assert (done.code, "no picture is named" in done.err) == (2, True)
+    assert (done.code, "no pictures are named" in done.err) == (2, True)
     assert call("quarantine", "restore", "--all", tmp_path).code == 2
     done = call("quarantine", "restore", tmp_path / "b")
     assert (done.code, "nothing from" in done.err) == (2, True)
@@ -298,7 +298,7 @@ def test_pictures_that_the_journal_does_not_know_are_told(
     (held.parent.parent / "journal.jsonl").write_bytes(b"")
     done = call("quarantine", *command)
     assert done.code == 6
-    assert "holds 1 file that its journal does not know" in done.err
+    assert "contains 1 file not in its journal" in done.err
     assert held.exists()
 
 
@@ -412,5 +412,5 @@ def test_what_is_denied_once_more_after_it_was_restored_is_moved_again(
     assert scanned()
     assert call("quarantine", "restore", "--all").code == 0
     assert not scanned()
-    assert call("allow", path).out == "1 picture allowed; 1 of them had been denied before.\n"
+    assert call("allow", path).out == "1 picture allowed; 1 previously denied.\n"
     assert not scanned()

@@ -147,7 +147,7 @@ def test_listing_and_restoring_need_no_working_folder(
     done = call("quarantine", "list")
     assert (done.code, done.out.count(".jpg")) == (0, 2)
     done = call("quarantine", "restore", "good.jpg")
-    assert (done.code, "the current folder does not exist any more" in done.err) == (2, True)
+    assert (done.code, "the current folder no longer exists" in done.err) == (2, True)
     done = call("quarantine", "restore", tmp_path / "pictures" / "good")
     assert (done.code, done.out) == (0, "Restored 1 picture.\n")
 
@@ -199,13 +199,13 @@ def test_the_list_tells_what_is_away_and_what_is_lost(
     assert "lost" in found[str(lost)]["problem"]
     done = call("quarantine", "list")
     assert done.code == 0
-    assert "3 pictures in quarantine, 1 of a volume that is away, 1 lost." in done.err
+    assert "3 pictures in quarantine, 1 from a volume that is not mounted, 1 lost." in done.err
     done = call("quarantine", "restore", "--all")
     assert (done.code, done.out) == (6, "Restored 1 picture.\n")
     assert f"{there}: its volume is not mounted at {elsewhere} now; it stays" in done.err
     assert f"{lost}: it is missing from the quarantine" in done.err
     done = call("quarantine", "list")
-    assert "2 pictures in quarantine, 1 of a volume that is away, 1 lost." in done.err
+    assert "2 pictures in quarantine, 1 from a volume that is not mounted, 1 lost." in done.err
     assert call("quarantine", "verify").code == 7
 
 
@@ -219,7 +219,7 @@ def test_the_list_tells_where_a_picture_goes_when_its_volume_moved(
     old.parent.rename(tmp_path / "new")
     new = tmp_path / "new" / "a.jpg"
     done = call("quarantine", "list", "--quarantine", tmp_path / "new")
-    assert (done.code, f"goes back to {new}" in done.out) == (0, True)
+    assert (done.code, f"would be restored to {new}" in done.out) == (0, True)
     done = call("quarantine", "restore", "--all", "--quarantine", tmp_path / "new")
     assert (done.code, new.read_bytes()) == (0, b"a picture")
 

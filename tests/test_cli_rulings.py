@@ -104,7 +104,7 @@ def test_a_decision_outlives_everything_but_a_change_of_mind(
         assert found["renamed.png"] == ("nsfw", "person"), arguments
         assert found["elsewhere.png"] == ("safe", "person"), arguments
         call("cache", "clear", "--yes")
-    assert call("rulings", "forget", folder / "renamed.png").out == "1 decision taken back.\n"
+    assert call("rulings", "forget", folder / "renamed.png").out == "1 ruling withdrawn.\n"
     assert deciders(call, folder)["renamed.png"] == ("safe", "model")
 
 
@@ -113,9 +113,9 @@ def test_the_later_decision_holds_and_the_output_says_what_changed(
 ) -> None:
     red = folder / "red.png"
     assert call("allow", red).out == "1 picture allowed.\n"
-    assert call("allow", red).out == "0 pictures allowed; 1 had been allowed before.\n"
+    assert call("allow", red).out == "0 pictures allowed; 1 already allowed.\n"
     done = call("deny", red)
-    assert done.out == "1 picture denied; 1 of them had been allowed before.\n"
+    assert done.out == "1 picture denied; 1 previously allowed.\n"
     assert done.err.startswith(f"{red} was allowed on ")
     assert done.err.endswith(" and is now denied.\n")
     assert deciders(call, folder)["red.png"] == ("nsfw", "person")
@@ -129,7 +129,7 @@ def test_a_decision_about_a_folder_names_the_single_ones_that_it_turns(
 ) -> None:
     call("deny", folder / "red.png")
     done = call("allow", folder)
-    assert done.out == "4 pictures allowed; 1 of them had been denied before.\n"
+    assert done.out == "4 pictures allowed; 1 previously denied.\n"
     assert str(folder / "red.png") in done.err
     assert deciders(call, folder)["red.png"] == ("safe", "person")
 
@@ -141,15 +141,15 @@ def test_what_is_no_picture_is_refused_and_what_is_one_is_decided_about(
     (folder / "list.jpg").write_text("eggs, milk")
     done = call("deny", folder / "readme.txt")
     assert (done.code, done.out) == (2, "0 pictures denied.\n")
-    assert f"nothing is decided about {folder / 'readme.txt'}: it is not a picture" in done.err
+    assert f"no ruling about {folder / 'readme.txt'}: it is not a picture" in done.err
     done = call("deny", folder / "readme.txt", folder / "red.png")
     assert (done.code, done.out) == (2, "1 picture denied.\n")
     done = call("deny", folder)
     assert (done.code, done.out) == (
         0,
-        "3 pictures denied; 1 had been denied before.\n",
+        "3 pictures denied; 1 already denied.\n",
     )
-    assert "Left out: 1 file with a picture's name and no picture inside." in done.err
+    assert "Left out: 1 file with a picture's name but no picture inside." in done.err
     listed = call("rulings", "list").out
     assert "readme.txt" not in listed
     assert "list.jpg" not in listed
@@ -161,11 +161,11 @@ def test_taking_back_by_folder_finds_all_that_was_decided_below_it(
     call("deny", folder)
     (folder / "red.png").unlink()  # gone
     (folder / "green.png").write_bytes((folder / "green.png").read_bytes() + b"edited")
-    assert call("rulings", "forget", folder).out == "4 decisions taken back.\n"
+    assert call("rulings", "forget", folder).out == "4 rulings withdrawn.\n"
     assert str(folder) not in (home / "rulings.jsonl").read_text()
     call("deny", folder)
     shutil.rmtree(folder)
-    assert call("rulings", "forget", folder).out == "3 decisions taken back.\n"
+    assert call("rulings", "forget", folder).out == "3 rulings withdrawn.\n"
 
 
 @pytest.mark.parametrize("command", [("allow",), ("deny",), ("rulings", "forget")])
@@ -184,7 +184,7 @@ def test_a_deleted_working_folder_is_said(call: Call, monkeypatch: pytest.Monkey
     monkeypatch.setattr(os, "getcwd", getcwd)
     for command in (("allow",), ("deny",), ("rulings", "forget"), ("watch", "--once")):
         done = call(*command, "x.jpg")
-        assert (done.code, "the current folder does not exist any more" in done.err) == (2, True)
+        assert (done.code, "the current folder no longer exists" in done.err) == (2, True)
 
 
 def test_each_help_says_when_it_asks(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,7 +214,7 @@ def test_content_that_cannot_be_decoded_can_be_decided_about(
     assert call("scan", "--offline", folder / "broken.jpg").code == 3
     done = call(word, "--near", folder / "broken.jpg")
     assert done.code == 0
-    assert "broken.jpg is known by its content only: it cannot be decoded (truncated)" in done.err
+    assert "broken.jpg covers its exact content only: it cannot be decoded (truncated)" in done.err
     assert call("scan", "--offline", folder / "broken.jpg").code == code
 
 
@@ -227,12 +227,12 @@ def test_a_folder_is_every_picture_below_and_many_are_asked_about(
         paint(folder / "more" / f"{at}.png", tiny_model.GREEN)
     done = call("allow", folder)
     assert done.code == 2
-    assert "Decide that 24 pictures are allowed?" in done.err
+    assert "this would allow 24 pictures" in done.err
     assert "--yes" in done.err
     assert call("allow", "--yes", folder).out.startswith("24 pictures allowed")
     found = deciders(call, folder)
     assert set(found.values()) == {("safe", "person")}
-    assert call("rulings", "forget", folder / "more").out == "20 decisions taken back.\n"
+    assert call("rulings", "forget", folder / "more").out == "20 rulings withdrawn.\n"
 
 
 def test_a_wrong_path_decides_nothing_at_all(call: Call, folder: Path, home: Path) -> None:
@@ -252,8 +252,8 @@ def test_what_cannot_be_read_is_named_and_the_rest_decided(folder: Path) -> None
         [*program, "deny", folder], capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.returncode, done.stdout) == (3, "2 pictures denied.\n")
-    assert f"nothing is decided about {folder / 'red.png'}: unreadable" in done.stderr
-    assert f"nothing is decided about {folder / 'orange.png'}: empty" in done.stderr
+    assert f"no ruling about {folder / 'red.png'}: unreadable" in done.stderr
+    assert f"no ruling about {folder / 'orange.png'}: empty" in done.stderr
 
 
 # Likenesses
@@ -269,7 +269,7 @@ def test_near_finds_the_same_picture_in_another_size_quality_and_format(
     photo(place / "other.jpg", seed=3)
     assert set(deciders(call, place).values()) == {("safe", "model")}
     done = call("deny", "--near", original)
-    assert done.out == "1 picture denied, and what looks the same within 6 bits.\n"
+    assert done.out == "1 picture denied, and any that look the same (within 6 bits).\n"
     records = {
         os.path.basename(one["path"]): one
         for one in call("scan", "--offline", "-f", "jsonl", place).records
@@ -300,8 +300,8 @@ def test_what_has_no_likeness_is_said(call: Call, folder: Path, tmp_path: Path) 
     moving.write_bytes(pictures.animation("GIF", 3))
     done = call("deny", "--near", folder / "green.png", moving)
     assert done.out == "2 pictures denied.\n"
-    assert "green.png is known by its content only: it is so plain" in done.err
-    assert "moving.gif is known by its content only: it has several frames" in done.err
+    assert "green.png covers its exact content only: it is so plain" in done.err
+    assert "moving.gif covers its exact content only: it has several frames" in done.err
     assert call("deny", "--near", "--within", "17", moving).code == 2
 
 
@@ -315,17 +315,17 @@ def test_decisions_are_listed_exported_and_taken_over_elsewhere(
     call("deny", folder / "green.png")
     call("allow", "--near", folder / "photo.jpg")
     listed = call("rulings", "list").out
-    assert [line.split()[0] for line in listed.splitlines()] == ["decision", "denied", "allowed"]
+    assert [line.split()[0] for line in listed.splitlines()] == ["ruling", "denied", "allowed"]
     assert str(folder / "green.png") in listed
     exported = call("rulings", "export").out
     assert [json.loads(line)["entry"] for line in exported.splitlines()] == ["denied", "allowed"]
     file = tmp_path / "decisions.jsonl"
     file.write_text(exported)
     assert call("rulings", "import", file).out == (
-        "0 decisions imported; 2 already known or older than yours.\n"
+        "0 rulings imported, 2 skipped (already known or older than yours).\n"
     )
     monkeypatch.setenv("NSFWSCAN_HOME", str(tmp_path / "elsewhere"))
-    assert call("rulings", "import", file).out.startswith("2 decisions imported; 0 ")
+    assert call("rulings", "import", file).out.startswith("2 rulings imported, 0 ")
     assert call("rulings", "export").out == exported
     assert call("rulings", "path").out.strip() == str(tmp_path / "elsewhere" / "rulings.jsonl")
 
@@ -352,13 +352,13 @@ def test_a_large_picture_is_decided_about_by_its_content(
     other.write_bytes(bytes(2000))
     done = call("deny", big, other)
     assert done.code == 2
-    assert f"nothing is decided about {other}: it is not a picture" in done.err
+    assert f"no ruling about {other}: it is not a picture" in done.err
     assert "1 picture denied." in done.out
     (record,) = map(json.loads, call("rulings", "export").out.splitlines())
     assert record["sha256"] == hashlib.sha256(big.read_bytes()).hexdigest()
     assert call("allow", tmp_path / "pictures").out.startswith("1 picture allowed")
     done = call("deny", "--near", big)
-    assert "known by its content only: it is too large to be decoded" in done.err
+    assert "covers its exact content only: it is too large to be decoded" in done.err
     assert call("rulings", "forget", big).code == 0
     assert call("rulings", "export").out == ""
 
@@ -384,9 +384,9 @@ def test_many_decisions_are_only_taken_back_after_a_question(call: Call, tmp_pat
     assert len(before.splitlines()) == 21
     done = call("rulings", "forget", place)
     assert done.code == 2
-    assert "this needs an answer: Take 21 decisions back?" in done.err
+    assert "this would withdraw 21 rulings" in done.err
     assert call("rulings", "export").out == before
-    assert call("rulings", "forget", "--yes", place).out == "21 decisions taken back.\n"
+    assert call("rulings", "forget", "--yes", place).out == "21 rulings withdrawn.\n"
 
 
 def test_a_picture_that_is_allowed_loses_the_marks_of_an_earlier_scan(
@@ -411,7 +411,7 @@ def test_taking_over_never_revives_what_was_taken_back(
     file.write_text(call("rulings", "export").out)
     call("rulings", "forget", folder / "green.png")
     done = call("rulings", "import", file)
-    assert done.out == "0 decisions imported; 1 already known or older than yours.\n"
+    assert done.out == "0 rulings imported, 1 skipped (already known or older than yours).\n"
     assert call("rulings", "export").out == ""
 
 
@@ -434,7 +434,7 @@ def test_a_decision_without_a_date_is_not_taken_over_and_never_breaks_the_list(
     Journal(str(home / "rulings.jsonl")).append(record)
     listed = call("rulings", "list")
     assert (listed.code, listed.err) == (0, "")
-    assert "denied    ?" in listed.out
+    assert "denied  ?" in listed.out
     assert call("rulings", "export").code == 0
     assert call("rulings", "forget", "ab" * 8).code == 0
 
@@ -465,7 +465,7 @@ def test_decisions_are_taken_back_by_place_and_by_content_too(call: Call, folder
     os.unlink(folder / "red.png")
     done = call("rulings", "forget", folder / "red.png", folder / "orange.png")
     assert done.code == 2
-    assert "no decision about" in done.err
+    assert "no ruling about" in done.err
     assert "orange.png" in done.err
     assert call("rulings", "forget", folder / "red.png", content[:12].upper()).out.startswith("2 ")
     assert call("rulings", "forget", content).code == 2

@@ -89,7 +89,7 @@ def test_from_install_to_uninstall(call: Call, tool: Tool, units: Path, pictures
     ]
     done = call("service", "status")
     assert done.code == 0
-    assert "installed          yes" in done.out
+    assert "installed        yes" in done.out
     for state, running in (
         ("inactive\nSubState=dead", False),
         ("activating\nSubState=auto-restart", False),
@@ -288,7 +288,7 @@ def test_the_task_scheduler(tool: Tool) -> None:
 def test_status_without_a_watcher(call: Call) -> None:
     done = call("status")
     assert done.code == 8
-    assert "not running; `nsfwscan watch ~/Pictures`" in done.out
+    assert "not running (nsfwscan watch ~/Pictures)" in done.out
     assert json.loads(call("status", "--format", "json").out) == {"running": False}
 
 
@@ -314,7 +314,7 @@ def test_status_of_a_watcher(call: Call) -> None:
     # Killed: the file stays, the lock does not.
     done = call("status")
     assert done.code == 8
-    assert "how the last one left it" in done.out
+    assert "how the last one ended" in done.out
     assert json.loads(call("status", "-f", "json").out)["running"] is False
 
 

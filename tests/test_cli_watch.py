@@ -191,7 +191,7 @@ def test_the_log_says_why_a_watcher_ended(call: Call, root: Path, tmp_path: Path
     done = call("watch", "--once", "--model", package, root)
     assert done.code == 4
     (last,) = Path(locations.log_file()).read_text().splitlines()[-1:]
-    assert "ERROR the watcher ends: " in last
+    assert "ERROR the watcher ended: " in last
     assert "model.onnx" in last
 
 
@@ -342,7 +342,7 @@ def test_sighup_reads_the_configuration_again(root: Path, home: Path) -> None:
         assert watch.records[0]["decision"] == "review"
         (home / "config.toml").write_text("[watch]\nflag-at = 'high'\n")
         os.kill(watch.process.pid, signal.SIGHUP)
-        watch.until(lambda: any("the old settings stay" in line for line in watch.said))
+        watch.until(lambda: any("keeping the old settings" in line for line in watch.said))
         (home / "config.toml").write_text("[watch]\nflag-at = 0.55\n")
         os.kill(watch.process.pid, signal.SIGHUP)
         watch.until(lambda: sum(line.startswith("Watching") for line in watch.said) == 2)
@@ -663,7 +663,7 @@ def test_a_reader_that_reads_nothing_does_not_keep_a_watcher_from_stopping(
         assert process.stdout is not None
         try:
             began = time.monotonic()
-            while "nobody reads" not in call("status").out:
+            while "is not being read" not in call("status").out:
                 assert time.monotonic() - began < 60
                 time.sleep(0.2)
             assert process.poll() is None

@@ -40,7 +40,7 @@ def test_a_list_with_nul_bytes_asks_for_the_option(call: Call, pictures: Path) -
     given = list_of(pictures.parent, os.fsencode(pictures / "red.png") + b"\0")
     done = call("scan", *given)
     assert (done.code, done.out) == (2, "")
-    assert done.err.endswith("list holds NUL bytes\n  add -0\n")
+    assert done.err.endswith("list contains NUL bytes\n  add -0\n")
     assert call("scan", *given, "-0").code == 1
 
 
@@ -70,7 +70,7 @@ def test_a_list_in_utf16_is_refused(call: Call, pictures: Path) -> None:
 
 @pytest.mark.parametrize("null", [False, True])
 @pytest.mark.parametrize(
-    ("endless", "why"), [("/dev/zero", ""), (b"x", "holds a line over"), (b"\n", "more than")]
+    ("endless", "why"), [("/dev/zero", ""), (b"x", "has a line over"), (b"\n", "more than")]
 )
 def test_a_list_that_never_ends_is_refused(
     pictures: Path, endless: str | bytes, why: str, null: bool, monkeypatch: pytest.MonkeyPatch

@@ -155,7 +155,7 @@ def test_what_else_lies_in_the_folders_stays_and_is_named(
     assert done.code == 0
     for path in strangers:
         assert f"\n  {path}\n" in done.out
-    assert f"{tiny} stays: it has other files in it." in done.out
+    assert f"{tiny} was not removed: it has other files in it." in done.out
     after = tree(home)
     assert {one for one in before if one not in after} == {
         f"models/{tiny.name}/{name}" for name in ("manifest.json", "model.onnx")
@@ -472,7 +472,7 @@ def test_a_quarantine_that_cannot_be_read_stays(call: Call, quarantine: Path, pe
     done = call("self-uninstall", "--purge", "-y")
     assert done.code == 6
     assert f"  {quarantine}: cannot be read: " in done.out
-    assert f"{quarantine} stays: cannot be read" in done.err
+    assert f"{quarantine} was not removed: cannot be read" in done.err
     assert tree(quarantine) == before
     assert os.path.exists(locations.quarantines_file())
 
@@ -488,7 +488,7 @@ def test_a_quarantine_of_another_user_keeps_the_list_that_leads_to_it(
         )
     done = call("self-uninstall", "--purge", "-y")
     assert done.code == 6
-    assert f"{quarantine} stays: it belongs to another user" in done.err
+    assert f"{quarantine} was not removed: it belongs to another user" in done.err
     assert tree(quarantine) == before
     assert os.path.exists(locations.quarantines_file())
 

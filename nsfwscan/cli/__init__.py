@@ -1,1 +1,1 @@
-"""The command line: one file a command, and the only place where the parts are put together."""
+"""The command line: one file per command. Only here are the other packages put together."""

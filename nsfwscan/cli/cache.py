@@ -1,4 +1,4 @@
-"""`nsfwscan cache`: what is remembered of earlier scans."""
+"""`nsfwscan cache`: results of earlier scans."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from nsfwscan.values.text import count, plain_json, printable, readable, size
 app = typer.Typer(
     cls=Group,
     no_args_is_help=True,
-    help="Manage what is remembered from earlier scans.",
-    epilog="The cache holds paths, checksums and scores, no pictures. It can be deleted at any "
-    "time: the next scan then takes as long as the first.",
+    help="Manage the cache, which keeps results of earlier scans.",
+    epilog="The cache holds paths, checksums and scores, but no pictures. You can delete it at any "
+    "time; the next scan then takes as long as the first.",
 )
 
 
@@ -34,13 +34,13 @@ def _open() -> Cache:
 
 @app.command(cls=Command)
 def path() -> None:
-    """Print where the cache is."""
+    """Print the path of the cache."""
     typer.echo(os.fsencode(locations.cache_file()))
 
 
 @app.command(cls=Command)
 def stats() -> None:
-    """Print how much is remembered, and for which models."""
+    """Print the size of the cache, and the number of scores from each model."""
     with _open() as cache:
         found = cache.stats()
     rows = [
@@ -67,29 +67,29 @@ def prune(
             "--older-than-days",
             metavar="DAYS",
             min=0,
-            help="Keep for this long what cannot be checked now: a disk that is not plugged in "
-            "looks like a folder that was deleted or emptied.",
+            help="Keep missing files for this many days: they may be on a disk that is not plugged "
+            "in.",
         ),
     ] = 90,
 ) -> None:
-    """Forget files that no longer exist, and scores that no file needs any more."""
+    """Remove cache entries of files that no longer exist, and scores that no file uses."""
     with _open() as cache:
         pruned = cache.prune(older_than_days=older_than_days)
-    typer.echo(f"Forgot {count(pruned.files, 'file')} and {count(pruned.outcomes, 'score')}.")
+    removed = f"{count(pruned.files, 'file')} and {count(pruned.outcomes, 'score')}"
+    typer.echo(f"Removed {removed} from the cache.")
 
 
 @app.command(cls=Command)
 def verify() -> None:
-    """Check every remembered row against its checksum and drop those that are damaged.
+    """Check every row of the cache against its checksum, and delete damaged rows.
 
-    Damaged rows are never used in any case; this gives their space back. Exits with 7 when there
-    were any.
+    Scans never use damaged rows; deleting them frees space. Exits with 7 if there were any.
     """
     with _open() as cache:
         result = cache.verify()
-    typer.echo(f"Checked {count(result.checked, 'row')}, dropped {result.deleted:,}.")
+    typer.echo(f"Checked {count(result.checked, 'row')}, deleted {result.deleted:,}.")
     if result.set_aside:
-        typer.echo("The file itself was damaged; it was set aside and a new one begun.")
+        typer.echo("The file itself was damaged. It was set aside, and a new one was created.")
     raise typer.Exit(UNSOUND if result.deleted or result.set_aside else OK)
 
 
@@ -97,25 +97,25 @@ def verify() -> None:
 def clear(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Forget everything. Pictures and models are not touched.
+    """Delete all cached results. Pictures, models and rulings are not touched.
 
-    Asks first. Exits with 5 when the answer is no.
+    Asks first. Exits with 5 if you answer no.
     """
     if not yes:
         where = readable(locations.cache_file())
         insist(
-            f"Delete all remembered scores in {where}?",
-            what="this deletes all remembered scores",
+            f"Delete all cached results in {where}?",
+            what="this would delete all cached results",
             otherwise="Nothing was deleted.",
         )
     with _open() as cache:
         cache.clear()
-    typer.echo("Everything is forgotten.")
+    typer.echo("The cache is empty.")
 
 
 @app.command(cls=Command)
 def export() -> None:
-    """Print everything remembered as JSON Lines: one line for each file and model."""
+    """Print the cache as JSON Lines, one line for each file and model."""
     out = sys.stdout.buffer
     with _open() as cache:
         for row in cache.export():

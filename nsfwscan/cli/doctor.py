@@ -1,4 +1,4 @@
-"""`nsfwscan doctor`: what is installed, what this computer can do, and what could be better."""
+"""`nsfwscan doctor`: what is installed, what works, and what could be improved."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from nsfwscan._version import __version__
 from nsfwscan.cli.shared import config, crash
 from nsfwscan.cli.shared.codes import OK, UNSOUND
 from nsfwscan.cli.shared.tables import print_table
+from nsfwscan.cli.shared.talk import fitted
 from nsfwscan.system import bundled, cores, locations
 from nsfwscan.system.installation import installing
 from nsfwscan.system.reading import open_text
@@ -35,21 +36,21 @@ _PACKAGES = (
 
 
 class _Line(NamedTuple):
-    """One line of the table, and what to do about it."""
+    """One row of the table, and advice about it."""
 
     what: str
     value: str
     advice: str = ""
     broken: bool = False
-    """Whether nsfwscan cannot work like this."""
+    """True if this keeps nsfwscan from working."""
 
 
 def doctor(context: typer.Context) -> None:
-    """Print what is installed, what this computer can do, and advice.
+    """Check the installation: print what is installed, what works, and advice.
 
-    Include this output when you report a problem. It names no pictures.
+    Include this output when you report a problem. It contains no names of pictures.
 
-    Exits with 7 if nsfwscan cannot work as things are, and with 0 otherwise.
+    Exits with 7 if nsfwscan cannot work, and with 0 otherwise.
     """
     root = cast("typer.Context", context.find_root())  # typer's annotation is its private base
     checks: list[Callable[[], Iterator[_Line]]] = [
@@ -69,20 +70,20 @@ def doctor(context: typer.Context) -> None:
     findings = [finding for check in checks for finding in _guarded(check)]
     print_table(("what", "value"), [(one.what, one.value) for one in findings])
     advice = [one.advice for one in findings if one.advice]
-    for sentence in advice or ["All is well."]:
-        typer.echo(f"\n{readable(sentence)}")
+    for sentence in advice or ["Everything works."]:
+        typer.echo(f"\n{fitted(readable(sentence), sys.stdout)}")
     raise typer.Exit(UNSOUND if any(one.broken for one in findings) else OK)
 
 
 def _guarded(check: Callable[[], Iterator[_Line]]) -> Iterator[_Line]:
-    """Yield what `check` finds; a check that fails is a finding, too."""
+    """Yield what `check` finds; a check that raises is also a finding."""
     try:
         yield from check()
     except Exception as error:
         if crash.is_interrupt(error):
             raise
         problem = f"{type(error).__name__}: {error}"
-        yield _Line("trouble", problem, f"A check failed: {problem}", broken=True)
+        yield _Line("failed check", problem, f"A check failed: {problem}", broken=True)
 
 
 def _versions() -> Iterator[_Line]:
@@ -104,24 +105,24 @@ def _bundle() -> Iterator[_Line]:
 
 
 def _version_of(package: str) -> str:
-    from importlib import metadata  # 20 ms that no other command need pay
+    from importlib import metadata  # takes 20 ms, which other commands need not pay
 
     found: str | None = None
-    # A bundle carries no metadata; a broken installation carries some that cannot be read, or that
-    # is gone: then there is no error, and no version.
+    # A bundle has no metadata. A broken installation may have metadata that cannot be read, or that
+    # gives None without an error.
     with contextlib.suppress(metadata.PackageNotFoundError, OSError, ValueError, KeyError):
         found = metadata.version(package)
-    return found or "of unknown version"
+    return found or "unknown version"
 
 
 def _heic() -> Iterator[_Line]:
-    from importlib import util  # not imported whole: a decoder belongs into a process of its own
+    from importlib import util  # not imported: decoders only run in child processes
 
     if util.find_spec("pillow_heif") is None:
-        advice = "For HEIC, the format of iPhones: " + installing("pillow-heif")
+        advice = "To scan HEIC pictures (iPhone photos): " + installing("pillow-heif")
         yield _Line("HEIC pictures", "cannot be read", advice)
     else:
-        yield _Line("HEIC pictures", f"by pillow-heif {_version_of('pillow-heif')}")
+        yield _Line("HEIC pictures", f"read by pillow-heif {_version_of('pillow-heif')}")
 
 
 def _machine() -> Iterator[_Line]:
@@ -133,8 +134,8 @@ def _machine() -> Iterator[_Line]:
         advice = (
             ""
             if fast
-            else "This processor has no 8-bit dot products (VNNI): INT8 models run at about half "
-            "the speed they could, and their scores may differ a little from other computers'."
+            else "This processor has no 8-bit dot products (VNNI), so INT8 models run "
+            "at about half the speed, and scores may differ slightly from other computers'."
         )
         yield _Line("8-bit dot products", ", ".join(fast) or "none", advice)
 
@@ -143,7 +144,7 @@ _FAST_INT8 = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"}
 
 
 def _cpu_features() -> set[str] | None:
-    """Read the processor's features on Linux; None where they cannot be read."""
+    """Return the processor's features, or None if they cannot be read, as on other systems."""
     try:
         with open_text("/proc/cpuinfo", "ascii", errors="replace") as file:
             for line in file:
@@ -158,12 +159,12 @@ def _providers() -> Iterator[_Line]:
     try:
         from nsfwscan.models.classifier import available_providers
 
-        yield _Line("computes with", ", ".join(available_providers()))
+        yield _Line("providers", ", ".join(available_providers()))
     except Exception as error:
         if crash.is_interrupt(error):
             raise
-        advice = f"onnxruntime cannot be loaded, so nothing can be scored: {error}"
-        yield _Line("computes with", "nothing", advice, broken=True)
+        advice = f"onnxruntime cannot be loaded, so no picture can be scored: {error}"
+        yield _Line("providers", "none", advice, broken=True)
 
 
 def _configuration(root: typer.Context) -> Iterator[_Line]:
@@ -182,7 +183,7 @@ def _models() -> Iterator[_Line]:
     from nsfwscan.models.store import ModelStore
 
     folder = locations.models_folder()
-    yield _Line("models in", folder)
+    yield _Line("models folder", folder)
     try:
         packages = ModelStore(folder).packages()
     except NsfwscanError as error:
@@ -191,19 +192,19 @@ def _models() -> Iterator[_Line]:
     best = next((one for one in packages if isinstance(one, InstalledModel)), None)
     for one in packages:
         if isinstance(one, InstalledModel):
-            chosen = " (a scan takes this one)" if one is best else ""
+            chosen = " (used by default)" if one is best else ""
             yield _Line("model", f"{one.manifest.package}{chosen}", one.manifest.notes)
         else:
             yield _Line("model", f"{one.package} is broken", _sentence(one.problem))
     if best is None:
-        yield _Line("model", "none", "No model is installed; the first scan fetches one.")
+        yield _Line("model", "none", "No model is installed; the first scan downloads one.")
 
 
 def _cache() -> Iterator[_Line]:
     path = locations.cache_file()
     advice = ""
     if os.path.exists(path) and not os.access(path, os.W_OK):
-        advice = f"The cache {path} cannot be written: scans work, but remember nothing new."
+        advice = f"The cache {path} cannot be written: scans work, but new scores are not kept."
     yield _Line("cache", _state(path), advice)
 
 
@@ -212,11 +213,11 @@ def _rulings() -> Iterator[_Line]:
 
     path = locations.rulings_file()
     try:
-        decisions = len(RulingBook(path).load())
+        number = len(RulingBook(path).load())
     except NsfwscanError as error:
-        yield _Line("your decisions", f"{path} is damaged", _sentence(error), broken=True)
+        yield _Line("rulings", f"{path} is damaged", _sentence(error), broken=True)
     else:
-        yield _Line("your decisions", f"{decisions:,} in {_state(path)}")
+        yield _Line("rulings", f"{number:,} in {_state(path)}")
 
 
 def _sqlite() -> Iterator[_Line]:
@@ -226,9 +227,9 @@ def _sqlite() -> Iterator[_Line]:
     advice = ""
     if journal_mode(SQLITE_VERSION) != "wal":
         advice = (
-            f"SQLite {version} has a fault that can damage a write-ahead log (WAL), "
-            "so the cache is kept in the slower rollback mode. It is as safe. A Python with "
-            "SQLite 3.51.3 or later (or 3.50.7, or 3.44.6) allows WAL."
+            f"SQLite {version} has a bug that can damage a write-ahead log (WAL), so the cache "
+            "uses the slower rollback journal, which is just as safe. To use WAL, run a Python "
+            "with SQLite 3.51.3 or later (or 3.50.7 or 3.44.6)."
         )
     yield _Line("SQLite", version, advice)
 
@@ -242,9 +243,9 @@ def _watcher() -> Iterator[_Line]:
     elif found is None:
         yield _Line("watcher", "running")
     else:
-        watched = f"{found.watched:,} of {found.directories:,} folders"
+        watched = f"{found.watched:,} of {found.directories:,} folders watched"
         advice = " ".join(f"The watcher is degraded: {one}." for one in found.degraded)
-        yield _Line("watcher", f"running, watches {watched}", advice)
+        yield _Line("watcher", f"running, {watched}", advice)
 
 
 def _service() -> Iterator[_Line]:
@@ -254,7 +255,7 @@ def _service() -> Iterator[_Line]:
     try:
         state = found.state()
     except ServiceError as error:
-        yield _Line("service", f"none: {error}")
+        yield _Line("service", f"not available: {error}")
         return
     words = ("running" if state.running else "installed") if state.installed else "not installed"
     yield _Line("service", f"{words} ({found.name})")
@@ -264,7 +265,7 @@ def _state(path: str) -> str:
     try:
         return f"{path} ({size(os.path.getsize(path))})"
     except OSError:
-        return f"{path} (not there)"
+        return f"{path} (does not exist)"
 
 
 def _sentence(error: NsfwscanError) -> str:

@@ -1,7 +1,7 @@
-"""The entry point, where every error becomes a sentence and an exit code.
+"""The entry point: turns every error into a message and an exit code.
 
-What may fail to import is imported inside functions: that is an error like any other, and must not
-end with Python's exit code 1, which means "something was flagged".
+Modules that may fail to import are imported inside functions. A failed import must not end with
+Python's exit code 1, which means "something was flagged".
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def run() -> None:
     try:
         code = _answered()
         _end_at_interrupts(code)
-    except KeyboardInterrupt:  # so late or so early that nobody else caught it
+    except KeyboardInterrupt:  # before or after the handlers in `main`
         code = INTERRUPTED
         _end_at_interrupts(code)
     sys.exit(code)
@@ -49,12 +49,12 @@ def _answered() -> int:
         return main(sys.argv[1:])
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # noqa: BLE001  whatever it is, it must not exit with 1
+    except BaseException as error:  # noqa: BLE001  no error may exit with 1
         return _not_imported(error)
 
 
 def _answer_interrupts() -> None:
-    """Let Ctrl-C raise `KeyboardInterrupt`, unless it is ignored or somebody answers it."""
+    """Let Ctrl-C raise `KeyboardInterrupt`, unless it is ignored or already handled."""
     import signal
 
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
@@ -62,7 +62,7 @@ def _answer_interrupts() -> None:
 
 
 def _end_at_interrupts(code: int) -> None:
-    """Let Ctrl-C end what Python does after the command has ended, with the command's exit code."""
+    """Let Ctrl-C end Python's own shutdown at once, with the command's exit code."""
     import os
     import signal
 
@@ -82,15 +82,15 @@ def main(arguments: list[str]) -> int:
     try:
         with crash.in_threads(threads), crash.undisguised():
             code = _run(arguments)
-            sys.stdout.flush()  # a full disk may show itself only now
+            sys.stdout.flush()  # a full disk may be noticed only here
     except NsfwscanError as error:
         cause = _cause(error)
         complain(cause)
         code = code_of(cause)
     except ReaderGone:
         code = READER_GONE
-    except BlockingIOError as error:  # say, an output that may not be waited for, and is full
-        complain(NsfwscanError(f"something cannot be read or written now: {error.strerror}"))
+    except BlockingIOError as error:  # for example, a full pipe in non-blocking mode
+        complain(NsfwscanError(f"a file or stream cannot be read or written now: {error.strerror}"))
         code = FAILED
     except KeyboardInterrupt:
         print("\nnsfwscan: interrupted", file=sys.stderr)
@@ -99,13 +99,13 @@ def main(arguments: list[str]) -> int:
         return _not_imported(error)
     except FileNotFoundError as error:
         code = _without_folder(error)
-    except Exception as error:  # noqa: BLE001  nobody foresaw it
+    except Exception as error:  # noqa: BLE001  anything else is a bug
         return crash.tell(error)
     return INTERNAL if threads.crashed else code
 
 
 def _without_folder(error: FileNotFoundError) -> int:
-    """Tell of a relative path whose folder was deleted under the shell."""
+    """Report that the current folder was deleted, if that is the cause."""
     import os
 
     try:
@@ -113,14 +113,14 @@ def _without_folder(error: FileNotFoundError) -> int:
     except FileNotFoundError:
         from nsfwscan.values.errors import UsageError
 
-        gone = "the current folder does not exist any more"
-        complain(UsageError(gone, hint="change to one that does"))
+        gone = "the current folder no longer exists"
+        complain(UsageError(gone, hint="change to another folder"))
         return WRONG_COMMAND
     return crash.tell(error)
 
 
 def _not_imported(error: BaseException) -> int:
-    """Tell of a module that cannot be imported: of a bundle, that it is damaged."""
+    """Report a module that cannot be imported; in a bundle, report that the bundle is damaged."""
     try:
         from nsfwscan.system import bundled
         from nsfwscan.values.errors import BundleDamaged
@@ -131,13 +131,13 @@ def _not_imported(error: BaseException) -> int:
         if isinstance(error, BundleDamaged):
             complain(error)
             return code_of(error)
-    except Exception:  # noqa: BLE001  the first error is the one to tell of
+    except Exception:  # noqa: BLE001  the first error is the one to report
         return crash.tell(error)
     return crash.tell(error)
 
 
 def _cause(error: NsfwscanError) -> NsfwscanError:
-    """Return what to say: of an error about a model, that the bundle it came in is damaged."""
+    """Return the error to report. If the model's bundle is damaged, that is the cause."""
     from nsfwscan.system import bundled
     from nsfwscan.values.errors import ModelError
 
@@ -150,15 +150,16 @@ def _cause(error: NsfwscanError) -> NsfwscanError:
 
 def complain(error: NsfwscanError) -> None:
     """Print an error and its next step to stderr."""
+    from nsfwscan.cli.shared.talk import fitted
     from nsfwscan.values.text import readable
 
-    print(f"nsfwscan: {readable(str(error))}", file=sys.stderr)
+    print(fitted(f"nsfwscan: {readable(str(error))}", sys.stderr), file=sys.stderr)
     if error.hint:
-        print(f"  {readable(error.hint)}", file=sys.stderr)
+        print(fitted(f"  {readable(error.hint)}", sys.stderr), file=sys.stderr)
 
 
 def _run(arguments: list[str]) -> int:
-    if arguments in _VERSION:  # the program's pulse: it loads no command
+    if arguments in _VERSION:  # often used as a health check, so load no command
         from nsfwscan._version import __version__
 
         print(f"nsfwscan {__version__}")
@@ -177,9 +178,9 @@ def _run(arguments: list[str]) -> int:
 
     while True:
         try:
-            if os.environ.get("_NSFWSCAN_COMPLETE"):  # a shell asks how a word may go on
+            if os.environ.get("_NSFWSCAN_COMPLETE"):  # a shell asks for completions
                 app(arguments, prog_name="nsfwscan", standalone_mode=False)
-            # Not `app()`, which makes exit codes of interrupts and broken pipes.
+            # Not `app()`, which turns interrupts and broken pipes into exit codes of its own.
             command = get_command(app)
             with command.make_context("nsfwscan", arguments) as context:
                 command.invoke(context)
@@ -191,7 +192,7 @@ def _run(arguments: list[str]) -> int:
             complain(usage_error(error))
             return WRONG_COMMAND
         except SystemExit as end:
-            # rich makes exit code 1 of any broken pipe.
+            # rich exits with 1 for any broken pipe.
             if isinstance(end.__context__, OSError):
                 raise end.__context__ from None
             return end.code if isinstance(end.code, int) else FAILED

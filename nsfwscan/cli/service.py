@@ -1,4 +1,4 @@
-"""`nsfwscan service`: the watcher as a service that the system starts at login."""
+"""`nsfwscan service`: runs the watcher as a service from login to logout."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from nsfwscan.cli.shared.codes import NOT_RUNNING, OK
 from nsfwscan.cli.shared.commands import Command, Group
 from nsfwscan.cli.shared.paths import absolute
 from nsfwscan.cli.shared.tables import print_table
+from nsfwscan.cli.shared.talk import Talk
 from nsfwscan.media.discover import check_roots
 from nsfwscan.service.spec import spec_for
 from nsfwscan.system import locations
@@ -32,8 +33,8 @@ app = typer.Typer(
     cls=Group,
     no_args_is_help=True,
     help="Keep the watcher running in the background, from login to logout.",
-    epilog="On Linux this is a systemd user unit, on macOS a launchd agent, on Windows a scheduled "
-    "task. It needs no administrator.",
+    epilog="The service is a systemd user unit on Linux, a launchd agent on macOS, and a scheduled "
+    "task on Windows. No administrator rights are needed.",
 )
 
 _LOOK_S = 0.5
@@ -51,18 +52,18 @@ def install(
         ),
     ],
     only_print: Annotated[
-        bool, typer.Option("--print", help="Only print what would be written, and where to.")
+        bool,
+        typer.Option("--print", help="Only print the file that it would write."),
     ] = False,
     start_now: Annotated[
-        bool, typer.Option("--start/--no-start", help="Start it at once, not only at login.")
+        bool, typer.Option("--start/--no-start", help="Start now, or only at the next login.")
     ] = True,
 ) -> None:
-    """Watch these folders from now on, whenever you are logged in.
+    """Install a service that watches these folders whenever you are logged in.
 
-    All options of `nsfwscan watch` may be given, too, and become part of the service. Settings in
-    the configuration file, below `[watch]`, can be changed later: the service reads them at each
-    start. Installing again with other folders replaces the service. One that nsfwscan did not write
-    is left alone.
+    All options of `nsfwscan watch` can be given and become part of the service. At each start, the
+    service also reads the settings under `[watch]` in the configuration file. Installing again
+    replaces the service. A service that nsfwscan did not write is never replaced.
 
     For example:
 
@@ -82,20 +83,19 @@ def install(
     found.install(spec)
     if start_now:
         found.start()
-    typer.echo(
+    _say(
         f"Installed as {readable(where)}"
-        + (" and started." if start_now else "; it starts at the next login.")
-        + " `nsfwscan status` shows what it is doing.",
-        err=True,
+        + (" and started." if start_now else ". It starts at the next login.")
+        + " `nsfwscan status` shows what it is doing."
     )
 
 
 def _for_watch(context: typer.Context, words: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Take apart what `nsfwscan watch` would be given, as that command does: paths and options.
+    """Split arguments for `nsfwscan watch` into paths and options, as that command would.
 
-    typer's own errors are raised for what it would not understand.
+    Raises typer's own errors for wrong options.
     """
-    group: Any = context.find_root().command  # typer's commands are of no public type
+    group: Any = context.find_root().command  # typer's command classes are not public
     command = group.commands["watch"]
     watch = command.make_context("install", list(words), parent=context.parent)
     if watch.params.get("once"):
@@ -117,42 +117,45 @@ def _for_watch(context: typer.Context, words: list[str]) -> tuple[tuple[str, ...
 
 @app.command(cls=Command)
 def uninstall() -> None:
-    """Stop the service and remove it. Pictures, scores and quarantine stay as they are."""
+    """Stop and remove the service. Pictures, cache and quarantine are not touched."""
     _manager().uninstall()
-    typer.echo("The service is removed.", err=True)
+    _say("Removed the service.")
 
 
 @app.command(cls=Command)
 def start() -> None:
     """Start the service, or restart it if it is running."""
     _manager().start()
-    typer.echo("The service is started. `nsfwscan status` shows what it is doing.", err=True)
+    _say("Started the service. `nsfwscan status` shows what it is doing.")
 
 
 @app.command(cls=Command)
 def stop() -> None:
-    """Stop the service until the next login; the pictures in hand are finished first."""
+    """Stop the service until the next login. Pictures being scored are finished first."""
     _manager().stop()
-    typer.echo("The service is stopped.", err=True)
+    _say("Stopped the service.")
 
 
 @app.command(cls=Command)
 def status() -> None:
-    """Show whether the service is installed and running; `nsfwscan status` shows what it is doing.
+    """Show whether the service is installed and running.
 
-    Exits with 0 when it runs and with 8 when it does not.
+    `nsfwscan status` shows what it is doing. Exits with 0 if it is running, and with 8 if not.
     """
     found = _manager()
     state = found.state()
-    # Any watcher holds the lock, also one that was started by hand.
+    # Any watcher holds the lock, also one that a user started.
     watching = instance.is_held(locations.watch_lock())
     print_table(
         ("what", "value"),
         [
             ("service manager", found.name),
-            ("installed", "yes" if state.installed else "no; `nsfwscan service install`"),
+            (
+                "installed",
+                "yes" if state.installed else "no (nsfwscan service install PATH)",
+            ),
             ("running", "yes" if state.running else "no"),
-            ("a watcher at work", "yes" if watching else "no"),
+            ("watcher running", "yes" if watching else "no"),
         ],
     )
     running = state.running or (state.installed and watching)
@@ -165,7 +168,7 @@ def logs(
         int, typer.Option("--lines", "-n", metavar="N", min=0, help="How many lines to print.")
     ] = 50,
     follow: Annotated[
-        bool, typer.Option("--follow", help="Keep printing what is added, until Ctrl-C.")
+        bool, typer.Option("--follow", help="Keep printing new lines, until Ctrl-C.")
     ] = False,
 ) -> None:
     """Print the end of the watcher's log."""
@@ -180,18 +183,22 @@ def logs(
     except OSError as error:
         raise ServiceError(
             f"the log {readable(path)} cannot be read: {error.strerror}",
-            hint="a watcher writes it: `nsfwscan service start`, or `nsfwscan watch`",
+            hint="the watcher writes it: run `nsfwscan service start` or `nsfwscan watch`",
         ) from error
 
 
+def _say(sentence: str) -> None:
+    Talk(quiet=False).say(sentence)
+
+
 def _manager() -> Manager:
-    from nsfwscan.service.managers import manager  # every command would wait for these generators
+    from nsfwscan.service.managers import manager  # slow to import, and needed by few commands
 
     return manager()
 
 
 def _added(path: str, file: BinaryIO) -> Iterator[bytes]:
-    """Yield the lines that are added to the log, also after it was begun anew; never ends."""
+    """Yield lines as they are added to the log, also after the log was rotated; never ends."""
     with contextlib.ExitStack() as stack:
         while True:
             if line := file.readline():
@@ -204,6 +211,6 @@ def _added(path: str, file: BinaryIO) -> Iterator[bytes]:
             except FileNotFoundError:
                 continue
             if begun is not None:
-                yield from file  # what came between the last look and the move
+                yield from file  # lines written between the last read and the rotation
                 stack.close()
                 file = stack.enter_context(begun)

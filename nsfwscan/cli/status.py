@@ -1,4 +1,4 @@
-"""`nsfwscan status`: what the watcher does right now."""
+"""`nsfwscan status`: what the watcher is doing."""
 
 from __future__ import annotations
 
@@ -23,13 +23,15 @@ from nsfwscan.watch.status import Status
 def status(
     output_format: Annotated[
         TableFormat,
-        typer.Option("--format", "-f", metavar="table|json", help="A table, or one JSON object."),
+        typer.Option(
+            "--format", "-f", metavar="table|json", help="Print a table or a JSON object."
+        ),
     ] = TableFormat.TABLE,
 ) -> None:
-    """Show what the watcher is doing: since when, how many folders, what it found, what is wrong.
+    """Show what the watcher is doing, what it found, and whether there are problems.
 
-    Exits with 0 if a watcher is running and with 8 if not; then it shows how things were when the
-    last one ended.
+    Exits with 0 if a watcher is running. If none is, exits with 8 and shows the state in which the
+    last watcher ended.
     """
     running = instance.is_held(locations.watch_lock())
     found = watch_status.read(locations.status_file())
@@ -45,30 +47,30 @@ def status(
 
 def _rows(found: Status | None, *, running: bool) -> Iterator[tuple[str, str]]:
     if found is None:
-        # A watcher that has just begun holds the lock before it has anything to say.
-        yield "watcher", "starting" if running else "not running; `nsfwscan watch ~/Pictures`"
+        # A watcher that has just started holds the lock before it writes its status.
+        yield "watcher", "starting" if running else "not running (nsfwscan watch ~/Pictures)"
         return
     if running:
         since = f"since {_moment(found.running_since)} (process {found.pid})"
         yield "watcher", f"running {since}"
     else:
-        yield "watcher", "not running; the rest is how the last one left it"
+        yield "watcher", "not running; this is how the last one ended"
     if found.paused:
         yield "paused", found.paused
     for sentence in found.degraded:
         yield "degraded", sentence
     for root in found.roots:
-        yield "watches", root
+        yield "watching", root
     yield "folders", f"{found.watched:,} of {found.directories:,} watched"
     yield "waiting", count(found.queue, "path")
     yield "scanned", count(found.scanned, "picture")
     yield "flagged", f"{found.flagged:,}"
-    yield "failed", f"{found.failed:,}"
+    yield "no verdict", f"{found.failed:,}"
     if found.last_reconcile is None:
-        yield "compared with the disk", "not yet"
+        yield "last reconciled", "not yet"
     else:
         ago = max(0.0, time.time() - found.last_reconcile)
-        yield "compared with the disk", f"{duration(ago)} ago"
+        yield "last reconciled", f"{duration(ago)} ago"
     yield "model", found.model
     yield "nsfwscan", found.version
 

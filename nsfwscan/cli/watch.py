@@ -1,4 +1,4 @@
-"""`nsfwscan watch`: keep the answer true while pictures come and go."""
+"""`nsfwscan watch`: reports pictures as they are added, changed, moved and deleted."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ if TYPE_CHECKING:
     from nsfwscan.cli.watch_run import WatchEnded
 
 WATCH_PANEL = "Watching"
-MANNERS_PANEL = "Manners"
+MANNERS_PANEL = "Background"
 _DAY_S = 86_400.0
 _UNASKED = 10
-"""Pictures that a watcher may move in a day, whatever share of all they are."""
+"""Pictures that a watcher may move in a day even if they exceed --limit-percent."""
 
 
 @dataclass(frozen=True, slots=True)
 class WatchFlags:
-    """How changes are noticed, and how long things wait."""
+    """How changes are noticed, and how long to wait."""
 
     once: Annotated[
         bool,
         typer.Option(
             "--once",
             rich_help_panel=WATCH_PANEL,
-            help="Look at everything once, wait for files that are being written, and end.",
+            help="Scan everything once, wait for files that are still being written, and exit.",
         ),
     ] = False
     poll: Annotated[
@@ -59,8 +59,8 @@ class WatchFlags:
             "--poll",
             envvar="NSFWSCAN_POLL",
             rich_help_panel=WATCH_PANEL,
-            help="Look for changes every few seconds instead of being told by the system. Network "
-            "and FUSE file systems are polled in any case.",
+            help="Look for changes every few seconds instead of using the system's change events. "
+            "Network and FUSE file systems are always polled.",
         ),
     ] = False
     settle_ms: Annotated[
@@ -72,7 +72,7 @@ class WatchFlags:
             max=600_000,
             envvar="NSFWSCAN_SETTLE_MS",
             rich_help_panel=WATCH_PANEL,
-            help="How long a file must not have changed before it is read, in milliseconds.",
+            help="Scan a file once it has been unchanged for this long, in milliseconds.",
         ),
     ] = 1000
     reconcile_minutes: Annotated[
@@ -83,8 +83,8 @@ class WatchFlags:
             min=0.05,
             envvar="NSFWSCAN_RECONCILE_MINUTES",
             rich_help_panel=WATCH_PANEL,
-            help="How often everything is compared with what is known, in case the system did not "
-            "tell of a change. It takes half a second for 100,000 files.",
+            help="How often to list all files to find changes that the system did not report. This "
+            "takes half a second for 100,000 files.",
         ),
     ] = 60.0
     idle_unload_minutes: Annotated[
@@ -95,14 +95,14 @@ class WatchFlags:
             min=0.0,
             envvar="NSFWSCAN_UNLOAD_MINUTES",
             rich_help_panel=WATCH_PANEL,
-            help="How long after the last picture the model is unloaded from memory.",
+            help="Unload the model after this long without a picture, to free memory.",
         ),
     ] = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class MannersFlags:
-    """What is left to other programs, and to people who read the log."""
+    """How the watcher behaves in the background."""
 
     on_battery: Annotated[
         When,
@@ -111,7 +111,7 @@ class MannersFlags:
             metavar="run|slow|pause",
             envvar="NSFWSCAN_ON_BATTERY",
             rich_help_panel=MANNERS_PANEL,
-            help="On battery: go on, rest as long as each piece of work took, or wait.",
+            help="What to do on battery: run at full speed, at half speed (`slow`), or pause.",
         ),
     ] = When.SLOW
     under_load: Annotated[
@@ -121,7 +121,7 @@ class MannersFlags:
             metavar="run|slow|pause",
             envvar="NSFWSCAN_UNDER_LOAD",
             rich_help_panel=MANNERS_PANEL,
-            help="The same for when other programs keep the cores busy.",
+            help="What to do while other programs keep the cores busy.",
         ),
     ] = When.SLOW
     log_paths: Annotated[
@@ -130,14 +130,14 @@ class MannersFlags:
             "--log-paths/--no-log-paths",
             envvar="NSFWSCAN_LOG_PATHS",
             rich_help_panel=MANNERS_PANEL,
-            help="Whether the log, which `nsfwscan service logs` shows, names pictures.",
+            help="Include paths of pictures in the log, which `nsfwscan service logs` shows.",
         ),
     ] = True
 
 
 @dataclass(frozen=True, slots=True)
 class LineFlags:
-    """What is written."""
+    """What to write."""
 
     line_format: Annotated[
         LineFormat,
@@ -147,7 +147,7 @@ class LineFlags:
             metavar="FORMAT",
             envvar="NSFWSCAN_WATCH_FORMAT",
             rich_help_panel=OUTPUT_PANEL,
-            help="How changes are written: `lines` for people, or `jsonl`, one object a line.",
+            help="Output format: `lines` for people, or `jsonl`, one object per line.",
         ),
     ] = LineFormat.LINES
     only: Annotated[
@@ -157,8 +157,8 @@ class LineFlags:
             metavar="WHICH",
             envvar="NSFWSCAN_ONLY",
             rich_help_panel=OUTPUT_PANEL,
-            help="Only write these changes: `flagged`, `review`, `failed` or `all`. May be given "
-            "several times. Without it `lines` shows flagged, review and failed, and `jsonl` all.",
+            help="Only write these changes: `flagged`, `review`, `failed` (no verdict) or `all`. "
+            "May be given several times. Without it, `lines` shows the first three, `jsonl` all.",
         ),
     ] = None
     quiet: Quiet = False
@@ -166,7 +166,7 @@ class LineFlags:
 
 @dataclass(frozen=True, slots=True)
 class WatchActFlags:
-    """What is done about pictures."""
+    """What to do with pictures."""
 
     action: Actions = None
     dry_run: DryRun = False
@@ -178,7 +178,7 @@ class WatchActFlags:
             min=0,
             envvar="NSFWSCAN_LIMIT_FILES",
             rich_help_panel=ACTION_PANEL,
-            help="Move, or run a command on, no more pictures than this within 24 hours.",
+            help="Do not move, or run a command on, more pictures than this in 24 hours.",
         ),
     ] = 200
     limit_percent: Annotated[
@@ -190,8 +190,8 @@ class WatchActFlags:
             max=100,
             envvar="NSFWSCAN_LIMIT_PERCENT",
             rich_help_panel=ACTION_PANEL,
-            help="And no larger share than this of the pictures that are watched, unless it is 10 "
-            "or fewer.",
+            help="Nor on more than this percentage of the pictures watched, except for up to 10 "
+            "pictures.",
         ),
     ] = 5.0
     again: Again = False
@@ -216,20 +216,20 @@ def watch(
 ) -> None:
     """Watch folders and report each picture that is new, changed, moved or gone.
 
-    It first scans what is not known yet, then goes on until it is stopped. Each change gives one
-    line, once: `new`, `changed`, `moved` or `gone`, with the verdict. Lines without findings are
-    left out unless `--only all` or `--format jsonl` is given. What is known survives a restart. If
-    a folder vanishes, say with an unplugged disk, the watcher waits for it; also at the start, if
-    it was watched before. Any other folder that does not exist is an error.
+    The watcher first scans everything that is new to it, then runs until you stop it. It prints
+    each change as one line: `new`, `changed`, `moved` or `gone`, with the verdict. Safe pictures
+    are only shown with `--only all` or `--format jsonl`. After a restart, known pictures are not
+    reported again. If a watched folder disappears, for example with an unplugged disk, the watcher
+    waits for it, also at the next start. Any other folder that does not exist is an error.
 
-    Actions start after the first look at everything, for the pictures that are reported. Over the
-    limit nothing is done, and the watcher says so; `nsfwscan scan --action` makes up for it.
+    Actions begin after the first full scan, for the pictures that are reported. If they would go
+    over the limit, nothing is done, and the watcher says so; use `nsfwscan scan --action` instead.
 
-    Ctrl-C and SIGTERM end it with exit code 0 once the pictures in hand are finished; a second
-    Ctrl-C ends it at once. SIGHUP makes it read the configuration again.
+    Ctrl-C and SIGTERM end the watcher with exit code 0 when the pictures being scored are finished.
+    A second Ctrl-C ends it immediately. On SIGHUP it reads the configuration again.
 
-    With `--once` it exits with 130 if it was interrupted, 6 if an action failed, 5 if the limit
-    held actions back, 3 if a picture or a folder could not be read, and 0 otherwise.
+    With `--once`, it exits with 130 if it was interrupted, 6 if an action failed, 5 if a limit held
+    actions back, 3 if a picture or a folder could not be read, and 0 otherwise.
 
     For example:
 
@@ -273,7 +273,7 @@ def watch(
 
 
 def _exit_code(ended: WatchEnded) -> int:
-    """Return what `--once` exits with. Flagged pictures are news, and no failure."""
+    """Return the exit code of `--once`, which does not depend on whether pictures were flagged."""
     reasons = {
         codes.INTERRUPTED: ended.interrupted,
         codes.FAILED: ended.acted.of(Outcome.FAILED),

@@ -1,7 +1,7 @@
-"""Actions on what a watcher tells.
+"""Actions on the pictures that a watcher reports.
 
-In: results, and how the watcher is doing. Out: a line for each action, and a tally. What can fail:
-what the outlet raises; what is not done when the watcher ends stays owed, for the next one.
+In: results and the watcher's state. Out: a line for each action, and a tally. Raises what the
+outlet raises. Actions that are not done when the watcher ends are left to the next watcher.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from nsfwscan.watch.watcher import Watcher
 
 _LAST_ACTS_S = 5.0
-"""How long a watcher that was told to stop goes on to act; then it leaves the rest to the next."""
+"""How long a watcher that is stopping still takes actions; the rest is left to the next one."""
 
 
 class WatchActs:
     """Acts on pictures once everything has been listed and scanned.
 
-    Until then it is unknown how many pictures there are, and what share of them would be moved.
+    Before that, the number of pictures is not known, nor the share of them that would be moved.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class WatchActs:
         confirm: Callable[[str], bool],
         beat: Callable[[WatchState], None],
     ) -> None:
-        """`beat` is told how the watcher is doing while it acts."""
+        """`beat` is called with the watcher's state during actions."""
         self._watcher, self._owed = watcher, watcher.owed
         self._lines, self._actor, self._confirm = lines, actor, confirm
         self._beat = beat
@@ -47,12 +47,12 @@ class WatchActs:
         self._waiting = False
 
     def consider(self, result: ScanResult) -> None:
-        """Remember a picture for the next actions."""
+        """Add a picture for the next actions."""
         self._actor.consider(result)
         self._waiting = True
 
     def batch_done(self) -> None:
-        """Act on what came, once everything has been scanned."""
+        """Act on the pictures of a batch, if everything has been scanned."""
         if not self._waiting:
             return
         if self._owed is not None:
@@ -60,12 +60,12 @@ class WatchActs:
         self.act_if_complete(self._watcher.state())
 
     def act_if_complete(self, state: WatchState) -> None:
-        """Act on what came while not everything had been scanned, when it has been."""
+        """Act on waiting pictures, if everything has been scanned."""
         if self._waiting and state.complete:
             self._act(state)
 
     def finish(self) -> None:
-        """Act on what is left, when the watcher ended by itself."""
+        """Act on waiting pictures, if the watcher ended without a signal."""
         if self._waiting:
             self._act(self._watcher.state())
 

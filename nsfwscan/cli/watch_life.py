@@ -1,8 +1,8 @@
-"""The life of a watcher of the command line: lock, log, priority, status, service manager.
+"""What surrounds a watcher on the command line: lock, log, priority, status, service manager.
 
-In: what it has to say, and how it is doing. Out: the log, the status file, and what a service
-manager is told. What can fail: `AlreadyRunning` when another watcher holds the lock. A log or a
-status that cannot be written is no reason not to watch.
+In: messages and the watcher's state. Out: the log, the status file, and notices to the service
+manager. Raises `AlreadyRunning` if another watcher holds the lock. A log or status that cannot be
+written does not stop the watcher.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Lifecycle:
             stack.callback(self._stopping)
             try:
                 handler = logs.open_log(locations.log_file(), with_paths=self._with_paths)
-            except NsfwscanError as error:  # a full disk is no reason not to watch
+            except NsfwscanError as error:  # a full disk does not stop the watcher
                 self._talk.warn(str(error))
             else:
                 stack.callback(logs.close_log, handler)
@@ -58,22 +58,22 @@ class Lifecycle:
         return self
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
-        if error is not None:  # the terminal may be gone
-            _log.error("the watcher ends: %s", str(error) or type(error).__name__)
+        if error is not None:  # the user may not see the error on the terminal
+            _log.error("the watcher ended: %s", str(error) or type(error).__name__)
         self._stack.close()
 
     def say(self, sentence: str) -> None:
-        """Tell a person, and the log."""
+        """Print a remark, and log it."""
         _log.info("%s", sentence)
         self._talk.say(sentence)
 
     def warn(self, sentence: str) -> None:
-        """Tell a person, also a quiet one, and the log."""
+        """Print a warning, even with --quiet, and log it."""
         _log.warning("%s", sentence)
         self._talk.warn(sentence)
 
     def log(self, change: Change) -> None:
-        """Log a change that somebody should look at."""
+        """Log a change, unless the picture is safe."""
         result = change.result
         if isinstance(result, Failed):
             _log.info("%s %s: %s", change.event, LoggedPath(change.path), result.reason)
@@ -82,24 +82,26 @@ class Lifecycle:
             _log.info("%s %s: %s", change.event, LoggedPath(change.path), decision)
 
     def reloading(self) -> None:
-        """Say that the watcher begins again with another configuration."""
+        """Tell the service manager that the watcher restarts with a new configuration."""
         self._reloads = True
         sd_notify.reloading()
 
     def _stopping(self) -> None:
-        # A service manager that is told both would take a reload for the end.
+        # If it were told both, a service manager would mistake a reload for the end.
         if not self._reloads:
             sd_notify.stopping()
 
 
 class Heartbeat:
-    """Makes known how a watcher is doing, to `nsfwscan status` and to the service manager."""
+    """Reports the watcher's state to `nsfwscan status` and to the service manager."""
 
     def __init__(self, workshop: Workshop) -> None:
         self._model = workshop.manifest.package
         self._forgetful: tuple[str, ...] = ()
         if workshop.cache is None:
-            self._forgetful = ("the cache could not be opened: nothing outlives this watcher",)
+            self._forgetful = (
+                "the cache could not be opened, so scores are lost when the watcher ends",
+            )
         self._status = StatusFile(locations.status_file())
         self._last: Status | None = None
         self._ready = False
@@ -115,7 +117,7 @@ class Heartbeat:
             self._status.write(self._last, now=True)
 
     def beat(self, state: WatchState) -> None:
-        """Make `state` known."""
+        """Report `state`."""
         degraded = (*state.degraded, *self._forgetful)
         status = Status(
             pid=os.getpid(),

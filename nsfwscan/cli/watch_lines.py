@@ -1,4 +1,4 @@
-"""How changes are written: a line each, for people or as JSON."""
+"""Writes changes, one line each, as text or JSON."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class LineFormat(StrEnum):
-    """How a change is written."""
+    """The output format of changes."""
 
     LINES = "lines"
     JSONL = "jsonl"
@@ -33,11 +33,11 @@ DEFAULT_ONLY = {
 
 
 _WHAT_WIDTH = max(len(one) for kind in (FailReason, SkipReason) for one in kind)
-"""Columns for a decision and its score, or for why there is none."""
+"""Width of the column with the decision and score, or the reason for no verdict."""
 
 
 class ChangeLines:
-    """Writes changes to an outlet, each as soon as it is known."""
+    """Writes each change to an outlet as soon as it is known."""
 
     def __init__(
         self, form: LineFormat, outlet: Outlet, recorder: Recorder, only: frozenset[Only]
@@ -48,7 +48,7 @@ class ChangeLines:
         self._only = only
 
     def change(self, change: Change) -> None:
-        """Write one change, if it is wanted. Raises what the outlet raises."""
+        """Write a change, if it is selected. Raises what the outlet raises."""
         if not self._wants(change):
             return
         match self._form:
@@ -61,7 +61,7 @@ class ChangeLines:
         self._outlet.write(line.encode() + b"\n")
 
     def act(self, act: Act) -> None:
-        """Write what was done about a picture. Raises what the outlet raises."""
+        """Write an action on a picture. Raises what the outlet raises."""
         match self._form:
             case LineFormat.LINES:
                 line = f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {act.action:<10}  {act.outcome:<9}  "
@@ -102,7 +102,7 @@ def _line(change: Change) -> str:
         case None:
             what = change.decision.value if change.decision else "-"
         case Scanned():
-            # Cut and not rounded: 0.7999 is below 0.8 and must not look like it.
+            # Cut, not rounded: 0.7999 is below 0.8 and must not look like 0.8.
             what = f"{result.verdict.decision.value:<6}  {result.verdict.score:.9f}"[:-6]
         case Failed() if result.decision is not None:
             what = f"{result.decision.value:<6}  -"
@@ -122,7 +122,7 @@ def _line(change: Change) -> str:
 
 
 def _by_a_person(result: ScanResult | None) -> str:
-    """Say that a person decided, and about which picture."""
+    """Return a remark if a person decided, with the picture that the ruling is about."""
     match result:
         case Scanned() if result.verdict.ruling is not None:
             near = result.verdict.near

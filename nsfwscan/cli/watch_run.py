@@ -1,8 +1,8 @@
-"""One run of `watch`: a watcher, and the consumers of what it tells.
+"""One run of `watch`: a watcher and the consumers of its reports.
 
-In: a `WatchRequest`. Out: lines on standard output, the log, the status, actions; and how it ended.
-What can fail: `UsageError` for folders that cannot be watched, `AlreadyRunning`, what opening the
-workshop raises, `ModelError`, and standard output that cannot be written.
+In: a `WatchRequest`. Out: lines on standard output, log, status, actions, and how the run ended.
+Raises `UsageError` for folders that cannot be watched, `AlreadyRunning`, `ModelError`, what opening
+the workshop raises, and an error if standard output cannot be written.
 """
 
 from __future__ import annotations
@@ -46,28 +46,28 @@ if TYPE_CHECKING:
     from nsfwscan.watch.manners import PauseOptions
     from nsfwscan.watch.watcher import WatchOptions
 
-_WAY_ON = "`nsfwscan scan --action` makes up for it, --limit-files and --limit-percent allow more"
+_WAY_ON = "use `nsfwscan scan --action`, or raise --limit-files or --limit-percent"
 
 
 @dataclass(frozen=True, slots=True)
 class WatchRequest:
-    """What `watch` is to do."""
+    """What `watch` has to do."""
 
     paths: tuple[str, ...]
-    """As they were given."""
+    """As the user gave them."""
     settings: Settings
     options: WatchOptions
     pauses: PauseOptions
     line_format: LineFormat
     only: frozenset[Only]
     acting: ActOptions | None
-    """None to act on nothing."""
+    """None for no actions."""
     log_paths: bool
     """Whether the log names pictures."""
 
     @property
     def owed_file(self) -> str | None:
-        """Where pictures are noted to which actions are owed; a dry run owes none."""
+        """The file that lists pictures with owed actions; None in a dry run."""
         acts = self.acting is not None and not self.acting.dry_run
         return locations.owed_file() if acts else None
 
@@ -80,11 +80,11 @@ class WatchEnded:
     acted: ActTally
     interrupted: bool
     reload: bool
-    """It is to begin again, with the configuration of now."""
+    """Whether to run again with the current configuration."""
 
 
 def watch_folders(request: WatchRequest, context: typer.Context, talk: Talk) -> WatchEnded:
-    """Watch until a signal ends it, or with `once` until everything is settled."""
+    """Watch until a signal arrives, or with `once` until all files are settled."""
     once = request.options.once
     with (
         talk,
@@ -111,7 +111,7 @@ def watch_folders(request: WatchRequest, context: typer.Context, talk: Talk) -> 
         if not once:
             life.say(f"Watching {', '.join(request.paths)} with {workshop.manifest.package}.")
         try:
-            with contextlib.suppress(ReaderStalled):  # told to stop; the rest is told next time
+            with contextlib.suppress(ReaderStalled):  # stopped; the next watcher reports the rest
                 hand_on(watcher.run(), consumers.take)
         except OutletFailed as failed:
             raise unwritable("standard output", failed.error) from failed
@@ -126,7 +126,7 @@ def watch_folders(request: WatchRequest, context: typer.Context, talk: Talk) -> 
 
 
 class _Consumers:
-    """Log, lines, actions and status: each takes what it needs of what a watcher tells."""
+    """Passes the watcher's reports to log, lines, actions and status."""
 
     def __init__(
         self,
@@ -152,11 +152,11 @@ class _Consumers:
 
     @property
     def acted(self) -> ActTally:
-        """What was done so far."""
+        """The actions taken so far."""
         return ActTally() if self._acts is None else self._acts.tally
 
     def take(self, told: Told) -> None:
-        """Hand on what the watcher tells. Raises what the outlet raises."""
+        """Pass on one report of the watcher. Raises what the outlet raises."""
         acts = self._acts
         match told:
             case Change():
@@ -178,12 +178,12 @@ class _Consumers:
                 assert_never(told)
 
     def finish(self) -> None:
-        """Act on what is left, when the watcher ended by itself."""
+        """Act on waiting pictures, if the watcher ended without a signal."""
         if self._acts is not None:
             self._acts.finish()
 
     def _wait(self, reason: str) -> bool:
-        """Go on making the state known while the output's reader takes nothing; True to give up."""
+        """Report the state while the output is not being read. Return True to give up."""
         self._watcher.note_output(reason)
         for state in self._watcher.beat():
             self._heart.beat(state)
@@ -191,23 +191,23 @@ class _Consumers:
 
 
 def _check(paths: Iterable[str], places: Mapping[str, str]) -> None:
-    """Refuse what cannot be watched; a folder that was watched before may be unplugged now."""
+    """Refuse paths that cannot be watched; folders watched before may be unplugged now."""
     for path in paths:
         if absolute(path) in places:
             continue
         try:
             is_folder = stat.S_ISDIR(os.stat(path).st_mode)
         except FileNotFoundError:
-            what = "leads nowhere" if os.path.islink(path) else "does not exist"
+            what = "is a broken link" if os.path.islink(path) else "does not exist"
             raise UsageError(
                 f"{readable(path)} {what}", hint="check the spelling of the path"
             ) from None
         except OSError as error:
             raise UsageError(
                 f"{readable(path)} cannot be reached: {error.strerror or error}",
-                hint="check the permissions of the folders above it, or its disk",
+                hint="check its disk and the permissions of the folders above it",
             ) from error
         if not is_folder:
             raise UsageError(
-                f"{readable(path)} is not a folder", hint="watch the folder that holds it"
+                f"{readable(path)} is not a folder", hint="watch the folder that contains it"
             )

@@ -1,7 +1,7 @@
-"""Signals to `watch`: end it gently, at once, or to begin again with the configuration of now.
+"""Signals to `watch`: stop gently, stop at once, or read the configuration again.
 
-In: signals. Out: a watcher that is told to stop, and why. What can fail: with a configuration that
-cannot be read the watcher stays as it is.
+In: signals. Out: calls that stop the watcher, and why. If the new configuration cannot be read, the
+watcher continues with the old one.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ def interruptible() -> Iterator[None]:
     """Let SIGINT and SIGTERM interrupt the block, until a `WatchSignals` takes over."""
     with (
         interrupts.answered(interrupts.interrupt, *SIGNALS),
-        interrupts.answered(lambda *_: None, "SIGHUP"),  # there is nothing to read again yet
+        interrupts.answered(lambda *_: None, "SIGHUP"),  # nothing to reload yet
     ):
         yield
 
 
 class WatchSignals:
-    """What signals asked of a watcher."""
+    """Handles the signals that a watcher receives."""
 
     def __init__(self, watcher: Watcher, context: typer.Context, talk: Talk) -> None:
-        """Take over from `interruptible`, which ends it."""
+        """Take over from `interruptible`, which restores the handlers afterwards."""
         self._watcher, self._context = watcher, context
         self._reload = False
         self._stopping = Stopping(
@@ -51,12 +51,12 @@ class WatchSignals:
 
     @property
     def interrupted(self) -> bool:
-        """Whether the watcher was told to end."""
+        """Whether the watcher was told to stop."""
         return self._stopping.told
 
     @property
     def reload(self) -> bool:
-        """Whether it is to begin again, with the configuration of now."""
+        """Whether to run again with the current configuration."""
         return self._reload and not self.interrupted
 
     def _hang_up(self, _number: int, _frame: FrameType | None) -> None:
@@ -67,7 +67,7 @@ class WatchSignals:
             try:
                 config.read(cast("typer.Context", group), group.params.get("config_file"))
             except ConfigError as error:
-                text = f"\nnsfwscan: {readable(str(error))}; the old settings stay\n"
+                text = f"\nnsfwscan: {readable(str(error))}; keeping the old settings\n"
                 whisper(text.encode(errors="backslashreplace"))
                 return
         self._reload = True

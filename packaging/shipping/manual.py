@@ -102,13 +102,14 @@ def _paragraphs(help_: str) -> list[str]:
 def _body(paragraphs: list[str], *, first: bool = False) -> list[str]:
     lines = []
     for paragraph in paragraphs:
-        lines += [] if first else [".PP"]
+        is_list = re.match(r"\s*[-*] ", paragraph) is not None
+        lines += [] if first or is_list else [".PP"]
         first = False
         given = paragraph.split("\n")
         if all(line.startswith("    ") for line in given) or "```" in paragraph:
             code = [line.strip() for line in given if "```" not in line]
             lines += [".nf", *(_line(line) for line in code), ".fi"]
-        elif re.match(r"\s*[-*] ", paragraph):
+        elif is_list:
             for item in re.split(r"\n\s*[-*] ", "\n" + paragraph)[1:]:
                 lines += [".IP \\(bu 2", _line(" ".join(item.split()))]
         else:

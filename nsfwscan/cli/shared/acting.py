@@ -1,4 +1,4 @@
-"""Actions on the command line: from options and the configuration to an actor, and how it asks."""
+"""Actions on the command line: makes an actor from options and rules, and asks for consent."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ActOptions:
-    """What is to be done about pictures, and how far it may go."""
+    """The actions to take on pictures, and their limits."""
 
     rules: tuple[Rule, ...]
     limit_files: int
@@ -38,12 +38,12 @@ class ActOptions:
 
 
 def rules_of(actions: Iterable[str], configured: tuple[Rule, ...]) -> tuple[Rule, ...]:
-    """Return the rules to follow, those of `--action` first. Raises `UsageError`."""
+    """Return all rules, those of `--action` first. Raises `UsageError`."""
     return tuple(map(rule_of, actions)) + configured
 
 
 def actor_for(options: ActOptions, manifest: ModelManifest, talk: Talk) -> Actor:
-    """Return what follows rules with the results of a model. Raises `UsageError`."""
+    """Return an actor that applies rules to results of a model. Raises `UsageError`."""
     quarantine = None if options.quarantine is None else absolute(options.quarantine)
     book = RulingBook(locations.rulings_file())
     return Actor(
@@ -66,7 +66,7 @@ def actor_for(options: ActOptions, manifest: ModelManifest, talk: Talk) -> Actor
 
 
 def _current(book: RulingBook, talk: Talk) -> Rulings:
-    """Return what people decided until now; without it the words of quarantines alone count."""
+    """Return the rulings in force. If they cannot be read, warn and return none."""
     try:
         return book.current(talk.warn)
     except NsfwscanError as error:
@@ -76,29 +76,29 @@ def _current(book: RulingBook, talk: Talk) -> Rulings:
 
 @dataclass(slots=True)
 class Confirm:
-    """Answers for the user: with --yes, by asking, or with no where nobody can be asked."""
+    """Gets the user's consent: from --yes or a question. Without a terminal, the answer is no."""
 
     talk: Talk
     yes: bool
     may_ask: bool
-    """False when standard input is taken by something else."""
-    way_on: str = "--yes skips the limit, --dry-run shows what would be moved"
-    """What to tell somebody who cannot be asked."""
+    """False if standard input is used for something else."""
+    way_on: str = "--yes lifts the limit, --dry-run shows what would be done"
+    """The next step to print if the user cannot be asked."""
 
     def __call__(self, question: str) -> bool:
-        """Return whether to go on. Raises `KeyboardInterrupt`."""
+        """Return True to continue. Raises `KeyboardInterrupt`."""
         if self.yes:
             return True
         if not (self.may_ask and sys.stdin.isatty()):
             self.talk.warn(f"{question} Nothing was done; {self.way_on}.")
             return False
-        # A scan's own handler lets Ctrl-C end it gently; here it means no.
+        # During a scan, Ctrl-C ends it gently; here it means no.
         sure = False
         try:
             with interrupts.answered(interrupts.interrupt, "SIGINT"):
-                sure = is_sure(f"{question} Go on?")
+                sure = is_sure(f"{question} Continue?")
         except KeyboardInterrupt:
-            print(file=sys.stderr)  # the terminal has written ^C behind the question
+            print(file=sys.stderr)  # the terminal shows ^C after the question
             raise
         finally:
             if not sure:

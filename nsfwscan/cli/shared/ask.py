@@ -1,4 +1,4 @@
-"""Asking a person at the terminal before something that cannot easily be taken back."""
+"""Asks the user at the terminal before doing something that is hard to undo."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ANSWERS = {"y": True, "yes": True, "n": False, "no": False, "": False}
 
 
 def is_sure(question: str) -> bool:
-    """Return the answer; the end of standard input is a no. Raises `KeyboardInterrupt`.
+    """Return the answer; the end of standard input means no. Raises `KeyboardInterrupt`.
 
     Not `typer.confirm`, which turns an interrupt into the same exception as the end of input.
     """
@@ -29,15 +29,15 @@ def is_sure(question: str) -> bool:
 
 
 def insist(question: str, *, what: str, otherwise: str) -> None:
-    """Return only when the answer is yes.
+    """Return only if the answer is yes.
 
-    `what` says in a clause what is asked about, for a shell in which nobody can answer;
-    `otherwise` is said when the answer is no. Raises `typer.Exit` with 5 for no, `UsageError` when
-    nobody is there, and `KeyboardInterrupt`.
+    `what` says in a clause what would be done, for the error if there is no terminal; `otherwise`
+    is printed if the answer is no. Raises `typer.Exit` with 5 for no, `UsageError` without a
+    terminal, and `KeyboardInterrupt`.
     """
     if not sys.stdin.isatty():
         raise UsageError(
-            f"{what}, and there is no terminal to ask", hint="add --yes to go on without a question"
+            f"{what}, and there is no terminal to ask", hint="add --yes to skip the question"
         )
     if not is_sure(question):
         typer.echo(otherwise, err=True)

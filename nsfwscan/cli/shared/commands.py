@@ -1,13 +1,13 @@
-"""What all commands have beyond what typer gives: plainer help and errors, and a quicker start.
+"""Base classes of all commands, which add to typer: plainer help and errors, and a faster start.
 
-Options and arguments check their values themselves. typer's own check imports pydantic, also for an
-option that was not given: 0.16 s of processor time for a command that takes 0.09 s without. It says
-"Value error, 'xml' is not one of ..." and takes an empty value for a model's name or a folder. Its
-help names a type beside flags and paths.
+Options and arguments check their values here. typer's own check imports pydantic, even for options
+that were not given: 0.16 s of processor time for a command that otherwise takes 0.09 s. It reports
+"Value error, 'xml' is not one of ...", and accepts an empty model name or folder. Its help shows a
+type beside flags and paths.
 
-typer has no setting for the class of a parameter, so a parameter gets it after typer made it. A
-typer that no longer called `process_value` or `display_type_rich` would bring back what is said
-above, and nothing else; tests/test_help.py and tests/test_cli_config.py notice it.
+typer cannot be told which class to use for a parameter, so the class is changed afterwards. If a
+later typer did not call `process_value` or `display_type_rich`, only the faults above would return;
+tests/test_help.py and tests/test_cli_config.py would notice.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ _YES, _NO = (
     frozenset({"0", "false", "no", "off", "f", "n"}),
 )
 _MOST = 2**31 - 1
-"""The largest number an option takes; none has a use for more, and C code further in would fail."""
+"""The largest number that an option accepts; larger ones would fail in C code."""
 
 
 class RunAgain(Exception):
-    """Raised by a command to be run once more, with what the configuration says now."""
+    """Raised by a command to run again with the current configuration."""
 
 
 class Option(TyperOption):
-    """An option whose value is checked here."""
+    """An option that checks its own value."""
 
     def process_value(self, ctx: Any, value: Any) -> Any:
         """Check and convert a value. Raises `typer.BadParameter` and `UsageError`."""
@@ -47,18 +47,18 @@ class Option(TyperOption):
 
 
 class Argument(TyperArgument):
-    """An argument whose value is checked here."""
+    """An argument that checks its own value."""
 
     def process_value(self, ctx: Any, value: Any) -> Any:
         """Check and convert a value. Raises `typer.BadParameter` and `UsageError`."""
         return _processed(self, ctx, value)
 
     def display_type_rich(self, ctx: Any) -> None:
-        """Show no type: help would say `<list[str]>` beside PATH."""
+        """Show no type: help would show `<list[str]>` beside PATH."""
 
 
 class Command(TyperCommand):
-    """A command with plainer help and a quicker start."""
+    """A command with plainer help and a faster start."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the options and arguments, as ours."""
@@ -66,14 +66,14 @@ class Command(TyperCommand):
 
 
 class Group(TyperGroup):
-    """A group of commands with plainer help and a quicker start."""
+    """A group of commands with plainer help and a faster start."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the options and arguments, as ours."""
         return [_ours(one) for one in super().get_params(ctx)]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Print the help where no command is named, which is an error."""
+        """Print the help if no command is given, which is an error."""
         if not args and self.no_args_is_help and not ctx.resilient_parsing:
             ctx.get_help()  # typer prints it
             ctx.exit(WRONG_COMMAND)
@@ -81,7 +81,7 @@ class Group(TyperGroup):
 
 
 def usage_error(error: TyperException) -> UsageError:
-    """Return what typer found wrong in the arguments as an error in the style of all others."""
+    """Turn an error of typer's about the arguments into one in nsfwscan's style."""
     sentence = error.format_message().rstrip(".")
     return UsageError(
         sentence[:1].lower() + sentence[1:], hint=_see_help(getattr(error, "ctx", None))
@@ -89,15 +89,15 @@ def usage_error(error: TyperException) -> UsageError:
 
 
 def _see_help(context: Context | None) -> str:
-    return f"`{context.command_path} --help` explains the options" if context is not None else ""
+    return f"see `{context.command_path} --help`" if context is not None else ""
 
 
 def _ours(parameter: Any) -> Any:
-    """Make a parameter that typer made one of ours; one that is stays as it is."""
+    """Give a parameter made by typer the class from this module, unless it already has it."""
     if type(parameter) is TyperOption:
         parameter.__class__ = Option
         if parameter.is_flag:
-            parameter.metavar = ""  # help would say <bool>, as if a value were expected
+            parameter.metavar = ""  # help would show <bool>, as if it took a value
     elif type(parameter) is TyperArgument:
         parameter.__class__ = Argument
     return parameter
@@ -123,7 +123,7 @@ def _processed(parameter: Option | Argument, context: Context, value: Any) -> An
 
 
 def _converted(parameter: Any, wanted: type, value: Any) -> Any:
-    """Convert one value. Raises ValueError with a sentence for a person."""
+    """Convert one value. Raises ValueError with a message for the user."""
     if issubclass(wanted, Enum):
         return _choice(wanted, value)
     if wanted is bool:
@@ -133,13 +133,13 @@ def _converted(parameter: Any, wanted: type, value: Any) -> Any:
     if parameter.metavar == "SIZE" and type(value) in {int, float}:
         return str(value)  # as in `max-size = 100000` in the configuration
     if not isinstance(value, str):
-        raise ValueError(f"{value!r} is not a text")  # noqa: TRY004
+        raise ValueError(f"{value!r} is not a string")  # noqa: TRY004
     if isinstance(parameter, TyperOption):
-        # Arguments are paths, and say themselves what they are: see `cli.paths`.
+        # Arguments are paths, which `cli.shared.paths` checks.
         if not value:
-            raise ValueError("it is empty; a variable of your script may not be set")
+            raise ValueError("it is empty (is a variable in your script not set?)")
         if "\0" in value:
-            raise ValueError(f"{value!r} holds a NUL character")
+            raise ValueError(f"{value!r} contains a NUL character")
     return value
 
 

@@ -8,9 +8,9 @@
     folder = "~/Downloads"
     action = "quarantine"
 
-`[[rule]]` tables say what is done about pictures (`actions.rules`). Any other table is named like a
-command, a key like its option. A flag on the command line comes first, then an `NSFWSCAN_*`
-variable, then this file, then the built-in default.
+`[[rule]]` tables set actions for pictures (`actions.rules`). Every other table has the name of a
+command, and its keys are options of that command. Command-line options override `NSFWSCAN_*`
+variables, which override this file, which overrides the built-in defaults.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """What the configuration file says."""
+    """The contents of the configuration file."""
 
     defaults: dict[str, Any] = field(default_factory=dict)
     """In the shape of `typer.Context.default_map`."""
@@ -42,7 +42,7 @@ class Configuration:
 
 
 def rules_in(context: typer.Context, *, ignored: bool) -> tuple[Rule, ...]:
-    """Return the rules of the configuration that was read for a command; none when `ignored`."""
+    """Return the rules in the configuration of a command; none if `ignored`."""
     found = context.obj
     return found.rules if isinstance(found, Configuration) and not ignored else ()
 
@@ -50,8 +50,8 @@ def rules_in(context: typer.Context, *, ignored: bool) -> tuple[Rule, ...]:
 def read(context: typer.Context, given: str | None) -> Configuration:
     """Read the configuration file.
 
-    `given` is a file that must exist; without one the usual place is read if there is a file.
-    Raises `ConfigError` that names the file and the key.
+    `given` must exist; if it is None, the default file is read if it exists. Raises `ConfigError`,
+    which names the file and the key.
     """
     path = given or locations.config_file()
     try:
@@ -84,7 +84,7 @@ def read(context: typer.Context, given: str | None) -> Configuration:
 def _tables(
     context: typer.Context, group: Any, document: dict[str, Any], where: str
 ) -> dict[str, Any]:
-    """Check the tables of a group of commands; typer's `Command` is not a public type."""
+    """Check the tables for a group of commands; typer's `Command` is not a public type."""
     found: dict[str, Any] = {}
     for name, table in document.items():
         command = group.commands.get(name)
@@ -92,11 +92,11 @@ def _tables(
         if command is None:
             known = ", ".join(f"[{one}]" for one in group.commands)
             known += ", [[rule]]" if group is context.command else ""
-            raise ConfigError(f"{inner} is not a command", hint=f"known tables are {known}")
+            raise ConfigError(f"{inner} is not a command", hint=f"known tables: {known}")
         if not isinstance(table, dict):
             raise ConfigError(
                 f"{where}: {name} is a command, not an option",
-                hint=f"write [{name}] on a line of its own, and its options below",
+                hint=f"write [{name}] on its own line, and its options below",
             )
         if isinstance(command, TyperGroup):
             found[name] = _tables(context, command, table, inner)
@@ -120,21 +120,21 @@ def _options(
         option = options.get(key)
         if option is None or option.name is None:
             known = ", ".join(sorted(options))
-            raise ConfigError(f"{where} has no option {key!r}", hint=f"known options are {known}")
+            raise ConfigError(f"{where} has no option {key!r}", hint=f"known options: {known}")
         problem = _problem(context, option, value)
         if problem:
             raise ConfigError(
                 f"{where} {key} = {json.dumps(value, default=str)}: {problem}",
-                hint=f"the command's --help says what --{key} takes",
+                hint=f"the command's --help explains --{key}",
             )
         values[option.name] = value
     return values
 
 
 def _problem(context: typer.Context, option: TyperOption, value: Any) -> str:
-    """Say what is wrong with the value of an option; empty when nothing is."""
+    """Return what is wrong with the value of an option; empty if nothing is."""
     if option.is_flag != isinstance(value, bool):
-        return "it must be true or false" if option.is_flag else "it takes a value"
+        return "it must be true or false" if option.is_flag else "it needs a value"
     if option.multiple and not isinstance(value, list):
         return f"it must be a list, [{json.dumps(value, default=str)}]"
     try:

@@ -1,7 +1,7 @@
-"""What happens to an error that nobody foresaw: a bug, or a system that is out of resources.
+"""Reports unexpected errors: bugs, or a system without memory or other resources.
 
-Python's own answer is a traceback and exit code 1, which means "something was flagged". Only the
-standard library is imported here, and as late as possible: the error may be a failed import.
+Python would print a traceback and exit with 1, which means "something was flagged". Only the
+standard library is imported here, as late as possible, because the error may be a failed import.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ISSUES = "https://github.com/nsfwscan/nsfwscan/issues"
-"""Where bugs are reported; `[project.urls]` of the package names the same page."""
+"""Where to report bugs; the same page as in `[project.urls]` of the package."""
 _MOST_CHARACTERS = 500
-"""Of an error's own words. They may quote a whole file."""
+"""Longer messages of exceptions are cut: they may quote a whole file."""
 
 
 def tell(error: BaseException) -> int:
-    """Say on stderr what happened and where to report it; return the exit code.
+    """Print what happened and where to report it to stderr; return the exit code.
 
-    The traceback goes to a file, so that it can be attached to a report; or to stderr when no file
-    can be written. Never raises.
+    The traceback goes to a file that can be attached to a report, or to stderr if the file cannot
+    be written. Never raises.
     """
     try:
         return _tell(error)
-    except BaseException:  # noqa: BLE001  without memory even this may fail
+    except BaseException:  # noqa: BLE001  without memory, even this may fail
         with contextlib.suppress(OSError):
             os.write(2, f"nsfwscan: internal error\n  please report it at {ISSUES}\n".encode())
     return INTERNAL
@@ -48,7 +48,7 @@ def _tell(error: BaseException) -> int:
     sentence = f"nsfwscan: internal error: {readable(words)[:_MOST_CHARACTERS]}"
     path = _kept(trace)
     if _is_shortage(error):
-        hint = f"free memory or raise the limits (ulimit -a); else report it at {ISSUES} "
+        hint = f"free memory or raise the limits (ulimit -a); otherwise report it at {ISSUES} "
     else:
         hint = f"please report it at {ISSUES} "
     hint += f"and attach {readable(path)} (it may name files)" if path else "with these lines:"
@@ -59,10 +59,10 @@ def _tell(error: BaseException) -> int:
 
 
 def is_interrupt(error: BaseException | None) -> bool:
-    """Return True for Ctrl-C, and for what was made of it.
+    """Return True for Ctrl-C, also if another exception hides it.
 
-    Libraries in C++ raise `ImportError` when they are interrupted, and Python before 3.12 raises
-    `RuntimeError` while a class is made.
+    C++ libraries raise `ImportError` when they are interrupted, and Python before 3.12 raises
+    `RuntimeError` during the creation of a class.
     """
     seen = set()
     while error is not None and id(error) not in seen:
@@ -75,7 +75,7 @@ def is_interrupt(error: BaseException | None) -> bool:
 
 @contextlib.contextmanager
 def undisguised() -> Iterator[None]:
-    """Raise `KeyboardInterrupt` in place of what was made of it."""
+    """Raise `KeyboardInterrupt` instead of an exception that hides it."""
     try:
         yield
     except Exception as error:
@@ -92,7 +92,7 @@ def _is_shortage(error: BaseException) -> bool:
 
 
 def _kept(trace: str) -> str:
-    """Write a traceback to the file for the last one; return its path, or "" if that fails."""
+    """Write the traceback to a file, replacing the last one; return its path, or "" on failure."""
     try:
         import platform
 
@@ -103,22 +103,22 @@ def _kept(trace: str) -> str:
         path = locations.crash_file()
         locations.make_private(os.path.dirname(path))
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)  # whatever it is: a link is not followed
+            os.unlink(path)  # also a link, which must not be followed
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with open(file, "w", encoding="utf-8", errors="backslashreplace") as stream:
             stream.write(f"{versions}, {platform.platform()}\n{trace}")
-    except Exception:  # noqa: BLE001  the first error is the one to tell of
+    except Exception:  # noqa: BLE001  the first error is the one to report
         return ""
     return path
 
 
 class Threads:
-    """Whether an error that nobody foresaw ended a thread. That ends the command, too."""
+    """Whether an unexpected error ended a thread, which also ends the command."""
 
     crashed = False
 
     def hook(self, ended: threading.ExceptHookArgs) -> None:
-        """Tell of the error, and let the main thread end as it does at SIGTERM."""
+        """Report the error, and end the main thread as SIGTERM would."""
         import _thread
         import signal
 
@@ -126,12 +126,12 @@ class Threads:
             return
         self.crashed = True
         tell(ended.exc_value)
-        _thread.interrupt_main(signal.SIGTERM)  # does nothing where nobody handles that
+        _thread.interrupt_main(signal.SIGTERM)  # does nothing without a handler
 
 
 @contextlib.contextmanager
 def in_threads(threads: Threads) -> Iterator[None]:
-    """Notice errors that end threads while the block runs."""
+    """Watch for errors that end threads while the block runs."""
     import threading
 
     before = threading.excepthook

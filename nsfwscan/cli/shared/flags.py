@@ -1,4 +1,4 @@
-"""Groups of options that `scan` and `watch` have in common, and what they mean to a scan."""
+"""Groups of options that `scan` and `watch` share, and the settings of a scan made from them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class WalkFlags:
-    """Which files of a folder are scanned."""
+    """Which files in a folder to scan."""
 
     include: Include = None
     exclude: Exclude = None
@@ -45,7 +45,7 @@ class WalkFlags:
     max_size: MaxSize = "512M"
 
     def options(self, *, own: tuple[str, ...] = ()) -> WalkOptions:
-        """Return the same for a walk. Raises `UsageError` for a size that is not one."""
+        """Return the options of a walk. Raises `UsageError` for a wrong size."""
         return WalkOptions(
             include=tuple(self.include or ()),
             exclude=tuple(self.exclude or ()),
@@ -60,7 +60,7 @@ class WalkFlags:
 
 @dataclass(frozen=True, slots=True)
 class ModelFlags:
-    """Which model scores, and from which score on a picture is flagged."""
+    """Which model to use, and the thresholds."""
 
     model: ModelName = "auto"
     flag_at: FlagAt = None
@@ -70,7 +70,7 @@ class ModelFlags:
 
 @dataclass(frozen=True, slots=True)
 class SpeedFlags:
-    """What a scan may use of the computer."""
+    """How much of the computer a scan may use."""
 
     jobs: Jobs = 0
     threads: Threads = 0
@@ -94,7 +94,7 @@ def settings(
 
 
 class ActFlags(Protocol):
-    """What is to be done about pictures; the limits read differently in `scan` and `watch`."""
+    """Options for actions; `scan` and `watch` describe the limits differently."""
 
     @property
     def action(self) -> list[str] | None:
@@ -128,7 +128,7 @@ def act_options(
     limit_least: int = 10,
     limit_window_s: float | None = None,
 ) -> ActOptions | None:
-    """Return what is to be done, or None for nothing: then the code for it is not loaded."""
+    """Return the actions to take, or None: then the code for actions is not loaded."""
     if not (flags.action or configured):
         return None
     from nsfwscan.cli.shared.acting import ActOptions, rules_of

@@ -1,7 +1,7 @@
-"""Options in groups: a command takes a dataclass, and typer sees each of its fields.
+"""Groups of options: a command takes a dataclass, and typer sees each of its fields.
 
-`scan` and `watch` have thirty options in common. A group names them once, with their defaults, and
-arrives as one value.
+`scan` and `watch` share thirty options. A group defines them once, with their defaults, and is
+passed as one value.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ _T = TypeVar("_T")
 
 
 def grouped(command: Callable[..., _T]) -> Callable[..., _T]:
-    """Return `command` with every parameter that is a dataclass replaced by the fields of it.
+    """Return `command` with every dataclass parameter replaced by the fields of the dataclass.
 
-    The fields are annotated as typer wants parameters to be, and all have a default.
+    The fields are annotated like parameters of typer commands, and all have defaults.
     """
     hints = get_type_hints(command, include_extras=True)
     groups: dict[str, Any] = {}

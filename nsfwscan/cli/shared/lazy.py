@@ -1,7 +1,7 @@
-"""Commands that are imported when somebody asks for them.
+"""Imports commands only when they are used.
 
-A start pays for typer and for the command that was named, not for a dozen others: most of those
-import the scanner. Only help and completion, which list all commands, import all.
+Starting a command then costs typer and that command, not a dozen others, most of which import the
+scanner. Only help and completion, which list all commands, import all of them.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ _PLACES = {
     "selftest": "selftest:selftest",
     "self-uninstall": "self_uninstall:self_uninstall",
 }
-"""Each command, in the order of the help: its module in this package, and its function or group."""
+"""The commands in the order of the help, each with its module and its function or group."""
 
 
 class Commands(Mapping[str, Any]):
-    """Name to command; typer's commands are of no public type."""
+    """Maps names to commands; typer's command classes are not public."""
 
     def __init__(self) -> None:
         self._ready: dict[str, Any] = {}
 
     def __getitem__(self, name: str) -> Any:
-        """Return a command, imported now if it was not yet."""
+        """Return a command, importing it on first use."""
         command = self._ready.get(name)
         if command is None:
             command = self._ready[name] = _load(name, _PLACES[name])
@@ -60,7 +60,7 @@ class Root(Group):
     """The group of all commands."""
 
     def __init__(self, **attributes: Any) -> None:
-        """`attributes` are those of typer's group; its commands are these."""
+        """`attributes` are those of a typer group, except its commands."""
         super().__init__(**{**attributes, "commands": Commands()})
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  typer's signature
@@ -78,7 +78,7 @@ class Root(Group):
 
 
 def _means_path(word: str) -> bool:
-    """Return True if `word` is a path and not a command with a slip of the finger."""
+    """Return True if `word` is a path, not a mistyped command."""
     return os.path.lexists(word) or word.startswith(("~", ".")) or os.sep in word
 
 

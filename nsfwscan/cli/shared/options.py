@@ -1,4 +1,4 @@
-"""Options that several commands share, so that they read and behave alike everywhere."""
+"""Options that several commands share, so that they read and work the same everywhere."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nsfwscan.values.errors import NsfwscanError, UsageError
 
 
 class TableFormat(StrEnum):
-    """How a command that tells of nsfwscan itself writes it."""
+    """Output formats of commands that show the state of nsfwscan."""
 
     TABLE = "table"
     JSON = "json"
@@ -24,8 +24,8 @@ class TableFormat(StrEnum):
 WALK_PANEL = "Which files"
 MODEL_PANEL = "Model and thresholds"
 OUTPUT_PANEL = "Output"
-ACTION_PANEL = "Actions, of which none is taken unless asked for"
-MEMORY_PANEL = "Earlier results"
+ACTION_PANEL = "Actions (only if requested)"
+CACHE_PANEL = "Cache"
 SPEED_PANEL = "Speed"
 
 
@@ -40,7 +40,7 @@ def bytes_of(size: str) -> int:
 
 
 def _checked_size(size: str) -> str:
-    """Refuse what is no size while typer still knows where the value came from."""
+    """Refuse a wrong size here, where typer can still say which option it came from."""
     try:
         bytes_of(size)
     except UsageError as error:
@@ -49,21 +49,21 @@ def _checked_size(size: str) -> str:
 
 
 def _checked_score(score: float | None) -> float | None:
-    """Refuse what is no score while typer still knows where the value came from."""
+    """Refuse a wrong score here, where typer can still say which option it came from."""
     if score is not None and not 0 <= score <= 1:  # also refuses NaN
         raise typer.BadParameter(f"{score:g} is not between 0 and 1.")
     return score
 
 
 def model_names(incomplete: str) -> list[str]:
-    """Return the models whose names begin so, for completion. Never raises."""
+    """Return the names of models that begin with `incomplete`. Never raises."""
     from nsfwscan.models import catalogue
     from nsfwscan.models.package import InstalledModel
     from nsfwscan.models.store import ModelStore
     from nsfwscan.system import locations
 
     names = dict.fromkeys(catalogue.load())
-    with contextlib.suppress(NsfwscanError):  # a shell that completes has no use for a reason
+    with contextlib.suppress(NsfwscanError):  # completion cannot show errors
         for one in ModelStore(locations.models_folder()).packages():
             if isinstance(one, InstalledModel):
                 names[one.manifest.name] = None
@@ -79,9 +79,9 @@ ModelName = Annotated[
         envvar="NSFWSCAN_MODEL",
         autocompletion=model_names,
         rich_help_panel=MODEL_PANEL,
-        help="Score with this model: a name from `nsfwscan models list`, fetched when it is not "
-        "installed, or the folder of a model package, which begins with `./` or `/`. `auto` takes "
-        "the best installed model, and fetches one if there is none.",
+        help="The model to use: a name from `nsfwscan models list` (downloaded if it is not "
+        "installed), or the folder of a model package, beginning with `./` or `/`. `auto` uses the "
+        "best installed model, and downloads one if there is none.",
     ),
 ]
 Offline = Annotated[
@@ -90,7 +90,7 @@ Offline = Annotated[
         "--offline",
         envvar="NSFWSCAN_OFFLINE",
         rich_help_panel=MODEL_PANEL,
-        help="Never use the network, not even to fetch a missing model.",
+        help="Never use the network, not even to download a missing model.",
     ),
 ]
 ProviderName = Annotated[
@@ -100,8 +100,8 @@ ProviderName = Annotated[
         metavar="PROVIDER",
         envvar="NSFWSCAN_PROVIDER",
         rich_help_panel=SPEED_PANEL,
-        help="Where the model runs: `cpu`, `cuda`, `directml`, `coreml`, `openvino`, or `auto`, "
-        "which takes an accelerator if the installed onnxruntime supports one, or else the CPU.",
+        help="Where the model runs: `cpu`, `cuda`, `directml`, `coreml`, `openvino`, or `auto`: an "
+        "accelerator if the installed onnxruntime supports one, or else the CPU.",
     ),
 ]
 Threads = Annotated[
@@ -112,8 +112,8 @@ Threads = Annotated[
         min=0,
         envvar="NSFWSCAN_THREADS",
         rich_help_panel=SPEED_PANEL,
-        help="Cores for one run of the model. 0 chooses: one core, because many pictures at a "
-        "time are faster, or several when single files are given, fewer than there are cores.",
+        help="Cores used to score one picture. 0 means automatic: one core, or more if you scan "
+        "fewer files than there are cores.",
     ),
 ]
 Actions = Annotated[
@@ -123,11 +123,11 @@ Actions = Annotated[
         "-a",
         metavar="ACTION",
         rich_help_panel=ACTION_PANEL,
-        help="Do this about flagged pictures, once all are scanned: `quarantine` (move; "
-        "`nsfwscan quarantine restore` undoes it), `trash`, `copy=DIR`, `tag` (an XMP sidecar) "
-        "or `tag=xattr`, `command='PROGRAM {path}'` (without a shell; gets the record as JSON "
-        "on standard input), `notify`. May be given several times. `[[rule]]` tables in the "
-        "configuration do the same for good, for single folders, and for review.",
+        help="What to do with flagged pictures once all pictures are scanned: `quarantine` (move "
+        "them; `nsfwscan quarantine restore` moves them back), `trash`, `copy=DIR`, `tag` (an XMP "
+        "sidecar), `tag=xattr`, `command='PROGRAM {path}'` (run without a shell, with the record "
+        "as JSON on standard input), or `notify`. May be given several times. `[[rule]]` tables "
+        "in the configuration file set actions for every run, for single folders, and for review.",
     ),
 ]
 DryRun = Annotated[
@@ -135,7 +135,7 @@ DryRun = Annotated[
     typer.Option(
         "--dry-run",
         rich_help_panel=ACTION_PANEL,
-        help="Only say what would be done.",
+        help="Only show what would be done.",
     ),
 ]
 LimitFiles = Annotated[
@@ -146,7 +146,7 @@ LimitFiles = Annotated[
         min=0,
         envvar="NSFWSCAN_LIMIT_FILES",
         rich_help_panel=ACTION_PANEL,
-        help="Ask before a run moves, or runs a command on, more pictures than this.",
+        help="Ask before moving, or running a command on, more pictures than this.",
     ),
 ]
 LimitPercent = Annotated[
@@ -158,8 +158,8 @@ LimitPercent = Annotated[
         max=100,
         envvar="NSFWSCAN_LIMIT_PERCENT",
         rich_help_panel=ACTION_PANEL,
-        help="Also ask before it does so with more than this share of the pictures scanned, unless "
-        "that is 10 or fewer.",
+        help="Also ask if that is more than this percentage of the pictures scanned, and more than "
+        "10 pictures.",
     ),
 ]
 Again = Annotated[
@@ -167,7 +167,7 @@ Again = Annotated[
     typer.Option(
         "--again",
         rich_help_panel=ACTION_PANEL,
-        help="Also quarantine pictures that you restored before.",
+        help="Also quarantine pictures that you restored earlier.",
     ),
 ]
 NoRules = Annotated[
@@ -175,7 +175,7 @@ NoRules = Annotated[
     typer.Option(
         "--no-rules",
         rich_help_panel=ACTION_PANEL,
-        help="Ignore the rules of the configuration.",
+        help="Ignore the rules in the configuration file.",
     ),
 ]
 QuarantineFolder = Annotated[
@@ -185,9 +185,9 @@ QuarantineFolder = Annotated[
         metavar="DIR",
         envvar="NSFWSCAN_QUARANTINE",
         rich_help_panel=ACTION_PANEL,
-        help="Keep the quarantine in DIR, for pictures of all volumes. Without it each volume has "
-        "one, `.nsfwscan-quarantine`, in the highest folder above the picture that you own, or "
-        "that you may write to.",
+        help="Use DIR as the quarantine for pictures from all volumes. Without it, each volume has "
+        "its own: `.nsfwscan-quarantine`, in the highest folder above the picture that you own or "
+        "can write to.",
     ),
 ]
 Jobs = Annotated[
@@ -200,7 +200,7 @@ Jobs = Annotated[
         max=64,
         envvar="NSFWSCAN_JOBS",
         rich_help_panel=SPEED_PANEL,
-        help="Pictures at a time. 0 means one for each core.",
+        help="Pictures to scan in parallel. 0 means one per core.",
     ),
 ]
 Quiet = Annotated[
@@ -210,7 +210,7 @@ Quiet = Annotated[
         "-q",
         envvar="NSFWSCAN_QUIET",
         rich_help_panel=OUTPUT_PANEL,
-        help="Print no progress, no summary and no remarks; errors are still printed.",
+        help="Print no progress, summary or remarks. Errors and warnings are still printed.",
     ),
 ]
 Include = Annotated[
@@ -221,9 +221,9 @@ Include = Annotated[
         metavar="PATTERN",
         envvar="NSFWSCAN_INCLUDE",
         rich_help_panel=WALK_PANEL,
-        help="Only look at files that match a pattern, written as in a .gitignore file: "
-        "`'*.png'`, `2024/`. May be given several times; in the variable, patterns are "
-        "separated by spaces.",
+        help="Only scan files that match a pattern, written as in a .gitignore file: `'*.png'`, "
+        "`2024/`. May be given several times; in the environment variable, separate patterns with "
+        "spaces.",
     ),
 ]
 Exclude = Annotated[
@@ -234,7 +234,7 @@ Exclude = Annotated[
         metavar="PATTERN",
         envvar="NSFWSCAN_EXCLUDE",
         rich_help_panel=WALK_PANEL,
-        help="Leave out files and folders that match such a pattern. It wins over --include.",
+        help="Skip files and folders that match a pattern. Takes precedence over --include.",
     ),
 ]
 Hidden = Annotated[
@@ -243,7 +243,7 @@ Hidden = Annotated[
         "--hidden",
         envvar="NSFWSCAN_HIDDEN",
         rich_help_panel=WALK_PANEL,
-        help="Also scan hidden files and folders, whose names begin with a dot.",
+        help="Also scan hidden files and folders (names that begin with a dot).",
     ),
 ]
 AnyName = Annotated[
@@ -252,7 +252,7 @@ AnyName = Annotated[
         "--any-name",
         envvar="NSFWSCAN_ANY_NAME",
         rich_help_panel=WALK_PANEL,
-        help="Look inside every file for a picture, whatever its name ends with.",
+        help="Check every file for a picture, whatever its extension.",
     ),
 ]
 SymlinksChoice = Annotated[
@@ -262,7 +262,7 @@ SymlinksChoice = Annotated[
         metavar="skip|follow",
         envvar="NSFWSCAN_SYMLINKS",
         rich_help_panel=WALK_PANEL,
-        help="What to do with symbolic links inside folders; no folder is entered twice.",
+        help="What to do with symbolic links inside folders. No folder is scanned twice.",
     ),
 ]
 OneFileSystem = Annotated[
@@ -283,7 +283,7 @@ MaxSize = Annotated[
         envvar="NSFWSCAN_MAX_SIZE",
         rich_help_panel=WALK_PANEL,
         callback=_checked_size,
-        help="Skip files larger than this: a number of bytes, or with K, M or G.",
+        help="Skip larger files. SIZE is in bytes, or has a K, M or G.",
     ),
 ]
 FlagAt = Annotated[
@@ -294,9 +294,8 @@ FlagAt = Annotated[
         envvar="NSFWSCAN_FLAG_AT",
         rich_help_panel=MODEL_PANEL,
         callback=_checked_score,
-        help="Flag pictures that score this (0 to 1) or more. Without it, the model's own "
-        "threshold applies (`nsfwscan models show`). Changing it costs nothing: no picture is "
-        "scored again.",
+        help="Flag pictures with this score (0 to 1) or more. Without it, the model's own "
+        "threshold applies (`nsfwscan models show`). Changing it does not score pictures again.",
     ),
 ]
 ReviewAt = Annotated[
@@ -307,6 +306,6 @@ ReviewAt = Annotated[
         envvar="NSFWSCAN_REVIEW_AT",
         rich_help_panel=MODEL_PANEL,
         callback=_checked_score,
-        help="List pictures that score this or more, but are not flagged, for review.",
+        help="List pictures with this score or more for review, unless they are flagged.",
     ),
 ]

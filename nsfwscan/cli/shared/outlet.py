@@ -1,7 +1,7 @@
-"""Standard output that never makes its program deaf, however long its reader reads nothing.
+"""Standard output that never blocks the program, even if its reader stalls.
 
-A write to a full pipe waits for the reader, and signals do not end that. So a little is written at
-a time, and only when there is room for it; meanwhile the program is asked whether to go on.
+A write to a full pipe blocks, and signals do not end that. So a little is written at a time, only
+when there is room for it; while waiting, a callback decides whether to continue.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 _ASK_S = 0.5
 _STALLED_S = 5.0
-"""A reader that takes nothing for so long is said to be stalled."""
+"""A reader that reads nothing for this long is reported as stalled."""
 _LAST_S = 2.0
-"""How long a program that ends waits for a reader that takes nothing."""
+"""How long a program that is ending waits for a stalled reader."""
 
 
 class ReaderStalled(Exception):
-    """The program is to end, and the reader of its output takes nothing."""
+    """The program has to end, and the reader of its output is stalled."""
 
 
 class OutletFailed(Exception):
-    """Standard output cannot be written. No `NsfwscanError`: a watcher would try again later."""
+    """Standard output cannot be written. Not an `NsfwscanError`, which a watcher would retry."""
 
     def __init__(self, error: OSError) -> None:
         super().__init__(str(error))
@@ -39,20 +39,20 @@ class OutletFailed(Exception):
 
 
 class Outlet:
-    """Writes to a stream of bytes without a buffer of its own."""
+    """Writes to a byte stream without buffering."""
 
     def __init__(
         self, stream: BinaryIO, waits: Callable[[str], bool] = lambda _reason: False
     ) -> None:
-        """Prepare. `waits` is told what is wrong while the reader takes nothing, and "" afterwards.
+        """Call `waits` with a reason while the reader is stalled, and with "" afterwards.
 
         It returns True to give up.
         """
         self._stream = stream
         self._waits = waits
         self._descriptor: int | None = None
-        with contextlib.suppress(OSError, ValueError):  # no file at all, as in tests
-            if sys.platform != "win32":  # where there is no `poll`
+        with contextlib.suppress(OSError, ValueError):  # not a real file, as in tests
+            if sys.platform != "win32":  # which has no `poll`
                 stream.flush()
                 self._descriptor = stream.fileno()
 
@@ -76,18 +76,18 @@ class Outlet:
         while rest:
             self._wait(descriptor)
             with contextlib.suppress(BlockingIOError):
-                # With room for anything, a pipe has room for this much.
+                # A pipe that has room has room for this much.
                 rest = rest[os.write(descriptor, rest[: select.PIPE_BUF]) :]
 
     def _wait(self, descriptor: int) -> None:
-        """Return when something can be written without waiting."""
+        """Return once something can be written without blocking."""
         poll = select.poll()
         poll.register(descriptor, select.POLLOUT)
         began, give_up_at, reason = time.monotonic(), 0.0, ""
         while not poll.poll(1000 * _ASK_S):
             now = time.monotonic()
             if now - began >= _STALLED_S:
-                reason = "nobody reads what is written to standard output"
+                reason = "standard output is not being read"
             if self._waits(reason):
                 give_up_at = give_up_at or now + _LAST_S
                 if now >= give_up_at:

@@ -1,6 +1,6 @@
-"""A list of paths, as `find` writes it and as people save it.
+"""Reads a list of paths, from `find` or from a file saved by a person.
 
-A list is not trusted to end: lines and lists have a limit, and beyond it the scan is refused.
+The list may be endless, so lines and lists have a limit, above which the scan is refused.
 """
 
 from __future__ import annotations
@@ -17,37 +17,37 @@ from nsfwscan.values.errors import UsageError
 _MOST_LINE = 64 << 10
 """Bytes of one path. Linux takes 4096, Windows 32,767 characters."""
 _MOST_PATHS = 10_000_000
-"""Lines, also empty ones, of one list."""
+"""Lines of one list, including empty ones."""
 _UTF8_MARK, _UTF16_MARKS = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
 
 
 class _EndOfList(Exception):
-    """Raised by the handler of Ctrl-C into a read that may wait for ever."""
+    """Raised by the Ctrl-C handler to end a read that may block forever."""
 
 
 class PathList:
-    """The paths that a file or standard input names. To be gone through once."""
+    """The paths listed in a file or on standard input. Can be iterated once."""
 
     def __init__(self, source: str, *, null: bool) -> None:
-        """Take a file's name or `-`. With `null` paths end with a NUL byte, else with a newline."""
+        """`source` is a file or `-`. With `null`, paths end with a NUL byte, else a newline."""
         self._source = source
         self._null = null
         self._waiting = False
-        """Whether a read is under way, which only an exception can end."""
+        """Whether a read is in progress, which only an exception can end."""
 
     def __iter__(self) -> Iterator[str]:
-        """Yield the paths as they come. Raises `UsageError` when they cannot be read."""
+        """Yield the paths as they are read. Raises `UsageError` if they cannot be read."""
         for number, path in enumerate(self._lines()):
             if number >= _MOST_PATHS:
                 raise UsageError(
-                    f"{self._called} holds more than {_MOST_PATHS:,} lines",
-                    hint="scan the folders that hold the files",
+                    f"{self._called} has more than {_MOST_PATHS:,} lines",
+                    hint="scan the folders that contain the files",
                 )
             if path:
                 yield os.fsdecode(path if self._null else _without_marks(path, first=not number))
 
     def interrupt(self) -> None:
-        """End a read that waits. To be called by a signal handler."""
+        """End a read that is waiting. Called by a signal handler."""
         if self._waiting:
             raise _EndOfList
 
@@ -71,7 +71,7 @@ class PathList:
         except OSError as error:
             raise UsageError(
                 f"cannot read {self._source}: {error.strerror or error}",
-                hint="--files-from takes a file with one path a line, or - for standard input",
+                hint="--files-from takes a file with one path per line, or - for standard input",
             ) from error
         if rest:
             yield rest
@@ -80,11 +80,13 @@ class PathList:
         if not self._null and line.startswith(_UTF16_MARKS):
             raise UsageError(f"{self._called} is in UTF-16", hint="save it in UTF-8")
         if b"\0" in line:
-            raise UsageError(f"{self._called} holds NUL bytes", hint="add -0")
+            raise UsageError(f"{self._called} contains NUL bytes", hint="add -0")
         if len(line) > _MOST_LINE:
             raise UsageError(
-                f"{self._called} holds a line over {_MOST_LINE >> 10} KiB, which no path is",
-                hint="it takes one path a line" if not self._null else "paths end with a NUL byte",
+                f"{self._called} has a line over {_MOST_LINE >> 10} KiB, which is not a path",
+                hint="give one path per line"
+                if not self._null
+                else "end each path with a NUL byte",
             )
 
     def _read(self, stream: BinaryIO) -> bytes:
@@ -98,7 +100,7 @@ class PathList:
 
 
 def _without_marks(line: bytes, *, first: bool) -> bytes:
-    """Return a line without what Windows' editors add, unless the path really has it."""
+    """Strip a BOM and CR added by Windows editors, unless a path with them exists."""
     plain = line.removesuffix(b"\r")
     if first:
         plain = plain.removeprefix(_UTF8_MARK)

@@ -1,4 +1,4 @@
-"""Paths as a person typed them: what can be no path is refused in a sentence."""
+"""Paths as the user typed them; impossible ones are refused."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from nsfwscan.values.text import readable
 
 
 def absolute(path: str) -> str:
-    """Return a path of the command line as an absolute one, `~` expanded. Raises `UsageError`."""
+    """Return an absolute path, with `~` expanded. Raises `UsageError`."""
     if not path:
-        raise UsageError("a path is empty", hint="a variable of your script may not be set")
+        raise UsageError("a path is empty", hint="is a variable in your script not set?")
     if "\0" in path:
         raise UsageError(
-            f"{readable(path)} is not a path: it holds a NUL byte", hint="check what made the path"
+            f"{readable(path)} is not a path: it contains a NUL byte",
+            hint="check what wrote the path",
         )
     try:
         return os.path.abspath(os.path.expanduser(path))
     except OSError as error:  # from getcwd
         raise UsageError(
-            f"the current folder does not exist any more, so {readable(path)} leads nowhere",
-            hint="change to one that does, or give an absolute path",
+            f"{readable(path)} cannot be found because the current folder no longer exists",
+            hint="change to another folder, or give an absolute path",
         ) from error

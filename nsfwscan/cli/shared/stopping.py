@@ -1,7 +1,7 @@
-"""Ctrl-C and SIGTERM during long work: the first signal ends it gently, a second Ctrl-C at once.
+"""Ctrl-C and SIGTERM during long work: the first ends it gently, a second Ctrl-C at once.
 
-`scan` and `watch` share this. Everywhere else an interrupt is a `KeyboardInterrupt`, which
-`cli.main` answers.
+Used by `scan` and `watch`. Everywhere else, an interrupt is a `KeyboardInterrupt`, which `cli.main`
+handles.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 SIGNALS = ("SIGINT", "SIGTERM")
-"""The signals that `Stopping.handle` answers."""
+"""The signals that `Stopping.handle` handles."""
 
 
 class Stopping:
@@ -32,19 +32,19 @@ class Stopping:
         quiet: bool,
         is_busy: Callable[[], bool] = lambda: True,
     ) -> None:
-        """`stop` lets the work finish what is in hand, `abandon` ends the processes it started."""
+        """`stop` ends the work after the current pictures; `abandon` ends its processes."""
         self._stop, self._abandon, self._is_busy = stop, abandon, is_busy
         self._quiet = quiet
         self.told = False
 
     def handle(self, number: int, _frame: FrameType | None) -> None:
-        """Answer a signal. What `stop` raises goes to whatever the main thread is doing."""
-        again, self.told = self.told, True  # first of all: the next signal may come at any moment
+        """Handle a signal. Exceptions from `stop` are raised in the main thread."""
+        again, self.told = self.told, True  # first, because the next signal may come at any moment
         if again and number == signal.SIGINT:
             self._abandon()
-            os._exit(INTERRUPTED)  # threads are at work; nothing else ends them at once
+            os._exit(INTERRUPTED)  # nothing else ends running threads at once
         if not (again or self._quiet):
-            # No print: the signal may have come in the middle of one. ^C stands on the line.
-            busy = b"Finishing the pictures in hand; Ctrl-C again stops at once.\n"
+            # Not `print`, which the signal may have interrupted. The line shows ^C.
+            busy = b"Finishing the current pictures. Press Ctrl-C again to stop immediately.\n"
             whisper(b"\n" + busy if self._is_busy() else b"\n")
         self._stop()

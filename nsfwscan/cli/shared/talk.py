@@ -1,4 +1,4 @@
-"""What a command says besides its data: remarks, warnings and progress, all on stderr."""
+"""Remarks, warnings and progress, all on stderr."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from nsfwscan.values.text import count, readable
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
-    from typing import Self
+    from typing import Self, TextIO
 
     from rich.progress import Progress, TaskID
 
     from nsfwscan.values.errors import NsfwscanError
 
 STARTED = time.monotonic()
-"""When this process began to work, near enough: Python itself takes 10 ms before."""
+"""When this process started, except for the 10 ms that Python takes before."""
 _QUICK_S = 0.7
-"""A bar for less than this would only flicker, and rich costs 60 ms to import."""
+"""A bar for less would only flicker, and importing rich takes 60 ms."""
 
 _NARROW = 64
-"""Columns below which a bar would leave no room for the numbers."""
+"""In fewer columns, a bar would leave no room for the numbers."""
 
 
 class Talk:
-    """Speaks to the person at the terminal; a quiet one only warns."""
+    """Prints messages for the user; with `quiet`, only warnings and errors."""
 
     def __init__(self, *, quiet: bool) -> None:
         self.quiet = quiet
@@ -53,22 +53,22 @@ class Talk:
             self._print(sentence)
 
     def warn(self, sentence: str) -> None:
-        """Print a warning, also when quiet: something is not as the user expects."""
+        """Print a warning, even if quiet."""
         self._print(f"nsfwscan: {sentence}")
 
     def error(self, error: NsfwscanError) -> None:
-        """Print an error after which the command goes on, and its next step."""
+        """Print an error that does not end the command, and its next step."""
         self.warn(str(error))
         if error.hint:
             self._print(f"  {error.hint}")
 
     def bar(self, unit: str) -> _Bar:
-        """Return a progress bar; it shows itself only on a terminal and when work takes a while."""
+        """Return a progress bar, shown only on a terminal and if the work takes a while."""
         self._bar = _Bar(unit, shown=not self.quiet and sys.stderr.isatty())
         return self._bar
 
     def download(self, done_bytes: int, total_bytes: int | None) -> None:
-        """Show how far a download is; a callback for the model store."""
+        """Show the progress of a download; a callback for the model store."""
         if self._bar is None or not self._bar.is_for("bytes"):
             self.end_bar()
             self.bar("bytes")
@@ -78,7 +78,7 @@ class Talk:
                 self.end_bar()
 
     def end_bar(self) -> None:
-        """Take the bar away, if there is one."""
+        """Remove the bar, if there is one."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
@@ -86,11 +86,13 @@ class Talk:
     def _print(self, sentence: str) -> None:
         text = readable(sentence)
         if self._bar is None or not self._bar.print(text):
-            print(_wrapped(text) if sys.stderr.isatty() else text, file=sys.stderr, flush=True)
+            print(fitted(text, sys.stderr), file=sys.stderr, flush=True)
 
 
-def _wrapped(text: str) -> str:
-    """Break a sentence between words, which a terminal does anywhere."""
+def fitted(text: str, stream: TextIO) -> str:
+    """Break a line between words if `stream` is a terminal, which would break it anywhere."""
+    if not stream.isatty():
+        return text
     width = shutil.get_terminal_size().columns
     inset = text[: len(text) - len(text.lstrip())]
     return textwrap.fill(
@@ -99,7 +101,7 @@ def _wrapped(text: str) -> str:
 
 
 class _Bar:
-    """A progress bar that is not built before it is worth it."""
+    """A progress bar that is only built once the work takes a while."""
 
     def __init__(self, unit: str, *, shown: bool) -> None:
         self._unit = unit
@@ -125,11 +127,11 @@ class _Bar:
         return self._shown and time.monotonic() - self._since >= _QUICK_S
 
     def is_for(self, unit: str) -> bool:
-        """Tell whether the bar counts `unit`."""
+        """Return True if the bar counts `unit`."""
         return self._unit == unit
 
     def show(self, done: int, total: int | None, remark: str = "") -> None:
-        """Show that `done` of `total` is done; None when nobody knows the total."""
+        """Show that `done` of `total` is done; None if the total is unknown."""
         if self._progress is None:
             if not self.due:
                 return
@@ -141,21 +143,21 @@ class _Bar:
             self._progress.update(self._task, completed=done, total=total, remark=remark, of=of)
 
     def print(self, sentence: str) -> bool:
-        """Print above the bar; returns False when there is none on the screen."""
+        """Print above the bar; return False if no bar is shown."""
         if self._progress is None:
             return False
         self._progress.console.print(sentence, markup=False, highlight=False)
         return True
 
     def close(self) -> None:
-        """Take the bar off the screen."""
+        """Remove the bar from the screen."""
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
 
 
 class Counter:
-    """Counts in the background how much work there is, once it is clear that it takes a while."""
+    """Counts the work in the background, once it is clear that it takes a while."""
 
     def __init__(self, count: Callable[[], int]) -> None:
         self.total: int | None = None
@@ -163,14 +165,14 @@ class Counter:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin to count, once."""
+        """Start counting, once."""
         if self._thread is None:
-            # A daemon: nobody should wait for a count when the work itself is over.
+            # A daemon, so that the process can end before the count does.
             self._thread = threading.Thread(target=self._run, name="nsfwscan-count", daemon=True)
             self._thread.start()
 
     def wait(self, seconds: float) -> int | None:
-        """Return the total, waiting for it up to `seconds`; None when that was too short."""
+        """Return the total, waiting up to `seconds` for it; None if it took longer."""
         self.start()
         if self._thread is not None:
             self._thread.join(seconds)
@@ -197,7 +199,7 @@ def _build(unit: str) -> Progress:
         columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
         return Progress(*columns, console=console, transient=True)
     remark = TextColumn("{task.fields[remark]}", markup=False)
-    if console.width < _NARROW:  # the numbers matter, the rest would only cut them
+    if console.width < _NARROW:  # a bar would cut off the numbers
         numbers = TextColumn("{task.completed}/{task.fields[of]}", markup=False)
         return Progress(numbers, remark, console=console, transient=True, refresh_per_second=4)
     return Progress(
@@ -213,5 +215,5 @@ def _build(unit: str) -> Progress:
 
 
 def flagged(number: int, rate: float) -> str:
-    """Return the remark of a scan's bar: how fast it goes and what it found so far."""
+    """Return the remark beside a scan's bar: its speed, and how many pictures are flagged."""
     return f"{rate:,.0f} a second, {count(number, 'flagged', 'flagged')}"
