@@ -80,7 +80,7 @@ def test_a_working_folder_that_was_deleted_is_said_to_be(
         check=False,
     )
     assert done.returncode == 2, done.stderr
-    assert "nsfwscan: the current folder" in done.stderr
+    assert "the current folder no longer exists" in done.stderr
     assert "Traceback" not in done.stderr
     assert "internal error" not in done.stderr
 

@@ -98,7 +98,7 @@ class OutputFlags:
             "-o",
             metavar="FILE",
             rich_help_panel=OUTPUT_PANEL,
-            help="Write results to FILE, which appears once complete; `-` is standard output.",
+            help="Write results to FILE, which appears when complete; `-` is standard output.",
         ),
     ] = "-"
     only: OnlyThese = None

@@ -204,7 +204,7 @@ def watch(
     context: typer.Context,
     paths: Annotated[
         list[str],
-        typer.Argument(metavar="PATH", help="Folders to watch, with everything below them."),
+        typer.Argument(metavar="PATH", help="Folders to watch, including subfolders."),
     ],
     watching: WatchFlags,
     walk: WalkFlags,

@@ -34,7 +34,7 @@ def bytes_of(size: str) -> int:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]?)i?b?", size.strip().lower())
     if not found:
         raise UsageError(
-            f"{size!r} is not a size", hint="give a number of bytes, or one with K, M or G: 64M"
+            f"{size!r} is not a size", hint="give bytes, or a number with K, M or G such as 64M"
         )
     return int(float(found[1]) * {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}[found[2]])
 
