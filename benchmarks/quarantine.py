@@ -27,7 +27,7 @@ from nsfwscan.actions.quarantine.entries import Reason
 from nsfwscan.actions.quarantine.held import Quarantines
 from nsfwscan.actions.quarantine.intake import BATCH, Arrival, take_in
 from nsfwscan.actions.quarantine.vault import open_vault
-from nsfwscan.actions.scored_file import ScoredFile
+from nsfwscan.actions.verified_file import VerifiedFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -79,7 +79,7 @@ class World:
             content = self._number.to_bytes(8, "big") * (_BYTES // 8)
             os.makedirs(os.path.dirname(path), exist_ok=True)
             _write(path, content)
-            picture = ScoredFile(path, hashlib.sha256(content).digest())
+            picture = VerifiedFile(path, hashlib.sha256(content).digest())
             wanted.append(Arrival(picture, Reason("nsfw", 0.9, "opennsfw")))
         take_in(quarantines.for_picture(paths[0]), wanted)
         for one in wanted:

@@ -97,7 +97,7 @@ def scan(
     with open_session(
         settings, roots, say=_log.info, warn=_log.warning, progress=_no_progress
     ) as session:
-        yield from session.scanner.scan(roots)
+        yield from session.scanner(settings.scan, _log.warning).scan(roots)
 
 
 def classify(

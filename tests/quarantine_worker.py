@@ -20,13 +20,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nsfwscan.actions.act import Actor
 from nsfwscan.actions.limit import Limit
 from nsfwscan.actions.quarantine.entries import Reason
 from nsfwscan.actions.quarantine.held import Quarantines
 from nsfwscan.actions.quarantine.restore import Restorer
 from nsfwscan.actions.quarantine.vault import Vault
 from nsfwscan.actions.rules import Rule
+from nsfwscan.actions.runner import ActionRunner
 from nsfwscan.values.actions import Act, ActionName
 from nsfwscan.values.results import Decision, ImageFacts, Origin, Scanned, Scores, Verdict
 
@@ -53,11 +53,11 @@ def fail(sentence: str) -> None:
     raise AssertionError(sentence)
 
 
-def actor(quarantine: str | Path | None, *rules: Rule, **options: Any) -> Actor:
+def actor(quarantine: str | Path | None, *rules: Rule, **options: Any) -> ActionRunner:
     """Return an actor with a quarantine in the folder `quarantine`; a warning fails the test."""
     warn = options.pop("warn", fail)
     chosen = None if quarantine is None else os.fspath(quarantine)
-    return Actor(
+    return ActionRunner(
         rules or [Rule(ActionName.QUARANTINE)],
         record=lambda result: {"path": result.path},
         model="tiny-1",

@@ -42,7 +42,10 @@ LAYERS = {
     "report end": ("nsfwscan.report.table.TableReporter.end", ["scan"]),
     "summary": ("nsfwscan.report.summary.Summary.lines", ["scan"]),
     "record": ("nsfwscan.report.record.Recorder.record", ["scan", "-f", "jsonl"]),
-    "actions": ("nsfwscan.actions.act.Actor.carry_out", ["scan", "--action", "tag", "--yes"]),
+    "actions": (
+        "nsfwscan.actions.runner.ActionRunner.carry_out",
+        ["scan", "--action", "tag", "--yes"],
+    ),
     "configuration": ("nsfwscan.cli.shared.config.read", ["scan"]),
     "locations": ("nsfwscan.system.locations.cache_file", ["scan"]),
     "watcher": ("nsfwscan.watch.watcher.Watcher.run", ["watch", "--once"]),

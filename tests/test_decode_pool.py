@@ -195,7 +195,7 @@ def test_a_crash_costs_one_picture(behaviour: bytes, detail: str) -> None:
         error = refusal(decoding, behaviour)
         assert error.reason is FailReason.DECODER_CRASHED
         assert detail in error.detail
-        assert not error.passing, "two fresh processes crashed by their own doing"
+        assert not error.transient, "two fresh processes crashed by their own doing"
         assert decoding.restarts == 2, "tried once more in a new process"
         assert_good(decoding)
         assert decoding.restarts == 2
@@ -207,7 +207,7 @@ def test_a_crash_while_memory_may_be_short_is_not_held_against_the_picture(
     monkeypatch.setattr(decode_pool, "memory_may_be_short", lambda: True)
     with pool() as decoding:
         error = refusal(decoding, b"exit")
-        assert (error.reason, error.passing) == (FailReason.DECODER_CRASHED, True)
+        assert (error.reason, error.transient) == (FailReason.DECODER_CRASHED, True)
 
 
 @pytest.mark.usefixtures("_memory_enough")
@@ -227,7 +227,7 @@ def test_an_end_that_may_come_from_outside_is_never_held_against_the_picture(
         error = refusal(decoding, behaviour)
         assert error.reason is FailReason.DECODER_CRASHED
         assert detail in error.detail
-        assert error.passing
+        assert error.transient
         assert decoding.restarts == 4, "tried three times more"
         assert_good(decoding)
 
@@ -288,7 +288,7 @@ def test_time_in_which_everything_was_stopped_counts_against_no_picture() -> Non
 def test_a_worker_that_is_refused_memory_between_pictures_is_no_crash_of_the_picture() -> None:
     with pool() as decoding:
         error = refusal(decoding, b"short")
-        assert (error.reason, error.passing) == (FailReason.DECODER_CRASHED, True)
+        assert (error.reason, error.transient) == (FailReason.DECODER_CRASHED, True)
         assert "refused memory" in error.detail
 
 
@@ -428,7 +428,7 @@ def test_a_loop_ends_with_its_processor_time() -> None:
         error = refusal(decoding, b"loop")
         assert error.reason is FailReason.DECODER_TIMEOUT
         assert "processor" in error.detail
-        assert not error.passing
+        assert not error.transient
         assert decoding.restarts == 1, "not tried again"
         assert_good(decoding)
 
@@ -450,7 +450,7 @@ def test_a_hang_ends_by_the_clock(behaviour: bytes) -> None:
         assert "clock" in error.detail
         assert 1.9 < time.monotonic() - before < 9
         assert decoding.restarts == 2, "tried once more: the process may have been stopped"
-        assert error.passing, "it may have been stopped again"
+        assert error.transient, "it may have been stopped again"
         assert_good(decoding)
 
 
@@ -472,7 +472,7 @@ def test_out_of_memory_is_the_pictures_doing_only_where_the_machine_has_plenty(
     monkeypatch.setattr("nsfwscan.media.decode.pool.memory_may_be_short", lambda: short)
     with pool() as decoding:
         error = refusal(decoding, b"eat")
-        assert (error.reason, error.passing) == (FailReason.DECODER_MEMORY, short)
+        assert (error.reason, error.transient) == (FailReason.DECODER_MEMORY, short)
         assert decoding.restarts == (0 if short else 2), "a fresh process tries where it may help"
         assert_good(decoding)
 
@@ -669,7 +669,7 @@ def test_a_file_that_leaves_no_room_for_its_pixels_is_refused() -> None:
     with pool() as decoding:
         huge = memoryview(mmap.mmap(-1, 600 << 20))  # mapped, never touched
         error = refusal(decoding, huge)
-        assert (error.reason, error.passing) == (FailReason.DECODER_MEMORY, False)
+        assert (error.reason, error.transient) == (FailReason.DECODER_MEMORY, False)
         assert_good(decoding)
         assert decoding.restarts == 0
         huge.release()
@@ -688,7 +688,7 @@ def test_a_request_survives_the_pipe(resize: Resize, resample: Resample) -> None
 
 def test_every_reason_survives_the_pipe() -> None:
     for reason in FailReason:
-        for passing in (False, True):
-            error = DecodeError(reason, "why: é", passing=passing)
+        for transient in (False, True):
+            error = DecodeError(reason, "why: é", transient=transient)
             got = wire.unpack_refused(wire.pack_refused(error))
-            assert (got.reason, got.detail, got.passing) == (reason, "why: é", passing)
+            assert (got.reason, got.detail, got.transient) == (reason, "why: é", transient)

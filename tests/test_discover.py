@@ -66,7 +66,7 @@ def found(tree: Path, *, options: WalkOptions | None = None) -> list[str]:
 
 
 def passed(*roots: Path, options: WalkOptions | None = None) -> list[Skipped | Failed]:
-    return [one for listing in walk(*roots, options=options) for one in listing.passed]
+    return [one for listing in walk(*roots, options=options) for one in listing.not_opened]
 
 
 def test_files_come_before_subfolders_and_both_in_order_of_names(tree: Path) -> None:
@@ -339,7 +339,7 @@ def test_a_file_that_vanishes_after_it_was_listed(
     monkeypatch.setattr(module.os, "scandir", Scan)
     (listing,) = walk(tree)
     assert listing.names == ["a.jpg", "z.jpg"]
-    (failed,) = listing.passed
+    (failed,) = listing.not_opened
     assert (failed.path, failed.reason) == (str(tree / "gone.jpg"), FailReason.VANISHED)
 
 
@@ -368,7 +368,7 @@ def test_a_tree_may_be_deeper_than_the_stack_and_longer_than_a_path(deep: Path) 
     assert reached > sys.getrecursionlimit()
     assert reached < _LEVELS, "the test's tree is not deep enough"
     *_, last = listings
-    (failed,) = last.passed
+    (failed,) = last.not_opened
     assert isinstance(failed, Failed)
     assert (failed.path, failed.reason) == (last.folder, FailReason.UNREADABLE)
 
@@ -384,7 +384,7 @@ def test_a_folder_reached_twice_is_listed_once(tree: Path) -> None:
 def test_files_named_one_by_one_come_in_that_order_and_whatever_their_names(tree: Path) -> None:
     touch(tree / "b.txt", tree / ".a.jpg", tree / "sub" / "c", tree / "d.jpg")
     listings = walk(tree / "b.txt", tree / ".a.jpg", tree / "sub" / "c", tree / "d.jpg", tree)
-    assert [(listing.names, listing.explicit) for listing in listings] == [
+    assert [(listing.names, listing.given_by_user) for listing in listings] == [
         (["b.txt", ".a.jpg"], True),
         (["c"], True),
         (["d.jpg"], True),
@@ -397,7 +397,7 @@ def test_a_root_that_is_gone_has_vanished_and_keeps_its_place(tree: Path) -> Non
     touch(tree / "a.jpg", tree / "z.jpg")
     listings = walk(tree / "a.jpg", tree / "gone", tree / "z.jpg")
     assert [listing.names for listing in listings] == [["a.jpg"], [], ["z.jpg"]]
-    (failed,) = listings[1].passed
+    (failed,) = listings[1].not_opened
     assert (failed.path, failed.reason) == (str(tree / "gone"), FailReason.VANISHED)
     check_roots([str(tree)])
     with pytest.raises(UsageError, match="gone does not exist"):
@@ -429,7 +429,7 @@ def test_a_quarantine_is_left_out_however_one_comes_to_it(tree: Path) -> None:
     assert [name for one in listings for name in one.names] == ["y.jpg"]
     assert tally.hidden == 0
     (listing,) = discover([str(inside)], options, WalkTally())
-    assert listing.passed == [
+    assert listing.not_opened == [
         Skipped(str(inside), SkipReason.QUARANTINED, "a quarantine is never scanned")
     ]
     assert list(discover_some(str(tree), {str(inside): ["x.jpg"]}, options)) == []

@@ -81,14 +81,14 @@ def test_facts_alone_need_no_model() -> None:
 def test_a_picture_that_does_not_decode_has_no_facts_for_good_unless_the_cause_may_pass() -> None:
     class Short(FakePool):
         def decode(self, data: bytes, geometry: Geometry) -> Any:
-            raise DecodeError(FailReason.DECODER_MEMORY, passing=True)
+            raise DecodeError(FailReason.DECODER_MEMORY, transient=True)
 
     broken = found(b"broken", FACTS, classifier=not_asked)
     assert broken.outcome == Unscorable(FailReason.CORRUPT, "as the test wants it")
     assert broken.facts == {kind: kind.absent for kind in KINDS}
-    passing = found(b"broken", FACTS, pool=Short(), classifier=not_asked)
-    assert passing.outcome == Unscorable(FailReason.DECODER_MEMORY, "", True)
-    assert passing.facts == {}
+    transient = found(b"broken", FACTS, pool=Short(), classifier=not_asked)
+    assert transient.outcome == Unscorable(FailReason.DECODER_MEMORY, "", True)
+    assert transient.facts == {}
     assert found(b"broken", classifier=not_asked).facts == {}
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from quarantine_worker import actor, move_in, restore_all, scanned, vault_in
 
-from nsfwscan.actions.quarantine.all_words import LastWords
 from nsfwscan.actions.quarantine.deletion import delete
 from nsfwscan.actions.quarantine.last_word import (
     Said,
@@ -20,6 +19,7 @@ from nsfwscan.actions.quarantine.last_word import (
     why_it_stays,
     word_of,
 )
+from nsfwscan.actions.quarantine.latest_decisions import LatestDecisions
 from nsfwscan.actions.quarantine.restore import Restorer
 from nsfwscan.judge import Ruled, RulingBook, Rulings
 from nsfwscan.scanning.ruling_files import decide
@@ -126,7 +126,7 @@ def test_restored_it_stays_although_the_clock_was_ahead_when_a_copy_was_moved_el
         assert move_in(tmp_path / "another", [copy])[0].outcome == "done"
     assert move_in(q, [picture])[0].outcome == "done"
     vault, elsewhere = vault_in(q), vault_in(tmp_path / "another")
-    said = LastWords(lambda: [vault, elsewhere], pytest.fail)
+    said = LatestDecisions(lambda: [vault, elsewhere], pytest.fail)
     if cut_short:
         monkeypatch.setattr(vault, "sync", lambda: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
@@ -153,7 +153,7 @@ def test_deleted_it_may_be_moved_although_the_clock_was_ahead_when_it_was_restor
     assert move_in(q, [picture], again=True)[0].outcome == "done"
     vault, elsewhere = vault_in(q), vault_in(tmp_path / "another")
     assert vault.peek().words[SHA256.hex()].at > LATE, "moving it again was the later word"
-    said = LastWords(lambda: [vault, elsewhere], pytest.fail)
+    said = LatestDecisions(lambda: [vault, elsewhere], pytest.fail)
     assert [one.moved.outcome for one in delete(vault, vault.peek().held, said=said)] == ["done"]
     words = [one.peek().words[SHA256.hex()] for one in (vault_in(q), elsewhere)]
     assert not why_it_stays(words)
@@ -168,7 +168,7 @@ def test_denied_it_goes_although_the_clock_was_ahead_when_it_was_restored(
         move_in(q, [picture])
         restore_all(q)
     book = RulingBook(str(tmp_path / "rulings.jsonl"))
-    said = LastWords(lambda: [vault_in(q)], pytest.fail)
+    said = LatestDecisions(lambda: [vault_in(q)], pytest.fail)
     for _ in range(2):
         new = decide(
             book, [str(picture)], Ruling.DENIED, within=None, restored_at=said.restored_at

@@ -76,7 +76,7 @@ def test_a_scan_loads_nothing_that_it_does_not_use(
     code = (
         "import sys; from nsfwscan.cli.main import main;"
         "code = main(['scan', '-q', '--offline', sys.argv[1]]);"
-        "unused = {'nsfwscan.actions.act', 'nsfwscan.models.fetch.hub', 'http.client', 'csv'};"
+        "unused = {'nsfwscan.actions.runner', 'nsfwscan.models.fetch.hub', 'http.client', 'csv'};"
         "print(code, sorted(unused & set(sys.modules)), file=sys.stderr)"
     )
     done = subprocess.run(

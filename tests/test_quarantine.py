@@ -26,7 +26,7 @@ from nsfwscan.actions.quarantine.deletion import delete
 from nsfwscan.actions.quarantine.held import Quarantines, candidates
 from nsfwscan.actions.quarantine.intake import Arrival, take_in
 from nsfwscan.actions.quarantine.verification import verify
-from nsfwscan.actions.scored_file import ScoredFile, Unwilling
+from nsfwscan.actions.verified_file import Refused, VerifiedFile
 from nsfwscan.media.discover import QUARANTINE_NAME
 from nsfwscan.system.hashing import Sha256, held_by
 from nsfwscan.system.writing import write_all
@@ -252,7 +252,7 @@ def test_a_system_that_renames_no_open_file(
     if where == "elsewhere":
         folder = Path(request.getfixturevalue("elsewhere"))
     path = picture(folder / "a.jpg")
-    monkeypatch.setattr(ScoredFile, "let_go", ScoredFile.close)
+    monkeypatch.setattr(VerifiedFile, "let_go", VerifiedFile.close)
     (act,) = move_in(q, [path])
     assert (act.outcome, path.exists()) == ("done", False)
     restore_all(q)
@@ -598,7 +598,7 @@ def test_reading_a_file_to_which_somebody_writes_for_ever_ends(
         try:
             known = hashlib.sha256(b"0" * 100).digest()
             assert Sha256().take(held_by(file)).digest() != known
-            with pytest.raises(Unwilling):
+            with pytest.raises(Refused):
                 moves.copy(file, str(folder / "copy"), moves.Facts.of(file), known)
         finally:
             os.close(file)
@@ -780,7 +780,7 @@ def test_two_processes_wait_for_each_other(
     monkeypatch.setattr(vault, "_PATIENCE_S", 0.1)
     with (
         mine.locked(),
-        ScoredFile(str(path), hashlib.sha256(b"a picture").digest()) as file,
+        VerifiedFile(str(path), hashlib.sha256(b"a picture").digest()) as file,
         pytest.raises(ActionError, match="another process"),
     ):
         take_in(vault_in(q), [Arrival(file, REASON)])

@@ -202,9 +202,9 @@ def test_no_descriptor_is_left_open(picture: Path, tmp_path: Path) -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-@pytest.mark.parametrize(("code", "passing"), [(errno.EMFILE, True), (errno.EIO, False)])
+@pytest.mark.parametrize(("code", "transient"), [(errno.EMFILE, True), (errno.EIO, False)])
 def test_a_shortage_of_descriptors_says_nothing_of_the_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, passing: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, transient: bool
 ) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(b"content")
@@ -215,4 +215,4 @@ def test_a_shortage_of_descriptors_says_nothing_of_the_file(
     monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(DecodeError) as caught:
         read_picture(str(path), follow=False, max_bytes=100)
-    assert (caught.value.reason, caught.value.passing) == ("unreadable", passing)
+    assert (caught.value.reason, caught.value.transient) == ("unreadable", transient)

@@ -27,7 +27,7 @@ from nsfwscan.judge import NO_RULINGS, Judge, Likeness, Ruled, RulingBook, Rulin
 from nsfwscan.judge import book as book_module
 from nsfwscan.judge.neighbours import Neighbours
 from nsfwscan.judge.policy import Policy
-from nsfwscan.judge.rule import LATEST_S, Entry, Forgotten, GivenUp, from_record, to_record
+from nsfwscan.judge.ruled import LATEST_S, Entry, Forgotten, GivenUp, from_record, to_record
 from nsfwscan.system import journal
 from nsfwscan.values import likeness
 from nsfwscan.values.errors import NsfwscanError, RulingsError

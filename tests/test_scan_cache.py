@@ -308,15 +308,15 @@ LASTING = {
 """What the content itself may be the cause of."""
 
 
-@pytest.mark.parametrize("passing", [False, True])
+@pytest.mark.parametrize("transient", [False, True])
 @pytest.mark.parametrize("reason", FailReason)
 def test_only_a_failure_that_the_content_caused_is_remembered(
-    reason: FailReason, passing: bool, cache: Cache
+    reason: FailReason, transient: bool, cache: Cache
 ) -> None:
     memory = remember(cache)
     memory.claim(A)
-    memory.settle(A, Unscorable(reason, "why", passing))
+    memory.settle(A, Unscorable(reason, "why", transient))
     assert not memory.claim(A).mine, "once a scan is often enough"
     memory.close()
     kept = cache.outcome(A, SCORER)
-    assert kept == (Unscorable(reason, "why") if reason in LASTING and not passing else None)
+    assert kept == (Unscorable(reason, "why") if reason in LASTING and not transient else None)

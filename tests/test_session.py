@@ -83,7 +83,7 @@ def test_a_session_scans_and_closes_its_library(
     ) as opened:
         assert opened.manifest == open_package(str(tiny)).manifest
         assert opened.policy.flag_at == 0.8
-        (result,) = opened.scanner.scan([str(tmp_path)])
+        (result,) = opened.scanner(ScanOptions(), pytest.fail).scan([str(tmp_path)])
         assert result.path == str(tmp_path / "a.jpg")
     assert closed
 
@@ -131,7 +131,10 @@ def test_a_cache_that_cannot_be_written_answers_and_warns_once(
 
     def scan(warnings: list[str]) -> set[str]:
         with open_session(settings, [], say=quiet, warn=warnings.append, progress=quiet) as opened:
-            return {str(one.origin) for one in opened.scanner.scan([str(tmp_path)])}  # type: ignore[union-attr]
+            return {
+                str(one.origin)
+                for one in opened.scanner(settings.scan, warnings.append).scan([str(tmp_path)])
+            }  # type: ignore[union-attr]
 
     warnings: list[str] = []
     assert scan(warnings) == {"model"}

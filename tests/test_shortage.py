@@ -69,7 +69,7 @@ def test_what_the_system_says_while_a_picture_is_read_is_not_held_against_it(
     monkeypatch.setattr(decode, "_open", refuse)
     with pytest.raises(DecodeError) as caught:
         decode.decode(b"\x89PNG\r\n\x1a\n" + bytes(40), None)  # type: ignore[arg-type]  # unused
-    assert caught.value.passing
+    assert caught.value.transient
 
 
 @pytest.mark.parametrize("error", [OSError("image file is truncated"), SyntaxError("broken PNG")])
@@ -82,5 +82,5 @@ def test_what_a_codec_says_of_a_picture_is_held_against_it(
     monkeypatch.setattr(decode, "_open", refuse)
     with pytest.raises(DecodeError) as caught:
         decode.decode(b"\x89PNG\r\n\x1a\n" + bytes(40), None)  # type: ignore[arg-type]  # unused
-    assert not caught.value.passing
+    assert not caught.value.transient
     assert caught.value.reason in {FailReason.CORRUPT, FailReason.TRUNCATED}

@@ -203,7 +203,7 @@ def test_a_picture_that_could_not_be_opened_for_want_of_descriptors_is_scanned_i
 def test_a_failure_that_may_pass_is_tried_ever_more_rarely() -> None:
     delays = [settle.later_delay_s(tries) for tries in (0, 3, 4, 5, 12, 13)]
     assert delays == [2, 60, 60, 120, 15360, 15360]
-    assert settle.retry_delay_s(FailReason.UNREADABLE, 1e9, 0, passing=True) == 2.0
+    assert settle.retry_delay_s(FailReason.UNREADABLE, 1e9, 0, transient=True) == 2.0
     assert settle.retry_delay_s(FailReason.UNREADABLE, 1e9, 0) is None
 
 

@@ -33,7 +33,7 @@ def some(root: Path, *paths: str, **options: object) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for listing in discover_some(str(root), wanted, WalkOptions(**options)):  # type: ignore[arg-type]
         names = found.setdefault(os.path.relpath(listing.folder, root), [])
-        names += [*listing.names, *(f"!{os.path.basename(one.path)}" for one in listing.passed)]
+        names += [*listing.names, *(f"!{os.path.basename(one.path)}" for one in listing.not_opened)]
     return {folder: names for folder, names in found.items() if names}
 
 
@@ -99,7 +99,7 @@ def test_keys_of_some_files_are_those_of_a_walk(root: Path) -> None:
     )
     (looked,) = discover_some(str(root), {str(root): ["a.jpg"]}, WalkOptions())
     assert (looked.names, looked.keys) == (walked.names, walked.keys)
-    assert (looked.partial, walked.partial) == (True, False)
+    assert (looked.incomplete, walked.incomplete) == (True, False)
     assert (looked.inode, looked.device) == (root.stat().st_ino, root.stat().st_dev)
 
 
@@ -292,4 +292,4 @@ def test_the_innermost_place_holds_a_path(tmp_path: Path) -> None:
 
 def test_a_link_that_is_passed_over_is_a_skip(root: Path) -> None:
     (found,) = discover_some(str(root), {str(root): ["link.jpg"]}, WalkOptions())
-    assert isinstance(found.passed[0], Skipped)
+    assert isinstance(found.not_opened[0], Skipped)

@@ -20,7 +20,7 @@ from scan_fakes import MANIFEST, POLICY
 from nsfwscan.judge import RulingBook
 from nsfwscan.scanning.examine import Read, identify
 from nsfwscan.scanning.scanner import ScanOptions
-from nsfwscan.scanning.session import Workshop
+from nsfwscan.scanning.session import Session
 from nsfwscan.system import locations
 from nsfwscan.values.changes import Again, BatchDone, Change, Event, WatchState
 from nsfwscan.values.outcome import Scorer
@@ -182,12 +182,12 @@ def opened(
     options = replace(options, **changed)
     with scan_fakes.engine() as engine:
         book = RulingBook(locations.rulings_file())
-        workshop = Workshop(
+        session = Session(
             MANIFEST, POLICY, engine, cache, SCORER, book, warn,
             read=read, clock=scan_fakes.Surroundings.clock,
         )  # fmt: skip
         paths = [str(root) for root in roots]
-        yield Watcher(workshop, paths, options, say=say, warn=warn, pace=pace, owed_file=owed_file)
+        yield Watcher(session, paths, options, say=say, warn=warn, pace=pace, owed_file=owed_file)
     assert not [one for one in threading.enumerate() if "otify" in type(one).__name__]
 
 

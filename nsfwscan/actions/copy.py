@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 from nsfwscan.actions import moves
 from nsfwscan.actions.names import beside
-from nsfwscan.actions.scored_file import digest_at
+from nsfwscan.actions.verified_file import digest_at
 from nsfwscan.system.writing import sync_folder
 from nsfwscan.values.actions import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from nsfwscan.actions.scored_file import ScoredFile
+    from nsfwscan.actions.verified_file import VerifiedFile
 
 _TRIES = 5
 """How often to choose another name because this one was taken at the last moment."""
@@ -32,11 +32,11 @@ class Copier:
         self._there: dict[str, dict[int, list[str]]] = {}
         """For each folder the names of the files in it by their size in bytes."""
 
-    def copy(self, picture: ScoredFile, folder: str) -> tuple[Outcome, str | None, str]:
+    def copy(self, picture: VerifiedFile, folder: str) -> tuple[Outcome, str | None, str]:
         """Copy the picture to `folder`; return outcome, target and remarks.
 
         The folder is created if necessary. A picture whose content is already there, under any
-        name, is not copied again. Raises `Unwilling`, OSError.
+        name, is not copied again. Raises `Refused`, OSError.
         """
         if picture.path.startswith(os.path.join(folder, "")):
             return Outcome.LEFT, None, "it is already in that folder"
@@ -68,7 +68,7 @@ class Copier:
             return Outcome.DONE, target, f"not preserved: {', '.join(missing)}" if missing else ""
         raise FileExistsError(errno.EEXIST, "every similar name is taken", wanted)
 
-    def _find(self, picture: ScoredFile, folder: str) -> str | None:
+    def _find(self, picture: VerifiedFile, folder: str) -> str | None:
         """Return the path of a file in the folder with the picture's content. Raises OSError."""
         if folder not in self._there:
             self._there[folder] = _by_size(folder)
@@ -100,7 +100,7 @@ def _by_size(folder: str) -> dict[int, list[str]]:
     return found
 
 
-def _is_equal(path: str, picture: ScoredFile) -> bool:
+def _is_equal(path: str, picture: VerifiedFile) -> bool:
     try:
         same_size = os.lstat(path).st_size == picture.status.st_size
         return same_size and digest_at(path) == picture.sha256

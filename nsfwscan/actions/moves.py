@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from nsfwscan.actions.scored_file import Unwilling
+from nsfwscan.actions.verified_file import Refused
 from nsfwscan.system.hashing import Sha256, held_by
 from nsfwscan.system.writing import write_all
 
@@ -99,7 +99,7 @@ def _renameat2() -> Callable[[int, bytes, int, bytes, int], int] | None:
 def copy(file: int, target: str, like: Facts, sha256: bytes) -> tuple[str, ...]:
     """Copy the open `file` to the new file `target`, and read it back from the disk to compare.
 
-    Returns the names of those facts in `like` that the copy could not get. Raises `Unwilling` if
+    Returns the names of those facts in `like` that the copy could not get. Raises `Refused` if
     the content does not have the digest `sha256`, OSError; the copy is then deleted.
     """
     new = os.open(target, _NEW, 0o600)
@@ -107,7 +107,7 @@ def copy(file: int, target: str, like: Facts, sha256: bytes) -> tuple[str, ...]:
         try:
             read = Sha256().take(held_by(file), partial(write_all, new))
             if read.digest() != sha256:
-                raise Unwilling("it changed while it was copied")
+                raise Refused("it changed while it was copied")
             missing = like.give_to(new)
             os.fsync(new)
             _forget_cached(new)

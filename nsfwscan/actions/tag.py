@@ -18,14 +18,14 @@ from xml.sax.saxutils import escape
 
 from nsfwscan.actions import moves
 from nsfwscan.actions.quarantine.recovery import put_back
-from nsfwscan.actions.scored_file import Unwilling
+from nsfwscan.actions.verified_file import Refused
 from nsfwscan.system.reading import open_bytes
 from nsfwscan.system.writing import write_new
 from nsfwscan.values.actions import Outcome
 
 if TYPE_CHECKING:
     from nsfwscan.actions.quarantine.entries import Reason
-    from nsfwscan.actions.scored_file import ScoredFile
+    from nsfwscan.actions.verified_file import VerifiedFile
 
 _SIDECAR = """\
 <?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
@@ -52,17 +52,17 @@ _OURS = re.compile(re.sub(r"\\\{\w+\\\}", '[^"<]*', re.escape(_SIDECAR)).encode(
 """Matches a sidecar that is, byte for byte, as we write it. Saving it elsewhere changes it."""
 
 
-def check_sidecar(picture: ScoredFile) -> None:
-    """Raise `Unwilling` if the sidecar of a picture is another program's; OSError."""
+def check_sidecar(picture: VerifiedFile) -> None:
+    """Raise `Refused` if the sidecar of a picture is another program's; OSError."""
     before = _read(f"{picture.path}.xmp")
     if before is not None and not _OURS.fullmatch(before):
-        raise Unwilling(f"{picture.path}.xmp belongs to another program")
+        raise Refused(f"{picture.path}.xmp belongs to another program")
 
 
-def write_sidecar(picture: ScoredFile, reason: Reason) -> tuple[Outcome, str | None, str]:
+def write_sidecar(picture: VerifiedFile, reason: Reason) -> tuple[Outcome, str | None, str]:
     """Write the sidecar of a picture; return outcome, its path and remarks.
 
-    Raises `Unwilling`, OSError.
+    Raises `Refused`, OSError.
     """
     target = f"{picture.path}.xmp"
     values = {
@@ -76,7 +76,7 @@ def write_sidecar(picture: ScoredFile, reason: Reason) -> tuple[Outcome, str | N
     if before == content:
         return Outcome.DONE, target, "it was already there"
     if before is not None and not _OURS.fullmatch(before):
-        raise Unwilling(f"{target} belongs to another program")
+        raise Refused(f"{target} belongs to another program")
     folder = os.path.dirname(target)
     part = os.path.join(folder, f".nsfwscan-{uuid.uuid4().hex}")
     write_new(part, content)
@@ -85,7 +85,7 @@ def write_sidecar(picture: ScoredFile, reason: Reason) -> tuple[Outcome, str | N
             _take_away(target, before, f"{part}-old")
         moves.rename(part, target)
     except FileExistsError:
-        raise Unwilling(f"another program has just written {target}") from None
+        raise Refused(f"another program has just written {target}") from None
     finally:
         if os.path.lexists(part):
             os.unlink(part)
@@ -148,7 +148,7 @@ def _read(path: str) -> bytes | None:
 _BINARY = getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
-def set_attributes(picture: ScoredFile, reason: Reason) -> tuple[Outcome, str | None, str]:
+def set_attributes(picture: VerifiedFile, reason: Reason) -> tuple[Outcome, str | None, str]:
     """Set extended attributes of the open file; return outcome and detail. Raises OSError."""
     if sys.platform != "linux":
         return Outcome.FAILED, None, "extended attributes are only supported on Linux"

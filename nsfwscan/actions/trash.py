@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 from nsfwscan.values.actions import Outcome
 
 if TYPE_CHECKING:
-    from nsfwscan.actions.scored_file import ScoredFile
+    from nsfwscan.actions.verified_file import VerifiedFile
 
 
-def put_in_trash(picture: ScoredFile) -> tuple[Outcome, str]:
-    """Move the picture to the trash; return outcome and detail. Raises `Unwilling`, OSError."""
+def put_in_trash(picture: VerifiedFile) -> tuple[Outcome, str]:
+    """Move the picture to the trash; return outcome and detail. Raises `Refused`, OSError."""
     import send2trash  # imported only when needed
 
     picture.check()

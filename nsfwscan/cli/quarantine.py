@@ -251,8 +251,8 @@ class _Opened:
 
     def __init__(self, quarantine: str | None, near: Sequence[str]) -> None:
         """Find the quarantines, also those above the paths `near`. Raises `UsageError`."""
-        from nsfwscan.actions.quarantine.all_words import LastWords
         from nsfwscan.actions.quarantine.held import Quarantines
+        from nsfwscan.actions.quarantine.latest_decisions import LatestDecisions
 
         self.talk = Talk(quiet=False)
         self.failed = False
@@ -265,7 +265,7 @@ class _Opened:
             self.talk.warn(one.sentence)
             self.failed |= bool(one.why)
         self.failed |= quarantines.incomplete
-        self.said = LastWords(quarantines.everywhere, self.talk.warn)
+        self.said = LatestDecisions(quarantines.everywhere, self.talk.warn)
 
     def tell_of_strangers(self, vault: Vault) -> None:
         """Warn about files that are not in the journal. Raises OSError."""

@@ -20,7 +20,7 @@ from nsfwscan.cli.shared.paths import absolute
 from nsfwscan.cli.shared.tables import print_table
 from nsfwscan.cli.shared.talk import Talk
 from nsfwscan.judge import RulingBook, Rulings
-from nsfwscan.judge.rule import LATEST_S, Ruled, from_record, to_record
+from nsfwscan.judge.ruled import LATEST_S, Ruled, from_record, to_record
 from nsfwscan.media.discover import check_roots, printable
 from nsfwscan.system import locations
 from nsfwscan.system.reading import open_bytes
@@ -165,10 +165,10 @@ def _untag(paths: Iterable[str], talk: Talk) -> None:
 
 def _restored_at(talk: Talk) -> Callable[[bytes], float]:
     """Return a function that says when a content was last restored from quarantine."""
-    from nsfwscan.actions.quarantine.all_words import LastWords
     from nsfwscan.actions.quarantine.held import Quarantines
+    from nsfwscan.actions.quarantine.latest_decisions import LatestDecisions
 
-    return LastWords(Quarantines(None, talk.warn).everywhere, talk.warn).restored_at
+    return LatestDecisions(Quarantines(None, talk.warn).everywhere, talk.warn).restored_at
 
 
 def _show_reversed(turned: Sequence[Ruled], ruling: Ruling, talk: Talk) -> None:

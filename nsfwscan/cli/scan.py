@@ -259,7 +259,10 @@ def _run(
             ask = Confirm(talk, yes=yes, may_ask=sources.files_from != "-")
             acts = Acting(actor_for(acting, session.manifest, talk), ask)
         show_named = not written.only and written.output_format is Format.TABLE
-        return Run(session, talk, reporter, wanted, listed, acts, show_named=show_named).go(roots)
+        scanner = session.scanner(chosen.scan, talk.warn)
+        return Run(
+            session, scanner, talk, reporter, wanted, listed, acts, show_named=show_named
+        ).go(roots)
 
 
 def _again(model: ModelFlags, roots: list[str]) -> str:

@@ -23,6 +23,7 @@ from nsfwscan.media.discover import count_files, join, root_problem
 from nsfwscan.report.formats import Reporter
 from nsfwscan.report.selection import Only, wants
 from nsfwscan.report.summary import Summary
+from nsfwscan.scanning.scanner import Scanner
 from nsfwscan.scanning.session import Session
 from nsfwscan.system import interrupts
 from nsfwscan.values.actions import Act, ActTally, Outcome
@@ -83,7 +84,7 @@ def _files_among(roots: Sequence[str]) -> frozenset[str]:
 
 
 class _PlannedActs(Protocol):
-    """`actions.act.Actor`, which scans without actions do not load."""
+    """`actions.runner.ActionRunner`, which scans without actions do not load."""
 
     def consider(self, result: ScanResult) -> None: ...
 
@@ -106,6 +107,7 @@ class Run:
     def __init__(
         self,
         session: Session,
+        scanner: Scanner,
         talk: Talk,
         reporter: Reporter,
         wanted: frozenset[Only],
@@ -115,7 +117,7 @@ class Run:
         show_named: bool = False,
     ) -> None:
         """With `show_named`, files named on the command line are listed even if not `wanted`."""
-        self._scanner = session.scanner
+        self._scanner = scanner
         self._session = session
         self._talk = talk
         self._reporter = reporter

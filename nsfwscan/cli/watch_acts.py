@@ -15,7 +15,7 @@ from nsfwscan.values.actions import ActTally
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nsfwscan.actions.act import Actor
+    from nsfwscan.actions.runner import ActionRunner
     from nsfwscan.cli.watch_lines import ChangeLines
     from nsfwscan.values.changes import WatchState
     from nsfwscan.values.results import ScanResult
@@ -35,7 +35,7 @@ class WatchActs:
         self,
         watcher: Watcher,
         lines: ChangeLines,
-        actor: Actor,
+        actor: ActionRunner,
         confirm: Callable[[str], bool],
         beat: Callable[[WatchState], None],
     ) -> None:

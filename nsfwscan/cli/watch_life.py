@@ -25,7 +25,7 @@ from nsfwscan.watch.status import Status, StatusFile
 
 if TYPE_CHECKING:
     from nsfwscan.cli.shared.talk import Talk
-    from nsfwscan.scanning.session import Workshop
+    from nsfwscan.scanning.session import Session
     from nsfwscan.values.changes import Change, WatchState
 
 _log = logging.getLogger(f"{logs.LOGGER}.run")
@@ -95,10 +95,10 @@ class Lifecycle:
 class Heartbeat:
     """Reports the watcher's state to `nsfwscan status` and to the service manager."""
 
-    def __init__(self, workshop: Workshop) -> None:
-        self._model = workshop.manifest.package
+    def __init__(self, session: Session) -> None:
+        self._model = session.manifest.package
         self._forgetful: tuple[str, ...] = ()
-        if workshop.cache is None:
+        if session.cache is None:
             self._forgetful = (
                 "the cache could not be opened, so scores are lost when the watcher ends",
             )

@@ -2,7 +2,7 @@
 
 In: a `WatchRequest`. Out: lines on standard output, log, status, actions, and how the run ended.
 Raises `UsageError` for folders that cannot be watched, `AlreadyRunning`, `ModelError`, what opening
-the workshop raises, and an error if standard output cannot be written.
+the session raises, and an error if standard output cannot be written.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from nsfwscan.cli.watch_life import Heartbeat, Lifecycle
 from nsfwscan.cli.watch_lines import ChangeLines
 from nsfwscan.cli.watch_signals import WatchSignals, interruptible
 from nsfwscan.report.record import Recorder
-from nsfwscan.scanning.session import open_workshop
+from nsfwscan.scanning.session import open_session
 from nsfwscan.system import locations
 from nsfwscan.values.actions import ActTally
 from nsfwscan.values.changes import Again, BatchDone, Change, WatchState
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from nsfwscan.cli.watch_acts import WatchActs
     from nsfwscan.cli.watch_lines import LineFormat
     from nsfwscan.report.selection import Only
-    from nsfwscan.scanning.session import Settings, Workshop
+    from nsfwscan.scanning.session import Session, Settings
     from nsfwscan.values.changes import Told
     from nsfwscan.watch.manners import PauseOptions
     from nsfwscan.watch.watcher import WatchOptions
@@ -90,15 +90,15 @@ def watch_folders(request: WatchRequest, context: typer.Context, talk: Talk) -> 
         talk,
         interruptible(),
         Lifecycle(talk, with_paths=request.log_paths, gentle=not once) as life,
-        open_workshop(
+        open_session(
             request.settings, [], say=life.say, warn=life.warn, progress=talk.download
-        ) as workshop,
-        Heartbeat(workshop) as heart,
+        ) as session,
+        Heartbeat(session) as heart,
     ):
         talk.end_bar()
-        _check(request.paths, workshop.cache.places() if workshop.cache else {})
+        _check(request.paths, session.cache.places() if session.cache else {})
         watcher = Watcher(
-            workshop,
+            session,
             request.paths,
             request.options,
             say=life.say,
@@ -107,9 +107,9 @@ def watch_folders(request: WatchRequest, context: typer.Context, talk: Talk) -> 
             owed_file=request.owed_file,
         )
         signals = WatchSignals(watcher, context, talk)
-        consumers = _Consumers(request, watcher, workshop, life, heart, talk)
+        consumers = _Consumers(request, watcher, session, life, heart, talk)
         if not once:
-            life.say(f"Watching {', '.join(request.paths)} with {workshop.manifest.package}.")
+            life.say(f"Watching {', '.join(request.paths)} with {session.manifest.package}.")
         try:
             with contextlib.suppress(ReaderStalled):  # stopped; the next watcher reports the rest
                 hand_on(watcher.run(), consumers.take)
@@ -132,21 +132,21 @@ class _Consumers:
         self,
         request: WatchRequest,
         watcher: Watcher,
-        workshop: Workshop,
+        session: Session,
         life: Lifecycle,
         heart: Heartbeat,
         talk: Talk,
     ) -> None:
         self._watcher, self._life, self._heart = watcher, life, heart
         outlet = Outlet(sys.stdout.buffer, self._wait)
-        recorder = Recorder(workshop.manifest)
+        recorder = Recorder(session.manifest)
         self._lines = ChangeLines(request.line_format, outlet, recorder, request.only)
         self._acts: WatchActs | None = None
         if request.acting is not None:
             from nsfwscan.cli.shared.acting import Confirm, actor_for
             from nsfwscan.cli.watch_acts import WatchActs
 
-            actor = actor_for(request.acting, workshop.manifest, talk)
+            actor = actor_for(request.acting, session.manifest, talk)
             ask = Confirm(talk, yes=False, may_ask=False, way_on=_WAY_ON)
             self._acts = WatchActs(watcher, self._lines, actor, ask, heart.beat)
 

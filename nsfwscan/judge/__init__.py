@@ -6,7 +6,7 @@ Rulings outlive every model, scan and cache.
 from nsfwscan.judge.book import RulingBook
 from nsfwscan.judge.judge import Judge
 from nsfwscan.judge.policy import Policy
-from nsfwscan.judge.rule import Likeness, Ruled
+from nsfwscan.judge.ruled import Likeness, Ruled
 from nsfwscan.judge.rulings import NO_RULINGS, Rulings
 
 __all__ = ["NO_RULINGS", "Judge", "Likeness", "Policy", "Ruled", "RulingBook", "Rulings"]

@@ -21,7 +21,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nsfwscan.judge.rule import LATEST_S, Entry, Forgotten, GivenUp, Ruled, from_record, to_record
+from nsfwscan.judge.ruled import LATEST_S, Entry, Forgotten, GivenUp, Ruled, from_record, to_record
 from nsfwscan.judge.rulings import NO_RULINGS, Rulings
 from nsfwscan.system import locations
 from nsfwscan.system.journal import Journal

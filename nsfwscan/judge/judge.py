@@ -51,8 +51,8 @@ class Judge:
         if isinstance(outcome, Unscorable):
             ruled = self.rulings.by_content(sha256)
             ruling = None if ruled is None else ruled.ruling
-            reason, detail, passing = outcome
-            return Failed(path, reason, detail, sha256, origin, ruling, passing)
+            reason, detail, transient = outcome
+            return Failed(path, reason, detail, sha256, origin, ruling, transient)
         verdict = self.policy.judge(outcome.scores)
         if len(self.rulings):
             bits = fact(LIKENESS) if self.rulings.compare_likeness else None

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from array import array
     from collections.abc import Iterable
 
-    from nsfwscan.judge.rule import Ruled
+    from nsfwscan.judge.ruled import Ruled
 
 _BITS = 64
 _FEW = 6

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from array import array
     from collections.abc import Iterable, Iterator
 
-    from nsfwscan.judge.rule import Ruled
+    from nsfwscan.judge.ruled import Ruled
 
 _DIGESTS = struct.Struct("32s")
 

@@ -16,4 +16,4 @@ def traces() -> Iterator[Traces]:
     """Yield the journal of rulings. Raises `NsfwscanError`."""
     path = locations.rulings_file()
     files = tuple(file for file in (path, f"{path}.held") if is_link(file) or is_file(file))
-    yield Traces(TraceKind.DECISIONS, path, files, tuple(own_parent(path)) if files else ())
+    yield Traces(TraceKind.RULINGS, path, files, tuple(own_parent(path)) if files else ())

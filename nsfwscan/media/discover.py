@@ -73,15 +73,15 @@ def discover(
     """List every folder at and below `roots`, in order of roots, then of names.
 
     A root may be a file; consecutive files of one folder come in one listing. A folder or file that
-    is reached twice is listed once. What cannot be read is in `Listing.passed`, never an exception.
-    Paths in `listed` follow; a file among them is left out, as in a folder, if it does not have a
-    picture's extension.
+    is reached twice is listed once. What cannot be read is in `Listing.not_opened`, never an
+    exception. Paths in `listed` follow; a file among them is left out, as in a folder, if it does
+    not have a picture's extension.
     """
     walk = _Walk(options, tally)
     for root in roots:
-        yield from walk.root(root, explicit=True)
+        yield from walk.root(root, given_by_user=True)
     for path in listed:
-        yield from walk.root(path, explicit=False)
+        yield from walk.root(path, given_by_user=False)
     yield from walk.flush()
 
 
@@ -102,7 +102,7 @@ def discover_some(
 def count_files(roots: Iterable[str], options: WalkOptions) -> int:
     """Return how many results a scan of `roots` will give; approximate if files come and go."""
     listings = discover(roots, options, WalkTally())
-    return sum(len(listing.names) + len(listing.passed) for listing in listings)
+    return sum(len(listing.names) + len(listing.not_opened) for listing in listings)
 
 
 class _NamedEntry:
@@ -151,46 +151,50 @@ class _Walk:
         self._files: Listing | None = None
         self._follow = options.symlinks is Symlinks.FOLLOW
 
-    def root(self, path: str, *, explicit: bool) -> Iterator[Listing]:
-        """List a path that the user gave; `explicit` unless it came from a list of paths."""
+    def root(self, path: str, *, given_by_user: bool) -> Iterator[Listing]:
+        """List a path that the user gave; `given_by_user` unless it came from a list of paths."""
         try:
             found = os.stat(path)  # a root that is a link is followed
         except (OSError, ValueError) as error:  # ValueError: a NUL in the path
             yield from self.flush()
             if path != self._missing:  # a list may repeat a path endlessly
                 self._missing = path
-                yield Listing(os.path.dirname(path), passed=[unreadable(path, error)])
+                yield Listing(os.path.dirname(path), not_opened=[unreadable(path, error)])
             return
         if is_quarantined(path):
             yield from self.flush()
             skipped = Skipped(path, SkipReason.QUARANTINED, "a quarantine is never scanned")
-            yield Listing(os.path.dirname(path), passed=[skipped])
+            yield Listing(os.path.dirname(path), not_opened=[skipped])
         elif stat.S_ISDIR(found.st_mode):
             yield from self.flush()
             yield from self._tree(path, found.st_dev)
-        elif not (explicit or self._options.any_name or is_named_like_a_picture(path)):
+        elif not (given_by_user or self._options.any_name or is_named_like_a_picture(path)):
             self._tally.count_other(path)
         elif not self._is_taken(*os.path.split(path)):
-            yield from self._named_file(path, found, explicit=explicit)
+            yield from self._named_file(path, found, given_by_user=given_by_user)
 
-    def _named_file(self, path: str, found: os.stat_result, *, explicit: bool) -> Iterator[Listing]:
+    def _named_file(
+        self, path: str, found: os.stat_result, *, given_by_user: bool
+    ) -> Iterator[Listing]:
         """Add a file that was given to the listing of its folder, even if it is hidden."""
         folder, name = os.path.split(path)
-        where = folder, explicit, self._volumes.stamp(found.st_dev)
+        where = folder, given_by_user, self._volumes.stamp(found.st_dev)
         files = self._files
-        if files is None or (files.folder, files.explicit, files.loose) != where:
+        if files is None or (files.folder, files.given_by_user, files.loose) != where:
             yield from self.flush()
-            files = self._files = Listing(folder, explicit=explicit, loose=where[2], follow=True)
+            files = self._files = Listing(
+                folder, given_by_user=given_by_user, loose=where[2], follow=True
+            )
         if stat.S_ISREG(found.st_mode) and found.st_size <= self._options.max_bytes:
             key = pack_key(found)
             files.names.append(name)
             files.keys.append(stamped(key, files.loose) if files.loose else key)
         elif stat.S_ISREG(found.st_mode):
             why = too_big(found.st_size, self._options.max_bytes)
-            files.passed.append(Failed(path, FailReason.TOO_BIG, why))
+            files.not_opened.append(Failed(path, FailReason.TOO_BIG, why))
         else:  # a pipe in a folder is ignored, one that was named is reported
             kind = kind_of(found.st_mode)
-            files.passed.append(Failed(path, FailReason.UNREADABLE, f"it is {kind}"))
+            files.not_opened.append(Failed(path, FailReason.UNREADABLE, f"it is {kind}"))
 
     def _is_taken(self, folder: str, name: str) -> bool:
         """Return True if a file already has a result: it was given before, or its folder was.
@@ -235,7 +239,7 @@ class _Walk:
             return
         entries = [entry for name in names if (entry := _NamedEntry.of(folder, name)) is not None]
         listing, subfolders = self._list(folder, inside, entries)
-        yield self._located(replace(listing, partial=True), found)
+        yield self._located(replace(listing, incomplete=True), found)
         for name in subfolders:
             yield from self._tree(join(folder, name), device, f"{inside}{name}/")
 
@@ -268,7 +272,7 @@ class _Walk:
                 # Before it counts as seen: it may be the next root.
                 if self._options.one_file_system and found.st_dev != device:
                     skipped = Skipped(folder, SkipReason.OTHER_FILE_SYSTEM)
-                    yield Listing(folder, passed=[skipped])
+                    yield Listing(folder, not_opened=[skipped])
                     continue
                 number = found.st_dev, found.st_ino
                 if number in self._seen or number in self._own:
@@ -282,7 +286,7 @@ class _Walk:
                     listing = _without(listing, self._given[number])
             except OSError as error:
                 self._tally.unreadable_folders += 1
-                yield Listing(folder, passed=[unreadable(folder, error)])
+                yield Listing(folder, not_opened=[unreadable(folder, error)])
                 continue
             self._tally.folders += 1
             yield listing
@@ -323,7 +327,7 @@ class _Walk:
                     continue
                 status = entry.stat(follow_symlinks=follow)
             except OSError as error:
-                listing.passed.append(unreadable(join(folder, name), error))
+                listing.not_opened.append(unreadable(join(folder, name), error))
                 continue
             if status.st_mode & _KIND == _REGULAR and status.st_size <= max_bytes:
                 add_name(name)
@@ -331,10 +335,10 @@ class _Walk:
             elif stat.S_ISDIR(status.st_mode):
                 subfolders.append(name)
             else:
-                listing.passed.append(self._passed(join(folder, name), status))
+                listing.not_opened.append(self._not_opened(join(folder, name), status))
         return listing, subfolders
 
-    def _passed(self, path: str, found: os.stat_result) -> Skipped:
+    def _not_opened(self, path: str, found: os.stat_result) -> Skipped:
         """Return why `path` will not be opened."""
         if stat.S_ISLNK(found.st_mode):
             return Skipped(path, SkipReason.SYMLINK)
@@ -367,9 +371,9 @@ def _without(listing: Listing, names: set[str]) -> Listing:
         for name, key in zip(listing.names, listing.keys, strict=True)
         if name not in names
     ]
-    passed = [one for one in listing.passed if os.path.basename(one.path) not in names]
+    not_opened = [one for one in listing.not_opened if os.path.basename(one.path) not in names]
     kept, keys = [name for name, _ in left], [key for _, key in left]
-    return replace(listing, names=kept, keys=keys, passed=passed, partial=len(kept) > 0)
+    return replace(listing, names=kept, keys=keys, not_opened=not_opened, incomplete=len(kept) > 0)
 
 
 def unreadable(path: str, error: OSError | ValueError) -> Failed:

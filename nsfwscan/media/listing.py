@@ -49,15 +49,15 @@ class Listing:
     """Names of the candidates, sorted."""
     keys: list[bytes] = field(default_factory=list)
     """One packed `FileKey` for each name."""
-    passed: list[Skipped | Failed] = field(default_factory=list)
+    not_opened: list[Skipped | Failed] = field(default_factory=list)
     """Entries of the folder that will not be opened, and why."""
-    explicit: bool = False
+    given_by_user: bool = False
     """The files were named one by one, so they are meant to be pictures."""
     follow: bool = False
     """The files may be symbolic links."""
     loose: int = RELIABLE
     """The stamp of a file system with unreliable inode numbers, which replaces them in the keys."""
-    partial: bool = False
+    incomplete: bool = False
     """The folder may have more files: only some names were examined."""
     device: int = 0
     """`st_dev` and `st_ino` of the folder; 0 if unknown."""

@@ -108,5 +108,5 @@ def _refusal(error: OSError) -> DecodeError:
     return DecodeError(
         FailReason.VANISHED if gone else FailReason.UNREADABLE,
         error.strerror or str(error),
-        passing=error.errno in _SHORT,
+        transient=error.errno in _SHORT,
     )

@@ -127,9 +127,9 @@ def examine(
         decoded = decode(content.data, geometry)
         pixels = decode(content.data, wanted.pixels) if wanted.pixels else decoded
     except DecodeError as error:
-        unscorable = Unscorable(error.reason, error.detail, error.passing)
+        unscorable = Unscorable(error.reason, error.detail, error.transient)
         # Store that there are no facts, or every scan would try again and find the same.
-        unknown = wanted.outcome or error.passing
+        unknown = wanted.outcome or error.transient
         facts = NO_FACTS if unknown else {kind: kind.absent for kind in KINDS}
         return Finding(sha256, key, unscorable, facts)
     facts = decoded.content_facts

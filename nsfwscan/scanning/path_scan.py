@@ -88,7 +88,7 @@ class PathScan:
                 self._locate(path, content, began_ns, loose)
                 return self._outcome(path, content)
         except DecodeError as error:
-            failed = Failed(path, error.reason, error.detail, passing=error.passing)
+            failed = Failed(path, error.reason, error.detail, transient=error.transient)
             return Done(path, failed)
 
     def _one_large_file(self, path: str) -> AbstractContextManager[object]:

@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from nsfwscan.judge.rule import LATEST_S, Likeness, Ruled
+from nsfwscan.judge.ruled import LATEST_S, Likeness, Ruled
 from nsfwscan.media.decode.pool import DecodePool
 from nsfwscan.media.discover import (
     DEFAULT_MAX_BYTES,
@@ -130,7 +130,7 @@ def decide(
 def pictures(paths: Iterable[str]) -> Iterator[str | Failed]:
     """Yield the files that `paths` stand for: named files, and every picture below a folder."""
     for listing in discover(paths, WalkOptions(max_bytes=sys.maxsize), WalkTally()):
-        yield from (result for result in listing.passed if isinstance(result, Failed))
+        yield from (result for result in listing.not_opened if isinstance(result, Failed))
         yield from (join(listing.folder, name) for name in listing.names)
 
 

@@ -39,8 +39,8 @@ _KEPT = frozenset(
         FailReason.UNRECOGNISED,
     }
 )
-"""Failures that are stored with a content, unless `Unscorable.passing` says that the cause may lie
-outside it:
+"""Failures that are stored with a content, unless `Unscorable.transient` says that the cause may
+lie outside it:
 
 - `CORRUPT`, `TRUNCATED`, `UNRECOGNISED` and `TOO_MANY_PIXELS`, unless the decoder was refused
   memory, a file or a thread;
@@ -282,7 +282,7 @@ class ScanCache:
 def _is_kept(outcome: Outcome) -> bool:
     """Return True if an outcome depends on the content alone, so that it holds next time."""
     if isinstance(outcome, Unscorable):
-        return outcome.reason in _KEPT and not outcome.passing
+        return outcome.reason in _KEPT and not outcome.transient
     return True
 
 

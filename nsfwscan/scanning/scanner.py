@@ -173,8 +173,8 @@ class Scanner:
 
     def _look_up(self, listing: Listing) -> Iterator[ScanResult | Future[Done | None]]:
         """Answer for the files of a folder from the cache, or hand them to the workers."""
-        yield from listing.passed
-        if listing.partial:
+        yield from listing.not_opened
+        if listing.incomplete:
             known = self._cache.files(listing.folder, listing.names)
         else:
             known = self._cache.folder(listing.folder)
@@ -185,7 +185,7 @@ class Scanner:
         # creating an object for each file would take three times as long.
         if (
             same
-            and not (listing.loose or listing.partial or listing.explicit)
+            and not (listing.loose or listing.incomplete or listing.given_by_user)
             and self.options.count_known_safe
             and self._judge.all_safe(known.unsafe, known.digests, known.column)
         ):
@@ -213,7 +213,7 @@ class Scanner:
                     partial(
                         self._path_scan.scan,
                         path,
-                        named=listing.explicit or is_named_like_a_picture(name),
+                        named=listing.given_by_user or is_named_like_a_picture(name),
                         follow=listing.follow,
                         loose=listing.loose,
                     )

@@ -1,6 +1,6 @@
 """Putting a scan together: model, thresholds, cache, scanner.
 
-In: `Settings` and the paths. Out: a `Session` whose scanner is ready. The command line and the
+In: `Settings` and the paths. Out: a `Session`, which makes scanners. The command line and the
 Python API both start here, so they cannot differ.
 """
 
@@ -64,15 +64,6 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A scan that is ready to start."""
-
-    scanner: Scanner
-    manifest: ModelManifest
-    policy: Policy
-
-
-@dataclass(frozen=True, slots=True)
-class Workshop:
     """Cache, model and engine, open for any number of scans, one after the other."""
 
     manifest: ModelManifest
@@ -206,9 +197,9 @@ def threads_for(settings: Settings, paths: Sequence[str]) -> int:
 
 
 @contextmanager
-def open_workshop(
+def open_session(
     settings: Settings, paths: Sequence[str], *, say: Say, warn: Say, progress: Progress
-) -> Iterator[Workshop]:
+) -> Iterator[Session]:
     """Choose the model, open the cache and prepare the engine; close both at the end.
 
     `paths` only serve to choose the number of threads. A missing model is downloaded, which `say`
@@ -233,16 +224,7 @@ def open_workshop(
         engine = Engine(load, manifest.input.geometry, jobs=settings.scan.jobs)
         stack.enter_context(engine)
         scorer = Scorer(manifest.fingerprint, DECODER_VERSION)
-        yield Workshop(manifest, policy, engine, cache, scorer, book, warn)
-
-
-@contextmanager
-def open_session(
-    settings: Settings, paths: Sequence[str], *, say: Say, warn: Say, progress: Progress
-) -> Iterator[Session]:
-    """Put together what one scan needs; see `open_workshop`, also for what it raises."""
-    with open_workshop(settings, paths, say=say, warn=warn, progress=progress) as workshop:
-        yield Session(workshop.scanner(settings.scan, warn), workshop.manifest, workshop.policy)
+        yield Session(manifest, policy, engine, cache, scorer, book, warn)
 
 
 def _open_cache(manifest: ModelManifest, warn: Say) -> Cache | None:

@@ -164,16 +164,16 @@ class BundleDamaged(NsfwscanError):
 class DecodeError(NsfwscanError):
     """One picture cannot be decoded."""
 
-    def __init__(self, reason: FailReason, detail: str = "", *, passing: bool = False) -> None:
-        """With `passing`, the cause may lie outside the picture, so a retry may succeed."""
+    def __init__(self, reason: FailReason, detail: str = "", *, transient: bool = False) -> None:
+        """With `transient`, the cause may lie outside the picture, so a retry may succeed."""
         super().__init__(f"{reason}: {detail}" if detail else str(reason))
         self.reason = reason
         self.detail = detail
-        self.passing = passing
+        self.transient = transient
 
     def about(self, path: str) -> DecodeError:
         """Return the same error with a message that names the file; `path` may be empty."""
-        named = DecodeError(self.reason, self.detail, passing=self.passing)
+        named = DecodeError(self.reason, self.detail, transient=self.transient)
         if path:
             named.args = (f"{path}: {self}",)
         return named

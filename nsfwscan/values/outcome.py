@@ -44,7 +44,7 @@ class Unscorable(NamedTuple):
 
     reason: FailReason
     detail: str = ""
-    passing: bool = False
+    transient: bool = False
     """Whether the cause may lie outside the content. If so, the outcome is never stored."""
 
 

@@ -207,7 +207,7 @@ class Failed:
     """`CACHE` if the failure is remembered from an earlier scan."""
     ruling: Ruling | None = None
     """The ruling on this content; None if there is none."""
-    passing: bool = False
+    transient: bool = False
     """Whether the cause may lie outside the picture, so that a retry may succeed."""
     part: Part = WHOLE
     """The part of the file that the result is about."""

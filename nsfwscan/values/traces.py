@@ -14,7 +14,7 @@ class TraceKind(StrEnum):
     CACHE = "cache"
     CONFIGURATION = "configuration"
     STATE = "status and logs"
-    DECISIONS = "rulings"
+    RULINGS = "rulings"
     QUARANTINE = "empty quarantine"
     COMPLETION = "shell completion"
 

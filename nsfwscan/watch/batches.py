@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from nsfwscan.scanning.scanner import ScanOptions
-    from nsfwscan.scanning.session import Workshop
+    from nsfwscan.scanning.session import Session
     from nsfwscan.values.changes import Told, WatchState
     from nsfwscan.values.results import ScanResult
     from nsfwscan.watch.cache_sync import CacheSync
@@ -80,7 +80,7 @@ class Batches:
 
     def __init__(
         self,
-        workshop: Workshop,
+        session: Session,
         options: ScanOptions,
         tracker: Tracker,
         judging: Judging,
@@ -93,7 +93,7 @@ class Batches:
         once: bool,
     ) -> None:
         """With `once` a batch that cannot be scanned is not tried later: `stop` is asked for."""
-        self._workshop = workshop
+        self._session = session
         self._options = replace(options, arrange=False, count_known_safe=False)
         self._tracker, self._judging, self._ledger = tracker, judging, ledger
         self._conditions, self._owed = conditions, owed
@@ -120,7 +120,7 @@ class Batches:
     def rest(self) -> None:
         """Give back what can be, and wait."""
         self.not_before = time.monotonic() + _RESTART_S
-        self._workshop.engine.unload()
+        self._session.engine.unload()
         if self._once:
             self._stop.asked = True  # there is no later
 
@@ -191,7 +191,7 @@ class Batches:
     def _begin(self) -> _Batch:
         """Take a batch out of what is ready, and owe it to the next watcher until it is told."""
         ready = self._tracker.ready
-        began_ns = self._workshop.clock()
+        began_ns = self._session.clock()
         looks = {path: ready.pop(path) for path in list(ready)[: self.size]}
         self._ledger.begin_batch()
         owed: frozenset[str] = frozenset()
@@ -208,7 +208,7 @@ class Batches:
             raise ResourcesExhausted.because(error) or error from None
         again = any(look.tries and not look.silent for look in batch.looks.values())
         options = replace(self._options, retry_failed=again)
-        scanner = self._workshop.scanner(options, self._ledger.failed)
+        scanner = self._session.scanner(options, self._ledger.failed)
         self._scanner_stop = scanner.stop
         if self._stop.asked:
             scanner.stop()
@@ -249,7 +249,9 @@ def _listings(batch: dict[str, Look]) -> Iterable[Listing]:
         folder, name = os.path.split(path)
         listing = folders.get((folder, look.loose))
         if listing is None:
-            listing = folders[folder, look.loose] = Listing(folder, loose=look.loose, partial=True)
+            listing = folders[folder, look.loose] = Listing(
+                folder, loose=look.loose, incomplete=True
+            )
         listing.names.append(name)
         listing.keys.append(look.key)
     return folders.values()

@@ -18,7 +18,7 @@ from nsfwscan.values.file_key import FileKey
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from nsfwscan.scanning.session import Workshop
+    from nsfwscan.scanning.session import Session
     from nsfwscan.watch.conditions import Conditions
     from nsfwscan.watch.inventory import Inventory
 
@@ -31,10 +31,10 @@ _ARRANGED = 10
 
 
 class CacheSync:
-    """Writes to the library of a workshop what its scans do not."""
+    """Writes to the library of a session what its scans do not."""
 
-    def __init__(self, workshop: Workshop, conditions: Conditions) -> None:
-        self._workshop, self._conditions = workshop, conditions
+    def __init__(self, session: Session, conditions: Conditions) -> None:
+        self._session, self._conditions = session, conditions
         self.works = True
         """Whether nothing has failed since the batch began."""
         self._forgotten: list[str] = []
@@ -54,18 +54,18 @@ class CacheSync:
 
     def load(self, inventory: Inventory, place: str) -> None:
         """Enter into `inventory` what the library knows at and below `place`."""
-        cache = self._workshop.cache
+        cache = self._session.cache
         if cache is None:
             return
         try:
             for folder in cache.folders_below(place):
-                inventory.load(folder, cache.folder(folder, self._workshop.scorer))
+                inventory.load(folder, cache.folder(folder, self._session.scorer))
         except CacheError as error:
             self.failed(str(error))
 
     def places(self) -> dict[str, str]:
         """Return the identities of places that an earlier watcher left."""
-        cache = self._workshop.cache
+        cache = self._session.cache
         try:
             return cache.places() if cache is not None else {}
         except CacheError:
@@ -73,7 +73,7 @@ class CacheSync:
 
     def remember_places(self, identities: dict[str, str]) -> None:
         """Leave the identities of places to later watchers."""
-        cache = self._workshop.cache
+        cache = self._session.cache
         if cache is not None:
             try:
                 cache.remember_places(identities)
@@ -125,7 +125,7 @@ class CacheSync:
         tells of those that hold something else by then, and of no other.
         """
         self._located_at = time.monotonic()
-        cache, rows = self._workshop.cache, self._young
+        cache, rows = self._session.cache, self._young
         if cache is not None and rows:
             try:
                 cache.write(rows, ())
@@ -141,7 +141,7 @@ class CacheSync:
 
     def forget_gone(self) -> bool:
         """Let the library forget what was noted; tell whether there was anything."""
-        cache = self._workshop.cache
+        cache = self._session.cache
         paths, self._forgotten = self._forgotten, []
         if cache is not None and paths:
             try:
@@ -156,7 +156,7 @@ class CacheSync:
 
     def arrange(self, for_s: float) -> None:
         """Rewrite what makes folders load fast, for so many seconds; a later scan does the rest."""
-        cache = self._workshop.cache
+        cache = self._session.cache
         if cache is None:
             self._changed_folders.clear()
         until = time.monotonic() + for_s
@@ -166,7 +166,7 @@ class CacheSync:
                 del self._changed_folders[folder]
             try:
                 if cache is not None:
-                    cache.snapshot(some, self._workshop.scorer)
+                    cache.snapshot(some, self._session.scorer)
             except CacheError as error:
                 self.failed(str(error))
                 self._changed_folders.clear()

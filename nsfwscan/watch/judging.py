@@ -94,7 +94,7 @@ class Judging:
         if isinstance(result, Failed) and self._will_retry(look, result):
             self._tracker.withhold(path)
             return Judged.LATER
-        if isinstance(result, Failed) and result.passing:
+        if isinstance(result, Failed) and result.transient:
             due = now + later_delay_s(look.tries)
             again = Waiting(key, due, silent=True, tries=look.tries + 1)
             self._tracker.settling.later(path, again)
@@ -184,10 +184,10 @@ class Judging:
             settling.later(failed.path, Waiting(look.key, now + 10.0))
             return True
         if look.silent:  # it has its verdict, and is not to lose it for the want of a descriptor
-            delay_s = later_delay_s(look.tries) if failed.passing else None
+            delay_s = later_delay_s(look.tries) if failed.transient else None
         else:
             age_s = still_s(look.key)
-            delay_s = retry_delay_s(failed.reason, age_s, look.tries, passing=failed.passing)
+            delay_s = retry_delay_s(failed.reason, age_s, look.tries, transient=failed.transient)
         if delay_s is None:
             return False
         again = Waiting(look.key, now + delay_s, silent=look.silent, tries=look.tries + 1)

@@ -99,10 +99,10 @@ class Looking:
                 by_root.setdefault(root, {}).setdefault(folder, []).append(name)
         for root, wanted in by_root.items():
             for listing in discover_some(root, wanted, self._walk_options):
-                if not listing.partial:
+                if not listing.incomplete:
                     yield from tracker.take(listing)
                     continue
-                for passed in listing.passed:
+                for passed in listing.not_opened:
                     if isinstance(passed, Skipped):
                         yield from tracker.skip(passed)
                 for name, key in zip(listing.names, listing.keys, strict=True):

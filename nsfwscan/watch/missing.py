@@ -18,7 +18,7 @@ from nsfwscan.watch.places import Presence, is_below, is_there
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-    from nsfwscan.scanning.session import Workshop
+    from nsfwscan.scanning.session import Session
     from nsfwscan.watch.places import WatchedPlaces
     from nsfwscan.watch.tracker import Tracker
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 class Missing:
     """Tells which missing pictures are gone."""
 
-    def __init__(self, workshop: Workshop, tracker: Tracker, places: WatchedPlaces) -> None:
-        self._workshop, self._tracker, self._places = workshop, tracker, places
+    def __init__(self, session: Session, tracker: Tracker, places: WatchedPlaces) -> None:
+        self._session, self._tracker, self._places = session, tracker, places
 
     def gone(self, strange: Collection[str]) -> Iterator[Change]:
         """Yield what is gone; `strange` are the places about which a reconcile decides."""
@@ -56,7 +56,7 @@ class Missing:
                 tracker.not_examined(folder, is_file=False)
             elif presence[place]:  # else the reconcile that finds it again looks again
                 sha256 = None if entry.sha256 == NO_DIGEST else entry.sha256
-                decision = self._workshop.judge().decision(entry.sha256, entry.unsafe)
+                decision = self._session.judge().decision(entry.sha256, entry.unsafe)
                 yield Change(Event.GONE, path, None, sha256=sha256, decision=decision)
                 tracker.drop(path)
 

@@ -149,7 +149,7 @@ class Reconcile:
         for listing in walk.listings:
             if listing.inode:
                 walk.visited.add(listing.folder)
-            elif not any(_has_vanished(passed) for passed in listing.passed):
+            elif not any(_has_vanished(passed) for passed in listing.not_opened):
                 walk.closed.append(listing.folder)
             yield from self._tracker.take(listing)
             now = time.monotonic()

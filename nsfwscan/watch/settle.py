@@ -53,14 +53,14 @@ _HOPE = frozenset(
 
 
 def retry_delay_s(
-    reason: FailReason, age_s: float, tries: int, *, passing: bool = False
+    reason: FailReason, age_s: float, tries: int, *, transient: bool = False
 ) -> float | None:
     """Return how long to wait before a failed picture is tried again; None when it is believed.
 
-    `age_s` is how long it has stood still, `tries` how often it has failed before; `passing` is
-    `Failed.passing`.
+    `age_s` is how long it has stood still, `tries` how often it has failed before; `transient` is
+    `Failed.transient`.
     """
-    if passing and tries < len(_RETRY_S):
+    if transient and tries < len(_RETRY_S):
         return later_delay_s(tries)
     old = age_s > _FRESH_S
     if reason not in _HOPE or (old and reason not in _OF_THE_MOMENT):

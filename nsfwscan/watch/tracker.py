@@ -100,16 +100,16 @@ class Tracker:
     def take(self, listing: Listing) -> Iterator[Change]:
         """Compare one folder, or some names of it, with what is known."""
         folder = listing.folder
-        whole = bool(not listing.partial and listing.inode)  # else it could not be listed
+        whole = bool(not listing.incomplete and listing.inode)  # else it could not be listed
         if whole:
             if folder not in self.inventory.inodes:
                 self._new_folder()
             self.inventory.inodes[folder] = listing.inode
-            if self.inventory.is_unchanged(listing) and not listing.passed:
+            if self.inventory.is_unchanged(listing) and not listing.not_opened:
                 return
         for name, key in zip(listing.names, listing.keys, strict=True):
             self.see(join(folder, name), name, key, loose=listing.loose)
-        for passed in listing.passed:
+        for passed in listing.not_opened:
             if isinstance(passed, Skipped):
                 yield from self.skip(passed)
             elif passed.reason is FailReason.UNREADABLE:

@@ -1,6 +1,6 @@
 """The watcher's loop: events are hints, looking is the truth.
 
-In: a `Workshop` that scans, and what the system hints at. Out: `run`, a generator of what is to be
+In: a `Session` that scans, and what the system hints at. Out: `run`, a generator of what is to be
 told: each `Change` once, and between them `Again`, `BatchDone` and `WatchState`.
 One thread does all of it, in short turns:
 
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
 
     from nsfwscan.scanning.scanner import ScanOptions
-    from nsfwscan.scanning.session import Workshop
+    from nsfwscan.scanning.session import Session
     from nsfwscan.values.changes import Told
 
 _BEAT_S = 1.0
@@ -84,7 +84,7 @@ class Watcher:
 
     def __init__(
         self,
-        workshop: Workshop,
+        session: Session,
         roots: Sequence[str],
         options: WatchOptions,
         *,
@@ -98,12 +98,12 @@ class Watcher:
         `pace` tells whether pictures may be scored now. `owed_file` is where pictures are noted
         about which a consumer may still have to act; without it nothing is noted.
         """
-        self._workshop, self._options = workshop, options
+        self._session, self._options = session, options
         self._roots = roots = tuple(dict.fromkeys(os.path.abspath(root) for root in roots))
         walk = options.scan.walk
         self._events = Events(lambda name: walk.any_name or is_named_like_a_picture(name))
         self._conditions = conditions = Conditions(say, warn)
-        self._ledger = ledger = CacheSync(workshop, conditions)
+        self._ledger = ledger = CacheSync(session, conditions)
         self.owed: Owed | None = None
         """The pictures about which a consumer may still have to act."""
         if owed_file is not None:
@@ -140,7 +140,7 @@ class Watcher:
         )
         self._stop = Stop()
         self._batches = Batches(
-            workshop,
+            session,
             options.scan,
             tracker,
             self._judging,
@@ -151,7 +151,7 @@ class Watcher:
             stop=self._stop,
             once=options.once,
         )
-        self._missing = Missing(workshop, tracker, places)
+        self._missing = Missing(session, tracker, places)
         self._since = time.time()
         self._last_beat = -math.inf
         self._complete = False
@@ -167,7 +167,7 @@ class Watcher:
 
     def abandon(self) -> None:
         """Kill the processes that decode; the caller is about to exit without tidying up."""
-        self._workshop.engine.abandon()
+        self._session.engine.abandon()
 
     @property
     def stopping(self) -> bool:
@@ -280,7 +280,7 @@ class Watcher:
             yield BatchDone()
         if self._reconcile.is_running or self._tracker.ready:
             return
-        engine = self._workshop.engine
+        engine = self._session.engine
         if engine.idle_s >= self._options.idle_unload_minutes * 60:
             if engine.loaded:
                 engine.unload()
@@ -325,7 +325,7 @@ class Watcher:
             unread=self._reconcile.unlisted + len(tracker.unreached) + len(tracker.unjudged()),
             degraded=self._conditions.reasons,
             paused=self._batches.paused,
-            loaded=self._workshop.engine.loaded,
+            loaded=self._session.engine.loaded,
         )
 
     def _is_complete(self) -> bool:

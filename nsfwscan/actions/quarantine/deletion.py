@@ -21,7 +21,7 @@ from nsfwscan.values.errors import JournalError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from nsfwscan.actions.quarantine.all_words import LastWords
+    from nsfwscan.actions.quarantine.latest_decisions import LatestDecisions
     from nsfwscan.judge import Rulings
 
 
@@ -29,7 +29,7 @@ def delete(
     vault: Vault,
     entries: Sequence[Entry],
     rulings: Rulings = NO_RULINGS,
-    said: LastWords | None = None,
+    said: LatestDecisions | None = None,
 ) -> Iterator[GivenBack]:
     """Delete quarantined pictures for good. Raises `ActionError`, `JournalError`.
 

@@ -9,9 +9,9 @@ from nsfwscan.actions.quarantine.last_word import word_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from nsfwscan.actions.quarantine.all_words import LastWords
     from nsfwscan.actions.quarantine.entries import Entry, Ledger
     from nsfwscan.actions.quarantine.last_word import Word
+    from nsfwscan.actions.quarantine.latest_decisions import LatestDecisions
     from nsfwscan.actions.quarantine.vault import Moved, Vault
     from nsfwscan.judge import Rulings
 
@@ -45,7 +45,7 @@ def batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
 def words(
     vault: Vault,
     rulings: Rulings,
-    said: LastWords | None,
+    said: LatestDecisions | None,
     ledger: Ledger,
     contents: Iterable[str],
 ) -> Iterator[Word]:

@@ -1,6 +1,6 @@
 """Moving pictures into a quarantine.
 
-The picture is opened and hashed (`ScoredFile`), the intent is written and synced, the picture is
+The picture is opened and hashed (`VerifiedFile`), the intent is written and synced, the picture is
 renamed, and what was renamed is compared with what is open. If another file took its place between
 the last check and the rename, that file is put back. Where a rename is impossible, the picture is
 copied, synced and read back; the original is then moved aside, checked, and only then removed.
@@ -22,7 +22,7 @@ from nsfwscan.actions.quarantine.entries import Deed, Ledger, Reason, Step, inte
 from nsfwscan.actions.quarantine.last_word import Word, time_after, why_it_stays
 from nsfwscan.actions.quarantine.places import Places
 from nsfwscan.actions.quarantine.vault import Moved, Vault
-from nsfwscan.actions.scored_file import ScoredFile, Unwilling
+from nsfwscan.actions.verified_file import Refused, VerifiedFile
 from nsfwscan.system.writing import sync_folder
 from nsfwscan.values.actions import Outcome
 from nsfwscan.values.errors import JournalError
@@ -39,7 +39,7 @@ BATCH = 64
 class Arrival(NamedTuple):
     """A picture to quarantine."""
 
-    picture: ScoredFile
+    picture: VerifiedFile
     reason: Reason
     again: bool = False
     """Move it despite earlier decisions."""
@@ -112,7 +112,7 @@ def _links(vault: Vault, ledger: Ledger, number: str, one: Arrival) -> str:
     return "1 other hard link remains" if outside == 1 else f"{outside:,} other hard links remain"
 
 
-def _intent(number: str, picture: ScoredFile, reason: Reason, places: Places) -> dict[str, Json]:
+def _intent(number: str, picture: VerifiedFile, reason: Reason, places: Places) -> dict[str, Json]:
     """Return the record of the intent. Raises OSError if the move is certain to be refused."""
     folder = os.path.dirname(picture.path)
     if not os.access(folder, os.W_OK | os.X_OK):  # otherwise each scan would add to the journal
@@ -124,12 +124,12 @@ def _intent(number: str, picture: ScoredFile, reason: Reason, places: Places) ->
 
 
 def _try_to_move(
-    vault: Vault, number: str, picture: ScoredFile
+    vault: Vault, number: str, picture: VerifiedFile
 ) -> tuple[Moved, list[dict[str, Json]]]:
     """Move one picture; return the outcome, and the records that complete the intent."""
     try:
         missing = _move(vault, number, picture)
-    except Unwilling as reason:
+    except Refused as reason:
         moved = Moved(Outcome.LEFT, None, str(reason))
         return moved, [{**step(number, Deed.QUARANTINE, Step.NOT_DONE), "why": moved.detail}]
     except OSError as error:
@@ -144,7 +144,7 @@ def _try_to_move(
     return Moved(Outcome.DONE, vault.file_of(number), detail), [record]
 
 
-def _move(vault: Vault, number: str, picture: ScoredFile) -> tuple[str, ...]:
+def _move(vault: Vault, number: str, picture: VerifiedFile) -> tuple[str, ...]:
     held = vault.file_of(number)
     picture.check()
     picture.let_go()
@@ -158,14 +158,14 @@ def _move(vault: Vault, number: str, picture: ScoredFile) -> tuple[str, ...]:
     # if its own has been taken.
     if not picture.is_at(held):
         recovery.put_back(held, picture.path)
-        raise Unwilling("another file had just replaced it; that file was left in place")
+        raise Refused("another file had just replaced it; that file was left in place")
     if not picture.is_whole(os.lstat(held)):
         recovery.put_back(held, picture.path)
-        raise Unwilling("it is being written to")
+        raise Refused("it is being written to")
     return ()
 
 
-def _copy(vault: Vault, number: str, picture: ScoredFile) -> tuple[str, ...]:
+def _copy(vault: Vault, number: str, picture: VerifiedFile) -> tuple[str, ...]:
     held, part = vault.file_of(number), vault.file_of(number) + recovery.PART
     picture.take_up()
     missing = moves.copy(picture.file, part, Facts.of(picture.file), picture.sha256)
@@ -184,7 +184,7 @@ def _copy(vault: Vault, number: str, picture: ScoredFile) -> tuple[str, ...]:
         return missing
     recovery.put_back(aside, picture.path)
     os.unlink(held)
-    raise Unwilling("it was replaced or written to while it was copied; it was left in place")
+    raise Refused("it was replaced or written to while it was copied; it was left in place")
 
 
 def _hindrance(one: Arrival, ledger: Ledger) -> Moved | None:

@@ -15,7 +15,7 @@ from nsfwscan.values.results import Ruling
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from nsfwscan.judge.rule import Ruled
+    from nsfwscan.judge.ruled import Ruled
 
 
 _TICK_S = 0.001

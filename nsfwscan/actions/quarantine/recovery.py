@@ -21,7 +21,7 @@ from nsfwscan.actions import moves
 from nsfwscan.actions.names import beside
 from nsfwscan.actions.quarantine.entries import Deed, Entry, Step, step
 from nsfwscan.actions.quarantine.places import Destination, Places
-from nsfwscan.actions.scored_file import digest_at
+from nsfwscan.actions.verified_file import digest_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

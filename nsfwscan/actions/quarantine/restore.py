@@ -23,7 +23,7 @@ from nsfwscan.actions.quarantine.held import above
 from nsfwscan.actions.quarantine.last_word import time_after
 from nsfwscan.actions.quarantine.places import Places
 from nsfwscan.actions.quarantine.vault import Moved, Vault
-from nsfwscan.actions.scored_file import Unwilling, digest_at
+from nsfwscan.actions.verified_file import Refused, digest_at
 from nsfwscan.judge import NO_RULINGS
 from nsfwscan.media.read import open_picture
 from nsfwscan.system.writing import sync_folder
@@ -33,7 +33,7 @@ from nsfwscan.values.errors import JournalError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from nsfwscan.actions.quarantine.all_words import LastWords
+    from nsfwscan.actions.quarantine.latest_decisions import LatestDecisions
     from nsfwscan.judge import Rulings
     from nsfwscan.system.json_lines import Json
 
@@ -72,7 +72,7 @@ class Restorer:
     """Restores pictures of one quarantine."""
 
     def __init__(
-        self, vault: Vault, rulings: Rulings = NO_RULINGS, said: LastWords | None = None
+        self, vault: Vault, rulings: Rulings = NO_RULINGS, said: LatestDecisions | None = None
     ) -> None:
         """`said` gives the latest decisions in other quarantines."""
         self._vault = vault
@@ -191,7 +191,7 @@ class Restorer:
         except _Unreachable as reason:
             moved = Moved(Outcome.FAILED, None, f"{reason}; it stays in quarantine")
             return GivenBack(one.entry, moved), [_not_done(one.entry, moved)]
-        except Unwilling:
+        except Refused:
             moved = Moved(Outcome.FAILED, None, f"its bytes keep changing: see {held}")
             return GivenBack(one.entry, moved), [_not_done(one.entry, moved)]
         except OSError as error:
@@ -217,7 +217,7 @@ class Restorer:
     def _move(self, one: _Ready, held: str, target: str) -> tuple[str, ...]:
         """Bring the picture to `target`; return the names of attributes it could not keep.
 
-        Raises `_NameTaken`, `_Unreachable`, `Unwilling`, OSError.
+        Raises `_NameTaken`, `_Unreachable`, `Refused`, OSError.
         """
         folder = os.path.dirname(target)
         if os.stat(folder).st_dev != one.device:

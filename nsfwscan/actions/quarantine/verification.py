@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from nsfwscan.actions.quarantine import recovery
 from nsfwscan.actions.quarantine.entries import Entry, State
-from nsfwscan.actions.scored_file import digest_at
+from nsfwscan.actions.verified_file import digest_at
 from nsfwscan.values.errors import ActionError
 
 if TYPE_CHECKING:

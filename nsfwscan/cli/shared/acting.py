@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nsfwscan.actions.act import Actor
 from nsfwscan.actions.limit import Limit
 from nsfwscan.actions.quarantine.held import Quarantines
 from nsfwscan.actions.rules import Rule, rule_of
+from nsfwscan.actions.runner import ActionRunner
 from nsfwscan.cli.shared.ask import is_sure
 from nsfwscan.cli.shared.paths import absolute
 from nsfwscan.cli.shared.talk import Talk
@@ -42,11 +42,11 @@ def rules_of(actions: Iterable[str], configured: tuple[Rule, ...]) -> tuple[Rule
     return tuple(map(rule_of, actions)) + configured
 
 
-def actor_for(options: ActOptions, manifest: ModelManifest, talk: Talk) -> Actor:
+def actor_for(options: ActOptions, manifest: ModelManifest, talk: Talk) -> ActionRunner:
     """Return an actor that applies rules to results of a model. Raises `UsageError`."""
     quarantine = None if options.quarantine is None else absolute(options.quarantine)
     book = RulingBook(locations.rulings_file())
-    return Actor(
+    return ActionRunner(
         options.rules,
         record=Recorder(manifest).record,
         model=f"{manifest.package} {manifest.fingerprint[:12]}",

@@ -109,17 +109,17 @@ def _explained(error: Exception) -> DecodeError:
             return error
         case MemoryError():
             detail = "the picture needs too much memory"
-            return DecodeError(FailReason.DECODER_MEMORY, detail, passing=True)
+            return DecodeError(FailReason.DECODER_MEMORY, detail, transient=True)
         case Image.DecompressionBombError():
             return DecodeError(FailReason.TOO_MANY_PIXELS, "a frame exceeds the limit")
     if isinstance(error, EOFError) or "truncated" in message.lower():
         return DecodeError(FailReason.TRUNCATED, message)
     if "memory" in message:  # how codecs report a MemoryError
-        return DecodeError(FailReason.DECODER_MEMORY, message, passing=True)
+        return DecodeError(FailReason.DECODER_MEMORY, message, transient=True)
     # System errors, and a codec that cannot be loaded, are not the picture's fault. Errors
     # raised by plugins have no errno.
-    passing = isinstance(error, ImportError) or getattr(error, "errno", None) is not None
-    return DecodeError(FailReason.CORRUPT, message, passing=passing)
+    transient = isinstance(error, ImportError) or getattr(error, "errno", None) is not None
+    return DecodeError(FailReason.CORRUPT, message, transient=transient)
 
 
 def _open(name: str, content: bytes, geometry: Geometry, full: bool) -> Picture:
@@ -171,7 +171,7 @@ def _sampled(picture: Picture) -> Iterator[tuple[int, Frame]]:
             frame = picture.show(view)
         except Exception as error:
             problem = _explained(error)
-            if problem.reason in _NEVER_PARTIAL or problem.passing:
+            if problem.reason in _NEVER_PARTIAL or problem.transient:
                 raise
             first_error = first_error or problem
             if not picture.missing:

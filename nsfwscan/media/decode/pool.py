@@ -12,7 +12,7 @@ puts the slot back. What can go wrong with a process, and what happens to the pi
     it runs out of memory                  a new one tries once more, then `DECODER_MEMORY`
 
 Only the third, and the first and the last if there was enough memory, are certain to be the
-picture's fault. All other errors are `passing`: they are not cached.
+picture's fault. All other errors are `transient`: they are not cached.
 """
 
 from __future__ import annotations
@@ -198,18 +198,18 @@ class DecodePool:
             try:
                 return self._ask(slot, data, geometry, full)
             except DecodeError as refused:
-                met_a_limit = refused.reason is FailReason.DECODER_MEMORY and refused.passing
+                met_a_limit = refused.reason is FailReason.DECODER_MEMORY and refused.transient
                 if not met_a_limit or memory_may_be_short():
                     raise
                 # The machine has plenty, so it was the process's own limit that was reached.
                 error = DecodeError(refused.reason, refused.detail)
                 strikes += _STRIKES // 2
             except Crashed as crash:
-                passing = crash.outside or memory_may_be_short()
-                error = DecodeError(FailReason.DECODER_CRASHED, str(crash), passing=passing)
+                transient = crash.outside or memory_may_be_short()
+                error = DecodeError(FailReason.DECODER_CRASHED, str(crash), transient=transient)
                 strikes += 1 if crash.outside else _STRIKES // 2
             except OutOfTime as late:
-                error = DecodeError(FailReason.DECODER_TIMEOUT, str(late), passing=late.outside)
+                error = DecodeError(FailReason.DECODER_TIMEOUT, str(late), transient=late.outside)
                 strikes += _STRIKES // 2 if late.outside else _STRIKES
             self._count_restart()
             self._check_open()

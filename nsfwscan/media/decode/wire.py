@@ -178,7 +178,7 @@ def _unpack_facts(body: bytes, at: int, count: int) -> tuple[ContentFacts, int]:
 
 def pack_refused(error: DecodeError) -> bytes:
     """Return the body of a `REFUSED` answer."""
-    lasts = "passing" if error.passing else "lasting"
+    lasts = "transient" if error.transient else "lasting"
     return f"{error.reason}\n{lasts}\n{error.detail[:_MAX_DETAIL]}".encode(errors="replace")
 
 
@@ -187,7 +187,7 @@ def unpack_refused(body: bytes) -> DecodeError:
     reason, _, rest = body.partition(b"\n")
     lasts, _, detail = rest.partition(b"\n")
     try:
-        return DecodeError(FailReason(_text(reason)), _text(detail), passing=lasts != b"lasting")
+        return DecodeError(FailReason(_text(reason)), _text(detail), transient=lasts != b"lasting")
     except ValueError:
         raise Garbled from None
 

@@ -122,8 +122,8 @@ def _serve(decoder: Decoder, cpu_seconds: float, pictures: int) -> None:
             kind, body = wire.MessageKind.DECODED, wire.pack_decoded(decoded)
         except (DecodeError, MemoryError) as error:
             if not isinstance(error, DecodeError):
-                error = DecodeError(FailReason.DECODER_MEMORY, passing=True)
-            error.passing = error.passing or is_short_here(LARGE_BYTES)
+                error = DecodeError(FailReason.DECODER_MEMORY, transient=True)
+            error.transient = error.transient or is_short_here(LARGE_BYTES)
             # Running out of memory may have left the allocator in an inconsistent state.
             leaving |= error.reason is FailReason.DECODER_MEMORY
             kind, body = wire.MessageKind.REFUSED, wire.pack_refused(error)

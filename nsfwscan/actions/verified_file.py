@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from typing import Self
 
 
-class Unwilling(Exception):
+class Refused(Exception):
     """The action must not be taken; `str(reason)` says why, in a sentence without a full stop."""
 
 
-class ScoredFile:
+class VerifiedFile:
     """An open file whose content is what was scored. Close it after use."""
 
     def __init__(self, path: str, sha256: bytes) -> None:
-        """Open and check the file. Raises `Unwilling` if it is a different one, OSError as `open`.
+        """Open and check the file. Raises `Refused` if it is a different one, OSError as `open`.
 
         `path` is made absolute, and links in its folders are resolved. A link in the last name is
         not: the action would hit the link and not the picture.
@@ -38,7 +38,7 @@ class ScoredFile:
         folder, name = os.path.split(os.path.abspath(path))
         self.path = os.path.join(os.path.realpath(folder), name)
         if stat.S_ISLNK(os.lstat(self.path).st_mode):
-            raise Unwilling("it is a symbolic link; actions apply to the picture itself")
+            raise Refused("it is a symbolic link; actions apply to the picture itself")
         self.sha256 = sha256
         self.file = -1
         self._open()
@@ -63,9 +63,9 @@ class ScoredFile:
 
     def _compare(self) -> None:
         if not stat.S_ISREG(self.status.st_mode):
-            raise Unwilling(f"it is now {kind_of(self.status.st_mode)}")
+            raise Refused(f"it is now {kind_of(self.status.st_mode)}")
         if Sha256().take(held_by(self.file)).digest() != self.sha256:
-            raise Unwilling("its content has changed since it was scored")
+            raise Refused("its content has changed since it was scored")
 
     def let_go(self) -> None:
         """Prepare for a rename: Windows does not rename an open file."""
@@ -78,15 +78,15 @@ class ScoredFile:
             self._open()
 
     def check(self) -> None:
-        """Raise `Unwilling` if the name now leads elsewhere, or the file was written to."""
+        """Raise `Refused` if the name now leads elsewhere, or the file was written to."""
         try:
             found = os.lstat(self.path)
         except FileNotFoundError:
-            raise Unwilling("it is gone") from None
+            raise Refused("it is gone") from None
         if not os.path.samestat(found, self.status):
-            raise Unwilling("another file has replaced it since it was scored")
+            raise Refused("another file has replaced it since it was scored")
         if not self.is_whole(found):
-            raise Unwilling("it is being written to")
+            raise Refused("it is being written to")
 
     def is_at(self, path: str) -> bool:
         """Return True if `path` leads to this file. Raises OSError."""

@@ -16,11 +16,11 @@ from nsfwscan.actions import command, notify, tag, trash
 from nsfwscan.actions.copy import Copier
 from nsfwscan.actions.limit import Budget, Limit
 from nsfwscan.actions.quarantine.entries import Reason
-from nsfwscan.actions.quarantine.foresight import Foresight, why_not
 from nsfwscan.actions.quarantine.intake import BATCH, Arrival, take_in
+from nsfwscan.actions.quarantine.preview import Preview, why_not
 from nsfwscan.actions.quarantine.vault import Moved, Vault
 from nsfwscan.actions.rules import MOVING, Rule, TagKind, for_picture
-from nsfwscan.actions.scored_file import ScoredFile, Unwilling
+from nsfwscan.actions.verified_file import Refused, VerifiedFile
 from nsfwscan.judge import NO_RULINGS
 from nsfwscan.values.actions import Act, ActionName, Outcome
 from nsfwscan.values.errors import NsfwscanError
@@ -46,7 +46,7 @@ class _Target(NamedTuple):
     rules: list[Rule]
 
 
-class Actor:
+class ActionRunner:
     """Applies rules: `consider` any number of results, then `carry_out`. May be repeated."""
 
     def __init__(
@@ -117,10 +117,8 @@ class Actor:
         targets, self._targets = list(self._targets.values()), {}
         self._real.clear()  # links may change before the next results come
         considered, self._considered = self._considered, 0
-        foresight = Foresight(
-            self._quarantines, self._rulings(), self._warn_once, again=self._again
-        )
-        question = self._question(targets, considered if among is None else among, foresight)
+        preview = Preview(self._quarantines, self._rulings(), self._warn_once, again=self._again)
+        question = self._question(targets, considered if among is None else among, preview)
         if question and self._dry_run:
             self._say(f"{question} Without --dry-run, nsfwscan would ask first.")
         elif question and not confirm(question):
@@ -130,18 +128,18 @@ class Actor:
             return
         if self._dry_run:
             for one in targets:
-                ends = foresight.outcomes(one.path, one.result, one.rules)
+                ends = preview.outcomes(one.path, one.result, one.rules)
                 for rule, end in zip(one.rules, ends, strict=True):
                     yield Act(one.result.path, rule.action, end.outcome, end.target, end.detail)
             return
         moved: set[str] = set()
-        for act in self._deeds(targets, foresight):
+        for act in self._deeds(targets, preview):
             if act.outcome is Outcome.DONE and act.action in MOVING and act.path not in moved:
                 moved.add(act.path)
                 self._budget.note(1)
             yield act
 
-    def _question(self, targets: Sequence[_Target], among: int, foresight: Foresight) -> str:
+    def _question(self, targets: Sequence[_Target], among: int, preview: Preview) -> str:
         """Return the question to ask first; empty if all this is within the limit."""
         moving = [one for one in targets if any(rule.action in MOVING for rule in one.rules)]
         runs = any(rule.action is ActionName.COMMAND for one in moving for rule in one.rules)
@@ -149,17 +147,17 @@ class Actor:
         if not self._budget.question(what, len(moving), among):
             return ""
         # Only now, because it reads the journals.
-        number = sum(1 for one in moving if not _stays(one, foresight))
+        number = sum(1 for one in moving if not _stays(one, preview))
         return self._budget.question(what, number, among)
 
     # Taking actions
 
-    def _deeds(self, targets: Sequence[_Target], foresight: Foresight) -> Iterator[Act]:
+    def _deeds(self, targets: Sequence[_Target], preview: Preview) -> Iterator[Act]:
         yield from self._notify(targets)
         for one in targets:
             yield from self._on_the_spot(one)
         away = [one for one in targets if one.rules[-1].action is ActionName.QUARANTINE]
-        yield from self._quarantine(away, foresight)
+        yield from self._quarantine(away, preview)
 
     def _notify(self, targets: Sequence[_Target]) -> Iterator[Act]:
         noted = [
@@ -192,11 +190,11 @@ class Actor:
                 try:
                     opened.check()
                     moved = self._do(rule, one, opened)
-                except (Unwilling, OSError) as error:
+                except (Refused, OSError) as error:
                     moved = why_not(error)
                 yield Act(one.result.path, rule.action, moved.outcome, moved.target, moved.detail)
 
-    def _do(self, rule: Rule, one: _Target, picture: ScoredFile) -> Moved:
+    def _do(self, rule: Rule, one: _Target, picture: VerifiedFile) -> Moved:
         match rule.action:
             case ActionName.COPY:
                 return Moved(*self._copier.copy(picture, rule.to))
@@ -224,7 +222,7 @@ class Actor:
             case _:
                 assert_never(rule.action)
 
-    def _quarantine(self, targets: Sequence[_Target], foresight: Foresight) -> Iterator[Act]:
+    def _quarantine(self, targets: Sequence[_Target], preview: Preview) -> Iterator[Act]:
         by_vault: dict[str, tuple[Vault, list[_Target]]] = {}
         for one in targets:
             try:
@@ -235,9 +233,9 @@ class Actor:
                 by_vault.setdefault(vault.folder, (vault, []))[1].append(one)
         for vault, mine in by_vault.values():
             for start in range(0, len(mine), BATCH):
-                yield from self._move(vault, mine[start : start + BATCH], foresight)
+                yield from self._move(vault, mine[start : start + BATCH], preview)
 
-    def _move(self, vault: Vault, targets: Sequence[_Target], foresight: Foresight) -> list[Act]:
+    def _move(self, vault: Vault, targets: Sequence[_Target], preview: Preview) -> list[Act]:
         acts: list[Act] = []
         with ExitStack() as stack:
             wanted, ready = [], []
@@ -247,9 +245,9 @@ class Actor:
                     acts.append(self._act(one, opened))
                 else:
                     stack.enter_context(opened)
-                    words = foresight.words(one.result, besides=vault)
+                    words = preview.words(one.result, besides=vault)
                     reason = self._reason(one.result)
-                    wanted.append(Arrival(opened, reason, foresight.again, words))
+                    wanted.append(Arrival(opened, reason, preview.again, words))
                     ready.append(one)
             if not wanted:
                 return acts
@@ -268,7 +266,7 @@ class Actor:
         detail = "; ".join(filter(None, details))
         return Act(one.result.path, ActionName.QUARANTINE, moved.outcome, moved.target, detail)
 
-    def _opened(self, one: _Target) -> ScoredFile | Moved:
+    def _opened(self, one: _Target) -> VerifiedFile | Moved:
         """Open the file if it is the one that was scored; otherwise return why not."""
         folder, name = os.path.split(one.result.path)
         if os.path.join(os.path.realpath(folder or "."), name) != one.path:
@@ -276,8 +274,8 @@ class Actor:
         try:
             if self._quarantines.holds(one.path):
                 return Moved(Outcome.LEFT, None, "it is already in quarantine")
-            return ScoredFile(one.path, one.result.sha256)
-        except (Unwilling, OSError) as error:
+            return VerifiedFile(one.path, one.result.sha256)
+        except (Refused, OSError) as error:
             return why_not(error)
 
     def _warn_once(self, sentence: str) -> None:
@@ -297,8 +295,8 @@ class Actor:
         return os.path.join(real, name)
 
 
-def _stays(one: _Target, foresight: Foresight) -> bool:
+def _stays(one: _Target, preview: Preview) -> bool:
     """Return True if a picture would stay although a rule would quarantine it."""
     others = (rule.action in MOVING for rule in one.rules[:-1])
     last = one.rules[-1].action is ActionName.QUARANTINE
-    return last and not any(others) and foresight.hindrance(one.path, one.result) is not None
+    return last and not any(others) and preview.hindrance(one.path, one.result) is not None

@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nsfwscan.actions import tag
-from nsfwscan.actions.quarantine.all_words import LastWords
 from nsfwscan.actions.quarantine.last_word import Word, why_it_stays, word_of
+from nsfwscan.actions.quarantine.latest_decisions import LatestDecisions
 from nsfwscan.actions.quarantine.vault import Moved
 from nsfwscan.actions.rules import TagKind
-from nsfwscan.actions.scored_file import ScoredFile, Unwilling
+from nsfwscan.actions.verified_file import Refused, VerifiedFile
 from nsfwscan.values.actions import ActionName, Outcome
 from nsfwscan.values.errors import NsfwscanError
 
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
     from nsfwscan.values.results import Scanned
 
 
-def why_not(error: Unwilling | OSError) -> Moved:
+def why_not(error: Refused | OSError) -> Moved:
     """Return the outcome for a picture that cannot be opened as it was scored."""
-    if isinstance(error, Unwilling):
+    if isinstance(error, Refused):
         return Moved(Outcome.LEFT, None, str(error))
     if isinstance(error, FileNotFoundError):
         return Moved(Outcome.LEFT, None, "it is gone")
     return Moved(Outcome.FAILED, None, error.strerror or str(error))
 
 
-class Foresight:
+class Preview:
     """Predictions for one run. Rulings and quarantine journals are read once."""
 
     def __init__(
@@ -54,7 +54,7 @@ class Foresight:
         self._quarantines = quarantines
         self._rulings = rulings
         self.again = again
-        self._said = LastWords(quarantines.everywhere, warn)
+        self._said = LatestDecisions(quarantines.everywhere, warn)
 
     def words(self, result: Scanned, besides: Vault | None = None) -> tuple[Word, ...]:
         """Return the decisions about a picture's content, except those in `besides`."""
@@ -78,14 +78,14 @@ class Foresight:
     def outcomes(self, path: str, result: Scanned, rules: list[Rule]) -> list[Moved]:
         """Return the predicted outcome of each rule for a picture, in their order."""
         try:
-            with ScoredFile(path, result.sha256) as picture:
+            with VerifiedFile(path, result.sha256) as picture:
                 return [self._outcome(rule, path, result, picture) for rule in rules]
-        except (Unwilling, OSError) as error:
+        except (Refused, OSError) as error:
             known = why_not(error)
             would = Moved(Outcome.WOULD)
             return [would if rule.action is ActionName.NOTIFY else known for rule in rules]
 
-    def _outcome(self, rule: Rule, path: str, result: Scanned, picture: ScoredFile) -> Moved:
+    def _outcome(self, rule: Rule, path: str, result: Scanned, picture: VerifiedFile) -> Moved:
         if rule.action is ActionName.QUARANTINE:
             found = self.hindrance(path, result)
             if found is not None:
@@ -93,6 +93,6 @@ class Foresight:
         if rule.action is ActionName.TAG and rule.tag is TagKind.SIDECAR:
             try:
                 tag.check_sidecar(picture)
-            except (Unwilling, OSError) as error:
+            except (Refused, OSError) as error:
                 return why_not(error)
         return Moved(Outcome.WOULD, rule.to or None)

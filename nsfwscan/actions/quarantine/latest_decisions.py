@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from nsfwscan.actions.quarantine.vault import Vault
 
 
-class LastWords:
+class LatestDecisions:
     """The latest decision about each content in every quarantine. Each journal is read once."""
 
     def __init__(self, vaults: Callable[[], Iterable[Vault]], warn: Callable[[str], None]) -> None:
