@@ -19,6 +19,7 @@ from tiny_model import GREEN, RED
 
 from nsfwscan.cli.app import app
 from nsfwscan.cli.shared.commands import Argument, Option
+from nsfwscan.report.formats import PURPOSES, Format
 
 HEAVY = {"numpy", "onnxruntime", "PIL", "httpx", "rich", "pydantic", "pathspec", "pillow_heif"}
 HEAVY |= {"psutil", "watchdog"}
@@ -258,3 +259,7 @@ def test_a_scan_from_the_cache_imports_nothing_heavy(
     assert imported("scan", "--exit-zero", "-f", "jsonl", folder) & HEAVY == set()
     os.unlink(folder / "red.png")
     assert imported("scan", folder) & HEAVY == set()
+
+
+def test_the_help_of_formats_names_each() -> None:
+    assert set(PURPOSES) == set(Format)

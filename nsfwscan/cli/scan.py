@@ -29,7 +29,7 @@ from nsfwscan.cli.shared.options import (
 )
 from nsfwscan.cli.shared.path_list import PathList
 from nsfwscan.cli.shared.talk import Talk
-from nsfwscan.report.formats import Format, reporter_for
+from nsfwscan.report.formats import PURPOSES, Format, reporter_for
 from nsfwscan.report.record import Recorder
 from nsfwscan.report.selection import Only, default_only
 from nsfwscan.report.summary import Summary
@@ -87,8 +87,9 @@ class OutputFlags:
             metavar="FORMAT",
             envvar="NSFWSCAN_FORMAT",
             rich_help_panel=OUTPUT_PANEL,
-            help="Output format: `table`; `json`, `jsonl` (one object per line) or `csv` for "
-            "programs; `paths0` for `xargs -0` (paths only, each ending with a NUL byte).",
+            help="Output format: "
+            + ", ".join(f"`{form}` ({purpose})" for form, purpose in PURPOSES.items())
+            + ".",
         ),
     ] = Format.TABLE
     output: Annotated[

@@ -20,8 +20,8 @@ from nsfwscan.cli.shared.stopping import SIGNALS, Stopping
 from nsfwscan.cli.shared.streams import DataFile, unwritable
 from nsfwscan.cli.shared.talk import STARTED, Counter, Talk, flagged
 from nsfwscan.media.discover import count_files, join, root_problem
-from nsfwscan.report.formats import Reporter
-from nsfwscan.report.selection import Only, wants
+from nsfwscan.report.formats import Format, Reporter
+from nsfwscan.report.selection import Only, default_only, wants
 from nsfwscan.report.summary import Summary
 from nsfwscan.scanning.scanner import Scanner
 from nsfwscan.scanning.session import Session
@@ -38,6 +38,21 @@ _MOST_NAMED = 20
 """Up to this many files named on the command line, each is listed, even if it is safe."""
 
 
+def _defaults() -> str:
+    """Return which results each format writes by default, as help says it."""
+    formats: dict[tuple[Only, ...], list[str]] = {}
+    for form in Format:
+        formats.setdefault(default_only(form), []).append(f"`{form}`")
+    return "; ".join(
+        f"{_and(names)} {'has' if len(names) == 1 else 'have'} {_and([f'`{one}`' for one in only])}"
+        for only, names in formats.items()
+    )
+
+
+def _and(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+
+
 OnlyThese = Annotated[
     list[Only] | None,
     typer.Option(
@@ -47,7 +62,8 @@ OnlyThese = Annotated[
         rich_help_panel=OUTPUT_PANEL,
         help="Only write these results: `flagged`, `review`, `partial` (only part of the file "
         "could be read), `failed` (no verdict) or `all`. May be given several times. Without it, "
-        "`table` shows the first four, `paths0` shows `flagged`, and the others show `all`.",
+        + _defaults()
+        + ".",
     ),
 ]
 

@@ -22,6 +22,16 @@ class Format(StrEnum):
     PATHS0 = "paths0"
 
 
+PURPOSES = {
+    Format.TABLE: "for people",
+    Format.JSON: "one document",
+    Format.JSONL: "one object per line",
+    Format.CSV: "for spreadsheets",
+    Format.PATHS0: "paths only, each ending with a NUL byte, for `xargs -0`",
+}
+"""What each is for, as the help of `--format` says it."""
+
+
 class Reporter(Protocol):
     """Writes the results of one scan, one after the other, to a stream of bytes."""
 
