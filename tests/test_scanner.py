@@ -29,7 +29,7 @@ from nsfwscan.media.discover import WalkOptions
 from nsfwscan.scanning import scanner
 from nsfwscan.scanning.examine import Content, identify
 from nsfwscan.scanning.scanner import ScanOptions
-from nsfwscan.values.errors import ModelError, ModelUnusable, NsfwscanError
+from nsfwscan.values.errors import ModelError, ModelUnusable, NsfwscanError, ResourcesExhausted
 from nsfwscan.values.outcome import Scored, Scorer
 from nsfwscan.values.results import (
     Decision,
@@ -305,6 +305,19 @@ def test_numbers_that_are_none_fail_the_picture_and_are_not_remembered(
     assert all(
         isinstance(one, Scanned) for one in scan_fakes.scanner(cache).scan([str(tree / "a")])
     )
+
+
+def test_a_scan_starts_no_thread_where_there_is_no_memory_for_one(
+    tree: Path, pool: FakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none() -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("nsfwscan.scanning.workers.require_room", none)
+    with pytest.raises(ResourcesExhausted):
+        list(scan_fakes.scanner().scan([str(tree)]))
+    assert nothing_runs()
+    assert pool.started == 0
 
 
 def test_the_worst_frame_of_an_animation_counts(

@@ -164,6 +164,27 @@ def test_a_bug_in_a_lane_leaves_nobody_waiting(
             second.found.result(30)
 
 
+def test_an_outcome_that_cannot_be_stored_leaves_no_thread_waiting(
+    tmp_path: Path, pool: FakePool, memory: ScanCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def settle(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(memory, "settle", settle)
+    one, two = (scan_fakes.write(tmp_path / name, b"same") for name in ("1.jpg", "2.jpg"))
+    gate = pool.gates[b"same"] = threading.Event()
+    with running(memory) as lanes:
+        first = lanes.submit(str(one), named=True)
+        second = done(lanes.submit(str(two), named=True)) if _claimed(memory, b"same") else None
+        gate.set()
+        with pytest.raises(MemoryError):
+            first.result(30)
+        assert second is not None
+        assert isinstance(second.found, Future)
+        with pytest.raises(MemoryError):
+            second.found.result(30)
+
+
 def _claimed(memory: ScanCache, data: bytes) -> bool:
     """Wait until a lane has claimed a content."""
     sha256 = hashlib.sha256(data).digest()

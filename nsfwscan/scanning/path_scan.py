@@ -116,11 +116,11 @@ class PathScan:
         try:
             finding = self._engine.examine(content, ALL)
             outcome = finding.expect_outcome()
+            self._cache.add_facts(sha256, finding.facts)  # before other threads see the outcome
+            self._cache.settle(sha256, outcome)
         except BaseException as error:
             self._cache.abandon(sha256, error)
             raise
-        self._cache.add_facts(sha256, finding.facts)  # before other threads see the outcome
-        self._cache.settle(sha256, outcome)
         return Done(path, outcome, sha256)
 
     def _add_facts(self, content: Content) -> None:

@@ -10,6 +10,8 @@ import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from nsfwscan.system.threads import require_room
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -38,10 +40,17 @@ class ThreadWorkers:
 
     def __init__(self, count: int) -> None:
         self._stopping = threading.Event()
+        self._began = False
         self._threads = ThreadPoolExecutor(count, "nsfwscan-worker")
 
     def submit(self, task: Callable[[], _T]) -> Future[_T | None]:
-        """Run `task` in a thread; see `Workers.submit`."""
+        """Run `task` in a thread; see `Workers.submit`.
+
+        Raises `MemoryError` if there is no room for the threads to start.
+        """
+        if not self._began:
+            require_room()
+            self._began = True
         return self._threads.submit(self._run, task)
 
     def stop(self) -> None:
