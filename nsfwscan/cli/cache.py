@@ -13,7 +13,8 @@ from nsfwscan.cache.cache import Cache
 from nsfwscan.cli.shared.ask import insist
 from nsfwscan.cli.shared.codes import OK, UNSOUND
 from nsfwscan.cli.shared.commands import Command, Group
-from nsfwscan.cli.shared.tables import print_table
+from nsfwscan.cli.shared.options import ShownAs, TableFormat
+from nsfwscan.cli.shared.tables import print_rows
 from nsfwscan.cli.shared.talk import Talk
 from nsfwscan.system import locations
 from nsfwscan.values.outcome import Scored, Unscorable
@@ -39,7 +40,7 @@ def path() -> None:
 
 
 @app.command(cls=Command)
-def stats() -> None:
+def stats(output_format: ShownAs = TableFormat.TABLE) -> None:
     """Print the size of the cache, and the number of scores from each model."""
     with _open() as cache:
         found = cache.stats()
@@ -56,7 +57,27 @@ def stats() -> None:
         for one in found.models
     ]
     rows += [("damaged, set aside", one) for one in found.set_aside]
-    print_table(("what", "value"), rows)
+    document = {
+        "file": printable(found.path),
+        "bytes": found.bytes,
+        "journal": found.journal_mode,
+        "schema": found.schema,
+        "read_only": found.read_only,
+        "files": found.files,
+        "folders": found.folders,
+        "contents": found.contents,
+        "models": [
+            {
+                "name": one.name,
+                "fingerprint": one.scorer.fingerprint,
+                "decoder": one.scorer.decoder,
+                "contents": one.outcomes,
+            }
+            for one in found.models
+        ],
+        "set_aside": [printable(one) for one in found.set_aside],
+    }
+    print_rows(output_format, ("what", "value"), rows, document)
 
 
 @app.command(cls=Command)

@@ -14,13 +14,14 @@ import typer
 from nsfwscan._version import __version__
 from nsfwscan.cli.shared import config, crash
 from nsfwscan.cli.shared.codes import OK, UNSOUND
-from nsfwscan.cli.shared.tables import print_table
+from nsfwscan.cli.shared.options import ShownAs, TableFormat
+from nsfwscan.cli.shared.tables import print_rows
 from nsfwscan.cli.shared.talk import fitted
 from nsfwscan.system import bundled, cores, locations
 from nsfwscan.system.installation import installing
 from nsfwscan.system.reading import open_text
 from nsfwscan.values.errors import ConfigError, NsfwscanError, ServiceError
-from nsfwscan.values.text import readable, size
+from nsfwscan.values.text import printable, readable, size
 
 _PACKAGES = (
     "onnxruntime",
@@ -45,7 +46,7 @@ class _Line(NamedTuple):
     """True if this keeps nsfwscan from working."""
 
 
-def doctor(context: typer.Context) -> None:
+def doctor(context: typer.Context, output_format: ShownAs = TableFormat.TABLE) -> None:
     """Check the installation: print what is installed, what works, and advice.
 
     Include this output when you report a problem. It contains no names of pictures.
@@ -68,11 +69,23 @@ def doctor(context: typer.Context) -> None:
         _service,
     ]
     findings = [finding for check in checks for finding in _guarded(check)]
-    print_table(("what", "value"), [(one.what, one.value) for one in findings])
-    advice = [one.advice for one in findings if one.advice]
-    for sentence in advice or ["Everything works."]:
-        typer.echo(f"\n{fitted(readable(sentence), sys.stdout)}")
+    rows = [(one.what, one.value) for one in findings]
+    print_rows(output_format, ("what", "value"), rows, [_document(one) for one in findings])
+    if output_format is TableFormat.TABLE:
+        advice = [one.advice for one in findings if one.advice]
+        for sentence in advice or ["Everything works."]:
+            typer.echo(f"\n{fitted(readable(sentence), sys.stdout)}")
     raise typer.Exit(UNSOUND if any(one.broken for one in findings) else OK)
+
+
+def _document(line: _Line) -> dict[str, object]:
+    """Return a line as it stands in JSON."""
+    return {
+        "what": line.what,
+        "value": printable(line.value),
+        "advice": printable(line.advice) or None,
+        "broken": line.broken,
+    }
 
 
 def _guarded(check: Callable[[], Iterator[_Line]]) -> Iterator[_Line]:

@@ -12,9 +12,9 @@ import typer
 
 from nsfwscan.cli.shared.codes import OK, UNSOUND
 from nsfwscan.cli.shared.commands import Command, Group
-from nsfwscan.cli.shared.options import Offline, Quiet, model_names
+from nsfwscan.cli.shared.options import Offline, Quiet, ShownAs, TableFormat, model_names
 from nsfwscan.cli.shared.paths import absolute
-from nsfwscan.cli.shared.tables import print_table
+from nsfwscan.cli.shared.tables import print_rows
 from nsfwscan.cli.shared.talk import Talk
 from nsfwscan.models import catalogue
 from nsfwscan.models.catalogue import CatalogueEntry, HubSource, WheelSource
@@ -43,8 +43,9 @@ Name = Annotated[
 
 @app.command("list", cls=Command)
 def list_models(
+    output_format: ShownAs = TableFormat.TABLE,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON for programs instead of a table.")
+        bool, typer.Option("--json", hidden=True, help="The same as `--format json`.")
     ] = False,
 ) -> None:
     """List installed and available models, the best first.
@@ -59,11 +60,8 @@ def list_models(
             state = "can be pulled" if entry.origin is not None else "has to be built"
             rows.append((entry.name, entry.version, state, entry.licence, entry.title))
     columns = ("name", "version", "state", "licence", "title")
-    if as_json:
-        objects = [dict(zip(columns, row, strict=True)) for row in rows]
-        typer.echo(json.dumps(objects, indent=2, ensure_ascii=False))
-    else:
-        print_table(columns, rows)
+    objects = [dict(zip(columns, row, strict=True)) for row in rows]
+    print_rows(TableFormat.JSON if as_json else output_format, columns, rows, objects)
 
 
 @app.command(cls=Command)

@@ -17,9 +17,9 @@ import typer
 from nsfwscan.cli.shared.ask import insist
 from nsfwscan.cli.shared.codes import FAILED, OK, UNSOUND
 from nsfwscan.cli.shared.commands import Command, Group
-from nsfwscan.cli.shared.options import QuarantineFolder
+from nsfwscan.cli.shared.options import QuarantineFolder, ShownAs, TableFormat
 from nsfwscan.cli.shared.paths import absolute
-from nsfwscan.cli.shared.tables import print_table
+from nsfwscan.cli.shared.tables import print_rows, print_table
 from nsfwscan.cli.shared.talk import Talk
 from nsfwscan.values.errors import NsfwscanError, UsageError
 from nsfwscan.values.text import count, plain_json, printable, readable, size
@@ -213,7 +213,7 @@ def delete(
 
 
 @app.command(cls=Command)
-def verify(quarantine: QuarantineFolder = None) -> None:
+def verify(quarantine: QuarantineFolder = None, output_format: ShownAs = TableFormat.TABLE) -> None:
     """Check every picture in quarantine against its checksum.
 
     Also completes moves that a crash or a power cut interrupted. Exits with 7 if a file is damaged,
@@ -228,9 +228,15 @@ def verify(quarantine: QuarantineFolder = None) -> None:
         with opened.going_on(vault), opened.talk.bar("pictures") as bar:
             problems += [(one.path, one.problem) for one in verify_vault(vault, bar.show)]
             pictures += len(vault.peek().held)
-    if problems:
-        print_table(("what", "problem"), problems)
-    typer.echo(f"Checked {count(pictures, 'picture')}, found {count(len(problems), 'problem')}.")
+    document = {
+        "checked": pictures,
+        "problems": [{"what": printable(what), "problem": why} for what, why in problems],
+    }
+    if problems or output_format is TableFormat.JSON:
+        print_rows(output_format, ("what", "problem"), problems, document)
+    if output_format is TableFormat.TABLE:
+        told = f"Checked {count(pictures, 'picture')}, found {count(len(problems), 'problem')}."
+        typer.echo(told)
     opened.end(UNSOUND if problems else OK)
 
 

@@ -15,9 +15,9 @@ import typer
 from nsfwscan.cli.shared.ask import insist
 from nsfwscan.cli.shared.codes import NO_VERDICT, WRONG_COMMAND, first
 from nsfwscan.cli.shared.commands import Command, Group
-from nsfwscan.cli.shared.options import Quiet
+from nsfwscan.cli.shared.options import Quiet, ShownAs, TableFormat
 from nsfwscan.cli.shared.paths import absolute
-from nsfwscan.cli.shared.tables import print_table
+from nsfwscan.cli.shared.tables import print_rows
 from nsfwscan.cli.shared.talk import Talk
 from nsfwscan.judge import RulingBook, Rulings
 from nsfwscan.judge.ruled import LATEST_S, Ruled, from_record, to_record
@@ -186,11 +186,12 @@ def _date(at: int, form: str) -> str:
 
 
 @app.command("list", cls=Command)
-def list_() -> None:
+def list_(output_format: ShownAs = TableFormat.TABLE) -> None:
     """List all rulings in force, the latest last.
 
     PICTURE is where the picture was when you made the ruling. The ruling is about its content.
     """
+    book = list(_book().load())
     rows = [
         (
             one.ruling.value,
@@ -199,9 +200,19 @@ def list_() -> None:
             one.sha256.hex()[:12],
             one.path,
         )
-        for one in _book().load()
+        for one in book
     ]
-    print_table(("ruling", "when", "near", "content", "picture"), rows)
+    document = [
+        {
+            "ruling": one.ruling.value,
+            "at": one.at,
+            "near_bits": None if one.near is None else one.near.within,
+            "sha256": one.sha256.hex(),
+            "path": one.path,
+        }
+        for one in book
+    ]
+    print_rows(output_format, ("ruling", "when", "near", "content", "picture"), rows, document)
 
 
 @app.command(cls=Command)

@@ -15,8 +15,9 @@ from typer.core import TyperOption
 
 from nsfwscan.cli.shared.codes import NOT_RUNNING, OK
 from nsfwscan.cli.shared.commands import Command, Group
+from nsfwscan.cli.shared.options import ShownAs, TableFormat
 from nsfwscan.cli.shared.paths import absolute
-from nsfwscan.cli.shared.tables import print_table
+from nsfwscan.cli.shared.tables import print_rows
 from nsfwscan.cli.shared.talk import Talk
 from nsfwscan.media.discover import check_roots
 from nsfwscan.service.spec import spec_for
@@ -137,7 +138,7 @@ def stop() -> None:
 
 
 @app.command(cls=Command)
-def status() -> None:
+def status(output_format: ShownAs = TableFormat.TABLE) -> None:
     """Show whether the service is installed and running.
 
     `nsfwscan status` shows what it is doing. Exits with 0 if it is running, and with 8 if not.
@@ -146,18 +147,20 @@ def status() -> None:
     state = found.state()
     # Any watcher holds the lock, also one that a user started.
     watching = instance.is_held(locations.watch_lock())
-    print_table(
-        ("what", "value"),
-        [
-            ("service manager", found.name),
-            (
-                "installed",
-                "yes" if state.installed else "no (nsfwscan service install PATH)",
-            ),
-            ("running", "yes" if state.running else "no"),
-            ("watcher running", "yes" if watching else "no"),
-        ],
-    )
+    installed = "yes" if state.installed else "no (nsfwscan service install PATH)"
+    rows = [
+        ("service manager", found.name),
+        ("installed", installed),
+        ("running", "yes" if state.running else "no"),
+        ("watcher running", "yes" if watching else "no"),
+    ]
+    document = {
+        "service_manager": found.name,
+        "installed": state.installed,
+        "running": state.running,
+        "watcher_running": watching,
+    }
+    print_rows(output_format, ("what", "value"), rows, document)
     running = state.running or (state.installed and watching)
     raise typer.Exit(OK if running else NOT_RUNNING)
 

@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections.abc import Iterator
-from typing import Annotated, assert_never
 
 import typer
 
 from nsfwscan.cli.shared.codes import NOT_RUNNING, OK
-from nsfwscan.cli.shared.options import TableFormat
-from nsfwscan.cli.shared.tables import print_table
+from nsfwscan.cli.shared.options import ShownAs, TableFormat
+from nsfwscan.cli.shared.tables import print_rows
 from nsfwscan.system import locations
-from nsfwscan.values.text import count, duration, plain_json, printable
+from nsfwscan.values.text import count, duration, printable
 from nsfwscan.watch import instance
 from nsfwscan.watch import status as watch_status
 from nsfwscan.watch.status import Status
 
 
-def status(
-    output_format: Annotated[
-        TableFormat,
-        typer.Option(
-            "--format", "-f", metavar="table|json", help="Print a table or a JSON object."
-        ),
-    ] = TableFormat.TABLE,
-) -> None:
+def status(output_format: ShownAs = TableFormat.TABLE) -> None:
     """Show what the watcher is doing, what it found, and whether there are problems.
 
     Exits with 0 if a watcher is running. If none is, exits with 8 and shows the state in which the
@@ -35,13 +26,8 @@ def status(
     """
     running = instance.is_held(locations.watch_lock())
     found = watch_status.read(locations.status_file())
-    match output_format:
-        case TableFormat.TABLE:
-            print_table(("what", "value"), list(_rows(found, running=running)))
-        case TableFormat.JSON:
-            typer.echo(_json(found, running=running))
-        case _:
-            assert_never(output_format)
+    rows = _rows(found, running=running)
+    print_rows(output_format, ("what", "value"), rows, _document(found, running=running))
     raise typer.Exit(OK if running else NOT_RUNNING)
 
 
@@ -75,12 +61,12 @@ def _rows(found: Status | None, *, running: bool) -> Iterator[tuple[str, str]]:
     yield "nsfwscan", found.version
 
 
-def _json(found: Status | None, *, running: bool) -> str:
+def _document(found: Status | None, *, running: bool) -> dict[str, object]:
     document: dict[str, object] = {"running": running}
     if found is not None:
         document |= dataclasses.asdict(found)
         document["roots"] = [printable(root) for root in found.roots]
-    return plain_json(json.dumps(document, ensure_ascii=False))
+    return document
 
 
 def _moment(seconds: float) -> str:

@@ -86,7 +86,7 @@ def _version(bundle: Driven) -> str:
 
 
 def _models(bundle: Driven) -> str:
-    rows = json.loads(bundle.run("models", "list", "--json").out)
+    rows = json.loads(bundle.run("models", "list", "--format", "json").out)
     installed = [
         f"{row['name']}-{row['version']}" for row in rows if row["state"].startswith("installed")
     ]

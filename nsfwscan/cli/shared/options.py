@@ -21,6 +21,13 @@ class TableFormat(StrEnum):
     JSON = "json"
 
 
+ShownAs = Annotated[
+    TableFormat,
+    typer.Option(
+        "--format", "-f", metavar="table|json", help="Print a table, or JSON for programs."
+    ),
+]
+
 WALK_PANEL = "Which files"
 MODEL_PANEL = "Model and thresholds"
 OUTPUT_PANEL = "Output"

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterable, Sequence
+from typing import assert_never
 
-from nsfwscan.values.text import readable
+import typer
+
+from nsfwscan.cli.shared.options import TableFormat
+from nsfwscan.values.text import plain_json, readable
 
 _MOST_FOLDED = 1000
 """Larger tables are not folded, which takes 0.2 ms per row."""
@@ -14,6 +19,19 @@ _KEPT = 20
 """Columns of text up to this wide are not folded."""
 _LEAST = 16
 """The least width of a column that is folded."""
+
+
+def print_rows(
+    form: TableFormat, columns: Sequence[str], rows: Iterable[Sequence[str]], document: object
+) -> None:
+    """Print `rows` as a table, or `document`, which says the same for programs, as JSON."""
+    match form:
+        case TableFormat.TABLE:
+            print_table(columns, rows)
+        case TableFormat.JSON:
+            typer.echo(plain_json(json.dumps(document, indent=2, ensure_ascii=False)))
+        case _:
+            assert_never(form)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
