@@ -91,7 +91,7 @@ def test_only_a_second_ctrl_c_ends_work_at_once(
     stopping.handle(first, None)
     stopping.handle(signal.SIGTERM, None)
     assert (stopping.told, did) == (True, ["stop", "stop"])
-    assert capfd.readouterr().err.count("Ctrl-C again stops at once") == 1
+    assert capfd.readouterr().err.count("Press Ctrl-C again to stop immediately") == 1
     stopping.handle(signal.SIGINT, None)
     assert did[2:4] == ["abandon", 130]
 

@@ -744,7 +744,7 @@ def test_once_does_not_call_a_file_safe_that_cannot_be_reached(
             failed = Failed(str(root / "a.jpg"), FailReason.UNREADABLE, "Input/output error")
             names = [*listing.names[:at], *listing.names[at + 1 :]]
             keys = [*listing.keys[:at], *listing.keys[at + 1 :]]
-            yield replace(listing, names=names, keys=keys, passed=[*listing.not_opened, failed])
+            yield replace(listing, names=names, keys=keys, not_opened=[*listing.not_opened, failed])
 
     monkeypatch.setattr(reconcile, "discover", without_a)
     with watching(root, once=True) as running:

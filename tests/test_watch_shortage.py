@@ -97,7 +97,7 @@ def test_no_thread_is_started_while_there_is_no_room_for_one(
         running.until_as(root)
         running.until(lambda: running.watcher.state().degraded == ())
         assert started != []
-    assert sum("refuses memory" in one for one in running.warnings) == 2
+    assert sum("out of memory" in one for one in running.warnings) == 2
 
 
 def test_a_shortage_at_the_start_and_while_it_is_told_ends_nothing(

@@ -130,7 +130,7 @@ class Events:
             return error.strerror or str(error)
         except (MemoryError, RuntimeError) as error:  # no thread can be started
             _end(observer)
-            return str(error) or "the system refuses memory"
+            return str(error) or "the system is out of memory"
         self._observers[root], self._real[root] = observer, real
         return ""
 

@@ -93,7 +93,7 @@ def _models(bundle: Driven) -> str:
     wanted(bool(installed), "no model came with the bundle")
     bundle.run("models", "verify")
     refused = bundle.run("models", "remove", installed[0], expect=2)
-    wanted("came with this bundle" in refused.err, "its own model can be removed", refused)
+    wanted("is part of this bundle" in refused.err, "its own model can be removed", refused)
     return f"{', '.join(installed)} came with it"
 
 
