@@ -551,6 +551,14 @@ def test_a_copy_that_cannot_be_made_fails(q: Path, picture: Path) -> None:
     assert (act.outcome, act.detail) == ("failed", "Not a directory")
 
 
+def test_a_copy_whose_folder_is_taken_away_has_failed_and_the_picture_is_not_called_gone(
+    q: Path, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "makedirs", lambda *_args, **_options: None)
+    act = one(q, picture, Rule(ActionName.COPY, to=str(tmp_path / "no folder")))
+    assert (act.outcome, act.detail) == ("failed", "No such file or directory")
+
+
 # Tags
 
 

@@ -190,8 +190,10 @@ class ActionRunner:
                 try:
                     opened.check()
                     moved = self._do(rule, one, opened)
-                except (Refused, OSError) as error:
+                except Refused as error:
                     moved = why_not(error)
+                except OSError as error:  # about the target: `check` found the picture
+                    moved = Moved(Outcome.FAILED, None, error.strerror or str(error))
                 yield Act(one.result.path, rule.action, moved.outcome, moved.target, moved.detail)
 
     def _do(self, rule: Rule, one: _Target, picture: VerifiedFile) -> Moved:
