@@ -115,3 +115,22 @@ def test_a_package_whose_description_is_gone_is_of_unknown_version(
     done = call("doctor")
     assert done.code == 0
     assert rows(done.out)["numpy"] == "unknown version"
+
+
+def test_a_cache_of_a_later_version_is_named(call: Call, home: Path, tiny: Path) -> None:
+    with sqlite3.connect(home / "library.sqlite3") as raw:
+        raw.execute("CREATE TABLE later (one)")
+        raw.execute("PRAGMA user_version = 99")
+    raw.close()
+    done = call("doctor")
+    assert done.code == 7
+    assert "has schema 99" in done.out
+    assert "later version" in done.out
+
+
+def test_a_damaged_model_is_named(call: Call, tiny: Path) -> None:
+    graph = tiny / "model.onnx"
+    graph.write_bytes(graph.read_bytes()[:-1] + b"?")
+    done = call("doctor")
+    assert done.code == 7
+    assert "is damaged" in done.out

@@ -414,3 +414,12 @@ def test_what_is_denied_once_more_after_it_was_restored_is_moved_again(
     assert not scanned()
     assert call("allow", path).out == "1 picture allowed; 1 previously denied.\n"
     assert not scanned()
+
+
+@pytest.mark.parametrize("command", [("list",), ("verify",), ("restore", "--all")])
+def test_a_chosen_folder_that_does_not_exist_is_an_error(
+    command: tuple[str, ...], call: Call, tmp_path: Path
+) -> None:
+    done = call("quarantine", *command, "--quarantine", tmp_path / "nix")
+    assert (done.code, done.out) == (2, "")
+    assert f"there is no folder {tmp_path / 'nix'}" in done.err

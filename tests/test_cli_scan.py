@@ -677,7 +677,7 @@ def test_output_that_cannot_be_written(
     monkeypatch.chdir(pictures.parent)
     done = call("scan", "-o", output, pictures)
     assert (done.code, done.out) == (code, "")
-    assert f"nsfwscan: cannot write {output}: {why}\n  use --output with " in done.err
+    assert f"nsfwscan: cannot write {output}: {why}\n  check the free disk space" in done.err
 
 
 def test_output_to_a_device_leaves_the_device(nsfwscan: RunProcess, pictures: Path) -> None:

@@ -11,6 +11,8 @@ import os
 import zlib
 from typing import TYPE_CHECKING
 
+from nsfwscan.system.reading import open_bytes
+
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable
@@ -138,6 +140,19 @@ MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
 def schema_version(connection: sqlite3.Connection) -> int:
     """Return how many migrations the cache has been through; 0 for a blank file."""
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def stored_schema(path: str) -> int:
+    """Return the schema that a cache file says it has, without opening it; 0 if it says none.
+
+    `user_version` is at offset 60 of the header (SQLite database file format, 1.3).
+    """
+    try:
+        with open_bytes(path) as file:
+            header = file.read(64)
+    except OSError:
+        return 0
+    return int.from_bytes(header[60:64], "big") if header.startswith(b"SQLite format 3\0") else 0
 
 
 def migrate(connection: sqlite3.Connection) -> None:

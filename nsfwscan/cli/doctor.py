@@ -207,6 +207,13 @@ def _models() -> Iterator[_Line]:
         if isinstance(one, InstalledModel):
             chosen = " (used by default)" if one is best else ""
             yield _Line("model", f"{one.manifest.package}{chosen}", one.manifest.notes)
+            try:
+                one.verify()
+            except NsfwscanError as error:
+                broken = one is best
+                yield _Line(
+                    "model", f"{one.manifest.package} is damaged", _sentence(error), broken=broken
+                )
         else:
             yield _Line("model", f"{one.package} is broken", _sentence(one.problem))
     if best is None:
@@ -214,10 +221,22 @@ def _models() -> Iterator[_Line]:
 
 
 def _cache() -> Iterator[_Line]:
+    from nsfwscan.cache.migrations import MIGRATIONS, stored_schema
+
     path = locations.cache_file()
     advice = ""
     if os.path.exists(path) and not os.access(path, os.W_OK):
         advice = f"The cache {path} cannot be written: scans work, but new scores are not kept."
+    schema = stored_schema(path)
+    if schema > len(MIGRATIONS):
+        yield _Line(
+            "cache",
+            f"{path} has schema {schema}",
+            f"The cache {path} was written by a later version: install that, or let NSFWSCAN_HOME "
+            "name another folder.",
+            broken=True,
+        )
+        return
     yield _Line("cache", _state(path), advice)
 
 

@@ -252,6 +252,16 @@ def _rulings(talk: Talk) -> Rulings:
         return NO_RULINGS
 
 
+def _is_missing(path: str) -> bool:
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return True
+    except OSError:  # opening the quarantine will say what is wrong
+        pass
+    return False
+
+
 class _Opened:
     """The quarantines that a command works on. A problem with one does not stop the others."""
 
@@ -264,6 +274,11 @@ class _Opened:
         self.failed = False
         """Whether part of the command failed."""
         chosen = None if quarantine is None else absolute(quarantine)
+        if chosen is not None and _is_missing(chosen):
+            raise UsageError(
+                f"there is no folder {readable(chosen)}",
+                hint="--quarantine takes the quarantine's folder; is its disk plugged in?",
+            )
         quarantines = Quarantines(chosen, self.talk.warn)
         folders = [os.path.dirname(_absolute(path)) for path in near]
         self.vaults = quarantines.existing(folders)

@@ -67,7 +67,7 @@ class WatchSignals:
             try:
                 config.read(cast("typer.Context", group), group.params.get("config_file"))
             except ConfigError as error:
-                text = f"\nnsfwscan: {readable(str(error))}; keeping the old settings\n"
+                text = f"\nnsfwscan: {readable(str(error)).rstrip('.')}; keeping the old settings\n"
                 whisper(text.encode(errors="backslashreplace"))
                 return
         self._reload = True

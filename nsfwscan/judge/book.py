@@ -125,7 +125,10 @@ class RulingBook:
             except RulingsError as error:
                 if held is None:
                     raise
-                warn(f"{error} ({error.hint}); the rulings read before stay in force")
+                warn(
+                    f"{error}; the rulings read before stay in force until the next start "
+                    "(`nsfwscan rulings repair` shows the damage)"
+                )
             self._stamp = stamp
         return held
 

@@ -81,7 +81,7 @@ def unwritable(called: str, error: OSError) -> NsfwscanError:
     wrong_path = isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError)
     return (UsageError if wrong_path else NsfwscanError)(
         f"cannot write {readable(called)}: {error.strerror or error}",
-        hint="use --output with a writable path, and check the free disk space",
+        hint="check the free disk space, and that you may write there",
     )
 
 
