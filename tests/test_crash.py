@@ -216,7 +216,7 @@ def test_an_error_of_the_terminal_is_no_finding() -> None:
     script = (
         "import sys, nsfwscan.cli.doctor as doctor\n"
         "def broken(*_, **__): raise BrokenPipeError(32, 'Broken pipe')\n"
-        "doctor.print_table = broken\n"
+        "doctor.print_rows = broken\n"
         "from nsfwscan.cli.main import run; run()"
     )
     done = subprocess.run(

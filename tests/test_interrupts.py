@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import re
 import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -128,3 +133,53 @@ def test_an_interrupt_before_a_command_began_is_one_line(
     monkeypatch.setattr(f"nsfwscan.cli.shared.{step}", interrupted)
     done = Call(capfd)("scan", paint(tmp_path / "one.png", GREEN))
     assert (done.code, done.out, done.err) == (130, "", "\nnsfwscan: interrupted\n")
+
+
+START = "_start_joinable_thread" if sys.version_info >= (3, 13) else "_start_new_thread"
+"""What `Thread.start` calls."""
+
+
+def test_starting_a_thread_that_never_begins_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interrupts, "_START_S", 0.2)
+    before = signal.getsignal(signal.SIGALRM)
+    began = time.monotonic()
+    with monkeypatch.context() as patch, interrupts.bounded_start():
+        patch.setattr(threading, START, lambda *_, **__: None)
+        with pytest.raises(MemoryError, match="does not begin"):
+            threading.Thread(target=print).start()
+    assert time.monotonic() - began < 5
+    assert signal.getsignal(signal.SIGALRM) is before
+
+
+def test_what_takes_long_beside_starting_a_thread_is_not_cut_short(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(interrupts, "_START_S", 0.1)
+    with interrupts.bounded_start():
+        time.sleep(0.5)
+        threading.Thread(target=lambda: None).start()
+
+
+def test_another_timer_goes_on_after_threads_were_started() -> None:
+    came = threading.Event()
+    with interrupts.answered(lambda *_: came.set(), "SIGALRM"):
+        former = signal.setitimer(signal.ITIMER_REAL, 0.3)
+        try:
+            with interrupts.bounded_start():
+                pass
+            assert came.wait(5)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, *former)
+
+
+def test_work_whose_thread_never_begins_is_done_in_this_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(interrupts, "_START_S", 0.2)
+    late: list[Callable[[], None]] = []
+    monkeypatch.setattr(_thread, "start_new_thread", lambda run, _arguments: late.append(run))
+    done: list[int] = []
+    assert interrupts.apart(lambda: done.append(1) or 7) == 7
+    (run,) = late
+    run()  # it begins after all
+    assert done == [1]

@@ -23,6 +23,7 @@ from nsfwscan.scanning.scanner import Scanner
 from nsfwscan.system import interrupts, threads
 from nsfwscan.values.errors import CacheUnavailable, NsfwscanError
 from nsfwscan.watch import batches, observation, reconcile, settle, unsaved
+from nsfwscan.watch.events import Events
 
 _REFUSED = 1 << 62
 """Bytes that no system has."""
@@ -323,3 +324,23 @@ def test_what_was_told_while_the_clock_was_set_is_known_to_the_cache(
         picture(root / "a.jpg", b"content")
         running.until_as(root)
         running.until(lambda: "a.jpg" in cache.folder(str(root), SCORER), within_s=2.5)
+
+
+START = "_start_joinable_thread" if sys.version_info >= (3, 13) else "_start_new_thread"
+"""What `Thread.start` calls."""
+
+
+def test_an_observer_whose_threads_never_begin_is_given_up_and_replaced(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interrupts, "_START_S", 0.3)
+
+    events = Events(lambda _: True)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading, START, lambda *_, **__: None)
+            assert "does not begin" in events.observe(str(root))
+        assert events.observe(str(root)) == ""
+        assert events.observes(str(root))
+    finally:
+        events.close()

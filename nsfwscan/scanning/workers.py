@@ -10,6 +10,7 @@ import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from nsfwscan.system import interrupts
 from nsfwscan.system.threads import require_room
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ class ThreadWorkers:
         if not self._began:
             require_room()
             self._began = True
-        return self._threads.submit(self._run, task)
+        with interrupts.bounded_start():
+            return self._threads.submit(self._run, task)
 
     def stop(self) -> None:
         """Start no more tasks; see `Workers.stop`."""

@@ -34,6 +34,7 @@ from watchdog.events import (
 )
 from watchdog.observers import Observer
 
+from nsfwscan.system import interrupts
 from nsfwscan.system.reading import open_text
 from nsfwscan.system.threads import require_room
 
@@ -113,16 +114,14 @@ class Events:
         observer: BaseObserver | None = None
         try:
             require_room()
-            observer = Observer()
             # An observer does not follow a link, not even the one it is given.
             real = os.path.realpath(root)
-            observer.schedule(
-                _EventHandler(self, root, real, self._wants),
-                real,
-                recursive=True,
-                event_filter=_WANTED,
-            )
-            observer.start()
+            handler = _EventHandler(self, root, real, self._wants)
+            with interrupts.bounded_start():
+                observer = Observer()  # which starts a thread, too
+            observer.schedule(handler, real, recursive=True, event_filter=_WANTED)
+            with interrupts.bounded_start():
+                observer.start()
         except OSError as error:  # gone, forbidden, or no more watches, instances or descriptors
             _end(observer)
             if error.errno == errno.EMFILE:  # "Too many open files", of which nobody has opened any
