@@ -160,16 +160,26 @@ def test_what_takes_long_beside_starting_a_thread_is_not_cut_short(
         threading.Thread(target=lambda: None).start()
 
 
-def test_another_timer_goes_on_after_threads_were_started() -> None:
+@pytest.mark.parametrize("seconds", [0.0, 0.5])
+def test_another_timer_goes_on_after_threads_were_started(seconds: float) -> None:
     came = threading.Event()
     with interrupts.answered(lambda *_: came.set(), "SIGALRM"):
         former = signal.setitimer(signal.ITIMER_REAL, 0.3)
         try:
             with interrupts.bounded_start():
-                pass
+                time.sleep(seconds)
             assert came.wait(5)
         finally:
             signal.setitimer(signal.ITIMER_REAL, *former)
+
+
+def test_a_handler_that_python_cannot_put_back_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(signal, "getsignal", lambda _number: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: pytest.fail("replaced"))
+    with interrupts.bounded_start():
+        pass
 
 
 def test_work_whose_thread_never_begins_is_done_in_this_one(

@@ -124,54 +124,50 @@ def test_a_shortage_at_the_start_and_while_it_is_told_ends_nothing(
         running.until_as(root)
 
 
+class Shortage:
+    """Keeps the watcher's thread from listing folders while it is `short` of descriptors."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.short = False
+        self.refused = 0
+        self._real = os.scandir
+        monkeypatch.setattr(os, "scandir", self._list)
+
+    def _list(self, name: Any = ".") -> Any:
+        if self.short and threading.current_thread().name == "test-watcher":
+            self.refused += 1
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return self._real(name)
+
+
 def test_what_is_gone_is_told_though_its_folder_could_not_be_listed_for_a_moment(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reconcile, "_LEAST_AGAIN_S", 0.2)
     path = picture(root / "folder" / "a.jpg", b"content")
-    real, short = os.scandir, False
-    refused = 0
-
-    def refuse(name: Any = ".") -> Any:
-        nonlocal refused
-        if short and threading.current_thread().name == "test-watcher":
-            refused += 1
-            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-        return real(name)
-
-    monkeypatch.setattr(os, "scandir", refuse)
+    listing = Shortage(monkeypatch)
     with watching(root) as running:
         running.until_as(root)
-        short = True
+        listing.short = True
         path.unlink()
-        running.until(lambda: refused > 0)
-        short = False
+        running.until(lambda: listing.refused > 0)
+        listing.short = False
         running.until_as(root)
     assert running.told.lines == [("new", "a.jpg"), ("gone", "a.jpg")]
 
 
-def test_a_folder_that_came_while_descriptors_were_short_is_looked_at_soon(
+def test_a_folder_that_came_while_descriptors_were_short_is_scanned_soon(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reconcile, "_LEAST_AGAIN_S", 0.2)
     picture(tmp_path / "outside" / "a.jpg", b"content")
-    real, short = os.scandir, False
-    refused = 0
-
-    def refuse(name: Any = ".") -> Any:
-        nonlocal refused
-        if short and threading.current_thread().name == "test-watcher":
-            refused += 1
-            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-        return real(name)
-
-    monkeypatch.setattr(os, "scandir", refuse)
+    listing = Shortage(monkeypatch)
     with watching(root) as running:
         running.until_first_look()
-        short = True
+        listing.short = True
         (tmp_path / "outside").rename(root / "folder")
-        running.until(lambda: refused > 0)
-        short = False
+        running.until(lambda: listing.refused > 0)
+        listing.short = False
         running.until_as(root)
         running.until(lambda: running.watcher.state().degraded == ())
 

@@ -77,6 +77,9 @@ def bounded_start() -> Iterator[None]:
     if not _is_main() or not hasattr(signal, "setitimer"):
         yield
         return
+    if signal.getsignal(signal.SIGALRM) is None:  # C code set it, so it could not be put back
+        yield
+        return
 
     waited: FrameType | None = None
 
@@ -86,14 +89,18 @@ def bounded_start() -> Iterator[None]:
         if waited is not None and waited is before:
             raise MemoryError("a thread that was started does not begin")
 
-    with answered(late, "SIGALRM"):
-        began = time.monotonic()
-        left, interval = signal.setitimer(signal.ITIMER_REAL, _START_S, _START_S)
-        try:
-            yield
-        finally:
-            if left:  # somebody else's timer goes on
-                left = max(left - (time.monotonic() - began), 0.001)
+    began = time.monotonic()
+    left, interval = signal.setitimer(signal.ITIMER_REAL, 0)
+    try:
+        with answered(late, "SIGALRM"):
+            signal.setitimer(signal.ITIMER_REAL, _START_S, _START_S)
+            try:
+                yield
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+    finally:
+        if left:  # a timer of the program goes on, with its own handler back in place
+            left = max(left - (time.monotonic() - began), 0.001)
             signal.setitimer(signal.ITIMER_REAL, left, interval)
 
 
