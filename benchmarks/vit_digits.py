@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from quantize import checkpoint, int8, onnx_file, recipes, vit_graph
+from nsfwscan.models.graphs import onnx_file
+from quantize import checkpoint, int8, recipes, vit_graph
 from quantize.calibrate import calibrate
 from quantize.session import OrtSession
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from quantize.graph import Graph
+    from nsfwscan.models.graphs.graph import Graph
 
 _EDGE = 8
 _TEST_EVERY = 3

@@ -22,15 +22,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks import vit_fixture
-from quantize import checkpoint, int8, onnx_file, pictures, recipes, tensors, vit_graph
+from nsfwscan.models.graphs import onnx_file
+from quantize import checkpoint, int8, pictures, recipes, tensors, vit_graph
 from quantize.calibrate import calibrate
 from quantize.session import OrtSession
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from nsfwscan.models.graphs.graph import Array, Graph
     from nsfwscan.values.geometry import Geometry
-    from quantize.graph import Array, Graph
     from quantize.recipes import Recipe
 
 _SHAPES = {"base-224": ("base", 224, "transformers"), "tiny-384": ("tiny", 384, "timm")}

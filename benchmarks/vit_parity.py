@@ -18,13 +18,14 @@ import numpy as np
 
 from benchmarks import vit_fixture
 from nsfwscan.media.decode.decode import decode
-from quantize import checkpoint, onnx_file, optimum_export, vit_graph
+from nsfwscan.models.graphs import onnx_file
+from quantize import checkpoint, optimum_export, vit_graph
 from quantize.session import OrtSession
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from quantize.graph import Graph
+    from nsfwscan.models.graphs.graph import Graph
 
 _PICTURES = 64
 

@@ -21,14 +21,14 @@ import numpy as np
 
 from nsfwscan.media.decode.decode import decode
 from nsfwscan.models.classifier import to_scores
+from nsfwscan.models.graphs import onnx_file
 from nsfwscan.models.manifest import MODEL_NAME
 from nsfwscan.models.package import open_package
-from quantize import onnx_file
 from quantize.session import OrtSession
 from quantize.vit_graph import LOGITS
 
 if TYPE_CHECKING:
-    from quantize.graph import Graph
+    from nsfwscan.models.graphs.graph import Graph
 
 _ZERO = "middle.128"
 

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from quantize.build import Built
 
 _EXTRAS = {
-    "quantize": ("onnx",),
     "export": ("optimum", "timm", "torch", "torchvision", "transformers"),
 }
 """The modules that each extra installs."""

@@ -9,6 +9,7 @@ import tempfile
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from nsfwscan.models.graphs import onnx_file
 from nsfwscan.models.manifest import (
     MODEL_NAME,
     Artefact,
@@ -26,7 +27,7 @@ from nsfwscan.system.reading import open_text
 from nsfwscan.values.errors import ModelUnusable, UsageError
 from quantize import checkpoint as checkpoints
 from quantize import labels as known_labels
-from quantize import onnx_file, package, pictures, recipes, source, tensors, verify, vit_graph
+from quantize import package, pictures, recipes, source, tensors, verify, vit_graph
 from quantize.preprocessing import Preprocessing
 from quantize.search import Candidate, Evidence, TrialOutcome, search
 from quantize.vit_graph import Normalisation
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from nsfwscan.models.fetch.download import Progress
+    from nsfwscan.models.graphs.graph import Graph
     from quantize.checkpoint import Meaning
-    from quantize.graph import Graph
 
 _BAD_IN_NAMES = re.compile(r"[^a-z0-9._-]+")
 _NO_LICENCE = "The publisher of this checkpoint did not name its licence.\n"

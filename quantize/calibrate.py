@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from quantize import int8, onnx_file
-from quantize.graph import Array, Graph, Value
+from nsfwscan.models.graphs import onnx_file
+from nsfwscan.models.graphs.graph import Array, Graph, Value
+from quantize import int8
 from quantize.int8 import Range
 from quantize.recipes import Clip
 from quantize.session import OrtSession, on_all_cores

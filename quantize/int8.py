@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple, assert_never
 
 import numpy as np
 
-from quantize.graph import MICROSOFT, Array, Dimension, Graph, Node, Value
+from nsfwscan.models.graphs.graph import MICROSOFT, Array, Dimension, Graph, Node, Value
 from quantize.recipes import Attention, Recipe, Scales, WeightRange
 
 if TYPE_CHECKING:

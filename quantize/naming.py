@@ -10,7 +10,7 @@ from nsfwscan.values.errors import ModelTampered
 from quantize.vit import Block, Linear, Norm, VitShape, VitWeights
 
 if TYPE_CHECKING:
-    from quantize.graph import Array
+    from nsfwscan.models.graphs.graph import Array
     from quantize.tensors import Tensors
 
 

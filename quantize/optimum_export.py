@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nsfwscan.models.graphs import onnx_file
+from nsfwscan.models.graphs.graph import Builder, Graph, Node, Value
 from nsfwscan.values.errors import ModelUnusable
-from quantize import checkpoint, onnx_file, session
-from quantize.graph import Builder, Graph, Node, Value
+from quantize import checkpoint, session
 from quantize.tensors import open_weights
 from quantize.vit_graph import LOGITS, PIXELS
 

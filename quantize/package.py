@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from nsfwscan.models import probes
 from nsfwscan.models.classifier import OrtClassifier
+from nsfwscan.models.graphs import onnx_file
 from nsfwscan.models.manifest import (
     LICENCE_NAME,
     MANIFEST_NAME,
@@ -28,7 +29,7 @@ from nsfwscan.models.provider import Provider
 from nsfwscan.system.hashing import Sha256, pieces
 from nsfwscan.system.reading import open_bytes
 from nsfwscan.values.errors import UsageError
-from quantize import onnx_file, pictures
+from quantize import pictures
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,8 +15,8 @@ from nsfwscan.values.errors import DecodeError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from nsfwscan.models.graphs.graph import Array
     from nsfwscan.values.geometry import Geometry
-    from quantize.graph import Array
 
 MAX_PICTURES = 2000
 """More do not improve the calibration, and take hours."""

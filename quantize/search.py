@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from nsfwscan.models.graphs import onnx_file
 from nsfwscan.values.errors import ModelUnusable, UsageError
-from quantize import int8, onnx_file, verify
+from quantize import int8, verify
 from quantize.calibrate import calibrate
 from quantize.recipes import Clip, Recipe, Recipes, Scales
 from quantize.session import OrtSession, race
@@ -18,8 +19,8 @@ from quantize.vit_graph import LOGITS
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from nsfwscan.models.graphs.graph import Graph
     from nsfwscan.models.manifest import ModelManifest
-    from quantize.graph import Graph
     from quantize.int8 import Range
     from quantize.pictures import CalibrationPicture
     from quantize.verify import Agreement

@@ -19,7 +19,7 @@ from nsfwscan.values.errors import ModelUnusable
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from quantize.graph import Array
+    from nsfwscan.models.graphs.graph import Array
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")

@@ -23,7 +23,7 @@ from nsfwscan.values.errors import ModelTampered, ModelUnusable
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from quantize.graph import Array
+    from nsfwscan.models.graphs.graph import Array
 
 WEIGHTS_NAME = "model.safetensors"
 INDEX_NAME = "model.safetensors.index.json"

@@ -15,8 +15,8 @@ from quantize.vit_graph import LOGITS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from nsfwscan.models.graphs.graph import Array
     from nsfwscan.models.manifest import ModelManifest, Thresholds
-    from quantize.graph import Array
     from quantize.pictures import CalibrationPicture
     from quantize.recipes import Gate
     from quantize.session import OrtSession

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from quantize.graph import Array
+    from nsfwscan.models.graphs.graph import Array
 
 
 @dataclass(frozen=True, slots=True)

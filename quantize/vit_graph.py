@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from quantize.graph import MICROSOFT, Array, Builder, Graph, Value
+from nsfwscan.models.graphs.graph import MICROSOFT, Array, Builder, Graph, Value
 from quantize.vit import Block, Linear, Norm, VitShape, VitWeights
 
 PIXELS = "pixels"

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import vit_fixture
-from quantize import onnx_file, vit_graph
+from nsfwscan.models.graphs import onnx_file
+from nsfwscan.models.graphs.graph import Graph
+from quantize import vit_graph
 from quantize.checkpoint import Checkpoint, open_checkpoint
-from quantize.graph import Graph
 from quantize.session import OrtSession
 from quantize.vit import Linear, Norm, VitShape, VitWeights
 

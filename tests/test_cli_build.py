@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import signal
@@ -114,20 +113,6 @@ def test_a_build_that_is_told_to_end_takes_its_child_and_files_along(
     assert program.wait(60) == 130
     assert os.listdir(scratch) == []
     assert not list(home.glob("models/checkpoint*"))
-
-
-def test_what_is_missing_and_how_to_get_it_is_said(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    find_spec = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if name == "onnx" else find_spec(name)
-    )
-    assert main(["models", "build", str(tmp_path)]) == 2
-    said = capfd.readouterr().err
-    assert "needs onnx" in said
-    assert f"{sys.executable} -m pip install " in said  # whatever else is on the PATH
-    assert "install nsfwscan" not in said
 
 
 @pytest.mark.parametrize("source", ["nonsense", "opennsfw", "EMPTY"])

@@ -456,7 +456,7 @@ def test_offline_nothing_is_fetched(
     assert "the network must not be used" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("module", "extra"), [("onnx", "quantize"), ("optimum", "export")])
+@pytest.mark.parametrize(("module", "extra"), [("optimum", "export")])
 def test_a_missing_extra_is_named(
     module: str, extra: str, checkpoint: Path, tmp_path: Path
 ) -> None:

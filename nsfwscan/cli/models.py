@@ -173,10 +173,9 @@ def build(
 ) -> None:
     """Build the fastest INT8 model for this computer from a published checkpoint, and install it.
 
-    Needs the package onnx (`pip install '.[quantize]'` in a checkout), about a minute, and 2 GB of
-    memory. Several quantization recipes are tried and timed on this processor. The fastest one
-    whose scores are close enough to the float model's is installed. `python -m quantize` has more
-    options, and does not install the model.
+    Needs about a minute and 2 GB of memory. Several quantization recipes are tried and timed on
+    this processor. The fastest one whose scores are close enough to the float model's is installed.
+    `python -m quantize` has more options, and does not install the model.
     """
     from nsfwscan.cli import models_build
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import subprocess
 import sys
 import tempfile
 from typing import TYPE_CHECKING
 
-from nsfwscan.system import installation, interrupts
+from nsfwscan.system import interrupts
 from nsfwscan.values.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -26,11 +25,6 @@ def check() -> None:
         raise UsageError(
             "this bundle cannot build models",
             hint="build it with nsfwscan from pip, then run `nsfwscan models add FOLDER` here",
-        )
-    if importlib.util.find_spec("onnx") is None:
-        raise UsageError(
-            "building a model needs onnx, which is not installed",
-            hint=installation.installing_extra("quantize"),
         )
 
 
