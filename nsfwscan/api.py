@@ -258,7 +258,7 @@ def _load(model: str, *, offline: bool) -> _Loaded:
     store = ModelStore(locations.models_folder(), offline=offline, say=_log.info)
     found = select.resolve_model(store, model)
     # One picture at a time, so it may use all cores.
-    load = loader(found, settings, cores.available(), _log.warning)
+    load = loader(store, found, settings, cores.available(), _log.warning)
     return _Loaded(found.manifest, Engine(load, found.manifest.input.geometry, jobs=1))
 
 

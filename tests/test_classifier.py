@@ -24,7 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from nsfwscan.models import classifier as module
+from nsfwscan.models import runtime as module
 from nsfwscan.models.classifier import (
     OrtClassifier,
     available_providers,

@@ -81,7 +81,7 @@ def test_without_heic(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_onnxruntime(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    monkeypatch.delitem(sys.modules, "nsfwscan.models.classifier", raising=False)
+    monkeypatch.delitem(sys.modules, "nsfwscan.models.runtime", raising=False)
     done = call("doctor")
     assert done.code == 7
     assert rows(done.out)["providers"] == "none"

@@ -258,7 +258,7 @@ def test_ctrl_c_is_an_interruption_wherever_it_comes(
 
 
 @pytest.mark.parametrize(
-    "place", ["system.cores.available", "models.classifier.available_providers"]
+    "place", ["system.cores.available", "models.runtime.available_providers"]
 )
 def test_ctrl_c_in_doctor_is_no_finding(
     place: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

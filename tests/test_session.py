@@ -13,6 +13,7 @@ from nsfwscan.models import catalogue, select
 from nsfwscan.models.manifest import MODEL_NAME, Artefact, Thresholds
 from nsfwscan.models.package import open_package
 from nsfwscan.models.provider import Provider
+from nsfwscan.models.store import ModelStore
 from nsfwscan.scanning import session
 from nsfwscan.scanning.scanner import ScanOptions
 from nsfwscan.scanning.session import Settings, loader, open_session, policy_of, threads_for
@@ -155,9 +156,16 @@ def test_a_cache_that_cannot_be_written_answers_and_warns_once(
 def test_loading_imports_the_runtime_and_says_when_that_fails(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load = loader(open_package(str(tiny)), Settings(provider=Provider.CPU), 1, pytest.fail)
+    load = loader(
+        ModelStore(str(tiny.parent / "models")),
+        open_package(str(tiny)),
+        Settings(provider=Provider.CPU),
+        1,
+        pytest.fail,
+    )
     assert load().manifest.name == "tiny"
-    monkeypatch.delitem(sys.modules, "nsfwscan.models.classifier", raising=False)
+    for name in ("runtime", "classifier"):
+        monkeypatch.delitem(sys.modules, f"nsfwscan.models.{name}", raising=False)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ModelUnusable, match="onnxruntime cannot be loaded") as caught:
         load()
@@ -177,8 +185,15 @@ def test_too_little_memory_for_the_runtime_is_not_called_a_broken_installation(
     def refuse(_name: str, *_given: object) -> None:
         raise ImportError(said)
 
-    load = loader(open_package(str(tiny)), Settings(provider=Provider.CPU), 1, pytest.fail)
-    monkeypatch.delitem(sys.modules, "nsfwscan.models.classifier", raising=False)
+    load = loader(
+        ModelStore(str(tiny.parent / "models")),
+        open_package(str(tiny)),
+        Settings(provider=Provider.CPU),
+        1,
+        pytest.fail,
+    )
+    for name in ("runtime", "classifier"):
+        monkeypatch.delitem(sys.modules, f"nsfwscan.models.{name}", raising=False)
     monkeypatch.setattr("builtins.__import__", refuse)
     with pytest.raises(ResourcesExhausted) as caught:
         load()
@@ -199,9 +214,15 @@ def test_too_little_memory_for_a_model_or_a_picture_says_nothing_against_either(
         def run(self, *_given: object) -> None:
             raise RuntimeError(said)
 
-    load = loader(open_package(str(tiny)), Settings(provider=Provider.CPU), 1, pytest.fail)
+    load = loader(
+        ModelStore(str(tiny.parent / "models")),
+        open_package(str(tiny)),
+        Settings(provider=Provider.CPU),
+        1,
+        pytest.fail,
+    )
     classifier = load()
-    monkeypatch.setattr(classifier, "_session", object.__new__(Short))
+    monkeypatch.setattr(classifier._graph, "_session", object.__new__(Short))  # type: ignore[attr-defined]
     crop = classifier.manifest.input.geometry
     with pytest.raises(ResourcesExhausted):
         classifier.classify(bytes(crop.crop_width * crop.crop_height * 3), 1)
@@ -214,14 +235,21 @@ def test_what_cannot_be_loaded_twice_is_not_begun_without_memory(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     resource = pytest.importorskip("resource")
-    load = loader(open_package(str(tiny)), Settings(provider=Provider.CPU), 1, pytest.fail)
+    load = loader(
+        ModelStore(str(tiny.parent / "models")),
+        open_package(str(tiny)),
+        Settings(provider=Provider.CPU),
+        1,
+        pytest.fail,
+    )
     monkeypatch.setattr(session, "_address_space", lambda: 3 << 30)
-    monkeypatch.delitem(sys.modules, "nsfwscan.models.classifier", raising=False)
+    for name in ("runtime", "classifier"):
+        monkeypatch.delitem(sys.modules, f"nsfwscan.models.{name}", raising=False)
     monkeypatch.setattr(resource, "getrlimit", lambda _what: ((3 << 30) + (100 << 20), -1))
     with pytest.raises(ResourcesExhausted, match="100 MB of address space are left") as caught:
         load()
     assert "raise the limit by 412 MB" in caught.value.hint
-    assert "nsfwscan.models.classifier" not in sys.modules
+    assert "nsfwscan.models.runtime" not in sys.modules
 
 
 def test_settings_and_sessions_are_values() -> None:

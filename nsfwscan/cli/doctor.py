@@ -170,7 +170,7 @@ def _cpu_features() -> set[str] | None:
 
 def _providers() -> Iterator[_Line]:
     try:
-        from nsfwscan.models.classifier import available_providers
+        from nsfwscan.models.runtime import available_providers
 
         yield _Line("providers", ", ".join(available_providers()))
     except Exception as error:

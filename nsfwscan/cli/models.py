@@ -22,6 +22,7 @@ from nsfwscan.models.fetch.hub import Hub
 from nsfwscan.models.lookup import is_path
 from nsfwscan.models.package import BrokenPackage, InstalledModel
 from nsfwscan.models.store import ModelStore
+from nsfwscan.scanning.session import prepare
 from nsfwscan.system import locations
 from nsfwscan.values.errors import ModelError, ModelNotFound, NsfwscanError, UsageError
 from nsfwscan.values.text import readable, size
@@ -85,6 +86,7 @@ def pull(name: Name, offline: Offline = False, quiet: Quiet = False) -> None:
         model = store.pull(entry)
     finally:
         talk.end_bar()
+    prepare(store, model)
     talk.say(f"{model.manifest.package} is installed in {model.folder}.")
 
 
@@ -111,7 +113,7 @@ def add(
     """
     talk = Talk(quiet=quiet)
     store = ModelStore(locations.models_folder(), say=talk.say)
-    _say_installed(talk, store, store.add(_existing(path), replace=replace))
+    _say_installed(talk, store, prepare(store, store.add(_existing(path), replace=replace)))
 
 
 @app.command(cls=Command)

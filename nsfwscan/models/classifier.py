@@ -1,4 +1,4 @@
-"""From pixels to scores. The only module that uses onnxruntime.
+"""From pixels to scores.
 
 Importing it costs as much as importing onnxruntime and numpy (about 0.2 s), so callers import it
 only once they have a picture to score.
@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 import os
-import weakref
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, assert_never
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol, assert_never
 
 import numpy as np
-import onnxruntime
 
 from nsfwscan.models.manifest import (
     MODEL_NAME,
@@ -23,9 +23,13 @@ from nsfwscan.models.manifest import (
     ModelManifest,
     OutputKind,
     Reduction,
+    Rewriting,
+    WeightForm,
 )
 from nsfwscan.models.provider import Provider
-from nsfwscan.values.errors import ModelUnusable, ResourcesExhausted
+from nsfwscan.models.rewrite.fused_vit import CLS_ATTENTION, EMBEDDING
+from nsfwscan.models.runtime import OrtGraph, Runnable, available_providers, exact_int8
+from nsfwscan.values.errors import ModelUnusable
 from nsfwscan.values.outcome import Reading
 from nsfwscan.values.results import Scores
 
@@ -34,18 +38,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from nsfwscan.models.manifest import InputSpec
     from nsfwscan.models.package import InstalledModel
 
-_PROVIDER_OF = {
-    "cuda": "CUDAExecutionProvider",
-    "directml": "DmlExecutionProvider",
-    "coreml": "CoreMLExecutionProvider",
-    "openvino": "OpenVINOExecutionProvider",
-    "cpu": "CPUExecutionProvider",
-}
 _ORT_DTYPE = {"tensor(float)": DType.FLOAT32, "tensor(uint8)": DType.UINT8}
 _ORT_FLOATS = frozenset({"tensor(float)", "tensor(float16)", "tensor(double)"})
-_WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 _TOLERANCE = 1e-3
 """How far the sum of a model's probabilities may be from one; float32 softmax stays within 1e-6."""
 
@@ -91,8 +88,13 @@ class OrtClassifier:
         inputs or outputs differ. `warn` is called if an accelerator fails and the CPU is used.
         """
         self._manifest = model.manifest
-        self._session, self.provider = _open_session(model, threads, provider, warn)
-        _sessions.add(self._session)
+        self._graph, self.provider, self.form = _open_graph(model, threads, provider, warn)
+        output = model.manifest.output
+        self._output = (
+            replace(output, embedding=EMBEDDING, cls_attention=CLS_ATTENTION)
+            if self.form
+            else output
+        )
         self._check_graph()
         self._read_one(np.full(self._shape, 127, np.uint8))
 
@@ -105,7 +107,7 @@ class OrtClassifier:
         self, pixels: bytes, views: int, *, embedding: bool = False, attention: bool = False
     ) -> Reading:
         """Score the views of one picture; see `Classifier.read`."""
-        output = self._manifest.output
+        output = self._output
         extras = (output.embedding if embedding else "", output.cls_attention if attention else "")
         readings = [
             self._read_one(picture, extras)._replace(view=view)
@@ -128,7 +130,9 @@ class OrtClassifier:
     def _read_one(self, pixels: NDArray[np.uint8], extras: tuple[str, str] = ("", "")) -> Reading:
         """Run the graph on one view. `extras` names the embedding and attention outputs, if any."""
         names = [self._manifest.output.name, *filter(None, extras)]
-        found = self._run(names, {self._manifest.input.name: self._prepare(pixels)})
+        found = self._run(
+            names, {self._manifest.input.name: to_input(pixels, self._manifest.input)}
+        )
         by_name = dict(zip(names, found, strict=True))
         row = np.asarray(by_name[names[0]], np.float64).reshape(-1)
         embedding, attention = (self._floats(name, by_name.get(name)) for name in extras)
@@ -148,36 +152,17 @@ class OrtClassifier:
 
     def _run(self, names: list[str], feed: dict[str, NDArray[Any]]) -> Sequence[Any]:
         try:
-            outputs: Sequence[Any] = self._session.run(names, feed)
-        except Exception as error:  # onnxruntime's exceptions share no base class
-            if exhausted := ResourcesExhausted.because(error):
-                raise exhausted from error
+            return self._graph.run(names, feed)
+        except ModelUnusable as error:
             raise ModelUnusable(
-                f"model {self._manifest.name} failed to run: {_first_line(error)}",
+                f"model {self._manifest.name} failed to run: {error}",
                 hint="run `nsfwscan models verify` and `nsfwscan selftest`",
             ) from error
-        return outputs
-
-    def _prepare(self, pixels: NDArray[np.uint8]) -> NDArray[Any]:
-        """Turn (H, W, 3) uint8 RGB into a batch of one, as the graph takes it."""
-        spec = self._manifest.input
-        if spec.channel_order is ChannelOrder.BGR:
-            pixels = pixels[:, :, ::-1]
-        values: NDArray[Any] = pixels
-        if spec.dtype is DType.FLOAT32:
-            scaled = pixels.astype(np.float32)
-            scaled *= np.float32(spec.scale)
-            scaled -= np.asarray(spec.mean, np.float32)
-            scaled /= np.asarray(spec.std, np.float32)
-            values = scaled
-        if spec.layout is Layout.NCHW:
-            values = values.transpose(2, 0, 1)
-        return np.ascontiguousarray(values)[np.newaxis]
 
     def _check_graph(self) -> None:
-        spec, wanted = self._manifest.input, self._manifest.output
-        inputs = {node.name: node for node in self._session.get_inputs()}
-        outputs = {node.name: node for node in self._session.get_outputs()}
+        spec, wanted = self._manifest.input, self._output
+        inputs = {node.name: node for node in self._graph.inputs}
+        outputs = {node.name: node for node in self._graph.outputs}
         if list(inputs) != [spec.name]:
             raise self._unlike(f"takes {sorted(inputs)}", f"{spec.name!r}")
         given = inputs[spec.name]
@@ -202,6 +187,22 @@ class OrtClassifier:
             f"the graph of model {self._manifest.name} {found}, but its manifest says {wanted}",
             hint="the package was built wrongly; download or build the model again",
         )
+
+
+def to_input(pixels: NDArray[np.uint8], spec: InputSpec) -> NDArray[Any]:
+    """Turn (H, W, 3) uint8 RGB into a batch of one, as the graph takes it."""
+    if spec.channel_order is ChannelOrder.BGR:
+        pixels = pixels[:, :, ::-1]
+    values: NDArray[Any] = pixels
+    if spec.dtype is DType.FLOAT32:
+        scaled = pixels.astype(np.float32)
+        scaled *= np.float32(spec.scale)
+        scaled -= np.asarray(spec.mean, np.float32)
+        scaled /= np.asarray(spec.std, np.float32)
+        values = scaled
+    if spec.layout is Layout.NCHW:
+        values = values.transpose(2, 0, 1)
+    return np.ascontiguousarray(values)[np.newaxis]
 
 
 def to_scores(row: Sequence[float], manifest: ModelManifest) -> Scores:
@@ -243,24 +244,13 @@ def to_scores(row: Sequence[float], manifest: ModelManifest) -> Scores:
             assert_never(output.reduction)
 
 
-def available_providers() -> list[Provider]:
-    """Return the providers that the installed onnxruntime supports, best first."""
-    names = set(onnxruntime.get_available_providers())
-    return [Provider(word) for word, name in _PROVIDER_OF.items() if name in names]
-
-
-class _RunnableGraph(NamedTuple):
-    data: bytes
-    weights: str
-    """The folder of external weights."""
-    final: bool
-    """Whether it was built for onnxruntime's kernels and must not be optimised further."""
-
-
-def _open_session(
+def _open_graph(
     model: InstalledModel, threads: int, provider: Provider, warn: Callable[[str], None]
-) -> tuple[Any, Provider]:
-    """Open a session on the requested provider; `auto` falls back to the CPU with a warning."""
+) -> tuple[OrtGraph, Provider, str]:
+    """Load the graph on the requested provider; `auto` falls back to the CPU with a warning.
+
+    The third value is the form of the rewritten weights that run, or empty.
+    """
     available = available_providers()
     if provider is not Provider.AUTO and provider not in available:
         raise ModelUnusable(
@@ -268,64 +258,45 @@ def _open_session(
             hint=f"it supports {', '.join(available)}; another onnxruntime may add {provider}",
         )
     chosen = available[0] if provider is Provider.AUTO else provider
-    graph = _RunnableGraph(
-        model.read_artefact(MODEL_NAME),
-        _weights_folder(model),
-        final=model.manifest.recipe != PUBLISHED,
-    )
     try:
-        return _session(graph, threads, chosen), chosen
+        return _loaded(model, threads, chosen)
     except ModelUnusable as error:
         if provider is not Provider.AUTO or chosen is Provider.CPU:
             raise
         warn(f"{chosen} cannot run this model ({error}); using the CPU")
-        return _session(graph, threads, Provider.CPU), Provider.CPU
+        return _loaded(model, threads, Provider.CPU)
 
 
-def _weights_folder(model: InstalledModel) -> str:
-    """Verify external weights, and return the folder where the graph may look for them.
+def _loaded(
+    model: InstalledModel, threads: int, provider: Provider
+) -> tuple[OrtGraph, Provider, str]:
+    """Load the rewritten graph if the package has one that suits, or else its own."""
+    rewriting = model.manifest.rewriting
+    # Only the CPU has kernels for its operators.
+    if rewriting is not None and rewriting.graph and provider is Provider.CPU and runs(rewriting):
+        # An onnxruntime older than the one that it was built with may refuse it.
+        with suppress(ModelUnusable):
+            graph = _verified(model, rewriting.graph, rewriting.weights, final=True)
+            return OrtGraph(graph, threads=threads), provider, rewriting.form
+    return OrtGraph(as_published(model), threads=threads, provider=provider), provider, ""
 
-    A graph whose manifest names no such file must not find one, but onnxruntime would look in the
-    current folder. So it is given a path that is not a folder.
-    """
-    if not model.manifest.external_data:
-        return os.devnull
-    model.check_artefact(model.manifest.external_data)
-    return os.path.abspath(model.folder)
+
+def runs(rewriting: Rewriting) -> bool:
+    """Return True if the rewritten graph gives the published scores on this processor."""
+    return rewriting.form != WeightForm.INT8 or exact_int8()
 
 
-def _session(graph: _RunnableGraph, threads: int, provider: Provider) -> Any:
-    onnxruntime.disable_telemetry_events()  # in case onnxruntime was loaded before us
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # errors come as exceptions; its log would repeat them
-    # Threads that spin between two pictures take the core that decodes the next one.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if graph.final:
-        # Optimising it again would cost time and bring back slower operators.
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    names = list(dict.fromkeys([_PROVIDER_OF[provider], _PROVIDER_OF["cpu"]]))
-    try:
-        options.add_session_config_entry(_WEIGHTS_FOLDER, graph.weights)
-        # onnxruntime's own fallback prints to standard output, where the results go.
-        session = onnxruntime.InferenceSession(
-            graph.data, options, providers=names, enable_fallback=0
-        )
-    except Exception as error:  # onnxruntime's exceptions share no base class
-        if exhausted := ResourcesExhausted.because(error):
-            raise exhausted from error
-        raise ModelUnusable(
-            f"onnxruntime {onnxruntime.__version__} refuses the graph: {_first_line(error)}",
-            hint="run `nsfwscan models verify`; a newer onnxruntime may read it",
-        ) from error
-    # A provider whose own libraries (CUDA, for example) are missing is dropped without an error.
-    if names[0] not in session.get_providers():
-        raise ModelUnusable(
-            f"onnxruntime cannot start {provider}",
-            hint="its drivers or libraries may be missing; the provider `cpu` always works",
-        )
-    return session
+def as_published(model: InstalledModel) -> Runnable:
+    """Return the graph as it was published or built. Raises `ModelTampered`."""
+    final = model.manifest.recipe != PUBLISHED
+    return _verified(model, MODEL_NAME, model.manifest.external_data, final=final)
+
+
+def _verified(model: InstalledModel, graph: str, weights: str, *, final: bool) -> Runnable:
+    data = model.read_artefact(graph)
+    if not weights:
+        return Runnable(data, final=final)
+    return Runnable(data, os.path.dirname(os.path.abspath(model.check_artefact(weights))), final)
 
 
 def _fits(found: Sequence[object], wanted: Sequence[int]) -> bool:
@@ -333,22 +304,3 @@ def _fits(found: Sequence[object], wanted: Sequence[int]) -> bool:
     return len(found) == len(wanted) and all(
         have == want for have, want in zip(found, wanted, strict=True) if isinstance(have, int)
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-
-
-_sessions: weakref.WeakSet[Any] = weakref.WeakSet()
-
-
-def _never_free() -> None:
-    """Keep a forked child from freeing sessions: it would wait for its parent's threads."""
-    import ctypes
-
-    for session in list(_sessions):
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(session))
-
-
-if hasattr(os, "register_at_fork"):  # Windows does not fork
-    os.register_at_fork(after_in_child=_never_free)

@@ -9,13 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from enum import Enum, StrEnum
-from typing import Any, TypeVar
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
 
+from nsfwscan.models.fields import Fields
 from nsfwscan.values.errors import ManifestError
 from nsfwscan.values.geometry import Geometry, Resample, Resize
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 SCHEMA = "nsfwscan-model/1"
 MANIFEST_NAME = "manifest.json"
@@ -28,9 +31,9 @@ MAX_MANIFEST_BYTES = 1 << 20
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}\Z")
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
+_REWRITING = re.compile(r"[a-z0-9-]{1,40}/[0-9]{1,4}\Z")
 _HEX64 = re.compile(r"[0-9a-f]{64}\Z")
 _MAX_EDGE = 4096
-_E = TypeVar("_E", bound=Enum)
 
 
 class DType(StrEnum):
@@ -130,6 +133,33 @@ class Probe:
     """0 to 1, measured with the CPU provider on the machine that built the package."""
 
 
+class WeightForm(StrEnum):
+    """The type of the integers that stand for a rewritten graph's weights."""
+
+    INT8 = "int8"
+    """Fast and exact with VNNI or similar instructions; otherwise sums of two products saturate."""
+    UINT8 = "uint8"
+    """Exact on every processor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rewriting:
+    """A faster graph that was built here from the published one, or why there is none.
+
+    It gives the same scores bit for bit, so it does not change the fingerprint.
+    """
+
+    name: str
+    """The way of rewriting, with its version."""
+    form: str = ""
+    """A `WeightForm`; empty if there is no graph."""
+    graph: str = ""
+    """File name in the package."""
+    weights: str = ""
+    problem: str = ""
+    """Why the published graph runs as it is."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModelManifest:
     """Everything that can change a score or its meaning."""
@@ -156,6 +186,8 @@ class ModelManifest:
     probes: tuple[Probe, ...] = ()
     notes: str = ""
     """A remark to show at every scan, such as a gate that was not passed."""
+    rewriting: Rewriting | None = None
+    """None if it was not tried yet."""
 
     @property
     def fingerprint(self) -> str:
@@ -179,6 +211,21 @@ class ModelManifest:
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     @property
+    def as_published(self) -> ModelManifest:
+        """Return the manifest without what was built here."""
+        if self.rewriting is None:
+            return self
+        built = {self.rewriting.graph, self.rewriting.weights}
+        files = {name: one for name, one in self.files.items() if name not in built}
+        return replace(self, files=files, rewriting=None)
+
+    @property
+    def mapped_files(self) -> frozenset[str]:
+        """Return the names of the files that onnxruntime maps into memory."""
+        built = self.rewriting.weights if self.rewriting else ""
+        return frozenset(filter(None, (self.external_data, built)))
+
+    @property
     def package(self) -> str:
         """Return the name of the package's folder."""
         return f"{self.name}-{self.version}"
@@ -186,12 +233,20 @@ class ModelManifest:
     @property
     def checksum(self) -> str:
         """Return a hash, 64 hex digits, of every field. It detects damage, not forgery."""
-        canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        canonical = json.dumps(
+            self._document(), sort_keys=True, separators=(",", ":"), allow_nan=False
+        )
         return hashlib.sha256(canonical.encode()).hexdigest()
+
+    def _document(self) -> dict[str, Any]:
+        document = asdict(self)
+        if self.rewriting is None:  # manifests that earlier versions wrote have no such field
+            del document["rewriting"]
+        return document
 
     def dump(self) -> str:
         """Return the manifest as JSON text from which `parse` returns an equal value."""
-        document = {"schema": SCHEMA, **asdict(self), "checksum": self.checksum}
+        document = {"schema": SCHEMA, **self._document(), "checksum": self.checksum}
         return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -209,7 +264,7 @@ def parse(text: str | bytes, *, where: str = MANIFEST_NAME) -> ModelManifest:
 
 def from_mapping(document: object, *, where: str) -> ModelManifest:
     """Read a manifest from decoded JSON or TOML. Raises `ManifestError` that names the field."""
-    top = _Fields(document, where)
+    top = Fields(document, where)
     schema = top.text("schema")
     if schema != SCHEMA:
         raise ManifestError(
@@ -232,6 +287,7 @@ def from_mapping(document: object, *, where: str) -> ModelManifest:
         agreement=_numbers(top.fields("agreement", default={})),
         probes=_probes(top),
         notes=top.text("notes", default=""),
+        rewriting=_rewriting(top),
     )
     # Optional in a manifest written by hand; `dump` always adds it. Without it, a flipped bit in a
     # mean or a threshold would still be a valid manifest.
@@ -246,12 +302,17 @@ def from_mapping(document: object, *, where: str) -> ModelManifest:
         raise ManifestError(
             f"{where}: external_data names {manifest.external_data!r}, not in files"
         )
+    rewriting = manifest.rewriting
+    if rewriting is not None and rewriting.graph:
+        built = {rewriting.graph, rewriting.weights}
+        if not built <= set(manifest.files) or len(built - {MODEL_NAME, LICENCE_NAME}) != 2:
+            raise ManifestError(f"{where}: rewriting names files that are not in files")
     if manifest.external_data == MODEL_NAME:
         raise ManifestError(f"{where}: external_data must not be {MODEL_NAME} itself")
     return manifest
 
 
-def _files(given: _Fields) -> Mapping[str, Artefact]:
+def _files(given: Fields) -> Mapping[str, Artefact]:
     files = {}
     for name in given.names():
         if not _FILE.match(name) or name == MANIFEST_NAME:
@@ -266,7 +327,7 @@ def _files(given: _Fields) -> Mapping[str, Artefact]:
     return files
 
 
-def _input(given: _Fields) -> InputSpec:
+def _input(given: Fields) -> InputSpec:
     spec = InputSpec(
         name=given.text("name"),
         dtype=given.choice("dtype", DType),
@@ -285,7 +346,7 @@ def _input(given: _Fields) -> InputSpec:
     return spec
 
 
-def _geometry(given: _Fields) -> Geometry:
+def _geometry(given: Fields) -> Geometry:
     geometry = Geometry(
         resize=given.choice("resize", Resize),
         resize_width=given.whole("resize_width", 1, _MAX_EDGE),
@@ -300,7 +361,7 @@ def _geometry(given: _Fields) -> Geometry:
     return geometry
 
 
-def _output(given: _Fields) -> OutputSpec:
+def _output(given: Fields) -> OutputSpec:
     output = OutputSpec(
         name=given.text("name"),
         kind=given.choice("kind", OutputKind),
@@ -319,7 +380,7 @@ def _output(given: _Fields) -> OutputSpec:
     return output
 
 
-def _thresholds(given: _Fields) -> Thresholds:
+def _thresholds(given: Fields) -> Thresholds:
     thresholds = Thresholds(
         review_at=given.number("review_at", 0, 1),
         flag_at=given.number("flag_at", 0, 1),
@@ -331,7 +392,7 @@ def _thresholds(given: _Fields) -> Thresholds:
     return thresholds
 
 
-def _probes(top: _Fields) -> tuple[Probe, ...]:
+def _probes(top: Fields) -> tuple[Probe, ...]:
     probes = []
     for one in top.several("probes"):
         probes.append(Probe(name=one.text("name", _NAME), unsafe=one.number("unsafe", 0, 1)))
@@ -339,7 +400,25 @@ def _probes(top: _Fields) -> tuple[Probe, ...]:
     return tuple(probes)
 
 
-def _numbers(given: _Fields) -> Mapping[str, float]:
+def _rewriting(top: Fields) -> Rewriting | None:
+    if "rewriting" not in top.names():
+        return None
+    given = top.fields("rewriting")
+    rewriting = Rewriting(
+        name=given.text("name", _REWRITING),
+        form=given.text("form", default=""),
+        graph=given.text("graph", default=""),
+        weights=given.text("weights", default=""),
+        problem=given.text("problem", default=""),
+    )
+    given.done()
+    whole = bool(rewriting.form), bool(rewriting.graph), bool(rewriting.weights)
+    if len(set(whole)) != 1 or rewriting.form not in {"", *WeightForm}:
+        raise ManifestError(f"{given.where} is incomplete, or of an unknown form")
+    return rewriting
+
+
+def _numbers(given: Fields) -> Mapping[str, float]:
     return {name: given.number(name, -1e12, 1e12) for name in given.names()}
 
 
@@ -352,93 +431,3 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(text: str) -> float:
     raise ValueError(f"{text} is not a number")
-
-
-class _Fields:
-    """Reads the fields of a mapping by name, checks each, and refuses unknown ones in `done`."""
-
-    def __init__(self, document: object, where: str) -> None:
-        if not isinstance(document, Mapping):
-            raise ManifestError(f"{where} must be a table of fields")
-        self.where = where
-        self._document: Mapping[str, object] = document
-        self._asked: set[str] = set()
-
-    def names(self) -> list[str]:
-        return list(self._document)
-
-    def text(
-        self, name: str, pattern: re.Pattern[str] | None = None, *, default: str | None = None
-    ) -> str:
-        value = self._get(name, default)
-        if not isinstance(value, str) or (default is None and not value) or len(value) > 4000:
-            raise self._wrong(name, value, "text")
-        if not value.isprintable():  # control characters would reach the terminal
-            raise self._wrong(name, value, "printable text")
-        if pattern is not None and not pattern.match(value):
-            raise self._wrong(name, value, f"text that matches {pattern.pattern}")
-        return value
-
-    def texts(self, name: str) -> tuple[str, ...]:
-        value = self._get(name)
-        if not isinstance(value, list | tuple) or len(value) > 10_000:
-            raise self._wrong(name, value, "a list of strings")
-        if not all(isinstance(one, str) and one and one.isprintable() for one in value):
-            raise self._wrong(name, value, "a list of printable strings")
-        return tuple(value)
-
-    def number(self, name: str, low: float, high: float) -> float:
-        return self._number(name, self._get(name), low, high)
-
-    def triple(self, name: str, low: float, high: float) -> tuple[float, float, float]:
-        value = self._get(name)
-        if not isinstance(value, list | tuple) or len(value) != 3:
-            raise self._wrong(name, value, "a list of three numbers")
-        red, green, blue = (self._number(name, one, low, high) for one in value)
-        return red, green, blue
-
-    def whole(self, name: str, low: int, high: int) -> int:
-        value = self._get(name)
-        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            raise self._wrong(name, value, f"a whole number from {low} to {high}")
-        return value
-
-    def choice(self, name: str, options: type[_E]) -> _E:
-        value = self._get(name)
-        try:
-            return options(value)
-        except ValueError:
-            words = ", ".join(str(one.value) for one in options)
-            raise self._wrong(name, value, f"one of {words}") from None
-
-    def fields(self, name: str, *, default: object = None) -> _Fields:
-        return _Fields(self._get(name, default), f"{self.where}: {name}")
-
-    def several(self, name: str) -> list[_Fields]:
-        value = self._get(name, [])
-        if not isinstance(value, list | tuple) or len(value) > 1000:
-            raise self._wrong(name, value, "a list")
-        return [_Fields(one, f"{self.where}: {name}[{at}]") for at, one in enumerate(value)]
-
-    def done(self) -> None:
-        """Refuse fields that were not read: they might change the meaning."""
-        strangers = set(self._document) - self._asked
-        if strangers:
-            raise ManifestError(f"{self.where} has an unknown field {sorted(strangers)[0]!r}")
-
-    def _get(self, name: str, default: object = None) -> object:
-        self._asked.add(name)
-        value = self._document.get(name, default)
-        if value is None:
-            raise ManifestError(f"{self.where} lacks the field {name!r}")
-        return value
-
-    def _number(self, name: str, value: object, low: float, high: float) -> float:
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            raise self._wrong(name, value, "a number")
-        if not low <= value <= high:  # also refuses NaN
-            raise self._wrong(name, value, f"a number from {low:g} to {high:g}")
-        return float(value)
-
-    def _wrong(self, name: str, value: object, wanted: str) -> ManifestError:
-        return ManifestError(f"{self.where}: {name} is {str(value)[:60]!r}, not {wanted}")

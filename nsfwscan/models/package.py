@@ -60,7 +60,7 @@ class InstalledModel:
         """
         expected = self._expected(name)
         with _verified_size(self.folder, name, expected) as stream:
-            if name == self.manifest.external_data and os.fstat(stream.fileno()).st_nlink != 1:
+            if name in self.manifest.mapped_files and os.fstat(stream.fileno()).st_nlink != 1:
                 raise _tampered(self.folder, name, "has a second hard link")
             found = Sha256().take(pieces(stream, expected.bytes + 1))
         if (found.bytes, found.hexdigest()) != (expected.bytes, expected.sha256):
@@ -102,6 +102,11 @@ def open_package(folder: str) -> InstalledModel:
         with _verified_size(folder, name, expected):
             pass
     return model
+
+
+def as_published(model: InstalledModel) -> InstalledModel:
+    """Return the package without what was built from its graph."""
+    return InstalledModel(model.folder, model.manifest.as_published)
 
 
 def _manifest(folder: str) -> bytes:

@@ -43,14 +43,15 @@ _PART_KEPT_S = 7 * 86_400
 
 
 @contextlib.contextmanager
-def changing(folder: str, say: Say) -> Iterator[None]:
+def changing(folder: str, say: Say, *, wait_s: float = _LOCK_WAIT_S) -> Iterator[None]:
     """Hold the lock of the store `folder`, and delete leftovers of killed processes.
 
-    Raises `ModelError`, also for every OSError inside the block.
+    Waits `wait_s` for another process, and says so. Raises `ModelError`, also for every OSError
+    inside the block.
     """
     try:
         locations.make_private(folder)
-        with _locked(os.path.join(folder, LOCK), say):
+        with _locked(os.path.join(folder, LOCK), say, wait_s):
             _clear_away(folder)
             yield
     except NsfwscanError:
@@ -144,13 +145,21 @@ def copy_into(source: str, target: str) -> Artefact:
     return Artefact(copied.hexdigest(), copied.bytes)
 
 
+def seal(path: str) -> Artefact:
+    """Sync a file to the disk, and return its size and checksum."""
+    with open(path, "r+b") as given:  # Windows syncs only what could be written
+        os.fsync(given.fileno())
+        found = Sha256().take(_held(given))
+    return Artefact(found.hexdigest(), found.bytes)
+
+
 def _held(given: IO[bytes]) -> Iterator[bytes]:
     """Yield a file's current content; reading ends even if the file keeps growing."""
     return pieces(given, os.fstat(given.fileno()).st_size)
 
 
 @contextlib.contextmanager
-def _locked(path: str, say: Say) -> Iterator[None]:
+def _locked(path: str, say: Say, wait_s: float) -> Iterator[None]:
     """Hold an exclusive lock on the file `path`; call `say` if that means waiting.
 
     Raises `ModelError` if another process holds it for longer than any download takes.
@@ -158,13 +167,15 @@ def _locked(path: str, say: Say) -> Iterator[None]:
     lock = open_lock(path)
     try:
         if not lock.take():
-            say(
-                f"Another nsfwscan{_holder(path)} is changing the installed models; waiting for it."
-            )
-            if not lock.wait(_LOCK_WAIT_S, poll_s=_LOCK_POLL_S):
+            if wait_s:
+                say(
+                    f"Another nsfwscan{_holder(path)} is changing the installed models; "
+                    "waiting for it."
+                )
+            if not lock.wait(wait_s, poll_s=_LOCK_POLL_S):
                 raise ModelError(
                     f"another nsfwscan{_holder(path)} has been changing the installed "
-                    f"models for {_LOCK_WAIT_S / 60:.0f} minutes",
+                    f"models for {wait_s / 60:.0f} minutes",
                     hint="if it hangs, stop it, and run this again",
                 )
         # So that a waiting process can name the holder; on a full disk it cannot.

@@ -9,14 +9,23 @@ import hashlib
 import os
 import shutil
 import stat
+from dataclasses import replace as changed
 from typing import TYPE_CHECKING, assert_never
 
 from nsfwscan.models import catalogue
 from nsfwscan.models.catalogue import CatalogueEntry, HubSource, WheelSource
 from nsfwscan.models.fetch import network_is_forbidden, refuse_offline
 from nsfwscan.models.lookup import folders_in, is_path, look, names, preference, sound
-from nsfwscan.models.manifest import LICENCE_NAME, MANIFEST_NAME, Artefact, ModelManifest
-from nsfwscan.models.package import BrokenPackage, InstalledModel, open_package
+from nsfwscan.models.manifest import (
+    LICENCE_NAME,
+    MANIFEST_NAME,
+    PUBLISHED,
+    Artefact,
+    DType,
+    ModelManifest,
+)
+from nsfwscan.models.package import BrokenPackage, InstalledModel, as_published, open_package
+from nsfwscan.models.rewrite import DYNAMIC_VIT
 from nsfwscan.models.staging import (
     REPLACED,
     Say,
@@ -25,11 +34,12 @@ from nsfwscan.models.staging import (
     digest_of,
     name_for_staging,
     part_of,
+    seal,
     staged,
 )
 from nsfwscan.system import locations
 from nsfwscan.system.writing import sync_folder, write_new
-from nsfwscan.values.errors import ModelError, ModelNotFound, UsageError
+from nsfwscan.values.errors import ModelError, ModelNotFound, NsfwscanError, UsageError
 
 if TYPE_CHECKING:
     from nsfwscan.models.fetch.download import Progress
@@ -84,7 +94,8 @@ class ModelStore:
         Raises `ModelNotFound`, or a broken package's own error.
         """
         if is_path(name_or_path):
-            return open_package(os.path.abspath(os.path.expanduser(name_or_path)))
+            # What was built from a graph is only used where it was built.
+            return as_published(open_package(os.path.abspath(os.path.expanduser(name_or_path))))
         packages = self.packages()
         for one in packages:
             if isinstance(one, InstalledModel) and name_or_path in {
@@ -116,7 +127,7 @@ class ModelStore:
         path = os.path.abspath(os.path.expanduser(path))
         if not os.path.isdir(path):
             return self._add_file(path, replace=replace)
-        given = open_package(path)
+        given = as_published(open_package(path))
         with changing(self.folder, self.say), staged(self.folder) as staging:
             for name in given.manifest.files:
                 copy_into(os.path.join(path, name), os.path.join(staging, name))
@@ -144,6 +155,49 @@ class ModelStore:
             with staged(self.folder) as staging:
                 artefacts = self._fetch(entry.origin, staging)
                 return self._commit_entry(staging, entry, artefacts, replace=False)
+
+    def prepared(self, model: InstalledModel) -> InstalledModel:
+        """Return a published model with the fastest graph that gives the same scores here.
+
+        The graph is built once, and added to the package, or the reason why there is none. A
+        package that lies elsewhere or cannot be changed now runs as it is. It loads onnxruntime.
+        """
+        if not _can_be_rewritten(model.manifest) or os.path.dirname(model.folder) != self.folder:
+            return model
+        from nsfwscan.models.rewrite import derive
+
+        known = model.manifest.rewriting
+        current = known is not None and known.name == DYNAMIC_VIT
+        if known is not None and current and known.form in {"", derive.best_form()}:
+            return model
+        try:
+            return self._rewritten(model.manifest.package)
+        except NsfwscanError:
+            return model
+
+    def _rewritten(self, package: str) -> InstalledModel:
+        """Build the fast graph of an installed package. Raises `NsfwscanError`."""
+        from nsfwscan.models.rewrite import derive
+        from nsfwscan.models.rewrite.walk import NotRecognised
+
+        with changing(self.folder, self.say, wait_s=0), staged(self.folder) as staging:
+            model = open_package(os.path.join(self.folder, package))
+            published = model.manifest.as_published
+            for name in published.files:
+                copy_into(os.path.join(model.folder, name), os.path.join(staging, name))
+            try:
+                vit = derive.network(model)
+            except NotRecognised as error:
+                rewriting = derive.failed(str(error))
+            else:
+                self.say(f"Preparing {published.name} for this processor, once.")
+                rewriting = derive.derive(model, vit, staging)
+            files = {
+                name: seal(os.path.join(staging, name))
+                for name in filter(None, (rewriting.graph, rewriting.weights))
+            }
+            manifest = changed(published, files={**published.files, **files}, rewriting=rewriting)
+            return self._commit(staging, manifest, replace=True)
 
     def remove(self, name: str) -> str:
         """Delete a package, sound or broken, by its name or folder name; return that folder.
@@ -246,7 +300,7 @@ class ModelStore:
         target = os.path.join(self.folder, manifest.package)
         present = self._sound(manifest.package)
         if present is not None:
-            if present.manifest == manifest:
+            if manifest in (present.manifest, present.manifest.as_published):
                 return present
             if not replace:
                 raise ModelError(
@@ -273,3 +327,7 @@ class ModelStore:
 
     def _sound(self, package: str) -> InstalledModel | None:
         return sound(os.path.join(self.folder, package))
+
+
+def _can_be_rewritten(manifest: ModelManifest) -> bool:
+    return manifest.recipe == PUBLISHED and manifest.input.dtype is DType.FLOAT32

@@ -122,29 +122,42 @@ def policy_of(settings: Settings, manifest: ModelManifest) -> Policy:
 
 
 def loader(
-    model: InstalledModel, settings: Settings, threads: int, warn: Say
+    store: ModelStore, model: InstalledModel, settings: Settings, threads: int, warn: Say
 ) -> Callable[[], Classifier]:
     """Return a function that loads `model`, including the import of onnxruntime."""
 
     def load() -> Classifier:
-        _check_memory_limit()
-        try:
-            with _one_blas_thread():
-                from nsfwscan.models.classifier import OrtClassifier
-        except ImportError as error:  # another system's wheel, or a missing runtime library
-            if bundle := bundled.folder():
-                raise bundled.refuse(bundle) from error
-            if exhausted := ResourcesExhausted.because(error):
-                raise exhausted from error
-            last = next(filter(str.strip, reversed(str(error).splitlines())), "no reason given")
-            raise ModelUnusable(
-                f"onnxruntime cannot be loaded: {last.strip()}",
-                hint=f"install it again: `{installing('--force-reinstall onnxruntime')}`",
-            ) from error
+        _load_runtime()
+        from nsfwscan.models.classifier import OrtClassifier
 
-        return OrtClassifier(model, threads=threads, provider=settings.provider, warn=warn)
+        ready = store.prepared(model)
+        return OrtClassifier(ready, threads=threads, provider=settings.provider, warn=warn)
 
     return load
+
+
+def prepare(store: ModelStore, model: InstalledModel) -> InstalledModel:
+    """Prepare a model for this processor, as its first scan would; see `ModelStore.prepared`."""
+    _load_runtime()
+    return store.prepared(model)
+
+
+def _load_runtime() -> None:
+    """Import onnxruntime. Raises `ResourcesExhausted` or `ModelUnusable`."""
+    _check_memory_limit()
+    try:
+        with _one_blas_thread():
+            import nsfwscan.models.classifier  # noqa: F401
+    except ImportError as error:  # another system's wheel, or a missing runtime library
+        if bundle := bundled.folder():
+            raise bundled.refuse(bundle) from error
+        if exhausted := ResourcesExhausted.because(error):
+            raise exhausted from error
+        last = next(filter(str.strip, reversed(str(error).splitlines())), "no reason given")
+        raise ModelUnusable(
+            f"onnxruntime cannot be loaded: {last.strip()}",
+            hint=f"install it again: `{installing('--force-reinstall onnxruntime')}`",
+        ) from error
 
 
 def _check_memory_limit() -> None:
@@ -214,7 +227,7 @@ def open_session(
     model = select.resolve_model(store, settings.model)
     manifest = model.manifest
     policy = policy_of(settings, manifest)
-    load = loader(model, settings, threads_for(settings, paths), warn)
+    load = loader(store, model, settings, threads_for(settings, paths), warn)
     with ExitStack() as stack:
         cache = None
         if settings.use_cache:

@@ -104,6 +104,13 @@ class Builder:
         self.nodes.append(Node(op, inputs, (output,), attributes or {}, domain, output))
         return output
 
+    def several(
+        self, op: str, inputs: tuple[str, ...], outputs: tuple[str, ...]
+    ) -> tuple[str, ...]:
+        """Add a node with several outputs, and return their names."""
+        self.nodes.append(Node(op, inputs, outputs, name=outputs[0]))
+        return outputs
+
     def reshape(self, value: str, output: str, *dimensions: int) -> str:
         """Add a `Reshape` to `dimensions`; see `shape`."""
         return self.node("Reshape", (value, self.shape(*dimensions)), output)
