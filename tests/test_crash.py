@@ -257,9 +257,7 @@ def test_ctrl_c_is_an_interruption_wherever_it_comes(
     assert capsys.readouterr().err == "\nnsfwscan: interrupted\n"
 
 
-@pytest.mark.parametrize(
-    "place", ["system.cores.available", "models.runtime.available_providers"]
-)
+@pytest.mark.parametrize("place", ["system.cores.available", "models.runtime.available_providers"])
 def test_ctrl_c_in_doctor_is_no_finding(
     place: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

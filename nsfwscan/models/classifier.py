@@ -276,7 +276,7 @@ def _loaded(
     if rewriting is not None and rewriting.graph and provider is Provider.CPU and runs(rewriting):
         # An onnxruntime older than the one that it was built with may refuse it.
         with suppress(ModelUnusable):
-            graph = _verified(model, rewriting.graph, rewriting.weights, final=True)
+            graph = _verified(model, rewriting.graph, rewriting.weights, final=False)
             return OrtGraph(graph, threads=threads), provider, rewriting.form
     return OrtGraph(as_published(model), threads=threads, provider=provider), provider, ""
 

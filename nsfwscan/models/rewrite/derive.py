@@ -73,7 +73,7 @@ def _difference(model: InstalledModel, folder: str) -> str:
     """Return how the fast graph in `folder` differs on test pictures; empty if not at all."""
     spec, output = model.manifest.input, model.manifest.output.name
     with open(os.path.join(folder, GRAPH_NAME), "rb") as stream:
-        fast = Runnable(stream.read(), folder, final=True)
+        fast = Runnable(stream.read(), folder)
     graphs: list[OrtGraph] = []
     for graph in (as_published(model), fast):
         try:

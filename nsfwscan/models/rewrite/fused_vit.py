@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsfwscan.models.graphs.graph import MICROSOFT, Array, Builder, Graph, Value
+from nsfwscan.models.rewrite.walk import Product
 
 if TYPE_CHECKING:
     from nsfwscan.models.manifest import WeightForm
-    from nsfwscan.models.rewrite.published_vit import PublishedBlock, PublishedVit
-    from nsfwscan.models.rewrite.walk import LayerNorm, Product
+    from nsfwscan.models.rewrite.published_vit import FloatPatch, PublishedBlock, PublishedVit
+    from nsfwscan.models.rewrite.walk import LayerNorm
 
 EMBEDDING = "embedding"
 CLS_ATTENTION = "cls_attention"
@@ -65,7 +66,7 @@ class _Fused:
         b.reshape(normed, EMBEDDING, 1, vit.hidden)
         self._dynamic(EMBEDDING, vit.head, "head", vit.logits)
         f32 = np.dtype(np.float32)
-        rows, columns = self._grid
+        rows, columns = vit.grid
         pixels = Value(vit.pixels, f32, (1, 3, rows * vit.edge, columns * vit.edge))
         outputs = (
             Value(vit.logits, f32, (1, len(vit.head.bias))),
@@ -74,29 +75,40 @@ class _Fused:
         )
         return b.graph((pixels,), outputs)
 
-    @property
-    def _grid(self) -> tuple[int, int]:
-        return self._vit.grid
-
     def _embed(self) -> str:
         vit, b = self._vit, self._b
-        rows, columns = self._grid
+        patches = (
+            self._integer_patches(vit.patch)
+            if isinstance(vit.patch, Product)
+            else self._float_patches(vit.patch)
+        )
+        tokens = (b.constant("cls", vit.cls), patches)
+        joined = b.node("Concat", tokens, "patch.tokens", {"axis": 1})
+        return b.node("Add", (joined, b.constant("position", vit.position)), "embedded")
+
+    def _float_patches(self, patch: FloatPatch) -> str:
+        vit, b = self._vit, self._b
+        weights = b.constant("patch.weight", patch.weight), b.constant("patch.bias", patch.bias)
+        strides = {"strides": (vit.edge, vit.edge)}
+        maps = b.node("Conv", (vit.pixels, *weights), "patch.maps", strides)
+        flat = b.reshape(maps, "patch.flat", 1, vit.hidden, -1)
+        return b.transpose(flat, "patch", 0, 2, 1)
+
+    def _integer_patches(self, patch: Product) -> str:
+        vit, b = self._vit, self._b
+        rows, columns = vit.grid
         values, scale, zero = self._quantized(vit.pixels)
         patches = b.reshape(values, "grid", 1, 3, rows, vit.edge, columns, vit.edge)
         patches = b.transpose(patches, "patches", 0, 2, 4, 1, 3, 5)
         patches = b.reshape(patches, "patch_rows", 1, rows * columns, 3 * vit.edge**2)
-        weight, weight_zero, weight_scale, bias = self._weights(vit.patch, "patch")
+        weight, weight_zero, weight_scale, bias = self._weights(patch, "patch")
         # The published graph does not fuse these for a convolution, and a fused product rounds once
         # where these round twice.
         product = b.node("MatMulInteger", (patches, weight, zero, weight_zero), "patch.integers")
         product = b.node("Cast", (product,), "patch.floats", {"to": _FLOAT})
         both = b.node("Mul", (scale, weight_scale), "patch.scales")
         product = b.node("Mul", (product, both), "patch.scaled")
-        product = b.node("Add", (product, bias), "patch")
-        joined = b.node(
-            "Concat", (b.constant("cls", vit.cls), product), "patch.tokens", {"axis": 1}
-        )
-        return b.node("Add", (joined, b.constant("position", vit.position)), "embedded")
+        return b.node("Add", (product, bias), "patch")
 
     def _block(self, x: str, block: PublishedBlock, name: str) -> str:
         x, hidden = self._half_block(x, block, name)

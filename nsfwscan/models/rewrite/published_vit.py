@@ -43,6 +43,15 @@ class PublishedBlock(NamedTuple):
     down: Product
 
 
+class FloatPatch(NamedTuple):
+    """A first layer that was left in float."""
+
+    weight: Array
+    """(hidden, 3, patch, patch) float32."""
+    bias: Array
+    """(hidden,) float32."""
+
+
 @dataclass(frozen=True, slots=True)
 class PublishedVit:
     """A dynamically quantized Vision Transformer."""
@@ -50,8 +59,8 @@ class PublishedVit:
     pixels: str
     """Name of the input, (N, 3, H, W) float32."""
     logits: str
-    patch: Product
-    """Its weight is (3 * patch * patch, hidden), rows in the order channel, row, column."""
+    patch: Product | FloatPatch
+    """The first layer."""
     edge: int
     """Pixels along an edge of a patch."""
     grid: tuple[int, int]
@@ -213,7 +222,7 @@ class _VitWalk(GraphWalk):
             return int(part.reshape(-1)[0])
         return 0
 
-    def _embedding(self, x: str) -> tuple[Product, int, Array, Array]:
+    def _embedding(self, x: str) -> tuple[Product | FloatPatch, int, Array, Array]:
         added, position = self.with_constant(x, "Add", 3)
         joined = self.node(added, "Concat", axis=1)
         token, patches = joined.inputs
@@ -221,19 +230,36 @@ class _VitWalk(GraphWalk):
             token = self.node(token, "Expand").inputs[0]
         turned = self.node(patches, "Transpose", perm=(0, 2, 1))
         flat = self.node(turned.inputs[0], "Reshape")
-        product, edge = self._convolution(flat.inputs[0])
-        return product, edge, self.constant(token, 3), position
+        first, edge = self._convolution(flat.inputs[0])
+        return first, edge, self.constant(token, 3), position
 
-    def _convolution(self, name: str) -> tuple[Product, int]:
-        node = self.node(name, "Add")
-        scaled, bias = node.inputs
+    def _convolution(self, name: str) -> tuple[Product | FloatPatch, int]:
+        """Return the first layer, and the edge of its patches."""
+        node = self.take(name)
+        if node.op == "Conv":
+            self.agree(node.inputs[0], self.graph.inputs[0].name)
+            weight, bias = self.constant(node.inputs[1], 4), self.constant(node.inputs[2], 1)
+            return FloatPatch(weight, bias), self._patch_edge(node)
+        scaled, offset = self.node(name, "Add").inputs
         if self.producer[scaled].op == "Reshape":
-            scaled, bias = bias, scaled
-        if bias not in self.weights:
-            bias = self.node(bias, "Reshape").inputs[0]
+            scaled, offset = offset, scaled
+        if offset not in self.weights:
+            offset = self.node(offset, "Reshape").inputs[0]
         conv, scales = self.unscaled(scaled, "ConvInteger")
         weight = self.constant(conv.inputs[1], 4)
-        hidden, channels, edge, width = weight.shape
+        source = self.quantized(conv)
+        self.agree(source.value, self.graph.inputs[0].name)
+        product = Product(
+            np.ascontiguousarray(weight.reshape(len(weight), -1).T),
+            self.zero(conv, weight),
+            self.scale(scales, source),
+            self.constant(offset).reshape(-1),
+        )
+        return product, self._patch_edge(conv)
+
+    def _patch_edge(self, conv: Node) -> int:
+        """Return the edge of the patches that a convolution multiplies, which do not overlap."""
+        _, channels, edge, width = self.constant(conv.inputs[1], 4).shape
         expected = {
             "dilations": ((1, 1), None),
             "group": (1, None),
@@ -246,16 +272,8 @@ class _VitWalk(GraphWalk):
             if conv.attributes.get(key) not in allowed:
                 raise NotRecognised(f"its first layer has {key} {conv.attributes.get(key)}")
         if channels != 3 or width != edge:
-            raise NotRecognised(f"its first layer has weights of the shape {weight.shape}")
-        source = self.quantized(conv)
-        self.agree(source.value, self.graph.inputs[0].name)
-        product = Product(
-            np.ascontiguousarray(weight.reshape(hidden, -1).T),
-            self.zero(conv, weight),
-            self.scale(scales, source),
-            self.constant(bias).reshape(-1),
-        )
-        return product, edge
+            raise NotRecognised(f"its first layer takes {channels} channels of {width}x{edge}")
+        return int(edge)
 
     def _cls_row(self, name: str) -> str:
         node = self.take(name)
@@ -289,7 +307,10 @@ def _check_shapes(vit: PublishedVit, image: tuple[int, int]) -> None:
         raise NotRecognised(f"it has {vit.tokens} tokens for a picture of {image[1]}x{image[0]}")
     if vit.cls.shape != (1, 1, hidden) or vit.position.shape[0] != 1 or hidden % vit.heads:
         raise NotRecognised("its tokens and positions have different widths")
-    _check_product("the first layer", vit.patch, (3 * vit.edge**2, hidden))
+    if isinstance(vit.patch, Product):
+        _check_product("the first layer", vit.patch, (3 * vit.edge**2, hidden))
+    elif len(vit.patch.weight) != hidden or vit.patch.bias.shape != (hidden,):
+        raise NotRecognised(f"its first layer has weights of the shape {vit.patch.weight.shape}")
     _check_product("the classifier", vit.head, (hidden, len(vit.head.bias)))
     _check_norm(vit.norm, hidden)
     for at, block in enumerate(vit.blocks):
