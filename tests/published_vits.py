@@ -207,3 +207,24 @@ def change(data: bytes, edit: Callable[[Any], object]) -> bytes:
     edit(model)
     changed: bytes = model.SerializeToString()
     return changed
+
+
+def identity(image: int) -> bytes:
+    """Return a graph with the same input and output that is no Vision Transformer."""
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["pixel_values"], ["means"]),
+        helper.make_node("Flatten", ["means"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "weight"], ["logits"]),
+    ]
+    weight = numpy_helper.from_array(np.array([[1, 0], [0, 1], [0, 0]], np.float32), "weight")
+    shape = ["batch_size", 3, image, image]
+    graph = helper.make_graph(
+        nodes,
+        "main_graph",
+        [helper.make_tensor_value_info("pixel_values", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch_size", 2])],
+        [weight],
+    )
+    opset = helper.make_opsetid("", 18)
+    data: bytes = helper.make_model(graph, opset_imports=[opset], ir_version=8).SerializeToString()
+    return data
