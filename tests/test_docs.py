@@ -260,6 +260,8 @@ _NOT_RUN = {
 _FAILS = {
     "nsfwscan COMMAND --help": (codes.WRONG_COMMAND, "COMMAND is not a command"),
     "nsfwscan models add PATH": (codes.WRONG_COMMAND, "PATH does not exist"),
+    "nsfwscan models add FILE.onnx --like falconsai": (
+        codes.WRONG_COMMAND, "FILE.onnx does not exist"),
     "nsfwscan --config FILE scan ~/Pictures": (codes.WRONG_COMMAND, "FILE does not exist"),
     "nsfwscan scan ~/Pictures /media/usb holiday.jpg": (
         codes.WRONG_COMMAND, "no stick is plugged in"),
