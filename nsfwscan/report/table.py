@@ -121,7 +121,7 @@ class TableReporter:
                 style = _STYLES[one.decision]
                 table.add_row(
                     f"[{style}]{one.decision}[/{style}]",
-                    "-" if one.score is None else _cut(one.score),
+                    "-" if one.score is None else cut(one.score),
                     *([_plain(readable(one.by))] if ruled else []),
                     _plain(readable(one.path)),
                     *([_plain(readable(one.remark))] if remarked else []),
@@ -188,7 +188,7 @@ def _by_score(row: _Row) -> tuple[float, str]:
     return -2.0 if row.score is None else -row.score, row.path
 
 
-def _cut(score: float) -> str:
+def cut(score: float) -> str:
     """Return three decimals, cut and not rounded: 0.7999 is below 0.8 and must not look like it."""
     return f"{score:.9f}"[:-6]
 
