@@ -37,6 +37,11 @@ _PLACES = {
 """The commands in the order of the help, each with its module and its function or group."""
 
 
+def is_command(name: str) -> bool:
+    """Return True if there is such a command or group."""
+    return name in _PLACES
+
+
 class Commands(Mapping[str, Any]):
     """Maps names to commands; typer's command classes are not public."""
 
