@@ -166,8 +166,13 @@ def test_the_review_page_is_named_first_where_it_exists(
     said = hints(call("scan", folder).err)
     assert list(said) == ["look at them", "move them away", "correct one"]
     assert said["look at them"].startswith("nsfwscan review ")
-    only_review = hints(call("scan", "--flag-at", "1", folder).err)
+    only_review = hints(call("scan", "--flag-at", "1", "--hidden", folder).err)
     assert list(only_review) == ["look at them"]
+    # With other thresholds, it would show other pictures.
+    assert only_review["look at them"].startswith("nsfwscan review --flag-at 1 ")
+    assert "--hidden" not in only_review["look at them"]
+    # It shows what is in the cache.
+    assert "look at them" not in hints(call("scan", "--no-cache", folder).err)
 
 
 # One file
