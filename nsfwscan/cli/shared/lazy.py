@@ -20,6 +20,7 @@ from nsfwscan.cli.shared.commands import Command, Group
 MARKUP: Final = "markdown"
 _PLACES = {
     "scan": "scan:scan",
+    "show": "show:show",
     "watch": "watch:watch",
     "allow": "rulings:allow",
     "deny": "rulings:deny",
@@ -34,6 +35,11 @@ _PLACES = {
     "self-uninstall": "self_uninstall:self_uninstall",
 }
 """The commands in the order of the help, each with its module and its function or group."""
+
+
+def is_command(name: str) -> bool:
+    """Return True if there is such a command or group."""
+    return name in _PLACES
 
 
 class Commands(Mapping[str, Any]):
