@@ -171,7 +171,7 @@ def test_a_file_on_a_loose_volume_is_read_again_after_a_while(
     for _ in range(2):
         list(nsfwscan.scan(picture.parent))
     assert len(read) == 1
-    monkeypatch.setattr(scanner, "_LOOSE_SECONDS", -10)
+    monkeypatch.setattr(recall, "_LOOSE_SECONDS", -10)
     assert [one.origin for one in nsfwscan.scan(picture.parent)] == ["cache"]
     assert len(read) == 2
 

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
-from nsfwscan.values.results import Decision, Failed, Scanned, ScanResult, Skipped
+from nsfwscan.values.results import Decision, Failed, Scanned, ScanResult, Skipped, Unscanned
 from nsfwscan.values.text import plain_json, printable
 
 if TYPE_CHECKING:
@@ -64,6 +64,14 @@ class Recorder:
             "status": "gone",
             "sha256": sha256.hex() if sha256 else None,
             "decision": decision.value if decision else None,
+        }
+
+    def unscanned(self, file: Unscanned) -> dict[str, Json]:
+        """Return the record of a file that the cache knows nothing of."""
+        return self._empty(file.path) | {
+            "status": "unscanned",
+            "reason": file.why.value,
+            "sha256": file.sha256.hex() if file.sha256 else None,
         }
 
     def came_from(self, path: str) -> dict[str, Json]:

@@ -110,7 +110,7 @@ class ScanCache:
         """Return what is known about the files directly in `folder`."""
         if self._rescan:
             return FolderView()
-        folder = _absolute(folder)
+        folder = absolute_folder(folder)
         with self._lock:
             if self._readable is None:
                 return FolderView()
@@ -131,14 +131,14 @@ class ScanCache:
             if self._readable is None:
                 return FolderView()
             try:
-                return self._readable.files(_absolute(folder), names, self._scorer)
+                return self._readable.files(absolute_folder(folder), names, self._scorer)
             except CacheError as error:
                 self._stop_reading(error)
                 return FolderView()
 
     def changed(self, folder: str) -> None:
         """Have a snapshot of `folder` written when the scan ends."""
-        self._changed[_absolute(folder)] = None
+        self._changed[absolute_folder(folder)] = None
 
     def answers(self, outcome: Outcome | None) -> TypeGuard[Outcome]:
         """Return True if a stored outcome is good enough for this scan."""
@@ -210,7 +210,7 @@ class ScanCache:
     def locate(self, row: FileRow) -> None:
         """Store that a path, as it is now, has a content."""
         folder, name = os.path.split(row.path)
-        row = row._replace(path=os.path.join(_absolute(folder), name))
+        row = row._replace(path=os.path.join(absolute_folder(folder), name))
         with self._lock:
             self._files.append(row)
 
@@ -286,7 +286,7 @@ def _is_kept(outcome: Outcome) -> bool:
     return True
 
 
-def _absolute(folder: str) -> str:
+def absolute_folder(folder: str) -> str:
     """Return the path under which a folder is cached, whatever the current folder is.
 
     Links are kept. Only the meaning of `..` depends on where they lead.
