@@ -175,7 +175,7 @@ class Run:
             self._acts,
             self._not_reached,
         )
-        self._reporter.end(summary.record())
+        self._reporter.end(summary)
         return summary
 
     def _act(self, acting: Acting) -> None:

@@ -90,7 +90,7 @@ class Summary:
         if tally.partial:
             are = "is" if tally.partial == 1 else "are"
             lines.append(f"{tally.partial:,} of these {are} partial: not all could be read.")
-        not_scanned = ", ".join(self._not_scanned())
+        not_scanned = ", ".join(not_opened(self.tally))
         if not_scanned:
             lines.append(f"Not scanned: {not_scanned}.")
         acts = self._acts().rstrip()
@@ -133,23 +133,6 @@ class Summary:
             f"({', '.join(origins)}; {self.rate:,.0f} a second). Model: {self.manifest.package} "
             f"(nsfw from {self.policy.flag_at:g}, review from {self.policy.review_at:g})."
         )
-
-    def _not_scanned(self) -> Iterator[str]:
-        """Yield what was not scanned, by kind, because it might be anything."""
-        tally, walk = self.tally, self.tally.walk
-        for kind, number in sorted(walk.kinds.items()):
-            yield count(number, *NAMES[kind])
-        for reason, number in sorted(tally.skips.items()):
-            yield count(number, *_SKIPPED[reason])
-        others = walk.other_names - sum(walk.kinds.values())
-        if others:
-            yield count(others, "other file")
-        if walk.not_included:
-            yield f"{walk.not_included:,} not matching --include"
-        if walk.excluded:
-            yield f"{walk.excluded:,} excluded"
-        if walk.hidden:
-            yield f"{walk.hidden:,} hidden"
 
     def _acts(self) -> str:
         parts = []
@@ -211,3 +194,21 @@ class Summary:
             "thresholds": {"review_at": self.policy.review_at, "flag_at": self.policy.flag_at},
             "model": {"name": self.manifest.package, "fingerprint": self.manifest.fingerprint},
         }
+
+
+def not_opened(tally: ScanTally) -> Iterator[str]:
+    """Yield what a scan passed over, by kind and counted, because it might be anything."""
+    walk = tally.walk
+    for kind, number in sorted(walk.kinds.items()):
+        yield count(number, *NAMES[kind])
+    for reason, number in sorted(tally.skips.items()):
+        yield count(number, *_SKIPPED[reason])
+    others = walk.other_names - sum(walk.kinds.values())
+    if others:
+        yield count(others, "other file")
+    if walk.not_included:
+        yield f"{walk.not_included:,} not matching --include"
+    if walk.excluded:
+        yield f"{walk.excluded:,} excluded"
+    if walk.hidden:
+        yield f"{walk.hidden:,} hidden"

@@ -7,14 +7,20 @@ not get the verdict of the file that was there: names, sizes and times are compa
 
 from __future__ import annotations
 
+import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from nsfwscan.media.discover import join
-from nsfwscan.media.volumes import UNKNOWN as UNKNOWN_VOLUME
-from nsfwscan.scanning.scan_cache import absolute_folder
+from nsfwscan.judge import Judge
+from nsfwscan.media.decode.decoded import DECODER_VERSION
+from nsfwscan.media.discover import discover_some, join
+from nsfwscan.models.select import AUTO
+from nsfwscan.scanning.scan_cache import absolute_folder, is_current
+from nsfwscan.scanning.session import Settings, policy_of
+from nsfwscan.values.errors import ModelNotFound
 from nsfwscan.values.file_key import FileKey
+from nsfwscan.values.outcome import Scorer
 from nsfwscan.values.results import (
     Failed,
     FailReason,
@@ -26,31 +32,16 @@ from nsfwscan.values.results import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from nsfwscan.cache.cache import Cache
     from nsfwscan.cache.folder_view import FolderView
     from nsfwscan.cache.rows import Known
-    from nsfwscan.judge import Judge
-    from nsfwscan.media.listing import Listing
+    from nsfwscan.judge import Rulings
+    from nsfwscan.media.listing import Listing, WalkOptions
     from nsfwscan.models.manifest import ModelManifest
+    from nsfwscan.models.store import ModelStore
     from nsfwscan.values.facts import FactKind
-    from nsfwscan.values.outcome import Scorer
-
-_DAY_S = 86_400
-_LOOSE_SECONDS = 30 * _DAY_S
-"""Where inode numbers mean nothing (network, FUSE, FAT), a file replaced by another of the same
-size and times would be taken for the old file; but for no longer than this."""
-
-
-def is_current(hit: Known, key: bytes, listing: Listing, now_s: float) -> bool:
-    """Return True if a file with this packed `FileKey` is still the one that was read."""
-    return (
-        hit.key.pack() == key
-        and listing.loose != UNKNOWN_VOLUME
-        # The clock was wrong when a row from the future was written: its age is unknown.
-        and not (listing.loose and not -_DAY_S < now_s - hit.written_at < _LOOSE_SECONDS)
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,3 +121,53 @@ def _result(path: str, hit: Known, judge: Judge, cache: Cache) -> Scanned | Fail
     if hit.outcome is None:
         raise RuntimeError("a file without an outcome has no result")
     return judge.result(path, hit.sha256, hit.outcome, Origin.CACHE, fact=fact)
+
+
+def opinions(
+    store: ModelStore,
+    wanted: str,
+    rulings: Rulings,
+    *,
+    review_at: float | None = None,
+    flag_at: float | None = None,
+) -> list[Opinion]:
+    """Return the opinions of the installed models: the wanted one first, then the best.
+
+    `wanted` is a name, a package's folder, or `auto`. The thresholds are for the wanted model; the
+    others have their own. Raises `ModelNotFound` if that model, or any, is not installed.
+    """
+    main = store.best() if wanted == AUTO else store.find(wanted)
+    if main is None:
+        raise ModelNotFound(
+            "no model is installed, so nothing has been scanned",
+            hint="`nsfwscan scan ~/Pictures` installs one and scans",
+        )
+    chosen = Settings(review_at=review_at, flag_at=flag_at)
+    made = [_opinion(main.manifest, chosen, rulings)]
+    for model in store.installed():
+        if model.manifest.fingerprint not in {one.scorer.fingerprint for one in made}:
+            made.append(_opinion(model.manifest, Settings(), rulings))
+    return made
+
+
+def _opinion(manifest: ModelManifest, settings: Settings, rulings: Rulings) -> Opinion:
+    judge = Judge(policy_of(settings, manifest), rulings)
+    return Opinion(manifest, Scorer(manifest.fingerprint, DECODER_VERSION), judge)
+
+
+def known_files(
+    cache: Cache, options: WalkOptions, *, away: Callable[[str], None]
+) -> Iterator[Listing]:
+    """List the files that the cache knows and that are still there.
+
+    Calls `away` with each folder that is not there: deleted, or on a disk that is not plugged in.
+    Raises `CacheUnavailable`.
+    """
+    for folder in cache.folders():
+        if not os.path.isdir(folder):
+            away(folder)
+            continue
+        wanted = {folder: cache.names(folder)}
+        # All that is known is listed, so looking up each name by itself would be slow.
+        for listing in discover_some(folder, wanted, options):
+            yield replace(listing, incomplete=False)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeGuard
 
 from nsfwscan.cache.folder_view import FolderView
 from nsfwscan.cache.rows import FactRow, FileRow, OutcomeRow
+from nsfwscan.media.volumes import UNKNOWN as UNKNOWN_VOLUME
 from nsfwscan.values.errors import CacheError
 from nsfwscan.values.facts import NO_FACTS
 from nsfwscan.values.outcome import Outcome, Scorer, Unscorable
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from nsfwscan.cache.cache import Cache
+    from nsfwscan.cache.rows import Known
+    from nsfwscan.media.listing import Listing
     from nsfwscan.values.facts import ContentFacts, FactKind
 
 _BATCH_ROWS = 512
@@ -54,6 +57,11 @@ lie outside it:
 All others are tried again by the next scan. `BAD_OUTPUT` and `UNSUPPORTED` depend on this
 installation. `UNREADABLE`, `VANISHED`, `CHANGED`, `EMPTY` and `TOO_BIG` are about a file, not about
 a content, so there is no content to store them with."""
+
+_DAY_S = 86_400
+_LOOSE_SECONDS = 30 * _DAY_S
+"""Where inode numbers mean nothing (network, FUSE, FAT), a file replaced by another of the same
+size and times would be taken for the old file; but for no longer than this."""
 
 
 class Claim(NamedTuple):
@@ -277,6 +285,16 @@ class ScanCache:
         self._writable = None
         hint = f" ({error.hint})" if error.hint else ""
         self._warn(f"{error}{hint}; the scan continues, but its results will not be cached")
+
+
+def is_current(hit: Known, key: bytes, listing: Listing, now_s: float) -> bool:
+    """Return True if a file with this packed `FileKey` is still the one that was read."""
+    return (
+        hit.key.pack() == key
+        and listing.loose != UNKNOWN_VOLUME
+        # The clock was wrong when a row from the future was written: its age is unknown.
+        and not (listing.loose and not -_DAY_S < now_s - hit.written_at < _LOOSE_SECONDS)
+    )
 
 
 def _is_kept(outcome: Outcome) -> bool:

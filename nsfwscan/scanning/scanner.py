@@ -24,8 +24,7 @@ from nsfwscan.media.discover import (
 )
 from nsfwscan.scanning.examine import Read, identify
 from nsfwscan.scanning.path_scan import Done, PathScan
-from nsfwscan.scanning.recall import is_current
-from nsfwscan.scanning.scan_cache import ScanCache
+from nsfwscan.scanning.scan_cache import ScanCache, is_current
 from nsfwscan.scanning.workers import ThreadWorkers, Workers
 from nsfwscan.values.errors import NsfwscanError, ResourcesExhausted
 from nsfwscan.values.facts import NO_FACTS, ContentFacts, FactKind

@@ -20,6 +20,7 @@ from nsfwscan.cli.shared.commands import Command, Group
 MARKUP: Final = "markdown"
 _PLACES = {
     "scan": "scan:scan",
+    "report": "report:report",
     "watch": "watch:watch",
     "allow": "rulings:allow",
     "deny": "rulings:deny",

@@ -13,6 +13,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nsfwscan.report.record import PERSON
+from nsfwscan.values.place import Part
 from nsfwscan.values.text import readable
 
 if TYPE_CHECKING:
@@ -31,12 +32,14 @@ _DIGITS = 12
 _SPARSE = ("reason", "detail", "by", "near", "frames", "frame", "acts", "model", "thumb")
 """Columns of what few rows have: the rows' numbers, and a value for each."""
 
+_FOLDER = attrgetter("folder")
+
 
 class Row(NamedTuple):
     """What a report keeps of one record."""
 
-    path: str
-    """Of the file, to make a thumbnail of it. Never in a page."""
+    paths: tuple[str, ...]
+    """Where the file is or may be, to make a thumbnail of it. Never in a page."""
     folder: str
     name: str
     state: str
@@ -70,7 +73,7 @@ def row_of(record: Mapping[str, Any], path: str, *, model: int = 0) -> Row:
     if model:
         more["model"] = model
     return Row(
-        path,
+        (path,),
         folder,
         name,
         state,
@@ -95,7 +98,7 @@ def arranged(rows: Iterable[Row]) -> list[Row]:
 
 def without_paths(rows: Iterable[Row]) -> Iterator[Row]:
     """Replace everything by which a person or a program could find a picture again."""
-    for number, (_, group) in enumerate(groupby(rows, attrgetter("folder")), 1):
+    for number, (_, group) in enumerate(groupby(rows, _FOLDER), 1):
         for at, row in enumerate(group, 1):
             more = {key: one for key, one in row.more.items() if key not in _FINDING}
             yield row._replace(folder=f"Folder {number}", name=f"Picture {at}", more=more)
@@ -109,7 +112,7 @@ def columns(rows: Sequence[Row], *, checksums: bool = True) -> dict[str, Json]:
     """Return the columns of rows that are `arranged`."""
     formats = sorted({row.format for row in rows})
     numbers = {name: number for number, name in enumerate(formats)}
-    folders = [(name, sum(1 for _ in group)) for name, group in _by_folder(rows)]
+    folders = [(name, sum(1 for _ in group)) for name, group in groupby(rows, _FOLDER)]
     return {
         "count": len(rows),
         "folders": [name for name, _ in folders],
@@ -135,10 +138,6 @@ def columns(rows: Sequence[Row], *, checksums: bool = True) -> dict[str, Json]:
     }
 
 
-def _by_folder(rows: Iterable[Row]) -> Iterator[tuple[str, Iterator[Row]]]:
-    return groupby(rows, attrgetter("folder"))
-
-
 def _copies(rows: Sequence[Row]) -> list[Json]:
     """Return the numbers of the rows that have the same content, for each such content."""
     found: dict[str, list[Json]] = {}
@@ -149,6 +148,4 @@ def _copies(rows: Sequence[Row]) -> list[Json]:
 
 
 def _part(part: Mapping[str, Any] | None) -> str:
-    from nsfwscan.values.place import Part
-
-    return str(Part(**part)._replace(member=part["member"] or "")) if part else ""
+    return str(Part(part["member"] or "", part["page"], part["at_ms"])) if part else ""

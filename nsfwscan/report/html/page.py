@@ -26,9 +26,9 @@ from nsfwscan.report.html.columns import (
     without_paths,
 )
 from nsfwscan.report.html.shell import BASE_STYLE, Shell
-from nsfwscan.report.summary import not_scanned
+from nsfwscan.report.summary import not_opened
 from nsfwscan.values.results import FailReason
-from nsfwscan.values.text import count, readable
+from nsfwscan.values.text import readable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from nsfwscan.system.json_lines import Json
 
 SHELL = Shell("report.html", (BASE_STYLE, "report.css"), "report.js")
-MARK = b'<meta name="generator" content="nsfwscan '
-"""In each report near the beginning, so that only a report is replaced by a report."""
 MOST_BYTES = 25_000_000
 """Browsers open larger files slowly, and mail refuses them."""
 VERSION = 1
@@ -70,7 +68,8 @@ class Wanted(NamedTuple):
 class MakeThumbnails(Protocol):
     """Makes thumbnails, in the order of `wanted`; None for content that is gone or undecodable."""
 
-    def __call__(self, wanted: Sequence[Wanted], /) -> Iterable[Thumbnail | None]: ...
+    def __call__(self, wanted: Sequence[Wanted], /) -> Iterable[Thumbnail | None]:
+        """Yield one for each of `wanted`."""
 
 
 class Model(NamedTuple):
@@ -104,6 +103,8 @@ class Report:
     look: Look
     made_at: float
     """Seconds since the epoch."""
+    away: str = ""
+    """How many folders of earlier scans are not there, in words."""
 
     def page(self, make: MakeThumbnails) -> bytes:
         """Return the page."""
@@ -158,7 +159,9 @@ class Report:
                 ("u", "not scanned yet", "quiet", unscanned),
             ],
             "interrupted": self.summary.interrupted,
-            "not_scanned": list(not_scanned(tally)),
+            "not_opened": list(not_opened(tally)),
+            "complete": bool(tally.walk.folders),
+            "away": self.away,
             "left_out": tally.pictures + tally.failed + unscanned - len(rows),
             "data": base64.b64encode(zlib.compress(compact, 9)).decode(),
             "strip": strips.text(),
@@ -200,7 +203,7 @@ def _wanted(rows: Iterable[Row], look: Look) -> list[Wanted]:
     frames: dict[str, int] = {}
     for row in rows:
         if row.sha256 and (look.pictured is Pictured.ALL or _needs_a_look(row)):
-            paths.setdefault(row.sha256, []).append(row.path)
+            paths.setdefault(row.sha256, []).extend(row.paths)
             frame = row.more.get("frame")
             frames[row.sha256] = frame if isinstance(frame, int) else 0
     return [Wanted(bytes.fromhex(one), tuple(at), frames[one]) for one, at in paths.items()]
@@ -210,8 +213,3 @@ def _needs_a_look(row: Row) -> bool:
     if row.state in {FLAGGED, REVIEW}:
         return row.score >= 0 or row.more.get("reason") in _DECODABLE
     return row.more.get("reason") in _DECODABLE
-
-
-def rows_called(number: int) -> str:
-    """Return `1 picture` or `12,345 pictures`."""
-    return count(number, "picture")

@@ -23,7 +23,7 @@ from markupsafe import Markup
 from nsfwscan.system.reading import open_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
 _FOLDER = os.path.dirname(__file__)
 BASE_STYLE = "base.css"
@@ -40,8 +40,8 @@ class Shell:
     """Joined in this order."""
     module: str
     """An ES module without imports."""
-    directives: Mapping[str, str]
-    """What the policy allows beyond script, styles and pictures, such as `connect-src`."""
+    directives: tuple[tuple[str, str], ...] = ()
+    """What the policy says otherwise, such as `("connect-src", "'self'")`."""
 
     @cached_property
     def style_text(self) -> str:
@@ -68,7 +68,7 @@ class Shell:
             "form-action": "'none'",
             "require-trusted-types-for": "'script'",
             "trusted-types": "'none'",
-            **self.directives,
+            **dict(self.directives),
         }
         return "; ".join(f"{name} {sources}" for name, sources in directives.items())
 
