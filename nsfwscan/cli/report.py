@@ -23,8 +23,8 @@ from nsfwscan.cli.shared.thumbnails import ThumbnailMaker
 from nsfwscan.judge import RulingBook
 from nsfwscan.media.discover import discover
 from nsfwscan.models.store import ModelStore
-from nsfwscan.report.html.columns import UNSCANNED, Row, row_of
-from nsfwscan.report.html.page import MOST_BYTES, Look, Model, Pictured, Report
+from nsfwscan.report.html.columns import UNSCANNED, ReportRow, row_of
+from nsfwscan.report.html.page import MOST_BYTES, Model, PageLook, Pictured, Report
 from nsfwscan.report.record import Recorder
 from nsfwscan.report.summary import Summary
 from nsfwscan.scanning.engine import Engine
@@ -140,7 +140,7 @@ def report(
             review_at=review_at,
             flag_at=flag_at,
         )
-        found = _Found(views, Look(not written.no_paths, written.pictured, written.clear))
+        found = _Found(views, PageLook(not written.no_paths, written.pictured, written.clear))
         with Cache.open(locations.cache_file(), warn=talk.warn) as cache:
             found.collect(cache, roots if given else None, walk, talk)
         with Engine(_no_model, views[0].manifest.input.geometry) as engine:
@@ -163,10 +163,10 @@ def report(
 class _Found:
     """What earlier scans found, on its way from the cache to the page."""
 
-    def __init__(self, views: Sequence[Opinion], look: Look) -> None:
+    def __init__(self, views: Sequence[Opinion], look: PageLook) -> None:
         self._views = views
         self._look = look
-        self._rows: list[Row] = []
+        self._rows: list[ReportRow] = []
         self._tally = ScanTally()
         self._away = 0
         """Known folders that are not there."""

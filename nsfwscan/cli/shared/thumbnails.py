@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from nsfwscan.cli.shared.talk import Talk
     from nsfwscan.media.decode.thumbnail import Thumbnail
-    from nsfwscan.report.html.page import Wanted
+    from nsfwscan.report.html.page import WantedThumbnail
     from nsfwscan.scanning.engine import Engine
 
 CLEAR_LONGEST = 96
@@ -29,7 +29,7 @@ class ThumbnailMaker:
     talk: Talk
     clear: bool = False
 
-    def __call__(self, wanted: Sequence[Wanted]) -> Iterator[Thumbnail | None]:
+    def __call__(self, wanted: Sequence[WantedThumbnail]) -> Iterator[Thumbnail | None]:
         """Yield the thumbnail of each content; None if it is not there any more, or undecodable.
 
         Raises `NsfwscanError` if no decode process can be started.
@@ -46,7 +46,7 @@ class ThumbnailMaker:
         finally:
             threads.shutdown(cancel_futures=True)
 
-    def _one(self, wanted: Wanted) -> Thumbnail | None:
+    def _one(self, wanted: WantedThumbnail) -> Thumbnail | None:
         for path in wanted.paths:
             try:
                 content = identify(path)

@@ -35,7 +35,7 @@ _SPARSE = ("reason", "detail", "by", "near", "frames", "frame", "acts", "model",
 _FOLDER = attrgetter("folder")
 
 
-class Row(NamedTuple):
+class ReportRow(NamedTuple):
     """What a report keeps of one record."""
 
     paths: tuple[str, ...]
@@ -52,7 +52,7 @@ class Row(NamedTuple):
     """Values of the sparse columns."""
 
 
-def row_of(record: Mapping[str, Any], path: str, *, model: int = 0) -> Row:
+def row_of(record: Mapping[str, Any], path: str, *, model: int = 0) -> ReportRow:
     """Return the row of the record of a file: status `scanned`, `failed` or `unscanned`.
 
     `model` is the number of the model that the score is from.
@@ -72,7 +72,7 @@ def row_of(record: Mapping[str, Any], path: str, *, model: int = 0) -> Row:
         more["near"] = record["near"]["sha256"][:_DIGITS]
     if model:
         more["model"] = model
-    return Row(
+    return ReportRow(
         (path,),
         folder,
         name,
@@ -91,12 +91,12 @@ def millionths(score: float) -> int:
     return math.floor(score * SCALE)
 
 
-def arranged(rows: Iterable[Row]) -> list[Row]:
+def arranged(rows: Iterable[ReportRow]) -> list[ReportRow]:
     """Return rows in the order of their paths, folder by folder."""
     return sorted(rows, key=lambda row: (row.folder.split(os.sep), row.name))
 
 
-def without_paths(rows: Iterable[Row]) -> Iterator[Row]:
+def without_paths(rows: Iterable[ReportRow]) -> Iterator[ReportRow]:
     """Replace everything by which a person or a program could find a picture again."""
     for number, (_, group) in enumerate(groupby(rows, _FOLDER), 1):
         for at, row in enumerate(group, 1):
@@ -108,7 +108,7 @@ _FINDING = {"detail", "near", "acts"}
 """Details are the words of systems and decoders, which may quote a path."""
 
 
-def columns(rows: Sequence[Row], *, checksums: bool = True) -> dict[str, Json]:
+def columns(rows: Sequence[ReportRow], *, checksums: bool = True) -> dict[str, Json]:
     """Return the columns of rows that are `arranged`."""
     formats = sorted({row.format for row in rows})
     numbers = {name: number for number, name in enumerate(formats)}
@@ -138,7 +138,7 @@ def columns(rows: Sequence[Row], *, checksums: bool = True) -> dict[str, Json]:
     }
 
 
-def _copies(rows: Sequence[Row]) -> list[Json]:
+def _copies(rows: Sequence[ReportRow]) -> list[Json]:
     """Return the numbers of the rows that have the same content, for each such content."""
     found: dict[str, list[Json]] = {}
     for number, row in enumerate(rows):

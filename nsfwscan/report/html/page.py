@@ -19,13 +19,12 @@ from nsfwscan.report.html.columns import (
     REVIEW,
     SCALE,
     UNSCANNED,
-    Row,
+    ReportRow,
     arranged,
     columns,
     millionths,
     without_paths,
 )
-from nsfwscan.report.html.shell import BASE_STYLE, Shell
 from nsfwscan.report.summary import not_opened
 from nsfwscan.values.results import FailReason
 from nsfwscan.values.text import readable
@@ -34,10 +33,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from nsfwscan.media.decode.thumbnail import Thumbnail
+    from nsfwscan.report.html.shell import Shell
     from nsfwscan.report.summary import Summary
     from nsfwscan.system.json_lines import Json
 
-SHELL = Shell("report.html", (BASE_STYLE, "report.css"), "report.js")
 MOST_BYTES = 25_000_000
 """Browsers open larger files slowly, and mail refuses them."""
 VERSION = 1
@@ -55,7 +54,7 @@ class Pictured(StrEnum):
     NONE = "none"
 
 
-class Wanted(NamedTuple):
+class WantedThumbnail(NamedTuple):
     """A content to make a thumbnail of."""
 
     sha256: bytes
@@ -68,7 +67,7 @@ class Wanted(NamedTuple):
 class MakeThumbnails(Protocol):
     """Makes thumbnails, in the order of `wanted`; None for content that is gone or undecodable."""
 
-    def __call__(self, wanted: Sequence[Wanted], /) -> Iterable[Thumbnail | None]:
+    def __call__(self, wanted: Sequence[WantedThumbnail], /) -> Iterable[Thumbnail | None]:
         """Yield one for each of `wanted`."""
 
 
@@ -82,7 +81,7 @@ class Model(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class PageLook:
     """What a report shows of pictures."""
 
     paths: bool = True
@@ -95,12 +94,12 @@ class Look:
 class Report:
     """Everything that a report says."""
 
-    rows: Sequence[Row]
+    rows: Sequence[ReportRow]
     models: Sequence[Model]
     """The first is the one that a scan would use now."""
     summary: Summary
     roots: Sequence[str]
-    look: Look
+    look: PageLook
     made_at: float
     """Seconds since the epoch."""
     away: str = ""
@@ -122,9 +121,9 @@ class Report:
         ]
         if not self.look.paths:
             rows = list(without_paths(rows))
-        return "".join(SHELL.render(**self._values(rows, strips))).encode()
+        return "".join(_shell().render(**self._values(rows, strips))).encode()
 
-    def _values(self, rows: Sequence[Row], strips: _Strips) -> dict[str, object]:
+    def _values(self, rows: Sequence[ReportRow], strips: _Strips) -> dict[str, object]:
         tally, shown = self.summary.tally, self.look.paths
         document: dict[str, Json] = {
             "version": VERSION,
@@ -168,6 +167,13 @@ class Report:
         }
 
 
+def _shell() -> Shell:
+    # Here, because Jinja2 takes 40 ms, which `--help` does not need.
+    from nsfwscan.report.html.shell import BASE_STYLE, Shell
+
+    return Shell("report.html", (BASE_STYLE, "report.css"), "report.js")
+
+
 class _Strips:
     """Thumbnails, each as base64 of its own, so that a page takes one without decoding others."""
 
@@ -197,7 +203,7 @@ class _Strips:
         return "".join(self._texts)
 
 
-def _wanted(rows: Iterable[Row], look: Look) -> list[Wanted]:
+def _wanted(rows: Iterable[ReportRow], look: PageLook) -> list[WantedThumbnail]:
     """Return the contents that get a thumbnail, each once."""
     paths: dict[str, list[str]] = {}
     frames: dict[str, int] = {}
@@ -206,10 +212,12 @@ def _wanted(rows: Iterable[Row], look: Look) -> list[Wanted]:
             paths.setdefault(row.sha256, []).extend(row.paths)
             frame = row.more.get("frame")
             frames[row.sha256] = frame if isinstance(frame, int) else 0
-    return [Wanted(bytes.fromhex(one), tuple(at), frames[one]) for one, at in paths.items()]
+    return [
+        WantedThumbnail(bytes.fromhex(one), tuple(at), frames[one]) for one, at in paths.items()
+    ]
 
 
-def _needs_a_look(row: Row) -> bool:
+def _needs_a_look(row: ReportRow) -> bool:
     if row.state in {FLAGGED, REVIEW}:
         return row.score >= 0 or row.more.get("reason") in _DECODABLE
     return row.more.get("reason") in _DECODABLE

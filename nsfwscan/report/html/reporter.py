@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, BinaryIO
 
-from nsfwscan.report.html.columns import Row, row_of
-from nsfwscan.report.html.page import Look, MakeThumbnails, Model, Pictured, Report
+from nsfwscan.report.html.columns import ReportRow, row_of
+from nsfwscan.report.html.page import MakeThumbnails, Model, PageLook, Pictured, Report
 from nsfwscan.values.actions import Outcome
 from nsfwscan.values.results import Skipped
 from nsfwscan.values.text import readable
@@ -27,7 +27,7 @@ class HtmlReporter:
         self._stream = stream
         self._recorder = recorder
         self._thumbnails = thumbnails
-        self._rows: list[Row] = []
+        self._rows: list[ReportRow] = []
         self._acts: dict[str, list[Act]] = {}
 
     def add(self, result: ScanResult) -> None:
@@ -52,12 +52,12 @@ class HtmlReporter:
             (model,),
             summary,
             (),
-            Look(pictured=pictured),
+            PageLook(pictured=pictured),
             time.time(),
         )
         self._stream.write(report.page(self._thumbnails or (lambda _: ())))
 
-    def _acted(self, row: Row) -> Row:
+    def _acted(self, row: ReportRow) -> ReportRow:
         """Return a row with what was done about its picture, and where the picture is now."""
         acts = self._acts.get(row.paths[0])
         if not acts:
