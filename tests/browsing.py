@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from selenium import webdriver
+from selenium.common.exceptions import TimeoutException
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -21,8 +22,9 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 from shell import tool
 
-__all__ = ["Browser", "Keys", "open_browser"]
+__all__ = ["Browser", "Keys", "TimeoutException", "open_browser"]
 
+PATIENCE_S = 20
 _OPTIONS = """
     --headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run
     --disable-background-networking --disable-component-update --disable-sync --no-pings
@@ -41,16 +43,16 @@ _AXE = """
     axe.run(document, {resultTypes: ["violations"]}).then(
         (found) => done(found.violations), (error) => done(String(error)));
 """
-PATIENCE_S = 20
 
 
 class Browser:
     """One window with one page."""
 
-    def __init__(self, driver: webdriver.Chrome) -> None:
+    def __init__(self, driver: webdriver.Chrome, *, watched: bool = True) -> None:
         self.driver = driver
         self.open("about:blank")  # a new window loads 80 files of the browser's own
-        self.requests()
+        if watched:
+            self.requests()
         self.command("Page.addScriptToEvaluateOnNewDocument", source=_WATCH)
 
     def command(self, name: str, /, **parameters: Any) -> Any:
@@ -65,9 +67,12 @@ class Browser:
         """Run the body of a JavaScript function and return what it returns."""
         return self.driver.execute_script(script, *arguments)
 
-    def wait(self, script: str, *arguments: Any) -> Any:
-        """Wait until the expression `script` is true, and return its value."""
-        wait = WebDriverWait(self.driver, PATIENCE_S, poll_frequency=0.02)
+    def wait(self, script: str, *arguments: Any, patience_s: float = PATIENCE_S) -> Any:
+        """Wait until the expression `script` is true, and return its value.
+
+        Raises `TimeoutException`.
+        """
+        wait = WebDriverWait(self.driver, patience_s, poll_frequency=0.02)
         return wait.until(lambda _: self.run(f"return {script}", *arguments), f"never: {script}")
 
     def one(self, selector: str) -> WebElement:
@@ -146,21 +151,25 @@ class Browser:
 
 
 @contextmanager
-def open_browser(folder: Path) -> Iterator[Browser]:
-    """Start a browser with its profile and downloads in `folder`; skip if there is none."""
+def open_browser(folder: Path, *, watched: bool = True) -> Iterator[Browser]:
+    """Start a browser with its profile and downloads in `folder`; skip if there is none.
+
+    Without `watched` it is a little faster, and keeps neither messages nor requests.
+    """
     binary, driver = tool("chromium", "chromium"), tool("chromedriver", "chromium-driver")
     options = webdriver.ChromeOptions()
     options.binary_location = binary
     for option in [*_OPTIONS, _LOCAL_ONLY, f"--user-data-dir={folder / 'profile'}"]:
         options.add_argument(option)
     options.add_experimental_option("prefs", {"download.default_directory": str(folder)})
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    if watched:
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     # Given the driver's path, selenium does not look for one on the network.
     service = webdriver.ChromeService(executable_path=driver, log_output=str(folder / "log"))
     chrome = webdriver.Chrome(options, service)
     try:
         chrome.set_page_load_timeout(PATIENCE_S)
         chrome.set_script_timeout(PATIENCE_S)
-        yield Browser(chrome)
+        yield Browser(chrome, watched=watched)
     finally:
         chrome.quit()

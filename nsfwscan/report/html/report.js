@@ -743,12 +743,14 @@ async function load() {
 try {
     const data = await load();
     strip = at("strip").textContent;
-    table = new Table(data);
-    prepare();
-    listen();
-    update();
-    rankFolders();
-    tryModel(0);
+    // In steps, so that the page answers in between.
+    for (const step of [
+        () => { table = new Table(data); }, () => table.order(view.sort, view.descending),
+        prepare, listen, update, rankFolders, () => tryModel(0),
+    ]) {
+        await new Promise((resolve) => setTimeout(resolve));
+        step();
+    }
 } catch (error) {
     at("trouble").textContent = `This browser cannot open the list: ${error.message}.`;
     at("trouble").hidden = false;
