@@ -95,6 +95,10 @@ class Browser:
             chain.send_keys(key)
         chain.perform()
 
+    def point(self, selector: str) -> None:
+        """Move the pointer over the first element that a CSS selector matches."""
+        ActionChains(self.driver, duration=0).move_to_element(self.all(selector)[0]).perform()
+
     def size(self, width: int, height: int = 800, *, scale: float = 1) -> None:
         """Set the size of the page, in CSS pixels."""
         self.command(

@@ -19,7 +19,7 @@ const VERDICTS = [
 ];
 const VERDICT_ORDER = [0, 1, 4, 2, 3]; // safe comes last
 const WORDS = new Map([
-    ["new", "no scan has seen it"],
+    ["new", "not in the cache"],
     ["changed", "changed since it was scanned"],
     ["no-score", "no score is kept for it"],
 ]);
@@ -38,7 +38,7 @@ function element(tag, kind = "", text = "") {
 
 /** Return a score in millionths with three decimals, cut and not rounded. */
 function shownScore(score) {
-    return score < 0 ? "–" : (Math.floor(score / 1000) / 1000).toFixed(3);
+    return score < 0 ? "-" : (Math.floor(score / 1000) / 1000).toFixed(3);
 }
 
 /** Return paths of folders without what all of them begin with. */
@@ -537,7 +537,7 @@ function drawTrial() {
         + `${number(after[0])} from ${tried[1] / scale} (nsfw), ${number(after[1])} from `
         + `${tried[0] / scale} (review), ${number(after[2])} below (safe).`;
     const lines = ["nsfw", "review", "safe"].map((label, state) => {
-        const change = after[state] - before[state], sign = change < 0 ? "−" : "+";
+        const change = after[state] - before[state], sign = change < 0 ? "-" : "+";
         const line = element("div", "between"), text = `${number(before[state])} → ${number(after[state])}`;
         const by = change ? `${text} (${sign}${number(Math.abs(change))})` : number(after[state]);
         line.append(element("span", label, label), element("span", "", by));
