@@ -252,14 +252,36 @@ def test_no_format_takes_a_number_that_json_does_not_know() -> None:
 def test_a_summary_in_words() -> None:
     one: list[ScanResult] = [scanned("/a", 0.9)]
     lines = summary(one, seconds=0.25).lines()
-    assert lines[0] == "1 flagged, 0 to review, 0 look safe."
-    assert lines[-1].startswith(
-        "1 picture in 0.2 s (1 scored, 0 from cache; 4 a second). Model: tiny-1 "
-    )
+    assert lines == [
+        "1 flagged, 0 to review, 0 safe.",
+        "Not scanned: 3,333 other files, 22 excluded, 1 hidden.",
+        "1 picture in 0.2 s.",
+        "Model: tiny-1 (review from 0.5, nsfw from 0.8).",
+    ]
     failed: list[ScanResult] = [Failed("/a", FailReason.EMPTY)]
-    assert summary(failed).lines()[0].endswith("0 look safe; 1 file could not be read.")
-    assert summary([scanned("/a", 0.1)]).lines()[0] == "0 flagged, 0 to review, 1 looks safe."
+    assert summary(failed).lines()[0] == "0 flagged, 0 to review, 0 safe, 1 without a verdict."
+    assert summary([scanned("/a", 0.1)]).lines()[0] == "0 flagged, 0 to review, 1 safe."
     assert summary([]).lines()[0] == "No pictures were found (4.0 s)."
+
+
+@pytest.mark.parametrize(
+    ("scored", "cached", "duplicates", "said"),
+    [
+        (100, 0, 0, "100 pictures in 4.0 s, 25 a second."),
+        (0, 100, 0, "100 pictures in 4.0 s, from the cache."),
+        (0, 0, 1, "1 picture in 4.0 s."),
+        (3, 90, 7, "100 pictures in 4.0 s: 3 scored, 90 from the cache, 7 duplicates."),
+        (99, 0, 1, "100 pictures in 4.0 s: 99 scored, 1 duplicate."),
+    ],
+)
+def test_a_summary_says_where_scores_came_from(
+    scored: int, cached: int, duplicates: int, said: str
+) -> None:
+    tally = ScanTally(
+        scored=scored, cached=cached, duplicates=duplicates, safe=scored + cached + duplicates
+    )
+    found = Summary(tally, MANIFEST, Policy(REVIEW_AT, FLAG_AT), 4.0, interrupted=False)
+    assert said in found.lines()
 
 
 def test_an_interrupted_scan_says_how_much_it_did_not_reach() -> None:
@@ -278,8 +300,9 @@ def test_a_summary_says_by_kind_what_was_not_scanned() -> None:
     for reason in SkipReason:
         tally.count(Skipped("/x", reason))
     found = Summary(tally, MANIFEST, Policy(REVIEW_AT, FLAG_AT), 1.0, interrupted=False)
-    first, second, *_ = found.lines()
-    assert first == "0 flagged, 0 to review, 0 look safe; 2 files and 1 folder could not be read."
+    first, folders, second, *_ = found.lines()
+    assert first == "0 flagged, 0 to review, 0 safe, 2 without a verdict."
+    assert folders == "1 folder could not be opened."
     for part in (
         *("2 camera raw files", "1 video", "1 archive", "1 drawing", "1 document"),
         *("1 picture of another format", "2 other files", "1 symbolic link"),

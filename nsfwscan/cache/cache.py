@@ -15,7 +15,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Self
 
-from nsfwscan.cache import upkeep
+from nsfwscan.cache import relatives, upkeep
 from nsfwscan.cache.database import Database
 from nsfwscan.cache.folder_view import FolderView
 from nsfwscan.cache.rows import (
@@ -181,6 +181,14 @@ class Cache:
             lambda connection: connection.execute(_FIND_FACT, where).fetchone()
         )
         return None if row is None else checked_fact(sha256, kind, *row)
+
+    def copies(self, sha256: bytes) -> list[str]:
+        """Return the paths of all files known to have this content."""
+        return relatives.copies(self._database, sha256)
+
+    def lookalikes(self, sha256: bytes, bits: int, within: int) -> list[relatives.Lookalike]:
+        """Return known files that look like a picture; see `nsfwscan.cache.relatives`."""
+        return relatives.lookalikes(self._database, sha256, bits, within)
 
     def parts(self, container: bytes) -> list[PartRow]:
         """Return the known parts of the file with this digest, in the file's order."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,8 +15,16 @@ from nsfwscan.cli.scan_run import destination, reachable
 from nsfwscan.cli.shared.codes import NOT_DONE, OK, WRONG_COMMAND
 from nsfwscan.cli.shared.flags import WalkFlags
 from nsfwscan.cli.shared.groups import grouped
-from nsfwscan.cli.shared.options import OUTPUT_PANEL, FlagAt, ModelName, Quiet, ReviewAt
-from nsfwscan.cli.shared.page_file import check_page_file
+from nsfwscan.cli.shared.options import (
+    MODEL_PANEL,
+    OUTPUT_PANEL,
+    FlagAt,
+    Quiet,
+    ReviewAt,
+    model_names,
+)
+from nsfwscan.cli.shared.page_file import check_page_file, page_address
+from nsfwscan.cli.shared.shell_words import quoted
 from nsfwscan.cli.shared.talk import STARTED, Talk
 from nsfwscan.cli.shared.thumbnails import ThumbnailMaker
 from nsfwscan.judge import RulingBook
@@ -93,6 +100,22 @@ class PageFlags:
     quiet: Quiet = False
 
 
+KnownModel = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="MODEL",
+        envvar="NSFWSCAN_MODEL",
+        autocompletion=model_names,
+        rich_help_panel=MODEL_PANEL,
+        help="The model whose scores to show: the name of an installed one, or the folder of a "
+        "model package. `auto` is the best installed model. A picture that only another installed "
+        "model has scored is shown with that score.",
+    ),
+]
+
+
 @grouped
 def report(
     folders: Annotated[
@@ -106,7 +129,7 @@ def report(
     ] = None,
     *,
     walk: WalkFlags,
-    model: ModelName = "auto",
+    model: KnownModel = "auto",
     flag_at: FlagAt = None,
     review_at: ReviewAt = None,
     written: PageFlags,
@@ -155,8 +178,14 @@ def report(
             )
             raise typer.Exit(NOT_DONE)
         stream.write(page)
-    for line in found.lines(written.output, len(page)):
+    for line in found.lines():
         talk.say(line)
+    if written.output != "-":
+        talk.say(f"Wrote {readable(written.output)}, {size(len(page))}.")
+        talk.say("")
+        talk.command("open it", page_address(written.output))
+    if found.unscanned:
+        talk.command("scan the rest", f"nsfwscan scan {quoted(roots) if roots else 'PATH'}")
     raise typer.Exit(WRONG_COMMAND if len(roots) < len(given) else OK)
 
 
@@ -224,22 +253,22 @@ class _Found:
             count(self._away, "folder") if self._away else "",
         )
 
-    def lines(self, output: str, bytes_: int) -> list[str]:
-        """Return what to say at the end."""
+    @property
+    def unscanned(self) -> int:
+        """How many pictures are new or have changed."""
+        return sum(1 for row in self._rows if row.state == UNSCANNED)
+
+    def lines(self) -> Iterator[str]:
+        """Yield what to say at the end."""
         tally = self._tally
-        unscanned = sum(1 for row in self._rows if row.state == UNSCANNED)
-        found = f"{tally.nsfw:,} flagged, {tally.review:,} to review, {tally.safe:,} safe"
-        lines = [f"{found}, {tally.failed:,} without a verdict."]
-        if unscanned:
-            are = "is" if unscanned == 1 else "are"
-            lines.append(f"{count(unscanned, 'picture')} {are} new or changed: not scanned yet.")
+        text = f"{tally.nsfw:,} flagged, {tally.review:,} to review, {tally.safe:,} safe"
+        yield f"{text}, {tally.failed:,} without a verdict." if tally.failed else f"{text}."
+        if self.unscanned:
+            are = "is" if self.unscanned == 1 else "are"
+            yield f"{count(self.unscanned, 'picture')} {are} new or changed: not scanned yet."
         if self._away:
             are = "is" if self._away == 1 else "are"
-            lines.append(f"{count(self._away, 'folder')} of earlier scans {are} not there now.")
-        if output != "-":
-            lines.append(f"Wrote {readable(output)}, {size(bytes_)}. Open it in a browser:")
-            lines.append(f"  {Path(os.path.realpath(output)).as_uri()}")
-        return lines
+            yield f"{count(self._away, 'folder')} of earlier scans {are} not there now."
 
 
 def _no_model() -> Classifier:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _MOST_FAILED = _MOST_ACTS = 20
 """A broken disk fails for thousands of files: the table names the first and counts the rest."""
 _STYLES = {Decision.NSFW: "bold red", Decision.REVIEW: "yellow", Decision.SAFE: "green"}
+_NARROW = 64
+"""In fewer columns, a table has no room for a third column of text."""
 _PIPE_WIDTH = 100_000
 """Width to assume if the output is not a terminal, so that no path is cut or folded."""
 
@@ -121,7 +123,7 @@ class TableReporter:
                 style = _STYLES[one.decision]
                 table.add_row(
                     f"[{style}]{one.decision}[/{style}]",
-                    "-" if one.score is None else _cut(one.score),
+                    "-" if one.score is None else cut(one.score),
                     *([_plain(readable(one.by))] if ruled else []),
                     _plain(readable(one.path)),
                     *([_plain(readable(one.remark))] if remarked else []),
@@ -161,11 +163,14 @@ class TableReporter:
         table = Table(box=None, pad_edge=False)
         table.add_column("no verdict", no_wrap=True)
         table.add_column("file", overflow="fold")
-        table.add_column("why", overflow="fold")
+        narrow = console.width < _NARROW
+        if not narrow:
+            table.add_column("why", overflow="fold")
         for one in self._others:
-            table.add_row(
-                one.reason.value, _plain(readable(str(one.place))), _plain(readable(one.detail))
-            )
+            cells = [_plain(readable(str(one.place))), _plain(readable(one.detail))]
+            if narrow:  # three columns would break every word
+                cells = ["\n".join(filter(None, cells))]
+            table.add_row(one.reason.value, *cells)
         if self._decided:
             console.print()
         console.print(table)
@@ -188,7 +193,7 @@ def _by_score(row: _Row) -> tuple[float, str]:
     return -2.0 if row.score is None else -row.score, row.path
 
 
-def _cut(score: float) -> str:
+def cut(score: float) -> str:
     """Return three decimals, cut and not rounded: 0.7999 is below 0.8 and must not look like it."""
     return f"{score:.9f}"[:-6]
 

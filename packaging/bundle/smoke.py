@@ -156,7 +156,7 @@ def _wrong(bundle: Driven) -> str:
         (["scan", "--model", "./nothing", folder], 4, "nothing"),
         (["models", "pull", "nonsense"], 2, "nonsense"),
         (["models", "build", "falconsai"], 2, "bundle"),
-        (["scan", "--offline", folder], 3, "1 file could not be read"),
+        (["scan", "--offline", folder], 3, "1 without a verdict"),
     ):
         done = bundle.run(*arguments, expect=code)
         said_all = " ".join((done.out + done.err).replace("│", " ").split())

@@ -21,6 +21,7 @@ MARKUP: Final = "markdown"
 _PLACES = {
     "scan": "scan:scan",
     "report": "report:report",
+    "show": "show:show",
     "watch": "watch:watch",
     "allow": "rulings:allow",
     "deny": "rulings:deny",
@@ -35,6 +36,11 @@ _PLACES = {
     "self-uninstall": "self_uninstall:self_uninstall",
 }
 """The commands in the order of the help, each with its module and its function or group."""
+
+
+def is_command(name: str) -> bool:
+    """Return True if there is such a command or group."""
+    return name in _PLACES
 
 
 class Commands(Mapping[str, Any]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 from nsfwscan.system.reading import open_bytes
 from nsfwscan.values.errors import UsageError
@@ -37,3 +38,8 @@ def check_page_file(output: str) -> None:
             f"{output} exists and is not a report, so it is not overwritten",
             hint="name another file, or delete that one first",
         )
+
+
+def page_address(output: str) -> str:
+    """Return the address of a page in the file `output`, for a browser."""
+    return Path(os.path.realpath(output)).as_uri()
