@@ -32,7 +32,7 @@ from nsfwscan.values.tally import ScanTally
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
-FORMATS = ["table", "json", "jsonl", "csv", "paths0"]
+FORMATS = ["table", "json", "jsonl", "csv", "paths0", "html"]
 
 
 @pytest.fixture
@@ -623,6 +623,9 @@ def test_output_of_nothing_is_still_well_formed(call: Call, tmp_path: Path, form
     assert done.code == 0
     if form == "json":
         assert json.loads(done.out)["results"] == []
+    elif form == "html":
+        assert done.out.startswith("<!doctype html>")
+        assert done.out.endswith("</html>\n")
     else:
         assert done.out.splitlines()[1:] == []
         assert done.out.startswith("path,") == (form == "csv")
@@ -811,7 +814,10 @@ def test_a_model_by_its_path(call: Call, pictures: Path, tiny: Path, tmp_path: P
         (["--jobs", "many"], "invalid value for '--jobs'"),
         (["--jobs", "-1"], "invalid value for '--jobs'"),
         (["--threads", "1.5"], "invalid value for '--threads'"),
-        (["--format", "xml"], "'xml' is not one of 'table', 'json', 'jsonl', 'csv', 'paths0'"),
+        (
+            ["--format", "xml"],
+            "'xml' is not one of 'table', 'json', 'jsonl', 'csv', 'paths0', 'html'",
+        ),
         (
             ["--only", "safe"],
             "'safe' is not one of 'flagged', 'review', 'partial', 'failed', 'all'",

@@ -277,7 +277,7 @@ _FAILS = {
 _BEFORE = {
     r"nsfwscan quarantine": "nsfwscan scan --action quarantine ~/Downloads ~/Pictures",
     r"nsfwscan rulings": "nsfwscan allow holiday.jpg",
-    r"nsfwscan cache": "nsfwscan scan ~/Pictures",
+    r"nsfwscan (cache|report)": "nsfwscan scan ~/Pictures",
 }
 """What a person has done before, so that there is something to show, restore or forget."""
 

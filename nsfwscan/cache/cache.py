@@ -66,6 +66,14 @@ _FIND_FOLDERS = """
         AND EXISTS (SELECT 1 FROM file WHERE file.folder = folder.id)
     ORDER BY path
 """
+_FIND_ALL_FOLDERS = """
+    SELECT path FROM folder
+    WHERE EXISTS (SELECT 1 FROM file WHERE file.folder = folder.id) ORDER BY path
+"""
+_FIND_NAMES = """
+    SELECT file.name FROM file JOIN folder ON folder.id = file.folder
+    WHERE folder.path = ? ORDER BY file.name
+"""
 _SEP = os.sep.encode()
 _FIND_OUTCOME = """
     SELECT outcome.sha256, outcome.written_at, outcome.body, outcome.checksum
@@ -131,6 +139,21 @@ class Cache:
             return FolderView.from_rows(rows)
 
         return self._database.read(load)
+
+    def folders(self) -> list[str]:
+        """Return all folders that have known files, in order."""
+        found = self._database.read(
+            lambda connection: connection.execute(_FIND_ALL_FOLDERS).fetchall()
+        )
+        return [os.fsdecode(folder) for (folder,) in found if isinstance(folder, bytes)]
+
+    def names(self, folder: str) -> list[str]:
+        """Return the names of the known files directly in a folder, in order."""
+        path = os.fsencode(folder)
+        found = self._database.read(
+            lambda connection: connection.execute(_FIND_NAMES, (path,)).fetchall()
+        )
+        return [os.fsdecode(name) for (name,) in found if isinstance(name, bytes)]
 
     def folders_below(self, root: str) -> list[str]:
         """Return the folders at and below `root` that have known files, in order."""

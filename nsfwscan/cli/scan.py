@@ -28,8 +28,10 @@ from nsfwscan.cli.shared.options import (
     QuarantineFolder,
     Quiet,
 )
+from nsfwscan.cli.shared.page_file import check_page_file, page_address
 from nsfwscan.cli.shared.path_list import PathList
 from nsfwscan.cli.shared.talk import Talk
+from nsfwscan.cli.shared.thumbnails import ThumbnailMaker
 from nsfwscan.report.formats import PURPOSES, Format, reporter_for
 from nsfwscan.report.record import Recorder
 from nsfwscan.report.selection import Only, default_only
@@ -206,6 +208,8 @@ def scan(
     roots = reachable(given, talk)
     if given and not roots and sources.files_from is None:
         raise typer.Exit(WRONG_COMMAND)
+    if written.output_format is Format.HTML:
+        check_page_file(written.output)
     wanted = frozenset(written.only or default_only(written.output_format))
     options = ScanOptions(
         walk=walk.options(),
@@ -227,6 +231,9 @@ def scan(
             if not number:
                 talk.say("")
             talk.command(purpose, command)
+    if written.output_format is Format.HTML and written.output != "-":
+        talk.say("")
+        talk.command("open it", page_address(written.output))
     missing = len(given) - len(roots)
     raise typer.Exit(exit_code(summary, missing=missing, exit_zero=written.exit_zero))
 
@@ -258,7 +265,12 @@ def _run(
         ) as session,
     ):
         talk.end_bar()
-        reporter = reporter_for(written.output_format, stream, Recorder(session.manifest))
+        reporter = reporter_for(
+            written.output_format,
+            stream,
+            Recorder(session.manifest),
+            ThumbnailMaker(session.engine, talk),
+        )
         acts = None
         if acting is not None:
             from nsfwscan.cli.shared.acting import Confirm, actor_for

@@ -179,7 +179,7 @@ class Run:
             self._not_reached,
             self._flagged_path if self._scanner.tally.nsfw == 1 else "",
         )
-        self._reporter.end(summary.record())
+        self._reporter.end(summary)
         return summary
 
     def _act(self, acting: Acting) -> None:

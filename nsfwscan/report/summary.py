@@ -82,7 +82,7 @@ class Summary:
         """Return the lines that end a scan on a terminal, each about one thing."""
         lines = [self._interruption()] if self.interrupted else []
         lines += self._found()
-        not_scanned = ", ".join(self._not_scanned())
+        not_scanned = ", ".join(not_opened(self.tally))
         if not_scanned:
             lines.append(f"Not scanned: {not_scanned}.")
         lines += self._acts()
@@ -143,23 +143,6 @@ class Summary:
             return ", from the cache"
         return f", {self.rate:,.0f} a second" if tally.scored > 1 else ""
 
-    def _not_scanned(self) -> Iterator[str]:
-        """Yield what was not scanned, by kind, because it might be anything."""
-        tally, walk = self.tally, self.tally.walk
-        for kind, number in sorted(walk.kinds.items()):
-            yield count(number, *NAMES[kind])
-        for reason, number in sorted(tally.skips.items()):
-            yield count(number, *_SKIPPED[reason])
-        others = walk.other_names - sum(walk.kinds.values())
-        if others:
-            yield count(others, "other file")
-        if walk.not_included:
-            yield f"{walk.not_included:,} not matching --include"
-        if walk.excluded:
-            yield f"{walk.excluded:,} excluded"
-        if walk.hidden:
-            yield f"{walk.hidden:,} hidden"
-
     def _acts(self) -> Iterator[str]:
         for action in ActionName:
             ends = [
@@ -216,3 +199,21 @@ class Summary:
             "thresholds": {"review_at": self.policy.review_at, "flag_at": self.policy.flag_at},
             "model": {"name": self.manifest.package, "fingerprint": self.manifest.fingerprint},
         }
+
+
+def not_opened(tally: ScanTally) -> Iterator[str]:
+    """Yield what a scan passed over, by kind and counted, because it might be anything."""
+    walk = tally.walk
+    for kind, number in sorted(walk.kinds.items()):
+        yield count(number, *NAMES[kind])
+    for reason, number in sorted(tally.skips.items()):
+        yield count(number, *_SKIPPED[reason])
+    others = walk.other_names - sum(walk.kinds.values())
+    if others:
+        yield count(others, "other file")
+    if walk.not_included:
+        yield f"{walk.not_included:,} not matching --include"
+    if walk.excluded:
+        yield f"{walk.excluded:,} excluded"
+    if walk.hidden:
+        yield f"{walk.hidden:,} hidden"

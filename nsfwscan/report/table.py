@@ -14,7 +14,7 @@ from nsfwscan.values.text import count, readable
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from nsfwscan.system.json_lines import Json
+    from nsfwscan.report.summary import Summary
 
 _MOST_FAILED = _MOST_ACTS = 20
 """A broken disk fails for thousands of files: the table names the first and counts the rest."""
@@ -81,7 +81,7 @@ class TableReporter:
         self._decided, self._others, self._acts = [], [], []
         self._more = 0
 
-    def end(self, _summary: dict[str, Json], /) -> None:
+    def end(self, _summary: Summary, /) -> None:
         """Write the tables, if there is anything to show."""
         self._write()
 

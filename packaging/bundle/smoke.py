@@ -118,6 +118,19 @@ def _cached(bundle: Driven) -> str:
     return ""
 
 
+def _report(bundle: Driven) -> str:
+    if not bundle.knows("report"):
+        return "left out: no such command"
+    folder, page = _pictures(bundle), os.path.join(bundle.home, "report.html")
+    bundle.run("scan", "--offline", "--quiet", folder)
+    done = bundle.run("report", "--thumbnails", "all", "--output", page, folder)
+    with open(page, encoding="utf-8") as file:
+        text = file.read()
+    for part in ("Content-Security-Policy", "DecompressionStream", "--accent", "</html>"):
+        wanted(part in text, f"the page has no {part}", done)
+    return f"{len(text):,} characters"
+
+
 def _selftest(bundle: Driven) -> str:
     done = bundle.run("selftest", "--offline")
     wanted("all is well" in done.out, "selftest is not content", done)
@@ -314,6 +327,7 @@ STEPS: dict[str, Callable[[Driven], str]] = {
     "models": _models,
     "scan": _scan,
     "cached": _cached,
+    "report": _report,
     "selftest": _selftest,
     "doctor": _doctor,
     "completion": _completion,

@@ -20,6 +20,7 @@ from nsfwscan.cli.shared.commands import Command, Group
 MARKUP: Final = "markdown"
 _PLACES = {
     "scan": "scan:scan",
+    "report": "report:report",
     "show": "show:show",
     "watch": "watch:watch",
     "allow": "rulings:allow",
