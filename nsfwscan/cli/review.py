@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from nsfwscan.cache.cache import Cache
+    from nsfwscan.media.decode.pool import DecodePool
     from nsfwscan.models.package import InstalledModel
     from nsfwscan.models.store import ModelStore
     from nsfwscan.review.collect import OtherModel
@@ -101,7 +102,7 @@ def _roots(paths: Sequence[str]) -> list[str]:
 
 def _prepare(
     cache: Cache,
-    pool: object,
+    pool: DecodePool,
     roots: Sequence[str],
     flags: ModelFlags,
     quarantine: str | None,
@@ -210,25 +211,17 @@ def _announce(server: ReviewServer, number: int, talk: Talk, *, browser: bool) -
 
 def _tell(made: Made, talk: Talk) -> None:
     """Say what was decided, and how to undo it."""
-    parts = [
-        f"{number:,} {word}"
-        for number, word in (
-            (made.allowed, "safe"),
-            (made.denied, "not safe"),
-        )
-        if number
-    ]
-    if parts:
+    decided = made.allowed + made.denied
+    if decided:
         talk.say(
-            f"You decided about {count(made.allowed + made.denied, 'picture')}: {', '.join(parts)}."
+            f"Decided about {count(decided, 'picture')}: {made.allowed:,} safe, "
+            f"{made.denied:,} not safe."
         )
-        talk.say("  Undo: `nsfwscan rulings forget PATH`; `nsfwscan rulings list` shows all.")
+        talk.say("  undo: nsfwscan rulings forget PATH (`nsfwscan rulings list` shows all)")
     if made.quarantined:
-        talk.say(f"{count(made.quarantined, 'file')} moved to quarantine.")
-        talk.say(
-            "  Undo: `nsfwscan quarantine restore PATH`; `nsfwscan quarantine list` shows all."
-        )
-    if not parts and not made.quarantined:
+        talk.say(f"Moved {count(made.quarantined, 'file')} to quarantine.")
+        talk.say("  undo: nsfwscan quarantine restore PATH (`nsfwscan quarantine list` shows all)")
+    if not decided and not made.quarantined:
         talk.say("Nothing was decided.")
     if made.failures:
         talk.warn(f"{count(made.failures, 'deed')} could not be carried out; the page said why")

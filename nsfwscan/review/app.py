@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
@@ -37,6 +38,8 @@ from nsfwscan.values.results import Ruling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from nsfwscan.review.access import Access
     from nsfwscan.review.collect import ReviewPicture
@@ -67,7 +70,11 @@ def application(review: Review, access: Access, presence: Presence) -> Starlette
         routes=[
             Route("/enter/{token}", _Entrance(access).enter),
             *(Route(path, _Page(access, *file).get) for path, file in _FILES.items()),
-            Mount("/api", _Guarded(access, Starlette(routes=_routes(review, presence)))),
+            Mount(
+                "/api",
+                routes=_routes(review, presence),
+                middleware=[Middleware(_Guarded, access=access)],
+            ),
         ],
         exception_handlers={_Unwanted: _unwanted, ClientDisconnect: _unwanted},
     )
@@ -114,11 +121,12 @@ class _Page:
 class _Guarded:
     """Lets only requests with cookie and key through."""
 
-    def __init__(self, access: Access, app: Starlette) -> None:
-        self._access = access
+    def __init__(self, app: ASGIApp, access: Access) -> None:
         self._app = app
+        self._access = access
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
         request = Request(scope)
         known = self._access.has_cookie(request.cookies.get(COOKIE))
         known &= self._access.has_key(request.headers.get(KEY_HEADER))
@@ -170,16 +178,14 @@ class _Api:
     async def decide(self, request: Request) -> Response:
         """Rule on a picture and those that look like it."""
         given = await _given(request)
-        ruling = given.get("ruling")
-        if ruling not in set(Ruling):
-            raise _Unwanted(400, "`ruling` is missing.")
+        ruling = _ruling(_text(given, "ruling"))
         return await self._done(
             lambda: done(
                 self._review,
                 self._review.desk.decide(
                     _text(given, "request"),
                     _digest(given.get("id")),
-                    Ruling(ruling),
+                    ruling,
                     _digests(given),
                 ),
             )
@@ -246,6 +252,13 @@ def _text(given: Mapping[str, Any], field: str) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= 64:
         raise _Unwanted(400, f"`{field}` is missing.")
     return value
+
+
+def _ruling(name: str) -> Ruling:
+    try:
+        return Ruling(name)
+    except ValueError:
+        raise _Unwanted(400, "There is no such ruling.") from None
 
 
 def _digest(name: object) -> bytes:

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Protocol
 from nsfwscan.actions import tag
 from nsfwscan.actions.quarantine.latest_decisions import LatestDecisions
 from nsfwscan.judge.ruled import Forgotten
-from nsfwscan.review.moving import Mover
 from nsfwscan.scanning.ruling_files import Seen, rulings_about
 from nsfwscan.values.errors import NsfwscanError
 from nsfwscan.values.results import Ruling
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from nsfwscan.judge import RulingBook
     from nsfwscan.judge.ruled import Entry, Ruled
     from nsfwscan.review.collect import ReviewPicture, ReviewSet
-    from nsfwscan.review.moving import Move
+    from nsfwscan.review.moving import Move, Mover
 
 
 class Refusal(Exception):

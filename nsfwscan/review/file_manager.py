@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 
 from nsfwscan.values.errors import NsfwscanError
 
@@ -22,8 +23,7 @@ def show(path: str) -> str:
     """Show the file at an absolute path; return its folder. Raises `NsfwscanError`."""
     folder = os.path.dirname(path)
     try:
-        # It may stay open for hours, and belongs to the person, not to this program.
-        subprocess.Popen(
+        started = subprocess.Popen(
             command_for(path),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -35,4 +35,6 @@ def show(path: str) -> str:
             f"no file manager can be started: {error.strerror or error}",
             hint=f"the folder is {folder}",
         ) from error
+    # It may stay open for hours, and belongs to the person; if it ends before, it is reaped.
+    threading.Thread(target=started.wait, name="file-manager", daemon=True).start()
     return folder

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
+from nsfwscan.media.decode.thumbnail import MAX_LONGEST
 from nsfwscan.review.lookup import Gone
 from nsfwscan.values.errors import DecodeError
 
@@ -33,7 +34,7 @@ class Size(StrEnum):
     @property
     def longest(self) -> int:
         """The longest edge, in pixels."""
-        return {Size.SMALL: 192, Size.LARGE: 1280, Size.ZOOM: 3200}[self]
+        return {Size.SMALL: 192, Size.LARGE: 1280, Size.ZOOM: MAX_LONGEST}[self]
 
 
 class MakeThumbnail(Protocol):

@@ -35,7 +35,8 @@ class Presence:
     def end(self) -> None:
         """Let go of all pages, because the server stops. Any thread or signal handler may call."""
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._over.set)
+            with contextlib.suppress(RuntimeError):  # it has ended already
+                self._loop.call_soon_threadsafe(self._over.set)
 
     async def __call__(
         self, _scope: MutableMapping[str, Any], receive: Receive, send: Send

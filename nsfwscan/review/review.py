@@ -131,7 +131,7 @@ class ReviewServer:
     """Serves one review on a loopback port that the system chooses."""
 
     def __init__(self, review: Review, *, grace_s: float = GRACE_S) -> None:
-        """Raises OSError if there is no port."""
+        """Take a port, from which on the address answers. Raises OSError if there is none."""
         socket = loopback_socket()
         self.authority = f"{LOOPBACK}:{socket.getsockname()[1]}"
         access = Access()

@@ -23,13 +23,14 @@ _LEAVING_S = 2
 
 
 def loopback_socket(port: int = 0) -> socket.socket:
-    """Return a socket bound to a loopback address; with port 0 the system chooses one.
+    """Return a listening socket on a loopback address; with port 0 the system chooses one.
 
-    It is bound before the server runs, so that its address can be told first. Raises OSError.
+    It listens before the server runs, so that its address can be told first. Raises OSError.
     """
     bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
         bound.bind((LOOPBACK, port))
+        bound.listen()  # a browser that is faster than the server waits and is not refused
     except BaseException:
         bound.close()
         raise

@@ -100,6 +100,7 @@ async function show(size = "large") {
         if (mine !== turn) return;
         image.hidden = false;
         card(null);
+        if (document.body.classList.contains("zoomed")) centre();
         shown = one.id;
         $("picture").dataset.shown = one.id;
     } catch (error) {
@@ -120,7 +121,9 @@ function showAlike(one, mine) {
         image.alt = name(other);
         item.dataset.id = id;
         item.title = other.places.map((place) => place.join("/")).join("\n");
-        item.append(image);
+        const frame = element("div");
+        frame.append(image);
+        item.append(frame, element("span", name(other)));
         list.append(item);
         load(id, "small").then((url) => {
             if (mine !== turn) return;
@@ -154,6 +157,16 @@ function zoom(on) {
     return was;
 }
 
+function centre() {
+    const box = $("picture");
+    box.scrollTo((box.scrollWidth - box.clientWidth) / 2, (box.scrollHeight - box.clientHeight) / 2);
+}
+
+function pan(across, down) {
+    const box = $("picture");
+    box.scrollBy(across * box.clientWidth / 4, down * box.clientHeight / 4);
+}
+
 // What is known about a picture
 
 function describe(one) {
@@ -170,6 +183,8 @@ function describe(one) {
     [data.reviewAt, data.flagAt, one.score].forEach((value, index) => {
         scale.children[index].style.setProperty("--at", value);
     });
+    $("thresholds").textContent = `${data.model}: review from ${cut(data.reviewAt)}, ` +
+        `flagged from ${cut(data.flagAt)}`;
     $("notes").replaceChildren(...notes(one).map((text) => element("p", text)));
     const labels = data.labels
         .map((label, index) => [label, one.probabilities[index]])
@@ -449,10 +464,17 @@ const KEYS = {
     z: "zoom", b: "reveal", q: "quarantine", o: "folder", l: "alike", "?": "help",
     1: "open", 2: "nsfw", 3: "review", 4: "done",
 };
+const PAN = {ArrowUp: [0, -1], ArrowDown: [0, 1], "+ArrowLeft": [-1, 0], "+ArrowRight": [1, 0]};
 const MAY_REPEAT = new Set(["next", "back", "undo"]);
 
 function press(event) {
     if (event.ctrlKey || event.altKey || event.metaKey || over || !data) return;
+    const way = document.body.classList.contains("zoomed") && PAN[(event.shiftKey ? "+" : "") + event.key];
+    if (way && !$("keys").open) {
+        event.preventDefault();
+        pan(...way);
+        return;
+    }
     const deed = KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
     const target = event.target;
     if ($("keys").open && deed !== "help") return;
