@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+import pictures
 import tiny_model
 from PIL import Image
 
@@ -43,11 +44,17 @@ BITS = 0x0F0F_3355_00FF_A5C3
 """A likeness; xor it with few bits for one nearby."""
 
 
+def colour(number: int) -> tuple[int, int, int]:
+    """Return the colour of picture `number`, far enough from all others to survive JPEG."""
+    return 12 + number % 10 * 24, 12 + number // 10 % 10 * 24, 12 + number // 100 % 10 * 24
+
+
 class World:
     """A folder of pictures, a cache that knows them, and what a review needs beside."""
 
     def __init__(self, folder: Path, home: Path) -> None:
         self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
         self.manifest = tiny_model.manifest(tiny_model.graph())
         tiny_model.write_package(str(home / "models"))
         self.scorer = Scorer(self.manifest.fingerprint, DECODER_VERSION)
@@ -68,11 +75,19 @@ class World:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._number += 1
         number = self._number if seed is None else seed
-        colour = (200, number % 256, number // 256)
+        image = Image.new("RGB", SIZE, colour(number))
+        image.putpixel((0, 0), (number % 256, number // 256, 7))
         stream = io.BytesIO()
-        Image.new("RGB", SIZE, colour).save(stream, "PNG")
+        image.save(stream, "PNG")
         path.write_bytes(stream.getvalue())
         return hashlib.sha256(stream.getvalue()).digest()
+
+    def photograph(self, name: str) -> bytes:
+        """Write a picture as large and as detailed as a camera's, and store its score."""
+        self._number += 1
+        pictures.photo(2400, 1800, seed=self._number).save(self.folder / name, quality=90)
+        (sha256,) = self.remember(name, score=0.99 - self._number / 10_000)
+        return sha256
 
     def remember(
         self, *names: str, score: float | None = 0.9, bits: int = 0, scorer: Scorer | None = None

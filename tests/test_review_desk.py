@@ -13,7 +13,7 @@ import pytest
 from review_world import BITS, World
 
 from nsfwscan.judge.ruled import Likeness, Ruled
-from nsfwscan.review.desk import Desk, Refusal, Step
+from nsfwscan.review.desk import Desk, Refusal, ReviewStep
 from nsfwscan.review.review import Made, Review
 from nsfwscan.system import locations
 from nsfwscan.values.errors import RulingsError
@@ -38,7 +38,7 @@ def name() -> str:
     return uuid.uuid4().hex
 
 
-def decide(desk: Desk, sha256: bytes, ruling: Ruling, also: tuple[bytes, ...] = ()) -> Step:
+def decide(desk: Desk, sha256: bytes, ruling: Ruling, also: tuple[bytes, ...] = ()) -> ReviewStep:
     return desk.decide(name(), sha256, ruling, also)
 
 

@@ -45,14 +45,14 @@ def review(
             show_default=False,
         ),
     ] = None,
-    browser: Annotated[
+    no_browser: Annotated[
         bool,
         typer.Option(
-            "--browser/--no-browser",
+            "--no-browser",
             rich_help_panel=OUTPUT_PANEL,
-            help="Open the page in the browser, or only print its address.",
+            help="Print the address of the page, and do not open it in the browser.",
         ),
-    ] = True,
+    ] = False,
     model: ModelFlags = ModelFlags(),  # noqa: B008  frozen
     quarantine: QuarantineFolder = None,
     quiet: Quiet = False,
@@ -79,7 +79,7 @@ def review(
             talk.say(_nothing(made))
             return
         stack.enter_context(pool)
-        _serve(made, talk, browser=browser)
+        _serve(made, talk, browser=not no_browser)
         made.desk.close()
     _tell(made.made(), talk)
     raise typer.Exit(FAILED if made.desk.failures else OK)
@@ -166,20 +166,16 @@ def _how_to_scan(cache: Cache, model: InstalledModel, roots: Sequence[str]) -> s
     known = [one.name for one in cache.stats().models if one.name]
     others = [one for one in known if one != model.manifest.package]
     if others:
-        return (
-            f"the cache has scores of {', '.join(others)}: choose one with --model, or scan first"
-        )
+        return f"the cache has scores of {', '.join(others)}: choose it with --model, or scan"
     folder = "FOLDER" if roots == [os.path.abspath(os.sep)] else readable(roots[0])
     return f"`nsfwscan scan {folder}` scores the pictures"
 
 
 def _nothing(made: Review) -> str:
-    text = f"Nothing to review: none of {count(made.pictures.scored, 'picture')} is flagged, or "
-    text += "close to it."
-    if made.pictures.without_verdict:
-        text += (
-            f" {count(made.pictures.without_verdict, 'file')} without a verdict cannot be shown."
-        )
+    found = made.pictures
+    text = f"Nothing to review: no picture of {found.scored:,} is flagged, or close to it."
+    if found.without_verdict:
+        text += f" {count(found.without_verdict, 'file')} without a verdict cannot be shown."
     return text
 
 
@@ -224,4 +220,4 @@ def _tell(made: Made, talk: Talk) -> None:
     if not decided and not made.quarantined:
         talk.say("Nothing was decided.")
     if made.failures:
-        talk.warn(f"{count(made.failures, 'deed')} could not be carried out; the page said why")
+        talk.warn(f"{count(made.failures, 'decision')} could not be carried out; the page said why")

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from nsfwscan.review.access import Access
     from nsfwscan.review.collect import ReviewPicture
-    from nsfwscan.review.presence import Presence
+    from nsfwscan.review.presence import OpenPages
     from nsfwscan.review.review import Review
 
 _PAGE = os.path.join(os.path.dirname(__file__), "page")
@@ -64,12 +64,12 @@ class _Unwanted(Exception):
         self.status = status
 
 
-def application(review: Review, access: Access, presence: Presence) -> Starlette:
+def application(review: Review, access: Access, presence: OpenPages) -> Starlette:
     """Return the application for one review."""
     return Starlette(
         routes=[
             Route("/enter/{token}", _Entrance(access).enter),
-            *(Route(path, _Page(access, *file).get) for path, file in _FILES.items()),
+            *(Route(path, _PageFile(access, *file).get) for path, file in _FILES.items()),
             Mount(
                 "/api",
                 routes=_routes(review, presence),
@@ -102,7 +102,7 @@ class _Entrance:
         return response
 
 
-class _Page:
+class _PageFile:
     """One file of the page."""
 
     def __init__(self, access: Access, name: str, media_type: str) -> None:
@@ -137,7 +137,7 @@ def _stranger() -> Response:
     return PlainTextResponse("Open the address that `nsfwscan review` printed.\n", 403)
 
 
-def _routes(review: Review, presence: Presence) -> list[Route]:
+def _routes(review: Review, presence: OpenPages) -> list[Route]:
     api = _Api(review)
     return [
         Route("/pictures", api.pictures),

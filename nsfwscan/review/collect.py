@@ -93,7 +93,7 @@ class ReviewSet:
         return self.pictures.get(sha256) or self.companions.get(sha256)
 
 
-class _Folder(NamedTuple):
+class _SeenFolder(NamedTuple):
     path: str
     view: FolderView
 
@@ -103,11 +103,11 @@ def collect(
 ) -> ReviewSet:
     """Return what there is to go through at or below `roots`, which are absolute paths."""
     found = ReviewSet({}, {})
-    folders: list[_Folder] = []
+    folders: list[_SeenFolder] = []
     views: dict[bytes, list[OtherView]] = {}
     for path in dict.fromkeys(path for root in roots for path in cache.folders_below(root)):
         view = cache.folder(path, scorer)
-        folders.append(_Folder(path, view))
+        folders.append(_SeenFolder(path, view))
         disputed = _disputed(cache, path, view, judge.policy, others, views)
         _choose(found, path, view, judge, disputed)
     ordered = sorted(
@@ -194,7 +194,7 @@ def _disputed(
     return disputed
 
 
-def _find_alike(found: ReviewSet, folders: Sequence[_Folder], policy: Policy) -> None:
+def _find_alike(found: ReviewSet, folders: Sequence[_SeenFolder], policy: Policy) -> None:
     """Fill in which pictures look alike, and take in companions."""
     alike = Alike(
         (one.bits, one.sha256)
@@ -218,7 +218,7 @@ def _find_alike(found: ReviewSet, folders: Sequence[_Folder], policy: Policy) ->
 
 
 def _companion(
-    found: ReviewSet, folder: _Folder, index: int, digest: bytes, bits: int, policy: Policy
+    found: ReviewSet, folder: _SeenFolder, index: int, digest: bytes, bits: int, policy: Policy
 ) -> ReviewPicture | None:
     known = found.find(digest)
     if known is None:
@@ -229,7 +229,7 @@ def _companion(
     return known
 
 
-def _find_places(found: ReviewSet, folder: _Folder) -> None:
+def _find_places(found: ReviewSet, folder: _SeenFolder) -> None:
     for index, (digest,) in enumerate(_DIGESTS.iter_unpack(folder.view.digests)):
         picture = found.pictures.get(digest) or found.companions.get(digest)
         if picture is not None:

@@ -1,9 +1,9 @@
 """Decides, moves, and undoes: everything that a person does on the page, one thing at a time.
 
-In: SHA-256s that were shown. Out: a `Step` for each deed, which `undo` takes back, to any depth. A
-decision is one append to the rulings, on the disk before the answer: a kill loses at most the one
-under way. Raises `Refusal` for what makes no sense, and `NsfwscanError` if something cannot be
-written; then nothing was done.
+In: SHA-256s that were shown. Out: a `ReviewStep` for each deed, which `undo` takes back, to any
+depth. A decision is one append to the rulings, on the disk before the answer: a kill loses at most
+the one under way. Raises `Refusal` for what makes no sense, and `NsfwscanError` if something cannot
+be written; then nothing was done.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class StepKind(StrEnum):
 
 
 @dataclass(slots=True)
-class Step:
+class ReviewStep:
     """Something done that can be undone."""
 
     kind: StepKind
@@ -87,9 +87,9 @@ class Desk:
         self._was_shown = was_shown
         self._warn = warn
         self._lock = threading.Lock()
-        self._answers: dict[str, Step | None] = {}
+        self._answers: dict[str, ReviewStep | None] = {}
         """By the request's id: one that is sent twice is carried out once."""
-        self.steps: list[Step] = []
+        self.steps: list[ReviewStep] = []
         self.undone = 0
         self.failures = 0
         """How many deeds could not be carried out."""
@@ -110,13 +110,13 @@ class Desk:
 
     def decide(
         self, request: str, sha256: bytes, ruling: Ruling, also: Iterable[bytes] = ()
-    ) -> Step:
+    ) -> ReviewStep:
         """Rule on a picture, and on those in `also`, which look like it.
 
         Of those in `also`, pictures that a person ruled on before keep their ruling.
         """
 
-        def carry_out() -> Step:
+        def carry_out() -> ReviewStep:
             wanted = self._checked(sha256, also)
             before = self._book.load()
             free = [one for one in wanted[1:] if before.by_content(one.sha256) is None]
@@ -124,7 +124,7 @@ class Desk:
             said = LatestDecisions(self._quarantines.everywhere, self._warn)
             new = rulings_about(seen, ruling, before, restored_at=said.restored_at)
             self._book.add(new)
-            step = Step(StepKind(ruling.value), sha256, [one.sha256 for one in seen])
+            step = ReviewStep(StepKind(ruling.value), sha256, [one.sha256 for one in seen])
             step.before = {one.sha256: before.by_content(one.sha256) for one in new}
             if ruling is Ruling.ALLOWED:
                 step.problems += self._untag([wanted[0], *free])
@@ -132,12 +132,12 @@ class Desk:
 
         return self._do(request, carry_out)
 
-    def quarantine(self, request: str, sha256: bytes, also: Iterable[bytes] = ()) -> Step:
+    def quarantine(self, request: str, sha256: bytes, also: Iterable[bytes] = ()) -> ReviewStep:
         """Move a picture to quarantine, from every place, and those in `also`."""
 
-        def carry_out() -> Step:
+        def carry_out() -> ReviewStep:
             wanted = self._checked(sha256, also)
-            step = Step(StepKind.QUARANTINED, sha256, [])
+            step = ReviewStep(StepKind.QUARANTINED, sha256, [])
             for one in wanted:
                 moves, problems = self._mover.move(one)
                 step.moves += moves
@@ -150,7 +150,7 @@ class Desk:
 
         return self._do(request, carry_out)
 
-    def undo(self, request: str) -> Step | None:
+    def undo(self, request: str) -> ReviewStep | None:
         """Take back the last step that is not undone yet; return it, or None if there is none.
 
         A picture whose ruling was changed elsewhere meanwhile gets back what held before the step.
@@ -176,7 +176,7 @@ class Desk:
         if self.undone:
             self._book.forget(())
 
-    def _do(self, request: str, carry_out: Callable[[], Step]) -> Step:
+    def _do(self, request: str, carry_out: Callable[[], ReviewStep]) -> ReviewStep:
         with self._lock:
             known = self._answers.get(request)
             if known is not None:

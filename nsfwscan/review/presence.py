@@ -21,7 +21,7 @@ _BREATH_S = 20.0
 """How often something is sent, so that a connection that died silently is noticed."""
 
 
-class Presence:
+class OpenPages:
     """Counts open pages; calls `gone` when the last one has been closed for `grace_s`."""
 
     def __init__(self, gone: Callable[[], None], grace_s: float = GRACE_S) -> None:

@@ -17,7 +17,7 @@ from nsfwscan.review.desk import Desk, StepKind
 from nsfwscan.review.gallery import Gallery, MakeThumbnail
 from nsfwscan.review.lookup import Lookup
 from nsfwscan.review.moving import Mover
-from nsfwscan.review.presence import GRACE_S, Presence
+from nsfwscan.review.presence import GRACE_S, OpenPages
 from nsfwscan.web.guard import LocalOnly
 from nsfwscan.web.server import LOOPBACK, LocalServer, loopback_socket
 
@@ -137,7 +137,7 @@ class ReviewServer:
         access = Access()
         self.address = f"http://{self.authority}/enter/{access.token}"
         """Works once."""
-        self._presence = Presence(self.stop, grace_s)
+        self._presence = OpenPages(self.stop, grace_s)
         app = application(review, access, self._presence)
         self._server = LocalServer(LocalOnly(app, self.authority), socket)
 

@@ -10,7 +10,7 @@ from nsfwscan.values.text import readable
 
 if TYPE_CHECKING:
     from nsfwscan.review.collect import ReviewPicture
-    from nsfwscan.review.desk import Step
+    from nsfwscan.review.desk import ReviewStep
     from nsfwscan.review.review import Review
 
 MOST_ALIKE = 24
@@ -35,7 +35,7 @@ def document(review: Review) -> dict[str, Any]:
     }
 
 
-def done(review: Review, step: Step) -> dict[str, Any]:
+def done(review: Review, step: ReviewStep) -> dict[str, Any]:
     """Return what a step did, and what holds now of the contents that it changed."""
     moved = step.kind is StepKind.QUARANTINED
     names = [one.hex() for one in step.contents]
@@ -46,7 +46,7 @@ def done(review: Review, step: Step) -> dict[str, Any]:
     }
 
 
-def undone(review: Review, step: Step | None) -> dict[str, Any]:
+def undone(review: Review, step: ReviewStep | None) -> dict[str, Any]:
     """Return what was taken back, and what holds now of the contents that changed."""
     if step is None:
         return {"done": None, "steps": 0}
@@ -60,7 +60,7 @@ def undone(review: Review, step: Step | None) -> dict[str, Any]:
     }
 
 
-def _told(review: Review, step: Step) -> dict[str, Any]:
+def _told(review: Review, step: ReviewStep) -> dict[str, Any]:
     return {
         "done": step.kind,
         "id": step.sha256.hex(),

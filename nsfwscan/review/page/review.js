@@ -64,8 +64,10 @@ function load(id, size) {
             }
             return URL.createObjectURL(await answer.blob());
         });
-        ready.catch(() => loads.delete(what));  // it is tried again the next time
         one = {ready, stop};
+        ready.catch(() => {
+            if (loads.get(what) === one) loads.delete(what);  // it is tried again the next time
+        });
         loads.set(what, one);
     }
     return one.ready;
@@ -316,7 +318,7 @@ function goOn() {
 
 function send(path, body, then) {
     const text = JSON.stringify({request: crypto.randomUUID(), ...body});
-    waiting++;
+    wait(1);
     // One after the other: undo must not overtake what it undoes.
     sending = sending.then(async () => {
         try {
@@ -324,9 +326,14 @@ function send(path, body, then) {
         } catch (error) {
             say(error.message, true);
         }
-        waiting--;
+        wait(-1);
         tally();
     });
+}
+
+function wait(more) {
+    waiting += more;
+    document.body.dataset.waiting = String(waiting);
 }
 
 async function post(path, body) {
@@ -391,9 +398,14 @@ function decide(ruling) {
 function quarantine() {
     if (!isReady()) return;
     const one = current(), also = alikeShown();
+    if (quarantined.has(one.id)) {
+        say(`${name(one)} is in quarantine already.`);
+        return;
+    }
     say(`Moving ${name(one)} …`);
     send("quarantine", {id: one.id, also}, (answer) => {
         if (answer.refused) {
+            quarantined.delete(one.id);
             refused(one, answer);
             return;
         }
@@ -406,7 +418,6 @@ function quarantine() {
 }
 
 function refused(one, answer) {
-    quarantined.delete(one.id);
     visit(one.id);
     say(`${name(one)}: ${answer.refused}${answer.hint ? ` (${answer.hint})` : ""}`, true);
 }
@@ -552,6 +563,7 @@ async function start() {
     fill();
     listen();
     stay();
+    wait(0);
     choose();
     $("picture").focus();
 }
