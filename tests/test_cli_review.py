@@ -221,7 +221,9 @@ def test_wrong_folders_are_named(world: World, call: Call) -> None:
 def test_it_never_downloads_a_model(call: Call) -> None:
     done = call("review")
     assert done.code == NO_MODEL
-    assert "no model is installed" in done.err
+    assert "no model is installed, so there are no scores to show" in done.err
+    named = call("review", "--model", "falconsai")
+    assert (named.code, "falconsai is not installed" in named.err) == (NO_MODEL, True)
 
 
 def test_damaged_rulings_stop_it(world: World, call: Call) -> None:

@@ -10,14 +10,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nsfwscan.cli.shared.codes import FAILED, OK
-from nsfwscan.cli.shared.flags import ModelFlags
-from nsfwscan.cli.shared.groups import grouped
-from nsfwscan.cli.shared.options import OUTPUT_PANEL, QuarantineFolder, Quiet
+from nsfwscan.cli.shared.options import (
+    MODEL_PANEL,
+    OUTPUT_PANEL,
+    FlagAt,
+    QuarantineFolder,
+    Quiet,
+    ReviewAt,
+    model_names,
+)
 from nsfwscan.cli.shared.paths import absolute
 from nsfwscan.cli.shared.talk import Talk
+from nsfwscan.models.select import AUTO
 from nsfwscan.scanning.session import Settings
 from nsfwscan.system import interrupts, locations
-from nsfwscan.values.errors import NsfwscanError, UsageError
+from nsfwscan.values.errors import ModelNotFound, NsfwscanError, OfflineError, UsageError
 from nsfwscan.values.text import count, readable
 
 if TYPE_CHECKING:
@@ -35,7 +42,6 @@ _DECODERS = 2
 """Processes that make pictures: one for the picture wanted now, one for those that come next."""
 
 
-@grouped
 def review(
     paths: Annotated[
         list[str] | None,
@@ -53,7 +59,20 @@ def review(
             help="Print the address of the page, and do not open it in the browser.",
         ),
     ] = False,
-    model: ModelFlags = ModelFlags(),  # noqa: B008  frozen
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="MODEL",
+            envvar="NSFWSCAN_MODEL",
+            autocompletion=model_names,
+            rich_help_panel=MODEL_PANEL,
+            help="The model whose scores to show. `auto` is the best installed one.",
+        ),
+    ] = AUTO,
+    flag_at: FlagAt = None,
+    review_at: ReviewAt = None,
     quarantine: QuarantineFolder = None,
     quiet: Quiet = False,
 ) -> None:
@@ -74,7 +93,8 @@ def review(
     with ExitStack() as stack:
         cache = stack.enter_context(Cache.open(locations.cache_file(), warn=talk.warn))
         pool = DecodePool(_DECODERS)
-        made = _prepare(cache, pool, roots, model, quarantine, talk)
+        settings = Settings(model=model, review_at=review_at, flag_at=flag_at)
+        made = _prepare(cache, pool, roots, settings, quarantine, talk)
         if not made.pictures.pictures:
             talk.say(_nothing(made))
             return
@@ -104,14 +124,13 @@ def _prepare(
     cache: Cache,
     pool: DecodePool,
     roots: Sequence[str],
-    flags: ModelFlags,
+    settings: Settings,
     quarantine: str | None,
     talk: Talk,
 ) -> Review:
     from nsfwscan.actions.quarantine.held import Quarantines
     from nsfwscan.judge import Judge, RulingBook
     from nsfwscan.media.decode.decoded import DECODER_VERSION
-    from nsfwscan.models.select import resolve_model
     from nsfwscan.models.store import ModelStore
     from nsfwscan.review.review import prepare
     from nsfwscan.scanning.session import policy_of
@@ -120,8 +139,7 @@ def _prepare(
     book = RulingBook(locations.rulings_file())
     rulings = book.current(talk.warn)
     store = ModelStore(locations.models_folder(), offline=True, say=talk.say)
-    model = resolve_model(store, flags.model)
-    settings = Settings(model=flags.model, review_at=flags.review_at, flag_at=flags.flag_at)
+    model = _installed(store, settings.model)
     policy = policy_of(settings, model.manifest)
     made = prepare(
         cache,
@@ -141,6 +159,20 @@ def _prepare(
             hint=_how_to_scan(cache, model, roots),
         )
     return made
+
+
+def _installed(store: ModelStore, wanted: str) -> InstalledModel:
+    """Return the model. Raises `ModelNotFound` if it would have to be downloaded."""
+    from nsfwscan.models.select import resolve_model
+
+    try:
+        return resolve_model(store, wanted)
+    except OfflineError as error:
+        what = "no model is installed" if wanted == AUTO else f"{wanted} is not installed"
+        raise ModelNotFound(
+            f"{what}, so there are no scores to show",
+            hint="`nsfwscan scan FOLDER` gets a model and scores your pictures",
+        ) from error
 
 
 def _other_models(store: ModelStore, model: InstalledModel) -> list[OtherModel]:
