@@ -127,24 +127,25 @@ def _choose(
     found: ReviewSet, folder: str, view: FolderView, judge: Judge, disputed: set[bytes]
 ) -> None:
     """Take the pictures of one folder that there is something to decide about."""
-    rulings, review_at = judge.rulings, judge.policy.review_at
+    review_at, rulings = judge.policy.review_at, judge.rulings
     likenesses = likeness.unpack_all(view.column(LIKENESS))
-    ruled = bool(len(rulings))
-    for index, (digest,) in enumerate(_DIGESTS.iter_unpack(view.digests)):
+    found.scored += len(view.names)
+    each: Iterable[int] = range(len(view.names))
+    if not (disputed or len(rulings)):  # most folders of most people; also finds those that are NaN
+        each = [index for index, unsafe in enumerate(view.unsafe) if not unsafe < review_at]
+    for index in each:
+        digest = view.digests[SHA256_BYTES * index : SHA256_BYTES * (index + 1)]
         unsafe = view.unsafe[index]
         if math.isnan(unsafe):
             outcome = view[view.names[index]].outcome
-            found.without_verdict += isinstance(outcome, Unscorable)
             if not isinstance(outcome, Scored):
+                found.scored -= 1
+                found.without_verdict += isinstance(outcome, Unscorable)
                 continue
             unsafe = outcome.scores.unsafe  # one that does not fit the columns
-        found.scored += 1
-        if digest in found.pictures:
-            continue
         wanted = unsafe >= review_at or digest in disputed
-        if not wanted and ruled:
-            wanted = rulings.touch(digest, likenesses[index : index + 1])
-        if wanted:
+        wanted = wanted or rulings.touch(digest, likenesses[index : index + 1])
+        if wanted and digest not in found.pictures:
             name = view.names[index]
             outcome = view[name].outcome
             if isinstance(outcome, Scored):
@@ -172,6 +173,8 @@ def _disputed(
     `views` gets what each other model says of each content.
     """
     disputed: set[bytes] = set()
+    if not others:
+        return disputed
     mine = {
         digest: unsafe
         for (digest,), unsafe in zip(_DIGESTS.iter_unpack(view.digests), view.unsafe, strict=True)
@@ -231,6 +234,6 @@ def _companion(
 
 def _find_places(found: ReviewSet, folder: _SeenFolder) -> None:
     for index, (digest,) in enumerate(_DIGESTS.iter_unpack(folder.view.digests)):
-        picture = found.pictures.get(digest) or found.companions.get(digest)
+        picture = found.find(digest)
         if picture is not None:
             picture.places.append(os.path.join(folder.path, folder.view.names[index]))
