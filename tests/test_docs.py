@@ -254,6 +254,7 @@ _NOT_RUN = {
     r"sudo|tar -xf|sh ~/\.local/lib|ln -s|tail -n \+2|sha256sum":
         "needs a release; see test_shipping.py",
     r"python -m benchmarks": "measures for minutes; see benchmarks/README.md",
+    r"nsfwscan review": "serves a page until it is closed; see test_cli_review.py",
     r".*\| xargs -0 feh": "needs a picture viewer",
 }  # fmt: skip
 """Examples that cannot run on any machine without network, and why."""

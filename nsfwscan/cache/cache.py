@@ -25,6 +25,7 @@ from nsfwscan.cache.rows import (
     PartRow,
     decode_outcome,
     decode_part,
+    file_checksum,
     model_checksum,
     part_checksum,
     place_checksum,
@@ -80,6 +81,11 @@ _FIND_OUTCOME = """
     FROM outcome
     JOIN scorer ON scorer.id = outcome.scorer
     WHERE outcome.sha256 = ? AND scorer.fingerprint = ? AND scorer.decoder = ?
+"""
+_FIND_PLACES = """
+    SELECT folder.path, file.name, file.stat, file.sha256, file.written_at, file.checksum
+    FROM file JOIN folder ON folder.id = file.folder WHERE file.sha256 = ?
+    ORDER BY folder.path, file.name
 """
 _FIND_FACT = "SELECT body, checksum FROM fact WHERE sha256 = ? AND kind = ? AND version = ?"
 _FIND_PARTS = "SELECT number, part, sha256, checksum FROM part WHERE container = ? ORDER BY number"
@@ -164,6 +170,20 @@ class Cache:
             lambda connection: connection.execute(_FIND_FOLDERS, where).fetchall()
         )
         return [os.fsdecode(folder) for (folder,) in found if isinstance(folder, bytes)]
+
+    def places_of(self, sha256: bytes) -> list[str]:
+        """Return the paths of all files known to have this content, in order.
+
+        Looks through all files: meant for a few contents.
+        """
+        rows = self._database.read(
+            lambda connection: connection.execute(_FIND_PLACES, (sha256,)).fetchall()
+        )
+        return [
+            os.path.join(os.fsdecode(folder), os.fsdecode(name))
+            for folder, name, stat, digest, at, checksum in rows
+            if checksum == file_checksum(folder, name, stat, digest, at)
+        ]
 
     def outcome(self, sha256: bytes, scorer: Scorer) -> Outcome | None:
         """Return the outcome for content by this scorer, or None if it is not known."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import http.client
 import json
 import os
 import queue
@@ -16,19 +17,21 @@ import sys
 import tempfile
 import threading
 import time
-from typing import TYPE_CHECKING
+import urllib.parse
+from typing import TYPE_CHECKING, NamedTuple
 
 from bundle import damage
 from bundle.driven import Done, Driven, Unlike, paint, wanted
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 _PICTURES = 8
 _MANY = 80
 """Pictures of a scan that is interrupted: it takes some seconds."""
 _PATIENCE_S = 60
+_SETTLED_S = 3.5
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -242,6 +245,52 @@ def _quarantine(bundle: Driven) -> str:
     return "moved, listed, verified, restored"
 
 
+def _review(bundle: Driven) -> str:
+    if not bundle.knows("review"):
+        return "left out: no such command"
+    folder = _pictures(bundle)
+    time.sleep(_SETTLED_S)  # a scan does not trust the times of files this young
+    bundle.run("scan", "--offline", "--quiet", folder)
+    child = bundle.start("review", "--no-browser", "--review-at", "0", "--flag-at", "0.9", folder)
+    try:
+        assert child.stdout is not None
+        where = urllib.parse.urlsplit(child.stdout.readline().decode().strip())
+        wanted(where.hostname == "127.0.0.1", f"no address: {where}")
+        entered = _ask(where, where.path)
+        secrets = {
+            "Cookie": entered.headers["Set-Cookie"].partition(";")[0],
+            "X-Review-Key": entered.headers["Location"].partition("#")[2],
+        }
+        for path in ("/", "/review.js", "/review.css"):
+            wanted(_ask(where, path, **secrets).status == 200, f"no {path}")
+        pictures = json.loads(_ask(where, "/api/pictures", **secrets).body)["pictures"]
+        shown = _ask(where, f"/api/picture/{pictures[0]['id']}/large", **secrets)
+        wanted(shown.body.startswith(b"\xff\xd8"), f"no picture: {shown}")
+        child.terminate()
+        code = child.wait(_PATIENCE_S)
+        wanted(code == 0 or os.name == "nt", f"the review ended with {code}")
+    finally:
+        child.kill()
+        child.communicate()
+    return f"{len(pictures)} pictures on a page"
+
+
+class _Answer(NamedTuple):
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+def _ask(where: urllib.parse.SplitResult, path: str, **headers: str) -> _Answer:
+    connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=_PATIENCE_S)
+    try:
+        connection.request("GET", path, headers=headers)
+        answer = connection.getresponse()
+        return _Answer(answer.status, dict(answer.headers), answer.read())
+    finally:
+        connection.close()
+
+
 def _service(bundle: Driven) -> str:
     if not bundle.knows("service"):
         return "left out: no such command"
@@ -335,6 +384,7 @@ STEPS: dict[str, Callable[[Driven], str]] = {
     "interrupt": _interrupt,
     "watch": _watch,
     "quarantine": _quarantine,
+    "review": _review,
     "service": _service,
 }
 """Name of a step to what it does; it returns what to say beside ok."""

@@ -23,6 +23,7 @@ _PLACES = {
     "report": "report:report",
     "show": "show:show",
     "watch": "watch:watch",
+    "review": "review:review",
     "allow": "rulings:allow",
     "deny": "rulings:deny",
     "rulings": "rulings:app",
