@@ -21,6 +21,7 @@ MARKUP: Final = "markdown"
 _PLACES = {
     "scan": "scan:scan",
     "watch": "watch:watch",
+    "serve": "serve:serve",
     "allow": "rulings:allow",
     "deny": "rulings:deny",
     "rulings": "rulings:app",
