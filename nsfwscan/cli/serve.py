@@ -149,7 +149,7 @@ def serve(
         nsfwscan serve
         nsfwscan serve --port 9000 --flag-at 0.9
     """
-    from nsfwscan.serve.server import listen, passed_sockets, run, url_of
+    from nsfwscan.serve.server import listen, passed_sockets, run
     from nsfwscan.serve.settings import Limits, ServeSettings
 
     scan = ScanOptions(jobs=speed.jobs)
@@ -162,6 +162,4 @@ def serve(
     )
     talk = Talk(quiet=quiet)
     sockets = passed_sockets() or listen(listening.host, listening.port)
-    for one in sockets:
-        talk.say(f"Listening on {url_of(one)}. Press Ctrl-C to stop.")
     run(wanted, sockets, talk.say, talk.warn)

@@ -44,9 +44,16 @@ class CannotListen(NsfwscanError):
 class Listener(uvicorn.Server):
     """A uvicorn server that stops gently, and then returns instead of raising the signal again."""
 
-    def __init__(self, config: uvicorn.Config, service: ScoringService, stop_s: float) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        service: ScoringService,
+        stop_s: float,
+        listening: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Set up. `listening` is called once requests are taken."""
         super().__init__(config)
-        self._service, self._stop_s = service, stop_s
+        self._service, self._stop_s, self._listening = service, stop_s, listening
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -56,6 +63,7 @@ class Listener(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start to listen, and tell the service manager."""
         await super().startup(sockets)
+        self._listening()
         sd_notify.ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -80,7 +88,12 @@ def run(settings: ServeSettings, sockets: Sequence[socket.socket], say: Say, war
         warn=warn,
         write_cache=settings.write_cache,
     )
-    server = Listener(config_of(service, settings), service, settings.limits.stop_s)
+
+    def listening() -> None:
+        for one in sockets:
+            say(f"Listening on {url_of(one)}. Press Ctrl-C to stop.")
+
+    server = Listener(config_of(service, settings), service, settings.limits.stop_s, listening)
     with interrupts.answered(server.handle_exit, "SIGINT", "SIGTERM"):
         server.run(list(sockets))
 
