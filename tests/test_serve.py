@@ -334,6 +334,9 @@ def test_clients_that_hang_up_cost_no_inference(pool: scan_fakes.FakePool) -> No
                 line.sendall(head.encode() + b"\x00gone%03d" % at)
                 if at % 100 == 0:
                     time.sleep(0.01)
+        # They may still be waiting to be accepted; what comes after them is not.
+        assert server.get("/health").status_code == 200
+        server.wait_for(lambda: len(server.listener.server_state.connections) <= 3)
         server.wait_for(lambda: server.service.lanes.waiting == 0)
         for one in held:
             one.set()

@@ -54,12 +54,12 @@ def run_many(
     classifier = _preloaded(settings, warn)
     with tempfile.TemporaryDirectory(prefix="nsfwscan-counters-") as folder:
         metrics.share(folder)
-        family = _Family(count, replace(settings, scan=scan), sockets, classifier, say, warn)
-        with interrupts.answered(family.stop, "SIGINT", "SIGTERM"):
-            family.live()
+        parent = _Parent(count, replace(settings, scan=scan), sockets, classifier, say, warn)
+        with interrupts.answered(parent.stop, "SIGINT", "SIGTERM"):
+            parent.live()
 
 
-class _Family:
+class _Parent:
     """The parent of the server processes."""
 
     def __init__(
