@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from dataclasses import dataclass
@@ -187,16 +188,19 @@ def serve(
         write_cache=caching.write_cache,
     )
     check(wanted, talk.warn)
-    sockets = passed_sockets() or listen(listening.host, listening.port)
-    if not wanted.tokens and any(map(reachable_from_elsewhere, sockets)):
-        raise UsageError(
-            "other computers could use this server, so it needs a token",
-            hint="give --token-file FILE, or set NSFWSCAN_TOKEN; or listen on 127.0.0.1",
-        )
-    if workers == 1:
-        run(wanted, sockets, talk.say, talk.warn)
-    else:
-        run_many(workers, wanted, sockets, talk.say, talk.warn)
+    with contextlib.ExitStack() as stack:
+        sockets = passed_sockets() or listen(listening.host, listening.port)
+        for one in sockets:
+            stack.enter_context(one)
+        if not wanted.tokens and any(map(reachable_from_elsewhere, sockets)):
+            raise UsageError(
+                "other computers could use this server, so it needs a token",
+                hint="give --token-file FILE, or set NSFWSCAN_TOKEN; or listen on 127.0.0.1",
+            )
+        if workers == 1:
+            run(wanted, sockets, talk.say, talk.warn)
+        else:
+            run_many(workers, wanted, sockets, talk.say, talk.warn)
 
 
 def _tokens(path: str | None) -> Tokens:
