@@ -53,6 +53,8 @@ class Load:
     seconds: float = 0.0
     lost: int = 0
     """Requests without an answer."""
+    core_ms: float = 0.0
+    """Processor time for each, in all processes of the server."""
 
     def latencies(self, *statuses: int) -> list[float]:
         """Return the seconds of the answers with one of these statuses."""
@@ -109,10 +111,12 @@ class Bare:
         """Examine `count` pictures with so many threads."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
+        before = measure.core_seconds(self.process.pid)
         print(threads, count, file=self.process.stdin, flush=True)
         found = json.loads(self.process.stdout.readline())
         answers = [Answer(200, seconds, b"") for seconds in found["each"]]
-        return Load(answers, found["seconds"])
+        used = measure.core_seconds(self.process.pid) - before
+        return Load(answers, found["seconds"], core_ms=used / count * 1000)
 
     def stop(self) -> None:
         """End the process."""
@@ -187,7 +191,7 @@ async def ask(port: int, pictures: Sequence[bytes], count: int, concurrency: int
 
 
 async def overload(port: int, picture: bytes, rate: float, seconds: float) -> Load:
-    """Send a picture `rate` times a second, whatever has been answered, each over a new connection."""
+    """Send a picture `rate` times a second over new connections, whatever has been answered."""
     load, begun = Load(), time.perf_counter()
 
     async def one() -> None:
@@ -310,7 +314,10 @@ def report(package: str, paths: Sequence[str], rounds: int, count: int) -> str:
             for concurrency in CONCURRENCIES:
                 lanes.append(bare.ask(cores, count))
                 loads = over[concurrency]
+                before = measure.core_seconds(served.process.pid)
                 loads.append(asyncio.run(ask(served.port, pictures, count, concurrency)))
+                used = measure.core_seconds(served.process.pid) - before
+                loads[-1].core_ms = used / count * 1000
                 memory[concurrency] = served.memory_mb
         rows = []
         for concurrency, loads in over.items():
@@ -324,6 +331,8 @@ def report(package: str, paths: Sequence[str], rounds: int, count: int) -> str:
                     str(concurrency),
                     f"{median([load.rate for load in loads]):.1f}",
                     f"{median(shares):.0%}",
+                    f"{median([load.core_ms for load in loads]):.1f}",
+                    f"{median([load.core_ms for load in beside]):.1f}",
                     _ms(times, 50),
                     _ms(times, 99),
                     str(sum(_different(load, scores) for load in loads)),
@@ -341,7 +350,8 @@ def report(package: str, paths: Sequence[str], rounds: int, count: int) -> str:
             for share in (10, 50)
         }
         header = [
-            *("connections", "pictures a second", "of the bare lanes", "p50 ms", "p99 ms"),
+            *("connections", "pictures a second", "of the bare lanes", "core ms", "bare core ms"),
+            *("p50 ms", "p99 ms"),
             *("other scores", "refused or lost", "MB"),
         ]
         extremes = _extremes(served, pictures, count)
@@ -379,8 +389,8 @@ def _extremes(served: Served, pictures: Sequence[bytes], count: int) -> list[str
     asyncio.run(ask(served.port, pictures, 1, 1))
     more = asyncio.run(counted(served.port)) - scored - 1
     said.append(
-        f"{_LEAVING:,} clients that hung up, a second time: {more:.0f} pictures scored for them; memory "
-        f"{served.memory_mb - memory:+.0f} MB."
+        f"{_LEAVING:,} clients that hung up, a second time: {more:.0f} pictures scored for them; "
+        f"memory {served.memory_mb - memory:+.0f} MB."
     )
     return said
 
