@@ -256,6 +256,7 @@ _NOT_RUN = {
     r"python -m benchmarks": "measures for minutes; see benchmarks/README.md",
     r"nsfwscan review": "serves a page until it is closed; see test_cli_review.py",
     r".*\| xargs -0 feh": "needs a picture viewer",
+    r"curl": "needs a server that runs; see test_serve.py",
 }  # fmt: skip
 """Examples that cannot run on any machine without network, and why."""
 _FAILS = {
@@ -329,6 +330,7 @@ def somebody(tiny: Path, paint: Any, tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("PYTHONPATH", str(_ROOT))
     # Where root runs the tests, the highest folder that is theirs is the root of the disk.
     monkeypatch.setenv("NSFWSCAN_QUARANTINE", str(tmp_path / "quarantine"))
+    monkeypatch.setenv("NSFWSCAN_PORT", "0")  # any that is free
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -344,8 +346,8 @@ def test_an_example_runs_as_printed(example: str, somebody: Path) -> None:
             ["/bin/sh", "-c", f"trap : INT\n{example}"],  # the shell survives the Ctrl-C
             stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True,
         )  # fmt: skip
-        if re.match("nsfwscan watch", example) and "--once" not in example:
-            _stop_when_it_watches(started, somebody / "said")
+        if re.match("nsfwscan (watch|serve)", example) and "--once" not in example:
+            _stop_when_it_runs(started, somebody / "said")
         code = started.wait(30)
         said.seek(0)
         shown = said.read().decode()
@@ -357,12 +359,12 @@ def test_an_example_runs_as_printed(example: str, somebody: Path) -> None:
 _FINE = {codes.OK, codes.FLAGGED, codes.NO_VERDICT, codes.NOT_DONE, codes.NOT_RUNNING}
 
 
-def _stop_when_it_watches(started: subprocess.Popen[bytes], said: Path) -> None:
-    """Send Ctrl-C once the watcher has said that it watches."""
+def _stop_when_it_runs(started: subprocess.Popen[bytes], said: Path) -> None:
+    """Send Ctrl-C once a watcher or a server has said that it runs."""
     for _ in range(300):
         if started.poll() is not None:
             return
-        if b"Watching " in said.read_bytes():
+        if any(word in said.read_bytes() for word in (b"Watching ", b"Listening on ")):
             os.killpg(started.pid, signal.SIGINT)
             return
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -33,6 +33,20 @@ if TYPE_CHECKING:
 _WHATEVER = Rule(ActionName.QUARANTINE, frozenset(Decision))
 
 
+class _OnlyWarnings:
+    """Tells what went wrong; the page shows what was done."""
+
+    def __init__(self, warn: Callable[[str], None]) -> None:
+        self._warn = warn
+
+    def say(self, _sentence: str) -> None:
+        """Say nothing."""
+
+    def warn(self, sentence: str) -> None:
+        """Pass a warning on."""
+        self._warn(sentence)
+
+
 class Move(NamedTuple):
     """A file that was moved to quarantine."""
 
@@ -66,8 +80,7 @@ class Mover:
             record=lambda _: {},
             model=model,
             quarantines=quarantines,
-            say=lambda _: None,
-            warn=warn,
+            tells=_OnlyWarnings(warn),
             rulings=rulings,
             again=True,
             limit=Limit(files=sys.maxsize, share=1.0),

@@ -142,6 +142,10 @@ class Engine:
         finally:
             self._used_at = time.monotonic()
 
+    def load(self) -> None:
+        """Start everything now, not with the first picture. Raises as `examine` does."""
+        self._started().result()
+
     def unload(self) -> None:
         """End the processes and free the model; the next picture starts them again.
 

@@ -174,7 +174,7 @@ class ScanCache:
         """Publish the outcome of a content that the caller has claimed."""
         with self._lock:
             future = self._under_way(sha256)
-            if _is_kept(outcome):
+            if is_kept(outcome):
                 self._outcomes.append(OutcomeRow(sha256, self._scorer, outcome))
         future.set_result(outcome)
 
@@ -297,7 +297,7 @@ def is_current(hit: Known, key: bytes, listing: Listing, now_s: float) -> bool:
     )
 
 
-def _is_kept(outcome: Outcome) -> bool:
+def is_kept(outcome: Outcome) -> bool:
     """Return True if an outcome depends on the content alone, so that it holds next time."""
     if isinstance(outcome, Unscorable):
         return outcome.reason in _KEPT and not outcome.transient

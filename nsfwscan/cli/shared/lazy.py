@@ -24,6 +24,7 @@ _PLACES = {
     "show": "show:show",
     "watch": "watch:watch",
     "review": "review:review",
+    "serve": "serve:serve",
     "allow": "rulings:allow",
     "deny": "rulings:deny",
     "rulings": "rulings:app",
