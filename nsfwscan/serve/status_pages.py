@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from starlette.responses import JSONResponse, Response
 
 from nsfwscan._version import __version__
+from nsfwscan.serve.adapters.scale import scales
 from nsfwscan.serve.endpoint import Endpoints
 from nsfwscan.serve.models import Phase
 from nsfwscan.serve.problems import RequestRefused
@@ -39,6 +40,7 @@ def routes(service: ScoringService, settings: ServeSettings) -> list[BaseRoute]:
                 "served_model_name": manifest.package,
                 "model_type": {"classifier": {"labels": manifest.output.labels}},
                 "thresholds": {"review_at": policy.review_at, "flag_at": policy.flag_at},
+                "scales": scales(policy.flag_at),
                 "max_concurrent_requests": settings.limits.waiting + service.lanes.count,
                 "max_client_batch_size": settings.limits.parts,
                 "max_body_bytes": settings.limits.body_bytes,
