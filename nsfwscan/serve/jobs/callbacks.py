@@ -14,6 +14,7 @@ import hmac
 import http.client
 import json
 import logging
+import re
 import time
 import urllib.parse
 from typing import TYPE_CHECKING
@@ -32,7 +33,8 @@ _LOG = logging.getLogger("nsfwscan.serve")
 _TIMEOUT_S = 10.0
 _PAUSES_S = (60.0, 300.0, 1800.0, 7200.0)
 """How long to wait after each try that failed; then it is given up."""
-_MAX_URL = 2000
+_URL = re.compile(r"[!-~]{1,2000}\Z")
+"""Anything else could be read differently by whoever parses it next."""
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -44,8 +46,8 @@ def allowed_callback(url: str, settings: JobSettings) -> str:
         parts = urllib.parse.urlsplit(url)
         host, port = parts.hostname or "", parts.port or _PORTS.get(parts.scheme, 0)
     except ValueError:
-        host, port = "", 0
-    if not host or not port or len(url) > _MAX_URL or not url.isascii() or not url.isprintable():
+        parts, host, port = urllib.parse.urlsplit(""), "", 0
+    if not host or not port or parts.scheme not in _PORTS or not _URL.match(url):
         raise RequestRefused(400, "bad-callback", "callback must be an http or https address")
     if parts.username is not None or parts.fragment:
         raise RequestRefused(400, "bad-callback", "callback must not have a user or a fragment")

@@ -39,7 +39,7 @@ CREATE INDEX picture_position ON picture (job, position);
 CREATE INDEX picture_kind ON picture (job, kind);
 """
 _BUSY_S = 10.0
-_STATUS = {
+STATUS = {
     sqlite3.SQLITE_FULL: (507, "disk-full", "its disk is full: free some space"),
     sqlite3.SQLITE_BUSY: (503, "busy", "another program has locked it: try again"),
     sqlite3.SQLITE_LOCKED: (503, "busy", "another program has locked it: try again"),
@@ -102,7 +102,7 @@ class JobFile:
         except sqlite3.Error as error:
             self._disconnect()
             code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
-            status, word, what = _STATUS.get(
+            status, word, what = STATUS.get(
                 code,
                 (
                     500,

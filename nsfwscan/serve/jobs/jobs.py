@@ -40,11 +40,12 @@ class Jobs:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Run jobs inside the block. What is in hand at its end is scored again next time."""
+        """Run jobs inside the block. What is in hand at its end is finished, if that is quick."""
         task = asyncio.create_task(self._run())
         try:
             yield
         finally:
+            await self.runner.stop()
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
@@ -64,5 +65,4 @@ class Jobs:
             self.store.delete(job)
         else:
             self.store.end(job, JobState.CANCELLED)
-        self.runner.dropped(job)
         self.spool.remove(job)

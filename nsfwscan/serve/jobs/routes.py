@@ -85,12 +85,14 @@ def routes(service: ScoringService, settings: ServeSettings) -> list[BaseRoute]:
         jobs, job, owner = _jobs(request), request.path_params["job"], who(request)
         await asyncio.to_thread(jobs.store.status, job, owner)
         await asyncio.to_thread(jobs.end, job, forget=False)
+        jobs.runner.dropped(job)
         return await status_of(jobs, job, owner)
 
     async def delete(request: Request) -> Response:
         jobs, job = _jobs(request), request.path_params["job"]
         await asyncio.to_thread(jobs.store.status, job, who(request))
         await asyncio.to_thread(jobs.end, job, forget=True)
+        jobs.runner.dropped(job)
         return Response(status_code=204)
 
     make = Endpoints(service, settings)
@@ -115,7 +117,7 @@ def _check_room(jobs: Jobs) -> None:
     settings = jobs.settings
     if len(jobs.store.unfinished()) >= settings.jobs_unfinished:
         raise RequestRefused(429, "too-many-jobs", "too many jobs have not ended yet")
-    if jobs.store.spooled()[1] >= settings.bytes_all:
+    if jobs.store.spooled_bytes() >= settings.bytes_all:
         raise RequestRefused(507, "too-much-waiting", "too many uploaded pictures wait already")
 
 

@@ -26,6 +26,7 @@ from nsfwscan.serve.jobs.callbacks import call_back
 from nsfwscan.serve.jobs.folders import list_pictures, read_allowed
 from nsfwscan.serve.jobs.states import FAILED_PICTURE, JobPicture, JobState, PictureResult
 from nsfwscan.serve.problems import Overloaded, RequestRefused, Unavailable
+from nsfwscan.system.locations import make_private
 from nsfwscan.system.locks import Lock, open_lock
 from nsfwscan.values.errors import DecodeError
 from nsfwscan.values.results import Failed, FailReason
@@ -43,6 +44,7 @@ _LOOK_S = 1.0
 _TIDY_S = 60.0
 _REFILL = 64
 """Pictures to fetch from the store at a time. A cancellation is noticed at the latest then."""
+_STOP_S = 5.0
 _LONGEST_WAIT_S = 60.0
 _TRIES = 3
 """How often a picture is tried with which the model fails."""
@@ -65,6 +67,7 @@ class JobRunner:
         self._settings = settings
         self._in_hand, self._max_bytes = in_hand, DEFAULT_MAX_BYTES
         self._woken = asyncio.Event()
+        self._unlisted = asyncio.Event()
         self._taking = asyncio.Lock()
         self._queues: dict[str, deque[JobPicture]] = {}
         """What was fetched of each job that runs, in the order of their turns."""
@@ -72,27 +75,39 @@ class JobRunner:
         """The highest number that was fetched, by job. What is above it was never in hand."""
         self._results: deque[PictureResult] = deque()
         self._saved = asyncio.Condition()
+        self._busy = 0
+        self._stopping = False
         self._untidy = asyncio.Event()
+        self._said: dict[str, str] = {}
 
     def wake(self) -> None:
         """Say that there is a new job."""
         self._woken.set()
+        self._unlisted.set()
 
     def dropped(self, job: str) -> None:
-        """Say that a job was cancelled or deleted. From any thread."""
+        """Say that a job has ended, or is gone."""
         self._queues.pop(job, None)
         self._taken.pop(job, None)
+        self._untidy.set()
+
+    async def stop(self) -> None:
+        """Take no more pictures, and wait a while for those in hand. Then `run` may be cancelled."""
+        self._stopping = True
+        with contextlib.suppress(TimeoutError):
+            async with self._saved, asyncio.timeout(_STOP_S):
+                await self._saved.wait_for(lambda: not self._busy)
 
     async def run(self) -> None:
         """Run jobs for as long as this process has the lock. Ends when it is cancelled."""
-        lock = None
-        while lock is None:
-            lock = await asyncio.to_thread(self._locked)
-            if lock is None:
-                await asyncio.sleep(_LOOK_S)
+        while (lock := self._locked()) is None:
+            await asyncio.sleep(_LOOK_S)
+        self._queues.clear()
+        self._taken.clear()
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._tidy())
+                group.create_task(self._list_folders())
                 group.create_task(self._write())
                 for _ in range(self._in_hand):
                     group.create_task(self._work())
@@ -102,13 +117,13 @@ class JobRunner:
 
     def _locked(self) -> Lock | None:
         try:
-            os.makedirs(self._settings.home, mode=0o700, exist_ok=True)
+            make_private(self._settings.home)
             lock = open_lock(os.path.join(self._settings.home, "runner.lock"), create=True)
             if lock.take():
                 return lock
             lock.release()
         except OSError as error:
-            _LOG.warning("jobs cannot run: %s", error)
+            self._warn("jobs cannot run", error)
         return None
 
     # Taking pictures
@@ -118,11 +133,11 @@ class JobRunner:
             while True:
                 await self._room()
                 for job, queue in list(self._queues.items()):
-                    if queue:
+                    if queue and not self._stopping:
                         self._queues[job] = self._queues.pop(job)  # its next turn comes last
                         return queue.popleft()
                 self._woken.clear()
-                if not await self._refill():
+                if self._stopping or not await self._refill():
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(self._woken.wait(), _LOOK_S)
 
@@ -135,12 +150,11 @@ class JobRunner:
         """Fetch pictures of every job that runs; return True if there are any."""
         try:
             jobs = await asyncio.to_thread(self._store.unfinished)
-            running = {job for job, _, _ in jobs}
-            for job in self._queues.keys() - running:
-                del self._queues[job]
-            for job, state, folder in jobs:
-                if state is JobState.LISTING:
-                    await self._list(job, folder or "")
+            running = [job for job, state, _ in jobs if state is JobState.RUNNING]
+            for known in (self._queues, self._taken):
+                for job in known.keys() - set(running):
+                    del known[job]
+            for job in running:
                 pictures = await asyncio.to_thread(
                     self._store.pending, job, self._taken.get(job, -1), _REFILL
                 )
@@ -148,9 +162,22 @@ class JobRunner:
                     self._taken[job] = pictures[-1].number
                     self._queues.setdefault(job, deque()).extend(pictures)
         except RequestRefused as error:
-            _LOG.warning("jobs wait: %s", error)
+            self._warn("jobs wait", error)
             return False
         return any(self._queues.values())
+
+    async def _list_folders(self) -> None:
+        """List the folders of new jobs, beside the scoring: a large one may take minutes."""
+        while True:
+            try:
+                for job, state, folder in await asyncio.to_thread(self._store.unfinished):
+                    if state is JobState.LISTING:
+                        await self._list(job, folder or "")
+            except RequestRefused as error:
+                self._warn("jobs wait", error)
+            self._unlisted.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._unlisted.wait(), _LOOK_S)
 
     async def _list(self, job: str, folder: str) -> None:
         try:
@@ -165,17 +192,22 @@ class JobRunner:
             JobPicture(job, number, failed.path) for number, failed in enumerate(unreadable, first)
         ]
         await asyncio.to_thread(self._store.listed, job, pictures)
+        self._woken.set()
 
     # Scoring them
 
     async def _work(self) -> None:
         while True:
             picture = await self._next()
-            result = await self._result(picture)
-            if result is not None:
-                async with self._saved:
+            self._busy += 1
+            try:
+                result = await self._result(picture)
+            finally:
+                self._busy -= 1
+            async with self._saved:
+                if result is not None:
                     self._results.append(result)
-                    self._saved.notify_all()
+                self._saved.notify_all()
 
     async def _result(self, picture: JobPicture) -> PictureResult | None:
         """Score one picture, however long it takes; None if its job has ended meanwhile."""
@@ -273,7 +305,7 @@ class JobRunner:
             try:
                 ended = await asyncio.to_thread(self._store.save, rows)
             except RequestRefused as error:
-                _LOG.warning("results of jobs wait in memory: %s", error)
+                self._warn("results of jobs wait in memory", error)
                 await asyncio.sleep(_LOOK_S)
                 continue
             async with self._saved:
@@ -282,7 +314,6 @@ class JobRunner:
                 self._saved.notify_all()
             for job in ended:
                 self._forget(job)
-                self._untidy.set()
 
     def _save_now(self) -> None:
         """Commit what is left when the server stops."""
@@ -290,11 +321,17 @@ class JobRunner:
             for job in self._store.save(self._results):
                 self._forget(job)
         except RequestRefused as error:
-            _LOG.warning("results of jobs are lost and scored again: %s", error)
+            self._warn("some pictures of jobs will be scored again", error)
 
     def _forget(self, job: str) -> None:
         self.dropped(job)
         self._spool.remove(job)
+
+    def _warn(self, what: str, error: Exception) -> None:
+        """Say what goes wrong, once and not for each of a thousand tries."""
+        if self._said.get(what) != str(error):
+            self._said[what] = str(error)
+            _LOG.warning("%s: %s", what, error)
 
     # Tidying up
 
@@ -308,12 +345,12 @@ class JobRunner:
                 )
                 for job in gone:
                     self._forget(job)
-                needed, _ = await asyncio.to_thread(self._store.spooled)
-                await asyncio.to_thread(self._spool.sweep, needed)
+                self._untidy.clear()
+                running, ended = await asyncio.to_thread(self._store.ids)
+                await asyncio.to_thread(self._spool.sweep, running, ended)
                 for due in await asyncio.to_thread(self._store.callbacks_due):
                     await call_back(self._store, due, settings)
             except RequestRefused as error:
-                _LOG.warning("jobs cannot be tidied up: %s", error)
-            self._untidy.clear()
+                self._warn("jobs cannot be tidied up", error)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._untidy.wait(), _TIDY_S)

@@ -55,13 +55,13 @@ class Spool:
         with contextlib.suppress(OSError):
             os.unlink(self._file(job))
 
-    def sweep(self, needed: Container[str]) -> None:
-        """Delete the files of jobs that need them no longer, such as after a kill."""
+    def sweep(self, running: Container[str], ended: Container[str]) -> None:
+        """Delete what jobs left that have ended, or that never came to be, such as by a kill."""
         with contextlib.suppress(OSError), os.scandir(self.folder) as entries:
             for entry in entries:
                 job = entry.name.removesuffix(_ENDING)
                 idle = time.time() - entry.stat(follow_symlinks=False).st_mtime
-                if job not in needed and idle > _ABANDONED_S:
+                if job in ended or (job not in running and idle > _ABANDONED_S):
                     self.remove(job)
 
     def _file(self, job: str) -> str:

@@ -218,15 +218,24 @@ class JobStore:
 
         return self._file.read(work)
 
-    def spooled(self) -> tuple[set[str], int]:
-        """Return the unfinished jobs with uploaded pictures, and the bytes of these."""
+    def spooled_bytes(self) -> int:
+        """Return the bytes of uploaded pictures whose jobs have not ended."""
 
-        def work(db: sqlite3.Connection) -> tuple[set[str], int]:
-            rows = db.execute(
-                "SELECT job, sum(length) FROM picture JOIN job ON job.id = picture.job"
-                " WHERE ended_at IS NULL AND start IS NOT NULL GROUP BY job"
-            ).fetchall()
-            return {job for job, _ in rows}, sum(length for _, length in rows)
+        def work(db: sqlite3.Connection) -> int:
+            (total,) = db.execute(
+                "SELECT coalesce(sum(length), 0) FROM picture JOIN job ON job.id = picture.job"
+                " WHERE ended_at IS NULL"
+            ).fetchone()
+            return int(total)
+
+        return self._file.read(work)
+
+    def ids(self) -> tuple[set[str], set[str]]:
+        """Return the ids of the jobs that have not ended, and of those that have."""
+
+        def work(db: sqlite3.Connection) -> tuple[set[str], set[str]]:
+            rows = db.execute("SELECT id, ended_at IS NULL FROM job").fetchall()
+            return {job for job, runs in rows if runs}, {job for job, runs in rows if not runs}
 
         return self._file.read(work)
 
