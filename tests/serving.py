@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 import httpx
 import scan_fakes
 import uvicorn
+from starlette.applications import Starlette
 
 from nsfwscan.judge import RulingBook
 from nsfwscan.scanning.session import Session
+from nsfwscan.serve.bodies import Memory
 from nsfwscan.serve.server import Listener, config_of, listen, url_of
 from nsfwscan.serve.service import ScoringService
 from nsfwscan.serve.settings import ServeSettings
@@ -36,9 +38,24 @@ BROKEN = b"broken"
 class Serving(httpx.Client):
     """A client of a running server, and the server's parts."""
 
-    def __init__(self, service: ScoringService, url: str, warnings: list[str]) -> None:
+    def __init__(
+        self, listener: Listener, service: ScoringService, url: str, warnings: list[str]
+    ) -> None:
         super().__init__(base_url=url, timeout=30, trust_env=False)
-        self.service, self.url, self.warnings = service, url, warnings
+        self.listener, self.service, self.url, self.warnings = listener, service, url, warnings
+
+    @property
+    def app_memory(self) -> Memory:
+        """What all bodies together take."""
+        app = self.listener.config.app
+        assert isinstance(app, Starlette)
+        memory = app.state.memory
+        assert isinstance(memory, Memory)
+        return memory
+
+    def stop(self) -> None:
+        """Tell the server to stop, as SIGTERM does."""
+        self.listener.should_exit = True
 
     @property
     def port(self) -> int:
@@ -107,7 +124,7 @@ def serving(
     thread.start()
     try:
         wait_for(lambda: server.started or not thread.is_alive())
-        with Serving(service, url_of(sockets[0]), warnings) as client:
+        with Serving(server, service, url_of(sockets[0]), warnings) as client:
             if ready:
                 wait_for(lambda: service.state.phase.value == "ready")
             yield client

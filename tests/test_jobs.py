@@ -279,7 +279,7 @@ def test_a_job_waits_for_a_model_and_nothing_is_called_safe_meanwhile(tmp_path: 
 
 
 def test_a_job_belongs_to_its_token(tmp_path: Path) -> None:
-    tokens = parse("ann 0123456789abcdef\nben fedcba9876543210", "tokens")
+    tokens = parse(["ann 0123456789abcdef", "ben fedcba9876543210"], "tokens")
     ann, ben = (
         {"Authorization": f"Bearer {token}"} for token in ("0123456789abcdef", "fedcba9876543210")
     )

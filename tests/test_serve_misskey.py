@@ -134,7 +134,7 @@ def test_hanamisskey_gets_two_classes() -> None:
 
 def test_refusals_come_in_the_order_and_form_of_the_original() -> None:
     settings = ServeSettings(
-        limits=Limits(body_bytes=2000, parts=3), tokens=parse("site 0123456789abcdef", "tokens")
+        limits=Limits(body_bytes=2000, parts=3), tokens=parse(["site 0123456789abcdef"], "tokens")
     )
     token = {"Authorization": "Bearer 0123456789abcdef"}
 

@@ -85,7 +85,7 @@ def test_too_long_an_upload_is_rejected() -> None:
 
 
 def test_a_token_may_be_the_password_in_the_url_because_nothing_else_can_be_configured() -> None:
-    settings = ServeSettings(tokens=parse("pict-rs 0123456789abcdef", "tokens"))
+    settings = ServeSettings(tokens=parse(["pict-rs 0123456789abcdef"], "tokens"))
     with serving(settings=settings) as server:
         assert server.post("/validate", content=SAFE).status_code == 401
         for user in ("pict-rs", ""):

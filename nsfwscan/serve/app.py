@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.responses import JSONResponse
 
-from nsfwscan.serve import hugging_face, status_pages, v1
+from nsfwscan.serve import hugging_face, openapi, status_pages, v1
 from nsfwscan.serve.adapters import misskey, openai_moderations, photoprism, pict_rs
 from nsfwscan.serve.bodies import Memory
-from nsfwscan.serve.endpoint import plain_problem
+from nsfwscan.serve.endpoint import Endpoints, plain_problem
 from nsfwscan.serve.guard import Departures, Doorkeeper
 from nsfwscan.serve.jobs import routes as job_routes
 from nsfwscan.serve.jobs.jobs import Jobs
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 PROTOCOLS = (
     hugging_face, v1, status_pages, misskey, photoprism, pict_rs, openai_moderations, job_routes
 )  # fmt: skip
-"""Each has `routes(service, settings)`."""
+"""Each has `routes(service, settings)`, and `PATHS`, which describes them."""
 
 
 def build_app(service: ScoringService, settings: ServeSettings) -> Starlette:
@@ -51,8 +52,14 @@ def build_app(service: ScoringService, settings: ServeSettings) -> Starlette:
         finally:
             service.close()
 
+    async def described(_request: Request) -> Response:
+        return JSONResponse(openapi.document([module.PATHS for module in PROTOCOLS]))
+
     app = Starlette(
-        routes=[route for module in PROTOCOLS for route in module.routes(service, settings)],
+        routes=[
+            *(route for module in PROTOCOLS for route in module.routes(service, settings)),
+            Endpoints(service, settings).route("/openapi.json", described, ["GET"], public=True),
+        ],
         middleware=[
             Middleware(Departures, most_drained=settings.limits.body_bytes),
             Middleware(Doorkeeper, hosts=settings.hosts, origins=settings.origins),

@@ -12,14 +12,16 @@ import binascii
 import json
 import math
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from starlette.responses import JSONResponse, Response
 
 from nsfwscan.models.manifest import OutputKind
+from nsfwscan.serve import openapi
 from nsfwscan.serve.bodies import read_body
 from nsfwscan.serve.endpoint import Endpoints, plain_problem
-from nsfwscan.serve.problems import NoVerdict, RequestRefused
+from nsfwscan.serve.problems import NoVerdict, Problem, RequestRefused
 from nsfwscan.serve.service import Ask, Examined
 from nsfwscan.values.results import Failed
 
@@ -77,12 +79,76 @@ def routes(service: ScoringService, settings: ServeSettings) -> list[BaseRoute]:
         found = [{"label": label, "score": score} for score, label in ranked[: question.top_k]]
         return JSONResponse(found, headers=compute_headers(answer, began))
 
-    make = Endpoints(service, settings, plain_problem)
+    def formats(problem: Problem) -> Response:
+        if problem.loading:  # as the hub says it; clients look for these words
+            name = settings.scan.model
+            called = "The model" if name == "auto" else f"Model {name}"
+            problem = replace(problem, message=f"{called} is currently loading")
+        return plain_problem(problem)
+
+    make = Endpoints(service, settings, formats)
     return [
         make.route("/", classify, ["POST"]),
         make.route("/predict", classify, ["POST"]),
         make.route("/models/{name:path}", classify, ["POST"]),
     ]
+
+
+_SCORES: openapi.Json = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "required": ["label", "score"],
+        "additionalProperties": False,
+        "properties": {"label": {"type": "string"}, "score": {"type": "number"}},
+    },
+}
+_JSON_BODY: openapi.Json = {
+    "schema": {
+        "type": "object",
+        "required": ["inputs"],
+        "properties": {
+            "inputs": {"type": "string", "contentEncoding": "base64"},
+            "parameters": {
+                "type": "object",
+                "additionalProperties": False,
+                "properties": {
+                    "top_k": {"type": ["integer", "null"], "minimum": 1},
+                    "function_to_apply": {"type": ["string", "null"], "enum": [*FUNCTIONS, None]},
+                },
+            },
+        },
+    }
+}
+
+
+def _described(summary: str, *, named: bool = False) -> openapi.Json:
+    return {
+        "post": openapi.operation(
+            summary,
+            _SCORES,
+            body={"application/octet-stream": openapi.PICTURE, "application/json": _JSON_BODY},
+            parameters=[
+                *([openapi.in_path("name", "The name of the model that runs.")] if named else []),
+                openapi.query("top_k", "How many labels.", {"type": "integer", "minimum": 1}),
+                openapi.query(
+                    "function_to_apply",
+                    "What is applied to logits; a model without any refuses all but its own.",
+                    {"type": "string", "enum": list(FUNCTIONS)},
+                ),
+                openapi.header("x-use-cache", "Without, the picture is scored again."),
+                openapi.header("x-wait-for-model", "Without, a model that is loading gives 503."),
+            ],
+            errors=[404] if named else [],
+        )
+    }
+
+
+PATHS: dict[str, openapi.Json] = {
+    "/": _described("Labels and scores, best first, as the Hugging Face hub gives them."),
+    "/predict": _described("The same as `/`."),
+    "/models/{name}": _described("The same, if the model that runs is called so.", named=True),
+}
 
 
 def parse(body: bytes, query: Mapping[str, str]) -> Question:

@@ -74,6 +74,11 @@ class Lanes(Generic[_T]):
                 self._threads.submit(self._run)
 
     @property
+    def idle(self) -> int:
+        """How many lanes have nothing to do."""
+        return self._idle
+
+    @property
     def waiting(self) -> int:
         """How many jobs wait for a lane."""
         return max(0, len(self._queue) - self._idle)

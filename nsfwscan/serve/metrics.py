@@ -1,20 +1,37 @@
 """What /metrics counts. The only module that uses prometheus-client, which is an extra.
 
-Without it, nothing is counted and /metrics says how to install it.
+Without it, nothing is counted and /metrics says how to install it. Several server processes count
+in files of a folder that they share; what is shown is the sum.
 """
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from nsfwscan.values.results import Scanned
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from nsfwscan.values.results import Failed
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+"""The library reads this variable when it is imported."""
+
+
+def share(folder: str) -> None:
+    """Have this process and those it forks count together, in files in `folder`."""
+    os.environ[_FOLDER] = folder
+
+
+def forget(process: int) -> None:
+    """Leave out what a process that has ended was doing; what it has counted stays."""
+    try:
+        from prometheus_client import multiprocess
+    except ImportError:
+        return
+    multiprocess.mark_process_dead(process)  # type: ignore[no-untyped-call]
 
 
 class Metrics:
@@ -52,12 +69,17 @@ class Metrics:
         histogram("queue_seconds", "Seconds that pictures waited for a core.")
         histogram("examine_seconds", "Seconds that decoding and scoring a picture took.")
         gauge("waiting", "Pictures waiting for a core.")
-        gauge("ready", "1 if pictures can be scored.")
+        gauge("ready", "1 if pictures can be scored; with several processes, in how many.")
 
     def text(self) -> tuple[bytes, str]:
         """Return the metrics, and their media type."""
-        prometheus = self._prometheus
-        return prometheus.generate_latest(self._registry), prometheus.CONTENT_TYPE_LATEST
+        prometheus, registry = self._prometheus, self._registry
+        if _FOLDER in os.environ:
+            from prometheus_client import multiprocess
+
+            registry = prometheus.CollectorRegistry()
+            multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return prometheus.generate_latest(registry), prometheus.CONTENT_TYPE_LATEST
 
     def request(self, route: str, status: int) -> None:
         """Count a request."""
@@ -89,12 +111,12 @@ class Metrics:
         if self.available:
             self._of["dropped"].inc(count)
 
-    def waiting(self, read: Callable[[], int]) -> None:
-        """Have `read` asked for the length of the queue."""
+    def waiting(self, count: int) -> None:
+        """Note how many pictures are waiting."""
         if self.available:
-            self._of["waiting"].set_function(read)
+            self._of["waiting"].set(count)
 
-    def ready(self, read: Callable[[], bool]) -> None:
-        """Have `read` asked whether there is a model."""
+    def ready(self, *, ready: bool) -> None:
+        """Note whether there is a model."""
         if self.available:
-            self._of["ready"].set_function(lambda: float(read()))
+            self._of["ready"].set(float(ready))

@@ -6,18 +6,20 @@ everything under way is answered.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import ipaddress
 import os
+import signal
 import socket
 from typing import TYPE_CHECKING
 
 import uvicorn
 
-from nsfwscan.scanning.session import open_session
 from nsfwscan.serve.app import build_app
 from nsfwscan.serve.connection import guarded
+from nsfwscan.serve.opening import opener
 from nsfwscan.serve.service import ScoringService
 from nsfwscan.system import cores, interrupts, sd_notify
 from nsfwscan.values.errors import NsfwscanError, UsageError
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
     from nsfwscan.models.staging import Say
-    from nsfwscan.scanning.session import Session
+    from nsfwscan.serve.models import OpenSession
     from nsfwscan.serve.settings import ServeSettings
 
 _BACKLOG = 512
@@ -68,8 +70,6 @@ class Listener(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Answer what is under way, for a while, and refuse what still waits then."""
-        import asyncio
-
         sd_notify.stopping()
         refuse = asyncio.get_running_loop().call_later(self._stop_s, self._service.stop_waiting)
         try:
@@ -78,11 +78,22 @@ class Listener(uvicorn.Server):
             refuse.cancel()
 
 
-def run(settings: ServeSettings, sockets: Sequence[socket.socket], say: Say, warn: Say) -> None:
-    """Serve on `sockets` until SIGTERM or Ctrl-C."""
+def run(
+    settings: ServeSettings,
+    sockets: Sequence[socket.socket],
+    say: Say,
+    warn: Say,
+    *,
+    adapt: Callable[[OpenSession], OpenSession] = lambda open_session: open_session,
+    lifeline: int | None = None,
+) -> None:
+    """Serve on `sockets` until SIGTERM or Ctrl-C, or until the descriptor `lifeline` is closed.
+
+    `adapt` may replace what opens the session.
+    """
     count = settings.scan.scan.jobs or cores.available()
     service = ScoringService(
-        opener(settings, say, warn),
+        adapt(opener(settings, say, warn)),
         limits=settings.limits,
         lanes=count,
         warn=warn,
@@ -90,12 +101,20 @@ def run(settings: ServeSettings, sockets: Sequence[socket.socket], say: Say, war
     )
 
     def listening() -> None:
-        for one in sockets:
-            say(f"Listening on {url_of(one)}. Press Ctrl-C to stop.")
+        say_where(sockets, say)
+        if lifeline is not None:
+            loop = asyncio.get_running_loop()
+            loop.add_reader(lifeline, server.handle_exit, signal.SIGTERM, None)
 
     server = Listener(config_of(service, settings), service, settings.limits.stop_s, listening)
     with interrupts.answered(server.handle_exit, "SIGINT", "SIGTERM"):
         server.run(list(sockets))
+
+
+def say_where(sockets: Sequence[socket.socket], say: Say) -> None:
+    """Say where the server listens."""
+    for one in sockets:
+        say(f"Listening on {url_of(one)}. Press Ctrl-C to stop.")
 
 
 def config_of(service: ScoringService, settings: ServeSettings) -> uvicorn.Config:
@@ -117,23 +136,6 @@ def config_of(service: ScoringService, settings: ServeSettings) -> uvicorn.Confi
         timeout_graceful_shutdown=int(limits.stop_s + _CANCEL_S),
         backlog=_BACKLOG,
     )
-
-
-def opener(
-    settings: ServeSettings, say: Say, warn: Say
-) -> Callable[..., contextlib.AbstractContextManager[Session]]:
-    """Return a function that opens the session: the first time it may download a model."""
-    import dataclasses
-
-    from nsfwscan.scanning.session import Settings
-
-    def open_one(*, again: bool) -> contextlib.AbstractContextManager[Session]:
-        scan: Settings = settings.scan
-        if again:
-            scan = dataclasses.replace(scan, offline=True)
-        return open_session(scan, (), say=say, warn=warn, progress=_no_progress)
-
-    return open_one
 
 
 def listen(host: str, port: int) -> list[socket.socket]:
@@ -216,7 +218,3 @@ def _cannot_listen(host: str, port: int, error: OSError) -> NsfwscanError:
             )
         case _:
             return CannotListen(f"{where} cannot be used: {error.strerror or error}")
-
-
-def _no_progress(done_bytes: int, total_bytes: int | None, /) -> None:
-    """Do nothing: a server's log has no progress bars."""

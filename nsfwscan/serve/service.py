@@ -93,8 +93,6 @@ class ScoringService:
                 loop.call_soon_threadsafe(self._note)
 
         self._keeper.on_change(changed)
-        self.metrics.waiting(lambda: self.lanes.waiting)
-        self.metrics.ready(lambda: self.state.phase is Phase.READY)
         self.lanes.start()
         self._keeper.start()
 
@@ -144,6 +142,7 @@ class ScoringService:
         except Overloaded:
             self.metrics.refused(len(jobs))
             raise
+        self.metrics.waiting(self.lanes.waiting)
         try:
             async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
                 answers = [await job.future for job in jobs]
@@ -153,6 +152,7 @@ class ScoringService:
             self.metrics.dropped(sum(map(self.lanes.withdraw, jobs)))
             for job in jobs:
                 job.future.cancel()
+            self.metrics.waiting(self.lanes.waiting)
         for answer in answers:
             self.metrics.answered(answer.result, answer.queued_s, answer.examined_s)
         return answers
@@ -176,6 +176,7 @@ class ScoringService:
         self._keeper.close()
 
     def _note(self) -> None:
+        self.metrics.ready(ready=self.state.phase is Phase.READY)
         if self.state.phase is not Phase.LOADING:
             self._loaded.set()
 

@@ -19,7 +19,7 @@ from nsfwscan.serve.problems import Overloaded, RequestRefused
 from nsfwscan.values.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 _LEAST_LENGTH = 16
 """Characters below which a token could be guessed over the network."""
@@ -119,13 +119,13 @@ def _token(authorization: str) -> bytes:
 NO_TOKENS = Tokens()
 
 
-def parse(text: str, where: str) -> Tokens:
+def parse(lines: Iterable[str], where: str) -> Tokens:
     """Return the tokens of a file: `NAME TOKEN [at-once=N] [per-minute=N]`, one a line.
 
     `#` begins a comment line. Raises `UsageError`, which never quotes a token.
     """
     grants: list[Grant] = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(lines, 1):
         words = line.split()
         if not words or words[0].startswith("#"):
             continue

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from starlette.responses import JSONResponse, Response
 
 from nsfwscan.report.record import Recorder
+from nsfwscan.serve import openapi
 from nsfwscan.serve.bodies import read_body
 from nsfwscan.serve.endpoint import Endpoints
 from nsfwscan.serve.parts import FormPart, is_multipart, split
@@ -42,6 +43,29 @@ def routes(service: ScoringService, settings: ServeSettings) -> list[BaseRoute]:
         return JSONResponse({"results": records})
 
     return [Endpoints(service, settings).route("/v1/scan", scan, ["POST"])]
+
+
+PATHS: dict[str, openapi.Json] = {
+    "/v1/scan": {
+        "post": openapi.operation(
+            "Full records of one or many pictures, as `nsfwscan scan --format json` writes them.",
+            {
+                "type": "object",
+                "required": ["results"],
+                "properties": {"results": {"type": "array", "items": {"type": "object"}}},
+            },
+            body={
+                "application/octet-stream": openapi.PICTURE,
+                "multipart/form-data": openapi.PICTURES,
+            },
+            parameters=[
+                openapi.header("x-use-cache", "Without, pictures are scored again."),
+                openapi.header("x-wait-for-model", "Without, a model that is loading gives 503."),
+            ],
+            errors=[501],
+        )
+    }
+}
 
 
 def _pictures(body: bytes, content_type: str | None, most: int) -> Sequence[FormPart]:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import JSONResponse, Response
 
+from nsfwscan.serve import openapi
 from nsfwscan.serve.adapters.bodies import whole_body
 from nsfwscan.serve.adapters.judged import Cause, Judged, Unjudged, judge_all
 from nsfwscan.serve.adapters.options import ClassNames
@@ -98,6 +99,30 @@ def routes(service: ScoringService, settings: ServeSettings) -> list[BaseRoute]:
         return JSONResponse(refusal(code, problem.message), problem.status)
 
     return [Endpoints(service, settings, refused).route("/v1/detect-images", detect, ["POST"])]
+
+
+PATHS: dict[str, openapi.Json] = {
+    "/v1/detect-images": {
+        "post": openapi.operation(
+            "For Misskey: classes of each part, which is a picture.",
+            {
+                "type": "object",
+                "required": ["success", "result"],
+                "properties": {
+                    "success": {"const": True},
+                    "result": {
+                        "type": "object",
+                        "required": ["results"],
+                        "properties": {"results": {"type": "array", "items": {"type": "object"}}},
+                    },
+                },
+            },
+            body={"multipart/form-data": openapi.PICTURES},
+            errors=[415, 501],
+            failure={"type": "object", "required": ["error"]},
+        )
+    }
+}
 
 
 def answer(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import JSONResponse, Response
 
+from nsfwscan.serve import openapi
 from nsfwscan.serve.adapters.bodies import json_object
 from nsfwscan.serve.adapters.data_urls import NotInline, picture_in
 from nsfwscan.serve.adapters.judged import Cause, Unjudged, judge, retry_after
@@ -73,6 +74,29 @@ def routes(service: ScoringService, settings: ServeSettings) -> list[BaseRoute]:
         return JSONResponse(error_body(problem.message, problem.code, status), status)
 
     return [Endpoints(service, settings, refused).route("/v1/moderations", moderate, ["POST"])]
+
+
+PATHS: dict[str, openapi.Json] = {
+    "/v1/moderations": {
+        "post": openapi.operation(
+            "For OpenAI's clients: a moderation of one picture, which is a data URL.",
+            {"type": "object", "required": ["id", "model", "results"]},
+            body={
+                "application/json": {
+                    "schema": {
+                        "type": "object",
+                        "required": ["input"],
+                        "properties": {
+                            "model": {"type": "string"},
+                            "input": {"type": "array", "items": {"type": "object"}},
+                        },
+                    }
+                }
+            },
+            failure={"type": "object", "required": ["error"]},
+        )
+    }
+}
 
 
 def picture_of(document: Mapping[str, object]) -> bytes:

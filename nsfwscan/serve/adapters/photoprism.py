@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from starlette.responses import JSONResponse, Response
 
+from nsfwscan.serve import openapi
 from nsfwscan.serve.adapters.bodies import json_object
 from nsfwscan.serve.adapters.data_urls import NotInline, picture_in
 from nsfwscan.serve.adapters.judged import Cause, Judged, Unjudged, judge_all, retry_after
@@ -74,6 +75,34 @@ def routes(service: ScoringService, settings: ServeSettings) -> list[BaseRoute]:
         return JSONResponse(said, problem.status)
 
     return [Endpoints(service, settings, refused).route("/api/v1/vision/nsfw", vision, ["POST"])]
+
+
+_IMAGES = {"type": "array", "minItems": 1, "items": {"type": "string"}}
+PATHS: dict[str, openapi.Json] = {
+    "/api/v1/vision/nsfw": {
+        "post": openapi.operation(
+            "For PhotoPrism: a status and classes for each image, which is a data URL.",
+            {
+                "type": "object",
+                "required": ["id", "code", "result"],
+                "properties": {"id": {"type": "string"}, "code": {"type": "integer"}},
+            },
+            body={
+                "application/json": {
+                    "schema": {
+                        "type": "object",
+                        "required": ["images"],
+                        "properties": {"id": {"type": "string"}, "images": _IMAGES},
+                    }
+                }
+            },
+            parameters=[
+                openapi.query("score", "If given, results have a score.", {"type": "string"})
+            ],
+            failure={"type": "object", "required": ["error"]},
+        )
+    }
+}
 
 
 class VisionRequest(NamedTuple):

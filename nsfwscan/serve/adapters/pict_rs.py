@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from starlette.responses import JSONResponse, Response
 
+from nsfwscan.serve import openapi
 from nsfwscan.serve.adapters.bodies import whole_body
 from nsfwscan.serve.adapters.judged import Cause, Judged, Unjudged, judge, retry_after
 from nsfwscan.serve.endpoint import Endpoints
@@ -64,6 +65,19 @@ def routes(service: ScoringService, settings: ServeSettings) -> list[BaseRoute]:
         return JSONResponse({"decision": None, "error": problem.message}, problem.status)
 
     return [Endpoints(service, settings, refused).route("/validate", validate, ["POST"])]
+
+
+PATHS: dict[str, openapi.Json] = {
+    "/validate": {
+        "post": openapi.operation(
+            "For pict-rs: 2xx accepts the picture that is the body, anything else rejects it.",
+            {"type": "object", "required": ["decision"]},
+            body={"application/octet-stream": openapi.PICTURE},
+            errors=[415],
+            failure={"type": "object"},
+        )
+    }
+}
 
 
 class Validation(NamedTuple):

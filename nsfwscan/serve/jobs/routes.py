@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from starlette.responses import JSONResponse, Response
 
+from nsfwscan.serve import openapi
 from nsfwscan.serve.bodies import read_body, too_large
 from nsfwscan.serve.endpoint import Endpoints
 from nsfwscan.serve.jobs.callbacks import allowed_callback
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from nsfwscan.serve.settings import ServeSettings
 
 _MOST_JSON = 64 << 10
-_PAGE, _MOST_PAGE = 1000, 10_000
+_PAGE, _MOST_PAGE, _LAST = 1000, 10_000, 1 << 53
 _BLOCK = 1 << 20
 """Bytes of an upload that are written at a time, in a thread, so that a slow disk stops nobody."""
 _CALLBACK, _MOST_CALLBACK = "callback", 4096
@@ -67,7 +68,7 @@ def routes(service: ScoringService, settings: ServeSettings) -> list[BaseRoute]:
 
     async def results(request: Request) -> Response:
         jobs, job = _jobs(request), request.path_params["job"]
-        after = _number(request, "after", 0, 0, 1 << 53)
+        after = _number(request, "after", 0, 0, _LAST)
         limit = _number(request, "limit", _PAGE, 1, _MOST_PAGE)
         page = await asyncio.to_thread(jobs.store.page, job, after, limit, who(request))
         lines = [
@@ -104,6 +105,80 @@ def routes(service: ScoringService, settings: ServeSettings) -> list[BaseRoute]:
         make.route("/v1/jobs/{job}/results", results, ["GET"]),
         make.route("/v1/jobs/{job}/cancel", cancel, ["POST"]),
     ]
+
+
+_STATUS = {
+    "type": "object",
+    "required": ["id", "state", "total", "done", "counts"],
+    "properties": {
+        "id": {"type": "string"},
+        "state": {"type": "string"},
+        "total": {"type": "integer"},
+        "done": {"type": "integer"},
+        "counts": {"type": "object", "additionalProperties": {"type": "integer"}},
+    },
+}
+_ID = [openapi.in_path("job", "The id of a job.")]
+_ERRORS = [404, 507]
+PATHS: dict[str, openapi.Json] = {
+    "/v1/jobs": {
+        "post": openapi.operation(
+            "Hand over many pictures, or name a folder of the server, to be scored later.",
+            _STATUS,
+            body={
+                "multipart/form-data": openapi.PICTURES,
+                "application/json": {
+                    "schema": {
+                        "type": "object",
+                        "required": ["folder"],
+                        "properties": {
+                            "folder": {"type": "string"},
+                            "callback": {"type": "string"},
+                        },
+                        "additionalProperties": False,
+                    }
+                },
+            },
+            errors=[415, 501, *_ERRORS],
+            status=202,
+        ),
+        "get": openapi.operation(
+            "Your jobs, newest first.", {"type": "object", "required": ["jobs"]}, errors=_ERRORS
+        ),
+    },
+    "/v1/jobs/{job}": {
+        "get": openapi.operation("How far a job is.", _STATUS, parameters=_ID, errors=_ERRORS),
+        "delete": openapi.operation(
+            "Forget a job and its results.", None, parameters=_ID, errors=_ERRORS, status=204
+        ),
+    },
+    "/v1/jobs/{job}/results": {
+        "get": openapi.operation(
+            "Results, a line each, in the order in which they came. `Link` has the next page.",
+            {"type": "string"},
+            parameters=[
+                *_ID,
+                openapi.query(
+                    "after",
+                    "The position of the last result that is known.",
+                    {"type": "integer", "minimum": 0, "maximum": _LAST},
+                ),
+                openapi.query(
+                    "limit",
+                    "How many results to return at most.",
+                    {"type": "integer", "minimum": 1, "maximum": _MOST_PAGE},
+                ),
+            ],
+            errors=_ERRORS,
+            media_type="application/jsonl",
+        )
+    },
+    "/v1/jobs/{job}/cancel": {
+        "post": openapi.operation(
+            "Score no more of a job.", _STATUS, parameters=_ID, errors=_ERRORS
+        )
+    },
+}
 
 
 def _jobs(request: Request) -> Jobs:

@@ -76,7 +76,7 @@ class JobRunner:
         self._results: deque[PictureResult] = deque()
         self._saved = asyncio.Condition()
         self._busy = 0
-        self._stopping = False
+        self._stopping = asyncio.Event()
         self._untidy = asyncio.Event()
         self._said: dict[str, str] = {}
 
@@ -92,8 +92,8 @@ class JobRunner:
         self._untidy.set()
 
     async def stop(self) -> None:
-        """Take no more pictures, and wait a while for those in hand. Then `run` may be cancelled."""
-        self._stopping = True
+        """Take no more pictures, and wait a while for those in hand; then cancel `run`."""
+        self._stopping.set()
         with contextlib.suppress(TimeoutError):
             async with self._saved, asyncio.timeout(_STOP_S):
                 await self._saved.wait_for(lambda: not self._busy)
@@ -133,11 +133,11 @@ class JobRunner:
             while True:
                 await self._room()
                 for job, queue in list(self._queues.items()):
-                    if queue and not self._stopping:
+                    if queue and not self._stopping.is_set():
                         self._queues[job] = self._queues.pop(job)  # its next turn comes last
                         return queue.popleft()
                 self._woken.clear()
-                if self._stopping or not await self._refill():
+                if self._stopping.is_set() or not await self._refill():
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(self._woken.wait(), _LOOK_S)
 
@@ -256,8 +256,7 @@ class JobRunner:
                 except Exception:  # noqa: BLE001  one picture must not end all jobs
                     _LOG.exception("a picture of job %s could not be judged", picture.job)
                     return Failed("", FailReason.BAD_OUTPUT, "an unexpected error")
-                await asyncio.sleep(min(wait_s, _LONGEST_WAIT_S))
-                if await self._has_ended(picture.job):
+                if not await self._again(picture.job, min(wait_s, _LONGEST_WAIT_S)):
                     return None
         finally:
             if noted:
@@ -278,9 +277,15 @@ class JobRunner:
                 return bool(self._service.manifest)
             except Unavailable as missing:
                 await self._note(job, str(missing))
-                await asyncio.sleep(_LOOK_S)
-                if await self._has_ended(job):
+                if not await self._again(job, _LOOK_S):
                     return False
+
+    async def _again(self, job: str, wait_s: float) -> bool:
+        """Wait a while; return False if the job has ended by then, or the server stops."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), wait_s)
+            return False
+        return not await self._has_ended(job)
 
     async def _note(self, job: str, problem: str) -> bool:
         with contextlib.suppress(RequestRefused):
