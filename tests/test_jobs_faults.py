@@ -39,8 +39,11 @@ def single_requests_go_on(server: Serving) -> None:
 
 
 def refused(server: Serving, job: str, code: int, *words: str) -> None:
-    """Check that everything about jobs is refused, by whose fault, and what to do."""
-    for method, path in (("POST", ""), ("GET", ""), ("GET", f"/{job}"), ("GET", f"/{job}/results")):
+    """Check that new jobs and questions about `job` are refused, and the error names things."""
+    asks = [("POST", "")]
+    if job:
+        asks += [("GET", ""), ("GET", f"/{job}"), ("GET", f"/{job}/results")]
+    for method, path in asks:
         files = {"p": ("1.jpg", SAFE)} if method == "POST" else None
         found = server.request(method, f"/v1/jobs{path}", files=files)
         assert found.status_code == code, found.text
@@ -141,7 +144,7 @@ def test_a_folder_that_may_not_be_written_is_named(
     for module in (job_file, spool, runner):
         monkeypatch.setattr(module, "make_private", refuse)
     with with_jobs(tmp_path / "jobs") as server:
-        refused(server, "x", 500, str(tmp_path), "Permission denied")
+        refused(server, "", 500, str(tmp_path), "Permission denied")
         single_requests_go_on(server)
 
 
@@ -149,7 +152,7 @@ def test_a_place_that_is_no_folder_is_named(tmp_path: Path) -> None:
     home = tmp_path / "jobs"
     home.write_text("a file")
     with with_jobs(home) as server:
-        refused(server, "x", 500, str(home))
+        refused(server, "", 500, str(home))
         single_requests_go_on(server)
 
 
@@ -208,14 +211,23 @@ def test_what_ran_the_jobs_starts_again_after_an_error_nobody_foresaw(
 
 
 def test_what_a_kill_left_of_an_upload_is_removed_after_an_hour(tmp_path: Path) -> None:
+    with with_jobs(tmp_path / "jobs") as server:
+        ended(server, hand_over(server, [SAFE]))
     folder = tmp_path / "jobs" / "uploads"
-    folder.mkdir(parents=True)
     for name, age in (("old", 4000), ("new", 10)):
         (folder / f"{name}.pictures").write_bytes(b"x")
         then = (folder / f"{name}.pictures").stat().st_mtime - age
         os.utime(folder / f"{name}.pictures", (then, then))
     with with_jobs(tmp_path / "jobs"):
         wait_for(lambda: uploads(tmp_path) == ["new.pictures"])
+
+
+def test_nothing_is_written_before_the_first_job(tmp_path: Path) -> None:
+    with with_jobs(tmp_path / "jobs") as server:
+        assert server.get("/v1/jobs").json() == {"jobs": []}
+        assert server.get("/v1/jobs/none").status_code == 404
+        assert server.post("/v1/jobs", json={}).status_code == 400
+    assert not (tmp_path / "jobs").exists()
 
 
 def test_errors_of_sqlite_have_their_status() -> None:

@@ -37,7 +37,7 @@ class Cause(StrEnum):
         return self in {Cause.OVERLOADED, Cause.UNAVAILABLE}
 
 
-class Unjudged(NamedTuple):
+class Undecided(NamedTuple):
     """A picture without a decision. It is not safe."""
 
     cause: Cause
@@ -47,7 +47,7 @@ class Unjudged(NamedTuple):
     """When to try again, if the cause may pass."""
 
 
-class Judged(NamedTuple):
+class Decided(NamedTuple):
     """A picture with a decision, by the model or by a person."""
 
     decision: Decision
@@ -62,7 +62,7 @@ class Judged(NamedTuple):
     """Why it has no score although it has a decision; empty if it has one."""
 
 
-AdapterAnswer: TypeAlias = Judged | Unjudged
+AdapterAnswer: TypeAlias = Decided | Undecided
 
 _CAUSES = {
     FailReason.EMPTY: Cause.EMPTY,
@@ -77,14 +77,14 @@ def answer_of(result: Scanned | Failed, manifest: ModelManifest) -> AdapterAnswe
     if isinstance(result, Failed):
         if result.decision is not None:
             flagged = result.decision is Decision.NSFW
-            return Judged(result.decision, float(flagged), 0.5, reason=result.reason)
+            return Decided(result.decision, float(flagged), 0.5, reason=result.reason)
         cause = _CAUSES.get(result.reason, Cause.UNREADABLE)
-        return Unjudged(
+        return Undecided(
             Cause.UNAVAILABLE if result.transient else cause,
             f"{result.reason}: {result.detail}" if result.detail else str(result.reason),
         )
     output = manifest.output
-    return Judged(
+    return Decided(
         result.decision,
         result.score,
         result.verdict.flag_at,
@@ -104,7 +104,7 @@ async def judge(service: ScoringService, data: bytes, *, patience_s: float) -> A
     Never raises, but for cancellation: programs read a failed request as "not sensitive".
     """
     if not data:
-        return Unjudged(Cause.EMPTY, "the picture is empty")
+        return Undecided(Cause.EMPTY, "the picture is empty")
     until = time.monotonic() + patience_s
     try:
         while True:
@@ -113,22 +113,22 @@ async def judge(service: ScoringService, data: bytes, *, patience_s: float) -> A
                 return answer_of(result, service.manifest)
             except Overloaded as full:
                 if until - time.monotonic() <= full.retry_after:
-                    return Unjudged(Cause.OVERLOADED, str(full), full.retry_after)
+                    return Undecided(Cause.OVERLOADED, str(full), full.retry_after)
                 await asyncio.sleep(full.retry_after)
     except Unavailable as missing:
-        return Unjudged(Cause.UNAVAILABLE, str(missing), missing.retry_after)
+        return Undecided(Cause.UNAVAILABLE, str(missing), missing.retry_after)
     except Exception:  # noqa: BLE001  the caller must still get an answer that it cannot read as safe
         _LOG.exception("a picture could not be judged")
-        return Unjudged(Cause.UNAVAILABLE, "an unexpected error; the server's log has it")
+        return Undecided(Cause.UNAVAILABLE, "an unexpected error; the server's log has it")
 
 
 async def judge_all(
-    service: ScoringService, pictures: Sequence[bytes | Unjudged], *, patience_s: float
+    service: ScoringService, pictures: Sequence[bytes | Undecided], *, patience_s: float
 ) -> list[AdapterAnswer]:
     """Judge several pictures; what is no picture stays as it is. The order is theirs."""
 
-    async def one(picture: bytes | Unjudged) -> AdapterAnswer:
-        if isinstance(picture, Unjudged):
+    async def one(picture: bytes | Undecided) -> AdapterAnswer:
+        if isinstance(picture, Undecided):
             return picture
         return await judge(service, picture, patience_s=patience_s)
 

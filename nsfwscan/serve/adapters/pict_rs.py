@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 
 from nsfwscan.serve import openapi
 from nsfwscan.serve.adapters.bodies import whole_body
-from nsfwscan.serve.adapters.judged import Cause, Judged, Unjudged, judge, retry_after
+from nsfwscan.serve.adapters.judged import Cause, Decided, Undecided, judge, retry_after
 from nsfwscan.serve.endpoint import Endpoints
 from nsfwscan.values.results import Decision
 
@@ -61,7 +61,7 @@ def routes(service: ScoringService, settings: ServeSettings) -> list[BaseRoute]:
 
     def refused(problem: Problem) -> Response:
         if problem.status == 429 or problem.status >= 500:
-            return said(Unjudged(Cause.UNAVAILABLE, problem.message, problem.retry_after or 5.0))
+            return said(Undecided(Cause.UNAVAILABLE, problem.message, problem.retry_after or 5.0))
         return JSONResponse({"decision": None, "error": problem.message}, problem.status)
 
     return [Endpoints(service, settings, refused).route("/validate", validate, ["POST"])]
@@ -97,7 +97,7 @@ def answer(item: AdapterAnswer, *, pass_review: bool, pass_unavailable: bool) ->
     `pass_review` accepts pictures to review. `pass_unavailable` accepts all while there is no model
     or the queue is full; what cannot be decoded is rejected even then.
     """
-    if isinstance(item, Judged):
+    if isinstance(item, Decided):
         passes = item.decision is Decision.SAFE or (
             pass_review and item.decision is Decision.REVIEW
         )

@@ -66,9 +66,18 @@ class JobFile:
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
 
+    @property
+    def exists(self) -> bool:
+        """Whether there is such a file. The first `write` creates it."""
+        return os.path.lexists(self.path)
+
     def read(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        """Run queries that see one state of the file."""
+        """Run queries that see one state of the file; as long as there is none, an empty one."""
         with self._lock, self._translated():
+            if not self.exists:
+                self._disconnect()
+                with contextlib.closing(_open(":memory:")) as nothing:
+                    return work(nothing)
             db = self._connected()
             db.execute("BEGIN")
             try:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from nsfwscan.values.results import Scanned
 
 _LOG = logging.getLogger("nsfwscan.serve")
+LOCK = "runner.lock"
 _LOOK_S = 1.0
 """How often to look for what other processes did: new jobs, cancellations, the lock."""
 _TIDY_S = 60.0
@@ -100,8 +101,10 @@ class JobRunner:
 
     async def run(self) -> None:
         """Run jobs for as long as this process has the lock. Ends when it is cancelled."""
-        while (lock := self._locked()) is None:
-            await asyncio.sleep(_LOOK_S)
+        while not self._store.exists or (lock := self._locked()) is None:
+            self._woken.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), _LOOK_S)
         self._queues.clear()
         self._taken.clear()
         try:
@@ -118,7 +121,7 @@ class JobRunner:
     def _locked(self) -> Lock | None:
         try:
             make_private(self._settings.home)
-            lock = open_lock(os.path.join(self._settings.home, "runner.lock"), create=True)
+            lock = open_lock(os.path.join(self._settings.home, LOCK), create=True)
             if lock.take():
                 return lock
             lock.release()

@@ -21,7 +21,7 @@ from nsfwscan.system.writing import sync_folder, write_all
 if TYPE_CHECKING:
     from collections.abc import Container
 
-_ENDING = ".pictures"
+FOLDER, ENDING = "uploads", ".pictures"
 _ABANDONED_S = 3600.0
 """A file that no job owns may belong to an upload that is under way, for as long as this."""
 
@@ -31,7 +31,7 @@ class Spool:
 
     def __init__(self, home: str) -> None:
         """Create nothing yet."""
-        self.folder = os.path.join(home, "uploads")
+        self.folder = os.path.join(home, FOLDER)
 
     def receive(self, job: str) -> Upload:
         """Begin an upload. Raises `JobFileError`."""
@@ -59,13 +59,13 @@ class Spool:
         """Delete what jobs left that have ended, or that never came to be, such as by a kill."""
         with contextlib.suppress(OSError), os.scandir(self.folder) as entries:
             for entry in entries:
-                job = entry.name.removesuffix(_ENDING)
+                job = entry.name.removesuffix(ENDING)
                 idle = time.time() - entry.stat(follow_symlinks=False).st_mtime
                 if job in ended or (job not in running and idle > _ABANDONED_S):
                     self.remove(job)
 
     def _file(self, job: str) -> str:
-        return os.path.join(self.folder, f"{job}{_ENDING}")
+        return os.path.join(self.folder, f"{job}{ENDING}")
 
 
 class Upload:

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from nsfwscan.serve.jobs.states import PictureResult
 
 
+FILE = "jobs.sqlite3"
+
+
 class NoSuchJob(RequestRefused):
     """There is no such job, or it belongs to somebody else."""
 
@@ -43,9 +46,14 @@ class JobStore:
     def __init__(self, home: str, *, now: Callable[[], float] = time.time) -> None:
         """Open nothing yet. `now` returns the time in seconds since 1970."""
         self.home = home
-        self.path = os.path.join(home, "jobs.sqlite3")
+        self.path = os.path.join(home, FILE)
         self._now = now
         self._file = JobFile(self.path)
+
+    @property
+    def exists(self) -> bool:
+        """Whether there has been any job. Nothing is written before."""
+        return self._file.exists
 
     def add(
         self,
