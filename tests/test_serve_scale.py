@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from nsfwscan.judge.policy import Policy
 from nsfwscan.serve.adapters import scale
-from nsfwscan.serve.adapters.judged import Decided
+from nsfwscan.serve.adapters.judged import JudgedPicture
 from nsfwscan.values.results import Decision
 
 SCALES = {
@@ -29,7 +29,7 @@ def test_flagged_is_above_every_threshold_of_the_program_and_all_else_below(
     policy = Policy(min(review_at, flag_at), max(review_at, flag_at))
     decision = policy.decide(score)
     one = SCALES[name]
-    shown = one.score(Decided(decision, score, policy.flag_at))
+    shown = one.score(JudgedPicture(decision, score, policy.flag_at))
     assert 0 <= shown <= 1
     if decision is Decision.NSFW:
         assert shown > one.highest + 1e-4  # also in 32 bits, and for >=
@@ -41,7 +41,7 @@ def test_flagged_is_above_every_threshold_of_the_program_and_all_else_below(
 def test_more_unsafe_stays_more_unsafe(flag_at: float, scores: list[float], name: str) -> None:
     policy = Policy(flag_at, flag_at)
     shown = [
-        SCALES[name].score(Decided(policy.decide(score), score, flag_at))
+        SCALES[name].score(JudgedPicture(policy.decide(score), score, flag_at))
         for score in sorted(scores)
     ]
     assert shown == sorted(shown)
@@ -51,8 +51,8 @@ def test_more_unsafe_stays_more_unsafe(flag_at: float, scores: list[float], name
 def test_a_ruling_decides_on_every_scale_whatever_the_score(name: str) -> None:
     one = SCALES[name]
     for score, flag_at in itertools.product((0.0, 0.3, 0.8, 1.0), (0.0, 0.3, 0.8, 1.0)):
-        assert one.score(Decided(Decision.NSFW, score, flag_at)) > one.highest
-        assert one.score(Decided(Decision.SAFE, score, flag_at)) < one.lowest
+        assert one.score(JudgedPicture(Decision.NSFW, score, flag_at)) > one.highest
+        assert one.score(JudgedPicture(Decision.SAFE, score, flag_at)) < one.lowest
 
 
 def test_the_corners_that_info_shows_are_those_of_the_map() -> None:
@@ -61,13 +61,13 @@ def test_the_corners_that_info_shows_are_those_of_the_map() -> None:
         for (ours, theirs), decision in zip(
             corners, (Decision.SAFE, Decision.SAFE, Decision.NSFW, Decision.NSFW), strict=True
         ):
-            assert SCALES[name].score(Decided(decision, ours, 0.8)) == pytest.approx(theirs)
+            assert SCALES[name].score(JudgedPicture(decision, ours, 0.8)) == pytest.approx(theirs)
 
 
 def test_a_model_that_says_only_unsafe_says_porn_or_neutral() -> None:
     labels = {"nsfw": 0.9, "sfw": 0.1}
     found = scale.classes(
-        scale.MISSKEY, Decided(Decision.NSFW, 0.9, 0.8, labels, frozenset({"nsfw"}))
+        scale.MISSKEY, JudgedPicture(Decision.NSFW, 0.9, 0.8, labels, frozenset({"nsfw"}))
     )
     assert found["Porn"] > 0.75
     assert found["Neutral"] == pytest.approx(1 - found["Porn"])
@@ -77,7 +77,7 @@ def test_a_model_that_says_only_unsafe_says_porn_or_neutral() -> None:
 def test_a_model_that_knows_the_classes_keeps_its_own() -> None:
     labels = {"drawings": 0.1, "hentai": 0.7, "neutral": 0.05, "porn": 0.1, "sexy": 0.05}
     unsafe = frozenset({"hentai", "porn", "sexy"})
-    found = scale.classes(scale.MISSKEY, Decided(Decision.NSFW, 0.85, 0.8, labels, unsafe))
+    found = scale.classes(scale.MISSKEY, JudgedPicture(Decision.NSFW, 0.85, 0.8, labels, unsafe))
     assert found["Hentai"] > 0.75
     assert found["Porn"] == 0
     assert found["Drawing"] == pytest.approx(1 - found["Hentai"])

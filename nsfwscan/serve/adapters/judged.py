@@ -32,12 +32,12 @@ class Cause(StrEnum):
     """There is no model, or it failed, or another passing trouble: a retry may succeed."""
 
     @property
-    def passes(self) -> bool:
+    def is_passing(self) -> bool:
         """Whether the same request may succeed later."""
         return self in {Cause.OVERLOADED, Cause.UNAVAILABLE}
 
 
-class Undecided(NamedTuple):
+class UnjudgedPicture(NamedTuple):
     """A picture without a decision. It is not safe."""
 
     cause: Cause
@@ -47,7 +47,7 @@ class Undecided(NamedTuple):
     """When to try again, if the cause may pass."""
 
 
-class Decided(NamedTuple):
+class JudgedPicture(NamedTuple):
     """A picture with a decision, by the model or by a person."""
 
     decision: Decision
@@ -58,11 +58,10 @@ class Decided(NamedTuple):
     labels: Mapping[str, float] = {}
     """The model's probability for each of its labels."""
     unsafe_labels: frozenset[str] = frozenset()
-    reason: str = ""
-    """Why it has no score although it has a decision; empty if it has one."""
+    """Those of the labels that are not safe."""
 
 
-AdapterAnswer: TypeAlias = Decided | Undecided
+AdapterAnswer: TypeAlias = JudgedPicture | UnjudgedPicture
 
 _CAUSES = {
     FailReason.EMPTY: Cause.EMPTY,
@@ -77,14 +76,14 @@ def answer_of(result: Scanned | Failed, manifest: ModelManifest) -> AdapterAnswe
     if isinstance(result, Failed):
         if result.decision is not None:
             flagged = result.decision is Decision.NSFW
-            return Decided(result.decision, float(flagged), 0.5, reason=result.reason)
+            return JudgedPicture(result.decision, float(flagged), 0.5)
         cause = _CAUSES.get(result.reason, Cause.UNREADABLE)
-        return Undecided(
+        return UnjudgedPicture(
             Cause.UNAVAILABLE if result.transient else cause,
             f"{result.reason}: {result.detail}" if result.detail else str(result.reason),
         )
     output = manifest.output
-    return Decided(
+    return JudgedPicture(
         result.decision,
         result.score,
         result.verdict.flag_at,
@@ -104,7 +103,7 @@ async def judge(service: ScoringService, data: bytes, *, patience_s: float) -> A
     Never raises, but for cancellation: programs read a failed request as "not sensitive".
     """
     if not data:
-        return Undecided(Cause.EMPTY, "the picture is empty")
+        return UnjudgedPicture(Cause.EMPTY, "the picture is empty")
     until = time.monotonic() + patience_s
     try:
         while True:
@@ -113,22 +112,22 @@ async def judge(service: ScoringService, data: bytes, *, patience_s: float) -> A
                 return answer_of(result, service.manifest)
             except Overloaded as full:
                 if until - time.monotonic() <= full.retry_after:
-                    return Undecided(Cause.OVERLOADED, str(full), full.retry_after)
+                    return UnjudgedPicture(Cause.OVERLOADED, str(full), full.retry_after)
                 await asyncio.sleep(full.retry_after)
     except Unavailable as missing:
-        return Undecided(Cause.UNAVAILABLE, str(missing), missing.retry_after)
+        return UnjudgedPicture(Cause.UNAVAILABLE, str(missing), missing.retry_after)
     except Exception:  # noqa: BLE001  the caller must still get an answer that it cannot read as safe
         _LOG.exception("a picture could not be judged")
-        return Undecided(Cause.UNAVAILABLE, "an unexpected error; the server's log has it")
+        return UnjudgedPicture(Cause.UNAVAILABLE, "an unexpected error; the server's log has it")
 
 
 async def judge_all(
-    service: ScoringService, pictures: Sequence[bytes | Undecided], *, patience_s: float
+    service: ScoringService, pictures: Sequence[bytes | UnjudgedPicture], *, patience_s: float
 ) -> list[AdapterAnswer]:
     """Judge several pictures; what is no picture stays as it is. The order is theirs."""
 
-    async def one(picture: bytes | Undecided) -> AdapterAnswer:
-        if isinstance(picture, Undecided):
+    async def one(picture: bytes | UnjudgedPicture) -> AdapterAnswer:
+        if isinstance(picture, UnjudgedPicture):
             return picture
         return await judge(service, picture, patience_s=patience_s)
 

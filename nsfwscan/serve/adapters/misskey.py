@@ -20,7 +20,7 @@ from starlette.responses import JSONResponse, Response
 
 from nsfwscan.serve import openapi
 from nsfwscan.serve.adapters.bodies import whole_body
-from nsfwscan.serve.adapters.judged import Cause, Decided, Undecided, judge_all
+from nsfwscan.serve.adapters.judged import Cause, JudgedPicture, UnjudgedPicture, judge_all
 from nsfwscan.serve.adapters.options import ClassNames
 from nsfwscan.serve.adapters.scale import CLASSES, HANAMISSKEY, MISSKEY, classes
 from nsfwscan.serve.endpoint import Endpoints
@@ -86,7 +86,7 @@ def routes(service: ScoringService, settings: ServeSettings) -> list[BaseRoute]:
         if not parts:
             raise RequestRefused(400, "bad-request", "no parts in the multipart body")
         pictures = [
-            part.data if part.filename else Undecided(Cause.EMPTY, "the part is not a file")
+            part.data if part.filename else UnjudgedPicture(Cause.EMPTY, "the part is not a file")
             for part in parts
         ]
         return JSONResponse(say(await judge_all(service, pictures, patience_s=_PATIENCE_S)))
@@ -94,7 +94,9 @@ def routes(service: ScoringService, settings: ServeSettings) -> list[BaseRoute]:
     def refused(problem: Problem) -> Response:
         if ours.flag_unjudged and (problem.status in {408, 429} or problem.status >= 500):
             # Misskey reads as many items as it sent pictures, which nobody has counted yet.
-            return JSONResponse(say([Undecided(Cause.UNAVAILABLE, problem.message)] * limits.parts))
+            return JSONResponse(
+                say([UnjudgedPicture(Cause.UNAVAILABLE, problem.message)] * limits.parts)
+            )
         code = _STATUSES.get(problem.status, Code.FAILED)
         return JSONResponse(refusal(code, problem.message), problem.status)
 
@@ -139,7 +141,7 @@ def refusal(code: Code, message: str) -> dict[str, Json]:
 
 
 def _item(item: AdapterAnswer, names: ClassNames, *, flag_unjudged: bool) -> dict[str, Json]:
-    if isinstance(item, Decided):
+    if isinstance(item, JudgedPicture):
         return {"success": True, "predictions": _predictions(item, names)}
     error: dict[str, Json] = {"code": _CODES[item.cause].value, "message": item.message}
     if not flag_unjudged:
@@ -147,7 +149,7 @@ def _item(item: AdapterAnswer, names: ClassNames, *, flag_unjudged: bool) -> dic
     return {"success": True, "predictions": _unjudged(names), "error": error}
 
 
-def _predictions(item: Decided, names: ClassNames) -> list[Json]:
+def _predictions(item: JudgedPicture, names: ClassNames) -> list[Json]:
     if names is ClassNames.BINARY:
         unsafe = HANAMISSKEY.score(item)
         return _listed({"safe": 1 - unsafe, "nsfw": unsafe})

@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse, Response
 from nsfwscan.serve import openapi
 from nsfwscan.serve.adapters.bodies import json_object
 from nsfwscan.serve.adapters.data_urls import NotInline, picture_in
-from nsfwscan.serve.adapters.judged import Cause, Undecided, judge, retry_after
+from nsfwscan.serve.adapters.judged import Cause, UnjudgedPicture, judge, retry_after
 from nsfwscan.serve.adapters.scale import OPENAI
 from nsfwscan.serve.endpoint import Endpoints
 from nsfwscan.serve.problems import RequestRefused
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
 
     from nsfwscan.models.manifest import ModelManifest
-    from nsfwscan.serve.adapters.judged import Decided
+    from nsfwscan.serve.adapters.judged import JudgedPicture
     from nsfwscan.serve.problems import Problem
     from nsfwscan.serve.service import ScoringService
     from nsfwscan.serve.settings import ServeSettings
@@ -63,9 +63,9 @@ def routes(service: ScoringService, settings: ServeSettings) -> list[BaseRoute]:
     async def moderate(request: Request) -> Response:
         picture = picture_of(await json_object(request, settings.limits))
         item = await judge(service, picture, patience_s=_PATIENCE_S)
-        if isinstance(item, Undecided):
+        if isinstance(item, UnjudgedPicture):
             status, body = unjudged(item)
-            passing = retry_after(item.retry_after_s) if item.cause.passes else None
+            passing = retry_after(item.retry_after_s) if item.cause.is_passing else None
             return JSONResponse(body, status, passing)
         return JSONResponse(answer(item, service.manifest))
 
@@ -136,7 +136,7 @@ def _picture(part: object) -> bytes:
         raise _wrong(str(problem), code) from None
 
 
-def answer(item: Decided, manifest: ModelManifest) -> dict[str, Json]:
+def answer(item: JudgedPicture, manifest: ModelManifest) -> dict[str, Json]:
     """Return the moderation of one picture."""
     flagged = item.decision is Decision.NSFW
     moderation: dict[str, Json] = {
@@ -153,7 +153,7 @@ def answer(item: Decided, manifest: ModelManifest) -> dict[str, Json]:
     return {"id": number, "model": manifest.package, "results": [moderation]}
 
 
-def unjudged(item: Undecided) -> tuple[int, dict[str, Json]]:
+def unjudged(item: UnjudgedPicture) -> tuple[int, dict[str, Json]]:
     """Return status and body for a picture that could not be judged."""
     status, code = _ERRORS[item.cause]
     return status, error_body(item.message, code, status)

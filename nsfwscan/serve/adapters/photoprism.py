@@ -20,7 +20,13 @@ from starlette.responses import JSONResponse, Response
 from nsfwscan.serve import openapi
 from nsfwscan.serve.adapters.bodies import json_object
 from nsfwscan.serve.adapters.data_urls import NotInline, picture_in
-from nsfwscan.serve.adapters.judged import Cause, Decided, Undecided, judge_all, retry_after
+from nsfwscan.serve.adapters.judged import (
+    Cause,
+    JudgedPicture,
+    UnjudgedPicture,
+    judge_all,
+    retry_after,
+)
 from nsfwscan.serve.adapters.scale import CLASSES, PHOTOPRISM, PORN, classes
 from nsfwscan.serve.endpoint import Endpoints
 from nsfwscan.serve.problems import RequestRefused, Unavailable
@@ -61,12 +67,12 @@ def routes(service: ScoringService, settings: ServeSettings) -> list[BaseRoute]:
             flag_unjudged=flagged,
             with_score="score" in request.query_params,
         )
-        waits = [item.retry_after_s for item in items if isinstance(item, Undecided)]
+        waits = [item.retry_after_s for item in items if isinstance(item, UnjudgedPicture)]
         code = 503 if said["code"] == 503 else 200
         return JSONResponse(said, code, retry_after(min(waits)) if code == 503 else None)
 
     def refused(problem: Problem) -> Response:
-        unjudged = Undecided(Cause.UNAVAILABLE, problem.message)
+        unjudged = UnjudgedPicture(Cause.UNAVAILABLE, problem.message)
         if flagged and (problem.status in {408, 429} or problem.status >= 500):
             # PhotoPrism asks about one image at a time; it takes a missing result for a safe one.
             said = answer("", [unjudged], None, flag_unjudged=True) | {"code": problem.status}
@@ -110,7 +116,7 @@ class VisionRequest(NamedTuple):
 
     number: str
     """Its `id`, which the answer repeats; empty if there is none that can be repeated."""
-    images: list[bytes | Undecided]
+    images: list[bytes | UnjudgedPicture]
     """The pictures, in order; those that cannot be read from the request say why."""
 
 
@@ -128,14 +134,14 @@ def request_of(document: Mapping[str, object], most: int) -> VisionRequest:
     return VisionRequest(number, [_image(image) for image in images])
 
 
-def _image(image: object) -> bytes | Undecided:
+def _image(image: object) -> bytes | UnjudgedPicture:
     if not isinstance(image, str):
-        return Undecided(Cause.UNREADABLE, "the image is not text")
+        return UnjudgedPicture(Cause.UNREADABLE, "the image is not text")
     try:
         return picture_in(image, bare=True)
     except NotInline as problem:
         hint = " (set FileScheme: data for this model)" if problem.is_address else ""
-        return Undecided(Cause.UNREADABLE, f"{problem}{hint}")
+        return UnjudgedPicture(Cause.UNREADABLE, f"{problem}{hint}")
 
 
 def answer(
@@ -152,11 +158,13 @@ def answer(
     """
     results: list[Json] = [
         _judged(item, with_score=with_score)
-        if isinstance(item, Decided)
+        if isinstance(item, JudgedPicture)
         else _unjudged(item, flagged=flag_unjudged)
         for item in items
     ]
-    waiting = [item for item in items if isinstance(item, Undecided) and item.cause.passes]
+    waiting = [
+        item for item in items if isinstance(item, UnjudgedPicture) and item.cause.is_passing
+    ]
     code = 503 if len(waiting) == len(items) else 200
     body: dict[str, Json] = {"id": number, "code": code}
     if waiting and code != 200:
@@ -180,7 +188,7 @@ def _model(manifest: ModelManifest) -> dict[str, Json]:
     }
 
 
-def _judged(item: Decided, *, with_score: bool) -> dict[str, Json]:
+def _judged(item: JudgedPicture, *, with_score: bool) -> dict[str, Json]:
     scores: dict[str, Json] = dict(classes(PHOTOPRISM, item))
     status = "unsafe" if item.decision is Decision.NSFW else "safe"
     said: dict[str, Json] = {"status": status}
@@ -189,7 +197,7 @@ def _judged(item: Decided, *, with_score: bool) -> dict[str, Json]:
     return said | scores
 
 
-def _unjudged(item: Undecided, *, flagged: bool) -> dict[str, Json]:
+def _unjudged(item: UnjudgedPicture, *, flagged: bool) -> dict[str, Json]:
     said: dict[str, Json] = {"status": "unavailable", "reason": item.message}
     scores: dict[str, Json] = dict.fromkeys(CLASSES, 0.0)
     if flagged:

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 
 from nsfwscan.serve import openapi
 from nsfwscan.serve.adapters.bodies import whole_body
-from nsfwscan.serve.adapters.judged import Cause, Decided, Undecided, judge, retry_after
+from nsfwscan.serve.adapters.judged import Cause, JudgedPicture, UnjudgedPicture, judge, retry_after
 from nsfwscan.serve.endpoint import Endpoints
 from nsfwscan.values.results import Decision
 
@@ -61,7 +61,9 @@ def routes(service: ScoringService, settings: ServeSettings) -> list[BaseRoute]:
 
     def refused(problem: Problem) -> Response:
         if problem.status == 429 or problem.status >= 500:
-            return said(Undecided(Cause.UNAVAILABLE, problem.message, problem.retry_after or 5.0))
+            return said(
+                UnjudgedPicture(Cause.UNAVAILABLE, problem.message, problem.retry_after or 5.0)
+            )
         return JSONResponse({"decision": None, "error": problem.message}, problem.status)
 
     return [Endpoints(service, settings, refused).route("/validate", validate, ["POST"])]
@@ -97,13 +99,13 @@ def answer(item: AdapterAnswer, *, pass_review: bool, pass_unavailable: bool) ->
     `pass_review` accepts pictures to review. `pass_unavailable` accepts all while there is no model
     or the queue is full; what cannot be decoded is rejected even then.
     """
-    if isinstance(item, Decided):
+    if isinstance(item, JudgedPicture):
         passes = item.decision is Decision.SAFE or (
             pass_review and item.decision is Decision.REVIEW
         )
         body: dict[str, Json] = {"decision": item.decision.value, "score": item.score}
         return Validation(200 if passes else 403, body)
-    if item.cause.passes and pass_unavailable:
+    if item.cause.is_passing and pass_unavailable:
         return Validation(200, {"decision": None, "unchecked": item.message}, unchecked=True)
     status = _STATUS[item.cause]
     said: dict[str, Json] = {"decision": None, "error": item.message}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from nsfwscan.values.results import Decision
 
 if TYPE_CHECKING:
-    from nsfwscan.serve.adapters.judged import Decided
+    from nsfwscan.serve.adapters.judged import JudgedPicture
 
 _MARGIN = 0.001
 """How far a score stays from a threshold: programs compare with > or >=, some in 32 bits."""
@@ -35,7 +35,7 @@ class Scale:
     highest: float
     """The highest of them; the same as `lowest` if there is only one."""
 
-    def score(self, judged: Decided) -> float:
+    def score(self, judged: JudgedPicture) -> float:
         """Return the picture's score, 0 to 1, on the program's scale.
 
         A ruling decides against the model's score: then the score is the nearest one that says so.
@@ -75,7 +75,7 @@ def scales(flag_at: float) -> dict[str, list[tuple[float, float]]]:
     return {name: scale.points(flag_at) for name, scale in known.items()}
 
 
-def classes(scale: Scale, judged: Decided) -> dict[str, float]:
+def classes(scale: Scale, judged: JudgedPicture) -> dict[str, float]:
     """Return a score for each of `CLASSES`; they sum to 1.
 
     The most probable unsafe class of the model gets the whole unsafe score, because programs
@@ -89,7 +89,7 @@ def classes(scale: Scale, judged: Decided) -> dict[str, float]:
     return scores
 
 
-def _likeliest_unsafe(judged: Decided) -> str:
+def _likeliest_unsafe(judged: JudgedPicture) -> str:
     known = [
         (probability, _UNSAFE[label.lower()])
         for label, probability in judged.labels.items()
@@ -98,6 +98,6 @@ def _likeliest_unsafe(judged: Decided) -> str:
     return max(known)[1] if known else PORN
 
 
-def _likeliest_safe(judged: Decided) -> str:
+def _likeliest_safe(judged: JudgedPicture) -> str:
     safe = [(p, label) for label, p in judged.labels.items() if label not in judged.unsafe_labels]
     return DRAWING if safe and max(safe)[1].lower() in _DRAWINGS else NEUTRAL
