@@ -150,6 +150,11 @@ def _steady_rate(times: Sequence[float]) -> float:
     return (len(times) - 1 - begin) / (times[-1] - times[begin])
 
 
+def memory_mb(pid: int) -> float:
+    """Return the memory of a process and its children; what they share counts once."""
+    return sum(map(_pss_mb, _family(pid)))
+
+
 def _family(pid: int) -> list[int]:
     """Return `pid` and all its descendants that run a program of their own."""
     found = [pid]

@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
+from starlette.routing import Match, Route
 
 from nsfwscan.serve import hugging_face, openapi, status_pages, v1
 from nsfwscan.serve.adapters import misskey, openai_moderations, photoprism, pict_rs
@@ -74,15 +75,24 @@ def build_app(service: ScoringService, settings: ServeSettings) -> Starlette:
 
 def _no_route(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
-    headers = error.headers if isinstance(error, HTTPException) else None
     said = {
         404: f"there is no {request.url.path} here; /openapi.json lists what there is",
         405: f"{request.url.path} does not take {request.method}",
     }
     message = said.get(status, "the request cannot be answered")
     response = plain_problem(Problem(status, "no-route", message))
-    response.headers.update(headers or {})
+    if status == 405:  # several routes may share a path, and Starlette names the methods of one
+        response.headers["Allow"] = ", ".join(sorted(_methods_at(request)))
     return response
+
+
+def _methods_at(request: Request) -> set[str]:
+    """Return the methods that this server takes at the path of a request."""
+    found: set[str] = set()
+    for route in request.app.routes:
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
+            found |= route.methods or set()
+    return found
 
 
 def _bug(_request: Request, error: Exception) -> Response:
