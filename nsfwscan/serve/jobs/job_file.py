@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import sqlite3
 import threading
@@ -49,6 +50,7 @@ STATUS = {
     sqlite3.SQLITE_IOERR: (500, "job-file", "its disk fails: check the system's log"),
     sqlite3.SQLITE_NOMEM: (503, "no-memory", "the system is out of memory"),
 }
+_LOG = logging.getLogger("nsfwscan.serve")
 _T = TypeVar("_T")
 
 
@@ -65,6 +67,7 @@ class JobFile:
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
+        self._told = ""
 
     @property
     def exists(self) -> bool:
@@ -119,8 +122,10 @@ class JobFile:
                     "it is damaged: stop the server, move the file away, start again",
                 ),
             )
+            self._tell(f"the job file {self.path} cannot be used: {error}; {what}")
+            name = os.path.basename(self.path)
             raise JobFileError(
-                status, word, f"the job file {self.path} cannot be used ({error}); {what}"
+                status, word, f"the job file {name} cannot be used: {error}; {what}"
             ) from error
         except OSError as error:
             raise os_error(error, self.path) from error
@@ -147,6 +152,12 @@ class JobFile:
         # NORMAL keeps a write-ahead log intact in a power cut, and a rollback journal does not.
         return "NORMAL" if journal_mode(SQLITE_VERSION) == "wal" else "FULL"
 
+    def _tell(self, what: str) -> None:
+        """Log what is wrong, with the path, which is not for clients; once and not each time."""
+        if what != self._told:
+            self._told = what
+            _LOG.warning(what)
+
     def close(self) -> None:
         """Close the file; the next call opens it again."""
         with self._lock:
@@ -154,12 +165,13 @@ class JobFile:
 
 
 def os_error(error: OSError, path: str) -> JobFileError:
-    """Return what a failure of the files below the jobs' folder means to a client."""
+    """Return what a failure of a file of the jobs' folder means to a client; the log has more."""
+    _LOG.warning("%s cannot be used: %s", path, error.strerror)
     full = error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
     return JobFileError(
         507 if full else 500,
         "disk-full" if full else "job-file",
-        f"{path} cannot be used: {error.strerror}",
+        f"the server cannot write its {os.path.basename(path)}: {error.strerror}",
     )
 
 

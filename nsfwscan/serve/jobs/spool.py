@@ -85,7 +85,7 @@ class Upload:
         try:
             write_all(self._file, bytes(chunk))
         except OSError as error:
-            raise os_error(error, self._path) from error
+            raise os_error(error, os.path.dirname(self._path)) from error
         self._digest.update(chunk)
         self._end += len(chunk)
 
@@ -101,7 +101,7 @@ class Upload:
             os.fsync(self._file)
             sync_folder(os.path.dirname(self._path))
         except OSError as error:
-            raise os_error(error, self._path) from error
+            raise os_error(error, os.path.dirname(self._path)) from error
         self._kept = True
 
     def discard(self) -> None:
