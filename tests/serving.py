@@ -20,6 +20,7 @@ from nsfwscan.serve.server import Listener, config_of, listen, url_of
 from nsfwscan.serve.service import ScoringService
 from nsfwscan.serve.settings import ServeSettings
 from nsfwscan.system import locations
+from nsfwscan.values.errors import NsfwscanError
 from nsfwscan.values.outcome import Scorer
 
 if TYPE_CHECKING:
@@ -90,6 +91,13 @@ def fake_session(
             yield Session(manifest, scan_fakes.POLICY, engine, cache, scorer, book, tell)
 
     return open_session
+
+
+@contextlib.contextmanager
+def no_model(*, again: bool) -> Iterator[Session]:
+    """Open no session, because no model is installed."""
+    raise NsfwscanError("no model is installed", hint="pull one")
+    yield
 
 
 @contextlib.contextmanager

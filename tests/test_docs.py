@@ -346,7 +346,7 @@ def test_an_example_runs_as_printed(example: str, somebody: Path) -> None:
             ["/bin/sh", "-c", f"trap : INT\n{example}"],  # the shell survives the Ctrl-C
             stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True,
         )  # fmt: skip
-        if re.match("nsfwscan (watch|serve)", example) and "--once" not in example:
+        if re.match(r"(\w+=\w+ )?nsfwscan (watch|serve)", example) and "--once" not in example:
             _stop_when_it_runs(started, somebody / "said")
         code = started.wait(30)
         said.seek(0)

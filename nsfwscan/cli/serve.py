@@ -13,6 +13,12 @@ import typer
 from nsfwscan.cli.shared.flags import ModelFlags, SpeedFlags, settings
 from nsfwscan.cli.shared.groups import grouped
 from nsfwscan.cli.shared.options import CACHE_PANEL, SPEED_PANEL, Quiet, bytes_of
+from nsfwscan.cli.shared.serve_flags import (
+    AdapterFlags,
+    JobFlags,
+    adapter_settings,
+    job_settings,
+)
 from nsfwscan.cli.shared.talk import Talk
 from nsfwscan.scanning.scanner import ScanOptions
 from nsfwscan.system.reading import open_text
@@ -145,6 +151,8 @@ def serve(
     model: ModelFlags,
     limiting: LimitFlags,
     caching: ServeCacheFlags,
+    adapting: AdapterFlags,
+    queueing: JobFlags,
     speed: SpeedFlags,
     workers: Annotated[
         int,
@@ -163,9 +171,10 @@ def serve(
 ) -> None:
     """Answer programs that send pictures, over HTTP, in the format of the Hugging Face hub.
 
-    Pictures stay in memory, and nothing that is sent is fetched from anywhere. The server starts
-    without a model, says so at /health, and refuses pictures until there is one. Ctrl-C and SIGTERM
-    end it with exit code 0 once the pictures under way are answered.
+    Misskey, PhotoPrism, pict-rs and OpenAI's moderation clients are answered in their own formats.
+    Pictures stay in memory, except those of jobs, and nothing is fetched from anywhere. The server
+    starts without a model, says so at /health, and refuses pictures until there is one. Ctrl-C and
+    SIGTERM end it with exit code 0 once the pictures under way are answered.
 
     For example:
 
@@ -186,6 +195,8 @@ def serve(
         hosts=frozenset(map(_host, listening.allow_host or ())),
         origins=frozenset(map(_origin, listening.allow_origin or ())),
         write_cache=caching.write_cache,
+        adapters=adapter_settings(adapting),
+        jobs=job_settings(queueing),
     )
     check(wanted, talk.warn)
     with contextlib.ExitStack() as stack:

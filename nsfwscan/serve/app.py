@@ -16,9 +16,12 @@ from starlette.responses import JSONResponse
 from starlette.routing import Match, Route
 
 from nsfwscan.serve import hugging_face, openapi, status_pages, v1
+from nsfwscan.serve.adapters import misskey, openai_moderations, photoprism, pict_rs
 from nsfwscan.serve.bodies import Memory
 from nsfwscan.serve.endpoint import Endpoints, plain_problem
 from nsfwscan.serve.guard import Departures, Doorkeeper
+from nsfwscan.serve.jobs import routes as job_routes
+from nsfwscan.serve.jobs.jobs import Jobs
 from nsfwscan.serve.problems import Problem, problem_of
 
 if TYPE_CHECKING:
@@ -30,7 +33,9 @@ if TYPE_CHECKING:
     from nsfwscan.serve.service import ScoringService
     from nsfwscan.serve.settings import ServeSettings
 
-PROTOCOLS = (hugging_face, v1, status_pages)
+PROTOCOLS = (
+    hugging_face, v1, status_pages, misskey, photoprism, pict_rs, openai_moderations, job_routes
+)  # fmt: skip
 """Each has `routes(service, settings)`, and `PATHS`, which describes them."""
 
 
@@ -38,10 +43,13 @@ def build_app(service: ScoringService, settings: ServeSettings) -> Starlette:
     """Return the application, which starts the service when it starts and closes it at its end."""
 
     @contextlib.asynccontextmanager
-    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        jobs = None if settings.jobs is None else Jobs(service, settings.jobs)
+        app.state.jobs = jobs
         service.start()
         try:
-            yield
+            async with jobs.running() if jobs else contextlib.nullcontext():
+                yield
         finally:
             service.close()
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _LOOK_S = 0.5
 """How often a connection is looked at while something is awaited from its client."""
+_UPLOADS = "/v1/jobs"
+"""Where a body may take longer, if it keeps coming."""
 _READ_ANSWER_S = 20.0
 """How long a client may take to read what does not fit into the buffers of its connection."""
 
@@ -103,7 +105,9 @@ class GuardedConnection(H11Protocol):
             slow = waited >= limits.header_s
         else:
             least = limits.slow_bytes_per_s * waited
-            slow = waited >= limits.body_s or (waited >= limits.slow_s and self._received < least)
+            upload = self.scope["path"] == _UPLOADS
+            longest = limits.upload_s if upload else limits.body_s
+            slow = waited >= longest or (waited >= limits.slow_s and self._received < least)
         if not slow:
             self._look = self.loop.call_later(_LOOK_S, self._check)
         elif self.conn.their_state is h11.IDLE or self.cycle.response_started:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import time
+import uuid
 from typing import TYPE_CHECKING
 
 from starlette.requests import ClientDisconnect
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     Formats = Callable[[Problem], Response]
 
 log = logging.getLogger("nsfwscan.serve")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 
 
 class Endpoints:
@@ -68,10 +71,17 @@ class Endpoints:
                     log.exception("%s %s failed", request.method, path)
                 response = formats(problem)
                 response.headers.update(problem.headers)
+            response.headers["X-Request-Id"] = _request_id(request)
             service.metrics.request(path, response.status_code)
             return response
 
         return Route(path, answer, methods=list(methods))
+
+
+def _request_id(request: Request) -> str:
+    """Return the client's id for a request if it is harmless, else a new one."""
+    given = request.headers.get("x-request-id", "")
+    return given if _REQUEST_ID.match(given) else uuid.uuid4().hex
 
 
 def plain_problem(problem: Problem) -> JSONResponse:

@@ -65,6 +65,7 @@ class Metrics:
         counter("pictures", "Pictures with a result, by decision or reason.", "result", "origin")
         counter("refused", "Pictures refused because too many were waiting.")
         counter("dropped", "Pictures that left the queue because their client had gone.")
+        counter("unchecked", "Uploads that pict-rs accepted although nothing could judge them.")
         histogram("queue_seconds", "Seconds that pictures waited for a core.")
         histogram("examine_seconds", "Seconds that decoding and scoring a picture took.")
         gauge("waiting", "Pictures waiting for a core.")
@@ -99,6 +100,11 @@ class Metrics:
         """Count pictures that were refused."""
         if self.available:
             self._of["refused"].inc(count)
+
+    def unchecked(self) -> None:
+        """Count an upload that passed although nothing could judge it."""
+        if self.available:
+            self._of["unchecked"].inc()
 
     def dropped(self, count: int) -> None:
         """Count pictures whose client has gone, or whose deadline has passed."""

@@ -22,35 +22,50 @@ _WORDS = {
     404: "There is no such model here.",
     408: "The request did not arrive in time.",
     413: "The request is too long, or has too many parts.",
+    415: "The request or the picture is of a kind that this route does not take.",
     421: "The request is meant for another host.",
     429: "Too much is waiting. Retry-After says when to come back.",
     500: "An error in nsfwscan.",
     501: "An extra is not installed.",
     503: "Nothing can be scored now. Retry-After says when to try again.",
+    507: "The disk, or the room for uploads, is full.",
 }
 _EVERYWHERE = (400, 403, 421, 500)
 _ASKING = (401, 408, 413, 429, 503)
 PICTURE: Json = {"schema": {"type": "string", "format": "binary"}}
 """A body that is one picture file."""
+PICTURES: Json = {
+    "schema": {
+        "type": "object",
+        "additionalProperties": {"type": "string", "format": "binary"},
+    }
+}
+"""A multipart body whose parts are picture files."""
 
 
 def operation(
     summary: str,
-    answer: Json,
+    answer: Json | None,
     *,
     body: Mapping[str, Json] | None = None,
     parameters: Sequence[Json] = (),
     errors: Sequence[int] = (),
     public: bool = False,
     media_type: str = "application/json",
+    status: int = 200,
+    failure: Json | None = None,
 ) -> Json:
-    """Return an operation. `answer` is the schema of status 200, `body` media type -> content."""
+    """Return an operation. `answer` is the schema of `status`, `body` media type -> content.
+
+    An `answer` of None is an empty body. `failure` is the schema of what all errors have in
+    common, where it is not our own.
+    """
     expected = (*_EVERYWHERE, *(() if public else _ASKING), *errors)
     made: Json = {
         "summary": summary,
         "responses": {
-            "200": {"description": "OK", "content": {media_type: {"schema": answer}}},
-            **{str(status): _failure(status) for status in sorted(set(expected))},
+            str(status): _success(media_type, answer),
+            **{str(one): _failure(one, failure) for one in sorted(set(expected))},
         },
     }
     if body is not None:
@@ -117,6 +132,12 @@ _PROBLEM: Json = {
 }
 
 
-def _failure(status: int) -> Json:
-    schema = {"$ref": "#/components/schemas/Problem"}
+def _success(media_type: str, schema: Json | None) -> Json:
+    if schema is None:
+        return {"description": "OK"}
+    return {"description": "OK", "content": {media_type: {"schema": schema}}}
+
+
+def _failure(status: int, schema: Json | None) -> Json:
+    schema = schema or {"$ref": "#/components/schemas/Problem"}
     return {"description": _WORDS[status], "content": {"application/json": {"schema": schema}}}

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from nsfwscan.scanning.session import Settings
+from nsfwscan.serve.adapters.options import AdapterSettings
 from nsfwscan.serve.tokens import NO_TOKENS, Tokens
+
+if TYPE_CHECKING:
+    from nsfwscan.serve.jobs.settings import JobSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +31,8 @@ class Limits:
     """How long a request's header may take to arrive."""
     body_s: float = 60.0
     """How long its body may take."""
+    upload_s: float = 3600.0
+    """How long the upload of a job may take."""
     slow_s: float = 4.0
     """From then on a body must have arrived at `slow_bytes_per_s` or more on average."""
     slow_bytes_per_s: int = 4 << 10
@@ -52,3 +59,7 @@ class ServeSettings:
     """Web pages that may ask, besides the server's own: `https://example.org`."""
     write_cache: bool = False
     """Whether scores of pictures that were sent are remembered."""
+    adapters: AdapterSettings = field(default_factory=AdapterSettings)
+    """How other programs' protocols are answered."""
+    jobs: JobSettings | None = None
+    """What jobs may do; None if there are none."""

@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from nsfwscan._version import __version__
 from nsfwscan.models.manifest import OutputKind
 from nsfwscan.serve import openapi
+from nsfwscan.serve.adapters.scale import scales
 from nsfwscan.serve.endpoint import Endpoints
 from nsfwscan.serve.models import Phase
 from nsfwscan.serve.problems import RequestRefused
@@ -78,6 +79,7 @@ def _info(service: ScoringService, settings: ServeSettings) -> dict[str, Any]:
         "model_type": {"classifier": {"labels": manifest.output.labels}},
         "functions_to_apply": _FUNCTIONS[manifest.output.kind],
         "thresholds": {"review_at": policy.review_at, "flag_at": policy.flag_at},
+        "scales": scales(policy.flag_at),
         "max_concurrent_requests": limits.waiting + service.lanes.count,
         "max_client_batch_size": limits.parts,
         "max_body_bytes": limits.body_bytes,

@@ -56,12 +56,7 @@ PATHS: dict[str, openapi.Json] = {
             },
             body={
                 "application/octet-stream": openapi.PICTURE,
-                "multipart/form-data": {
-                    "schema": {
-                        "type": "object",
-                        "additionalProperties": {"type": "string", "format": "binary"},
-                    }
-                },
+                "multipart/form-data": openapi.PICTURES,
             },
             parameters=[
                 openapi.header("x-use-cache", "Without, pictures are scored again."),
