@@ -238,6 +238,17 @@ def test_acts_are_shown_with_their_picture_and_its_thumbnail(
     assert set(sparse(target.read_bytes(), "thumb")) == {*acts, "orange.png"}
 
 
+def test_the_name_of_a_folder_is_no_markup(
+    call: Call, tmp_path: Path, paint: Paint, target: Path
+) -> None:
+    folder = tmp_path / "<img src=x onerror=alert(1)>&'\"{{ 7*7 }}"
+    paint(folder / "red.png", RED)
+    call("scan", folder)
+    call("report", folder, "-o", target)
+    assert "&lt;img src=x onerror=alert(1)&gt;&amp;&#39;&#34;{{ 7*7 }}" in text(target.read_bytes())
+    assert b"<img" not in target.read_bytes().partition(b"<script")[0]
+
+
 # What can go wrong
 
 
