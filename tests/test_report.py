@@ -23,12 +23,14 @@ import pytest
 import tiny_model
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from nsfwscan.judge.policy import Policy, overrule
 from nsfwscan.report.formats import (
     Format,
     reporter_for,
 )
+from nsfwscan.report.layout import TableLine, print_lines
 from nsfwscan.report.record import Recorder
 from nsfwscan.report.summary import Summary
 from nsfwscan.values.actions import Act, ActionName, ActTally, Outcome
@@ -239,6 +241,41 @@ def test_the_table_is_sorted_and_short() -> None:
     assert len(table.splitlines()) == 22
     assert "and 1,001 more files: --only failed --format jsonl names all" in table
     assert report(Format.TABLE, []) == b""
+
+
+@pytest.mark.parametrize("columns", [120, 80, 40])
+def test_a_table_puts_remarks_below_paths_where_it_would_have_to_break_words(
+    columns: int,
+) -> None:
+    texts = ("/a/folder/with/a/rather/long/name/picture.jpg", "a remark of several words")
+    lines = [
+        TableLine(("nsfw", "0.900"), texts, texts, "bold red"),
+        TableLine(("nsfw", "-"), ("/b", ""), ("/b", "")),
+    ]
+    stream = io.StringIO()
+    console = Console(file=stream, width=columns, highlight=False)
+    print_lines(console, ("decision", "score"), ("picture", "remark"), "picture", lines)
+    printed = [line.rstrip() for line in stream.getvalue().splitlines()]
+    assert max(map(len, printed)) <= columns
+    assert printed[0] == (
+        "decision  score  picture" + " " * 40 + "remark"
+        if columns == 120
+        else "decision  score  picture"
+    )
+    if columns == 120:
+        assert printed[1:] == [f"nsfw      0.900  {texts[0]}  {texts[1]}", "nsfw          -  /b"]
+    elif columns == 80:
+        assert printed[1:] == [
+            f"nsfw      0.900  {texts[0]}",
+            f"{texts[1]:>42}",
+            "nsfw          -  /b",
+        ]
+    else:
+        assert printed[3:] == [
+            "                 a remark of several",
+            "                 words",
+            "nsfw          -  /b",
+        ]
 
 
 def test_no_format_takes_a_number_that_json_does_not_know() -> None:

@@ -52,10 +52,10 @@ def hints(screen: str) -> dict[str, str]:
 
 
 def typed(command: str) -> subprocess.CompletedProcess[str]:
-    """Run a command as bash runs it when it is copied from the screen."""
+    """Run a command as a shell runs it when it is copied from the screen."""
     program = shlex.join([sys.executable, "-m", "nsfwscan"])
     return subprocess.run(
-        ["bash", "-c", f'nsfwscan() {{ {program} "$@"; }}\n{command}'],
+        ["/bin/sh", "-c", f'nsfwscan() {{ {program} "$@"; }}\n{command}'],
         capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL, check=False,
     )  # fmt: skip
 
@@ -166,8 +166,13 @@ def test_the_review_page_is_named_first_where_it_exists(
     said = hints(call("scan", folder).err)
     assert list(said) == ["look at them", "move them away", "correct one"]
     assert said["look at them"].startswith("nsfwscan review ")
-    only_review = hints(call("scan", "--flag-at", "1", folder).err)
+    only_review = hints(call("scan", "--flag-at", "1", "--hidden", folder).err)
     assert list(only_review) == ["look at them"]
+    # With other thresholds, it would show other pictures.
+    assert only_review["look at them"].startswith("nsfwscan review --flag-at 1 ")
+    assert "--hidden" not in only_review["look at them"]
+    # It shows what is in the cache.
+    assert "look at them" not in hints(call("scan", "--no-cache", folder).err)
 
 
 # One file

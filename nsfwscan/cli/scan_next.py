@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Any, cast
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _LONG = 200
 """Characters of several paths from which a command says PATH instead."""
 _ANY = "PATH"
+_JUDGING = ("model", "flag_at", "review_at")
+"""Parameters that decide which pictures are flagged."""
 _OUTPUT = frozenset(
     "output_format output only quiet exit_zero rescan retry_failed no_cache dry_run".split()
 )
@@ -35,24 +37,25 @@ def next_steps(
     """Yield up to three commands worth typing now, each after what it is good for."""
     acts, tally = summary.acts, summary.tally
     paths = _paths(roots)
-    if summary.interrupted:
-        yield from _again(context, paths, "continue")
-    elif acts.of(Outcome.WOULD):
-        yield from _again(context, paths, "do it")
+    # Paths from standard input cannot be read again.
+    again = "" if context.params.get("files_from") == "-" else _command(context, "scan", paths)
+    if summary.interrupted and again:
+        yield "continue", again
+    elif acts.of(Outcome.WOULD) and again:
+        yield "do it", again
     if acts.numbers[ActionName.QUARANTINE, Outcome.DONE]:
-        place = context.params["quarantine"] if _is_given(context, "quarantine") else None
-        where = "" if place is None else f" --quarantine {quoted([place])}"
         which = paths if roots and paths != _ANY else "--all"
-        yield "undo", f"nsfwscan quarantine restore{where} {which}"
+        yield "undo", _command(context, "quarantine restore", which, only=("quarantine",))
     if summary.interrupted or acts.numbers:
         return
     if len(roots) == 1 and not os.path.isdir(roots[0]):
-        yield "see more", f"nsfwscan show {paths}"
-    elif (tally.nsfw or tally.review) and is_command("review"):
-        yield "look at them", f"nsfwscan review {paths}"
+        yield "see more", _command(context, "show", paths, only=_JUDGING)
+    elif (tally.nsfw or tally.review) and is_command("review") and not context.params["no_cache"]:
+        yield "look at them", _command(context, "review", paths if roots else "", only=_JUDGING)
     if tally.nsfw:
-        move = "move it away" if tally.nsfw == 1 else "move them away"
-        yield from _again(context, paths, move, "--action quarantine ")
+        if again:
+            move = "move it away" if tally.nsfw == 1 else "move them away"
+            yield move, _command(context, "scan --action quarantine", paths)
         one = quoted([summary.flagged_path]) if summary.flagged_path else "PICTURE"
         yield ("correct it" if tally.nsfw == 1 else "correct one"), f"nsfwscan allow {one}"
 
@@ -62,28 +65,23 @@ def _paths(roots: Sequence[str]) -> str:
     return text if len(roots) == 1 or (roots and len(text) <= _LONG) else _ANY
 
 
-def _again(
-    context: typer.Context, paths: str, purpose: str, extra: str = ""
-) -> Iterator[tuple[str, str]]:
-    """Yield the command that finds the same, with `extra` options.
-
-    None if paths came from standard input, which cannot be read again.
-    """
+def _command(
+    context: typer.Context, command: str, paths: str, *, only: Collection[str] = ()
+) -> str:
+    """Return a command with the options of this one, or `only` some of them."""
     root = cast("typer.Context", context.find_root())  # typer's annotation is its private base
-    if context.params.get("files_from") == "-":
-        return
-    before = "".join(f"{word} " for word in _options(root))
-    options = "".join(f"{word} " for word in _options(context))
-    if context.params.get("files_from") and not context.params.get("paths"):
+    words = ["nsfwscan", *_options(root), command, *_options(context, only)]
+    if not only and context.params.get("files_from") and not context.params.get("paths"):
         paths = ""
-    yield purpose, f"nsfwscan {before}scan {extra}{options}{paths}".rstrip()
+    return " ".join(filter(None, (*words, paths)))
 
 
-def _options(context: typer.Context) -> Iterator[str]:
-    """Yield the options given on the command line, as words of a shell."""
+def _options(context: typer.Context, only: Collection[str] = ()) -> Iterator[str]:
+    """Yield the options given on the command line, or `only` some of them, as words of a shell."""
     for parameter in context.command.params:
         name = parameter.name or ""
-        if name in _OUTPUT or not parameter.opts[0].startswith("-") or not _is_given(context, name):
+        wanted = name in only if only else name not in _OUTPUT
+        if not (wanted and parameter.opts[0].startswith("-") and _is_given(context, name)):
             continue
         value = context.params[name]
         for one in value if isinstance(value, list | tuple) else [value]:

@@ -122,7 +122,7 @@ def _why(result: Failed | Skipped) -> str:
 
 
 def _differ(bits: int) -> str:
-    return "no bit of 64 differs" if bits == 0 else f"{bits} of 64 bits differ"
+    return f"{bits} of 64 bits differ"
 
 
 def _listed(name: str, values: Sequence[str]) -> Iterator[tuple[str, str]]:
