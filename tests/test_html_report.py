@@ -231,7 +231,7 @@ def test_rows_are_sorted_by_each_heading(browser: Browser, show: Show) -> None:
     assert names(browser) == ORDERS["path"][::-1]
 
 
-def test_rows_are_filtered_by_verdict_reason_folder_and_words(browser: Browser, show: Show) -> None:
+def test_rows_are_filtered_in_every_way(browser: Browser, show: Show) -> None:
     show(some())
     filters = {
         "1": ["nine.jpg", "eight.jpg"], "2": ["below.jpg", "half.jpg"], "4": ["cut.jpg"],
@@ -257,6 +257,14 @@ def test_rows_are_filtered_by_verdict_reason_folder_and_words(browser: Browser, 
     reasons["partial (1)"].click()
     assert names(browser) == ["partial.jpg"]
     browser.one("#reason").send_keys(Keys.HOME)
+    bands = {one.text: one for one in browser.all("#score option")}
+    for band, left in (
+        ("0.9 to 1", ["nine.jpg", "allowed.jpg"]), ("0.7 to 0.8", ["below.jpg"]),
+        ("0 to 0.1", ["low.jpg", "zero.jpg"]), ("no score", ["cut.jpg", "new.jpg"]),
+    ):  # fmt: skip
+        bands[band].click()
+        assert names(browser) == left
+    bands["Any score"].click()
     browser.one("#folders tbody button").click()
     assert names(browser) == ["nine.jpg", "eight.jpg"]
     browser.one("#folder").click()

@@ -183,7 +183,7 @@ class Table {
 
 /** What is shown: filters, order, and the rows that pass. */
 const view = {
-    states: new Set(), query: "", reason: "", model: "", folder: -1, moved: false, grouped: true,
+    states: new Set(), query: "", score: "", reason: "", model: "", folder: -1, moved: false, grouped: true,
     sort: "verdict", descending: false, rows: new Uint32Array(0), hiddenCopies: 0,
 };
 /** Thresholds, in millionths: the model's own, and those that are tried. */
@@ -203,6 +203,13 @@ function isTried(row) {
         && !table.value("by", row) && (table.value("model", row) ?? 0) === trial.model;
 }
 
+/** Return true if a score is in the chosen tenth; the last one includes 1. */
+function inBand(score) {
+    if (view.score === "none") return score < 0;
+    const tenth = Math.min(9, Math.floor((score * 10) / table.data.scale));
+    return score >= 0 && tenth === Number(view.score);
+}
+
 function filter() {
     const matches = table.search(view.query), order = table.order(view.sort, view.descending);
     const seen = new Uint8Array(table.data.copies.length + 1), rows = new Uint32Array(table.count);
@@ -212,6 +219,7 @@ function filter() {
         if (view.states.size && !view.states.has(table.state[row])) continue;
         if (view.folder >= 0 && table.folder[row] !== view.folder) continue;
         if (view.model && (table.value("model", row) ?? 0) !== Number(view.model)) continue;
+        if (view.score && !inBand(table.score[row])) continue;
         if (view.reason && table.why(row)[0] !== view.reason) continue;
         if (view.moved && !(isTried(row) && triedState(row) !== table.state[row])) continue;
         if (matches && !matches(row)) continue;
@@ -418,6 +426,7 @@ function drawControls() {
     at("moved").textContent = "✕ Changed by the thresholds";
     at("copies").setAttribute("aria-pressed", view.grouped);
     at("search").value = view.query;
+    at("score").value = view.score;
     at("reason").value = view.reason;
     at("model").value = view.model;
 }
@@ -429,7 +438,7 @@ function toggleState(state) {
 }
 
 function showAll() {
-    Object.assign(view, {query: "", reason: "", model: "", folder: -1, moved: false});
+    Object.assign(view, {query: "", score: "", reason: "", model: "", folder: -1, moved: false});
     view.states.clear();
     update();
 }
@@ -626,7 +635,7 @@ function afterPrint() {
 }
 
 const MOVES = {
-    ArrowDown: (page) => chosen + 1, ArrowUp: (page) => (chosen < 0 ? 0 : chosen - 1),
+    ArrowDown: () => chosen + 1, ArrowUp: () => (chosen < 0 ? 0 : chosen - 1),
     PageDown: (page) => chosen + page, PageUp: (page) => chosen - page,
     Home: () => 0, End: () => view.rows.length - 1,
 };
@@ -683,6 +692,7 @@ function listen() {
         });
     }
     on("search", "input", () => { view.query = at("search").value; update(); });
+    on("score", "change", () => { view.score = at("score").value; update(); });
     on("reason", "change", () => { view.reason = at("reason").value; update(); });
     on("model", "change", () => { view.model = at("model").value; update(); });
     on("copies", "click", () => { view.grouped = !view.grouped; update(); });
@@ -708,6 +718,8 @@ function listen() {
 function prepare() {
     const {models} = table.data, used = [...new Set(table.sparse.model.values())].sort();
     const reasons = [...table.reasons()].sort();
+    const bands = Array.from({length: 10}, (_, one) => [`${9 - one}`, `${(9 - one) / 10} to ${(10 - one) / 10}`]);
+    fill(at("score"), [...bands, ["none", "no score"]], "Any score");
     fill(at("reason"), reasons.map(([one, rows]) => [one, `${one} (${number(rows)})`]), "Any reason");
     at("reason").parentElement.hidden = !reasons.length;
     if (used.length) {
