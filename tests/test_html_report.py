@@ -411,6 +411,9 @@ def test_axe_finds_no_serious_fault(browser: Browser, show: Show, media: dict[st
         assert browser.faults() == []
     browser.press("?")
     assert browser.faults() == []
+    browser.press(Keys.ESCAPE, Keys.ESCAPE, "/", "nothing")
+    assert browser.texts(".empty") == ["No picture passes these filters. Press 0 to show all."]
+    assert browser.faults() == []
 
 
 def test_nothing_moves_for_those_who_want_that(browser: Browser, show: Show) -> None:

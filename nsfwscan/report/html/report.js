@@ -251,13 +251,8 @@ function update() {
     at("rows").style.height = `${Math.min(MOST_PX, Math.max(view.rows.length * ROW_PX, 1))}px`;
     for (const one of drawn.values()) one.remove();
     drawn.clear();
-    at("rows").querySelector(".empty")?.remove();
-    if (!view.rows.length) {
-        const cell = element("p", "empty quiet", "No picture passes these filters. 0 shows all.");
-        cell.setAttribute("role", "row");
-        cell.setAttribute("aria-rowindex", 2);
-        at("rows").append(cell);
-    }
+    document.querySelector("#rows .empty")?.remove();
+    if (!view.rows.length) at("rows").append(emptyElement());
     if (chosen >= 0) reveal(chosen);
     draw();
     drawControls();
@@ -334,6 +329,16 @@ function rowElement(index) {
         cell("why", element("span", "", reason), element("span", "quiet", detail)),
         cell("by quiet", table.score[row] < 0 ? "" : table.model(row).name),
     );
+    return made;
+}
+
+/** Return what stands in place of rows. */
+function emptyElement() {
+    const made = element("div", "empty quiet");
+    made.setAttribute("role", "row");
+    made.setAttribute("aria-rowindex", 2);
+    made.append(cell("", table.count
+        ? "No picture passes these filters. Press 0 to show all." : "There are no pictures."));
     return made;
 }
 
