@@ -345,6 +345,9 @@ def test_scores_of_another_model_are_told_apart(browser: Browser, show: Show) ->
         models=MODELS,
     )
     assert browser.texts("#rows .by") == ["tiny-1", "other-2"]
+    for order in (["a.jpg", "b.jpg"], ["b.jpg", "a.jpg"]):
+        browser.one("[data-sort=model]").click()
+        assert names(browser) == order
     browser.one("#model option[value='1']").click()
     assert names(browser) == ["b.jpg"]
     browser.press(Keys.ARROW_DOWN)

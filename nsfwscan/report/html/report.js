@@ -123,30 +123,31 @@ class Table {
     }
 
     #sorted(sort, descending) {
-        const [rank, ranks] = this.#rank(sort), sign = descending ? -1 : 1;
-        const room = 2 ** 24, scores = 2 ** 21; // rank, score and row fit into 53 bits
-        const keys = new Float64Array(this.count);
-        for (let row = 0; row < this.count; row++) {
-            const first = sign > 0 ? rank(row) : ranks - rank(row);
-            const then = sort === "path" ? 0 : this.data.scale - this.score[row];
-            if (sort !== "score") keys[row] = (first * scores + then) * room + row;
-            else if (this.score[row] < 0) keys[row] = 2 * scores * room + row; // last
-            else keys[row] = (this.data.scale + sign * this.score[row]) * room + row;
+        const {count, score, data: {scale}} = this, last = count - 1;
+        if (sort === "path") {
+            return Uint32Array.from(score, (_, row) => (descending ? last - row : row));
         }
-        if (sort === "path") return this.#byPath(descending);
+        const [rank, ranks] = this.#rank(sort), keys = new Float64Array(count);
+        const room = 2 ** 24, scores = 2 ** 21; // rank, score and row fit into 53 bits
+        for (let row = 0; row < count; row++) {
+            let key;
+            if (sort !== "score") {
+                const first = descending ? ranks - rank(row) : rank(row);
+                key = first * scores + scale - score[row]; // then the highest score first
+            } else if (score[row] < 0) key = scores; // last in either order
+            else key = descending ? scale - score[row] : score[row];
+            keys[row] = key * room + row;
+        }
         keys.sort();
         return Uint32Array.from(keys, (key) => key % room);
-    }
-
-    #byPath(descending) {
-        const last = this.count - 1;
-        return Uint32Array.from(this.state, (_, row) => (descending ? last - row : row));
     }
 
     /** Return a function that ranks rows, and the highest rank. */
     #rank(sort) {
         if (sort === "verdict") return [(row) => VERDICT_ORDER[this.state[row]], 4];
-        if (sort === "model") return [(row) => this.value("model", row) ?? 0, 1000];
+        if (sort === "model") {
+            return [(row) => this.value("model", row) ?? 0, this.data.models.length];
+        }
         if (sort !== "reason") return [() => 0, 0];
         const reasons = [...this.reasons().keys()].sort();
         return [(row) => {
