@@ -188,6 +188,8 @@ def test_no_thumbnail_has_more_than_16_pixels_a_side_and_few_rows_have_one() -> 
     ]
     assert len(thumbnails_of(page(some(), PageLook(pictured=Pictured.ALL)))) == 10
     assert thumbnails_of(page(some(), PageLook(pictured=Pictured.NONE))) == []
+    odd = row("/pictures/odd.jpg", None, reason="bad-output")
+    assert len(thumbnails_of(page([*some(), odd]))) == 5, "it has no verdict, but can be shown"
 
 
 def test_a_report_without_paths_says_nothing_by_which_to_find_a_picture() -> None:
