@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 _SIZE = (12, 9)
 _A_FOLDER = 400
+_SHORT_MS = 50.0
 _WATCH = """
     globalThis.measured = {tasks: [], most: 0};
     new PerformanceObserver((list) => {
@@ -189,7 +190,7 @@ class Measured:
     painted: list[float] = field(default_factory=list)
     """Milliseconds."""
     longest: list[float] = field(default_factory=list)
-    """The longest task while it opened, in milliseconds; 0 if none took 50."""
+    """The longest task while it opened, in milliseconds; browsers tell of none below 50."""
     heap: list[float] = field(default_factory=list)
     """Megabytes of JavaScript's heap after a collection."""
     acts: dict[str, list[float]] = field(default_factory=dict)
@@ -222,7 +223,7 @@ def measure(
             return False
         found: dict[str, Any] = browser.run("return measured")
         measured.painted.append(found["painted"])
-        measured.longest.append(max(found["tasks"], default=0))
+        measured.longest.append(max(found["tasks"], default=_SHORT_MS))
         browser.command("HeapProfiler.collectGarbage")
         measured.heap.append(browser.command("Runtime.getHeapUsage")["usedSize"] / 1e6)
         for name, act in acts.items():

@@ -86,7 +86,9 @@ class Browser:
 
     def texts(self, selector: str) -> list[str]:
         """Return the visible text of the elements that a CSS selector matches."""
-        return [one.text for one in self.all(selector)]
+        found = "return [...document.querySelectorAll(arguments[0])]"
+        texts = self.run(f"{found}.map((one) => one.innerText ?? one.textContent)", selector)
+        return [text.strip() for text in texts]
 
     def press(self, *keys: str) -> None:
         """Press keys one after the other, wherever the focus is. See `Keys`."""

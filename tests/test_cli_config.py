@@ -55,7 +55,7 @@ def test_precedence_flag_variable_file_default(
     monkeypatch.setenv("NSFWSCAN_FLAG_AT", "0.92")
     assert flag_at(call, pictures) == 0.92
     done = call("scan", "--flag-at", "0.93", pictures)
-    assert "nsfw from 0.93)" in done.err
+    assert ", nsfw from 0.93)." in done.err
     monkeypatch.setenv("NSFWSCAN_FLAG_AT", "")
     assert flag_at(call, pictures) == 0.91
 

@@ -214,6 +214,30 @@ def test_another_model_answers_where_the_wanted_one_cannot(
     assert names[1].startswith("tiny")
 
 
+def test_content_that_no_model_in_question_has_scored_is_not_scanned_yet(
+    call: Call, pictures: Path, target: Path, home: Path, tiny: Path
+) -> None:
+    call("scan", pictures)
+    second = Path(tiny_model.write_package(str(home / "models"), name="second"), "manifest.json")
+    described = json.loads(second.read_bytes())
+    described["input"]["mean"] = [0.001, 0, 0]
+    del described["checksum"]
+    second.write_text(json.dumps(described))
+    shutil.rmtree(tiny)
+    assert call("report", pictures, "-o", target).code == 0
+    assert set(states(target.read_bytes()).values()) == {"u"}
+    assert set(sparse(target.read_bytes(), "reason").values()) == {"no-score"}
+
+
+def test_paths_are_whole_wherever_the_command_runs(
+    call: Call, pictures: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call("scan", pictures)
+    monkeypatch.chdir(pictures)
+    assert call("report", ".", "../pictures/a", "-o", target).code == 0
+    assert data_of(target.read_bytes())["folders"] == [str(pictures), str(pictures / "a")]
+
+
 def test_a_report_that_is_passed_on_names_nothing(call: Call, pictures: Path, target: Path) -> None:
     call("scan", pictures)
     call("report", pictures, "--no-paths", "-o", target)
@@ -236,6 +260,17 @@ def test_acts_are_shown_with_their_picture_and_its_thumbnail(
     assert set(acts) == {"red.png", "copy of red.png"}
     assert acts["red.png"].startswith(f"quarantine done {tmp_path / 'held'}")
     assert set(sparse(target.read_bytes(), "thumb")) == {*acts, "orange.png"}
+
+
+def test_the_name_of_a_folder_is_no_markup(
+    call: Call, tmp_path: Path, paint: Paint, target: Path
+) -> None:
+    folder = tmp_path / "<img src=x onerror=alert(1)>&'\"{{ 7*7 }}"
+    paint(folder / "red.png", RED)
+    call("scan", folder)
+    call("report", folder, "-o", target)
+    assert "&lt;img src=x onerror=alert(1)&gt;&amp;&#39;&#34;{{ 7*7 }}" in text(target.read_bytes())
+    assert b"<img" not in target.read_bytes().partition(b"<script")[0]
 
 
 # What can go wrong

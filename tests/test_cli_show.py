@@ -15,7 +15,7 @@ import pictures as samples
 import pytest
 from conftest import Paint, settle
 from PIL import Image
-from shell import Call
+from shell import Call, tool
 from terminals import on_terminal
 from tiny_model import GREEN, ORANGE, RED
 
@@ -33,8 +33,8 @@ def call(capfd: pytest.CaptureFixture[str]) -> Call:
     return Call(capfd)
 
 
-@pytest.fixture(autouse=True)
-def _no_chafa(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.fixture
+def no_chafa(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Hide programs that draw better, so that the screen is the same everywhere."""
     monkeypatch.setenv("PATH", str(tmp_path / "no programs"))
 
@@ -109,6 +109,8 @@ def test_a_ruling_about_a_similar_picture_is_named_by_that_picture(
     assert done.code == 1
     said = r"verdict +nsfw, decided by your ruling of [\d-]+ \(denied\) about a similar picture, "
     assert re.search(said + re.escape(str(one)) + r" \(\d of 64 bits differ\)\n", done.out)
+    # A ruling about this very picture goes before it.
+    assert f"  correct it:      nsfwscan allow {other}\n" in done.err
     table = call("scan", "--only", "all", other).out
     assert f"a person, for a similar picture ({one})" in table
 
@@ -216,6 +218,7 @@ def test_what_is_no_single_picture_is_an_error_and_the_rest_is_shown(
 
 
 def test_a_hostile_name_stays_a_name(call: Call, tmp_path: Path, paint: Paint) -> None:
+    bash = tool("bash", "bash")
     path = paint(tmp_path / "it.png", GREEN)
     hostile = tmp_path / "\x1b]0;it's [red]\u202e\n.png"
     path.rename(hostile)
@@ -226,7 +229,7 @@ def test_a_hostile_name_stays_a_name(call: Call, tmp_path: Path, paint: Paint) -
     assert r"\x1b]0;it's [red]\u202e\n.png" in done.out
     word = done.err.partition("nsfwscan deny ")[2].strip()
     echoed = subprocess.run(
-        ["/bin/bash", "-c", f"printf %s {word}"], capture_output=True, check=True, timeout=20
+        [bash, "-c", f"printf %s {word}"], capture_output=True, check=True, timeout=20
     )
     assert os.fsdecode(echoed.stdout) == str(hostile)
 
@@ -300,6 +303,7 @@ def test_iterm2_gets_a_new_file_few_pixels_of_it_unless_clear(tmp_path: Path) ->
         assert Image.open(io.BytesIO(data)).size == size
 
 
+@pytest.mark.usefixtures("no_chafa")
 @pytest.mark.parametrize("columns", [120, 80, 40, 20])
 def test_other_terminals_get_coloured_blocks_that_fit(tmp_path: Path, columns: int) -> None:
     path = photo(tmp_path / "it.jpg")
@@ -345,6 +349,7 @@ def test_chafa_draws_where_it_is_installed_and_gets_no_original_byte(
         ({}, Graphics.BLOCKS),
     ],
 )
+@pytest.mark.usefixtures("no_chafa")
 def test_a_terminal_is_known_by_its_environment(
     environ: dict[str, str], expected: Graphics
 ) -> None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import io
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from browsing import Browser, Keys
+from browsing import Browser, Keys, open_browser
 from PIL import Image
 from report_pages import FLAG_AT, MANIFEST, MODELS, REVIEW_AT, data_of, page, row, thumbnails_of
 
+from nsfwscan.report.html import shell
 from nsfwscan.report.html.columns import ReportRow, row_of
 from nsfwscan.report.html.page import PageLook, Pictured
 from nsfwscan.report.record import Recorder
@@ -21,6 +22,23 @@ from nsfwscan.values.results import Failed, FailReason
 Show = Callable[..., None]
 READY = "document.querySelector('#grid').ariaBusy === 'false'"
 MOST_ROWS = 300
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """Start one browser for this file: none of its pages keeps anything."""
+    with open_browser(tmp_path_factory.mktemp("browser")) as one:
+        yield one
+
+
+@pytest.fixture
+def browser(shared: Browser) -> Browser:
+    """Return the browser, with no page, and nothing seen."""
+    shared.open("about:blank")
+    shared.media()
+    shared.console()
+    shared.requests()
+    return shared
 
 
 @pytest.fixture
@@ -96,7 +114,8 @@ def test_hostile_names_stay_text_and_nothing_leaves_the_page(browser: Browser, s
     rows = hostile_rows()
     show(rows)
     seen: set[str] = set()
-    for _ in range(len(rows) // 5):
+    browser.size(1280, 3000)
+    for _ in range(len(rows) // 25):
         seen |= set(names(browser))
         browser.one("#grid").send_keys(Keys.PAGE_DOWN, Keys.ENTER)
         browser.run("return new Promise((done) => requestAnimationFrame(() => done()))")
@@ -130,14 +149,25 @@ def test_few_row_elements_are_alive(browser: Browser, show: Show) -> None:
     assert 20 < browser.run("return globalThis.most") <= MOST_ROWS
 
 
-def test_the_last_of_very_many_rows_can_be_reached(browser: Browser, show: Show) -> None:
-    """Browsers cut off elements higher than some millions of pixels."""
-    count = 215_000
-    show(row(f"/pictures/{one:06}.jpg", sha256=f"{one:064x}") for one in range(count))
+def test_the_last_of_very_many_rows_can_be_reached(
+    browser: Browser, show: Show, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Browsers cut off elements higher than some millions of pixels, or thousands here."""
+    read = shell._read
+    limit = "const MOST_PX = 12_000_000"
+    assert limit in read("report.js")
+    monkeypatch.setattr(
+        shell, "_read", lambda name: read(name).replace(limit, "const MOST_PX = 30_000")
+    )
+    show(row(f"/pictures/{one:04}.jpg", sha256=f"{one:064x}") for one in range(2000))
+    assert browser.one("#rows").size["height"] == 30_000
     browser.one("#grid").send_keys(Keys.END)
-    assert names(browser)[-1] == "214999.jpg"
+    assert names(browser)[-1] == "1999.jpg"
     browser.press(*[Keys.ARROW_UP] * 3)
-    assert "214996.jpg" in browser.one(".row.chosen").text
+    assert "1996.jpg" in browser.one(".row.chosen").text
+    browser.run("document.getElementById('grid').scrollTop = 15_000")
+    browser.run("return new Promise((done) => requestAnimationFrame(() => done()))")
+    assert 900 < int(names(browser)[0][:4]) < 1100
 
 
 # What is shown
@@ -158,6 +188,8 @@ def test_no_thumbnail_has_more_than_16_pixels_a_side_and_few_rows_have_one() -> 
     ]
     assert len(thumbnails_of(page(some(), PageLook(pictured=Pictured.ALL)))) == 10
     assert thumbnails_of(page(some(), PageLook(pictured=Pictured.NONE))) == []
+    odd = row("/pictures/odd.jpg", None, reason="bad-output")
+    assert len(thumbnails_of(page([*some(), odd]))) == 5, "it has no verdict, but can be shown"
 
 
 def test_a_report_without_paths_says_nothing_by_which_to_find_a_picture() -> None:
@@ -201,7 +233,7 @@ def test_rows_are_sorted_by_each_heading(browser: Browser, show: Show) -> None:
     assert names(browser) == ORDERS["path"][::-1]
 
 
-def test_rows_are_filtered_by_verdict_reason_folder_and_words(browser: Browser, show: Show) -> None:
+def test_rows_are_filtered_in_every_way(browser: Browser, show: Show) -> None:
     show(some())
     filters = {
         "1": ["nine.jpg", "eight.jpg"], "2": ["below.jpg", "half.jpg"], "4": ["cut.jpg"],
@@ -227,6 +259,14 @@ def test_rows_are_filtered_by_verdict_reason_folder_and_words(browser: Browser, 
     reasons["partial (1)"].click()
     assert names(browser) == ["partial.jpg"]
     browser.one("#reason").send_keys(Keys.HOME)
+    bands = {one.text: one for one in browser.all("#score option")}
+    for band, left in (
+        ("0.9 to 1", ["nine.jpg", "allowed.jpg"]), ("0.7 to 0.8", ["below.jpg"]),
+        ("0 to 0.1", ["low.jpg", "zero.jpg"]), ("no score", ["cut.jpg", "new.jpg"]),
+    ):  # fmt: skip
+        bands[band].click()
+        assert names(browser) == left
+    bands["Any score"].click()
     browser.one("#folders tbody button").click()
     assert names(browser) == ["nine.jpg", "eight.jpg"]
     browser.one("#folder").click()
@@ -307,6 +347,9 @@ def test_scores_of_another_model_are_told_apart(browser: Browser, show: Show) ->
         models=MODELS,
     )
     assert browser.texts("#rows .by") == ["tiny-1", "other-2"]
+    for order in (["a.jpg", "b.jpg"], ["b.jpg", "a.jpg"]):
+        browser.one("[data-sort=model]").click()
+        assert names(browser) == order
     browser.one("#model option[value='1']").click()
     assert names(browser) == ["b.jpg"]
     browser.press(Keys.ARROW_DOWN)
@@ -373,6 +416,9 @@ def test_axe_finds_no_serious_fault(browser: Browser, show: Show, media: dict[st
         assert browser.faults() == []
     browser.press("?")
     assert browser.faults() == []
+    browser.press(Keys.ESCAPE, Keys.ESCAPE, "/", "nothing")
+    assert browser.texts(".empty") == ["No picture passes these filters. Press 0 to show all."]
+    assert browser.faults() == []
 
 
 def test_nothing_moves_for_those_who_want_that(browser: Browser, show: Show) -> None:
@@ -408,9 +454,10 @@ def test_paper_gets_the_first_rows_as_they_are_filtered(browser: Browser, show: 
 def test_a_browser_that_cannot_open_it_says_so(browser: Browser, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     path.write_bytes(page(some()))
-    browser.command(
+    added = browser.command(
         "Page.addScriptToEvaluateOnNewDocument", source="delete globalThis.DecompressionStream"
     )
     browser.open(path)
+    browser.command("Page.removeScriptToEvaluateOnNewDocument", **added)
     assert "it is older than" in browser.one("#trouble").text
     assert browser.one(".tile.nsfw").text == "2\nflagged", "the numbers are there without a script"

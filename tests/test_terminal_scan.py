@@ -52,10 +52,10 @@ def hints(screen: str) -> dict[str, str]:
 
 
 def typed(command: str) -> subprocess.CompletedProcess[str]:
-    """Run a command as bash runs it when it is copied from the screen."""
+    """Run a command as a shell runs it when it is copied from the screen."""
     program = shlex.join([sys.executable, "-m", "nsfwscan"])
     return subprocess.run(
-        ["bash", "-c", f'nsfwscan() {{ {program} "$@"; }}\n{command}'],
+        ["/bin/sh", "-c", f'nsfwscan() {{ {program} "$@"; }}\n{command}'],
         capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL, check=False,
     )  # fmt: skip
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -36,6 +35,7 @@ from nsfwscan.report.record import Recorder
 from nsfwscan.report.summary import Summary
 from nsfwscan.scanning.engine import Engine
 from nsfwscan.scanning.recall import Opinion, known_files, opinions, recall
+from nsfwscan.scanning.scan_cache import absolute_folder
 from nsfwscan.system import locations
 from nsfwscan.values.results import Skipped, Unscanned
 from nsfwscan.values.tally import ScanTally
@@ -151,7 +151,7 @@ def report(
         nsfwscan report --no-paths --output for-support.html
     """
     given, talk = list(folders or []), Talk(quiet=written.quiet)
-    roots = reachable(given, talk)
+    roots = [absolute_folder(root) for root in reachable(given, talk)]
     if given and not roots:
         raise typer.Exit(WRONG_COMMAND)
     check_page_file(written.output)
@@ -167,7 +167,7 @@ def report(
         with Cache.open(locations.cache_file(), warn=talk.warn) as cache:
             found.collect(cache, roots if given else None, walk, talk)
         with Engine(_no_model, views[0].manifest.input.geometry) as engine:
-            page = found.report(given).page(ThumbnailMaker(engine, talk, written.clear))
+            page = found.report(roots).page(ThumbnailMaker(engine, talk, written.clear))
         if len(page) > MOST_BYTES and not written.large:
             talk.warn(
                 f"the report would have {size(len(page))}, which browsers open slowly; nothing was "
@@ -247,7 +247,7 @@ class _Found:
                 time.monotonic() - STARTED,
                 interrupted=False,
             ),
-            [os.path.abspath(root) for root in roots],
+            roots,
             self._look,
             time.time(),
             count(self._away, "folder") if self._away else "",

@@ -73,7 +73,7 @@ class Recorder:
         }
 
     def unscanned(self, file: Unscanned) -> dict[str, Json]:
-        """Return the record of a file that the cache knows nothing of."""
+        """Return the record of a file that the cache knows nothing of. Only a report has those."""
         return self._empty(file.path) | {
             "status": "unscanned",
             "reason": file.why.value,

@@ -51,9 +51,11 @@ MAY_BE_MISSING = {
 FORBIDDEN = re.compile(
     r"(torch|onnx|optimum|transformers|quantize|safetensors|pip|setuptools|pytest|hypothesis|mypy|"
     r"tkinter|unittest|doctest|numpy\.(f2py|distutils|testing|random|fft|ma)|PIL\.Image(Tk|Qt|Font)|"
-    r"multiprocessing|onnxruntime\.(tools|quantization|transformers))(\.|$)|(^|\.)tests?(\.|$)"
+    r"multiprocessing|onnxruntime\.(tools|quantization|transformers))(\.|$)|"
+    r"(^|(?<!jinja2)\.)tests?(\.|$)"
 )
-"""Modules that would only make the bundle larger; `onnx` is not `onnxruntime`."""
+"""Modules that would only make the bundle larger; `onnx` is not `onnxruntime`, and `jinja2.tests`
+are what templates test values with."""
 
 _C_LIBRARY = re.compile(
     r"(lib(c|m|dl|rt|pthread|mvec|resolv|util|nsl|anl)|ld-linux[\w-]*|ld-musl[\w-]*)\.so|linux-vdso"

@@ -46,7 +46,7 @@ def miniature(
     nothing else, for anything wrong with the file.
     """
     longest = min(wanted.longest, PIXELATED_LONGEST) if wanted.pixelated else wanted.longest
-    # JPEG is decoded at twice this size or more, in both directions; a person needs no more detail.
+    # JPEG is decoded at the smallest scale that leaves both sides twice as long as these.
     enough = _stretched(-(-longest // 2), -(-longest // 2))
     with opened(data, enough, before_pixels=before_pixels) as picture:
         frame = _frame(picture, wanted.frame)

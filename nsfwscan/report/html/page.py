@@ -149,7 +149,7 @@ class Report:
             "version": _version.__version__,
             "made": time.strftime("%Y-%m-%d %H:%M", time.localtime(self.made_at)),
             "roots": [readable(root) for root in self.roots] if shown else [],
-            "model": f"{main.name} (nsfw from {main.flag_at:g}, review from {main.review_at:g})",
+            "model": f"{main.name} (review from {main.review_at:g}, nsfw from {main.flag_at:g})",
             "tiles": [
                 ("n", "flagged", "nsfw", tally.nsfw),
                 ("r", "to review", "review", tally.review),

@@ -123,30 +123,31 @@ class Table {
     }
 
     #sorted(sort, descending) {
-        const [rank, ranks] = this.#rank(sort), sign = descending ? -1 : 1;
-        const room = 2 ** 24, scores = 2 ** 21; // rank, score and row fit into 53 bits
-        const keys = new Float64Array(this.count);
-        for (let row = 0; row < this.count; row++) {
-            const first = sign > 0 ? rank(row) : ranks - rank(row);
-            const then = sort === "path" ? 0 : this.data.scale - this.score[row];
-            if (sort !== "score") keys[row] = (first * scores + then) * room + row;
-            else if (this.score[row] < 0) keys[row] = 2 * scores * room + row; // last
-            else keys[row] = (this.data.scale + sign * this.score[row]) * room + row;
+        const {count, score, data: {scale}} = this, last = count - 1;
+        if (sort === "path") {
+            return Uint32Array.from(score, (_, row) => (descending ? last - row : row));
         }
-        if (sort === "path") return this.#byPath(descending);
+        const [rank, ranks] = this.#rank(sort), keys = new Float64Array(count);
+        const room = 2 ** 24, scores = 2 ** 21; // rank, score and row fit into 53 bits
+        for (let row = 0; row < count; row++) {
+            let key;
+            if (sort !== "score") {
+                const first = descending ? ranks - rank(row) : rank(row);
+                key = first * scores + scale - score[row]; // then the highest score first
+            } else if (score[row] < 0) key = scores; // last in either order
+            else key = descending ? scale - score[row] : score[row];
+            keys[row] = key * room + row;
+        }
         keys.sort();
         return Uint32Array.from(keys, (key) => key % room);
-    }
-
-    #byPath(descending) {
-        const last = this.count - 1;
-        return Uint32Array.from(this.state, (_, row) => (descending ? last - row : row));
     }
 
     /** Return a function that ranks rows, and the highest rank. */
     #rank(sort) {
         if (sort === "verdict") return [(row) => VERDICT_ORDER[this.state[row]], 4];
-        if (sort === "model") return [(row) => this.value("model", row) ?? 0, 1000];
+        if (sort === "model") {
+            return [(row) => this.value("model", row) ?? 0, this.data.models.length];
+        }
         if (sort !== "reason") return [() => 0, 0];
         const reasons = [...this.reasons().keys()].sort();
         return [(row) => {
@@ -183,7 +184,7 @@ class Table {
 
 /** What is shown: filters, order, and the rows that pass. */
 const view = {
-    states: new Set(), query: "", reason: "", model: "", folder: -1, moved: false, grouped: true,
+    states: new Set(), query: "", score: "", reason: "", model: "", folder: -1, moved: false, grouped: true,
     sort: "verdict", descending: false, rows: new Uint32Array(0), hiddenCopies: 0,
 };
 /** Thresholds, in millionths: the model's own, and those that are tried. */
@@ -203,6 +204,13 @@ function isTried(row) {
         && !table.value("by", row) && (table.value("model", row) ?? 0) === trial.model;
 }
 
+/** Return true if a score is in the chosen tenth; the last one includes 1. */
+function inBand(score) {
+    if (view.score === "none") return score < 0;
+    const tenth = Math.min(9, Math.floor((score * 10) / table.data.scale));
+    return score >= 0 && tenth === Number(view.score);
+}
+
 function filter() {
     const matches = table.search(view.query), order = table.order(view.sort, view.descending);
     const seen = new Uint8Array(table.data.copies.length + 1), rows = new Uint32Array(table.count);
@@ -212,6 +220,7 @@ function filter() {
         if (view.states.size && !view.states.has(table.state[row])) continue;
         if (view.folder >= 0 && table.folder[row] !== view.folder) continue;
         if (view.model && (table.value("model", row) ?? 0) !== Number(view.model)) continue;
+        if (view.score && !inBand(table.score[row])) continue;
         if (view.reason && table.why(row)[0] !== view.reason) continue;
         if (view.moved && !(isTried(row) && triedState(row) !== table.state[row])) continue;
         if (matches && !matches(row)) continue;
@@ -243,13 +252,8 @@ function update() {
     at("rows").style.height = `${Math.min(MOST_PX, Math.max(view.rows.length * ROW_PX, 1))}px`;
     for (const one of drawn.values()) one.remove();
     drawn.clear();
-    at("rows").querySelector(".empty")?.remove();
-    if (!view.rows.length) {
-        const cell = element("p", "empty quiet", "No picture passes these filters. 0 shows all.");
-        cell.setAttribute("role", "row");
-        cell.setAttribute("aria-rowindex", 2);
-        at("rows").append(cell);
-    }
+    document.querySelector("#rows .empty")?.remove();
+    if (!view.rows.length) at("rows").append(emptyElement());
     if (chosen >= 0) reveal(chosen);
     draw();
     drawControls();
@@ -326,6 +330,16 @@ function rowElement(index) {
         cell("why", element("span", "", reason), element("span", "quiet", detail)),
         cell("by quiet", table.score[row] < 0 ? "" : table.model(row).name),
     );
+    return made;
+}
+
+/** Return what stands in place of rows. */
+function emptyElement() {
+    const made = element("div", "empty quiet");
+    made.setAttribute("role", "row");
+    made.setAttribute("aria-rowindex", 2);
+    made.append(cell("", table.count
+        ? "No picture passes these filters. Press 0 to show all." : "There are no pictures."));
     return made;
 }
 
@@ -418,6 +432,7 @@ function drawControls() {
     at("moved").textContent = "✕ Changed by the thresholds";
     at("copies").setAttribute("aria-pressed", view.grouped);
     at("search").value = view.query;
+    at("score").value = view.score;
     at("reason").value = view.reason;
     at("model").value = view.model;
 }
@@ -429,7 +444,7 @@ function toggleState(state) {
 }
 
 function showAll() {
-    Object.assign(view, {query: "", reason: "", model: "", folder: -1, moved: false});
+    Object.assign(view, {query: "", score: "", reason: "", model: "", folder: -1, moved: false});
     view.states.clear();
     update();
 }
@@ -626,7 +641,7 @@ function afterPrint() {
 }
 
 const MOVES = {
-    ArrowDown: (page) => chosen + 1, ArrowUp: (page) => (chosen < 0 ? 0 : chosen - 1),
+    ArrowDown: () => chosen + 1, ArrowUp: () => (chosen < 0 ? 0 : chosen - 1),
     PageDown: (page) => chosen + page, PageUp: (page) => chosen - page,
     Home: () => 0, End: () => view.rows.length - 1,
 };
@@ -683,6 +698,7 @@ function listen() {
         });
     }
     on("search", "input", () => { view.query = at("search").value; update(); });
+    on("score", "change", () => { view.score = at("score").value; update(); });
     on("reason", "change", () => { view.reason = at("reason").value; update(); });
     on("model", "change", () => { view.model = at("model").value; update(); });
     on("copies", "click", () => { view.grouped = !view.grouped; update(); });
@@ -708,6 +724,8 @@ function listen() {
 function prepare() {
     const {models} = table.data, used = [...new Set(table.sparse.model.values())].sort();
     const reasons = [...table.reasons()].sort();
+    const bands = Array.from({length: 10}, (_, one) => [`${9 - one}`, `${(9 - one) / 10} to ${(10 - one) / 10}`]);
+    fill(at("score"), [...bands, ["none", "no score"]], "Any score");
     fill(at("reason"), reasons.map(([one, rows]) => [one, `${one} (${number(rows)})`]), "Any reason");
     at("reason").parentElement.hidden = !reasons.length;
     if (used.length) {
