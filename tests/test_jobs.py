@@ -77,8 +77,8 @@ def results(server: Serving, job: str, limit: int = 1000) -> list[dict[str, Any]
     return rows
 
 
-def uploads(home: Path) -> list[str]:
-    folder = home / "jobs" / "uploads"
+def uploads(home: Path, name: str = "jobs") -> list[str]:
+    folder = home / name / "uploads"
     return sorted(os.listdir(folder)) if folder.exists() else []
 
 
@@ -357,10 +357,11 @@ def test_there_is_a_bound_on_jobs_and_on_waiting_bytes(tmp_path: Path) -> None:
         hand_over(server, [SAFE])
         found = server.post("/v1/jobs", files={"p": ("1.jpg", SAFE)})
         assert (found.status_code, found.json()["code"]) == (429, "too-many-jobs")
-    with with_jobs(tmp_path / "other", model=False, bytes_all=3) as server:
-        hand_over(server, [SAFE * 4])
-        found = server.post("/v1/jobs", files={"p": ("1.jpg", SAFE)})
+    with with_jobs(tmp_path / "other", model=False, bytes_all=1000) as server:
+        hand_over(server, [SAFE * 700])
+        found = server.post("/v1/jobs", files={"p": ("1.jpg", SAFE * 400)})
         assert (found.status_code, found.json()["code"]) == (507, "too-much-waiting")
+        assert len(uploads(tmp_path, "other")) == 1
 
 
 def test_without_jobs_the_server_says_so() -> None:

@@ -32,12 +32,14 @@ class Spool:
     def __init__(self, home: str) -> None:
         """Create nothing yet."""
         self.folder = os.path.join(home, FOLDER)
+        self.receiving = 0
+        """Bytes of uploads that are under way in this process."""
 
     def receive(self, job: str) -> Upload:
         """Begin an upload. Raises `JobFileError`."""
         try:
             make_private(self.folder)
-            return Upload(self._file(job))
+            return Upload(self, self._file(job))
         except OSError as error:
             raise os_error(error, self.folder) from error
 
@@ -71,9 +73,9 @@ class Spool:
 class Upload:
     """One upload under way. Without `keep`, leaving the block removes it."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, spool: Spool, path: str) -> None:
         """Create the file, for its owner only. Raises OSError."""
-        self._path = path
+        self._spool, self._path = spool, path
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
         self._file = os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o600)
         self._kept = False
@@ -88,6 +90,7 @@ class Upload:
             raise os_error(error, os.path.dirname(self._path)) from error
         self._digest.update(chunk)
         self._end += len(chunk)
+        self._spool.receiving += len(chunk)
 
     def finish_picture(self) -> Spooled:
         """End the current picture, so that the next one begins."""
@@ -112,6 +115,7 @@ class Upload:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._spool.receiving -= self._end
         os.close(self._file)
         if not self._kept:
             with contextlib.suppress(OSError):
