@@ -91,7 +91,11 @@ class Tokens:
             if hmac.compare_digest(given, caller.grant.sha256):
                 known = caller
         if known is None or scheme.lower() != "bearer":
-            raise RequestRefused(401, "unauthorized", "a token is missing or unknown: send `Authorization: Bearer TOKEN`")
+            raise RequestRefused(
+                401,
+                "unauthorized",
+                "a token is missing or unknown: send `Authorization: Bearer TOKEN`",
+            )
         return known
 
 
