@@ -83,8 +83,8 @@ class Served:
     def stop(self) -> int:
         """Stop the server and return its exit code."""
         self.process.terminate()
-        with contextlib.closing(self.process.stderr or open(os.devnull)):
-            return self.process.wait(30)
+        self.process.communicate(timeout=30)
+        return self.process.returncode
 
     @property
     def memory_mb(self) -> float:
@@ -118,9 +118,7 @@ class Bare:
 
     def stop(self) -> None:
         """End the process."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait(30)
+        self.process.communicate(timeout=30)
 
 
 def answer_bare(package: str, paths: Sequence[str]) -> None:
@@ -215,7 +213,10 @@ async def overload(port: int, picture: bytes, rate: float, seconds: float) -> Lo
 async def slow_clients(
     port: int, pictures: Sequence[bytes], count: int, crowd: int
 ) -> tuple[float, Load]:
-    """Hold `crowd` slow connections; return the seconds until all are closed, and honest requests."""
+    """Hold `crowd` slow connections.
+
+    Returns the seconds until all are closed, and what came of honest requests meanwhile.
+    """
     starts = (
         b"",
         b"POST / HT",
@@ -299,7 +300,8 @@ def _both(package: str, paths: Sequence[str], home: str) -> Iterator[tuple[Serve
         assert code == 0, f"the server ended with {code}"
 
 
-class Sizes(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Sizes:
     """How much is measured."""
 
     rounds: int
@@ -312,7 +314,7 @@ class Sizes(NamedTuple):
 
 def report(package: str, paths: Sequence[str], sizes: Sizes) -> str:
     """Measure, and lay out what was measured."""
-    rounds, count, *_ = sizes
+    rounds, count = sizes.rounds, sizes.count
     pictures, cores = [_read(path) for path in paths], len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as home, _both(package, paths, home) as (served, bare):
         scores = list(expected(package, paths, home).values())
