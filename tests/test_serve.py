@@ -453,6 +453,13 @@ def test_too_many_connections_are_refused_with_an_answer(pool: scan_fakes.FakePo
                 line.close()
 
 
+def test_answers_are_sent_at_once(server: Serving) -> None:
+    server.get("/health")
+    for protocol in server.listener.server_state.connections:
+        sent = protocol.transport.get_extra_info("socket")
+        assert sent.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_a_header_has_a_bound(pool: scan_fakes.FakePool, server: Serving) -> None:
     with socket.create_connection(("127.0.0.1", server.port)) as line:
         line.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 100_000)

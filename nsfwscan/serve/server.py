@@ -150,7 +150,9 @@ def listen(host: str, port: int) -> list[socket.socket]:
     sockets: list[socket.socket] = []
     try:
         for family, _, _, _, address in dict.fromkeys(found):
-            one = socket.socket(family, socket.SOCK_STREAM)
+            # asyncio only switches Nagle off if the protocol is named. Otherwise the body
+            # of an answer waits 40 ms, until the client has acknowledged the header.
+            one = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
             sockets.append(one)
             if os.name == "posix":
                 one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

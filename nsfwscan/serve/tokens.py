@@ -93,7 +93,11 @@ class Tokens:
             if hmac.compare_digest(given, caller.grant.sha256):
                 known = caller
         if known is None:
-            raise RequestRefused(401, "unauthorized", "this server needs a token: Bearer TOKEN")
+            raise RequestRefused(
+                401,
+                "unauthorized",
+                "a token is missing or unknown: send `Authorization: Bearer TOKEN`",
+            )
         return known
 
 

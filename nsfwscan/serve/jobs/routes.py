@@ -258,7 +258,8 @@ async def _receive(request: Request, jobs: Jobs, job: str, upload: Upload, room:
         total += len(chunk)
         if total > settings.bytes_each:
             raise too_large(settings.bytes_each)
-        if jobs.spool.receiving + len(held) + len(chunk) > room:
+        upload.count(len(chunk))
+        if jobs.spool.receiving > room:
             raise RequestRefused(507, "too-much-waiting", "too many uploaded pictures wait already")
         for event in reader.feed(chunk):
             if isinstance(event, PartHead):

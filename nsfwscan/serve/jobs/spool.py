@@ -79,8 +79,13 @@ class Upload:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
         self._file = os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o600)
         self._kept = False
-        self._end = self._start = 0
+        self._end = self._start = self._counted = 0
         self._digest = hashlib.sha256()
+
+    def count(self, length: int) -> None:
+        """Note that `length` bytes have come, in the event loop; they are written in a thread."""
+        self._spool.receiving += length
+        self._counted += length
 
     def write(self, chunk: bytes | bytearray) -> None:
         """Add bytes to the current picture. Raises `JobFileError`."""
@@ -90,7 +95,6 @@ class Upload:
             raise os_error(error, os.path.dirname(self._path)) from error
         self._digest.update(chunk)
         self._end += len(chunk)
-        self._spool.receiving += len(chunk)
 
     def finish_picture(self) -> Spooled:
         """End the current picture, so that the next one begins."""
@@ -115,7 +119,7 @@ class Upload:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._spool.receiving -= self._end
+        self._spool.receiving -= self._counted
         os.close(self._file)
         if not self._kept:
             with contextlib.suppress(OSError):
