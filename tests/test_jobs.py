@@ -123,6 +123,22 @@ def test_a_folder_of_the_server_is_scanned(server: Serving, tmp_path: Path) -> N
     assert paths == {str(inner / f"{at}.jpg") for at in range(8)}
 
 
+def test_pictures_with_the_same_bytes_are_scored_once(
+    server: Serving, pool: scan_fakes.FakePool
+) -> None:
+    pictures = [NSFW, SAFE, NSFW, BROKEN, NSFW, BROKEN, SAFE, NSFW] * 5
+    job = hand_over(server, pictures)
+    assert ended(server, job)["counts"] == {"safe": 10, "review": 0, "nsfw": 20, "failed": 10}
+    assert (pool.decoded.count(NSFW), pool.decoded.count(SAFE)) == (1, 1)
+    records = {row["number"]: row["record"] for row in results(server, job)}
+    assert [records[number]["path"] for number in range(40)] == [f"{at}.jpg" for at in range(40)]
+    origins = [records[number]["origin"] for number in range(40) if pictures[number] == NSFW]
+    assert sorted(origins) == ["duplicate"] * 19 + ["model"]
+    again = hand_over(server, [NSFW])
+    ended(server, again)
+    assert pool.decoded.count(NSFW) == 2  # another job asks again, unless scores are cached
+
+
 def test_an_empty_folder_is_done_at_once(server: Serving, tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
     created = server.post("/v1/jobs", json={"folder": str(tmp_path / "pictures")})
