@@ -13,6 +13,7 @@ import typer
 from nsfwscan.cli.shared.flags import ModelFlags, SpeedFlags, settings
 from nsfwscan.cli.shared.groups import grouped
 from nsfwscan.cli.shared.options import CACHE_PANEL, SPEED_PANEL, Quiet, bytes_of
+from nsfwscan.cli.shared.streams import never_wait_for_stderr
 from nsfwscan.cli.shared.talk import Talk
 from nsfwscan.scanning.scanner import ScanOptions
 from nsfwscan.system.reading import open_text
@@ -37,11 +38,12 @@ class ListenFlags:
         typer.Option(
             "--host",
             metavar="ADDRESS",
-            envvar="NSFWSCAN_HOST",
+            envvar="NSFWSCAN_LISTEN_HOST",
             rich_help_panel=LISTEN_PANEL,
             help="The address to listen on. Any but this computer's own needs a token.",
         ),
     ] = "127.0.0.1"
+    # Not NSFWSCAN_PORT: Kubernetes sets that for a service called nsfwscan, to an address.
     port: Annotated[
         int,
         typer.Option(
@@ -49,7 +51,7 @@ class ListenFlags:
             metavar="N",
             min=0,
             max=65535,
-            envvar="NSFWSCAN_PORT",
+            envvar="NSFWSCAN_LISTEN_PORT",
             rich_help_panel=LISTEN_PANEL,
             help="The port to listen on. 0 takes any that is free.",
         ),
@@ -197,6 +199,7 @@ def serve(
                 "other computers could use this server, so it needs a token",
                 hint="give --token-file FILE, or set NSFWSCAN_TOKEN; or listen on 127.0.0.1",
             )
+        never_wait_for_stderr()
         if workers == 1:
             run(wanted, sockets, talk.say, talk.warn)
         else:
