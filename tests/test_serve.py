@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import re
@@ -17,11 +18,13 @@ import pytest
 import scan_fakes
 from conftest import Paint
 from serving import BROKEN, NSFW, REVIEW, SAFE, Serving, fake_session, serving, wait_for
+from starlette.background import BackgroundTask
+from starlette.responses import Response
 
 import nsfwscan
 from nsfwscan.cache.cache import Cache
 from nsfwscan.serve import app as serve_app
-from nsfwscan.serve import tokens
+from nsfwscan.serve import tokens, v1
 from nsfwscan.serve.settings import Limits, ServeSettings
 from nsfwscan.values.errors import CacheUnavailable, ModelNotFound, ModelUnusable, UsageError
 from nsfwscan.values.outcome import Reading
@@ -344,6 +347,25 @@ def test_clients_that_hang_up_cost_no_inference(pool: scan_fakes.FakePool) -> No
         assert server.post("/", content=NSFW).status_code == 200
         assert not [content for content in pool.decoded if b"gone" in content]
         assert server.app_memory.used == 0
+
+
+def test_what_comes_after_an_answer_is_done_although_the_client_leaves(
+    pool: scan_fakes.FakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = threading.Event()
+
+    async def later() -> None:
+        await asyncio.sleep(0.1)
+        done.set()
+
+    def response(_: object) -> Response:
+        return Response("ok", background=BackgroundTask(later))
+
+    monkeypatch.setattr(v1, "JSONResponse", response)
+    with serving() as server:
+        found = server.post("/v1/scan", content=NSFW, headers={"Connection": "close"})
+        assert found.text == "ok"
+        assert done.wait(10)
 
 
 def test_a_picture_that_waits_too_long_is_given_up_unscored(pool: scan_fakes.FakePool) -> None:
