@@ -93,7 +93,7 @@ def started(
         assert "Traceback" not in said.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_server_answers_and_stops_with_0(
     tiny: Path, paint: Paint, tmp_path: Path, number: int
 ) -> None:

@@ -513,7 +513,15 @@ def test_a_page_of_another_origin_may_not_ask(pool: scan_fakes.FakePool, server:
     )
     with serving(settings=allowed) as other:
         headers = {"Origin": "https://evil.example", "Host": "pictures.example"}
-        assert other.post("/", content=NSFW, headers=headers).status_code == 200
+        answer = other.post("/", content=NSFW, headers=headers)
+        assert answer.status_code == 200
+        asks = {"Access-Control-Request-Method": "POST"}
+        asks["Access-Control-Request-Headers"] = "authorization, content-type"
+        before = other.options("/v1/scan", headers=headers | asks)
+        assert before.status_code == 200
+        for one in (answer, before):
+            assert one.headers["access-control-allow-origin"] == "https://evil.example"
+    assert "access-control-allow-origin" not in server.get("/health").headers
 
 
 def test_a_token_is_asked_for_and_its_limits_hold(pool: scan_fakes.FakePool) -> None:

@@ -111,7 +111,7 @@ def run(
             loop.add_reader(lifeline, server.handle_exit, signal.SIGTERM, None)
 
     server = Listener(config_of(service, settings), service, settings.limits.stop_s, listening)
-    with interrupts.answered(server.handle_exit, "SIGINT", "SIGTERM"):
+    with interrupts.answered(server.handle_exit, *stop_signals()):
         server.run(list(sockets))
 
 
@@ -136,6 +136,12 @@ def say_where(sockets: Sequence[socket.socket], say: Say) -> None:
     """Say where the server listens."""
     for one in sockets:
         say(f"Listening on {url_of(one)}. Press Ctrl-C to stop.")
+
+
+def stop_signals() -> list[str]:
+    """Return the names of the signals that end a server gently; nohup has it ignore the last."""
+    hang_up = [] if interrupts.is_ignored("SIGHUP") else ["SIGHUP"]
+    return ["SIGINT", "SIGTERM", *hang_up]
 
 
 def config_of(service: ScoringService, settings: ServeSettings) -> uvicorn.Config:
