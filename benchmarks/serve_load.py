@@ -148,7 +148,8 @@ def answer_bare(package: str, paths: Sequence[str]) -> None:
             print(json.dumps({"each": each, "seconds": seconds}), flush=True)
 
 
-def _request(data: bytes, path: str = "/") -> bytes:
+def request(data: bytes, path: str = "/") -> bytes:
+    """Return a request with a picture as its body."""
     head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n\r\n"
     return head.encode() + data
 
@@ -169,7 +170,7 @@ async def ask(port: int, pictures: Sequence[bytes], count: int, concurrency: int
         for number in left:
             begun = time.perf_counter()
             try:
-                writer.write(_request(pictures[number % len(pictures)]))
+                writer.write(request(pictures[number % len(pictures)]))
                 status, body = await _answer(reader)
             except (OSError, asyncio.IncompleteReadError):
                 load.lost += 1
@@ -194,7 +195,7 @@ async def overload(port: int, picture: bytes, rate: float, seconds: float) -> Lo
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             asked = time.perf_counter()
-            writer.write(_request(picture))
+            writer.write(request(picture))
             status, body = await _answer(reader)
             load.answers.append(Answer(status, time.perf_counter() - asked, body))
             writer.close()
@@ -248,7 +249,7 @@ async def leave(port: int, pictures: Sequence[bytes], count: int) -> None:
     """Send `count` pictures but for their last byte, and hang up."""
     for number in range(count):
         _, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(_request(pictures[number % len(pictures)])[:-1])
+        writer.write(request(pictures[number % len(pictures)])[:-1])
         writer.close()
 
 

@@ -328,7 +328,7 @@ def somebody(tiny: Path, paint: Any, tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("PYTHONPATH", str(_ROOT))
     # Where root runs the tests, the highest folder that is theirs is the root of the disk.
     monkeypatch.setenv("NSFWSCAN_QUARANTINE", str(tmp_path / "quarantine"))
-    monkeypatch.setenv("NSFWSCAN_PORT", "0")  # any that is free
+    monkeypatch.setenv("NSFWSCAN_LISTEN_PORT", "0")  # any that is free
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -19,6 +19,7 @@ from nsfwscan.cli.shared.serve_flags import (
     adapter_settings,
     job_settings,
 )
+from nsfwscan.cli.shared.streams import never_wait_for_stderr
 from nsfwscan.cli.shared.talk import Talk
 from nsfwscan.scanning.scanner import ScanOptions
 from nsfwscan.system.reading import open_text
@@ -43,11 +44,12 @@ class ListenFlags:
         typer.Option(
             "--host",
             metavar="ADDRESS",
-            envvar="NSFWSCAN_HOST",
+            envvar="NSFWSCAN_LISTEN_HOST",
             rich_help_panel=LISTEN_PANEL,
             help="The address to listen on. Any but this computer's own needs a token.",
         ),
     ] = "127.0.0.1"
+    # Not NSFWSCAN_PORT: Kubernetes sets that for a service called nsfwscan, to an address.
     port: Annotated[
         int,
         typer.Option(
@@ -55,7 +57,7 @@ class ListenFlags:
             metavar="N",
             min=0,
             max=65535,
-            envvar="NSFWSCAN_PORT",
+            envvar="NSFWSCAN_LISTEN_PORT",
             rich_help_panel=LISTEN_PANEL,
             help="The port to listen on. 0 takes any that is free.",
         ),
@@ -208,6 +210,7 @@ def serve(
                 "other computers could use this server, so it needs a token",
                 hint="give --token-file FILE, or set NSFWSCAN_TOKEN; or listen on 127.0.0.1",
             )
+        never_wait_for_stderr()
         if workers == 1:
             run(wanted, sockets, talk.say, talk.warn)
         else:
