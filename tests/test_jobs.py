@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -366,6 +367,23 @@ def test_an_upload_that_is_too_long_is_refused_and_leaves_nothing(tmp_path: Path
         found = server.post("/v1/jobs", files={"p": ("1.jpg", SAFE * 6000)})
         assert found.status_code == 413
         assert uploads(tmp_path) == []
+
+
+def test_an_upload_may_take_longer_than_other_requests(tmp_path: Path) -> None:
+    head = b'--b\r\nContent-Disposition: form-data; name="p"; filename="1.jpg"\r\n\r\n'
+    kind = {"Content-Type": "multipart/form-data; boundary=b"}
+
+    def slowly() -> Iterator[bytes]:
+        yield head + SAFE * 10_000
+        for _ in range(4):
+            time.sleep(0.4)
+            yield SAFE * 10_000
+        yield b"\r\n--b--\r\n"
+
+    with with_jobs(tmp_path / "jobs", limits=Limits(body_s=0.6)) as server:
+        found = server.post("/v1/jobs", content=slowly(), headers=kind)
+        assert found.status_code == 202
+        ended(server, found.json()["id"])
 
 
 def test_there_is_a_bound_on_jobs_and_on_waiting_bytes(tmp_path: Path) -> None:

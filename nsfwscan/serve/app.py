@@ -69,9 +69,9 @@ def build_app(service: ScoringService, settings: ServeSettings) -> Starlette:
             Middleware(
                 CORSMiddleware,
                 allow_origins=sorted(settings.origins),
-                allow_methods=["GET", "POST"],
+                allow_methods=["GET", "POST", "DELETE"],
                 allow_headers=["Authorization", "Content-Type", "X-Use-Cache", "X-Wait-For-Model"],
-                expose_headers=["Retry-After"],
+                expose_headers=["Retry-After", "Link", "X-Job-State", "X-Next-After"],
             ),
         ],
         exception_handlers={HTTPException: _no_route, Exception: _bug},

@@ -224,8 +224,7 @@ async def _scan_folder(request: Request, jobs: Jobs, owner: str, body_s: float) 
 
 async def _upload(request: Request, jobs: Jobs, owner: str, room: int) -> str:
     job = new_job_id()
-    upload = await asyncio.to_thread(jobs.spool.receive, job)
-    with upload:
+    with jobs.spool.receive(job) as upload:
         received = await _receive(request, jobs, job, upload, room)
         if not received.pictures:
             raise RequestRefused(400, "no-pictures", "the request has no pictures")
@@ -234,7 +233,8 @@ async def _upload(request: Request, jobs: Jobs, owner: str, room: int) -> str:
             await asyncio.to_thread(
                 jobs.store.add, received.pictures, job=job, owner=owner, callback=received.callback
             )
-        except BaseException:
+        except RequestRefused:
+            # And not if the client has left: the job may have been added all the same.
             upload.discard()
             raise
     return job

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import threading
 import time
 from typing import TYPE_CHECKING, Self
 
@@ -19,7 +20,7 @@ from nsfwscan.system.locations import make_private
 from nsfwscan.system.writing import sync_folder, write_all
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Container, Iterator
 
 FOLDER, ENDING = "uploads", ".pictures"
 _ABANDONED_S = 3600.0
@@ -78,6 +79,7 @@ class Upload:
         self._spool, self._path = spool, path
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
         self._file = os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o600)
+        self._lock = threading.Lock()
         self._kept = False
         self._end = self._start = self._counted = 0
         self._digest = hashlib.sha256()
@@ -89,10 +91,8 @@ class Upload:
 
     def write(self, chunk: bytes | bytearray) -> None:
         """Add bytes to the current picture. Raises `JobFileError`."""
-        try:
+        with self._open():
             write_all(self._file, bytes(chunk))
-        except OSError as error:
-            raise os_error(error, os.path.dirname(self._path)) from error
         self._digest.update(chunk)
         self._end += len(chunk)
 
@@ -104,12 +104,25 @@ class Upload:
 
     def keep(self) -> None:
         """Wait until all is on the disk, and keep it. Raises `JobFileError`."""
-        try:
+        with self._open():
             os.fsync(self._file)
             sync_folder(os.path.dirname(self._path))
-        except OSError as error:
-            raise os_error(error, os.path.dirname(self._path)) from error
         self._kept = True
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[None]:
+        """Keep the file open inside the block; translate errors.
+
+        A client that leaves ends the upload while a thread may be about to write, and the number of
+        a closed file may be another's by then.
+        """
+        with self._lock:
+            if self._file < 0:
+                raise ValueError("the upload has ended")
+            try:
+                yield
+            except OSError as error:
+                raise os_error(error, os.path.dirname(self._path)) from error
 
     def discard(self) -> None:
         """Remove it after all, when the block ends."""
@@ -120,7 +133,9 @@ class Upload:
 
     def __exit__(self, *_: object) -> None:
         self._spool.receiving -= self._counted
-        os.close(self._file)
+        with self._lock:
+            os.close(self._file)
+            self._file = -1
         if not self._kept:
             with contextlib.suppress(OSError):
                 os.unlink(self._path)
