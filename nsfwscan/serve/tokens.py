@@ -6,6 +6,8 @@ token's SHA-256 is kept.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
 import hmac
 import time
@@ -84,19 +86,38 @@ class Tokens:
         """
         if not self._callers:
             return None
-        scheme, _, token = (authorization or "").partition(" ")
-        given = hashlib.sha256(token.strip().encode("utf-8", "surrogateescape")).digest()
+        token = _token(authorization or "")
+        given = hashlib.sha256(token).digest()
         known = None
         for caller in self._callers:  # all of them, so that time says nothing
             if hmac.compare_digest(given, caller.grant.sha256):
                 known = caller
-        if known is None or scheme.lower() != "bearer":
+        if known is None:
             raise RequestRefused(
                 401,
                 "unauthorized",
                 "a token is missing or unknown: send `Authorization: Bearer TOKEN`",
             )
         return known
+
+
+def _token(authorization: str) -> bytes:
+    """Return the token of a header; nothing if there is none.
+
+    As the password of `Basic` it may stand in a URL, where some programs have no other place.
+    """
+    scheme, _, rest = authorization.partition(" ")
+    token = rest.strip().encode("utf-8", "surrogateescape")
+    match scheme.lower():
+        case "bearer":
+            return token
+        case "basic":
+            try:
+                return base64.b64decode(token, validate=True).partition(b":")[2]
+            except binascii.Error:
+                return b""
+        case _:
+            return b""
 
 
 NO_TOKENS = Tokens()
