@@ -13,7 +13,6 @@ import typer
 from nsfwscan.cli.shared.flags import ModelFlags, SpeedFlags, settings
 from nsfwscan.cli.shared.groups import grouped
 from nsfwscan.cli.shared.options import CACHE_PANEL, SPEED_PANEL, Quiet, bytes_of
-from nsfwscan.cli.shared.streams import never_wait_for_stderr
 from nsfwscan.cli.shared.talk import Talk
 from nsfwscan.scanning.scanner import ScanOptions
 from nsfwscan.system.reading import open_text
@@ -174,6 +173,7 @@ def serve(
         nsfwscan serve
         nsfwscan serve --port 9000 --flag-at 0.9
     """
+    from nsfwscan.cli.shared.streams import never_wait_for_stderr
     from nsfwscan.serve.opening import check
     from nsfwscan.serve.processes import run_many
     from nsfwscan.serve.server import listen, passed_sockets, reachable_from_elsewhere, run
