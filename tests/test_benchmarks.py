@@ -9,17 +9,7 @@ import pictures
 import pytest
 from shell import own_mounts
 
-from benchmarks import (
-    accuracy,
-    likeness,
-    photos,
-    quarantine,
-    rescan,
-    rulings,
-    scan,
-    serve_load,
-    shown,
-)
+from benchmarks import accuracy, likeness, photos, quarantine, rescan, rulings, scan, shown
 from nsfwscan.models import catalogue
 from nsfwscan.models.store import ModelStore
 
@@ -60,19 +50,6 @@ def test_a_set_of_photographs_is_made_and_kept(
     photos.main([str(tmp_path / "other"), *arguments[1:]])
     other = sorted((tmp_path / "other").glob("*.jpg"))
     assert [path.read_bytes() for path in other] == contents
-
-
-@pytest.mark.model
-@pytest.mark.slow
-def test_serving(sources: Path, package: str, capsys: pytest.CaptureFixture[str]) -> None:
-    small = ["--rounds", "1", "--count", "6", "--overload", "0.3", "--crowd", "6"]
-    serve_load.main(["--model", package, "--photographs", str(sources), *small])
-    printed = capsys.readouterr().out
-    for connections in (1, 8, 64, 256):
-        assert re.search(rf"^\| {connections} +\|.* 0 \| +0 \| +\d+ \|$", printed, re.MULTILINE)
-    assert "0 lost; refused" in printed
-    assert "6 slow clients: all closed" in printed
-    assert "12 clients that hung up, a second time: 0 pictures scored" in printed
 
 
 @pytest.mark.model

@@ -19,7 +19,6 @@ from nsfwscan.cli.shared.serve_flags import (
     adapter_settings,
     job_settings,
 )
-from nsfwscan.cli.shared.streams import never_wait_for_stderr
 from nsfwscan.cli.shared.talk import Talk
 from nsfwscan.scanning.scanner import ScanOptions
 from nsfwscan.system.reading import open_text
@@ -183,6 +182,7 @@ def serve(
         nsfwscan serve
         nsfwscan serve --port 9000 --flag-at 0.9
     """
+    from nsfwscan.cli.shared.streams import never_wait_for_stderr
     from nsfwscan.serve.opening import check
     from nsfwscan.serve.processes import run_many
     from nsfwscan.serve.server import listen, passed_sockets, reachable_from_elsewhere, run
