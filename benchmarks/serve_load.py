@@ -32,9 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 CONCURRENCIES = (1, 8, 64, 256)
-_SLOW_CLIENTS, _LEAVING = 500, 1000
 _WARM_UP = 8
-_OVERLOAD_S = 10.0
 
 
 class Answer(NamedTuple):
@@ -85,8 +83,8 @@ class Served:
     def stop(self) -> int:
         """Stop the server and return its exit code."""
         self.process.terminate()
-        with contextlib.closing(self.process.stderr or open(os.devnull)):
-            return self.process.wait(30)
+        self.process.communicate(timeout=30)
+        return self.process.returncode
 
     @property
     def memory_mb(self) -> float:
@@ -120,9 +118,7 @@ class Bare:
 
     def stop(self) -> None:
         """End the process."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait(30)
+        self.process.communicate(timeout=30)
 
 
 def answer_bare(package: str, paths: Sequence[str]) -> None:
@@ -153,7 +149,8 @@ def answer_bare(package: str, paths: Sequence[str]) -> None:
             print(json.dumps({"each": each, "seconds": seconds}), flush=True)
 
 
-def _request(data: bytes, path: str = "/") -> bytes:
+def request(data: bytes, path: str = "/") -> bytes:
+    """Return a request with a picture as its body."""
     head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n\r\n"
     return head.encode() + data
 
@@ -174,7 +171,7 @@ async def ask(port: int, pictures: Sequence[bytes], count: int, concurrency: int
         for number in left:
             begun = time.perf_counter()
             try:
-                writer.write(_request(pictures[number % len(pictures)]))
+                writer.write(request(pictures[number % len(pictures)]))
                 status, body = await _answer(reader)
             except (OSError, asyncio.IncompleteReadError):
                 load.lost += 1
@@ -199,7 +196,7 @@ async def overload(port: int, picture: bytes, rate: float, seconds: float) -> Lo
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             asked = time.perf_counter()
-            writer.write(_request(picture))
+            writer.write(request(picture))
             status, body = await _answer(reader)
             load.answers.append(Answer(status, time.perf_counter() - asked, body))
             writer.close()
@@ -215,8 +212,13 @@ async def overload(port: int, picture: bytes, rate: float, seconds: float) -> Lo
     return load
 
 
-async def slow_clients(port: int, pictures: Sequence[bytes], count: int) -> tuple[float, Load]:
-    """Hold 500 slow connections; return the seconds until all are closed, and honest requests."""
+async def slow_clients(
+    port: int, pictures: Sequence[bytes], count: int, crowd: int
+) -> tuple[float, Load]:
+    """Hold `crowd` slow connections.
+
+    Returns the seconds until all are closed, and what came of honest requests meanwhile.
+    """
     starts = (
         b"",
         b"POST / HT",
@@ -237,18 +239,18 @@ async def slow_clients(port: int, pictures: Sequence[bytes], count: int) -> tupl
                             break
         writer.close()
 
-    slowly = [asyncio.ensure_future(slow(number)) for number in range(_SLOW_CLIENTS)]
+    slowly = [asyncio.ensure_future(slow(number)) for number in range(crowd)]
     await asyncio.sleep(0.5)
     honest = await ask(port, pictures, count, 2)
     await asyncio.gather(*slowly)
     return time.perf_counter() - begun, honest
 
 
-async def leave(port: int, pictures: Sequence[bytes]) -> None:
-    """Send 1,000 pictures but for their last byte, and hang up."""
-    for number in range(_LEAVING):
+async def leave(port: int, pictures: Sequence[bytes], count: int) -> None:
+    """Send `count` pictures but for their last byte, and hang up."""
+    for number in range(count):
         _, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(_request(pictures[number % len(pictures)])[:-1])
+        writer.write(request(pictures[number % len(pictures)])[:-1])
         writer.close()
 
 
@@ -300,8 +302,21 @@ def _both(package: str, paths: Sequence[str], home: str) -> Iterator[tuple[Serve
         assert code == 0, f"the server ended with {code}"
 
 
-def report(package: str, paths: Sequence[str], rounds: int, count: int) -> str:
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much is measured."""
+
+    rounds: int
+    count: int
+    """Requests in one measurement."""
+    overload_s: float
+    crowd: int
+    """Clients that are slow; twice as many hang up."""
+
+
+def report(package: str, paths: Sequence[str], sizes: Sizes) -> str:
     """Measure, and lay out what was measured."""
+    rounds, count = sizes.rounds, sizes.count
     pictures, cores = [_read(path) for path in paths], len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as home, _both(package, paths, home) as (served, bare):
         scores = list(expected(package, paths, home).values())
@@ -355,7 +370,7 @@ def report(package: str, paths: Sequence[str], rounds: int, count: int) -> str:
             *("p50 ms", "p99 ms"),
             *("other scores", "refused or lost", "MB"),
         ]
-        extremes = _extremes(served, pictures, count)
+        extremes = _extremes(served, pictures, sizes)
     text = [measure.machine(), "", measure.table(header, rows), ""]
     text.append(
         f"Over one connection, {added[50] * 1000:+.1f} ms beside one bare lane (p50); "
@@ -364,33 +379,36 @@ def report(package: str, paths: Sequence[str], rounds: int, count: int) -> str:
     return "\n".join([*text, *extremes])
 
 
-def _extremes(served: Served, pictures: Sequence[bytes], count: int) -> list[str]:
+def _extremes(served: Served, pictures: Sequence[bytes], sizes: Sizes) -> list[str]:
     """Overload the server, be slow, hang up; return what came of it."""
+    count, overload_s, crowd = sizes.count, sizes.overload_s, sizes.crowd
     said = []
     small = min(pictures, key=len)
     alone = asyncio.run(ask(served.port, [small], count, 8))
-    flood = asyncio.run(overload(served.port, small, 10 * alone.rate, _OVERLOAD_S))
+    flood = asyncio.run(overload(served.port, small, 10 * alone.rate, overload_s))
     refused = flood.latencies(429)
     said.append(
-        f"Ten times as much as it can do, for {_OVERLOAD_S:.0f} s: {len(flood.latencies(200))} "
+        f"Ten times as much as it can do, for {overload_s:.0f} s: {len(flood.latencies(200))} "
         f"scored, {len(refused)} refused, {flood.lost} lost; refused after "
         f"{_ms(refused, 50)} ms (p50), {_ms(refused, 99)} ms (p99)."
     )
     before = asyncio.run(ask(served.port, pictures, count, 2))
-    closed_s, honest = asyncio.run(slow_clients(served.port, pictures, count))
+    closed_s, honest = asyncio.run(slow_clients(served.port, pictures, count, crowd))
     ratio = percentile(honest.latencies(200), 99) / percentile(before.latencies(200), 99)
     said.append(
-        f"{_SLOW_CLIENTS} slow clients: all closed after {closed_s:.1f} s; {honest.lost} honest "
+        f"{crowd} slow clients: all closed after {closed_s:.1f} s; {honest.lost} honest "
         f"requests lost, their p99 {ratio:.2f} times that without them."
     )
-    asyncio.run(leave(served.port, pictures))  # what buffers take stays with the C library
+    asyncio.run(
+        leave(served.port, pictures, 2 * crowd)
+    )  # what buffers take stays with the C library
     asyncio.run(ask(served.port, pictures, 1, 1))
     scored, memory = asyncio.run(counted(served.port)), served.memory_mb
-    asyncio.run(leave(served.port, pictures))
+    asyncio.run(leave(served.port, pictures, 2 * crowd))
     asyncio.run(ask(served.port, pictures, 1, 1))
     more = asyncio.run(counted(served.port)) - scored - 1
     said.append(
-        f"{_LEAVING:,} clients that hung up, a second time: {more:.0f} pictures scored for them; "
+        f"{2 * crowd:,} clients that hung up, a second time: {more:.0f} pictures scored for them; "
         f"memory {served.memory_mb - memory:+.0f} MB."
     )
     return said
@@ -403,13 +421,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", metavar="FOLDER", help="a model package; default: opennsfw")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--count", type=int, default=256, help="requests in one measurement")
+    parser.add_argument("--overload", type=float, default=10, help="seconds of too many requests")
+    parser.add_argument("--crowd", type=int, default=500, help="slow clients; twice as many leave")
     parser.add_argument("--bare", nargs="+", help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     if given.bare:
         answer_bare(given.bare[0], given.bare[1:])
         return
     paths = photos.photographs(given.photographs) if given.photographs else photos.default_set(40)
-    print(report(given.model or installed_opennsfw(), paths, given.rounds, given.count))
+    sizes = Sizes(given.rounds, given.count, given.overload, given.crowd)
+    print(report(given.model or installed_opennsfw(), paths, sizes))
 
 
 if __name__ == "__main__":

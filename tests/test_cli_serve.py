@@ -24,6 +24,7 @@ from serving import wait_for
 from shell import Call
 
 from nsfwscan.serve import server
+from nsfwscan.serve.settings import Limits
 from nsfwscan.values.errors import UsageError
 
 TOKEN = "0123456789abcdef"
@@ -92,7 +93,7 @@ def started(
         assert "Traceback" not in said.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_server_answers_and_stops_with_0(
     tiny: Path, paint: Paint, tmp_path: Path, number: int
 ) -> None:
@@ -293,6 +294,17 @@ def test_only_addresses_of_this_computer_need_no_token(host: str, outside: bool)
     assert [server.reachable_from_elsewhere(one) for one in sockets] == [outside]
     for one in sockets:
         one.close()
+
+
+def test_there_are_no_more_connections_than_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    resource = pytest.importorskip("resource")
+    for hard, expected in ((500, 300), (5000, 1000), (resource.RLIM_INFINITY, 1000)):
+        now = [300, hard]
+        monkeypatch.setattr(resource, "getrlimit", lambda _, now=now: tuple(now))
+        monkeypatch.setattr(
+            resource, "setrlimit", lambda _, wanted, now=now: now.__setitem__(0, wanted[0])
+        )
+        assert server.within_descriptors(Limits()).connections == expected
 
 
 def test_an_address_that_is_none_is_a_usage_error() -> None:

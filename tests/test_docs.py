@@ -320,6 +320,7 @@ def somebody(tiny: Path, paint: Any, tmp_path: Path, monkeypatch: pytest.MonkeyP
     paint(tmp_path / "holiday.jpg", tiny_model.GREEN, size=(320, 240))
     paint(tmp_path / "secret.png", tiny_model.ORANGE)
     (tmp_path / "last").touch()
+    (tmp_path / "tokens").write_text("photos 8c7f7b0e3a5d4f1e9d0c6b2a1f3e5d7c\n")
     (tmp_path / "mine.jsonl").touch()
     program = tmp_path / "bin" / "nsfwscan"
     program.parent.mkdir()
@@ -330,7 +331,7 @@ def somebody(tiny: Path, paint: Any, tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("PYTHONPATH", str(_ROOT))
     # Where root runs the tests, the highest folder that is theirs is the root of the disk.
     monkeypatch.setenv("NSFWSCAN_QUARANTINE", str(tmp_path / "quarantine"))
-    monkeypatch.setenv("NSFWSCAN_PORT", "0")  # any that is free
+    monkeypatch.setenv("NSFWSCAN_LISTEN_PORT", "0")  # any that is free
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -77,8 +78,8 @@ def results(server: Serving, job: str, limit: int = 1000) -> list[dict[str, Any]
     return rows
 
 
-def uploads(home: Path) -> list[str]:
-    folder = home / "jobs" / "uploads"
+def uploads(home: Path, name: str = "jobs") -> list[str]:
+    folder = home / name / "uploads"
     return sorted(os.listdir(folder)) if folder.exists() else []
 
 
@@ -121,6 +122,22 @@ def test_a_folder_of_the_server_is_scanned(server: Serving, tmp_path: Path) -> N
     assert done["counts"] == {"safe": 2, "review": 2, "nsfw": 2, "failed": 2}
     paths = {row["record"]["path"] for row in results(server, created.json()["id"])}
     assert paths == {str(inner / f"{at}.jpg") for at in range(8)}
+
+
+def test_pictures_with_the_same_bytes_are_scored_once(
+    server: Serving, pool: scan_fakes.FakePool
+) -> None:
+    pictures = [NSFW, SAFE, NSFW, BROKEN, NSFW, BROKEN, SAFE, NSFW] * 5
+    job = hand_over(server, pictures)
+    assert ended(server, job)["counts"] == {"safe": 10, "review": 0, "nsfw": 20, "failed": 10}
+    assert (pool.decoded.count(NSFW), pool.decoded.count(SAFE)) == (1, 1)
+    records = {row["number"]: row["record"] for row in results(server, job)}
+    assert [records[number]["path"] for number in range(40)] == [f"{at}.jpg" for at in range(40)]
+    origins = [records[number]["origin"] for number in range(40) if pictures[number] == NSFW]
+    assert sorted(origins) == ["duplicate"] * 19 + ["model"]
+    again = hand_over(server, [NSFW])
+    ended(server, again)
+    assert pool.decoded.count(NSFW) == 2  # another job asks again, unless scores are cached
 
 
 def test_an_empty_folder_is_done_at_once(server: Serving, tmp_path: Path) -> None:
@@ -352,15 +369,33 @@ def test_an_upload_that_is_too_long_is_refused_and_leaves_nothing(tmp_path: Path
         assert uploads(tmp_path) == []
 
 
+def test_an_upload_may_take_longer_than_other_requests(tmp_path: Path) -> None:
+    head = b'--b\r\nContent-Disposition: form-data; name="p"; filename="1.jpg"\r\n\r\n'
+    kind = {"Content-Type": "multipart/form-data; boundary=b"}
+
+    def slowly() -> Iterator[bytes]:
+        yield head + SAFE * 10_000
+        for _ in range(4):
+            time.sleep(0.4)
+            yield SAFE * 10_000
+        yield b"\r\n--b--\r\n"
+
+    with with_jobs(tmp_path / "jobs", limits=Limits(body_s=0.6)) as server:
+        found = server.post("/v1/jobs", content=slowly(), headers=kind)
+        assert found.status_code == 202
+        ended(server, found.json()["id"])
+
+
 def test_there_is_a_bound_on_jobs_and_on_waiting_bytes(tmp_path: Path) -> None:
     with with_jobs(tmp_path / "jobs", model=False, jobs_unfinished=1) as server:
         hand_over(server, [SAFE])
         found = server.post("/v1/jobs", files={"p": ("1.jpg", SAFE)})
         assert (found.status_code, found.json()["code"]) == (429, "too-many-jobs")
-    with with_jobs(tmp_path / "other", model=False, bytes_all=3) as server:
-        hand_over(server, [SAFE * 4])
-        found = server.post("/v1/jobs", files={"p": ("1.jpg", SAFE)})
+    with with_jobs(tmp_path / "other", model=False, bytes_all=1000) as server:
+        hand_over(server, [SAFE * 700])
+        found = server.post("/v1/jobs", files={"p": ("1.jpg", SAFE * 400)})
         assert (found.status_code, found.json()["code"]) == (507, "too-much-waiting")
+        assert len(uploads(tmp_path, "other")) == 1
 
 
 def test_without_jobs_the_server_says_so() -> None:

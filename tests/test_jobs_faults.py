@@ -224,6 +224,20 @@ def test_what_a_kill_left_of_an_upload_is_removed_after_an_hour(tmp_path: Path) 
         wait_for(lambda: uploads(tmp_path) == ["new.pictures"])
 
 
+def test_a_thread_that_comes_late_writes_into_no_file_of_others(tmp_path: Path) -> None:
+    with spool.Spool(str(tmp_path)).receive("a" * 32) as upload:
+        upload.write(b"picture")
+    other = os.open(tmp_path / "other", os.O_RDWR | os.O_CREAT)  # perhaps with the same number
+    try:
+        for call in (lambda: upload.write(b"late"), upload.keep):
+            with pytest.raises(ValueError, match="has ended"):
+                call()
+        assert os.fstat(other).st_size == 0
+    finally:
+        os.close(other)
+    assert os.listdir(tmp_path / "uploads") == []
+
+
 def test_nothing_is_written_before_the_first_job(tmp_path: Path) -> None:
     with with_jobs(tmp_path / "jobs") as server:
         assert server.get("/v1/jobs").json() == {"jobs": []}

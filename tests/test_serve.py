@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import re
@@ -17,11 +18,13 @@ import pytest
 import scan_fakes
 from conftest import Paint
 from serving import BROKEN, NSFW, REVIEW, SAFE, Serving, fake_session, serving, wait_for
+from starlette.background import BackgroundTask
+from starlette.responses import Response
 
 import nsfwscan
 from nsfwscan.cache.cache import Cache
 from nsfwscan.serve import app as serve_app
-from nsfwscan.serve import tokens
+from nsfwscan.serve import tokens, v1
 from nsfwscan.serve.settings import Limits, ServeSettings
 from nsfwscan.values.errors import CacheUnavailable, ModelNotFound, ModelUnusable, UsageError
 from nsfwscan.values.outcome import Reading
@@ -346,6 +349,25 @@ def test_clients_that_hang_up_cost_no_inference(pool: scan_fakes.FakePool) -> No
         assert server.app_memory.used == 0
 
 
+def test_what_comes_after_an_answer_is_done_although_the_client_leaves(
+    pool: scan_fakes.FakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = threading.Event()
+
+    async def later() -> None:
+        await asyncio.sleep(0.1)
+        done.set()
+
+    def response(_: object) -> Response:
+        return Response("ok", background=BackgroundTask(later))
+
+    monkeypatch.setattr(v1, "JSONResponse", response)
+    with serving() as server:
+        found = server.post("/v1/scan", content=NSFW, headers={"Connection": "close"})
+        assert found.text == "ok"
+        assert done.wait(10)
+
+
 def test_a_picture_that_waits_too_long_is_given_up_unscored(pool: scan_fakes.FakePool) -> None:
     held = [gate(pool, b"\x01" + bytes([at])) for at in range(2)]
     with serving(settings=limited(answer_s=0.3)) as server, ThreadPoolExecutor(4) as threads:
@@ -491,7 +513,15 @@ def test_a_page_of_another_origin_may_not_ask(pool: scan_fakes.FakePool, server:
     )
     with serving(settings=allowed) as other:
         headers = {"Origin": "https://evil.example", "Host": "pictures.example"}
-        assert other.post("/", content=NSFW, headers=headers).status_code == 200
+        answer = other.post("/", content=NSFW, headers=headers)
+        assert answer.status_code == 200
+        asks = {"Access-Control-Request-Method": "POST"}
+        asks["Access-Control-Request-Headers"] = "authorization, content-type"
+        before = other.options("/v1/scan", headers=headers | asks)
+        assert before.status_code == 200
+        for one in (answer, before):
+            assert one.headers["access-control-allow-origin"] == "https://evil.example"
+    assert "access-control-allow-origin" not in server.get("/health").headers
 
 
 def test_a_token_is_asked_for_and_its_limits_hold(pool: scan_fakes.FakePool) -> None:

@@ -150,7 +150,7 @@ def by_the_command_line(paths: list[Path], models: dict[str, str]) -> dict[str, 
         env={**os.environ, **models},
         capture_output=True,
         check=False,
-        timeout=110,
+        timeout=sizes.trials(110, 3600),
     )
     assert done.returncode in {0, 1, 3}, done.stderr.decode()
     return {one["path"]: one for one in map(json.loads, done.stdout.splitlines())}
@@ -182,6 +182,7 @@ def test_hostile_pictures_get_the_same_records_as_on_the_command_line(
 
 
 @pytest.mark.corpora
+@pytest.mark.timeout(sizes.trials(120, 7200))
 def test_the_corpora_get_the_same_records_as_on_the_command_line(
     server: Started, models: dict[str, str], tmp_path: Path
 ) -> None:

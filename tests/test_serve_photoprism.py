@@ -17,12 +17,14 @@ URL = "/api/v1/vision/nsfw"
 RESULT_FIELDS = {"status", "Drawing", "Hentai", "Neutral", "Porn", "Sexy"}
 
 
-@pytest.fixture(autouse=True)
-def pool(monkeypatch: pytest.MonkeyPatch) -> scan_fakes.FakePool:
-    return scan_fakes.install_pool(monkeypatch)
+@pytest.fixture(scope="module", autouse=True)
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[scan_fakes.FakePool]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NSFWSCAN_HOME", str(tmp_path_factory.mktemp("home")))
+        yield scan_fakes.install_pool(patch)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def server() -> Iterator[Serving]:
     with serving() as server:
         yield server

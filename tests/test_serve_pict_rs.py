@@ -14,12 +14,14 @@ from nsfwscan.serve.settings import Limits, ServeSettings
 from nsfwscan.serve.tokens import parse
 
 
-@pytest.fixture(autouse=True)
-def pool(monkeypatch: pytest.MonkeyPatch) -> scan_fakes.FakePool:
-    return scan_fakes.install_pool(monkeypatch)
+@pytest.fixture(scope="module", autouse=True)
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[scan_fakes.FakePool]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NSFWSCAN_HOME", str(tmp_path_factory.mktemp("home")))
+        yield scan_fakes.install_pool(patch)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def server() -> Iterator[Serving]:
     with serving() as server:
         yield server

@@ -43,11 +43,12 @@ class ListenFlags:
         typer.Option(
             "--host",
             metavar="ADDRESS",
-            envvar="NSFWSCAN_HOST",
+            envvar="NSFWSCAN_LISTEN_HOST",
             rich_help_panel=LISTEN_PANEL,
             help="The address to listen on. Any but this computer's own needs a token.",
         ),
     ] = "127.0.0.1"
+    # Not NSFWSCAN_PORT: Kubernetes sets that for a service called nsfwscan, to an address.
     port: Annotated[
         int,
         typer.Option(
@@ -55,7 +56,7 @@ class ListenFlags:
             metavar="N",
             min=0,
             max=65535,
-            envvar="NSFWSCAN_PORT",
+            envvar="NSFWSCAN_LISTEN_PORT",
             rich_help_panel=LISTEN_PANEL,
             help="The port to listen on. 0 takes any that is free.",
         ),
@@ -181,6 +182,7 @@ def serve(
         nsfwscan serve
         nsfwscan serve --port 9000 --flag-at 0.9
     """
+    from nsfwscan.cli.shared.streams import never_wait_for_stderr
     from nsfwscan.serve.opening import check
     from nsfwscan.serve.processes import run_many
     from nsfwscan.serve.server import listen, passed_sockets, reachable_from_elsewhere, run
@@ -208,6 +210,7 @@ def serve(
                 "other computers could use this server, so it needs a token",
                 hint="give --token-file FILE, or set NSFWSCAN_TOKEN; or listen on 127.0.0.1",
             )
+        never_wait_for_stderr()
         if workers == 1:
             run(wanted, sockets, talk.say, talk.warn)
         else:

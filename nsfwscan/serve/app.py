@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse
 from starlette.routing import Match, Route
 
@@ -64,6 +65,14 @@ def build_app(service: ScoringService, settings: ServeSettings) -> Starlette:
         middleware=[
             Middleware(Departures, most_drained=settings.limits.body_bytes),
             Middleware(Doorkeeper, hosts=settings.hosts, origins=settings.origins),
+            # So that the pages that may ask may also read the answers.
+            Middleware(
+                CORSMiddleware,
+                allow_origins=sorted(settings.origins),
+                allow_methods=["GET", "POST", "DELETE"],
+                allow_headers=["Authorization", "Content-Type", "X-Use-Cache", "X-Wait-For-Model"],
+                expose_headers=["Retry-After", "Link", "X-Job-State", "X-Next-After"],
+            ),
         ],
         exception_handlers={HTTPException: _no_route, Exception: _bug},
         lifespan=lifespan,

@@ -95,17 +95,19 @@ class Departures:
                 # A connection closed with unread bytes is reset, and the answer lost with it.
                 await body.drain(self._most_drained)
             await send(message)
+            if message["type"] == "http.response.body" and not message.get("more_body", False):
+                body.answered = True
 
         work = asyncio.ensure_future(self._app(scope, body.receive, answer))
         leaving = asyncio.ensure_future(body.left())
         try:
             await asyncio.wait({work, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if not work.done():
+            if body.answered or work.done():  # what is left to do, it may do
+                await work
+            else:
                 work.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await work
-            else:
-                work.result()
         finally:
             leaving.cancel()
             if not work.done():  # this task was cancelled, because the server stops
@@ -119,6 +121,8 @@ class _Body:
         self._receive = receive
         self._expects = expects
         """Whether the client waits to be asked for the body."""
+        self.answered = False
+        """Whether the client has the whole answer."""
         self._whole = asyncio.Event()
         self._gone = asyncio.Event()
 

@@ -23,7 +23,7 @@ from nsfwscan.models.store import ModelStore
 from nsfwscan.scanning.engine import Engine
 from nsfwscan.scanning.session import Session, loader
 from nsfwscan.serve import metrics
-from nsfwscan.serve.server import run, say_where
+from nsfwscan.serve.server import run, say_where, stop_signals
 from nsfwscan.system import cores, interrupts, locations, sd_notify
 from nsfwscan.values.errors import ModelError, UsageError
 
@@ -55,7 +55,7 @@ def run_many(
     with tempfile.TemporaryDirectory(prefix="nsfwscan-counters-") as folder:
         metrics.share(folder)
         parent = _Parent(count, replace(settings, scan=scan), sockets, classifier, say, warn)
-        with interrupts.answered(parent.stop, "SIGINT", "SIGTERM"):
+        with interrupts.answered(parent.stop, *stop_signals()):
             parent.live()
 
 

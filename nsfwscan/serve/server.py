@@ -13,6 +13,7 @@ import ipaddress
 import os
 import signal
 import socket
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from nsfwscan.models.staging import Say
     from nsfwscan.serve.models import OpenSession
-    from nsfwscan.serve.settings import ServeSettings
+    from nsfwscan.serve.settings import Limits, ServeSettings
 
 _BACKLOG = 512
 _FIRST_FD = 3
@@ -37,6 +38,8 @@ _FIRST_FD = 3
 _CANCEL_S = 2.0
 """Seconds between refusing what waits and cancelling what is under way."""
 _KEEP_ALIVE_S = 15
+_OTHER_DESCRIPTORS = 200
+"""Files, pipes and sockets besides connections: decode processes have two each."""
 
 
 class CannotListen(NsfwscanError):
@@ -91,6 +94,7 @@ def run(
 
     `adapt` may replace what opens the session.
     """
+    settings = replace(settings, limits=within_descriptors(settings.limits))
     count = settings.scan.scan.jobs or cores.available()
     service = ScoringService(
         adapt(opener(settings, say, warn)),
@@ -107,14 +111,37 @@ def run(
             loop.add_reader(lifeline, server.handle_exit, signal.SIGTERM, None)
 
     server = Listener(config_of(service, settings), service, settings.limits.stop_s, listening)
-    with interrupts.answered(server.handle_exit, "SIGINT", "SIGTERM"):
+    with interrupts.answered(server.handle_exit, *stop_signals()):
         server.run(list(sockets))
+
+
+def within_descriptors(limits: Limits) -> Limits:
+    """Return `limits` with no more connections than this process may have, after raising that."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return limits
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = limits.connections + _OTHER_DESCRIPTORS
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        room = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _OTHER_DESCRIPTORS
+        return replace(limits, connections=max(1, min(limits.connections, room)))
+    return limits
 
 
 def say_where(sockets: Sequence[socket.socket], say: Say) -> None:
     """Say where the server listens."""
     for one in sockets:
         say(f"Listening on {url_of(one)}. Press Ctrl-C to stop.")
+
+
+def stop_signals() -> list[str]:
+    """Return the names of the signals that end a server gently; nohup has it ignore the last."""
+    hang_up = [] if interrupts.is_ignored("SIGHUP") else ["SIGHUP"]
+    return ["SIGINT", "SIGTERM", *hang_up]
 
 
 def config_of(service: ScoringService, settings: ServeSettings) -> uvicorn.Config:

@@ -48,8 +48,8 @@ class AdapterFlags:
             "--when-unjudged",
             envvar="NSFWSCAN_WHEN_UNJUDGED",
             rich_help_panel=ADAPTER_PANEL,
-            help="Misskey and PhotoPrism: answer that a picture which could not be judged is not "
-            "safe, or `report` an error, which some versions take for safe.",
+            help="Misskey and PhotoPrism: flag a picture that could not be judged, or report an "
+            "error, which some versions take for safe.",
         ),
     ] = WhenUnjudged.FLAG
     when_unavailable: Annotated[
@@ -58,7 +58,8 @@ class AdapterFlags:
             "--when-unavailable",
             envvar="NSFWSCAN_WHEN_UNAVAILABLE",
             rich_help_panel=ADAPTER_PANEL,
-            help="pict-rs: what to do with uploads while there is no model, or too much waits.",
+            help="pict-rs: reject uploads, or allow them unjudged, while there is no model or too "
+            "much is waiting.",
         ),
     ] = WhenUnavailable.REJECT
     pass_review: Annotated[
@@ -124,7 +125,7 @@ class JobFlags:
             max=8760,
             envvar="NSFWSCAN_KEEP_JOBS",
             rich_help_panel=JOB_PANEL,
-            help="Forget a job and its results so long after its end.",
+            help="Forget a job and its results this long after it ended.",
         ),
     ] = 24.0
     callback_host: Annotated[

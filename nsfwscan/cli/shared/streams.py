@@ -88,7 +88,7 @@ def unwritable(called: str, error: OSError) -> NsfwscanError:
 def never_wait_for_stderr() -> None:
     """Drop messages to standard error instead of waiting long for its reader.
 
-    For watchers, which run for weeks: a stalled reader must not stop them.
+    For watchers and servers, which run for weeks: a stalled reader must not stop them.
     """
     if sys.platform == "win32" or sys.stderr is None:  # which has no `poll`
         return

@@ -38,6 +38,7 @@ CREATE TABLE picture (
 );
 CREATE INDEX picture_position ON picture (job, position);
 CREATE INDEX picture_kind ON picture (job, kind);
+CREATE INDEX picture_content ON picture (job, sha256);
 """
 _BUSY_S = 10.0
 STATUS = {

@@ -45,9 +45,9 @@ def routes(service: ScoringService, settings: ServeSettings) -> list[BaseRoute]:
 
     async def create(request: Request) -> Response:
         jobs = _jobs(request)
-        await asyncio.to_thread(_check_room, jobs)
+        room = await asyncio.to_thread(_room, jobs)
         if is_multipart(request.headers.get("content-type")):
-            job = await _upload(request, jobs, who(request))
+            job = await _upload(request, jobs, who(request), room)
         else:
             job = await _scan_folder(request, jobs, who(request), settings.limits.body_s)
         jobs.runner.wake()
@@ -188,12 +188,12 @@ def _jobs(request: Request) -> Jobs:
     return jobs
 
 
-def _check_room(jobs: Jobs) -> None:
+def _room(jobs: Jobs) -> int:
+    """Return how many bytes may be uploaded now. Raises `RequestRefused` (429)."""
     settings = jobs.settings
     if len(jobs.store.unfinished()) >= settings.jobs_unfinished:
         raise RequestRefused(429, "too-many-jobs", "too many jobs have not ended yet")
-    if jobs.store.spooled_bytes() >= settings.bytes_all:
-        raise RequestRefused(507, "too-much-waiting", "too many uploaded pictures wait already")
+    return settings.bytes_all - jobs.store.spooled_bytes()
 
 
 def _number(request: Request, name: str, default: int, least: int, most: int) -> int:
@@ -222,11 +222,10 @@ async def _scan_folder(request: Request, jobs: Jobs, owner: str, body_s: float) 
     return await asyncio.to_thread(jobs.store.add, folder=folder, owner=owner, callback=callback)
 
 
-async def _upload(request: Request, jobs: Jobs, owner: str) -> str:
+async def _upload(request: Request, jobs: Jobs, owner: str, room: int) -> str:
     job = new_job_id()
-    upload = await asyncio.to_thread(jobs.spool.receive, job)
-    with upload:
-        received = await _receive(request, jobs, job, upload)
+    with jobs.spool.receive(job) as upload:
+        received = await _receive(request, jobs, job, upload, room)
         if not received.pictures:
             raise RequestRefused(400, "no-pictures", "the request has no pictures")
         await asyncio.to_thread(upload.keep)
@@ -234,7 +233,8 @@ async def _upload(request: Request, jobs: Jobs, owner: str) -> str:
             await asyncio.to_thread(
                 jobs.store.add, received.pictures, job=job, owner=owner, callback=received.callback
             )
-        except BaseException:
+        except RequestRefused:
+            # And not if the client has left: the job may have been added all the same.
             upload.discard()
             raise
     return job
@@ -245,7 +245,7 @@ class _Received(NamedTuple):
     callback: str
 
 
-async def _receive(request: Request, jobs: Jobs, job: str, upload: Upload) -> _Received:
+async def _receive(request: Request, jobs: Jobs, job: str, upload: Upload, room: int) -> _Received:
     """Write the pictures of a multipart body to disk as they come."""
     settings, total = jobs.settings, 0
     pictures: list[JobPicture] = []
@@ -258,6 +258,9 @@ async def _receive(request: Request, jobs: Jobs, job: str, upload: Upload) -> _R
         total += len(chunk)
         if total > settings.bytes_each:
             raise too_large(settings.bytes_each)
+        upload.count(len(chunk))
+        if jobs.spool.receiving > room:
+            raise RequestRefused(507, "too-much-waiting", "too many uploaded pictures wait already")
         for event in reader.feed(chunk):
             if isinstance(event, PartHead):
                 head = event

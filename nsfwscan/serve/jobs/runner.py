@@ -5,38 +5,31 @@ from the jobs in turns, so that a small job does not wait for a large one. A kil
 those in hand again, and nothing else. Of several processes the one that holds the lock runs the
 jobs; when it ends, another takes over.
 
-What the service cannot judge now (no model, a full queue) waits here; nothing is skipped or called
-safe. If the job file cannot be written, results wait in memory and no new picture is taken.
+If the job file cannot be written, results wait in memory and no new picture is taken.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
 from collections import deque
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from nsfwscan.media.discover import DEFAULT_MAX_BYTES, too_big
-from nsfwscan.report.record import Recorder
 from nsfwscan.serve.jobs.callbacks import call_back
-from nsfwscan.serve.jobs.folders import list_pictures, read_allowed
-from nsfwscan.serve.jobs.states import FAILED_PICTURE, JobPicture, JobState, PictureResult
-from nsfwscan.serve.problems import Overloaded, RequestRefused, Unavailable
+from nsfwscan.serve.jobs.folders import list_pictures
+from nsfwscan.serve.jobs.scoring import JobScoring
+from nsfwscan.serve.jobs.states import JobPicture, JobState, PictureResult
+from nsfwscan.serve.problems import RequestRefused
 from nsfwscan.system.locations import make_private
 from nsfwscan.system.locks import Lock, open_lock
-from nsfwscan.values.errors import DecodeError
-from nsfwscan.values.results import Failed, FailReason
 
 if TYPE_CHECKING:
     from nsfwscan.serve.jobs.settings import JobSettings
     from nsfwscan.serve.jobs.spool import Spool
     from nsfwscan.serve.jobs.store import JobStore
     from nsfwscan.serve.service import ScoringService
-    from nsfwscan.values.results import Scanned
 
 _LOG = logging.getLogger("nsfwscan.serve")
 LOCK = "runner.lock"
@@ -46,9 +39,6 @@ _TIDY_S = 60.0
 _REFILL = 64
 """Pictures to fetch from the store at a time. A cancellation is noticed at the latest then."""
 _STOP_S = 5.0
-_LONGEST_WAIT_S = 60.0
-_TRIES = 3
-"""How often a picture is tried with which the model fails."""
 
 
 class JobRunner:
@@ -64,9 +54,8 @@ class JobRunner:
         in_hand: int,
     ) -> None:
         """`in_hand` pictures are scored at a time."""
-        self._store, self._spool, self._service = store, spool, service
-        self._settings = settings
-        self._in_hand, self._max_bytes = in_hand, DEFAULT_MAX_BYTES
+        self._store, self._spool, self._settings = store, spool, settings
+        self._in_hand = in_hand
         self._woken = asyncio.Event()
         self._unlisted = asyncio.Event()
         self._taking = asyncio.Lock()
@@ -78,6 +67,7 @@ class JobRunner:
         self._saved = asyncio.Condition()
         self._busy = 0
         self._stopping = asyncio.Event()
+        self._scoring = JobScoring(store, spool, service, settings.folders, self._stopping)
         self._untidy = asyncio.Event()
         self._said: dict[str, str] = {}
 
@@ -204,103 +194,13 @@ class JobRunner:
             picture = await self._next()
             self._busy += 1
             try:
-                result = await self._result(picture)
+                result = await self._scoring.result(picture)
             finally:
                 self._busy -= 1
             async with self._saved:
                 if result is not None:
                     self._results.append(result)
                 self._saved.notify_all()
-
-    async def _result(self, picture: JobPicture) -> PictureResult | None:
-        """Score one picture, however long it takes; None if its job has ended meanwhile."""
-        scored: Scanned | Failed | None
-        try:
-            data = await asyncio.to_thread(self._read, picture)
-        except DecodeError as error:
-            scored = Failed("", error.reason, error.detail, transient=error.transient)
-            if picture.spooled is not None and await self._has_ended(picture.job):
-                return None  # its upload was removed with it
-        else:
-            scored = await self._score(picture, data)
-        if scored is None or not await self._model_is_known(picture.job):
-            return None
-        scored = replace(scored, path=picture.name)
-        kind = FAILED_PICTURE if scored.decision is None else scored.decision.value
-        record = json.dumps(Recorder(self._service.manifest).record(scored), allow_nan=False)
-        return PictureResult(picture.job, picture.number, kind, record)
-
-    def _read(self, picture: JobPicture) -> bytes:
-        if picture.spooled is None:
-            return read_allowed(picture.name, self._settings.folders, self._max_bytes)
-        if picture.spooled.length > self._max_bytes:
-            detail = too_big(picture.spooled.length, self._max_bytes)
-            raise DecodeError(FailReason.TOO_BIG, detail)
-        try:
-            return self._spool.read(picture.job, picture.spooled)
-        except OSError as error:
-            raise DecodeError(FailReason.UNREADABLE, error.strerror or str(error)) from error
-
-    async def _score(self, picture: JobPicture, data: bytes) -> Scanned | Failed | None:
-        """Score, and wait as long as it takes until that is possible; None if the job has ended."""
-        noted, tries = False, 0
-        try:
-            while True:
-                try:
-                    return await self._service.score(data)
-                except Overloaded as full:
-                    wait_s = full.retry_after
-                except Unavailable as missing:
-                    wait_s = missing.retry_after
-                    tries += await self._model_is_open()
-                    if tries == _TRIES:
-                        return Failed("", FailReason.BAD_OUTPUT, str(missing))
-                    noted = await self._note(picture.job, str(missing))
-                except Exception:  # noqa: BLE001  one picture must not end all jobs
-                    _LOG.exception("a picture of job %s could not be judged", picture.job)
-                    return Failed("", FailReason.BAD_OUTPUT, "an unexpected error")
-                if not await self._again(picture.job, min(wait_s, _LONGEST_WAIT_S)):
-                    return None
-        finally:
-            if noted:
-                await self._note(picture.job, "")
-
-    async def _model_is_open(self) -> bool:
-        """Return True if there is a model, so that a failure may be this one picture's."""
-        try:
-            await self._service.ready(0.0)
-        except Unavailable:
-            return False
-        return True
-
-    async def _model_is_known(self, job: str) -> bool:
-        """Wait until there has been a model, which every record names; False if the job ended."""
-        while True:
-            try:
-                return bool(self._service.manifest)
-            except Unavailable as missing:
-                await self._note(job, str(missing))
-                if not await self._again(job, _LOOK_S):
-                    return False
-
-    async def _again(self, job: str, wait_s: float) -> bool:
-        """Wait a while; return False if the job has ended by then, or the server stops."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), wait_s)
-            return False
-        return not await self._has_ended(job)
-
-    async def _note(self, job: str, problem: str) -> bool:
-        with contextlib.suppress(RequestRefused):
-            await asyncio.to_thread(self._store.note, job, problem)
-        return bool(problem)
-
-    async def _has_ended(self, job: str) -> bool:
-        try:
-            jobs = await asyncio.to_thread(self._store.unfinished)
-        except RequestRefused:
-            return False
-        return job not in {known for known, _, _ in jobs}
 
     # Storing results
 
@@ -316,6 +216,7 @@ class JobRunner:
                 self._warn("results of jobs wait in memory", error)
                 await asyncio.sleep(_LOOK_S)
                 continue
+            self._scoring.stored(rows)
             async with self._saved:
                 for _ in rows:
                     self._results.popleft()

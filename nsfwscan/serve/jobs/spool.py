@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import threading
 import time
 from typing import TYPE_CHECKING, Self
 
@@ -19,7 +20,7 @@ from nsfwscan.system.locations import make_private
 from nsfwscan.system.writing import sync_folder, write_all
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Container, Iterator
 
 FOLDER, ENDING = "uploads", ".pictures"
 _ABANDONED_S = 3600.0
@@ -32,12 +33,14 @@ class Spool:
     def __init__(self, home: str) -> None:
         """Create nothing yet."""
         self.folder = os.path.join(home, FOLDER)
+        self.receiving = 0
+        """Bytes of uploads that are under way in this process."""
 
     def receive(self, job: str) -> Upload:
         """Begin an upload. Raises `JobFileError`."""
         try:
             make_private(self.folder)
-            return Upload(self._file(job))
+            return Upload(self, self._file(job))
         except OSError as error:
             raise os_error(error, self.folder) from error
 
@@ -71,21 +74,25 @@ class Spool:
 class Upload:
     """One upload under way. Without `keep`, leaving the block removes it."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, spool: Spool, path: str) -> None:
         """Create the file, for its owner only. Raises OSError."""
-        self._path = path
+        self._spool, self._path = spool, path
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
         self._file = os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o600)
+        self._lock = threading.Lock()
         self._kept = False
-        self._end = self._start = 0
+        self._end = self._start = self._counted = 0
         self._digest = hashlib.sha256()
+
+    def count(self, length: int) -> None:
+        """Note that `length` bytes have come, in the event loop; they are written in a thread."""
+        self._spool.receiving += length
+        self._counted += length
 
     def write(self, chunk: bytes | bytearray) -> None:
         """Add bytes to the current picture. Raises `JobFileError`."""
-        try:
+        with self._open():
             write_all(self._file, bytes(chunk))
-        except OSError as error:
-            raise os_error(error, os.path.dirname(self._path)) from error
         self._digest.update(chunk)
         self._end += len(chunk)
 
@@ -97,12 +104,25 @@ class Upload:
 
     def keep(self) -> None:
         """Wait until all is on the disk, and keep it. Raises `JobFileError`."""
-        try:
+        with self._open():
             os.fsync(self._file)
             sync_folder(os.path.dirname(self._path))
-        except OSError as error:
-            raise os_error(error, os.path.dirname(self._path)) from error
         self._kept = True
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[None]:
+        """Keep the file open inside the block; translate errors.
+
+        A client that leaves ends the upload while a thread may be about to write, and the number of
+        a closed file may be another's by then.
+        """
+        with self._lock:
+            if self._file < 0:
+                raise ValueError("the upload has ended")
+            try:
+                yield
+            except OSError as error:
+                raise os_error(error, os.path.dirname(self._path)) from error
 
     def discard(self) -> None:
         """Remove it after all, when the block ends."""
@@ -112,7 +132,10 @@ class Upload:
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self._file)
+        self._spool.receiving -= self._counted
+        with self._lock:
+            os.close(self._file)
+            self._file = -1
         if not self._kept:
             with contextlib.suppress(OSError):
                 os.unlink(self._path)

@@ -104,6 +104,8 @@ class PictureResult(NamedTuple):
     """One of `KINDS`."""
     record: str
     """Its record as JSON."""
+    sha256: bytes = b""
+    """Its content; empty if it could not be read."""
 
 
 class ResultPage(NamedTuple):

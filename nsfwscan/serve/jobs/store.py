@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from nsfwscan.serve.jobs.job_file import JobFile
 from nsfwscan.serve.jobs.states import (
+    FAILED_PICTURE,
     Callback,
     JobPicture,
     JobState,
@@ -138,14 +139,27 @@ class JobStore:
         def work(db: sqlite3.Connection) -> set[str]:
             for row in rows:
                 db.execute(
-                    "UPDATE picture SET kind = ?, record = ?, position ="
+                    "UPDATE picture SET kind = ?, record = ?, sha256 = ?, position ="
                     " (SELECT coalesce(max(position), 0) + 1 FROM picture WHERE job = ?)"
                     " WHERE job = ? AND number = ? AND position IS NULL",
-                    (row.kind, row.record, row.job, row.job, row.number),
+                    (row.kind, row.record, row.sha256, row.job, row.job, row.number),
                 )
             return self._end_complete(db, {row.job for row in rows})
 
         return self._file.write(work)
+
+    def known(self, job: str, sha256: bytes) -> tuple[str, str] | None:
+        """Return (kind, record) of a picture of the job with these bytes and a verdict, if any."""
+
+        def work(db: sqlite3.Connection) -> tuple[str, str] | None:
+            found: tuple[str, str] | None = db.execute(
+                "SELECT kind, record FROM picture WHERE job = ? AND sha256 = ?"
+                " AND position IS NOT NULL AND kind != ? LIMIT 1",
+                (job, sha256, FAILED_PICTURE),
+            ).fetchone()
+            return found
+
+        return self._file.read(work)
 
     def end(self, job: str, state: JobState, problem: str = "") -> bool:
         """End a job; return False if it had ended, or is gone."""
