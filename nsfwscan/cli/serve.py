@@ -12,7 +12,7 @@ import typer
 
 from nsfwscan.cli.shared.flags import ModelFlags, SpeedFlags, settings
 from nsfwscan.cli.shared.groups import grouped
-from nsfwscan.cli.shared.options import CACHE_PANEL, SPEED_PANEL, Quiet, bytes_of
+from nsfwscan.cli.shared.options import CACHE_PANEL, SPEED_PANEL, Quiet, bytes_of, checked_size
 from nsfwscan.cli.shared.serve_flags import (
     AdapterFlags,
     JobFlags,
@@ -106,6 +106,7 @@ class LimitFlags:
             "--max-body",
             metavar="SIZE",
             envvar="NSFWSCAN_MAX_BODY",
+            callback=checked_size,
             rich_help_panel=LIMIT_PANEL,
             help="Refuse longer requests. SIZE is in bytes, or has a K, M or G.",
         ),

@@ -46,7 +46,7 @@ def bytes_of(size: str) -> int:
     return int(float(found[1]) * {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}[found[2]])
 
 
-def _checked_size(size: str) -> str:
+def checked_size(size: str) -> str:
     """Refuse a wrong size here, where typer can still say which option it came from."""
     try:
         bytes_of(size)
@@ -289,7 +289,7 @@ MaxSize = Annotated[
         metavar="SIZE",
         envvar="NSFWSCAN_MAX_SIZE",
         rich_help_panel=WALK_PANEL,
-        callback=_checked_size,
+        callback=checked_size,
         help="Skip larger files. SIZE is in bytes, or has a K, M or G.",
     ),
 ]

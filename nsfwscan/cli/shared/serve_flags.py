@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from nsfwscan.cli.shared.options import bytes_of
+from nsfwscan.cli.shared.options import bytes_of, checked_size
 from nsfwscan.serve.adapters.options import AdapterSettings, ClassNames
 from nsfwscan.serve.jobs.settings import JobSettings
 from nsfwscan.system import locations
@@ -112,6 +112,7 @@ class JobFlags:
             "--max-upload",
             metavar="SIZE",
             envvar="NSFWSCAN_MAX_UPLOAD",
+            callback=checked_size,
             rich_help_panel=JOB_PANEL,
             help="Refuse longer uploads of one job. SIZE is in bytes, or has a K, M or G.",
         ),
