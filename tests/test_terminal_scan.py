@@ -15,7 +15,9 @@ from shell import Call
 from terminals import Seen, on_terminal
 from tiny_model import GREEN, ORANGE, RED
 
-from nsfwscan.cli.shared import lazy
+from nsfwscan.actions.rules import Rule
+from nsfwscan.cli.shared import acting, lazy
+from nsfwscan.values.actions import ActionName
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
@@ -41,12 +43,15 @@ def folder(tmp_path: Path, paint: Paint, monkeypatch: pytest.MonkeyPatch) -> Pat
     return found
 
 
-def hints(screen: str) -> dict[str, str]:
-    """Return the commands that are named at the end, by what they are good for."""
+def hints(screen: str, *, look: bool = False) -> dict[str, str]:
+    """Return the commands that are named at the end, by what they are good for.
+
+    `look` includes the one that opens a page.
+    """
     found = {}
     for line in screen.replace(":\n    ", ": ").splitlines():
         match = re.match(r"  ([a-z ]+): +(nsfwscan .*)", line)
-        if match:
+        if match and (look or not match[1].startswith("look at")):
             found[match[1]] = match[2]
     return found
 
@@ -72,13 +77,14 @@ def test_the_end_of_a_scan_says_in_whole_words_what_was_found_and_what_not(
     flat = " ".join(seen.text.split())
     assert "2 flagged, 1 to review, 1 safe, 2 without a verdict." in flat
     assert "Not scanned: 1 archive, 1 camera raw file, 1 video, 1 other file." in flat
-    assert re.search(r"4 pictures in \d\.\d s, \d+ a second\. Model: tiny-1 \(review from ", flat)
+    assert re.search(r"4 pictures in [\d.]+ s, \d+ a second\. Model: tiny-1 \(review from ", flat)
     for word in ("…", "below", "cached"):
         assert word not in flat
     for line in seen.lines:
         # Only commands are longer: the terminal folds them, so that a copy is one line.
         assert len(line) <= columns or line.startswith("    nsfwscan ")
-    assert flat.index("decision score picture") < flat.index("no verdict") < flat.index("2 flagged")
+    parts = ("decision score picture", "no verdict", "2 flagged, 1 to review")
+    assert sorted(parts, key=flat.index) == list(parts)
     assert re.search(r"^nsfw +0\.9\d\d  /", seen.text, re.MULTILINE)
     assert re.search(r"^empty +/", seen.text, re.MULTILINE)
     assert "the file is empty" in flat
@@ -163,16 +169,30 @@ def test_the_review_page_is_named_first_where_it_exists(
     folder: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(lazy._PLACES, "review", "show:show")
-    said = hints(call("scan", folder).err)
+    said = hints(call("scan", folder).err, look=True)
     assert list(said) == ["look at them", "move them away", "correct one"]
     assert said["look at them"].startswith("nsfwscan review ")
-    only_review = hints(call("scan", "--flag-at", "1", "--hidden", folder).err)
+    only_review = hints(call("scan", "--flag-at", "1", "--hidden", folder).err, look=True)
     assert list(only_review) == ["look at them"]
     # With other thresholds, it would show other pictures.
     assert only_review["look at them"].startswith("nsfwscan review --flag-at 1 ")
     assert "--hidden" not in only_review["look at them"]
     # It shows what is in the cache.
-    assert "look at them" not in hints(call("scan", "--no-cache", folder).err)
+    assert "look at them" not in hints(call("scan", "--no-cache", folder).err, look=True)
+
+
+def test_a_click_on_a_notification_runs_the_review_page_where_it_exists(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    notify, move = Rule(ActionName.NOTIFY), Rule(ActionName.QUARANTINE)
+    monkeypatch.delitem(lazy._PLACES, "review", raising=False)
+    assert acting._with_look(notify) == notify
+    monkeypatch.setitem(lazy._PLACES, "review", "show:show")
+    *program, command = acting._with_look(notify).command
+    assert command == "review"
+    version = subprocess.run([*program, "--version"], capture_output=True, timeout=60, check=True)
+    assert version.stdout.startswith(b"nsfwscan ")
+    assert acting._with_look(move) == move
 
 
 # One file

@@ -51,7 +51,8 @@ def next_steps(
     if len(roots) == 1 and not os.path.isdir(roots[0]):
         yield "see more", _command(context, "show", paths, only=_JUDGING)
     elif (tally.nsfw or tally.review) and is_command("review") and not context.params["no_cache"]:
-        yield "look at them", _command(context, "review", paths if roots else "", only=_JUDGING)
+        purpose = "look at it" if tally.nsfw + tally.review == 1 else "look at them"
+        yield purpose, _command(context, "review", paths if roots else "", only=_JUDGING)
     if tally.nsfw:
         if again:
             move = "move it away" if tally.nsfw == 1 else "move them away"
