@@ -129,6 +129,8 @@ def test_options_that_change_what_is_found_are_repeated_and_no_others(
         "nsfwscan scan --action quarantine --include '*.png' --include '*.gif' --hidden "
         "--flag-at 0.4 --review-at 0 --jobs 1 ."
     )
+    strange = call("scan", "--exclude", "-a\x1b'", ".").err
+    assert "--exclude $'-a\\x1b\\x27' ." in hints(strange)["move them away"]
     (home / "my config.toml").write_text("")
     said = call("--config", home / "my config.toml", "scan", ".").err
     config = shlex.quote(str(home / "my config.toml"))

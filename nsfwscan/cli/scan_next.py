@@ -6,13 +6,12 @@ In: a summary, and the command line that led to it. Out: commands that users can
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Collection, Iterator, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Any, cast
 
 from nsfwscan.cli.shared.lazy import is_command
-from nsfwscan.cli.shared.shell_words import quoted
+from nsfwscan.cli.shared.shell_words import quoted, word
 from nsfwscan.values.actions import ActionName, Outcome
 
 if TYPE_CHECKING:
@@ -92,7 +91,7 @@ def _options(context: typer.Context, only: Collection[str] = ()) -> Iterator[str
 def _value(value: Any) -> str:
     if isinstance(value, Enum):
         return str(value.value)
-    return str(value).removesuffix(".0") if isinstance(value, float) else shlex.quote(str(value))
+    return str(value).removesuffix(".0") if isinstance(value, float) else word(str(value))
 
 
 def _is_given(context: typer.Context, name: str) -> bool:
