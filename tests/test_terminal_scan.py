@@ -238,11 +238,11 @@ def test_a_dry_run_names_the_command_that_does_the_same_for_real(folder: Path, c
     assert "Quarantine: 2 left alone.\n" in real.err
 
 
-def ask(folder: Path, answer: bytes) -> Seen:
+def ask(folder: Path, answer: bytes, columns: int = 80) -> Seen:
     """Answer the question of a scan that is over its limit."""
     return on_terminal(
         "scan", "--action", "quarantine", "--limit-files", "1", folder,
-        answers={"[y/N]: ": answer},
+        columns=columns, answers={"[y/N]: ": answer},
     )  # fmt: skip
 
 
@@ -258,6 +258,14 @@ def test_results_come_before_the_question(folder: Path) -> None:
     assert "Quarantine: 2 held back." in after
     assert (folder / "red.png").exists()
     assert hints(seen.text) == {}
+
+
+@pytest.mark.parametrize("columns", WIDTHS)
+def test_a_question_breaks_between_words(folder: Path, columns: int) -> None:
+    seen = ask(folder, b"n\n", columns)
+    asked = seen.text[seen.text.index("This would move") : seen.text.index("[y/N]: ")]
+    assert max(map(len, asked.splitlines())) <= columns
+    assert "The limit is 1 or 5 % of them. Continue?" in " ".join(asked.split())
 
 
 def test_yes_moves_and_says_where_and_how_to_undo_it(folder: Path, tmp_path: Path) -> None:
@@ -276,6 +284,8 @@ def test_ctrl_c_at_the_question_keeps_the_results_and_moves_nothing(folder: Path
     assert "red.png" in " ".join(before.split())
     assert "Nothing was moved." in after
     assert "2 flagged, 1 to review" in after
+    assert "Interrupted after the last file was scanned." in after
+    assert hints(after) == {}
     assert (folder / "red.png").exists()
 
 

@@ -38,7 +38,7 @@ def next_steps(
     paths = _paths(roots)
     # Paths from standard input cannot be read again.
     again = "" if context.params.get("files_from") == "-" else _command(context, "scan", paths)
-    if summary.interrupted and again:
+    if summary.interrupted and again and not acts.of(Outcome.HELD_BACK):
         yield "continue", again
     elif acts.of(Outcome.WOULD) and again:
         yield "do it", again

@@ -188,6 +188,7 @@ class Run:
 
         def confirm(question: str) -> bool:
             self._reporter.show()  # the user needs to see the pictures to answer
+            self._talk.gap()
             begun = time.monotonic()
             try:
                 return acting.confirm(question)
@@ -203,6 +204,8 @@ class Run:
                 self._reporter.act(act)
                 if self._stopping.told and act.outcome is not Outcome.HELD_BACK:
                     break
+        if self._stopping.told:
+            self._not_reached = 0  # it was interrupted after the scan
 
     def _watched(
         self, results: Generator[ScanResult], roots: Sequence[str] | None

@@ -93,6 +93,8 @@ class Summary:
         return lines
 
     def _interruption(self) -> str:
+        if self.not_reached == 0:
+            return "Interrupted after the last file was scanned."
         if self.not_reached is None:
             rest = "the rest was not reached"
         else:
