@@ -90,6 +90,16 @@ def test_the_end_of_a_scan_says_in_whole_words_what_was_found_and_what_not(
     assert "the file is empty" in flat
 
 
+def test_messages_stand_apart_from_results_on_the_screen_only(
+    folder: Path, tmp_path: Path, call: Call
+) -> None:
+    assert "\n\n2 flagged, " in on_terminal("scan", folder).text
+    nothing = on_terminal("scan", "--only", "partial", folder / "green.png")
+    assert "\n\n0 flagged" not in nothing.text
+    assert not nothing.text.startswith("\n")
+    assert call("scan", folder).err.startswith("2 flagged, ")
+
+
 @pytest.mark.parametrize("columns", WIDTHS)
 def test_what_a_scan_says_to_type_next_can_be_typed(folder: Path, columns: int) -> None:
     flagged = {folder / "red.png", folder / "redder.png"}

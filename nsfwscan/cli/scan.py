@@ -217,7 +217,7 @@ def scan(
     acting = act_options(acts, rules_in(context, ignored=acts.no_rules))
     summary = _run(roots, sources, chosen, written, wanted, acting, talk, yes=acts.yes)
     table = written.output_format is Format.TABLE
-    if table and written.output == "-":
+    if summary.listed and written.output == "-":
         talk.gap()
     for line in summary.lines():
         talk.say(line)

@@ -72,6 +72,8 @@ class Summary:
     """How many files an interrupted scan did not reach; None if unknown."""
     flagged_path: str = ""
     """The path of the flagged picture if there is just one."""
+    listed: bool = False
+    """Whether any result was written."""
 
     @property
     def rate(self) -> float:
