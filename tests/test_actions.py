@@ -759,7 +759,7 @@ def test_a_click_on_a_notification_opens_the_page_to_look(
     tmp_path: Path, q: Path, clickable: Path, chosen: str
 ) -> None:
     look = ("/bin/sh", "-c", 'echo "$@" > "$0"', f"{tmp_path}/it's open", "a b", "$HOME")
-    acts = act_on(q, results_of(tmp_path / "p", 3, 0), Rule(ActionName.NOTIFY), look=look)
+    acts = act_on(q, results_of(tmp_path / "p", 3, 0), Rule(ActionName.NOTIFY, command=look))
     assert [act.outcome.value for act in acts] == ["done"] * 3
     assert (tmp_path / "shown").read_text() == (
         "--app-name=nsfwscan|--action=default=Open|--action=look=Look at them|--|nsfwscan|"
@@ -778,7 +778,7 @@ def test_a_click_on_a_notification_opens_the_page_to_look(
 def test_a_notification_without_clicks_still_names_the_command(
     tmp_path: Path, q: Path, desktop: Path
 ) -> None:
-    acts = act_on(q, results_of(tmp_path / "p", 1, 0), Rule(ActionName.NOTIFY), look=("look",))
+    acts = act_on(q, results_of(tmp_path / "p", 1, 0), Rule(ActionName.NOTIFY, command=("look",)))
     assert [act.outcome.value for act in acts] == ["done"]
     shown = (tmp_path / "shown").read_text()
     assert shown.endswith("|nsfwscan|1 picture was flagged. Look at them: nsfwscan review|")

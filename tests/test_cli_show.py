@@ -339,7 +339,7 @@ def test_chafa_draws_where_it_is_installed_and_gets_no_original_byte(
     [
         ({"TERM": "xterm-kitty"}, Graphics.KITTY),
         ({"TERM": "xterm-ghostty"}, Graphics.KITTY),
-        ({"TERM": "xterm-256color", "KITTY_WINDOW_ID": "1"}, Graphics.KITTY),
+        ({"TERM": "xterm-256color", "KITTY_WINDOW_ID": "1"}, Graphics.BLOCKS),
         ({"TERM": "tmux-256color", "KITTY_WINDOW_ID": "1"}, Graphics.BLOCKS),
         ({"TERM": "xterm-kitty", "TMUX": "/tmp/tmux"}, Graphics.BLOCKS),
         ({"TERM_PROGRAM": "WezTerm"}, Graphics.ITERM2),

@@ -15,7 +15,9 @@ from shell import Call
 from terminals import Seen, on_terminal
 from tiny_model import GREEN, ORANGE, RED
 
-from nsfwscan.cli.shared import lazy
+from nsfwscan.actions.rules import Rule
+from nsfwscan.cli.shared import acting, lazy
+from nsfwscan.values.actions import ActionName
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
@@ -41,12 +43,15 @@ def folder(tmp_path: Path, paint: Paint, monkeypatch: pytest.MonkeyPatch) -> Pat
     return found
 
 
-def hints(screen: str) -> dict[str, str]:
-    """Return the commands that are named at the end, by what they are good for."""
+def hints(screen: str, *, look: bool = False) -> dict[str, str]:
+    """Return the commands that are named at the end, by what they are good for.
+
+    `look` includes the one that opens a page.
+    """
     found = {}
     for line in screen.replace(":\n    ", ": ").splitlines():
         match = re.match(r"  ([a-z ]+): +(nsfwscan .*)", line)
-        if match:
+        if match and (look or not match[1].startswith("look at")):
             found[match[1]] = match[2]
     return found
 
@@ -72,16 +77,27 @@ def test_the_end_of_a_scan_says_in_whole_words_what_was_found_and_what_not(
     flat = " ".join(seen.text.split())
     assert "2 flagged, 1 to review, 1 safe, 2 without a verdict." in flat
     assert "Not scanned: 1 archive, 1 camera raw file, 1 video, 1 other file." in flat
-    assert re.search(r"4 pictures in \d\.\d s, \d+ a second\. Model: tiny-1 \(review from ", flat)
+    assert re.search(r"4 pictures in [\d.]+ s, \d+ a second\. Model: tiny-1 \(review from ", flat)
     for word in ("…", "below", "cached"):
         assert word not in flat
     for line in seen.lines:
         # Only commands are longer: the terminal folds them, so that a copy is one line.
         assert len(line) <= columns or line.startswith("    nsfwscan ")
-    assert flat.index("decision score picture") < flat.index("no verdict") < flat.index("2 flagged")
+    parts = ("decision score picture", "no verdict", "2 flagged, 1 to review")
+    assert sorted(parts, key=flat.index) == list(parts)
     assert re.search(r"^nsfw +0\.9\d\d  /", seen.text, re.MULTILINE)
     assert re.search(r"^empty +/", seen.text, re.MULTILINE)
     assert "the file is empty" in flat
+
+
+def test_messages_stand_apart_from_results_on_the_screen_only(
+    folder: Path, tmp_path: Path, call: Call
+) -> None:
+    assert "\n\n2 flagged, " in on_terminal("scan", folder).text
+    nothing = on_terminal("scan", "--only", "partial", folder / "green.png")
+    assert "\n\n0 flagged" not in nothing.text
+    assert not nothing.text.startswith("\n")
+    assert call("scan", folder).err.startswith("2 flagged, ")
 
 
 @pytest.mark.parametrize("columns", WIDTHS)
@@ -123,6 +139,8 @@ def test_options_that_change_what_is_found_are_repeated_and_no_others(
         "nsfwscan scan --action quarantine --include '*.png' --include '*.gif' --hidden "
         "--flag-at 0.4 --review-at 0 --jobs 1 ."
     )
+    strange = call("scan", "--exclude", "-a\x1b'", ".").err
+    assert "--exclude $'-a\\x1b\\x27' ." in hints(strange)["move them away"]
     (home / "my config.toml").write_text("")
     said = call("--config", home / "my config.toml", "scan", ".").err
     config = shlex.quote(str(home / "my config.toml"))
@@ -163,16 +181,30 @@ def test_the_review_page_is_named_first_where_it_exists(
     folder: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(lazy._PLACES, "review", "show:show")
-    said = hints(call("scan", folder).err)
+    said = hints(call("scan", folder).err, look=True)
     assert list(said) == ["look at them", "move them away", "correct one"]
     assert said["look at them"].startswith("nsfwscan review ")
-    only_review = hints(call("scan", "--flag-at", "1", "--hidden", folder).err)
+    only_review = hints(call("scan", "--flag-at", "1", "--hidden", folder).err, look=True)
     assert list(only_review) == ["look at them"]
     # With other thresholds, it would show other pictures.
     assert only_review["look at them"].startswith("nsfwscan review --flag-at 1 ")
     assert "--hidden" not in only_review["look at them"]
     # It shows what is in the cache.
-    assert "look at them" not in hints(call("scan", "--no-cache", folder).err)
+    assert "look at them" not in hints(call("scan", "--no-cache", folder).err, look=True)
+
+
+def test_a_click_on_a_notification_runs_the_review_page_where_it_exists(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    notify, move = Rule(ActionName.NOTIFY), Rule(ActionName.QUARANTINE)
+    monkeypatch.delitem(lazy._PLACES, "review", raising=False)
+    assert acting._with_look(notify) == notify
+    monkeypatch.setitem(lazy._PLACES, "review", "show:show")
+    *program, command = acting._with_look(notify).command
+    assert command == "review"
+    version = subprocess.run([*program, "--version"], capture_output=True, timeout=60, check=True)
+    assert version.stdout.startswith(b"nsfwscan ")
+    assert acting._with_look(move) == move
 
 
 # One file
@@ -216,11 +248,11 @@ def test_a_dry_run_names_the_command_that_does_the_same_for_real(folder: Path, c
     assert "Quarantine: 2 left alone.\n" in real.err
 
 
-def ask(folder: Path, answer: bytes) -> Seen:
+def ask(folder: Path, answer: bytes, columns: int = 80) -> Seen:
     """Answer the question of a scan that is over its limit."""
     return on_terminal(
         "scan", "--action", "quarantine", "--limit-files", "1", folder,
-        answers={"[y/N]: ": answer},
+        columns=columns, answers={"[y/N]: ": answer},
     )  # fmt: skip
 
 
@@ -236,6 +268,14 @@ def test_results_come_before_the_question(folder: Path) -> None:
     assert "Quarantine: 2 held back." in after
     assert (folder / "red.png").exists()
     assert hints(seen.text) == {}
+
+
+@pytest.mark.parametrize("columns", WIDTHS)
+def test_a_question_breaks_between_words(folder: Path, columns: int) -> None:
+    seen = ask(folder, b"n\n", columns)
+    asked = seen.text[seen.text.index("This would move") : seen.text.index("[y/N]: ")]
+    assert max(map(len, asked.splitlines())) <= columns
+    assert "The limit is 1 or 5 % of them. Continue?" in " ".join(asked.split())
 
 
 def test_yes_moves_and_says_where_and_how_to_undo_it(folder: Path, tmp_path: Path) -> None:
@@ -254,6 +294,8 @@ def test_ctrl_c_at_the_question_keeps_the_results_and_moves_nothing(folder: Path
     assert "red.png" in " ".join(before.split())
     assert "Nothing was moved." in after
     assert "2 flagged, 1 to review" in after
+    assert "Interrupted after the last file was scanned." in after
+    assert hints(after) == {}
     assert (folder / "red.png").exists()
 
 

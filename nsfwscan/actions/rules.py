@@ -52,7 +52,8 @@ class Rule:
     to: str = ""
     """`copy`: the folder, absolute."""
     command: tuple[str, ...] = ()
-    """`command`: program and arguments; `{path}` stands for the picture's path."""
+    """`command`: program and arguments; `{path}` stands for the picture's path. `notify`: what a
+    click on the notification runs; empty for nothing."""
     time_limit_s: float = DEFAULT_TIME_LIMIT_S
     tag: TagKind = TagKind.SIDECAR
     inside: str = field(init=False, default="")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -222,8 +221,8 @@ def scan(
     acting = act_options(acts, rules_in(context, ignored=acts.no_rules))
     summary = _run(roots, sources, chosen, written, wanted, acting, talk, yes=acts.yes)
     table = written.output_format is Format.TABLE
-    if table and written.output == "-" and sys.stdout.isatty() and sys.stderr.isatty():
-        talk.say("")
+    if summary.listed and written.output == "-":
+        talk.gap()
     for line in summary.lines():
         talk.say(line)
     if table:

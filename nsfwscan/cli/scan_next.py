@@ -6,13 +6,12 @@ In: a summary, and the command line that led to it. Out: commands that users can
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Collection, Iterator, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Any, cast
 
 from nsfwscan.cli.shared.lazy import is_command
-from nsfwscan.cli.shared.shell_words import quoted
+from nsfwscan.cli.shared.shell_words import quoted, word
 from nsfwscan.values.actions import ActionName, Outcome
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ def next_steps(
     paths = _paths(roots)
     # Paths from standard input cannot be read again.
     again = "" if context.params.get("files_from") == "-" else _command(context, "scan", paths)
-    if summary.interrupted and again:
+    if summary.interrupted and again and not acts.of(Outcome.HELD_BACK):
         yield "continue", again
     elif acts.of(Outcome.WOULD) and again:
         yield "do it", again
@@ -51,7 +50,8 @@ def next_steps(
     if len(roots) == 1 and not os.path.isdir(roots[0]):
         yield "see more", _command(context, "show", paths, only=_JUDGING)
     elif (tally.nsfw or tally.review) and is_command("review") and not context.params["no_cache"]:
-        yield "look at them", _command(context, "review", paths if roots else "", only=_JUDGING)
+        purpose = "look at it" if tally.nsfw + tally.review == 1 else "look at them"
+        yield purpose, _command(context, "review", paths if roots else "", only=_JUDGING)
     if tally.nsfw:
         if again:
             move = "move it away" if tally.nsfw == 1 else "move them away"
@@ -91,7 +91,7 @@ def _options(context: typer.Context, only: Collection[str] = ()) -> Iterator[str
 def _value(value: Any) -> str:
     if isinstance(value, Enum):
         return str(value.value)
-    return str(value).removesuffix(".0") if isinstance(value, float) else shlex.quote(str(value))
+    return str(value).removesuffix(".0") if isinstance(value, float) else word(str(value))
 
 
 def _is_given(context: typer.Context, name: str) -> bool:

@@ -145,6 +145,7 @@ class Run:
         self._named: frozenset[str] = frozenset()
         self._stopping = Stopping(self._stop, self._scanner.abandon, quiet=talk.quiet)
         self._flagged_path = ""
+        self._listed_any = False
         self._asking_s = 0.0
         """How long the user was asked, which does not count as scanning."""
         self._not_reached: int | None = None
@@ -162,6 +163,7 @@ class Run:
                 if self._acting is not None:
                     self._acting.actor.consider(result)
                 if wants(self._wanted, result) or result.path in self._named:
+                    self._listed_any = True
                     self._reporter.add(result)
             if self._acting is not None:
                 # An interrupted scan cannot tell whether the limits would be kept.
@@ -178,6 +180,7 @@ class Run:
             self._acts,
             self._not_reached,
             self._flagged_path if self._scanner.tally.nsfw == 1 else "",
+            self._listed_any,
         )
         self._reporter.end(summary)
         return summary
@@ -188,6 +191,8 @@ class Run:
 
         def confirm(question: str) -> bool:
             self._reporter.show()  # the user needs to see the pictures to answer
+            if self._listed_any:
+                self._talk.gap()
             begun = time.monotonic()
             try:
                 return acting.confirm(question)
@@ -203,6 +208,8 @@ class Run:
                 self._reporter.act(act)
                 if self._stopping.told and act.outcome is not Outcome.HELD_BACK:
                     break
+        if self._stopping.told:
+            self._not_reached = 0  # it was interrupted after the scan
 
     def _watched(
         self, results: Generator[ScanResult], roots: Sequence[str] | None

@@ -72,6 +72,8 @@ class Summary:
     """How many files an interrupted scan did not reach; None if unknown."""
     flagged_path: str = ""
     """The path of the flagged picture if there is just one."""
+    listed: bool = False
+    """Whether any result was written."""
 
     @property
     def rate(self) -> float:
@@ -93,6 +95,8 @@ class Summary:
         return lines
 
     def _interruption(self) -> str:
+        if self.not_reached == 0:
+            return "Interrupted after the last file was scanned."
         if self.not_reached is None:
             rest = "the rest was not reached"
         else:

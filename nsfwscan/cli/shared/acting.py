@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from nsfwscan.actions.limit import Limit
@@ -19,6 +19,7 @@ from nsfwscan.judge import NO_RULINGS, RulingBook, Rulings
 from nsfwscan.report.record import Recorder
 from nsfwscan.service.spec import program
 from nsfwscan.system import interrupts, locations
+from nsfwscan.values.actions import ActionName
 from nsfwscan.values.errors import NsfwscanError
 
 if TYPE_CHECKING:
@@ -49,11 +50,12 @@ def actor_for(options: ActOptions, manifest: ModelManifest, talk: Talk) -> Actio
     quarantine = None if options.quarantine is None else absolute(options.quarantine)
     book = RulingBook(locations.rulings_file())
     return ActionRunner(
-        options.rules,
+        [_with_look(rule) for rule in options.rules],
         record=Recorder(manifest).record,
         model=f"{manifest.package} {manifest.fingerprint[:12]}",
         quarantines=Quarantines(quarantine, talk.warn),
-        tells=talk,
+        say=talk.say,
+        warn=talk.warn,
         rulings=lambda: _current(book, talk),
         dry_run=options.dry_run,
         again=options.again,
@@ -63,8 +65,14 @@ def actor_for(options: ActOptions, manifest: ModelManifest, talk: Talk) -> Actio
             options.limit_least,
             options.limit_window_s,
         ),
-        look=(*program(), "review") if is_command("review") else (),
     )
+
+
+def _with_look(rule: Rule) -> Rule:
+    """Let a click on a notification open the page to look at flagged pictures."""
+    if rule.action is not ActionName.NOTIFY or not is_command("review"):
+        return rule
+    return replace(rule, command=(*program(), "review"))
 
 
 def _current(book: RulingBook, talk: Talk) -> Rulings:

@@ -7,6 +7,7 @@ import sys
 import typer
 
 from nsfwscan.cli.shared.codes import NOT_DONE
+from nsfwscan.cli.shared.talk import fitted
 from nsfwscan.values.errors import UsageError
 
 _ANSWERS = {"y": True, "yes": True, "n": False, "no": False, "": False}
@@ -18,7 +19,7 @@ def is_sure(question: str) -> bool:
     Not `typer.confirm`, which turns an interrupt into the same exception as the end of input.
     """
     while True:
-        print(f"{question} [y/N]: ", end="", file=sys.stderr, flush=True)
+        print(fitted(f"{question} [y/N]:", sys.stderr), end=" ", file=sys.stderr, flush=True)
         line = sys.stdin.readline()
         if not line:
             print(file=sys.stderr)

@@ -55,6 +55,11 @@ class Talk:
         if not self.quiet:
             self._print(sentence)
 
+    def gap(self) -> None:
+        """Print an empty line between results and messages, if both are on the screen."""
+        if sys.stdout.isatty() and sys.stderr.isatty():
+            self.say("")
+
     def command(self, purpose: str, command: str) -> None:
         """Print a command worth typing now, unless quiet.
 

@@ -51,7 +51,8 @@ def graphics(environ: Mapping[str, str]) -> Graphics:
     terminal, program = environ.get("TERM", ""), environ.get("TERM_PROGRAM", "")
     # Inside these, the terminal around them does not get such commands.
     if "TMUX" not in environ and not terminal.startswith(("screen", "tmux")):
-        if terminal in {"xterm-kitty", "xterm-ghostty"} or "KITTY_WINDOW_ID" in environ:
+        # Not by KITTY_WINDOW_ID, which a program started from kitty passes on to its own terminal.
+        if terminal in {"xterm-kitty", "xterm-ghostty"}:
             return Graphics.KITTY
         if program in {"iTerm.app", "WezTerm"} or environ.get("LC_TERMINAL") == "iTerm2":
             return Graphics.ITERM2
