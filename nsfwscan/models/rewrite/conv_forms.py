@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from nsfwscan.models.graphs.graph import MICROSOFT, Array, Attribute, Builder, Graph, Node
+from nsfwscan.models.graphs.graph import MICROSOFT, Attribute, Builder, Graph, Node
 from nsfwscan.models.manifest import ChannelOrder, Layout
 from nsfwscan.models.rewrite.conv_nodes import Users
 from nsfwscan.models.rewrite.install import PIXELS
@@ -34,8 +34,7 @@ class Halves(NamedTuple):
     """
 
     name: str
-    scales: Array
-    """(2 * channels,) float32."""
+    scales: tuple[np.float32, np.float32]
 
 
 class ConvForms:
@@ -135,11 +134,13 @@ class ConvForms:
     def _joined(self, name: str) -> str:
         """Return the float value whose halves are known."""
         halves = self._halves[name]
-        scales = self._b.constant(f"{name}#scales", halves.scales)
-        made = self._b.node(
-            "DequantizeLinear", (halves.name, scales), f"{name}#halves", {"axis": 3}
-        )
-        both = (f"{name}#first", f"{name}#second")
+        parts = (f"{name}#small", f"{name}#large")
         attributes: dict[str, Attribute] = {"axis": 3, "num_outputs": 2}
-        self._b.nodes.append(Node("Split", (made,), both, attributes, "", f"{name}#split"))
-        return self._b.node("Add", both, f"{name}#last")
+        self._b.nodes.append(Node("Split", (halves.name,), parts, attributes, "", f"{name}#split"))
+        zero = self._b.constant(f"{name}#no_zero", np.asarray(np.uint8(0)))
+        made = []
+        for part, scale in zip(parts, halves.scales, strict=True):
+            step = self._b.constant(f"{part}_step", np.asarray(scale))
+            inputs = (part, step, zero)
+            made.append(self._b.node("DequantizeLinear", inputs, f"{part}_float", {}, MICROSOFT))
+        return self._b.node("Add", (made[0], made[1]), f"{name}#last")

@@ -63,6 +63,8 @@ def convert(graph: Graph, spec: InputSpec, plan: ConvPlan) -> Graph:
         return _ConvRewrite(graph, spec, plan).run()
     except KeyError as error:
         raise ModelUnusable(f"the plan does not fit the graph: it lacks {error}") from error
+    except (IndexError, TypeError, ValueError) as error:  # such as shapes that do not fit
+        raise ModelUnusable(f"the plan does not fit the graph: {error}") from error
 
 
 class _Kernel(NamedTuple):
@@ -282,7 +284,7 @@ class _ConvRewrite(ConvForms):
         largest = np.abs(bias) + self._plan.first_limit
         scale = self._stretched(node, rounding.spread_scale(as_sums(weight)))
         scale = np.maximum(scale, (largest / _MOST_BIAS).astype(np.float32))
-        rounded = rounding.round_spread(weight, scale)
+        rounded, scale = rounding.round_spread(weight, scale)
         zero = (rounded.astype(np.int64) * np.array(border)[None, :, None, None]).sum(
             axis=(1, 2, 3)
         )
@@ -309,8 +311,7 @@ class _ConvRewrite(ConvForms):
         made = self._emit_conv(
             node, result, source, twice, np.concatenate([steps, beyond]), (small, np.uint8(0))
         )
-        scales = np.repeat(np.array([small, large], np.float32), len(scale))
-        self._halves[result] = Halves(made.name, scales)
+        self._halves[result] = Halves(made.name, (small, large))
 
     def _framed(self, node: Node, pixel: Array) -> str:
         """Surround the pixels with the border that the convolution pads with."""
@@ -383,7 +384,10 @@ class _ConvRewrite(ConvForms):
         ]
         made = f"{node.outputs[0]}#last"
         self._b.node(node.op, tuple(map(str, names)), made, node.attributes)
-        self._last[result] = self._b.node("Relu", (made,), f"{result}#last") if has_relu else made
+        # Becoming integers, whose smallest is zero, does what the ReLU would.
+        if has_relu and not (self._returns_integers(result) and self._plan.spans[result].low >= 0):
+            made = self._b.node("Relu", (made,), f"{result}#last")
+        self._last[result] = made
         return True
 
     def _turned(self, name: str) -> str | None:

@@ -10,7 +10,7 @@ on every machine.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,7 @@ MAX_INT8 = 127
 MAX_PAIR = 128
 """255 * 128 = 32,640 fits in 16 bits; 255 * 129 does not."""
 
+_SCALES = 64
 _CARRIED = 2
 """By how much `round_spread` may exceed a pair: each of two weights moves by less than 1."""
 
@@ -49,23 +50,48 @@ def round_nearest(kernel: Array, scale: Array) -> Array:
     return rounded
 
 
-def round_spread(kernel: Array, scale: Array) -> Array:
+class Spread(NamedTuple):
+    """A kernel rounded by `round_spread`."""
+
+    rounded: Array
+    scale: Array
+
+
+def round_spread(kernel: Array, least: Array) -> Spread:
     """Round like `round_nearest`, but carry each rounding error over to the next weight.
 
-    It goes to and fro over the rows of each plane of a kernel, whose sum therefore keeps its value,
-    and smooth areas of a picture give what they gave before. `scale` must be `spread_scale`'s.
+    It goes to and fro over the rows of each plane of a kernel. What is carried at the end is by how
+    much the plane's sum is wrong, and so what a smooth area of a picture gives. Of some scales for
+    each output, all at least `least`, which must be `spread_scale`'s, the one is kept at which the
+    most that a plane carries is least.
     """
-    steps = kernel / scale[:, None, None, None]
-    rounded = np.zeros(kernel.shape, np.int8)
-    carried = np.zeros(kernel.shape[:2], np.float32)
-    height, width = kernel.shape[2:]
+    best = Spread(np.zeros(kernel.shape, np.int8), least)
+    most = np.full(len(kernel), np.inf, np.float32)
+    for number in range(_SCALES):
+        scale = least * np.float32(1 + number / 512)
+        rounded, carried = _carry(kernel / scale[:, None, None, None])
+        wrong = np.abs(carried).max(axis=1)
+        better = wrong < most
+        most = np.where(better, wrong, most)
+        best = Spread(
+            np.where(better[:, None, None, None], rounded, best.rounded),
+            np.where(better, scale, best.scale),
+        )
+    return best
+
+
+def _carry(steps: Array) -> tuple[Array, Array]:
+    """Round weights one after the other; return them, and what each plane carries at the end."""
+    rounded = np.zeros(steps.shape, np.int8)
+    carried = np.zeros(steps.shape[:2], np.float32)
+    height, width = steps.shape[2:]
     for y in range(height):
         for x in range(width) if y % 2 == 0 else range(width - 1, -1, -1):
             wanted = steps[:, :, y, x] + carried
             nearest = np.clip(np.rint(wanted), -MAX_INT8, MAX_INT8)
             rounded[:, :, y, x] = nearest
             carried = wanted - nearest
-    return rounded
+    return rounded, carried
 
 
 def spread_scale(weight: Array) -> Array:
