@@ -108,6 +108,12 @@ def build(
     if found.entry is not None and request.unsafe_labels:
         unsafe = ", ".join(found.entry.output.unsafe_labels)
         raise UsageError(f"--unsafe-label cannot be used with {request.name}, which has {unsafe}")
+    if found.wheel is not None and not request.pictures:
+        raise UsageError(
+            f"{request.name} is a convolutional network, which needs pictures for calibration",
+            hint="name a folder of ordinary pictures with --pictures; "
+            f"`nsfwscan models pull {request.name}` installs the model as it is published",
+        )
     with tempfile.TemporaryDirectory(prefix="nsfwscan-quantize-") as scratch:
         folder = found.folder
         if found.hub is not None:
