@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import statistics
 import subprocess
@@ -148,6 +149,21 @@ def _steady_rate(times: Sequence[float]) -> float:
     if begin < 2:
         return float("nan")
     return (len(times) - 1 - begin) / (times[-1] - times[begin])
+
+
+def memory_mb(pid: int) -> float:
+    """Return the memory of a process and its children; what they share counts once."""
+    return sum(map(_pss_mb, _family(pid)))
+
+
+def core_seconds(pid: int) -> float:
+    """Return the processor time, user and system, that a process and its children have used."""
+    ticks = 0
+    for one in _family(pid):
+        with contextlib.suppress(OSError), open(f"/proc/{one}/stat", encoding="ascii") as file:
+            fields = file.read().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _family(pid: int) -> list[int]:

@@ -115,7 +115,7 @@ def measure_in(scratch: str, files: int, rounds: int) -> None:
 
 def _scan(command: list[str], env: dict[str, str], files: int) -> Run:
     run = measure.run(command, env, expect=(0, 1))
-    if f"0 scored, {files:,} from cache" not in run.complaint:
+    if f"\n{files:,} pictures in" not in run.complaint or "scored" in run.complaint:
         raise SystemExit(f"a second scan did more than it should:\n{run.complaint}")
     return run
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 from types import FrameType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from unittest import mock
 
 import pytest
@@ -23,6 +23,9 @@ from skips import pytest_make_collect_report, pytest_runtest_makereport
 
 from nsfwscan.media.decode import render
 from nsfwscan.media.discover import QUARANTINE_NAME
+
+if TYPE_CHECKING:
+    from browsing import Browser
 
 __all__ = ["pytest_make_collect_report", "pytest_runtest_makereport"]  # pytest finds them here
 
@@ -187,3 +190,12 @@ def nsfwscan() -> Run:
         )
 
     return run
+
+
+@pytest.fixture
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """Start a browser with a profile of its own; see `browsing`. Skips where there is none."""
+    from browsing import open_browser  # selenium takes a quarter of a second
+
+    with open_browser(tmp_path_factory.mktemp("browser")) as one:
+        yield one

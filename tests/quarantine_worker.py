@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from nsfwscan.actions.limit import Limit
@@ -62,8 +63,7 @@ def actor(quarantine: str | Path | None, *rules: Rule, **options: Any) -> Action
         record=lambda result: {"path": result.path},
         model="tiny-1",
         quarantines=Quarantines(chosen, warn),
-        say=options.pop("say", lambda _sentence: None),
-        warn=warn,
+        tells=SimpleNamespace(say=options.pop("say", lambda _sentence: None), warn=warn),
         limit=options.pop("limit", NO_LIMIT),
         **options,
     )

@@ -9,6 +9,7 @@ import os
 import sys
 import time
 import xml.etree.ElementTree as ET
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -734,6 +735,94 @@ def test_one_notification_for_all_that_names_none(tmp_path: Path, q: Path, deskt
     acts = act_on(q, results_of(tmp_path / "p", 1, 0), Rule(ActionName.NOTIFY))
     assert [act.outcome.value for act in acts] == ["failed"]
     assert acts[0].detail.endswith("notify-send: no bus")
+
+
+@pytest.fixture
+def clickable(desktop: Path, tmp_path: Path) -> Iterator[Path]:
+    """Let `notify-send` wait for a click, which comes when the file that is returned exists."""
+    desktop.write_text(
+        "#!/bin/sh\n"
+        'if [ "$1" = --help ]; then echo "  -A, --action=[NAME=]Text..."; exit; fi\n'
+        f'printf "%s|" "$@" >> {tmp_path}/shown\n'
+        f"until [ -e {tmp_path}/clicked ]; do sleep 0.05; done; cat {tmp_path}/clicked\n"
+    )
+    yield tmp_path / "clicked"
+    (tmp_path / "clicked").touch()
+    for one in notify._waiting:
+        one.communicate(timeout=20)
+    notify._waiting.clear()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="notify-send")
+@pytest.mark.parametrize("chosen", ["default", "look", ""])
+def test_a_click_on_a_notification_opens_the_page_to_look(
+    tmp_path: Path, q: Path, clickable: Path, chosen: str
+) -> None:
+    look = ("/bin/sh", "-c", 'echo "$@" > "$0"', f"{tmp_path}/it's open", "a b", "$HOME")
+    acts = act_on(q, results_of(tmp_path / "p", 3, 0), Rule(ActionName.NOTIFY), look=look)
+    assert [act.outcome.value for act in acts] == ["done"] * 3
+    assert (tmp_path / "shown").read_text() == (
+        "--app-name=nsfwscan|--action=default=Open|--action=look=Look at them|--|nsfwscan|"
+        "3 pictures were flagged. Look at them: nsfwscan review|"
+    )
+    assert not (tmp_path / "it's open").exists()
+    clickable.write_text(f"{chosen}\n" if chosen else "")
+    (waiting,) = notify._waiting
+    assert waiting.wait(timeout=20) == 0
+    assert (tmp_path / "it's open").exists() == bool(chosen)
+    if chosen:
+        assert (tmp_path / "it's open").read_text() == "a b $HOME\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="notify-send")
+def test_a_notification_without_clicks_still_names_the_command(
+    tmp_path: Path, q: Path, desktop: Path
+) -> None:
+    acts = act_on(q, results_of(tmp_path / "p", 1, 0), Rule(ActionName.NOTIFY), look=("look",))
+    assert [act.outcome.value for act in acts] == ["done"]
+    shown = (tmp_path / "shown").read_text()
+    assert shown.endswith("|nsfwscan|1 picture was flagged. Look at them: nsfwscan review|")
+    assert "--action" not in shown
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="notify-send")
+def test_only_a_few_notifications_wait_for_clicks(
+    clickable: Path, desktop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notify, "_MOST_WAITING", 1)
+    assert notify._takes_clicks(str(desktop))
+    assert notify.show("a", "b", look=("true",))[0] is Outcome.DONE
+    assert not notify._takes_clicks(str(desktop))
+    clickable.touch()
+    assert notify._waiting[0].wait(timeout=20) == 0
+    assert notify._takes_clicks(str(desktop))
+    assert notify._waiting == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="notify-send")
+def test_a_notification_that_could_be_clicked_and_fails_is_told(desktop: Path) -> None:
+    desktop.write_text(
+        '#!/bin/sh\nif [ "$1" = --help ]; then echo --action; exit; fi\necho no bus >&2; exit 1\n'
+    )
+    outcome, detail = notify.show("a", "b", look=("true",))
+    assert outcome is Outcome.FAILED
+    assert detail.endswith("notify-send: no bus")
+
+
+def test_a_service_opens_the_page_outside_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("INVOCATION_ID", raising=False)
+    assert notify._outside_a_service() == []
+    monkeypatch.setenv("INVOCATION_ID", "1")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert notify._outside_a_service() == []
+    (tmp_path / "systemd-run").write_text("#!/bin/sh\n")
+    (tmp_path / "systemd-run").chmod(0o755)
+    monkeypatch.setenv("NSFWSCAN_HOME", "/my home")
+    before = notify._outside_a_service()
+    assert before[:4] == [str(tmp_path / "systemd-run"), "--user", "--collect", "--quiet"]
+    assert "--setenv=NSFWSCAN_HOME=/my home" in before
 
 
 def test_without_a_desktop_there_is_no_notification(

@@ -7,9 +7,19 @@ from pathlib import Path
 
 import pictures
 import pytest
-from shell import own_mounts
+from shell import own_mounts, tool
 
-from benchmarks import accuracy, likeness, photos, quarantine, rescan, rulings, scan, shown
+from benchmarks import (
+    accuracy,
+    likeness,
+    photos,
+    quarantine,
+    report_page,
+    rescan,
+    rulings,
+    scan,
+    shown,
+)
 from nsfwscan.models import catalogue
 from nsfwscan.models.store import ModelStore
 from quantize import source
@@ -181,3 +191,16 @@ def test_shown_fails_when_a_file_differs(
 def test_shown_makes_files_itself() -> None:
     made = list(shown.generated(16))
     assert {name.split()[0] for name, _ in made} == set(shown.READABLE)
+
+
+def test_pages_in_a_browser(capsys: pytest.CaptureFixture[str]) -> None:
+    tool("chromium", "chromium")
+    tool("chromedriver", "chromium-driver")
+    small = "--few 60 --many 80 --rounds 1 --no-peer --no-limits".split()
+    with pytest.raises(SystemExit) as end:
+        report_page.main(small)
+    assert end.value.code == 0
+    printed = capsys.readouterr().out
+    for rows in ("60 rows with thumbnails", "80 rows without thumbnails"):
+        assert rows in printed
+    assert len(re.findall(r"^\| (?:sort|filter|move) [^|]+, ms +\| +\d+ \|", printed, re.M)) == 12

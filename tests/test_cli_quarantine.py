@@ -65,8 +65,7 @@ def test_there_and_back(call: Call, pictures: Path, tmp_path: Path) -> None:
     assert document["summary"]["acts"] == {"quarantine": {"done": 1}}
     assert not (pictures / "red.png").exists()
     place = tmp_path / "q" / QUARANTINE_NAME
-    undo = f"Quarantine: 1 moved to {place}. Undo: nsfwscan quarantine restore --all."
-    assert undo in done.err
+    assert f"Quarantine: 1 moved to {place}.\n" in done.err
     done = call("quarantine", "list")
     assert done.code == 0
     assert str(pictures / "red.png") in done.out
@@ -115,7 +114,7 @@ def test_rules_of_the_configuration_hold_for_every_scan(
     assert not (tmp_path / "q").exists()
     done = call("scan", pictures)
     assert done.code == 1
-    assert re.search(r"Quarantine: 1 moved to \S+\. Copies: 2 done\.", done.err)
+    assert re.search(r"Quarantine: 1 moved to \S+\.\nCopies: 2 done\.\n", done.err)
     assert sorted(os.listdir(tmp_path / "copies")) == ["orange.png", "red.png"]
     assert sorted(os.listdir(pictures)) == ["more", "red.png", "red.png.xmp"]
 

@@ -265,7 +265,7 @@ def test_once_tells_by_its_exit_code_what_became_of_actions(
     options = ("watch", "--once", "-a", "quarantine", "--quarantine")
     held = call(*options, tmp_path / "q", "--limit-files", "0", root)
     assert held.code == 5
-    assert held.err.count("This would move 1 of 1 pictures") == 1
+    assert held.err.count("This would move 1 of 1 picture ") == 1
     assert "This would move" not in held.out
     shutil.rmtree(locations.models_folder())
     paint(root / "again.png", RED)

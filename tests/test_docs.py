@@ -254,12 +254,16 @@ _NOT_RUN = {
     r"sudo|tar -xf|sh ~/\.local/lib|ln -s|tail -n \+2|sha256sum":
         "needs a release; see test_shipping.py",
     r"python -m benchmarks": "measures for minutes; see benchmarks/README.md",
+    r"nsfwscan review": "serves a page until it is closed; see test_cli_review.py",
     r".*\| xargs -0 feh": "needs a picture viewer",
+    r"curl": "needs a server that runs; see test_serve.py",
 }  # fmt: skip
 """Examples that cannot run on any machine without network, and why."""
 _FAILS = {
     "nsfwscan COMMAND --help": (codes.WRONG_COMMAND, "COMMAND is not a command"),
     "nsfwscan models add PATH": (codes.WRONG_COMMAND, "PATH does not exist"),
+    "nsfwscan models add FILE.onnx --like falconsai": (
+        codes.WRONG_COMMAND, "FILE.onnx does not exist"),
     "nsfwscan --config FILE scan ~/Pictures": (codes.WRONG_COMMAND, "FILE does not exist"),
     "nsfwscan scan ~/Pictures /media/usb holiday.jpg": (
         codes.WRONG_COMMAND, "no stick is plugged in"),
@@ -275,7 +279,7 @@ _FAILS = {
 _BEFORE = {
     r"nsfwscan quarantine": "nsfwscan scan --action quarantine ~/Downloads ~/Pictures",
     r"nsfwscan rulings": "nsfwscan allow holiday.jpg",
-    r"nsfwscan cache": "nsfwscan scan ~/Pictures",
+    r"nsfwscan (cache|report)": "nsfwscan scan ~/Pictures",
 }
 """What a person has done before, so that there is something to show, restore or forget."""
 
@@ -326,6 +330,7 @@ def somebody(tiny: Path, paint: Any, tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("PYTHONPATH", str(_ROOT))
     # Where root runs the tests, the highest folder that is theirs is the root of the disk.
     monkeypatch.setenv("NSFWSCAN_QUARANTINE", str(tmp_path / "quarantine"))
+    monkeypatch.setenv("NSFWSCAN_PORT", "0")  # any that is free
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -341,8 +346,8 @@ def test_an_example_runs_as_printed(example: str, somebody: Path) -> None:
             ["/bin/sh", "-c", f"trap : INT\n{example}"],  # the shell survives the Ctrl-C
             stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True,
         )  # fmt: skip
-        if re.match("nsfwscan watch", example) and "--once" not in example:
-            _stop_when_it_watches(started, somebody / "said")
+        if re.match(r"(\w+=\w+ )?nsfwscan (watch|serve)", example) and "--once" not in example:
+            _stop_when_it_runs(started, somebody / "said")
         code = started.wait(30)
         said.seek(0)
         shown = said.read().decode()
@@ -354,12 +359,12 @@ def test_an_example_runs_as_printed(example: str, somebody: Path) -> None:
 _FINE = {codes.OK, codes.FLAGGED, codes.NO_VERDICT, codes.NOT_DONE, codes.NOT_RUNNING}
 
 
-def _stop_when_it_watches(started: subprocess.Popen[bytes], said: Path) -> None:
-    """Send Ctrl-C once the watcher has said that it watches."""
+def _stop_when_it_runs(started: subprocess.Popen[bytes], said: Path) -> None:
+    """Send Ctrl-C once a watcher or a server has said that it runs."""
     for _ in range(300):
         if started.poll() is not None:
             return
-        if b"Watching " in said.read_bytes():
+        if any(word in said.read_bytes() for word in (b"Watching ", b"Listening on ")):
             os.killpg(started.pid, signal.SIGINT)
             return
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -22,7 +22,7 @@ from nsfwscan.cli.shared.commands import Argument, Option
 from nsfwscan.report.formats import PURPOSES, Format
 
 HEAVY = {"numpy", "onnxruntime", "PIL", "httpx", "rich", "pydantic", "pathspec", "pillow_heif"}
-HEAVY |= {"psutil", "watchdog"}
+HEAVY |= {"psutil", "watchdog", "jinja2"}
 
 
 def commands() -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -242,7 +242,7 @@ def test_below_the_bar_nothing_is_written_unless_asked(
     assert not output.exists()
     assert main([*arguments, "--recipe", "static", "--accept-worse"]) == 0
     assert "fails the gate" in open_package(str(output)).manifest.notes
-    for origin in ("12 scored", "12 from cache"):
+    for origin in ("12 pictures in", ", from the cache."):
         done = nsfwscan("scan", str(pictures), "--model", str(output), "--exit-zero")
         assert done.returncode == 0, done.stderr
         assert origin in done.stderr

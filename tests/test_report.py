@@ -23,12 +23,14 @@ import pytest
 import tiny_model
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from nsfwscan.judge.policy import Policy, overrule
 from nsfwscan.report.formats import (
     Format,
     reporter_for,
 )
+from nsfwscan.report.layout import TableLine, print_lines
 from nsfwscan.report.record import Recorder
 from nsfwscan.report.summary import Summary
 from nsfwscan.values.actions import Act, ActionName, ActTally, Outcome
@@ -51,6 +53,8 @@ from nsfwscan.values.tally import ScanTally
 from nsfwscan.values.text import count, duration, plain_json, printable, readable, size
 
 GOLDEN = Path(__file__).parent / "golden"
+PLAIN = [form for form in Format if form is not Format.HTML]
+"""The formats that are text; test_html_report.py is about the other."""
 REVIEW_AT, FLAG_AT = 0.5, 0.8
 MANIFEST = tiny_model.manifest(b"any bytes will do")
 NAMES = ["plain", "new\nline", "\x1b[31mred", "latin-\udce9", 'quo"te, comma', "[b]\u202e\u2028"]
@@ -143,7 +147,7 @@ def report(form: Format, results: list[ScanResult], acts: Sequence[Act] = ()) ->
         writer.add(result)
     for act in acts:
         writer.act(act)
-    writer.end(summary(results, acts=acts).record())
+    writer.end(summary(results, acts=acts))
     return stream.getvalue()
 
 
@@ -151,9 +155,9 @@ def golden_files(folder: Path) -> dict[Path, bytes]:
     """Return what each golden file should hold."""
     files = {}
     for name, results in (("report", grid()), ("ruled", ruled_grid())):
-        files |= {folder / f"{name}.{form}": report(form, results) for form in Format}
+        files |= {folder / f"{name}.{form}": report(form, results) for form in PLAIN}
     one = [scanned("/a.jpg", 0.9)]
-    files |= {folder / f"acted.{form}": report(form, one, acts_grid()) for form in Format}
+    files |= {folder / f"acted.{form}": report(form, one, acts_grid()) for form in PLAIN}
     acted = summary(one, acts=acts_grid()).lines()
     files[folder / "acted.txt"] = _text(acted)
     files[folder / "summary.txt"] = _text(summary(grid()).lines())
@@ -175,7 +179,7 @@ def write_golden_files(folder: Path) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *(f"{kind}.{form}" for kind in ("report", "ruled", "acted") for form in Format),
+        *(f"{kind}.{form}" for kind in ("report", "ruled", "acted") for form in PLAIN),
         "summary.txt",
         "ruled.txt",
         "acted.txt",
@@ -239,6 +243,41 @@ def test_the_table_is_sorted_and_short() -> None:
     assert report(Format.TABLE, []) == b""
 
 
+@pytest.mark.parametrize("columns", [120, 80, 40])
+def test_a_table_puts_remarks_below_paths_where_it_would_have_to_break_words(
+    columns: int,
+) -> None:
+    texts = ("/a/folder/with/a/rather/long/name/picture.jpg", "a remark of several words")
+    lines = [
+        TableLine(("nsfw", "0.900"), texts, texts, "bold red"),
+        TableLine(("nsfw", "-"), ("/b", ""), ("/b", "")),
+    ]
+    stream = io.StringIO()
+    console = Console(file=stream, width=columns, highlight=False)
+    print_lines(console, ("decision", "score"), ("picture", "remark"), "picture", lines)
+    printed = [line.rstrip() for line in stream.getvalue().splitlines()]
+    assert max(map(len, printed)) <= columns
+    assert printed[0] == (
+        "decision  score  picture" + " " * 40 + "remark"
+        if columns == 120
+        else "decision  score  picture"
+    )
+    if columns == 120:
+        assert printed[1:] == [f"nsfw      0.900  {texts[0]}  {texts[1]}", "nsfw          -  /b"]
+    elif columns == 80:
+        assert printed[1:] == [
+            f"nsfw      0.900  {texts[0]}",
+            f"{texts[1]:>42}",
+            "nsfw          -  /b",
+        ]
+    else:
+        assert printed[3:] == [
+            "                 a remark of several",
+            "                 words",
+            "nsfw          -  /b",
+        ]
+
+
 def test_no_format_takes_a_number_that_json_does_not_know() -> None:
     good = scanned("/x", 0.5)
     bad = dataclasses.replace(good, scores=good.scores._replace(probabilities=(0.5, math.nan)))
@@ -250,14 +289,36 @@ def test_no_format_takes_a_number_that_json_does_not_know() -> None:
 def test_a_summary_in_words() -> None:
     one: list[ScanResult] = [scanned("/a", 0.9)]
     lines = summary(one, seconds=0.25).lines()
-    assert lines[0] == "1 flagged, 0 to review, 0 look safe."
-    assert lines[-1].startswith(
-        "1 picture in 0.2 s (1 scored, 0 from cache; 4 a second). Model: tiny-1 "
-    )
+    assert lines == [
+        "1 flagged, 0 to review, 0 safe.",
+        "Not scanned: 3,333 other files, 22 excluded, 1 hidden.",
+        "1 picture in 0.2 s.",
+        "Model: tiny-1 (review from 0.5, nsfw from 0.8).",
+    ]
     failed: list[ScanResult] = [Failed("/a", FailReason.EMPTY)]
-    assert summary(failed).lines()[0].endswith("0 look safe; 1 file could not be read.")
-    assert summary([scanned("/a", 0.1)]).lines()[0] == "0 flagged, 0 to review, 1 looks safe."
+    assert summary(failed).lines()[0] == "0 flagged, 0 to review, 0 safe, 1 without a verdict."
+    assert summary([scanned("/a", 0.1)]).lines()[0] == "0 flagged, 0 to review, 1 safe."
     assert summary([]).lines()[0] == "No pictures were found (4.0 s)."
+
+
+@pytest.mark.parametrize(
+    ("scored", "cached", "duplicates", "said"),
+    [
+        (100, 0, 0, "100 pictures in 4.0 s, 25 a second."),
+        (0, 100, 0, "100 pictures in 4.0 s, from the cache."),
+        (0, 0, 1, "1 picture in 4.0 s."),
+        (3, 90, 7, "100 pictures in 4.0 s: 3 scored, 90 from the cache, 7 duplicates."),
+        (99, 0, 1, "100 pictures in 4.0 s: 99 scored, 1 duplicate."),
+    ],
+)
+def test_a_summary_says_where_scores_came_from(
+    scored: int, cached: int, duplicates: int, said: str
+) -> None:
+    tally = ScanTally(
+        scored=scored, cached=cached, duplicates=duplicates, safe=scored + cached + duplicates
+    )
+    found = Summary(tally, MANIFEST, Policy(REVIEW_AT, FLAG_AT), 4.0, interrupted=False)
+    assert said in found.lines()
 
 
 def test_an_interrupted_scan_says_how_much_it_did_not_reach() -> None:
@@ -276,8 +337,9 @@ def test_a_summary_says_by_kind_what_was_not_scanned() -> None:
     for reason in SkipReason:
         tally.count(Skipped("/x", reason))
     found = Summary(tally, MANIFEST, Policy(REVIEW_AT, FLAG_AT), 1.0, interrupted=False)
-    first, second, *_ = found.lines()
-    assert first == "0 flagged, 0 to review, 0 look safe; 2 files and 1 folder could not be read."
+    first, folders, second, *_ = found.lines()
+    assert first == "0 flagged, 0 to review, 0 safe, 2 without a verdict."
+    assert folders == "1 folder could not be opened."
     for part in (
         *("2 camera raw files", "1 video", "1 archive", "1 drawing", "1 document"),
         *("1 picture of another format", "2 other files", "1 symbolic link"),

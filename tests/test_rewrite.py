@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import random
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ import onnx
 import published_vits
 import pytest
 from onnxruntime.quantization import QuantType
-from published_vits import Exported
+from published_vits import SMALL
 
+from benchmarks.exported_vit import Exported, export
 from nsfwscan.models import classifier, runtime
 from nsfwscan.models.classifier import OrtClassifier
 from nsfwscan.models.manifest import MODEL_NAME, WeightForm, parse
@@ -29,13 +30,13 @@ from nsfwscan.system.locks import open_lock
 from nsfwscan.values.errors import ModelError, ModelTampered, ModelUnusable
 
 WAYS = {
-    "modern": Exported(),
-    "older": Exported(modern=False),
-    "by channel": Exported(per_channel=True),
-    "float patches": Exported(convolution=False),
-    "int8": Exported(weights=QuantType.QInt8, convolution=False),
-    "one block": Exported(layers=1),
-    "larger": Exported(image=64, heads=4, seed=7),
+    "modern": SMALL,
+    "older": replace(SMALL, modern=False),
+    "by channel": replace(SMALL, per_channel=True),
+    "float patches": replace(SMALL, convolution=False),
+    "int8": replace(SMALL, weights=QuantType.QInt8, convolution=False),
+    "one block": replace(SMALL, layers=1),
+    "larger": replace(SMALL, image=64, heads=4, seed=7),
 }
 MUTATED = 200 if os.environ.get("TESTS_AT_FULL_SIZE") else 60
 
@@ -43,10 +44,12 @@ MUTATED = 200 if os.environ.get("TESTS_AT_FULL_SIZE") else 60
 @pytest.fixture(scope="module")
 def graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("published")
-    return {
-        name: published_vits.export(way, folder / "graph.onnx").read_bytes()
-        for name, way in WAYS.items()
-    }
+    return {name: _exported(way, folder / "graph.onnx") for name, way in WAYS.items()}
+
+
+def _exported(way: Exported, path: Path) -> bytes:
+    export(way, str(path))
+    return path.read_bytes()
 
 
 @pytest.fixture(autouse=True)
@@ -329,4 +332,4 @@ def test_as_published_is_without_what_was_built(graphs: dict[str, bytes], tmp_pa
     new = store.prepared(old)
     assert as_published(new).manifest == old.manifest
     assert open_package(new.folder) == new
-    assert dataclasses.replace(old.manifest, rewriting=None) == old.manifest
+    assert replace(old.manifest, rewriting=None) == old.manifest

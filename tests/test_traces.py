@@ -14,8 +14,13 @@ from tiny_model import GREEN, RED
 
 from nsfwscan.actions.quarantine import held as quarantines
 from nsfwscan.cli.shared import crash
+from nsfwscan.serve.jobs.runner import LOCK
+from nsfwscan.serve.jobs.spool import Spool
+from nsfwscan.serve.jobs.states import JobPicture
+from nsfwscan.serve.jobs.store import JobStore
 from nsfwscan.service import uninstall
 from nsfwscan.system import locations
+from nsfwscan.system.locks import open_lock
 from nsfwscan.values.traces import TraceKind, Traces, added
 
 
@@ -56,6 +61,7 @@ def written(
         assert done.code == 0, (way, done)
     assert red.exists()
     crash.tell(RuntimeError("odd"))
+    leave_a_job()
     env = {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
     for shell in ("bash", "zsh", "fish"):
         assert nsfwscan("--install-completion", shell, env=env).returncode == 0
@@ -64,6 +70,17 @@ def written(
     theirs = {str(red), str(green), str(person / ".bashrc"), str(person / ".zshrc")}
     places = [person, home, tmp_path / "q", pictures]
     return {str(path) for one in places for path in one.rglob("*") if path.is_file()} - theirs
+
+
+def leave_a_job() -> None:
+    """Leave what a server leaves that is killed in a job."""
+    store, spool = JobStore(locations.jobs_folder()), Spool(locations.jobs_folder())
+    with spool.receive("a" * 32) as upload:
+        upload.write(b"picture")
+        store.add([JobPicture("", 0, "1.jpg", upload.finish_picture())], job="a" * 32)
+        upload.keep()
+    store.close()
+    open_lock(os.path.join(locations.jobs_folder(), LOCK)).release()
 
 
 def test_all_that_commands_write_is_named_by_a_room(written: set[str]) -> None:

@@ -12,7 +12,7 @@ import nsfwscan
 from nsfwscan.media import discover, volumes
 from nsfwscan.media.read import FileContents
 from nsfwscan.media.volumes import RELIABLE, UNKNOWN, Volumes
-from nsfwscan.scanning import examine, path_scan, scanner
+from nsfwscan.scanning import examine, path_scan, scan_cache
 from nsfwscan.values import file_key
 from nsfwscan.values.file_key import FileKey
 
@@ -171,7 +171,7 @@ def test_a_file_on_a_loose_volume_is_read_again_after_a_while(
     for _ in range(2):
         list(nsfwscan.scan(picture.parent))
     assert len(read) == 1
-    monkeypatch.setattr(scanner, "_LOOSE_SECONDS", -10)
+    monkeypatch.setattr(scan_cache, "_LOOSE_SECONDS", -10)
     assert [one.origin for one in nsfwscan.scan(picture.parent)] == ["cache"]
     assert len(read) == 2
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nsfwscan.watch import sd_notify
+from nsfwscan.system import sd_notify
 
 if not hasattr(socket, "AF_UNIX"):
     pytest.skip("this system has no such sockets, and no systemd", allow_module_level=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from nsfwscan.actions.quarantine.entries import State
 from nsfwscan.values.errors import NsfwscanError
+from nsfwscan.values.text import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -65,7 +66,7 @@ class Budget:
             text = f"This would {what} {moving:,}, after {before:,} already: {total:,} "
         else:
             text = f"This would {what} {total:,} "
-        text += f"of {among:,} pictures{share}{hours}. "
+        text += f"of {count(among, 'picture')}{share}{hours}. "
         return text + f"The limit is {limit.files:,} or {limit.share * 100:g} % of them."
 
     def note(self, number: int) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, NamedTuple, assert_never
+from typing import TYPE_CHECKING, NamedTuple, Protocol, assert_never
 
 from nsfwscan.actions import command, notify, tag, trash
 from nsfwscan.actions.copy import Copier
@@ -46,6 +46,16 @@ class _Target(NamedTuple):
     rules: list[Rule]
 
 
+class Tells(Protocol):
+    """What the user is told by."""
+
+    def say(self, sentence: str) -> None:
+        """Print a remark."""
+
+    def warn(self, sentence: str) -> None:
+        """Print a warning."""
+
+
 class ActionRunner:
     """Applies rules: `consider` any number of results, then `carry_out`. May be repeated."""
 
@@ -56,29 +66,30 @@ class ActionRunner:
         record: Callable[[ScanResult], Mapping[str, Json]],
         model: str,
         quarantines: Quarantines,
-        say: Callable[[str], None],
-        warn: Callable[[str], None],
+        tells: Tells,
         rulings: Callable[[], Rulings] = lambda: NO_RULINGS,
         dry_run: bool = False,
         again: bool = False,
         limit: Limit | None = None,
+        look: Sequence[str] = (),
     ) -> None:
         """`record` makes what a command gets; `model` names the model for journals and sidecars.
 
         `rulings` returns the current rulings: the latest decision about a content counts. With
-        `again`, pictures that were restored from quarantine are moved again.
+        `again`, pictures that were restored from quarantine are moved again. `look` is the command
+        by which users look at flagged pictures, for those who click on a notification.
         """
         self._rules = tuple(rules)
         self._record = record
         self._model = model
         self._quarantines = quarantines
-        self._say = say
-        self._warn = warn
+        self._say, self._warn = tells.say, tells.warn
         self._rulings = rulings
         self._warned: set[str] = set()
         self._dry_run = dry_run
         self._again = again
-        self._budget = Budget(limit or Limit(), quarantines, warn)
+        self._look = look
+        self._budget = Budget(limit or Limit(), quarantines, tells.warn)
         self._targets: dict[str, _Target] = {}
         self._considered = 0
         self._real: dict[str, str] = {}
@@ -167,7 +178,9 @@ class ActionRunner:
             return
         number = len(noted)
         text = "1 picture was flagged." if number == 1 else f"{number:,} pictures were flagged."
-        outcome, detail = notify.show("nsfwscan", text)
+        if self._look:
+            text += " Look at them: nsfwscan review"
+        outcome, detail = notify.show("nsfwscan", text, look=self._look)
         if outcome is Outcome.LEFT:
             self._say(f"No notification: {detail}.")
         for one in noted:

@@ -15,7 +15,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Self
 
-from nsfwscan.cache import upkeep
+from nsfwscan.cache import relatives, upkeep
 from nsfwscan.cache.database import Database
 from nsfwscan.cache.folder_view import FolderView
 from nsfwscan.cache.rows import (
@@ -25,6 +25,7 @@ from nsfwscan.cache.rows import (
     PartRow,
     decode_outcome,
     decode_part,
+    file_checksum,
     model_checksum,
     part_checksum,
     place_checksum,
@@ -66,12 +67,25 @@ _FIND_FOLDERS = """
         AND EXISTS (SELECT 1 FROM file WHERE file.folder = folder.id)
     ORDER BY path
 """
+_FIND_ALL_FOLDERS = """
+    SELECT path FROM folder
+    WHERE EXISTS (SELECT 1 FROM file WHERE file.folder = folder.id) ORDER BY path
+"""
+_FIND_NAMES = """
+    SELECT file.name FROM file JOIN folder ON folder.id = file.folder
+    WHERE folder.path = ? ORDER BY file.name
+"""
 _SEP = os.sep.encode()
 _FIND_OUTCOME = """
     SELECT outcome.sha256, outcome.written_at, outcome.body, outcome.checksum
     FROM outcome
     JOIN scorer ON scorer.id = outcome.scorer
     WHERE outcome.sha256 = ? AND scorer.fingerprint = ? AND scorer.decoder = ?
+"""
+_FIND_PLACES = """
+    SELECT folder.path, file.name, file.stat, file.sha256, file.written_at, file.checksum
+    FROM file JOIN folder ON folder.id = file.folder WHERE file.sha256 = ?
+    ORDER BY folder.path, file.name
 """
 _FIND_FACT = "SELECT body, checksum FROM fact WHERE sha256 = ? AND kind = ? AND version = ?"
 _FIND_PARTS = "SELECT number, part, sha256, checksum FROM part WHERE container = ? ORDER BY number"
@@ -132,6 +146,21 @@ class Cache:
 
         return self._database.read(load)
 
+    def folders(self) -> list[str]:
+        """Return all folders that have known files, in order."""
+        found = self._database.read(
+            lambda connection: connection.execute(_FIND_ALL_FOLDERS).fetchall()
+        )
+        return [os.fsdecode(folder) for (folder,) in found if isinstance(folder, bytes)]
+
+    def names(self, folder: str) -> list[str]:
+        """Return the names of the known files directly in a folder, in order."""
+        path = os.fsencode(folder)
+        found = self._database.read(
+            lambda connection: connection.execute(_FIND_NAMES, (path,)).fetchall()
+        )
+        return [os.fsdecode(name) for (name,) in found if isinstance(name, bytes)]
+
     def folders_below(self, root: str) -> list[str]:
         """Return the folders at and below `root` that have known files, in order."""
         path = os.fsencode(root)
@@ -141,6 +170,20 @@ class Cache:
             lambda connection: connection.execute(_FIND_FOLDERS, where).fetchall()
         )
         return [os.fsdecode(folder) for (folder,) in found if isinstance(folder, bytes)]
+
+    def places_of(self, sha256: bytes) -> list[str]:
+        """Return the paths of all files known to have this content, in order.
+
+        Looks through all files: meant for a few contents.
+        """
+        rows = self._database.read(
+            lambda connection: connection.execute(_FIND_PLACES, (sha256,)).fetchall()
+        )
+        return [
+            os.path.join(os.fsdecode(folder), os.fsdecode(name))
+            for folder, name, stat, digest, at, checksum in rows
+            if checksum == file_checksum(folder, name, stat, digest, at)
+        ]
 
     def outcome(self, sha256: bytes, scorer: Scorer) -> Outcome | None:
         """Return the outcome for content by this scorer, or None if it is not known."""
@@ -158,6 +201,14 @@ class Cache:
             lambda connection: connection.execute(_FIND_FACT, where).fetchone()
         )
         return None if row is None else checked_fact(sha256, kind, *row)
+
+    def copies(self, sha256: bytes) -> list[str]:
+        """Return the paths of all files known to have this content."""
+        return relatives.copies(self._database, sha256)
+
+    def lookalikes(self, sha256: bytes, bits: int, within: int) -> list[relatives.Lookalike]:
+        """Return known files that look like a picture; see `nsfwscan.cache.relatives`."""
+        return relatives.lookalikes(self._database, sha256, bits, within)
 
     def parts(self, container: bytes) -> list[PartRow]:
         """Return the known parts of the file with this digest, in the file's order."""

@@ -17,6 +17,8 @@ from nsfwscan.cli.shared.codes import OK, UNSOUND
 from nsfwscan.cli.shared.options import ShownAs, TableFormat
 from nsfwscan.cli.shared.tables import print_rows
 from nsfwscan.cli.shared.talk import fitted
+from nsfwscan.models.package import InstalledModel
+from nsfwscan.scanning.session import load_runtime
 from nsfwscan.system import bundled, cores, locations
 from nsfwscan.system.installation import installing
 from nsfwscan.system.reading import open_text
@@ -148,7 +150,7 @@ def _machine() -> Iterator[_Line]:
             ""
             if fast
             else "This processor has no 8-bit dot products (VNNI), so INT8 models run "
-            "at about half the speed, and scores may differ slightly from other computers'."
+            "at about half the speed."
         )
         yield _Line("8-bit dot products", ", ".join(fast) or "none", advice)
 
@@ -192,7 +194,6 @@ def _configuration(root: typer.Context) -> Iterator[_Line]:
 
 
 def _models() -> Iterator[_Line]:
-    from nsfwscan.models.package import InstalledModel
     from nsfwscan.models.store import ModelStore
 
     folder = locations.models_folder()
@@ -209,6 +210,8 @@ def _models() -> Iterator[_Line]:
             yield _Line("model", f"{one.manifest.package}{chosen}", one.manifest.notes)
             try:
                 one.verify()
+                if one is best:
+                    yield from _speed(one)
             except NsfwscanError as error:
                 broken = one is best
                 yield _Line(
@@ -218,6 +221,17 @@ def _models() -> Iterator[_Line]:
             yield _Line("model", f"{one.package} is broken", _sentence(one.problem))
     if best is None:
         yield _Line("model", "none", "No model is installed; the first scan downloads one.")
+
+
+def _speed(model: InstalledModel) -> Iterator[_Line]:
+    """Yield how the model that scans use runs here."""
+    load_runtime()
+    from nsfwscan.models.speed import measure
+
+    speed = measure(model)
+    rate = f"{speed.pictures_a_second:.3g} pictures a second on one core, without decoding"
+    advice = f"{model.manifest.package}: {speed.faster}." if speed.faster else ""
+    yield _Line("how it runs", f"{speed.runs}; {rate}", advice)
 
 
 def _cache() -> Iterator[_Line]:

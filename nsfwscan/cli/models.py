@@ -22,7 +22,7 @@ from nsfwscan.models.fetch.hub import Hub
 from nsfwscan.models.lookup import is_path
 from nsfwscan.models.package import BrokenPackage, InstalledModel
 from nsfwscan.models.store import ModelStore
-from nsfwscan.scanning.session import prepare
+from nsfwscan.scanning.session import load_runtime, prepare
 from nsfwscan.system import locations
 from nsfwscan.values.errors import ModelError, ModelNotFound, NsfwscanError, UsageError
 from nsfwscan.values.text import readable, size
@@ -73,11 +73,7 @@ def pull(name: Name, offline: Offline = False, quiet: Quiet = False) -> None:
     are installed only if their checksums match. An interrupted download resumes where it stopped.
     `HF_ENDPOINT`, `HF_TOKEN`, `HF_HUB_OFFLINE` and the usual proxy variables are honoured.
     """
-    entry = catalogue.load().get(name)
-    if entry is None:
-        raise UsageError(
-            f"unknown model {name!r}", hint=f"known models: {', '.join(catalogue.load())}"
-        )
+    entry = _entry(name)
     talk = Talk(quiet=quiet)
     store = ModelStore(
         locations.models_folder(), offline=offline, say=talk.say, progress=talk.download
@@ -99,6 +95,16 @@ def add(
             help="The folder of a model package, or a file that you downloaded for a known model.",
         ),
     ],
+    like: Annotated[
+        str | None,
+        typer.Option(
+            "--like",
+            metavar="NAME",
+            autocompletion=model_names,
+            help="Install any ONNX file that takes and returns what this known model does, with "
+            "its labels and thresholds.",
+        ),
+    ] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Overwrite an installed package of the same name.")
     ] = False,
@@ -108,12 +114,19 @@ def add(
 
     A package is a folder with `manifest.json`, `model.onnx` and `LICENSE`. It is checked and copied
     before it is installed, so an error leaves nothing behind. A downloaded file is recognised by
-    its checksum. If this computer has no network, run `nsfwscan models show NAME` to see which file
-    to download on another computer.
+    its checksum; if this computer has no network, `nsfwscan models show NAME` says which file to
+    download on another one. With `--like NAME`, it is an ONNX file of your own, such as a
+    fine-tuned falconsai that was exported in the same way.
     """
     talk = Talk(quiet=quiet)
     store = ModelStore(locations.models_folder(), say=talk.say)
-    _say_installed(talk, store, prepare(store, store.add(_existing(path), replace=replace)))
+    given = _existing(path)
+    if like is None:
+        model = store.add(given, replace=replace)
+    else:
+        load_runtime()
+        model = store.add_like(given, _entry(like), replace=replace)
+    _say_installed(talk, store, prepare(store, model))
 
 
 @app.command(cls=Command)
@@ -255,6 +268,16 @@ def _one(store: ModelStore, name: str) -> InstalledModel | BrokenPackage:
             return BrokenPackage(name, problem)
 
 
+def _entry(name: str) -> CatalogueEntry:
+    """Return the known model with this name. Raises `UsageError`."""
+    entry = catalogue.load().get(name)
+    if entry is None:
+        raise UsageError(
+            f"unknown model {name!r}", hint=f"known models: {', '.join(catalogue.load())}"
+        )
+    return entry
+
+
 def _existing(path: str) -> str:
     """Return the absolute path. Raises `UsageError` if it does not exist."""
     where = absolute(path)
@@ -279,8 +302,9 @@ def show(name: Name) -> None:
     """Print everything that is known about a model, as JSON.
 
     For an installed model, this is its manifest: source, licence, thresholds and where those come
-    from, labels, and the checksum of each file. For other models, `fetch` says which file to
-    download for `nsfwscan models add`.
+    from, labels, and the checksum of each file; and `here`: what runs on this computer, how many
+    pictures a second one core scores, measured now, and what would be faster. For other models,
+    `fetch` says which file to download for `nsfwscan models add`.
     """
     store = ModelStore(locations.models_folder())
     try:
@@ -292,7 +316,25 @@ def show(name: Name) -> None:
             raise
         typer.echo(json.dumps(_described(entry), indent=2, ensure_ascii=False))
         return
-    typer.echo(model.manifest.dump(), nl=False)
+    document = json.loads(model.manifest.dump())
+    document["here"] = _here(model)
+    typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def _here(model: InstalledModel) -> dict[str, object]:
+    """Return how a model runs on this computer."""
+    load_runtime()
+    from nsfwscan.models.speed import measure
+
+    try:
+        speed = measure(model)
+    except ModelError as error:
+        return {"runs": None, "problem": str(error)}
+    return {
+        "runs": speed.runs,
+        "pictures_a_second": round(speed.pictures_a_second, 1),
+        "faster": speed.faster or None,
+    }
 
 
 @app.command(cls=Command)

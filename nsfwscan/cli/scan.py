@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nsfwscan.cli.scan_next import next_steps
 from nsfwscan.cli.scan_run import Acting, OnlyThese, Run, destination, exit_code, reachable
 from nsfwscan.cli.shared.codes import WRONG_COMMAND
 from nsfwscan.cli.shared.config import rules_in
@@ -27,8 +28,10 @@ from nsfwscan.cli.shared.options import (
     QuarantineFolder,
     Quiet,
 )
+from nsfwscan.cli.shared.page_file import check_page_file, page_address
 from nsfwscan.cli.shared.path_list import PathList
 from nsfwscan.cli.shared.talk import Talk
+from nsfwscan.cli.shared.thumbnails import ThumbnailMaker
 from nsfwscan.report.formats import PURPOSES, Format, reporter_for
 from nsfwscan.report.record import Recorder
 from nsfwscan.report.selection import Only, default_only
@@ -205,6 +208,8 @@ def scan(
     roots = reachable(given, talk)
     if given and not roots and sources.files_from is None:
         raise typer.Exit(WRONG_COMMAND)
+    if written.output_format is Format.HTML:
+        check_page_file(written.output)
     wanted = frozenset(written.only or default_only(written.output_format))
     options = ScanOptions(
         walk=walk.options(),
@@ -216,11 +221,19 @@ def scan(
     chosen = settings(model, speed, options, use_cache=not recalled.no_cache)
     acting = act_options(acts, rules_in(context, ignored=acts.no_rules))
     summary = _run(roots, sources, chosen, written, wanted, acting, talk, yes=acts.yes)
+    table = written.output_format is Format.TABLE
+    if table and written.output == "-" and sys.stdout.isatty() and sys.stderr.isatty():
+        talk.say("")
     for line in summary.lines():
         talk.say(line)
-    if summary.tally.nsfw and acting is None and written.output_format is Format.TABLE:
-        talk.say(f"  move them away: nsfwscan scan --action quarantine {_again(model, roots)}")
-        talk.say("  wrong verdict?  nsfwscan allow FILE")
+    if table:
+        for number, (purpose, command) in enumerate(next_steps(context, summary, roots)):
+            if not number:
+                talk.say("")
+            talk.command(purpose, command)
+    if written.output_format is Format.HTML and written.output != "-":
+        talk.say("")
+        talk.command("open it", page_address(written.output))
     missing = len(given) - len(roots)
     raise typer.Exit(exit_code(summary, missing=missing, exit_zero=written.exit_zero))
 
@@ -252,7 +265,12 @@ def _run(
         ) as session,
     ):
         talk.end_bar()
-        reporter = reporter_for(written.output_format, stream, Recorder(session.manifest))
+        reporter = reporter_for(
+            written.output_format,
+            stream,
+            Recorder(session.manifest),
+            ThumbnailMaker(session.engine, talk),
+        )
         acts = None
         if acting is not None:
             from nsfwscan.cli.shared.acting import Confirm, actor_for
@@ -264,16 +282,3 @@ def _run(
         return Run(
             session, scanner, talk, reporter, wanted, listed, acts, show_named=show_named
         ).go(roots)
-
-
-def _again(model: ModelFlags, roots: list[str]) -> str:
-    """Return the model, thresholds and paths of this scan for a shell; long paths as PATH."""
-    given = [] if model.model == "auto" else [f"--model {shlex.quote(model.model)}"]
-    scores = (("flag-at", model.flag_at), ("review-at", model.review_at))
-    given += [f"--{name} {str(at).removesuffix('.0')}" for name, at in scores if at is not None]
-    text = shlex.join(roots)
-    return " ".join([*given, text if roots and len(text) <= _SHORT else "PATH"])
-
-
-_SHORT = 60
-"""The most characters of paths that a hint repeats."""

@@ -27,7 +27,7 @@ from nsfwscan.scanning.scanner import Scanner
 from nsfwscan.scanning.session import Session
 from nsfwscan.system import interrupts
 from nsfwscan.values.actions import Act, ActTally, Outcome
-from nsfwscan.values.results import ScanResult
+from nsfwscan.values.results import Decision, ScanResult, Skipped
 
 _BAR_EVERY = 64
 """Results between two updates of the bar, so that a scan from the cache does not pay for it."""
@@ -144,6 +144,7 @@ class Run:
         self._show_named = show_named
         self._named: frozenset[str] = frozenset()
         self._stopping = Stopping(self._stop, self._scanner.abandon, quiet=talk.quiet)
+        self._flagged_path = ""
         self._asking_s = 0.0
         """How long the user was asked, which does not count as scanning."""
         self._not_reached: int | None = None
@@ -156,6 +157,8 @@ class Run:
         results = self._scanner.scan(roots, self._listed or ())
         with interrupts.answered(self._stopping.handle, *SIGNALS):
             for result in self._watched(results, countable):
+                if not isinstance(result, Skipped) and result.decision is Decision.NSFW:
+                    self._flagged_path = result.path
                 if self._acting is not None:
                     self._acting.actor.consider(result)
                 if wants(self._wanted, result) or result.path in self._named:
@@ -174,8 +177,9 @@ class Run:
             self._stopping.told,
             self._acts,
             self._not_reached,
+            self._flagged_path if self._scanner.tally.nsfw == 1 else "",
         )
-        self._reporter.end(summary.record())
+        self._reporter.end(summary)
         return summary
 
     def _act(self, acting: Acting) -> None:

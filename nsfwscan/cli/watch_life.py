@@ -14,11 +14,11 @@ import time
 from typing import TYPE_CHECKING, Self
 
 from nsfwscan._version import __version__
-from nsfwscan.system import locations
+from nsfwscan.system import locations, sd_notify
 from nsfwscan.values.errors import NsfwscanError
 from nsfwscan.values.results import Decision, Failed, Scanned
 from nsfwscan.values.text import count
-from nsfwscan.watch import logs, manners, sd_notify
+from nsfwscan.watch import logs, manners
 from nsfwscan.watch.instance import InstanceLock
 from nsfwscan.watch.logs import LoggedPath
 from nsfwscan.watch.status import Status, StatusFile

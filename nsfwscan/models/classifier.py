@@ -136,8 +136,9 @@ class OrtClassifier:
         by_name = dict(zip(names, found, strict=True))
         row = np.asarray(by_name[names[0]], np.float64).reshape(-1)
         embedding, attention = (self._floats(name, by_name.get(name)) for name in extras)
-        scores = to_scores(row.tolist(), self._manifest)
-        return Reading(scores, embedding=embedding, attention=attention)
+        outputs: list[float] = row.tolist()
+        scores = to_scores(outputs, self._manifest)
+        return Reading(scores, embedding=embedding, attention=attention, outputs=tuple(outputs))
 
     def _floats(self, name: str, output: NDArray[Any] | None) -> bytes | None:
         """Return an output as float32, little-endian. Raises `ModelUnusable` unless all finite."""

@@ -43,15 +43,15 @@ _PART_KEPT_S = 7 * 86_400
 
 
 @contextlib.contextmanager
-def changing(folder: str, say: Say, *, wait_s: float = _LOCK_WAIT_S) -> Iterator[None]:
+def changing(folder: str, say: Say, *, wait_s: float | None = None) -> Iterator[None]:
     """Hold the lock of the store `folder`, and delete leftovers of killed processes.
 
-    Waits `wait_s` for another process, and says so. Raises `ModelError`, also for every OSError
-    inside the block.
+    Waits for another process, for `wait_s` or as long as a download may take, and says so. Raises
+    `ModelError`, also for every OSError inside the block.
     """
     try:
         locations.make_private(folder)
-        with _locked(os.path.join(folder, LOCK), say, wait_s):
+        with _locked(os.path.join(folder, LOCK), say, _LOCK_WAIT_S if wait_s is None else wait_s):
             _clear_away(folder)
             yield
     except NsfwscanError:

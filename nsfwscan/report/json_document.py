@@ -8,7 +8,7 @@ from nsfwscan.report.record import SCHEMA_VERSION, as_json
 
 if TYPE_CHECKING:
     from nsfwscan.report.record import Recorder
-    from nsfwscan.system.json_lines import Json
+    from nsfwscan.report.summary import Summary
     from nsfwscan.values.actions import Act
     from nsfwscan.values.results import ScanResult
 
@@ -34,9 +34,9 @@ class JsonReporter:
     def show(self) -> None:
         """Do nothing: a program reads it."""
 
-    def end(self, summary: dict[str, Json]) -> None:
+    def end(self, summary: Summary) -> None:
         """Close the arrays and the document."""
         lead = "\n" if self._lead == ",\n" else self._lead
         acts = ",\n".join(self._acts)
         acts = f'"acts": [\n{acts}\n], ' if acts else '"acts": [], '
-        self._stream.write(f'{lead}], {acts}"summary": {as_json(summary)}}}\n'.encode())
+        self._stream.write(f'{lead}], {acts}"summary": {as_json(summary.record())}}}\n'.encode())

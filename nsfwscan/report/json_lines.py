@@ -8,7 +8,7 @@ from nsfwscan.report.record import as_json
 
 if TYPE_CHECKING:
     from nsfwscan.report.record import Recorder
-    from nsfwscan.system.json_lines import Json
+    from nsfwscan.report.summary import Summary
     from nsfwscan.values.actions import Act
     from nsfwscan.values.results import ScanResult
 
@@ -33,5 +33,5 @@ class JsonLinesReporter:
     def show(self) -> None:
         """Do nothing: a program reads it."""
 
-    def end(self, _summary: dict[str, Json], /) -> None:
+    def end(self, _summary: Summary, /) -> None:
         """Write nothing: JSON Lines has no summary."""

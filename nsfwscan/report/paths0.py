@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
-    from nsfwscan.system.json_lines import Json
+    from nsfwscan.report.summary import Summary
     from nsfwscan.values.actions import Act
     from nsfwscan.values.results import ScanResult
 
@@ -27,5 +27,5 @@ class Paths0Reporter:
     def show(self) -> None:
         """Do nothing: a program reads it."""
 
-    def end(self, _summary: dict[str, Json], /) -> None:
+    def end(self, _summary: Summary, /) -> None:
         """Write nothing."""

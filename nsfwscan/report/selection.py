@@ -26,7 +26,7 @@ def default_only(form: Format) -> tuple[Only, ...]:
             return (Only.FLAGGED, Only.REVIEW, Only.PARTIAL, Only.FAILED)
         case Format.PATHS0:
             return (Only.FLAGGED,)
-        case Format.JSON | Format.JSONL | Format.CSV:
+        case Format.JSON | Format.JSONL | Format.CSV | Format.HTML:
             return (Only.ALL,)
         case _:
             assert_never(form)

@@ -70,6 +70,8 @@ class Summary:
     acts: ActTally = field(default_factory=ActTally)
     not_reached: int | None = None
     """How many files an interrupted scan did not reach; None if unknown."""
+    flagged_path: str = ""
+    """The path of the flagged picture if there is just one."""
 
     @property
     def rate(self) -> float:
@@ -79,25 +81,13 @@ class Summary:
     def lines(self) -> list[str]:
         """Return the lines that end a scan on a terminal, each about one thing."""
         lines = [self._interruption()] if self.interrupted else []
-        lines.append(self._found())
-        tally = self.tally
-        if tally.allowed or tally.denied:
-            ruled = tally.allowed + tally.denied
-            lines.append(
-                f"{ruled:,} of these {'has a ruling' if ruled == 1 else 'have rulings'}: "
-                f"{tally.allowed:,} allowed, {tally.denied:,} denied."
-            )
-        if tally.partial:
-            are = "is" if tally.partial == 1 else "are"
-            lines.append(f"{tally.partial:,} of these {are} partial: not all could be read.")
-        not_scanned = ", ".join(self._not_scanned())
+        lines += self._found()
+        not_scanned = ", ".join(not_opened(self.tally))
         if not_scanned:
             lines.append(f"Not scanned: {not_scanned}.")
-        acts = self._acts().rstrip()
-        if acts:
-            lines.append(acts)
-        if tally.pictures:
-            lines.append(self._how())
+        lines += self._acts()
+        if self.tally.pictures:
+            lines += self._how()
         if self.manifest.notes:
             lines.append(self.manifest.notes)
         return lines
@@ -109,50 +99,51 @@ class Summary:
             rest = f"{count(self.not_reached, 'file')} not reached"
         return f"Interrupted: {rest}. What was scored is kept."
 
-    def _found(self) -> str:
+    def _found(self) -> Iterator[str]:
         tally = self.tally
-        if not tally.pictures and not tally.failed:
-            return f"No pictures were found ({duration(self.seconds)})."
-        looks = "looks" if tally.safe == 1 else "look"
-        text = f"{tally.nsfw:,} flagged, {tally.review:,} to review, {tally.safe:,} {looks} safe"
         folders = tally.walk.unreadable_folders
-        files = tally.failed - folders
-        failed = [count(files, "file")] if files else []
-        failed += [count(folders, "folder")] if folders else []
-        if failed:
-            text += f"; {' and '.join(failed)} could not be read"
-        return f"{text}."
+        failed = tally.failed - folders
+        if tally.pictures or failed:
+            text = f"{tally.nsfw:,} flagged, {tally.review:,} to review, {tally.safe:,} safe"
+            yield f"{text}, {failed:,} without a verdict." if failed else f"{text}."
+        else:
+            yield f"No pictures were found ({duration(self.seconds)})."
+        if folders:
+            yield f"{count(folders, 'folder')} could not be opened."
+        if tally.allowed or tally.denied:
+            ruled = tally.allowed + tally.denied
+            yield (
+                f"{ruled:,} of these {'has a ruling' if ruled == 1 else 'have rulings'}: "
+                f"{tally.allowed:,} allowed, {tally.denied:,} denied."
+            )
+        if tally.partial:
+            are = "is" if tally.partial == 1 else "are"
+            yield f"{tally.partial:,} of these {are} partial: not all could be read."
 
-    def _how(self) -> str:
-        tally = self.tally
-        origins = [f"{tally.scored:,} scored", f"{tally.cached:,} from cache"]
-        if tally.duplicates:
-            origins.append(count(tally.duplicates, "duplicate"))
-        return (
-            f"{count(tally.pictures, 'picture')} in {duration(self.seconds)} "
-            f"({', '.join(origins)}; {self.rate:,.0f} a second). Model: {self.manifest.package} "
-            f"(nsfw from {self.policy.flag_at:g}, review from {self.policy.review_at:g})."
+    def _how(self) -> Iterator[str]:
+        took = duration(self.seconds)
+        yield f"{count(self.tally.pictures, 'picture')} in {took}{self._origins()}."
+        yield (
+            f"Model: {self.manifest.package} (review from {self.policy.review_at:g}, nsfw from "
+            f"{self.policy.flag_at:g})."
         )
 
-    def _not_scanned(self) -> Iterator[str]:
-        """Yield what was not scanned, by kind, because it might be anything."""
-        tally, walk = self.tally, self.tally.walk
-        for kind, number in sorted(walk.kinds.items()):
-            yield count(number, *NAMES[kind])
-        for reason, number in sorted(tally.skips.items()):
-            yield count(number, *_SKIPPED[reason])
-        others = walk.other_names - sum(walk.kinds.values())
-        if others:
-            yield count(others, "other file")
-        if walk.not_included:
-            yield f"{walk.not_included:,} not matching --include"
-        if walk.excluded:
-            yield f"{walk.excluded:,} excluded"
-        if walk.hidden:
-            yield f"{walk.hidden:,} hidden"
+    def _origins(self) -> str:
+        """Return where the scores came from, and the speed if it says something."""
+        tally = self.tally
+        origins = [
+            f"{tally.scored:,} scored" if tally.scored else "",
+            f"{tally.cached:,} from the cache" if tally.cached else "",
+            count(tally.duplicates, "duplicate") if tally.duplicates else "",
+        ]
+        several = [one for one in origins if one]
+        if len(several) > 1:
+            return f": {', '.join(several)}"
+        if tally.cached:
+            return ", from the cache"
+        return f", {self.rate:,.0f} a second" if tally.scored > 1 else ""
 
-    def _acts(self) -> str:
-        parts = []
+    def _acts(self) -> Iterator[str]:
         for action in ActionName:
             ends = [
                 self._end(action, outcome, number)
@@ -160,10 +151,7 @@ class Summary:
                 if (number := self.acts.numbers[action, outcome])
             ]
             if ends:
-                parts.append(f"{_CALLED[action]}: {', '.join(ends)}. ")
-        if self.acts.quarantines:
-            parts.append("Undo: nsfwscan quarantine restore --all. ")
-        return "".join(parts)
+                yield f"{_CALLED[action]}: {', '.join(ends)}."
 
     def _end(self, action: ActionName, outcome: Outcome, number: int) -> str:
         if action in _MOVES and outcome is Outcome.WOULD:
@@ -211,3 +199,21 @@ class Summary:
             "thresholds": {"review_at": self.policy.review_at, "flag_at": self.policy.flag_at},
             "model": {"name": self.manifest.package, "fingerprint": self.manifest.fingerprint},
         }
+
+
+def not_opened(tally: ScanTally) -> Iterator[str]:
+    """Yield what a scan passed over, by kind and counted, because it might be anything."""
+    walk = tally.walk
+    for kind, number in sorted(walk.kinds.items()):
+        yield count(number, *NAMES[kind])
+    for reason, number in sorted(tally.skips.items()):
+        yield count(number, *_SKIPPED[reason])
+    others = walk.other_names - sum(walk.kinds.values())
+    if others:
+        yield count(others, "other file")
+    if walk.not_included:
+        yield f"{walk.not_included:,} not matching --include"
+    if walk.excluded:
+        yield f"{walk.excluded:,} excluded"
+    if walk.hidden:
+        yield f"{walk.hidden:,} hidden"

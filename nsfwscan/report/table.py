@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TextIO, assert_never
 
+from nsfwscan.report.layout import TableLine, print_lines
 from nsfwscan.report.record import MODEL
 from nsfwscan.values.actions import Act, ActionName, Outcome
 from nsfwscan.values.results import Decision, Failed, Scanned, ScanResult, Skipped, Verdict
@@ -13,7 +14,7 @@ from nsfwscan.values.text import count, readable
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from nsfwscan.system.json_lines import Json
+    from nsfwscan.report.summary import Summary
 
 _MOST_FAILED = _MOST_ACTS = 20
 """A broken disk fails for thousands of files: the table names the first and counts the rest."""
@@ -80,7 +81,7 @@ class TableReporter:
         self._decided, self._others, self._acts = [], [], []
         self._more = 0
 
-    def end(self, _summary: dict[str, Json], /) -> None:
+    def end(self, _summary: Summary, /) -> None:
         """Write the tables, if there is anything to show."""
         self._write()
 
@@ -102,76 +103,59 @@ class TableReporter:
 
     def _print(self, text: TextIO, width: int | None) -> None:
         from rich.console import Console  # takes 60 ms, which a scan without findings saves
-        from rich.table import Table
 
         console = Console(file=text, width=width, highlight=False)
-        if self._decided:
-            # The column is only needed if a person decided something.
-            ruled = any(one.by != MODEL for one in self._decided)
-            table = Table(box=None, pad_edge=False)
-            table.add_column("decision", no_wrap=True)
-            table.add_column("score", justify="right", no_wrap=True)
-            if ruled:
-                table.add_column("decided by", overflow="fold")
-            table.add_column("picture", overflow="fold")
-            remarked = any(one.remark for one in self._decided)
-            if remarked:
-                table.add_column("remark", overflow="fold")
-            for one in sorted(self._decided, key=_by_score):
-                style = _STYLES[one.decision]
-                table.add_row(
-                    f"[{style}]{one.decision}[/{style}]",
-                    "-" if one.score is None else _cut(one.score),
-                    *([_plain(readable(one.by))] if ruled else []),
-                    _plain(readable(one.path)),
-                    *([_plain(readable(one.remark))] if remarked else []),
+        for number, part in enumerate(filter(None, (self._decided, self._others, self._acts))):
+            if number:
+                console.print()
+            if part is self._decided:
+                self._print_decided(console)
+            elif part is self._others:
+                self._print_others(console)
+            else:
+                self._print_acts(console)
+
+    def _print_decided(self, console: Console) -> None:
+        # The column is only needed if a person decided something.
+        ruled = any(one.by != MODEL for one in self._decided)
+        remarked = any(one.remark for one in self._decided)
+        lines = []
+        for one in sorted(self._decided, key=_by_score):
+            by, path, remark = map(readable, (one.by, one.path, one.remark))
+            lines.append(
+                TableLine(
+                    (one.decision, "-" if one.score is None else cut(one.score)),
+                    (*([by] if ruled else []), path, *([remark] if remarked else [])),
+                    (path, "" if by == MODEL else f"decided by {by}", remark),
+                    _STYLES[one.decision],
                 )
-            console.print(table)
-        self._print_others(console)
-        self._print_acts(console)
-
-    def _print_acts(self, console: Console) -> None:
-        from rich.table import Table
-
-        if not self._acts:
-            return
-        table = Table(box=None, pad_edge=False)
-        table.add_column("action", no_wrap=True)
-        table.add_column("outcome", no_wrap=True)
-        table.add_column("picture", overflow="fold")
-        table.add_column("remark", overflow="fold")
-        dry = self._acts[0].outcome is Outcome.WOULD
-        shown = self._acts if dry else self._acts[:_MOST_ACTS]
-        for one in shown:
-            table.add_row(
-                one.action, one.outcome, _plain(readable(one.path)), _plain(readable(one.detail))
             )
-        if self._decided or self._others:
-            console.print()
-        console.print(table)
-        more = len(self._acts) - len(shown)
-        if more:
-            console.print(f"and {count(more, 'more act')}: --format jsonl names all")
+        texts = [*(["decided by"] if ruled else []), "picture", *(["remark"] if remarked else [])]
+        print_lines(console, ("decision", "score"), texts, "picture", lines)
 
     def _print_others(self, console: Console) -> None:
-        from rich.table import Table
-
-        if not self._others:
-            return
-        table = Table(box=None, pad_edge=False)
-        table.add_column("no verdict", no_wrap=True)
-        table.add_column("file", overflow="fold")
-        table.add_column("why", overflow="fold")
+        lines = []
         for one in self._others:
-            table.add_row(
-                one.reason.value, _plain(readable(str(one.place))), _plain(readable(one.detail))
-            )
-        if self._decided:
-            console.print()
-        console.print(table)
+            texts = readable(str(one.place)), readable(one.detail)
+            lines.append(TableLine((one.reason.value,), texts, texts))
+        print_lines(console, ("no verdict",), ("file", "why"), "file", lines)
         if self._more:
             more = count(self._more, "more file")
             console.print(f"and {more}: --only failed --format jsonl names all")
+
+    def _print_acts(self, console: Console) -> None:
+        dry = self._acts[0].outcome is Outcome.WOULD
+        shown = self._acts if dry else self._acts[:_MOST_ACTS]
+        remarked = any(one.detail for one in shown)
+        lines = []
+        for one in shown:
+            texts = [readable(one.path), *([readable(one.detail)] if remarked else [])]
+            lines.append(TableLine((one.action, one.outcome), texts, texts))
+        headings = ["picture", *(["remark"] if remarked else [])]
+        print_lines(console, ("action", "outcome"), headings, "picture", lines)
+        more = len(self._acts) - len(shown)
+        if more:
+            console.print(f"and {count(more, 'more act')}: --format jsonl names all")
 
 
 def _decided_by(verdict: Verdict) -> str:
@@ -188,12 +172,6 @@ def _by_score(row: _Row) -> tuple[float, str]:
     return -2.0 if row.score is None else -row.score, row.path
 
 
-def _cut(score: float) -> str:
+def cut(score: float) -> str:
     """Return three decimals, cut and not rounded: 0.7999 is below 0.8 and must not look like it."""
     return f"{score:.9f}"[:-6]
-
-
-def _plain(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 from nsfwscan.media.decode.pool import DecodePool
 from nsfwscan.scanning.examine import ALL, Finding, Source, Wanted, examine
+from nsfwscan.scanning.thumbnails import thumbnail_of
 from nsfwscan.system import cores
 from nsfwscan.values.errors import NsfwscanError
 
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nsfwscan.media.decode.decoded import Decoded
+    from nsfwscan.media.decode.thumbnail import Thumbnail, ThumbnailForm
     from nsfwscan.models.classifier import Classifier
+    from nsfwscan.scanning.thumbnails import ContentThumbnail
     from nsfwscan.values.geometry import Geometry
 
 
@@ -35,6 +38,17 @@ class Pool(Protocol):
 
     def decode(self, data: bytes, geometry: Geometry) -> Decoded:
         """Decode one picture file, or raise `DecodeError`."""
+
+    def thumbnail(
+        self,
+        data: bytes,
+        longest: int,
+        *,
+        pixelated: bool = False,
+        frame: int = 0,
+        form: ThumbnailForm | None = None,
+    ) -> Thumbnail:
+        """Make a small copy of one picture file, or raise `DecodeError`."""
 
     def abandon(self) -> None:
         """Kill the decode processes, from a signal handler."""
@@ -77,7 +91,7 @@ class Engine:
 
     @property
     def idle_s(self) -> float:
-        """Seconds since something was last scored."""
+        """Seconds since something was last examined or shown."""
         return time.monotonic() - self._used_at
 
     def examine(self, source: Source, wanted: Wanted = ALL) -> Finding:
@@ -105,6 +119,32 @@ class Engine:
             )
         finally:
             self._used_at = time.monotonic()
+
+    def thumbnail(
+        self,
+        source: Source,
+        longest: int,
+        *,
+        pixelated: bool = False,
+        frame: int = 0,
+        form: ThumbnailForm | None = None,
+    ) -> ContentThumbnail:
+        """Read a picture and make a thumbnail; see `DecodePool.thumbnail`. No model is loaded.
+
+        Raises as `examine` does, and `DecodeError` for content that cannot be decoded.
+        """
+        with self._starting:
+            self._start_decoding()
+        try:
+            return thumbnail_of(
+                source, longest, pool=self._pool, pixelated=pixelated, frame=frame, form=form
+            )
+        finally:
+            self._used_at = time.monotonic()
+
+    def load(self) -> None:
+        """Start everything now, not with the first picture. Raises as `examine` does."""
+        self._started().result()
 
     def unload(self) -> None:
         """End the processes and free the model; the next picture starts them again.

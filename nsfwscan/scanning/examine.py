@@ -50,7 +50,7 @@ class Wanted(NamedTuple):
     embedding: bool = False
     attention: bool = False
     pixels: Geometry | None = None
-    """The picture in another geometry, such as a thumbnail."""
+    """The picture in another geometry."""
 
 
 ALL = Wanted()

@@ -113,7 +113,7 @@ def decide(
     """
     before = book.load()  # first, because nothing may be added to a damaged file
     looked = look(found, near=within is not None)
-    new = _decisions(looked.seen, ruling, before, within, restored_at)
+    new = rulings_about(looked.seen, ruling, before, within, restored_at)
     book.add(new)
     held = [before.by_content(ruled.sha256) for ruled in new]
     return Decided(
@@ -216,14 +216,17 @@ def _no_model() -> Classifier:
     raise RuntimeError("a model was requested, but only facts were wanted")
 
 
-def _decisions(
+def rulings_about(
     seen: Iterable[Seen],
     ruling: Ruling,
     before: Rulings,
-    within: int | None,
-    restored_at: Callable[[bytes], float],
+    within: int | None = None,
+    restored_at: Callable[[bytes], float] = lambda _sha256: 0.0,
 ) -> list[Ruled]:
-    """Return the rulings that add something to those in force."""
+    """Return the rulings about these pictures that add something to those in force (`before`).
+
+    See `decide` for the other arguments. Nothing is stored.
+    """
     now = int(time.time())
     new: dict[bytes, Ruled] = {}
     for picture in seen:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeGuard
 
 from nsfwscan.cache.folder_view import FolderView
 from nsfwscan.cache.rows import FactRow, FileRow, OutcomeRow
+from nsfwscan.media.volumes import UNKNOWN as UNKNOWN_VOLUME
 from nsfwscan.values.errors import CacheError
 from nsfwscan.values.facts import NO_FACTS
 from nsfwscan.values.outcome import Outcome, Scorer, Unscorable
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from nsfwscan.cache.cache import Cache
+    from nsfwscan.cache.rows import Known
+    from nsfwscan.media.listing import Listing
     from nsfwscan.values.facts import ContentFacts, FactKind
 
 _BATCH_ROWS = 512
@@ -54,6 +57,11 @@ lie outside it:
 All others are tried again by the next scan. `BAD_OUTPUT` and `UNSUPPORTED` depend on this
 installation. `UNREADABLE`, `VANISHED`, `CHANGED`, `EMPTY` and `TOO_BIG` are about a file, not about
 a content, so there is no content to store them with."""
+
+_DAY_S = 86_400
+_LOOSE_SECONDS = 30 * _DAY_S
+"""Where inode numbers mean nothing (network, FUSE, FAT), a file replaced by another of the same
+size and times would be taken for the old file; but for no longer than this."""
 
 
 class Claim(NamedTuple):
@@ -110,7 +118,7 @@ class ScanCache:
         """Return what is known about the files directly in `folder`."""
         if self._rescan:
             return FolderView()
-        folder = _absolute(folder)
+        folder = absolute_folder(folder)
         with self._lock:
             if self._readable is None:
                 return FolderView()
@@ -131,14 +139,14 @@ class ScanCache:
             if self._readable is None:
                 return FolderView()
             try:
-                return self._readable.files(_absolute(folder), names, self._scorer)
+                return self._readable.files(absolute_folder(folder), names, self._scorer)
             except CacheError as error:
                 self._stop_reading(error)
                 return FolderView()
 
     def changed(self, folder: str) -> None:
         """Have a snapshot of `folder` written when the scan ends."""
-        self._changed[_absolute(folder)] = None
+        self._changed[absolute_folder(folder)] = None
 
     def answers(self, outcome: Outcome | None) -> TypeGuard[Outcome]:
         """Return True if a stored outcome is good enough for this scan."""
@@ -166,7 +174,7 @@ class ScanCache:
         """Publish the outcome of a content that the caller has claimed."""
         with self._lock:
             future = self._under_way(sha256)
-            if _is_kept(outcome):
+            if is_kept(outcome):
                 self._outcomes.append(OutcomeRow(sha256, self._scorer, outcome))
         future.set_result(outcome)
 
@@ -210,7 +218,7 @@ class ScanCache:
     def locate(self, row: FileRow) -> None:
         """Store that a path, as it is now, has a content."""
         folder, name = os.path.split(row.path)
-        row = row._replace(path=os.path.join(_absolute(folder), name))
+        row = row._replace(path=os.path.join(absolute_folder(folder), name))
         with self._lock:
             self._files.append(row)
 
@@ -279,14 +287,24 @@ class ScanCache:
         self._warn(f"{error}{hint}; the scan continues, but its results will not be cached")
 
 
-def _is_kept(outcome: Outcome) -> bool:
+def is_current(hit: Known, key: bytes, listing: Listing, now_s: float) -> bool:
+    """Return True if a file with this packed `FileKey` is still the one that was read."""
+    return (
+        hit.key.pack() == key
+        and listing.loose != UNKNOWN_VOLUME
+        # The clock was wrong when a row from the future was written: its age is unknown.
+        and not (listing.loose and not -_DAY_S < now_s - hit.written_at < _LOOSE_SECONDS)
+    )
+
+
+def is_kept(outcome: Outcome) -> bool:
     """Return True if an outcome depends on the content alone, so that it holds next time."""
     if isinstance(outcome, Unscorable):
         return outcome.reason in _KEPT and not outcome.transient
     return True
 
 
-def _absolute(folder: str) -> str:
+def absolute_folder(folder: str) -> str:
     """Return the path under which a folder is cached, whatever the current folder is.
 
     Links are kept. Only the meaning of `..` depends on where they lead.

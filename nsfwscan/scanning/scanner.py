@@ -22,10 +22,9 @@ from nsfwscan.media.discover import (
     is_named_like_a_picture,
     join,
 )
-from nsfwscan.media.volumes import UNKNOWN as UNKNOWN_VOLUME
 from nsfwscan.scanning.examine import Read, identify
 from nsfwscan.scanning.path_scan import Done, PathScan
-from nsfwscan.scanning.scan_cache import ScanCache
+from nsfwscan.scanning.scan_cache import ScanCache, is_current
 from nsfwscan.scanning.workers import ThreadWorkers, Workers
 from nsfwscan.values.errors import NsfwscanError, ResourcesExhausted
 from nsfwscan.values.facts import NO_FACTS, ContentFacts, FactKind
@@ -53,10 +52,6 @@ _T = TypeVar("_T")
 _WINDOW = 1024
 """How many results may wait for an earlier one. A picture that takes the decoder's whole time limit
 then delays the output, but no work until about a thousand others are done."""
-_DAY_S = 86_400
-_LOOSE_SECONDS = 30 * _DAY_S
-"""Where inode numbers mean nothing (network, FUSE, FAT), a file replaced by another of the same
-size and times would be taken for the old file; but for no longer than this."""
 _PATIENCE_S = 0.5
 """How long to wait for one picture before checking whether something has to be saved."""
 
@@ -200,10 +195,7 @@ class Scanner:
             hit = known.get(name)
             if (
                 hit is not None
-                and hit.key.pack() == key
-                and listing.loose != UNKNOWN_VOLUME
-                # The clock was wrong when a row from the future was written: its age is unknown.
-                and not (listing.loose and not -_DAY_S < now - hit.written_at < _LOOSE_SECONDS)
+                and is_current(hit, key, listing, now)
                 and self._cache.answers(hit.outcome)
                 and not self._lacks_facts(listing.folder, hit)
             ):

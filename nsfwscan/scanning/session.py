@@ -127,7 +127,7 @@ def loader(
     """Return a function that loads `model`, including the import of onnxruntime."""
 
     def load() -> Classifier:
-        _load_runtime()
+        load_runtime()
         from nsfwscan.models.classifier import OrtClassifier
 
         ready = store.prepared(model)
@@ -138,11 +138,11 @@ def loader(
 
 def prepare(store: ModelStore, model: InstalledModel) -> InstalledModel:
     """Prepare a model for this processor, as its first scan would; see `ModelStore.prepared`."""
-    _load_runtime()
+    load_runtime()
     return store.prepared(model)
 
 
-def _load_runtime() -> None:
+def load_runtime() -> None:
     """Import onnxruntime. Raises `ResourcesExhausted` or `ModelUnusable`."""
     _check_memory_limit()
     try:

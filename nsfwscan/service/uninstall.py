@@ -14,6 +14,7 @@ from nsfwscan.actions.quarantine import traces as quarantines
 from nsfwscan.cache import traces as cache
 from nsfwscan.judge import traces as decisions
 from nsfwscan.models import traces as models
+from nsfwscan.serve.jobs import traces as jobs
 from nsfwscan.service import traces as commands
 from nsfwscan.values.traces import added
 from nsfwscan.watch import traces as watch
@@ -27,6 +28,7 @@ ROOMS: tuple[FindTraces, ...] = (
     cache.traces,
     decisions.traces,
     quarantines.traces,
+    jobs.traces,
     watch.traces,
     commands.crash,
     commands.configuration,

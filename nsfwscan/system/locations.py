@@ -132,6 +132,11 @@ def watch_lock() -> str:
     return os.path.join(state_folder(), "watch.lock")
 
 
+def jobs_folder() -> str:
+    """Return the folder of a server's jobs; it need not exist."""
+    return os.path.join(state_folder(), "jobs")
+
+
 def user_units_folder() -> str:
     """Return the folder of the user's own systemd units; it need not exist."""
     return os.path.join(_found(platformdirs.user_config_dir), "systemd", "user")

@@ -27,6 +27,8 @@ class Reading(NamedTuple):
     """(hidden,) float32, little-endian. None if not requested or not provided by the model."""
     attention: bytes | None = None
     """(heads, tokens) float32, little-endian, C order: the weight of each patch; or None."""
+    outputs: tuple[float, ...] = ()
+    """What the graph returned for each label, before softmax or sigmoid; empty if not known."""
 
 
 class Scored(NamedTuple):

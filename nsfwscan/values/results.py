@@ -223,4 +223,25 @@ class Failed:
         return None if self.ruling is None else self.ruling.decision
 
 
+class WhyUnscanned(StrEnum):
+    """Why nothing is known of a picture without opening it."""
+
+    NEW = "new"
+    """No scan has seen it."""
+    CHANGED = "changed"
+    """It is another file than the one that was scanned."""
+    NO_SCORE = "no-score"
+    """It was read, but has no score from any model in question, and no lasting reason why not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unscanned:
+    """A picture that the cache cannot tell anything of. Not a `ScanResult`: no scan yields it."""
+
+    path: str
+    why: WhyUnscanned
+    sha256: bytes | None = None
+    """Its content, if that is known."""
+
+
 ScanResult: TypeAlias = Scanned | Skipped | Failed

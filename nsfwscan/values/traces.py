@@ -14,6 +14,7 @@ class TraceKind(StrEnum):
     CACHE = "cache"
     CONFIGURATION = "configuration"
     STATE = "status and logs"
+    JOBS = "jobs of the server"
     RULINGS = "rulings"
     QUARANTINE = "empty quarantine"
     COMPLETION = "shell completion"

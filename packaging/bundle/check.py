@@ -39,7 +39,7 @@ MAY_BE_MISSING = {
         r"defusedxml|email_validator|numpy\._distributor_init_local"
     ),
     "GNOME's library, which send2trash uses where a desktop has it for the system's Python": r"gi",
-    "another transport of httpx": r"h2(\..*)?|sniffio|trio(\..*)?|anyio(\..*)?",
+    "another transport of httpx": r"h2(\..*)?|trio(\..*)?",
     "another engine of pathspec": r"re2|hyperscan",
     "left out on purpose, and only of use to concurrent.futures.process": r"multiprocessing\..*",
     "of onnxruntime's training and GPU packages": (

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import http.client
 import json
 import os
 import queue
@@ -16,19 +17,21 @@ import sys
 import tempfile
 import threading
 import time
-from typing import TYPE_CHECKING
+import urllib.parse
+from typing import TYPE_CHECKING, NamedTuple
 
 from bundle import damage
 from bundle.driven import Done, Driven, Unlike, paint, wanted
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 _PICTURES = 8
 _MANY = 80
 """Pictures of a scan that is interrupted: it takes some seconds."""
 _PATIENCE_S = 60
+_SETTLED_S = 3.5
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -118,6 +121,19 @@ def _cached(bundle: Driven) -> str:
     return ""
 
 
+def _report(bundle: Driven) -> str:
+    if not bundle.knows("report"):
+        return "left out: no such command"
+    folder, page = _pictures(bundle), os.path.join(bundle.home, "report.html")
+    bundle.run("scan", "--offline", "--quiet", folder)
+    done = bundle.run("report", "--thumbnails", "all", "--output", page, folder)
+    with open(page, encoding="utf-8") as file:
+        text = file.read()
+    for part in ("Content-Security-Policy", "DecompressionStream", "--accent", "</html>"):
+        wanted(part in text, f"the page has no {part}", done)
+    return f"{len(text):,} characters"
+
+
 def _selftest(bundle: Driven) -> str:
     done = bundle.run("selftest", "--offline")
     wanted("all is well" in done.out, "selftest is not content", done)
@@ -156,7 +172,7 @@ def _wrong(bundle: Driven) -> str:
         (["scan", "--model", "./nothing", folder], 4, "nothing"),
         (["models", "pull", "nonsense"], 2, "nonsense"),
         (["models", "build", "falconsai"], 2, "bundle"),
-        (["scan", "--offline", folder], 3, "1 file could not be read"),
+        (["scan", "--offline", folder], 3, "1 without a verdict"),
     ):
         done = bundle.run(*arguments, expect=code)
         said_all = " ".join((done.out + done.err).replace("│", " ").split())
@@ -227,6 +243,52 @@ def _quarantine(bundle: Driven) -> str:
     with open(path, "rb") as file:
         wanted(file.read() == before, "its bytes are others now")
     return "moved, listed, verified, restored"
+
+
+def _review(bundle: Driven) -> str:
+    if not bundle.knows("review"):
+        return "left out: no such command"
+    folder = _pictures(bundle)
+    time.sleep(_SETTLED_S)  # a scan does not trust the times of files this young
+    bundle.run("scan", "--offline", "--quiet", folder)
+    child = bundle.start("review", "--no-browser", "--review-at", "0", "--flag-at", "0.9", folder)
+    try:
+        assert child.stdout is not None
+        where = urllib.parse.urlsplit(child.stdout.readline().decode().strip())
+        wanted(where.hostname == "127.0.0.1", f"no address: {where}")
+        entered = _ask(where, where.path)
+        secrets = {
+            "Cookie": entered.headers["Set-Cookie"].partition(";")[0],
+            "X-Review-Key": entered.headers["Location"].partition("#")[2],
+        }
+        for path in ("/", "/review.js", "/review.css"):
+            wanted(_ask(where, path, **secrets).status == 200, f"no {path}")
+        pictures = json.loads(_ask(where, "/api/pictures", **secrets).body)["pictures"]
+        shown = _ask(where, f"/api/picture/{pictures[0]['id']}/large", **secrets)
+        wanted(shown.body.startswith(b"\xff\xd8"), f"no picture: {shown}")
+        child.terminate()
+        code = child.wait(_PATIENCE_S)
+        wanted(code == 0 or os.name == "nt", f"the review ended with {code}")
+    finally:
+        child.kill()
+        child.communicate()
+    return f"{len(pictures)} pictures on a page"
+
+
+class _Answer(NamedTuple):
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+def _ask(where: urllib.parse.SplitResult, path: str, **headers: str) -> _Answer:
+    connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=_PATIENCE_S)
+    try:
+        connection.request("GET", path, headers=headers)
+        answer = connection.getresponse()
+        return _Answer(answer.status, dict(answer.headers), answer.read())
+    finally:
+        connection.close()
 
 
 def _service(bundle: Driven) -> str:
@@ -314,6 +376,7 @@ STEPS: dict[str, Callable[[Driven], str]] = {
     "models": _models,
     "scan": _scan,
     "cached": _cached,
+    "report": _report,
     "selftest": _selftest,
     "doctor": _doctor,
     "completion": _completion,
@@ -321,6 +384,7 @@ STEPS: dict[str, Callable[[Driven], str]] = {
     "interrupt": _interrupt,
     "watch": _watch,
     "quarantine": _quarantine,
+    "review": _review,
     "service": _service,
 }
 """Name of a step to what it does; it returns what to say beside ok."""

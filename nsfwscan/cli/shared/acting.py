@@ -12,10 +12,12 @@ from nsfwscan.actions.quarantine.held import Quarantines
 from nsfwscan.actions.rules import Rule, rule_of
 from nsfwscan.actions.runner import ActionRunner
 from nsfwscan.cli.shared.ask import is_sure
+from nsfwscan.cli.shared.lazy import is_command
 from nsfwscan.cli.shared.paths import absolute
 from nsfwscan.cli.shared.talk import Talk
 from nsfwscan.judge import NO_RULINGS, RulingBook, Rulings
 from nsfwscan.report.record import Recorder
+from nsfwscan.service.spec import program
 from nsfwscan.system import interrupts, locations
 from nsfwscan.values.errors import NsfwscanError
 
@@ -51,8 +53,7 @@ def actor_for(options: ActOptions, manifest: ModelManifest, talk: Talk) -> Actio
         record=Recorder(manifest).record,
         model=f"{manifest.package} {manifest.fingerprint[:12]}",
         quarantines=Quarantines(quarantine, talk.warn),
-        say=talk.say,
-        warn=talk.warn,
+        tells=talk,
         rulings=lambda: _current(book, talk),
         dry_run=options.dry_run,
         again=options.again,
@@ -62,6 +63,7 @@ def actor_for(options: ActOptions, manifest: ModelManifest, talk: Talk) -> Actio
             options.limit_least,
             options.limit_window_s,
         ),
+        look=(*program(), "review") if is_command("review") else (),
     )
 
 

@@ -20,7 +20,11 @@ from nsfwscan.cli.shared.commands import Command, Group
 MARKUP: Final = "markdown"
 _PLACES = {
     "scan": "scan:scan",
+    "report": "report:report",
+    "show": "show:show",
     "watch": "watch:watch",
+    "review": "review:review",
+    "serve": "serve:serve",
     "allow": "rulings:allow",
     "deny": "rulings:deny",
     "rulings": "rulings:app",
@@ -34,6 +38,11 @@ _PLACES = {
     "self-uninstall": "self_uninstall:self_uninstall",
 }
 """The commands in the order of the help, each with its module and its function or group."""
+
+
+def is_command(name: str) -> bool:
+    """Return True if there is such a command or group."""
+    return name in _PLACES
 
 
 class Commands(Mapping[str, Any]):

@@ -29,9 +29,14 @@ def print_rows(
         case TableFormat.TABLE:
             print_table(columns, rows)
         case TableFormat.JSON:
-            typer.echo(plain_json(json.dumps(document, indent=2, ensure_ascii=False)))
+            print_json(document)
         case _:
             assert_never(form)
+
+
+def print_json(document: object) -> None:
+    """Print a document as JSON for programs that people can read."""
+    typer.echo(plain_json(json.dumps(document, indent=2, ensure_ascii=False)))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -40,7 +45,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     if sys.stdout.isatty() and len(cells) <= _MOST_FOLDED:
         _print_folded(columns, cells)
     else:
-        _print_plain([list(columns), *cells])
+        _print_plain([list(columns), *cells] if any(columns) else cells)
 
 
 def _print_folded(columns: Sequence[str], rows: list[list[str]]) -> None:

@@ -25,6 +25,9 @@ STARTED = time.monotonic()
 _QUICK_S = 0.7
 """A bar for less would only flicker, and importing rich takes 60 ms."""
 
+_PURPOSE = 16
+"""Columns for what a command is good for."""
+
 _NARROW = 64
 """In fewer columns, a bar would leave no room for the numbers."""
 
@@ -51,6 +54,17 @@ class Talk:
         """Print a remark, unless quiet."""
         if not self.quiet:
             self._print(sentence)
+
+    def command(self, purpose: str, command: str) -> None:
+        """Print a command worth typing now, unless quiet.
+
+        It is never broken: the terminal does that so that a copy of it is one line.
+        """
+        line = f"  {purpose + ':':<{_PURPOSE}} {command}"
+        if sys.stderr.isatty() and len(line) > shutil.get_terminal_size().columns:
+            line = f"  {purpose}:\n    {command}"
+        if not self.quiet:
+            print(line, file=sys.stderr, flush=True)
 
     def warn(self, sentence: str) -> None:
         """Print a warning, even if quiet."""

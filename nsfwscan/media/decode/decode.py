@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from nsfwscan.media.decode.formats.picture import Frame, Picture
     from nsfwscan.values.geometry import Geometry
 
-__all__ = ["DECODER_VERSION", "Decoded", "decode", "prepare_process"]
+__all__ = ["DECODER_VERSION", "Decoded", "advance", "decode", "opened", "prepare_process"]
 
 _ANIMATION_SECONDS = 6.0
 """CPU time for all frames of an animation; less than a decode worker's limit."""
@@ -69,10 +69,37 @@ def decode(
 ) -> Decoded:
     """Decode one picture file to the pixels that a model takes.
 
+    See `opened` for `full` and `before_pixels`. Raises `DecodeError`, and nothing else, for
+    anything wrong with the file.
+    """
+    with opened(data, geometry, full=full, before_pixels=before_pixels) as picture:
+        pixels, shown = list[bytes](), list[int]()
+        content_facts = NO_FACTS
+        for number, frame in _sampled(picture):
+            seen = render(frame, geometry)
+            if not pixels:
+                # If there are several ways to show a still picture, the first is the usual one.
+                content_facts = facts_of(seen, still=picture.facts.frames == 1)
+            pixels += [centre(small, geometry).tobytes() for small in seen]
+            shown += [number] * len(seen)
+        facts = picture.facts._replace(missing=picture.missing)
+        return Decoded(facts, tuple(shown), b"".join(pixels), content_facts)
+
+
+@contextlib.contextmanager
+def opened(
+    data: bytes | bytearray | memoryview,
+    geometry: Geometry,
+    *,
+    full: bool = False,
+    before_pixels: Callable[[int, float], None] | None = None,
+) -> Iterator[Picture]:
+    """Open a picture file, to be shown at the size in `geometry`.
+
     `full` decodes JPEG at full scale, for exact comparisons. `before_pixels` is called once the
     header has been read, with the bytes of memory that the pixels will need, before they are
     allocated, and the seconds of CPU time allowed beyond the usual limit.
-    Raises `DecodeError`, and nothing else, for anything wrong with the file.
+    Whatever is raised here or in the block becomes a `DecodeError`.
     """
     if not data:
         raise DecodeError(FailReason.EMPTY)
@@ -86,17 +113,7 @@ def decode(
         with contextlib.closing(_open(name, content, geometry, full)) as picture:
             if before_pixels is not None:
                 before_pixels(picture.memory, picture.seconds)
-            pixels, shown = list[bytes](), list[int]()
-            content_facts = NO_FACTS
-            for number, frame in _sampled(picture):
-                seen = render(frame, geometry)
-                if not pixels:
-                    # If there are several ways to show a still picture, the first is the usual one.
-                    content_facts = facts_of(seen, still=picture.facts.frames == 1)
-                pixels += [centre(small, geometry).tobytes() for small in seen]
-                shown += [number] * len(seen)
-            facts = picture.facts._replace(missing=picture.missing)
-            return Decoded(facts, tuple(shown), b"".join(pixels), content_facts)
+            yield picture
     except Exception as error:  # with hostile bytes, plugins may raise anything
         raise _explained(error) from error
 
@@ -164,9 +181,7 @@ def _sampled(picture: Picture) -> Iterator[tuple[int, Frame]]:
     for view in spread(picture.views, times=picture.times):
         try:
             if picture.sequential:
-                for step in range(done, view):
-                    picture.skip(step)
-                    _check_pace(time.process_time() - started, step, picture.views)
+                advance(picture, range(done, view), since=started)
                 done = view + 1
             frame = picture.show(view)
         except Exception as error:
@@ -184,6 +199,16 @@ def _sampled(picture: Picture) -> Iterator[tuple[int, Frame]]:
         shown += 1
     if not shown and first_error is not None:
         raise first_error
+
+
+def advance(picture: Picture, steps: range, *, since: float) -> None:
+    """Compose the views of a sequential format that come before one that is shown.
+
+    `since` is the process's CPU time at the first view. Raises `DecodeError` if it takes too long.
+    """
+    for step in steps:
+        picture.skip(step)
+        _check_pace(time.process_time() - since, step, picture.views)
 
 
 def _check_pace(seconds: float, done: int, frames: int) -> None:

@@ -23,12 +23,13 @@ import queue
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING, Self, assert_never
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from nsfwscan.media.decode import wire
 from nsfwscan.media.decode.command import worker_command
 from nsfwscan.media.decode.process import WATCH_SECONDS, Crashed, OutOfTime, Slot
 from nsfwscan.media.decode.shortage import memory_may_be_short
+from nsfwscan.media.decode.thumbnail import MAX_LONGEST, ThumbnailForm
 from nsfwscan.system import interrupts
 from nsfwscan.values.errors import DecodeError, NsfwscanError
 from nsfwscan.values.results import FailReason
@@ -38,7 +39,10 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from nsfwscan.media.decode.decoded import Decoded
+    from nsfwscan.media.decode.thumbnail import Thumbnail
     from nsfwscan.values.geometry import Geometry
+
+_T = TypeVar("_T")
 
 _START_SECONDS = 60.0
 """How long a process may take to say hello: cold disks and virus scanners are slow."""
@@ -171,6 +175,31 @@ class DecodePool:
         anything wrong with the picture, and `NsfwscanError` if no process can be started or the
         pool was closed.
         """
+        return self._result(data, wire.DecodeRequest(full, geometry))
+
+    def thumbnail(
+        self,
+        data: bytes | memoryview,
+        longest: int,
+        *,
+        pixelated: bool = False,
+        frame: int = 0,
+        form: ThumbnailForm | None = None,
+    ) -> Thumbnail:
+        """Make a small copy of a picture file in a worker process, to show it to a person.
+
+        It shows what viewers show: upright, in sRGB, transparency over white. Its longest side has
+        `longest` pixels (1 to `MAX_LONGEST`), or the picture's own number if that is less. With
+        `pixelated` it has at most 12 x 12 pixels whatever `longest` is, for the viewer to scale up.
+        `frame` is the index of the file's frame; the last one if it has fewer. `form` is JPEG by
+        default, or WebP if pixelated. Blocks and raises as `decode` does.
+        """
+        if not 1 <= longest <= MAX_LONGEST or frame < 0:
+            raise ValueError(f"no thumbnail of frame {frame} can have {longest} pixels")
+        form = form or (ThumbnailForm.WEBP if pixelated else ThumbnailForm.JPEG)
+        return self._result(data, wire.ThumbnailRequest(longest, form, pixelated, frame))
+
+    def _result(self, data: bytes | memoryview, wanted: wire.Purpose[_T]) -> _T:
         if self.disowned:
             raise NsfwscanError(
                 "this process was forked from one that is scanning, and cannot continue its scan",
@@ -180,23 +209,21 @@ class DecodePool:
             raise RuntimeError("the pool was not started")
         if len(data) > _MAX_FILE_BYTES:
             raise DecodeError(FailReason.DECODER_MEMORY, f"a file of {len(data) / 1e6:.0f} MB")
-        return interrupts.apart(lambda: self._decode(data, geometry, full))
+        return interrupts.apart(lambda: self._result_from_any(data, wanted))
 
-    def _decode(self, data: bytes | memoryview, geometry: Geometry, full: bool) -> Decoded:
+    def _result_from_any(self, data: bytes | memoryview, wanted: wire.Purpose[_T]) -> _T:
         slot = self._idle.get()
         try:
-            return self._decode_in(slot, data, geometry, full)
+            return self._result_from(slot, data, wanted)
         finally:
             self._idle.put(slot)
 
-    def _decode_in(
-        self, slot: Slot, data: bytes | memoryview, geometry: Geometry, full: bool
-    ) -> Decoded:
+    def _result_from(self, slot: Slot, data: bytes | memoryview, wanted: wire.Purpose[_T]) -> _T:
         strikes = 0
         while True:
             self._make_ready(slot)
             try:
-                return self._ask(slot, data, geometry, full)
+                return self._ask(slot, data, wanted)
             except DecodeError as refused:
                 met_a_limit = refused.reason is FailReason.DECODER_MEMORY and refused.transient
                 if not met_a_limit or memory_may_be_short():
@@ -243,35 +270,31 @@ class DecodePool:
                 slot.ready = True
                 return
 
-    def _ask(self, slot: Slot, data: bytes | memoryview, geometry: Geometry, full: bool) -> Decoded:
+    def _ask(self, slot: Slot, data: bytes | memoryview, wanted: wire.Purpose[_T]) -> _T:
         slot.number = number = (slot.number + 1) & 0xFFFFFFFF
-        most = wire.longest_answer(geometry)
+        most = wanted.longest_answer
         if not self._busy.is_set():
             self._busy.set()  # wakes the watching thread
         with contextlib.ExitStack() as held:
             with slot.deadline(self._wall_seconds):
-                slot.send(wire.DecodeRequest(number, len(data), full, geometry).pack(), data)
+                slot.send(wire.pack_request(number, len(data), wanted), data)
                 answer, body = slot.receive(number=number, most=most)
             if answer.kind is wire.MessageKind.NEED:
                 held.enter_context(self._large)  # may wait long, outside this picture's deadline
                 with slot.deadline(self._wall_seconds):
                     slot.send(wire.GO)
                     answer, body = slot.receive(number=number, most=most)
-            return self._conclude(slot, answer, body, geometry)
+            return self._conclude(slot, answer, body, wanted)
 
     def _conclude(
-        self, slot: Slot, answer: wire.Answer, body: bytes, geometry: Geometry
-    ) -> Decoded:
+        self, slot: Slot, answer: wire.Answer, body: bytes, wanted: wire.Purpose[_T]
+    ) -> _T:
         try:
-            match answer.kind:
-                case wire.MessageKind.DECODED:
-                    return wire.unpack_decoded(body, geometry)
-                case wire.MessageKind.REFUSED:
-                    error = wire.unpack_refused(body)
-                case wire.MessageKind.HELLO | wire.MessageKind.NEED:
-                    raise slot.garbled()
-                case _:
-                    assert_never(answer.kind)
+            if answer.kind is wanted.answer:
+                return wanted.result(body)
+            if answer.kind is not wire.MessageKind.REFUSED:
+                raise slot.garbled()
+            error = wire.unpack_refused(body)
         except wire.Garbled:
             raise slot.garbled() from None
         finally:

@@ -64,6 +64,11 @@ def render(frame: Frame, geometry: Geometry) -> list[Image.Image]:
     return seen if undo is None else [one.transpose(undo) for one in seen]
 
 
+def is_turned(frame: Frame) -> bool:
+    """Return True if viewers swap the width and height of this frame."""
+    return _UNDO_ORIENTATION.get(frame.orientation) in _TURNS
+
+
 def centre(small: Image.Image, geometry: Geometry) -> Image.Image:
     """Crop the model's input from the middle."""
     # Half a pixel is rounded to even, as in torchvision's CenterCrop.

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import struct
 from enum import IntEnum
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 from nsfwscan.media.decode.decoded import MAX_VIEWS, Decoded
+from nsfwscan.media.decode.thumbnail import PIXELATED_LONGEST, Thumbnail, ThumbnailForm
 from nsfwscan.values.errors import DecodeError
 from nsfwscan.values.facts import KINDS, MOST_BYTES, ContentFacts
 from nsfwscan.values.geometry import Geometry, Resample, Resize
 from nsfwscan.values.results import FailReason, ImageFacts
+
+_T = TypeVar("_T", covariant=True)
 
 GO = b"\1"
 """Sent by the parent when a child may allocate the memory it asked for."""
@@ -23,18 +26,23 @@ GO = b"\1"
 SHORT = 75
 """Exit code of a child that was refused memory or a file between two pictures; EX_TEMPFAIL."""
 
-_REQUEST = struct.Struct("<IQ?BBHHHH")
+_REQUEST = struct.Struct("<IQB")
+_DECODE = struct.Struct("<?BBHHHH")
+_THUMBNAIL = struct.Struct("<HB?I3x")
 _ANSWER = struct.Struct("<IB?I")
 _NEED = struct.Struct("<Q")
 _FACTS = struct.Struct("<8sIIIHHB")
 _FACT = struct.Struct("<BI")
+_SIZE = struct.Struct("<HH")
 _FRAME_BYTES = 4
-REQUEST_BYTES = _REQUEST.size
+REQUEST_BYTES = _REQUEST.size + _DECODE.size
 ANSWER_BYTES = _ANSWER.size
 
 _RESIZES = tuple(Resize)
 _RESAMPLES = tuple(Resample)
+_FORMS = tuple(ThumbnailForm)
 _MAX_DETAIL = 300
+_MAX_TEXT = 8 * _MAX_DETAIL
 
 
 class Garbled(Exception):
@@ -50,22 +58,49 @@ class MessageKind(IntEnum):
     """The picture needs this much memory; the child waits for permission."""
     DECODED = 2
     REFUSED = 3
+    THUMBNAIL = 4
+
+
+class Purpose(Protocol[_T]):
+    """What a request asks for, and how its answer is read."""
+
+    @property
+    def answer(self) -> MessageKind:
+        """The kind of the answer if all is well."""
+
+    @property
+    def longest_answer(self) -> int:
+        """The maximum size of the answer's body, in bytes."""
+
+    def pack(self) -> bytes:
+        """Return this part of the header; its size is fixed."""
+
+    def result(self, body: bytes) -> _T:
+        """Read the body of the answer. Raises `Garbled`."""
 
 
 class DecodeRequest(NamedTuple):
-    """The header of a request; `length` bytes of the picture file follow."""
+    """Asks for a picture at the size that a model takes."""
 
-    number: int
-    length: int
     full: bool
     geometry: Geometry
 
+    @property
+    def answer(self) -> MessageKind:
+        """See `Purpose`."""
+        return MessageKind.DECODED
+
+    @property
+    def longest_answer(self) -> int:
+        """See `Purpose`."""
+        frame = self.geometry.crop_width * self.geometry.crop_height * 3
+        facts = sum(_FACT.size + (kind.width or MOST_BYTES) for kind in KINDS)
+        return _MAX_TEXT + _FACTS.size + facts + MAX_VIEWS * (_FRAME_BYTES + frame)
+
     def pack(self) -> bytes:
-        """Return the header as bytes."""
+        """See `Purpose`."""
         geometry = self.geometry
-        return _REQUEST.pack(
-            self.number,
-            self.length,
+        return _DECODE.pack(
             self.full,
             _RESIZES.index(geometry.resize),
             _RESAMPLES.index(geometry.resample),
@@ -76,14 +111,81 @@ class DecodeRequest(NamedTuple):
         )
 
     @classmethod
-    def unpack(cls, header: bytes) -> DecodeRequest:
-        """Read a header of `REQUEST_BYTES` bytes, which the parent is trusted to have packed."""
-        number, length, full, resize, resample, *lengths = _REQUEST.unpack(header)
+    def unpack(cls, packed: bytes) -> DecodeRequest:
+        """Read what `pack` returned."""
+        full, resize, resample, *lengths = _DECODE.unpack(packed)
         width, height, crop_width, crop_height = lengths
         geometry = Geometry(
             _RESIZES[resize], width, height, _RESAMPLES[resample], crop_width, crop_height
         )
-        return cls(number, length, full, geometry)
+        return cls(full, geometry)
+
+    def result(self, body: bytes) -> Decoded:
+        """See `Purpose`."""
+        return unpack_decoded(body, self.geometry)
+
+
+class ThumbnailRequest(NamedTuple):
+    """Asks for a thumbnail; see `nsfwscan.media.decode.pool.DecodePool.thumbnail`."""
+
+    longest: int
+    form: ThumbnailForm
+    pixelated: bool
+    frame: int
+
+    @property
+    def answer(self) -> MessageKind:
+        """See `Purpose`."""
+        return MessageKind.THUMBNAIL
+
+    @property
+    def longest_answer(self) -> int:
+        """See `Purpose`."""
+        # Twice the pixels: no encoder gets near that, except with the tables of a tiny picture.
+        return _MAX_TEXT + 2 * 3 * self.longest * self.longest
+
+    def pack(self) -> bytes:
+        """See `Purpose`."""
+        form = _FORMS.index(self.form)
+        return _THUMBNAIL.pack(self.longest, form, self.pixelated, self.frame)
+
+    @classmethod
+    def unpack(cls, packed: bytes) -> ThumbnailRequest:
+        """Read what `pack` returned."""
+        longest, form, pixelated, frame = _THUMBNAIL.unpack(packed)
+        return cls(longest, _FORMS[form], pixelated, frame)
+
+    def result(self, body: bytes) -> Thumbnail:
+        """See `Purpose`."""
+        if len(body) <= _SIZE.size:
+            raise Garbled
+        width, height = _SIZE.unpack_from(body)
+        data = body[_SIZE.size :]
+        most = PIXELATED_LONGEST if self.pixelated else self.longest
+        wrong = self.form is ThumbnailForm.RGB and len(data) != 3 * width * height
+        if wrong or not (1 <= width <= most and 1 <= height <= most):
+            raise Garbled
+        return Thumbnail(data, self.form, width, height)
+
+
+def pack_request(number: int, length: int, wanted: Purpose[_T]) -> bytes:
+    """Return the header of a request; `length` bytes of the picture file follow."""
+    return _REQUEST.pack(number, length, wanted.answer) + wanted.pack()
+
+
+class Request(NamedTuple):
+    """The header of a request."""
+
+    number: int
+    length: int
+    wanted: DecodeRequest | ThumbnailRequest
+
+    @classmethod
+    def unpack(cls, header: bytes) -> Request:
+        """Read a header of `REQUEST_BYTES` bytes, which the parent is trusted to have packed."""
+        number, length, answer = _REQUEST.unpack_from(header)
+        kind = ThumbnailRequest if answer == MessageKind.THUMBNAIL else DecodeRequest
+        return cls(number, length, kind.unpack(header[_REQUEST.size :]))
 
 
 class Answer(NamedTuple):
@@ -108,17 +210,14 @@ class Answer(NamedTuple):
         return cls(got, MessageKind(kind), leaving, length)
 
 
-def longest_answer(geometry: Geometry) -> int:
-    """Return the largest possible size of an answer's body, in bytes."""
-    frame = geometry.crop_width * geometry.crop_height * 3
-    text = 8 * _MAX_DETAIL
-    facts = sum(_FACT.size + (kind.width or MOST_BYTES) for kind in KINDS)
-    return text + _FACTS.size + facts + MAX_VIEWS * (_FRAME_BYTES + frame)
-
-
 def pack_need(memory: int) -> bytes:
     """Return the body of a `NEED` answer; `memory` in bytes."""
     return _NEED.pack(memory)
+
+
+def pack_thumbnail(thumbnail: Thumbnail) -> bytes:
+    """Return the body of a `THUMBNAIL` answer."""
+    return _SIZE.pack(thumbnail.width, thumbnail.height) + thumbnail.data
 
 
 def pack_decoded(decoded: Decoded) -> bytes:

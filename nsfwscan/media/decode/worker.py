@@ -97,7 +97,7 @@ def _serve(decoder: Decoder, cpu_seconds: float, pictures: int) -> None:
     at_start = _resident_bytes()
     served = 0
     while len(header := requests.read(wire.REQUEST_BYTES)) == wire.REQUEST_BYTES:
-        request = wire.DecodeRequest.unpack(header)
+        request = wire.Request.unpack(header)
         data = requests.read(request.length)
         _limit_cpu(cpu_seconds)
 
@@ -114,12 +114,8 @@ def _serve(decoder: Decoder, cpu_seconds: float, pictures: int) -> None:
         if served % _GROWTH_EVERY == 0:
             leaving |= _resident_bytes() > at_start + _GROWTH_BYTES
         try:
-            decoded = decoder(
-                data, request.geometry, full=request.full, before_pixels=before_pixels
-            )
-            if decoded.facts.missing:
-                _check_means()
-            kind, body = wire.MessageKind.DECODED, wire.pack_decoded(decoded)
+            body = _answer(decoder, request.wanted, data, before_pixels)
+            kind = request.wanted.answer
         except (DecodeError, MemoryError) as error:
             if not isinstance(error, DecodeError):
                 error = DecodeError(FailReason.DECODER_MEMORY, transient=True)
@@ -128,6 +124,23 @@ def _serve(decoder: Decoder, cpu_seconds: float, pictures: int) -> None:
             leaving |= error.reason is FailReason.DECODER_MEMORY
             kind, body = wire.MessageKind.REFUSED, wire.pack_refused(error)
         _send(answers, wire.Answer(request.number, kind, leaving, len(body)), body)
+
+
+def _answer(
+    decoder: Decoder,
+    wanted: wire.DecodeRequest | wire.ThumbnailRequest,
+    data: bytes,
+    before_pixels: Callable[[int, float], None],
+) -> bytes:
+    """Return the body of the answer. Raises `DecodeError` or `MemoryError`."""
+    if isinstance(wanted, wire.ThumbnailRequest):
+        from nsfwscan.media.decode.miniature import miniature
+
+        return wire.pack_thumbnail(miniature(data, wanted, before_pixels=before_pixels))
+    decoded = decoder(data, wanted.geometry, full=wanted.full, before_pixels=before_pixels)
+    if decoded.facts.missing:
+        _check_means()
+    return wire.pack_decoded(decoded)
 
 
 def _check_means() -> None:

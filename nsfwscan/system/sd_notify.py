@@ -1,4 +1,4 @@
-"""Telling systemd how the watcher is: datagrams as sd_notify(3) describes them.
+"""Telling systemd how a watcher or server is: datagrams as sd_notify(3) describes them.
 
 Every function does nothing where no service manager listens (no `NOTIFY_SOCKET`), and never raises:
 a watcher goes on watching when its manager does not hear it.
@@ -14,7 +14,7 @@ _MICRO = 1_000_000
 
 
 def ready() -> None:
-    """Say that the watcher watches; also after a reload."""
+    """Say that the watcher watches, also after a reload, or that the server listens."""
     _send("READY=1")
 
 
@@ -26,7 +26,7 @@ def reloading() -> None:
 
 
 def stopping() -> None:
-    """Say that the watcher finishes what it has in hand and ends."""
+    """Say that the service finishes what it has in hand and ends."""
     _send("STOPPING=1")
 
 
@@ -36,7 +36,7 @@ def status(text: str) -> None:
 
 
 def watchdog() -> None:
-    """Say that the watcher is alive."""
+    """Say that the service is alive."""
     _send("WATCHDOG=1")
 
 

@@ -1,0 +1,1 @@
+"""The HTTP server: answers with scores what programs send it. Everything stays in memory."""

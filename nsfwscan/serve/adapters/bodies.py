@@ -1,0 +1,30 @@
+"""Reading the requests of other programs."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from nsfwscan.serve.bodies import read_body
+from nsfwscan.serve.problems import RequestRefused
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from nsfwscan.serve.settings import Limits
+
+
+async def whole_body(request: Request, limits: Limits) -> bytes:
+    """Return the body. Raises as `read_body` does."""
+    return await read_body(request, limits.body_bytes, request.state.began + limits.body_s)
+
+
+async def json_object(request: Request, limits: Limits) -> dict[str, Any]:
+    """Return the body, an object in JSON. Raises `RequestRefused` (400) if it is none."""
+    try:
+        document = json.loads(await whole_body(request, limits))
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        raise RequestRefused(400, "bad-request", "the body is not an object in JSON")
+    return document

@@ -1,0 +1,79 @@
+"""Reading a request's body: bounded in bytes, in time, and by what all requests hold together."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from starlette.requests import ClientDisconnect
+
+from nsfwscan.serve.problems import Overloaded, RequestRefused
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from starlette.requests import Request
+
+
+class Memory:
+    """The bytes that all bodies may take together."""
+
+    def __init__(self, most: int) -> None:
+        self.most, self.used = most, 0
+
+    @contextmanager
+    def lent(self) -> Iterator[Loan]:
+        """Give what was taken inside the block back at its end."""
+        loan = Loan(self)
+        try:
+            yield loan
+        finally:
+            self.used -= loan.taken
+
+
+class Loan:
+    """One request's part of a `Memory`."""
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory, self.taken = memory, 0
+
+    def take(self, count: int) -> None:
+        """Take `count` bytes more. Raises `Overloaded`."""
+        if self._memory.used + count > self._memory.most:
+            raise Overloaded(1.0, "too many pictures are being received")
+        self._memory.used += count
+        self.taken += count
+
+
+def too_large(limit: int) -> RequestRefused:
+    """Return the error for a body of more than `limit` bytes."""
+    return RequestRefused(413, "too-large", f"the body has more than {limit:,} bytes")
+
+
+async def read_body(request: Request, limit: int, deadline: float) -> bytes:
+    """Return the body, at most `limit` bytes, which must have come by `deadline` (`monotonic`).
+
+    A length that is announced too long is refused before anything is read. Raises `RequestRefused`
+    (413, 408), `Overloaded` if all bodies together take too much memory, and `ClientDisconnect`.
+    """
+    announced = request.headers.get("content-length", "")
+    if announced.isdigit() and int(announced) > limit:
+        raise too_large(limit)
+    loan: Loan | None = getattr(request.state, "loan", None)
+    body = bytearray()
+    try:
+        async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+            async for chunk in request.stream():
+                if len(body) + len(chunk) > limit:
+                    raise too_large(limit)
+                if loan is not None:
+                    loan.take(len(chunk))
+                body += chunk
+    except TimeoutError:
+        raise RequestRefused(408, "too-slow", "the body did not arrive in time") from None
+    return bytes(body)
+
+
+__all__ = ["ClientDisconnect", "Loan", "Memory", "read_body", "too_large"]

@@ -1,0 +1,94 @@
+"""`endpoint`: what every route does around its own work, whatever protocol it speaks.
+
+It checks the token and its limits, lends memory for the body, turns errors into the protocol's own
+form, and counts. So a protocol's module holds only the translation.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import time
+import uuid
+from typing import TYPE_CHECKING
+
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from nsfwscan.serve.problems import Problem, problem_of
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from starlette.requests import Request
+
+    from nsfwscan.serve.bodies import Memory
+    from nsfwscan.serve.service import ScoringService
+    from nsfwscan.serve.settings import ServeSettings
+
+    Handler = Callable[[Request], Awaitable[Response]]
+    Formats = Callable[[Problem], Response]
+
+log = logging.getLogger("nsfwscan.serve")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
+
+
+class Endpoints:
+    """Makes the routes of one protocol."""
+
+    def __init__(
+        self, service: ScoringService, settings: ServeSettings, formats: Formats | None = None
+    ) -> None:
+        """Set up. `formats` writes a problem as the protocol does; the default is plain JSON."""
+        self._service, self._settings = service, settings
+        self._formats = formats or plain_problem
+
+    def route(
+        self, path: str, handler: Handler, methods: Sequence[str], *, public: bool = False
+    ) -> Route:
+        """Return a route; a `public` one needs no token."""
+        service, settings, formats = self._service, self._settings, self._formats
+
+        async def answer(request: Request) -> Response:
+            request.state.began = time.monotonic()
+            memory: Memory = request.app.state.memory
+            try:
+                with contextlib.ExitStack() as stack:
+                    caller = None
+                    if not public:
+                        caller = settings.tokens.caller(request.headers.get("authorization"))
+                    if caller is not None:
+                        stack.enter_context(caller.admitted())
+                    request.state.loan = stack.enter_context(memory.lent())
+                    response = await handler(request)
+            except ClientDisconnect:
+                response = Response(status_code=499)  # nobody reads it
+            except Exception as error:
+                problem = problem_of(error)
+                if problem.code == "internal":
+                    log.exception("%s %s failed", request.method, path)
+                response = formats(problem)
+                response.headers.update(problem.headers)
+            response.headers["X-Request-Id"] = _request_id(request)
+            service.metrics.request(path, response.status_code)
+            return response
+
+        return Route(path, answer, methods=list(methods))
+
+
+def _request_id(request: Request) -> str:
+    """Return the client's id for a request if it is harmless, else a new one."""
+    given = request.headers.get("x-request-id", "")
+    return given if _REQUEST_ID.match(given) else uuid.uuid4().hex
+
+
+def plain_problem(problem: Problem) -> JSONResponse:
+    """Return a problem as JSON: `error` as a sentence, `code` and `reason` as stable words."""
+    body: dict[str, object] = {"error": problem.message, "code": problem.code}
+    if problem.reason is not None:
+        body["reason"] = problem.reason.value
+    if problem.loading and problem.retry_after is not None:
+        body["estimated_time"] = problem.retry_after
+    return JSONResponse(body, problem.status)
