@@ -1,9 +1,11 @@
-"""How close OpenNSFW's scores are to the reference preprocessing, and what reduced decoding moves.
+"""How close OpenNSFW's scores are to the reference: preprocessing, reduced decoding, and INT8.
 
-`python -m benchmarks.accuracy` scores real photographs and crops of them three ways: by the
+`python -m benchmarks.accuracy` scores real photographs and crops of them four ways: by the
 reference (Pillow decodes in full, RGB, 256 x 256 bilinear, centre crop 224, BGR minus mean; without
-the JPEG that the published script puts between), by nsfwscan decoding in full, and by nsfwscan as
-it scans, with JPEG at a reduced scale. It prints how the scores differ.
+the JPEG that the published script puts between), by nsfwscan decoding in full, by nsfwscan as it
+scans, with JPEG at a reduced scale, and so with the INT8 form of the model. It prints how the
+scores differ. `--int8` names the package of the INT8 form. Without it, the installed package is
+taken for that, and its row is left out if it is float.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import onnxruntime
 from PIL import Image
 
 from benchmarks import measure, photos
-from benchmarks.scan import installed_opennsfw
+from benchmarks.scan import installed_opennsfw, published_opennsfw
 from nsfwscan.judge.policy import Policy
 from nsfwscan.media.decode.pool import DecodePool
 from nsfwscan.models.classifier import OrtClassifier
@@ -34,6 +36,8 @@ FULL_TOLERANCE = 1e-3
 """How far a score may be from the reference's when decoded in full."""
 REDUCED_TOLERANCE = 0.02
 """How far reduced-scale decoding may move a score."""
+INT8_TOLERANCE = 0.03
+"""How far the INT8 form may move a score."""
 
 _SMALLEST_EDGE = 300
 _QUALITIES = (85, 88, 90, 92, 95)
@@ -42,19 +46,21 @@ _MEAN_BGR = np.array([104, 117, 123], np.float32)
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """The unsafe scores of one picture, 0 to 1, by the three ways."""
+    """The unsafe scores of one picture, 0 to 1, by the four ways."""
 
     name: str
     reference: float
     full: float
     reduced: float
+    int8: float
 
 
 class Scorer:
-    """Scores pictures by the three ways, with one model. Close it after use."""
+    """Scores pictures by the four ways, with one model. Close it after use."""
 
-    def __init__(self, package: str) -> None:
-        """Load the model in the folder `package`, which must be OpenNSFW's."""
+    def __init__(self, package: str, int8: str) -> None:
+        """Load OpenNSFW's float form from the folder `package`, and its INT8 form from `int8`."""
+        self._int8 = OrtClassifier(open_package(int8), threads=1, warn=print)
         self._classifier = OrtClassifier(open_package(package), threads=1, warn=print)
         self._reference = onnxruntime.InferenceSession(
             os.path.join(package, "model.onnx"), providers=["CPUExecutionProvider"]
@@ -72,6 +78,11 @@ class Scorer:
         decoded = self._pool.decode(data, geometry, full=full)
         return self._classifier.read(decoded.pixels, decoded.views).scores.unsafe
 
+    def int8(self, data: bytes) -> float:
+        """Return the score of the whole path with the INT8 form."""
+        decoded = self._pool.decode(data, self._int8.manifest.input.geometry)
+        return self._int8.read(decoded.pixels, decoded.views).scores.unsafe
+
     def reference(self, image: Image.Image) -> float:
         """Return the score by the reference preprocessing."""
         small = image.convert("RGB").resize((256, 256), Image.Resampling.BILINEAR)
@@ -80,10 +91,11 @@ class Scorer:
         return float(output[0, 1])
 
     def compare(self, name: str, data: bytes) -> Compared:
-        """Score one picture by the three ways."""
+        """Score one picture by the four ways."""
         with Image.open(io.BytesIO(data)) as image:
             reference = self.reference(image)
-        return Compared(name, reference, self.nsfwscan(data, full=True), self.nsfwscan(data))
+        full, reduced = self.nsfwscan(data, full=True), self.nsfwscan(data)
+        return Compared(name, reference, full, reduced, self.int8(data))
 
 
 def pictures(sources: Sequence[str], crops: int, seed: int = 1) -> Iterator[tuple[str, bytes]]:
@@ -122,9 +134,9 @@ def _crop(image: Image.Image, choose: random.Random) -> bytes:
     return stream.getvalue()
 
 
-def compare(package: str, chosen: Iterable[tuple[str, bytes]]) -> list[Compared]:
-    """Score every picture by the three ways."""
-    scorer = Scorer(package)
+def compare(package: str, int8: str, chosen: Iterable[tuple[str, bytes]]) -> list[Compared]:
+    """Score every picture by the four ways."""
+    scorer = Scorer(package, int8)
     try:
         found = []
         for name, data in chosen:
@@ -155,6 +167,9 @@ def report(found: Sequence[Compared], policy: Policy) -> str:
             policy,
         ),
     ]
+    if any(one.int8 != one.reduced for one in found):
+        pairs = [(one.reduced, one.int8) for one in found]
+        rows.append(_row("INT8, against float, both as scanned", pairs, policy))
     header = (
         "difference of unsafe scores",
         "largest",
@@ -163,6 +178,7 @@ def report(found: Sequence[Compared], policy: Policy) -> str:
         "equal decisions",
     )
     worst = sorted(found, key=lambda one: -abs(one.full - one.reduced))[:3]
+    moved = sorted(found, key=lambda one: -abs(one.int8 - one.reduced))[:3]
     scores = sorted(one.reference for one in found)
     return (
         measure.table(header, rows)
@@ -171,6 +187,8 @@ def report(found: Sequence[Compared], policy: Policy) -> str:
         + f"{sum(score > 0.1 for score in scores)} above 0.1\n"
         + "moved most by reduced decoding: "
         + "; ".join(f"{one.name} {one.full:.4f} to {one.reduced:.4f}" for one in worst)
+        + "\nmoved most by INT8: "
+        + "; ".join(f"{one.name} {one.reduced:.4f} to {one.int8:.4f}" for one in moved)
     )
 
 
@@ -191,16 +209,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--crops", type=int, default=220)
     parser.add_argument("--photographs", metavar="FOLDER", nargs="+", default=[])
+    parser.add_argument("--int8", metavar="PACKAGE", default="")
     given = parser.parse_args(arguments)
     sources = photos.photographs(*given.photographs) or photos.gather(photos.GATHERED)
-    package = installed_opennsfw()
+    package = published_opennsfw()
     thresholds = open_package(package).manifest.thresholds
-    found = compare(package, pictures(sources, given.crops))
+    int8 = given.int8 or installed_opennsfw()
+    found = compare(package, int8, pictures(sources, given.crops))
     print(f"{len(sources)} photographs and {given.crops} crops of them, OpenNSFW\n")
     print(report(found, Policy(thresholds.review_at, thresholds.flag_at)))
     off = max(abs(one.full - one.reference) for one in found) > FULL_TOLERANCE
     moved = max(abs(one.full - one.reduced) for one in found) > REDUCED_TOLERANCE
-    sys.exit(1 if off or moved else 0)
+    by_int8 = max(abs(one.reduced - one.int8) for one in found) > INT8_TOLERANCE
+    sys.exit(1 if off or moved or by_int8 else 0)
 
 
 if __name__ == "__main__":

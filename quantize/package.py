@@ -97,10 +97,11 @@ def _fill(
     _text(os.path.join(folder, LICENCE_NAME), licence)
     table = [_row(one, one is chosen) for one in outcome.candidates]
     _text(os.path.join(folder, TABLE_NAME), json.dumps(table, indent=2) + "\n")
+    files = {name: _artefact(folder, name) for name in sorted(os.listdir(folder))}
     manifest = replace(
         draft,
-        files={name: _artefact(folder, name) for name in sorted(os.listdir(folder))},
-        external_data=onnx_file.WEIGHTS_NAME,
+        files=files,
+        external_data=onnx_file.WEIGHTS_NAME if onnx_file.WEIGHTS_NAME in files else "",
         recipe=chosen.recipe.name,
         agreement=_figures(chosen.agreement),
         notes=notes,

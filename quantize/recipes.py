@@ -74,6 +74,24 @@ class Recipe:
 
 
 @dataclass(frozen=True, slots=True)
+class ConvRecipe:
+    """One way to quantize a convolutional network; see `quantize.convolutional`."""
+
+    name: str
+    integer_sums: int
+    """So many sums of a residual stream, from the pixels on, are integers; the others are float."""
+    first_limit: bool = False
+    """Whether small values that the first convolution returns have smaller steps."""
+    most_float: int = 0
+    """At most this many convolutions stay in float."""
+    worth: float = 1.0
+    """One stays in float only if the error is then lower than this share of what it was."""
+    trials: int = 0
+    """Random changes to try at the end."""
+    candidate: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Gate:
     """How much INT8 may differ from float on held-out pictures."""
 
@@ -90,6 +108,9 @@ class Recipes:
 
     gate: Gate
     recipes: tuple[Recipe, ...]
+    conv_gate: Gate
+    """For convolutional networks."""
+    convolutions: tuple[ConvRecipe, ...]
 
 
 @functools.cache
@@ -101,10 +122,21 @@ def load() -> Recipes:
 
 def read(document: dict[str, Any]) -> Recipes:
     """Parse a `recipes.toml`. Raises `UsageError`, as `recipe` does."""
-    _check_fields(document, {"gate", "recipe"}, {"gate", "recipe"}, "recipes.toml")
+    parts = {"gate", "recipe", "conv_gate", "conv_recipe"}
+    _check_fields(document, parts, parts, "recipes.toml")
     figures = {field.name for field in fields(Gate)}
-    _check_fields(document["gate"], figures, figures, "recipes.toml: the gate")
-    return Recipes(Gate(**document["gate"]), tuple(recipe(table) for table in document["recipe"]))
+    for name in ("gate", "conv_gate"):
+        _check_fields(document[name], figures, figures, f"recipes.toml: the {name}")
+    known = {field.name for field in fields(ConvRecipe)}
+    for table in document["conv_recipe"]:
+        where = f"recipes.toml: the conv_recipe {table.get('name')}"
+        _check_fields(table, known, {"name", "integer_sums"}, where)
+    return Recipes(
+        Gate(**document["gate"]),
+        tuple(recipe(table) for table in document["recipe"]),
+        Gate(**document["conv_gate"]),
+        tuple(ConvRecipe(**table) for table in document["conv_recipe"]),
+    )
 
 
 def recipe(table: dict[str, Any]) -> Recipe:

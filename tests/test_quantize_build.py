@@ -185,7 +185,8 @@ def test_a_misspelt_field_of_a_recipe_is_refused() -> None:
         with pytest.raises(UsageError, match=name):
             recipes.recipe({key: one for key, one in table.items() if key != name})
     gate = {"max_difference": 0.1, "mean_difference": 0.1, "equal_decisions": 0.9}
-    document = {"gate": gate, "recipe": [table]}
+    conv = {"name": "small", "integer_sums": 1}
+    document = {"gate": gate, "recipe": [table], "conv_gate": gate, "conv_recipe": [conv]}
     assert [one.name for one in recipes.read(document).recipes] == ["mine"]
     with pytest.raises(UsageError, match="'recipes'"):
         recipes.read({**document, "recipes": []})
@@ -193,6 +194,8 @@ def test_a_misspelt_field_of_a_recipe_is_refused() -> None:
         recipes.read({**document, "gate": {**gate, "max_diference": 0.2}})
     with pytest.raises(UsageError, match=r"gate has no mean_difference"):
         recipes.read({**document, "gate": {"max_difference": 0.1, "equal_decisions": 0.9}})
+    with pytest.raises(UsageError, match=r"conv_recipe small .*'trails'"):
+        recipes.read({**document, "conv_recipe": [{**conv, "trails": 3}]})
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signals there")

@@ -260,7 +260,9 @@ def test_a_downloaded_file_is_known_by_its_checksum(
     source, wheel_path = make_wheel(tmp_path, data)
     entries = {
         "falconsai": tiny_packages.entry(DATA),
-        "opennsfw": dataclasses.replace(catalogue.load()["opennsfw"], origin=source),
+        "opennsfw": dataclasses.replace(
+            catalogue.load()["opennsfw"], origin=source, conversion=None
+        ),
     }
     monkeypatch.setattr(catalogue, "load", lambda: entries)
     (tmp_path / "download (1).bin").write_bytes(DATA)
@@ -572,7 +574,8 @@ def make_wheel(folder: Path, data: bytes, **changes: int | str) -> tuple[WheelSo
 
 
 def wheel_entry(source: WheelSource) -> CatalogueEntry:
-    return dataclasses.replace(catalogue.load()["opennsfw"], origin=source)
+    """Return opennsfw's entry with another wheel, whose graph is installed as it is."""
+    return dataclasses.replace(catalogue.load()["opennsfw"], origin=source, conversion=None)
 
 
 @pytest.fixture

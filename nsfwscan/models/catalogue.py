@@ -6,14 +6,16 @@ The entries are data, in `catalogue.toml`; adding a model takes no code.
 from __future__ import annotations
 
 import functools
+import json
 import os
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nsfwscan.models import manifest as manifests
 from nsfwscan.models.manifest import MODEL_NAME, Artefact, ModelManifest
+from nsfwscan.models.rewrite.install import as_int8
 from nsfwscan.system.reading import open_text
 
 if TYPE_CHECKING:
@@ -77,6 +79,18 @@ Origin: TypeAlias = HubSource | WheelSource
 
 
 @dataclass(frozen=True, slots=True)
+class Conversion:
+    """How a downloaded float graph becomes INT8 while it is installed."""
+
+    plan: str
+    """File in `rewrite/plans/`, written by `quantize`."""
+    sha256: str
+    """Of the INT8 graph."""
+    float_form: ModelManifest
+    """Describes the downloaded graph; its files are placeholders."""
+
+
+@dataclass(frozen=True, slots=True)
 class CatalogueEntry:
     """A known model: the content of its manifest, and where its files come from."""
 
@@ -99,6 +113,10 @@ class CatalogueEntry:
     """Where a runnable graph can be downloaded; None for a model that must be built."""
     checkpoint: HubSource | None
     """The weights from which a package can be built."""
+    conversion: Conversion | None = None
+    """None for a graph that is installed as it is published."""
+    agreement: Mapping[str, float] = field(default_factory=dict)
+    """Of the converted graph with the published one."""
 
     @property
     def package(self) -> str:
@@ -119,8 +137,15 @@ class CatalogueEntry:
             output=self.output,
             thresholds=self.thresholds,
             recipe=self.recipe,
+            agreement=self.agreement,
             probes=self.probes,
         )
+
+    def float_manifest(self, files: Mapping[str, Artefact]) -> ModelManifest:
+        """Return the manifest of a package that holds the graph as it is published."""
+        if self.conversion is None:
+            return self.manifest(files)
+        return replace(self.conversion.float_form, files=files)
 
     def licence_text(self) -> str:
         """Return the text of the package's LICENSE file."""
@@ -142,12 +167,20 @@ def _text(name: str) -> str:
 
 def _entry(name: str, table: dict[str, Any]) -> CatalogueEntry:
     """Read one entry. A mistake in the file raises `ManifestError` or KeyError."""
-    hub, wheel, checkpoint = (table.pop(key, None) for key in ("hub", "wheel", "checkpoint"))
+    hub, wheel, checkpoint, int8 = (
+        table.pop(key, None) for key in ("hub", "wheel", "checkpoint", "int8")
+    )
     licence_texts = tuple(table.pop("licence_texts"))
     draft = manifests.from_mapping(
         {"schema": manifests.SCHEMA, "name": name, "files": _PLACEHOLDER, **table},
         where=f"catalogue entry {name}",
     )
+    conversion = None
+    if int8:
+        conversion = Conversion(int8.pop("plan"), int8.pop("sha256"), draft)
+        figures = {"schema": manifests.SCHEMA, **json.loads(as_int8(draft).dump()), **int8}
+        del figures["checksum"]
+        draft = manifests.from_mapping(figures, where=f"catalogue entry {name}: int8")
     return CatalogueEntry(
         name=draft.name,
         version=draft.version,
@@ -163,6 +196,8 @@ def _entry(name: str, table: dict[str, Any]) -> CatalogueEntry:
         probes=draft.probes,
         origin=_hub(hub) if hub else _wheel(wheel) if wheel else None,
         checkpoint=_hub(checkpoint) if checkpoint else None,
+        conversion=conversion,
+        agreement=draft.agreement,
     )
 
 

@@ -48,11 +48,14 @@ def resolve_model(store: ModelStore, wanted: str = AUTO) -> InstalledModel:
 def thresholds_of(manifest: ModelManifest) -> Thresholds:
     """Return a model's default thresholds.
 
-    Those of a published model come from the catalogue, so that better ones in a new release reach
+    Those of a downloaded model come from the catalogue, so that better ones in a new release reach
     users who already have the model. A model that was built or added has its own.
     """
-    entry = catalogue.load().get(manifest.name) if manifest.recipe == PUBLISHED else None
-    if entry is None or entry.manifest(manifest.files).fingerprint != manifest.fingerprint:
+    entry = catalogue.load().get(manifest.name)
+    if entry is None or manifest.recipe not in {PUBLISHED, entry.recipe}:
+        return manifest.thresholds
+    forms = (entry.manifest(manifest.files), entry.float_manifest(manifest.files))
+    if manifest.fingerprint not in {one.fingerprint for one in forms}:
         return manifest.thresholds
     same = (entry.source, entry.revision) == (manifest.source, manifest.revision)
     return entry.thresholds if same else manifest.thresholds

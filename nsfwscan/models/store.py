@@ -338,6 +338,14 @@ class ModelStore:
         *,
         replace: bool,
     ) -> InstalledModel:
+        if entry.conversion is not None:
+            from nsfwscan.models.rewrite import install
+
+            self.say(f"Converting {entry.name} to INT8.")
+            (name,) = artefacts
+            given = entry.conversion.float_form.input
+            converted = install.convert_file(os.path.join(staging, name), given, entry.conversion)
+            artefacts = {name: converted}
         licence = entry.licence_text().encode()
         write_new(os.path.join(staging, LICENCE_NAME), licence)
         described = Artefact(hashlib.sha256(licence).hexdigest(), len(licence))
