@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+import tiny_model
+from conftest import Paint
 from review_world import Client, World
 from shell import Call, start
 from sizes import trials
@@ -273,3 +276,19 @@ def test_nothing_is_left_running(world: World) -> None:
             return
         time.sleep(0.05)
     pytest.fail("a process of the group is left")
+
+
+def test_other_commands_import_nothing_of_it(home: Path, paint: Paint, tmp_path: Path) -> None:
+    paint(tmp_path / "a.png", tiny_model.GREEN)
+    tiny_model.write_package(str(home / "models"))
+    program = """
+import sys
+from nsfwscan.cli.main import main
+for arguments in (["--version"], ["--help"], ["scan", sys.argv[1]]):
+    main(arguments)
+print(sorted({"starlette", "uvicorn", "anyio", "webbrowser", "nsfwscan.review"} & {*sys.modules}))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, tmp_path], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"

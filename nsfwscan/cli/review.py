@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import webbrowser
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated
 
@@ -229,6 +228,8 @@ def _serve(made: Review, talk: Talk, *, browser: bool) -> None:
 
 
 def _announce(server: ReviewServer, number: int, talk: Talk, *, browser: bool) -> None:
+    import webbrowser
+
     if browser and webbrowser.open(server.address):
         talk.say(f"{count(number, 'picture')} to review. The page opens in your browser.")
     else:

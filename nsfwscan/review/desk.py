@@ -118,7 +118,7 @@ class Desk:
 
         def carry_out() -> ReviewStep:
             wanted = self._checked(sha256, also)
-            before = self._book.load()
+            before = self._book.about(one.sha256 for one in wanted)
             free = [one for one in wanted[1:] if before.by_content(one.sha256) is None]
             seen = [Seen(one.places[0], one.sha256) for one in (wanted[0], *free)]
             said = LatestDecisions(self._quarantines.everywhere, self._warn)
