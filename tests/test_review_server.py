@@ -238,6 +238,9 @@ def test_a_picture_in_quarantine_can_still_be_seen(client: Client, sha256: bytes
     client.show(sha256, "small")
     assert client.post("quarantine", sha256).json["files"] == 1
     assert client.show(sha256).status == 200
+    assert client.ask("GET", "/api/pictures").json["quarantined"] == [sha256.hex()]
+    client.post("undo")
+    assert client.ask("GET", "/api/pictures").json["quarantined"] == []
 
 
 # Requests that the page does not send

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +20,7 @@ from nsfwscan.cli.shared.options import (
     model_names,
 )
 from nsfwscan.cli.shared.paths import absolute
+from nsfwscan.cli.shared.streams import whisper
 from nsfwscan.cli.shared.talk import Talk
 from nsfwscan.models.select import AUTO
 from nsfwscan.scanning.session import Settings
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from nsfwscan.review.collect import OtherModel
     from nsfwscan.review.review import Made, Review, ReviewServer
 
+_EVERYWHERE = ""
+"""Stands for all folders in the cache."""
 _DECODERS = 2
 """Processes that make pictures: one for the picture wanted now, one for those that come next."""
 
@@ -116,7 +120,7 @@ def _roots(paths: Sequence[str]) -> list[str]:
                 f"{readable(root)} is not a folder",
                 hint="`nsfwscan review` goes through folders",
             )
-    return roots or [os.path.abspath(os.sep)]
+    return roots or [_EVERYWHERE]
 
 
 def _prepare(
@@ -198,7 +202,7 @@ def _how_to_scan(cache: Cache, model: InstalledModel, roots: Sequence[str]) -> s
     others = [one for one in known if one != model.manifest.package]
     if others:
         return f"the cache has scores of {', '.join(others)}: choose it with --model, or scan"
-    folder = "FOLDER" if roots == [os.path.abspath(os.sep)] else readable(roots[0])
+    folder = readable(roots[0]) if roots != [_EVERYWHERE] else "FOLDER"
     return f"`nsfwscan scan {folder}` scores the pictures"
 
 
@@ -219,7 +223,9 @@ def _serve(made: Review, talk: Talk, *, browser: bool) -> None:
     except OSError as error:
         raise NsfwscanError(f"the page cannot be served: {error.strerror or error}") from error
 
-    def stop(_number: int, _frame: FrameType | None) -> None:
+    def stop(number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGINT and not talk.quiet:
+            whisper(b"\n")  # the line shows ^C
         server.stop()
 
     with interrupts.answered(stop, "SIGINT", "SIGTERM"):

@@ -99,15 +99,6 @@ class Desk:
         held = self._book.current(self._warn)
         return {one.sha256: one.ruling for one in held if self._pictures.find(one.sha256)}
 
-    def quarantined(self) -> set[bytes]:
-        """Return the contents that this review moved to quarantine, and that are still there."""
-        return {
-            sha256
-            for step in self.steps
-            if step.kind is StepKind.QUARANTINED
-            for sha256 in step.contents
-        }
-
     def decide(
         self, request: str, sha256: bytes, ruling: Ruling, also: Iterable[bytes] = ()
     ) -> ReviewStep:

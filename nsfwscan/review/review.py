@@ -74,6 +74,10 @@ class Review:
         """
         return file_manager.show(self._lookup.find(picture).path)
 
+    def in_quarantine(self) -> list[bytes]:
+        """Return the contents of this review that are in a quarantine now."""
+        return [one for one in self._lookup.in_quarantine() if self.pictures.find(one)]
+
     def made(self) -> Made:
         """Return what was done and not undone: contents with a ruling, and files moved."""
         rulings: dict[bytes, StepKind] = {}
