@@ -46,7 +46,7 @@ MAY_BE_MISSING = {
         r"concurrent\.interpreters|_interpreters|_interpqueues|pathlib\.types)(\..*)?"
     ),
     "left out of uvicorn, Starlette and anyio on purpose": (
-        r"uvicorn\.(workers|middleware\.wsgi|protocols|supervisors|loops)(\..*)?|"
+        r"uvicorn\.(workers|protocols|supervisors|loops)(\..*)?|"
         r"starlette\.(middleware\.sessions|testclient|templating|schemas)|anyio\._backends\._trio"
     ),
     "made when multiprocessing is imported, or of its parts that uvicorn has no use for here": (

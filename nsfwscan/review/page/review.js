@@ -131,7 +131,9 @@ function showAlike(one, mine) {
             if (mine !== turn) return;
             image.src = url;
             item.dataset.shown = "";  // only what was shown is decided with it
-        }, () => item.remove());
+        }, (error) => {
+            if (error.name !== "AbortError") item.lastChild.textContent = `${name(other)}: gone`;
+        });
     }
 }
 
