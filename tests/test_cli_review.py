@@ -121,7 +121,7 @@ def test_it_opens_the_browser_and_prints_the_address_only_if_it_cannot(
         assert done.code == OK
         assert address.startswith("http://127.0.0.1:")
         assert (address in done.out) is not can_open
-        assert "2 pictures to review." in done.err
+        assert "2 pictures to decide about." in done.err
 
 
 def test_a_kill_loses_at_most_the_decision_under_way(world: World) -> None:
@@ -153,8 +153,11 @@ def test_a_review_after_a_kill_goes_on_where_it_ended(world: World) -> None:
         client.post("decide", digests[0], ruling="allowed")
         process.kill()
         process.wait()
-    with reviewing() as (_, client):
+    with reviewing() as (process, client):
         assert client.ask("GET", "/api/pictures").json["rulings"] == {digests[0].hex(): "allowed"}
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=20)
+    assert said.startswith(b"2 pictures to decide about, 1 decided. ")
 
 
 def test_a_scan_afterwards_follows_what_was_decided(world: World, call: Call) -> None:

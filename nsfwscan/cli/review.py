@@ -229,18 +229,21 @@ def _serve(made: Review, talk: Talk, *, browser: bool) -> None:
         server.stop()
 
     with interrupts.answered(stop, "SIGINT", "SIGTERM"):
-        _announce(server, len(made.pictures.pictures), talk, browser=browser)
+        _announce(made, server, talk, browser=browser)
         server.run()
 
 
-def _announce(server: ReviewServer, number: int, talk: Talk, *, browser: bool) -> None:
+def _announce(made: Review, server: ReviewServer, talk: Talk, *, browser: bool) -> None:
     import webbrowser
 
+    number = made.open_number()
+    before = len(made.pictures.pictures) - number
+    text = f"{count(number, 'picture')} to decide about" + (f", {before:,} decided" * bool(before))
     if browser and webbrowser.open(server.address):
-        talk.say(f"{count(number, 'picture')} to review. The page opens in your browser.")
+        talk.say(f"{text}. The page opens in your browser.")
     else:
         typer.echo(server.address)
-        talk.say(f"{count(number, 'picture')} to review. Open this address; it works once.")
+        talk.say(f"{text}. Open this address in a browser of this computer; it works once.")
     talk.say("Close the page to finish, or press Ctrl-C here. Decisions are stored at once.")
 
 
