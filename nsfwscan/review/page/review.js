@@ -105,6 +105,8 @@ async function show(size = "large") {
         if (document.body.classList.contains("zoomed")) centre();
         shown = one.id;
         $("picture").dataset.shown = one.id;
+        $("live").textContent = `${name(one)}: ${$("verdict").textContent}. ${at + 1} of ` +
+            `${order.length}.`;
     } catch (error) {
         if (mine !== turn || error.name === "AbortError") return;
         image.hidden = true;
@@ -399,15 +401,18 @@ function decide(ruling) {
 
 function quarantine() {
     if (!isReady()) return;
-    const one = current(), also = alikeShown();
+    const one = current(), also = alikeShown().filter((id) => !quarantined.has(id));
     if (quarantined.has(one.id)) {
         say(`${name(one)} is in quarantine already.`);
         return;
     }
+    const away = (isThere) =>
+        apply({quarantined: Object.fromEntries([one.id, ...also].map((id) => [id, isThere]))});
     say(`Moving ${name(one)} …`);
+    away(true);  // what the command answers counts
     send("quarantine", {id: one.id, also}, (answer) => {
+        away(false);
         if (answer.refused) {
-            quarantined.delete(one.id);
             refused(one, answer);
             return;
         }
@@ -415,7 +420,6 @@ function quarantine() {
         say([`${count(answer.files, "file")} moved to quarantine.`, ...answer.problems].join(" "),
             answer.problems.length > 0);
     });
-    quarantined.add(one.id);
     goOn();
 }
 
