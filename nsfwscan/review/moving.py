@@ -19,7 +19,7 @@ from nsfwscan.actions.runner import ActionRunner
 from nsfwscan.values.actions import ActionName, Outcome
 from nsfwscan.values.errors import NsfwscanError
 from nsfwscan.values.results import Decision, Origin, Scanned, Verdict
-from nsfwscan.values.text import printable
+from nsfwscan.values.text import count, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -107,7 +107,8 @@ class Mover:
     def move_back(self, moves: Iterable[Move]) -> list[str]:
         """Restore files; return what went wrong, or differs from what was, in sentences.
 
-        Raises `NsfwscanError` if nothing could be restored.
+        A file that somebody took out of the quarantine meanwhile counts as done. Raises
+        `NsfwscanError` if none could be restored: then it can be tried again.
         """
         by_vault: dict[str, list[Move]] = {}
         for move in moves:
@@ -115,31 +116,29 @@ class Mover:
             by_vault.setdefault(folder, []).append(move)
         vaults = {vault.folder: vault for vault in self._quarantines.existing()}
         problems: list[str] = []
-        restored = 0
+        done = 0
         for folder, mine in by_vault.items():
             vault = vaults.get(folder)
             if vault is None:
                 problems.append(f"{printable(folder)} is not available; is its disk plugged in?")
                 continue
-            done, told = self._restore(vault, mine)
-            restored += done
+            number, told = self._restore(vault, mine)
+            done += number
             problems += told
-        if not restored:
-            raise NsfwscanError("; ".join(problems) or "nothing was restored")
+        if not done:
+            raise NsfwscanError("; ".join(problems))
         return problems
 
     def _restore(self, vault: Vault, moves: Iterable[Move]) -> tuple[int, list[str]]:
+        """Return how many files are no longer in this quarantine, and what to say about them."""
         numbers = {os.path.basename(move.target) for move in moves}
         entries = [one for one in vault.peek().held if one.id in numbers]
+        done = len(numbers) - len(entries)
+        problems = [f"{count(done, 'file')} had left the quarantine before"] if done else []
         said = LatestDecisions(self._quarantines.everywhere, self._warn)
-        restored, problems = 0, []
         for one in Restorer(vault, self._rulings(), said).restore(entries):
-            done = one.moved.outcome is Outcome.DONE
-            restored += done
+            done += one.moved.outcome is Outcome.DONE
             if one.moved.detail:
                 path = printable(one.moved.target or one.entry.path)
                 problems.append(f"{path}: {one.moved.detail}")
-        if len(entries) < len(numbers):
-            gone = len(numbers) - len(entries)
-            problems.append(f"{gone:,} of the pictures are no longer in quarantine")
-        return restored, problems
+        return done, problems
