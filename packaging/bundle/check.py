@@ -42,7 +42,7 @@ MAY_BE_MISSING = {
     "another transport of httpx": r"h2(\..*)?|trio(\..*)?",
     "an optional extra of uvicorn, Starlette or anyio that nothing here uses": (
         r"(websockets|wsproto|httptools|zttp|gunicorn|watchfiles|a2wsgi|dotenv|uvloop|zuvloop|"
-        r"winloop|exceptiongroup|sniffio|outcome|_pytest|multipart|python_multipart|itsdangerous|"
+        r"winloop|exceptiongroup|sniffio|curio|outcome|_pytest|multipart|python_multipart|itsdangerous|"
         r"concurrent\.interpreters|_interpreters|_interpqueues|pathlib\.types)(\..*)?"
     ),
     "left out of uvicorn, Starlette and anyio on purpose": (
