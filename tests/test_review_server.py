@@ -16,6 +16,7 @@ from review_world import Client, World, running, serving
 from nsfwscan.media.decode.pool import DecodePool
 from nsfwscan.review import file_manager
 from nsfwscan.review.review import Review, ReviewServer
+from nsfwscan.values.errors import NsfwscanError
 
 PATHS = ["/", "/review.js", "/review.css", "/review.svg", "/api/pictures", "/api/present",
          "/api/picture/{sha256}/large", "/api/nothing", "/nothing"]  # fmt: skip
@@ -245,6 +246,15 @@ def test_a_picture_that_cannot_be_decoded_says_why(
         answer = client.show(sha256)
     assert answer.status == 422
     assert answer.json["gone"].startswith("It cannot be shown: ")
+
+
+def test_a_decoder_that_does_not_start_ends_nothing(
+    client: Client, review: Review, sha256: bytes
+) -> None:
+    with mock.patch.object(review.gallery, "_make", side_effect=NsfwscanError("no memory")):
+        answer = client.show(sha256)
+    assert (answer.status, answer.json["gone"]) == (503, "It cannot be shown: no memory")
+    assert client.show(sha256).status == 200
 
 
 def test_a_picture_in_quarantine_can_still_be_seen(client: Client, sha256: bytes) -> None:

@@ -175,6 +175,8 @@ class _Api:
             return JSONResponse({"gone": str(gone)}, 410)
         except DecodeError as error:
             return JSONResponse({"gone": f"It cannot be shown: {error.detail}"}, 422)
+        except NsfwscanError as error:  # for lack of memory, say; the next one may be shown
+            return JSONResponse({"gone": f"It cannot be shown: {error}"}, 503)
         return Response(made.data, media_type=made.media_type)
 
     async def decide(self, request: Request) -> Response:
