@@ -566,6 +566,10 @@ def test_nothing_is_cut_off_at_the_side(world: World, opened, width: int) -> Non
     page.browser.one("summary").click()
     overflow = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
     assert page.browser.run(overflow) <= 0
+    cut_off = "return [...document.querySelectorAll('#actions button, #states button')].filter("
+    cut_off += "(one) => one.scrollWidth > one.clientWidth).map((one) => one.textContent)"
+    if width >= 390:
+        assert page.browser.run(cut_off) == []
 
 
 # The end
