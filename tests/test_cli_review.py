@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+import tiny_model
+from conftest import Paint
 from review_world import Client, World
 from shell import Call, start
 from sizes import trials
@@ -118,7 +121,7 @@ def test_it_opens_the_browser_and_prints_the_address_only_if_it_cannot(
         assert done.code == OK
         assert address.startswith("http://127.0.0.1:")
         assert (address in done.out) is not can_open
-        assert "2 pictures to review." in done.err
+        assert "2 pictures to decide about." in done.err
 
 
 def test_a_kill_loses_at_most_the_decision_under_way(world: World) -> None:
@@ -150,8 +153,11 @@ def test_a_review_after_a_kill_goes_on_where_it_ended(world: World) -> None:
         client.post("decide", digests[0], ruling="allowed")
         process.kill()
         process.wait()
-    with reviewing() as (_, client):
+    with reviewing() as (process, client):
         assert client.ask("GET", "/api/pictures").json["rulings"] == {digests[0].hex(): "allowed"}
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=20)
+    assert said.startswith(b"2 pictures to decide about, 1 decided. ")
 
 
 def test_a_scan_afterwards_follows_what_was_decided(world: World, call: Call) -> None:
@@ -273,3 +279,19 @@ def test_nothing_is_left_running(world: World) -> None:
             return
         time.sleep(0.05)
     pytest.fail("a process of the group is left")
+
+
+def test_other_commands_import_nothing_of_it(home: Path, paint: Paint, tmp_path: Path) -> None:
+    paint(tmp_path / "a.png", tiny_model.GREEN)
+    tiny_model.write_package(str(home / "models"))
+    program = """
+import sys
+from nsfwscan.cli.main import main
+for arguments in (["--version"], ["--help"], ["scan", sys.argv[1]]):
+    main(arguments)
+print(sorted({"starlette", "uvicorn", "anyio", "webbrowser", "nsfwscan.review"} & {*sys.modules}))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, tmp_path], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"

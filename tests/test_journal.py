@@ -226,3 +226,26 @@ def test_a_file_system_without_stable_inode_numbers_serves(
     journal.append({"n": 1})
     assert journal.compact(lambda records: [*records, {"n": 2}])
     assert journal.read().records == [{"n": 1}, {"n": 2}]
+
+
+def test_a_journal_that_remembers_reads_what_another_would(tmp_path: Path) -> None:
+    path = str(tmp_path / "journal.jsonl")
+    remembering, fresh = Journal(path, remember=True), Journal(path)
+    fresh.append({"n": -1})
+    chance = random.Random(6)
+    for number in range(trials(300, 3000)):
+        match chance.randrange(8):
+            case 0:
+                chance.choice((remembering, fresh)).compact(lambda all_: all_[-3:])
+            case 1:
+                Path(path).write_bytes(contents(fresh)[: chance.randrange(200)])
+            case 2 if contents(fresh):
+                data = bytearray(contents(fresh))
+                data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+                Path(path).write_bytes(data)
+            case 3:
+                Path(path).write_bytes(b"")
+            case _:
+                record = {"n": number}
+                chance.choice((remembering, fresh)).extend(lambda _, new=record: [new])
+        assert remembering.read() == Journal(path).read()

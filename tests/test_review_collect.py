@@ -51,6 +51,13 @@ def test_only_the_named_folders_count(world: World) -> None:
     assert found.scored == 2
 
 
+def test_without_a_folder_everything_in_the_cache_counts(world: World) -> None:
+    world.add("a.png")
+    world.add("below/b.png")
+    folders = [str(world.folder), str(world.folder / "below")]
+    assert world.cache.folders_below("") == world.cache.folders_below("/") == folders
+
+
 def test_copies_are_one_picture_at_all_their_places(world: World) -> None:
     world.add("a.png", seed=7)
     world.add("elsewhere/b.png", seed=7)

@@ -12,11 +12,12 @@ from unittest import mock
 import pytest
 from review_world import BITS, World
 
+from nsfwscan.actions.quarantine.restore import Restorer
 from nsfwscan.judge.ruled import Likeness, Ruled
 from nsfwscan.review.desk import Desk, Refusal, ReviewStep
 from nsfwscan.review.review import Made, Review
 from nsfwscan.system import locations
-from nsfwscan.values.errors import RulingsError
+from nsfwscan.values.errors import NsfwscanError, RulingsError
 from nsfwscan.values.results import Ruling
 
 SAFE, NOT_SAFE = Ruling.ALLOWED, Ruling.DENIED
@@ -210,6 +211,33 @@ def test_an_undo_whose_name_is_taken_says_where_the_picture_is(world: World) -> 
     assert len(step.problems) == 1
     assert "its name is taken" in step.problems[0]
     assert len(os.listdir(world.folder)) == 2
+
+
+def test_an_undo_goes_past_a_picture_that_left_the_quarantine_otherwise(world: World) -> None:
+    first, second = world.add("a.png"), world.add("b.png")
+    desk = reviewed(world).desk
+    decide(desk, first, SAFE)
+    desk.quarantine(name(), second)
+    (vault,) = world.quarantines.existing()
+    list(Restorer(vault).restore(vault.peek().held))
+    step = desk.undo(name())
+    assert step is not None
+    assert step.problems == ["1 file had left the quarantine before"]
+    desk.undo(name())
+    assert world.ruled() == {}
+
+
+def test_an_undo_that_fails_can_be_tried_again(world: World) -> None:
+    sha256 = world.add("a.png")
+    desk = reviewed(world).desk
+    desk.quarantine(name(), sha256)
+    away = world.folder.parent / "unplugged"
+    shutil.move(world.folder.parent / "quarantine", away)
+    with pytest.raises(NsfwscanError, match="is its disk plugged in"):
+        desk.undo(name())
+    shutil.move(away, world.folder.parent / "quarantine")
+    assert desk.undo(name()) is not None
+    assert (world.folder / "a.png").exists()
 
 
 def test_a_denial_after_a_restore_counts_as_the_later_word(world: World) -> None:

@@ -237,14 +237,15 @@ _RECORD = """
 class Mischief(threading.Thread):
     """Moves, replaces and deletes pictures while they are gone through."""
 
-    def __init__(self, world: World, number: int) -> None:
+    def __init__(self, world: World, number: int, every_s: float) -> None:
         super().__init__(daemon=True)
         self.world, self.number, self.over = world, number, threading.Event()
+        self.every_s = every_s
         self.done = {"moved": 0, "replaced": 0, "deleted": 0}
 
     def run(self) -> None:
         chance = random.Random(2)
-        while not self.over.wait(0.02):
+        while not self.over.wait(self.every_s):
             path = self.world.folder / f"p{chance.randrange(self.number)}.png"
             if not path.exists():
                 continue
@@ -262,24 +263,25 @@ class Mischief(threading.Thread):
 
 
 def test_no_decision_is_lost_or_misapplied_while_files_come_and_go(world: World, opened) -> None:
-    number = trials(80, 1000)
+    number, wanted_number = trials(80, 2000), trials(50, 1000)
     digests = world.many(number)
     shows = {one.hex(): colour(index + 1) for index, one in enumerate(digests)}
     page = opened()
     page.browser.run(_RECORD)
-    mischief = Mischief(world, number)
+    mischief = Mischief(world, number, every_s=0.25 if AT_FULL_SIZE else 0.02)
     mischief.start()
     chance = random.Random(4)
-    pressed = 0
-    while not page.has("empty") or pressed < number:
-        began = time.monotonic()
-        page.press(chance.choice("sx"))
-        page.press(" ") if page.browser.run("return !document.querySelector('#card').hidden") else 0
-        pressed += 1
-        if AT_FULL_SIZE:
-            time.sleep(max(0.0, 0.2 - (time.monotonic() - began)))
-        if pressed > 2 * number:
-            break
+    decided = 0
+    began = time.monotonic()
+    while decided < wanted_number and not page.has("empty"):
+        if page.browser.wait(READY) is True:  # it is gone
+            page.browser.press(" ")
+            continue
+        if AT_FULL_SIZE:  # five a second
+            time.sleep(max(0.0, began + decided / 5 - time.monotonic()))
+        page.browser.press(chance.choice("sx"))
+        decided += 1
+    took = time.monotonic() - began
     mischief.over.set()
     mischief.join()
     page.settle()
@@ -289,9 +291,9 @@ def test_no_decision_is_lost_or_misapplied_while_files_come_and_go(world: World,
         assert all(abs(a - b) < 10 for a, b in zip(seen, shows[sha256], strict=True))
         wanted[sha256] = _RULINGS[key]
     assert world.ruled() == wanted
-    assert len(wanted) > number / 3
+    assert len(record) == decided > wanted_number / 2
     assert min(mischief.done.values()) > 0, mischief.done
-    print(f"{len(record)} decisions on {number} pictures; {mischief.done}")
+    print(f"{decided} decisions in {took:.0f} s; {mischief.done}")
 
 
 def test_keys_that_are_held_repeat_only_what_is_harmless(world: World, opened) -> None:
@@ -360,6 +362,8 @@ def test_a_picture_is_revealed_by_click_or_key_and_never_by_hovering(world: Worl
     world.add("a.png", bits=BITS)
     world.add("b.png", 0.85, bits=BITS ^ 1)
     page = opened()
+    told = page.browser.one("#live").get_attribute("textContent")
+    assert told == "a.png: Flagged score 0.900. 1 of 2."
     page.browser.wait("document.querySelector('#alike-pictures [data-shown]')")
     blurs = "[...document.querySelectorAll('#image, #alike-pictures img')].map("
     blurs += "(one) => getComputedStyle(one).filter.includes('blur'))"
@@ -395,6 +399,16 @@ def test_copies_and_look_alikes_are_handled_together(world: World, opened) -> No
     page.settle()
     assert world.ruled() == {whole.hex(): "allowed"}
     assert page.name == "c.png"
+    page.browser.wait("document.querySelectorAll('#alike-pictures [data-shown]').length === 2")
+    page.press("l", "q")
+    assert page.has("empty")
+    page.settle()
+    assert page.message == "4 files moved to quarantine."
+    assert os.listdir(world.folder) == []
+    page.press("u")
+    page.settle()
+    assert page.message == "Restored: c.png and 2 look-alikes."
+    assert len(os.listdir(world.folder)) == 4
 
 
 def test_filters_choose_by_state_folder_score_and_disagreement(world: World, opened) -> None:
@@ -522,7 +536,7 @@ def test_axe_finds_nothing_serious(world: World, opened, width: int) -> None:
         {"prefers_color_scheme": "dark"},
         {"forced_colors": "active"},
     ]
-    for look in looks:
+    for look in looks if width == 1280 else looks[:1]:
         page.browser.media(**look)
         for screen in _screens(page):
             page.browser.wait(READY)
@@ -552,6 +566,10 @@ def test_nothing_is_cut_off_at_the_side(world: World, opened, width: int) -> Non
     page.browser.one("summary").click()
     overflow = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
     assert page.browser.run(overflow) <= 0
+    cut_off = "return [...document.querySelectorAll('#actions button, #states button')].filter("
+    cut_off += "(one) => one.scrollWidth > one.clientWidth).map((one) => one.textContent)"
+    if width >= 390:
+        assert page.browser.run(cut_off) == []
 
 
 # The end

@@ -690,3 +690,26 @@ def test_decisions_whose_file_is_gone_for_a_moment_go_on_to_hold_with_a_warning(
     book.forget([sha(1)])  # taken back by a person: nothing holds, and that is no loss
     assert len(book.current(said.append)) == 0
     assert len(said) == 1
+
+
+def test_rulings_about_a_few_contents_are_those_that_all_rulings_have(tmp_path: Path) -> None:
+    book = RulingBook(str(tmp_path / "rulings.jsonl"))
+    assert book.about([bytes(32)]) is NO_RULINGS
+    contents = [bytes([one]) * 32 for one in range(5)]
+    chance = random.Random(9)
+    for at in range(60):
+        sha256 = chance.choice(contents)
+        if chance.randrange(4):
+            book.add([Ruled(sha256, chance.choice(list(Ruling)), at, f"/{at}.jpg")])
+        else:
+            book.add([Forgotten(sha256, at)])
+        every = RulingBook(book.path).load()
+        for one in (contents, contents[:2], [bytes(32)]):
+            found = book.about(one)
+            assert [found.by_content(sha256) for sha256 in one] == [
+                every.by_content(sha256) for sha256 in one
+            ]
+    data = Path(book.path).read_bytes()
+    Path(book.path).write_bytes(data.replace(b"denied", b"dEnied", 1))
+    with pytest.raises(RulingsError, match="is damaged in line"):
+        book.about(contents)

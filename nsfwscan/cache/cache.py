@@ -162,10 +162,15 @@ class Cache:
         return [os.fsdecode(name) for (name,) in found if isinstance(name, bytes)]
 
     def folders_below(self, root: str) -> list[str]:
-        """Return the folders at and below `root` that have known files, in order."""
+        """Return the folders at and below `root` that have known files, in order.
+
+        `root` is absolute, or empty for all folders.
+        """
         path = os.fsencode(root)
         prefix = path if path.endswith(_SEP) else path + _SEP
         where = (path, prefix, prefix[:-1] + bytes([prefix[-1] + 1]))
+        if not root:
+            where = (b"", b"", b"\xff")
         found = self._database.read(
             lambda connection: connection.execute(_FIND_FOLDERS, where).fetchall()
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import webbrowser
+import signal
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +20,7 @@ from nsfwscan.cli.shared.options import (
     model_names,
 )
 from nsfwscan.cli.shared.paths import absolute
+from nsfwscan.cli.shared.streams import whisper
 from nsfwscan.cli.shared.talk import Talk
 from nsfwscan.models.select import AUTO
 from nsfwscan.scanning.session import Settings
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from nsfwscan.review.collect import OtherModel
     from nsfwscan.review.review import Made, Review, ReviewServer
 
+_EVERYWHERE = ""
+"""Stands for all folders in the cache."""
 _DECODERS = 2
 """Processes that make pictures: one for the picture wanted now, one for those that come next."""
 
@@ -117,7 +120,7 @@ def _roots(paths: Sequence[str]) -> list[str]:
                 f"{readable(root)} is not a folder",
                 hint="`nsfwscan review` goes through folders",
             )
-    return roots or [os.path.abspath(os.sep)]
+    return roots or [_EVERYWHERE]
 
 
 def _prepare(
@@ -199,7 +202,7 @@ def _how_to_scan(cache: Cache, model: InstalledModel, roots: Sequence[str]) -> s
     others = [one for one in known if one != model.manifest.package]
     if others:
         return f"the cache has scores of {', '.join(others)}: choose it with --model, or scan"
-    folder = "FOLDER" if roots == [os.path.abspath(os.sep)] else readable(roots[0])
+    folder = readable(roots[0]) if roots != [_EVERYWHERE] else "FOLDER"
     return f"`nsfwscan scan {folder}` scores the pictures"
 
 
@@ -220,20 +223,27 @@ def _serve(made: Review, talk: Talk, *, browser: bool) -> None:
     except OSError as error:
         raise NsfwscanError(f"the page cannot be served: {error.strerror or error}") from error
 
-    def stop(_number: int, _frame: FrameType | None) -> None:
+    def stop(number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGINT and not talk.quiet:
+            whisper(b"\n")  # the line shows ^C
         server.stop()
 
     with interrupts.answered(stop, "SIGINT", "SIGTERM"):
-        _announce(server, len(made.pictures.pictures), talk, browser=browser)
+        _announce(made, server, talk, browser=browser)
         server.run()
 
 
-def _announce(server: ReviewServer, number: int, talk: Talk, *, browser: bool) -> None:
+def _announce(made: Review, server: ReviewServer, talk: Talk, *, browser: bool) -> None:
+    import webbrowser
+
+    number = made.open_number()
+    before = len(made.pictures.pictures) - number
+    text = f"{count(number, 'picture')} to decide about" + (f", {before:,} decided" * bool(before))
     if browser and webbrowser.open(server.address):
-        talk.say(f"{count(number, 'picture')} to review. The page opens in your browser.")
+        talk.say(f"{text}. The page opens in your browser.")
     else:
         typer.echo(server.address)
-        talk.say(f"{count(number, 'picture')} to review. Open this address; it works once.")
+        talk.say(f"{text}. Open this address in a browser of this computer; it works once.")
     talk.say("Close the page to finish, or press Ctrl-C here. Decisions are stored at once.")
 
 

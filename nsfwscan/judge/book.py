@@ -77,6 +77,7 @@ class RulingBook:
         The target of a link must exist: it may be on a disk that is not plugged in.
         """
         self.path = path
+        self._file: Journal | None = None
         self._read: Rulings | None = None
         self._stamp: FileKey | None = None
 
@@ -148,25 +149,43 @@ class RulingBook:
             raise _refused(
                 JournalError(f"{self.path} cannot be read: {error.strerror or error}")
             ) from error
-        try:
-            found = self._journal().read()
-        except JournalError as error:
-            raise _refused(error) from error
-        entries = []
-        for record in found.records:
-            try:
-                entries.append(from_record(record))
-            except ValueError as error:
-                # The journal's checksum matches, so this is what was written.
-                raise RulingsError(
-                    f"the rulings file {self.path} has an entry that this version does not "
-                    f"understand: {error}",
-                    hint="update nsfwscan: a later version wrote the entry",
-                ) from error
+        found = self._records()
+        entries = [self._entry(record) for record in found.records]
         damaged = self._lines(found.damaged)
         given_up = {line for entry in entries if isinstance(entry, GivenUp) for line in entry.lines}
         left = [line for line in damaged if line.sha256 not in given_up]
         return BookContents(entries, left, len(damaged) - len(left))
+
+    def about(self, contents: Iterable[bytes]) -> Rulings:
+        """Return the rulings in force about these contents, given by their SHA-256.
+
+        The same as `load` has about them, but much cheaper for a few, again and again.
+        """
+        if not os.path.lexists(self.path):
+            return NO_RULINGS
+        found = self._records()
+        if found.damaged:
+            return self.load()
+        wanted = {sha256.hex() for sha256 in contents}
+        last = {one["sha256"]: one for one in found.records if one.get("sha256") in wanted}
+        return _holding(map(self._entry, last.values()))
+
+    def _records(self) -> JournalContents:
+        try:
+            return self._journal().read()
+        except JournalError as error:
+            raise _refused(error) from error
+
+    def _entry(self, record: dict[str, Any]) -> Entry:
+        try:
+            return from_record(record)
+        except ValueError as error:
+            # The journal's checksum matches, so this is what was written.
+            raise RulingsError(
+                f"the rulings file {self.path} has an entry that this version does not "
+                f"understand: {error}",
+                hint="update nsfwscan: a later version wrote the entry",
+            ) from error
 
     def add(self, entries: Iterable[Entry]) -> None:
         """Append entries, all or none; when this returns, they survive a power cut."""
@@ -209,7 +228,7 @@ class RulingBook:
     def _journal(self) -> Journal:
         """Return the journal, following a link if there is one. Raises `JournalError`."""
         if not os.path.islink(self.path):
-            return Journal(self.path)
+            return self._journal_at(self.path)
         target = os.path.realpath(self.path)
         try:
             os.stat(target)
@@ -222,7 +241,12 @@ class RulingBook:
         # Root may read any file, so for root only `Journal` checks the file's owner.
         if sys.platform != "win32" and os.geteuid() and owner not in {os.geteuid(), 0}:
             raise JournalError(f"{self.path} is a link that another user made")
-        return Journal(target)
+        return self._journal_at(target)
+
+    def _journal_at(self, path: str) -> Journal:
+        if self._file is None or self._file.path != path:
+            self._file = Journal(path, remember=True)
+        return self._file
 
     def _extend(self, make: Callable[[JournalContents], list[dict[str, Json]]]) -> None:
         try:

@@ -9,8 +9,13 @@ included, and everything about pictures needs both.
 from __future__ import annotations
 
 import secrets
+from typing import TYPE_CHECKING
 
-COOKIE = "nsfwscan-review"
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+LASTS_S = 7 * 24 * 3600
+"""How long the browser keeps the cookie. It is worth nothing once the command has ended."""
 KEY_HEADER = "x-review-key"
 
 
@@ -19,6 +24,8 @@ class Access:
 
     def __init__(self) -> None:
         self.token = secrets.token_urlsafe(32)
+        self.cookie_name = f"nsfwscan-review-{secrets.token_hex(4)}"
+        """Another for each review: those of all ports are kept together."""
         self._cookie = secrets.token_urlsafe(32)
         self._key = secrets.token_urlsafe(32)
         self._used = False
@@ -32,9 +39,10 @@ class Access:
         self._used = True
         return self._cookie, self._key
 
-    def has_cookie(self, cookie: str | None) -> bool:
-        """Return True for the right cookie."""
-        return secrets.compare_digest((cookie or "").encode(), self._cookie.encode())
+    def has_cookie(self, cookies: Mapping[str, str]) -> bool:
+        """Return True if the right cookie is among those that were sent."""
+        cookie = cookies.get(self.cookie_name, "")
+        return secrets.compare_digest(cookie.encode(), self._cookie.encode())
 
     def has_key(self, key: str | None) -> bool:
         """Return True for the right key."""

@@ -27,7 +27,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 
-from nsfwscan.review.access import COOKIE, KEY_HEADER
+from nsfwscan.review.access import KEY_HEADER, LASTS_S
 from nsfwscan.review.desk import Refusal
 from nsfwscan.review.gallery import Size
 from nsfwscan.review.lookup import Gone
@@ -86,7 +86,7 @@ class _Entrance:
 
     async def enter(self, request: Request) -> Response:
         """Exchange the token for cookie and key."""
-        if self._access.has_cookie(request.cookies.get(COOKIE)):
+        if self._access.has_cookie(request.cookies):
             return RedirectResponse("/", 303)  # the address was opened again
         given = self._access.enter(request.path_params["token"])
         if given is None:
@@ -98,7 +98,9 @@ class _Entrance:
         cookie, key = given
         # What follows `#` never leaves the browser. The page keeps it and removes it at once.
         response = RedirectResponse(f"/#{key}", 303)
-        response.set_cookie(COOKIE, cookie, httponly=True, samesite="strict", path="/")
+        response.set_cookie(
+            self._access.cookie_name, cookie, max_age=LASTS_S, httponly=True, samesite="strict"
+        )
         return response
 
 
@@ -113,7 +115,7 @@ class _PageFile:
 
     async def get(self, request: Request) -> Response:
         """Return the file."""
-        if not self._access.has_cookie(request.cookies.get(COOKIE)):
+        if not self._access.has_cookie(request.cookies):
             return _stranger()
         return Response(self._body, media_type=self._media_type)
 
@@ -128,7 +130,7 @@ class _Guarded:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         request = Request(scope)
-        known = self._access.has_cookie(request.cookies.get(COOKIE))
+        known = self._access.has_cookie(request.cookies)
         known &= self._access.has_key(request.headers.get(KEY_HEADER))
         await (self._app if known else _stranger())(scope, receive, send)
 
@@ -173,6 +175,8 @@ class _Api:
             return JSONResponse({"gone": str(gone)}, 410)
         except DecodeError as error:
             return JSONResponse({"gone": f"It cannot be shown: {error.detail}"}, 422)
+        except NsfwscanError as error:  # for lack of memory, say; the next one may be shown
+            return JSONResponse({"gone": f"It cannot be shown: {error}"}, 503)
         return Response(made.data, media_type=made.media_type)
 
     async def decide(self, request: Request) -> Response:

@@ -101,7 +101,7 @@ class _SeenFolder(NamedTuple):
 def collect(
     cache: Cache, roots: Iterable[str], scorer: Scorer, judge: Judge, others: Sequence[OtherModel]
 ) -> ReviewSet:
-    """Return what there is to go through at or below `roots`, which are absolute paths."""
+    """Return what there is to go through in `roots`, each as `Cache.folders_below` takes it."""
     found = ReviewSet({}, {})
     folders: list[_SeenFolder] = []
     views: dict[bytes, list[OtherView]] = {}

@@ -99,15 +99,6 @@ class Desk:
         held = self._book.current(self._warn)
         return {one.sha256: one.ruling for one in held if self._pictures.find(one.sha256)}
 
-    def quarantined(self) -> set[bytes]:
-        """Return the contents that this review moved to quarantine, and that are still there."""
-        return {
-            sha256
-            for step in self.steps
-            if step.kind is StepKind.QUARANTINED
-            for sha256 in step.contents
-        }
-
     def decide(
         self, request: str, sha256: bytes, ruling: Ruling, also: Iterable[bytes] = ()
     ) -> ReviewStep:
@@ -118,7 +109,7 @@ class Desk:
 
         def carry_out() -> ReviewStep:
             wanted = self._checked(sha256, also)
-            before = self._book.load()
+            before = self._book.about(one.sha256 for one in wanted)
             free = [one for one in wanted[1:] if before.by_content(one.sha256) is None]
             seen = [Seen(one.places[0], one.sha256) for one in (wanted[0], *free)]
             said = LatestDecisions(self._quarantines.everywhere, self._warn)

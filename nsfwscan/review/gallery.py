@@ -13,8 +13,6 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 from nsfwscan.media.decode.thumbnail import MAX_LONGEST
-from nsfwscan.review.lookup import Gone
-from nsfwscan.values.errors import DecodeError
 
 if TYPE_CHECKING:
     from nsfwscan.media.decode.thumbnail import Thumbnail
@@ -81,6 +79,3 @@ class Gallery:
             while self._bytes > _KEPT_BYTES and len(self._kept) > 1:
                 _, dropped = self._kept.popitem(last=False)
                 self._bytes -= len(dropped.data)
-
-
-__all__ = ["DecodeError", "Gallery", "Gone", "MakeThumbnail", "Size"]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
+from nsfwscan.cache.rows import SHA256_BYTES
 from nsfwscan.scanning.examine import identify
 from nsfwscan.values.errors import CacheError, DecodeError, NsfwscanError
 from nsfwscan.values.results import FailReason
@@ -34,7 +35,6 @@ class Located(NamedTuple):
 
     path: str
     data: bytes
-    in_quarantine: bool = False
 
 
 class Lookup:
@@ -79,20 +79,26 @@ class Lookup:
         except CacheError:  # the places known at the start are all there is
             return
 
-    def _held(self, sha256: bytes) -> Located | None:
-        wanted = sha256.hex()
+    def in_quarantine(self) -> dict[bytes, list[str]]:
+        """Return the contents that are in a quarantine now, each with the files there."""
+        found: dict[bytes, list[str]] = {}
         for vault in self._quarantines.existing():
             try:
                 entries = vault.peek().held
-            except (NsfwscanError, OSError):
+            except (NsfwscanError, OSError):  # what was asked for may be in another one
                 continue
             for entry in entries:
-                if entry.sha256 == wanted:
-                    path = vault.file_of(entry.id)
-                    try:
-                        content = identify(path)
-                    except DecodeError:
-                        continue
-                    if content.sha256 == sha256:
-                        return Located(path, content.data, in_quarantine=True)
+                if len(entry.sha256) == 2 * SHA256_BYTES:  # empty in a damaged journal
+                    sha256 = bytes.fromhex(entry.sha256)
+                    found.setdefault(sha256, []).append(vault.file_of(entry.id))
+        return found
+
+    def _held(self, sha256: bytes) -> Located | None:
+        for path in self.in_quarantine().get(sha256, ()):
+            try:
+                content = identify(path)
+            except DecodeError:
+                continue
+            if content.sha256 == sha256:
+                return Located(path, content.data)
         return None

@@ -18,6 +18,7 @@ from nsfwscan.review.gallery import Gallery, MakeThumbnail
 from nsfwscan.review.lookup import Lookup
 from nsfwscan.review.moving import Mover
 from nsfwscan.review.presence import GRACE_S, OpenPages
+from nsfwscan.values.results import Decision
 from nsfwscan.web.guard import LocalOnly
 from nsfwscan.web.server import LOOPBACK, LocalServer, loopback_socket
 
@@ -73,6 +74,19 @@ class Review:
         Raises `Gone`, and `NsfwscanError` if no file manager can be started.
         """
         return file_manager.show(self._lookup.find(picture).path)
+
+    def open_number(self) -> int:
+        """Return how many pictures are still to be decided about."""
+        done = {*self.desk.rulings(), *self.in_quarantine()}
+        return sum(
+            one.decision is not Decision.SAFE or one.is_disputed
+            for one in self.pictures.pictures.values()
+            if one.sha256 not in done
+        )
+
+    def in_quarantine(self) -> list[bytes]:
+        """Return the contents of this review that are in a quarantine now."""
+        return [one for one in self._lookup.in_quarantine() if self.pictures.find(one)]
 
     def made(self) -> Made:
         """Return what was done and not undone: contents with a ruling, and files moved."""

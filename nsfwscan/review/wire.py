@@ -31,7 +31,7 @@ def document(review: Review) -> dict[str, Any]:
         "pictures": [_picture(one) for one in found.pictures.values()],
         "companions": [_picture(one) for one in found.companions.values()],
         "rulings": {one.hex(): ruling for one, ruling in review.desk.rulings().items()},
-        "quarantined": [one.hex() for one in review.desk.quarantined()],
+        "quarantined": [one.hex() for one in review.in_quarantine()],
     }
 
 

@@ -54,12 +54,17 @@ class JournalContents:
 class Journal:
     """The journal in the file `path`, which the first append creates for its owner only."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, remember: bool = False) -> None:
         """Open nothing yet. The folder of `path` must exist when something is appended.
 
-        Names that are not UTF-8 may be in records as Python's surrogates.
+        Names that are not UTF-8 may be in records as Python's surrogates. With `remember`, what was
+        read stays in memory, and the next time only what was appended since is parsed: for those
+        who read a journal again and again.
         """
         self.path = path
+        self._remember = remember
+        self._known = (b"", JournalContents([], ()))
+        """Complete lines as read last, and what they hold."""
 
     def append(self, *records: Mapping[str, Json]) -> None:
         """Write `records`, which are on the disk when this returns. All share one fsync.
@@ -83,7 +88,7 @@ class Journal:
             with self._opened(os.O_RDWR | os.O_CREAT) as file:
                 _repair(file)
                 os.lseek(file, 0, os.SEEK_SET)
-                self._add(file, b"".join(map(_line, make(_parse(_read_all(file))))))
+                self._add(file, b"".join(map(_line, make(self._parse(_read_all(file))))))
         except OSError as error:
             raise self._failure("written", error) from error
 
@@ -113,7 +118,7 @@ class Journal:
             return JournalContents([], ())
         except OSError as error:
             raise self._failure("read", error) from error
-        return _parse(data)
+        return self._parse(data)
 
     def compact(self, keep: Callable[[list[dict[str, Any]]], Sequence[Mapping[str, Json]]]) -> bool:
         """Replace the records by those that `keep(records)` returns; return True if done.
@@ -148,6 +153,18 @@ class Journal:
         except OSError as error:
             raise self._failure("deleted", error) from error
         return True
+
+    def _parse(self, data: bytes) -> JournalContents:
+        before, known = self._known
+        if not self._remember or not data.startswith(before):
+            before, known = b"", JournalContents([], ())
+        added = _parse(data[len(before) :])
+        past = before.count(b"\n") if added.damaged else 0
+        damaged = known.damaged + tuple(past + number for number in added.damaged)
+        contents = JournalContents(known.records + added.records, damaged)
+        if self._remember and data.endswith(b"\n"):
+            self._known = data, contents
+        return contents
 
     @contextlib.contextmanager
     def _opened(self, flags: int, *, shared: bool = False) -> Iterator[int]:

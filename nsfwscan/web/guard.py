@@ -69,7 +69,10 @@ class LocalOnly:
         if self._is_own(scope["method"], scope["headers"]):
             await self._app(scope, receive, send_with_headers)
             return
-        body = b"This page only answers the browser of this computer, at its own address.\n"
+        body = (
+            b"This page only answers the browser of this computer, at its own address. If you "
+            b"followed a link to it, copy the address into the address bar instead.\n"
+        )
         start = {
             "type": "http.response.start",
             "status": 403,

@@ -40,8 +40,22 @@ MAY_BE_MISSING = {
     ),
     "GNOME's library, which send2trash uses where a desktop has it for the system's Python": r"gi",
     "another transport of httpx": r"h2(\..*)?|trio(\..*)?",
+    "an optional extra of uvicorn, Starlette or anyio that nothing here uses": (
+        r"(websockets|wsproto|httptools|zttp|gunicorn|watchfiles|a2wsgi|dotenv|uvloop|zuvloop|"
+        r"winloop|exceptiongroup|sniffio|curio|outcome|_pytest|multipart|python_multipart|itsdangerous|"
+        r"concurrent\.interpreters|_interpreters|_interpqueues|pathlib\.types)(\..*)?"
+    ),
+    "left out of uvicorn, Starlette and anyio on purpose": (
+        r"uvicorn\.(workers|protocols|supervisors|loops)(\..*)?|"
+        r"starlette\.(middleware\.sessions|testclient|templating|schemas)|anyio\._backends\._trio"
+    ),
+    "made when multiprocessing is imported, or of its parts that uvicorn has no use for here": (
+        r"multiprocessing\.\w+|xmlrpc\.client"
+    ),
+    "PyInstaller's own, which its scripts for a start name that the spec leaves out": (
+        r"pyimod02_importers"
+    ),
     "another engine of pathspec": r"re2|hyperscan",
-    "left out on purpose, and only of use to concurrent.futures.process": r"multiprocessing\..*",
     "of onnxruntime's training and GPU packages": (
         r"onnxruntime\.(capi\.version_info|training\..*|transformers\..*)"
     ),
@@ -51,7 +65,7 @@ MAY_BE_MISSING = {
 FORBIDDEN = re.compile(
     r"(torch|onnx|optimum|transformers|quantize|safetensors|pip|setuptools|pytest|hypothesis|mypy|"
     r"tkinter|unittest|doctest|numpy\.(f2py|distutils|testing|random|fft|ma)|PIL\.Image(Tk|Qt|Font)|"
-    r"multiprocessing|onnxruntime\.(tools|quantization|transformers))(\.|$)|"
+    r"onnxruntime\.(tools|quantization|transformers))(\.|$)|"
     r"(^|(?<!jinja2)\.)tests?(\.|$)"
 )
 """Modules that would only make the bundle larger; `onnx` is not `onnxruntime`, and `jinja2.tests`

@@ -25,7 +25,7 @@ from bundle.driven import Done, Driven, Unlike, paint, wanted
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 _PICTURES = 8
 _MANY = 80
@@ -277,7 +277,7 @@ def _review(bundle: Driven) -> str:
 
 class _Answer(NamedTuple):
     status: int
-    headers: Mapping[str, str]
+    headers: http.client.HTTPMessage
     body: bytes
 
 
@@ -286,7 +286,7 @@ def _ask(where: urllib.parse.SplitResult, path: str, **headers: str) -> _Answer:
     try:
         connection.request("GET", path, headers=headers)
         answer = connection.getresponse()
-        return _Answer(answer.status, dict(answer.headers), answer.read())
+        return _Answer(answer.status, answer.headers, answer.read())
     finally:
         connection.close()
 

@@ -105,6 +105,8 @@ async function show(size = "large") {
         if (document.body.classList.contains("zoomed")) centre();
         shown = one.id;
         $("picture").dataset.shown = one.id;
+        $("live").textContent = `${name(one)}: ${$("verdict").textContent}. ${at + 1} of ` +
+            `${order.length}.`;
     } catch (error) {
         if (mine !== turn || error.name === "AbortError") return;
         image.hidden = true;
@@ -131,7 +133,9 @@ function showAlike(one, mine) {
             if (mine !== turn) return;
             image.src = url;
             item.dataset.shown = "";  // only what was shown is decided with it
-        }, () => item.remove());
+        }, (error) => {
+            if (error.name !== "AbortError") item.lastChild.textContent = `${name(other)}: gone`;
+        });
     }
 }
 
@@ -161,7 +165,8 @@ function zoom(on) {
 
 function centre() {
     const box = $("picture");
-    box.scrollTo((box.scrollWidth - box.clientWidth) / 2, (box.scrollHeight - box.clientHeight) / 2);
+    box.scrollTo((box.scrollWidth - box.clientWidth) / 2,
+                 (box.scrollHeight - box.clientHeight) / 2);
 }
 
 function pan(across, down) {
@@ -363,9 +368,8 @@ function apply(answer) {
 }
 
 function alikeShown() {
-    return $("with-alike").checked
-        ? [...document.querySelectorAll("#alike-pictures [data-shown]")].map((one) => one.dataset.id)
-        : [];
+    const there = $("with-alike").checked ? "#alike-pictures [data-shown]" : "none";
+    return [...document.querySelectorAll(there)].map((one) => one.dataset.id);
 }
 
 function isReady() {
@@ -397,15 +401,18 @@ function decide(ruling) {
 
 function quarantine() {
     if (!isReady()) return;
-    const one = current(), also = alikeShown();
+    const one = current(), also = alikeShown().filter((id) => !quarantined.has(id));
     if (quarantined.has(one.id)) {
         say(`${name(one)} is in quarantine already.`);
         return;
     }
+    const away = (isThere) =>
+        apply({quarantined: Object.fromEntries([one.id, ...also].map((id) => [id, isThere]))});
     say(`Moving ${name(one)} …`);
+    away(true);  // what the command answers counts
     send("quarantine", {id: one.id, also}, (answer) => {
+        away(false);
         if (answer.refused) {
-            quarantined.delete(one.id);
             refused(one, answer);
             return;
         }
@@ -413,7 +420,6 @@ function quarantine() {
         say([`${count(answer.files, "file")} moved to quarantine.`, ...answer.problems].join(" "),
             answer.problems.length > 0);
     });
-    quarantined.add(one.id);
     goOn();
 }
 
@@ -480,8 +486,8 @@ const MAY_REPEAT = new Set(["next", "back", "undo"]);
 
 function press(event) {
     if (event.ctrlKey || event.altKey || event.metaKey || over || !data) return;
-    const way = document.body.classList.contains("zoomed") && PAN[(event.shiftKey ? "+" : "") + event.key];
-    if (way && !$("keys").open) {
+    const way = PAN[(event.shiftKey ? "+" : "") + event.key];
+    if (way && document.body.classList.contains("zoomed") && !$("keys").open) {
         event.preventDefault();
         pan(...way);
         return;
@@ -489,7 +495,7 @@ function press(event) {
     const deed = KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
     const target = event.target;
     if ($("keys").open && deed !== "help") return;
-    if (event.key === "Escape") $("picture").focus();
+    if (event.key === "Escape") toPicture();
     if (!deed || target.matches("select, input:not([type=checkbox])")) return;
     // The space bar presses a button that was reached with Tab; on the picture it goes on.
     if (event.key === " " && target.matches("button:not(#picture), input, summary")) return;
@@ -497,19 +503,25 @@ function press(event) {
     if (!event.repeat || MAY_REPEAT.has(deed)) DEEDS[deed](event.repeat);
 }
 
+function toPicture() {
+    document.activeElement?.blur();  // there may be no picture to go to
+    $("picture").focus({preventScroll: true});
+}
+
 function listen() {
     document.addEventListener("keydown", press);
     document.addEventListener("click", (event) => {
         const button = event.target.closest("[data-do], [data-filter], #help, #picture");
         if (!button || button.disabled) return;
-        const deed = button.dataset.do ?? button.dataset.filter ?? (button.id === "help" ? "help" : "reveal");
+        const {do: what, filter: which} = button.dataset;
+        const deed = what ?? which ?? (button.id === "help" ? "help" : "reveal");
         DEEDS[deed](false);
         // After a click with the mouse, the space bar must not press that button again.
-        if (event.detail && deed !== "help") $("picture").focus({preventScroll: true});
+        if (event.detail && deed !== "help") toPicture();
     });
     $("filters").addEventListener("input", () => choose());
     $("filters").addEventListener("submit", (event) => event.preventDefault());
-    $("keys").addEventListener("close", () => $("picture").focus());
+    $("keys").addEventListener("close", toPicture);
 }
 
 // While this request is open, the command knows that the page is.
@@ -565,7 +577,7 @@ async function start() {
     stay();
     wait(0);
     choose();
-    $("picture").focus();
+    toPicture();
 }
 
 start();
