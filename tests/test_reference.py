@@ -9,6 +9,7 @@ import pkgutil
 import re
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -259,11 +260,13 @@ def test_the_page_of_the_manifest_names_its_fields() -> None:
         "output.": manifest.OutputSpec,
         "thresholds.": manifest.Thresholds,
         "probes[].": manifest.Probe,
+        "rewriting.": manifest.Rewriting,
     }
     fields = {before + name for before, kind in inside.items() for name in _fields(kind)}
-    parents = {"files", "input", "input.geometry", "output", "thresholds", "probes"}
+    parents = {"files", "input", "input.geometry", "output", "thresholds", "probes", "rewriting"}
     page = (_PAGES / "manifest.md").read_text()
     assert _columns(page) == fields - parents | {"schema", "checksum"}
     assert f"`{manifest.SCHEMA}`" in page
-    document = json.loads(test_report.MANIFEST.dump())
+    full = replace(test_report.MANIFEST, rewriting=manifest.Rewriting("some-way/1"))
+    document = json.loads(full.dump())
     assert set(document) == {name.split(".")[0].removesuffix("[]") for name in _columns(page)}

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import onnxruntime
 
-from nsfwscan.models.graphs import onnx_file
-from nsfwscan.models.graphs.graph import Builder, Value
 from nsfwscan.models.provider import Provider
 from nsfwscan.values.errors import ModelUnusable, ResourcesExhausted
 
@@ -83,6 +81,9 @@ def exact_int8() -> bool:
     saturate. So the largest are multiplied, by one row and by several, as both have kernels of
     their own.
     """
+    from nsfwscan.models.graphs import onnx_file  # imports protobuf
+    from nsfwscan.models.graphs.graph import Builder, Value
+
     depth, width = 256, 64
     b = Builder()
     weight = b.constant("weight", np.full((depth, width), 127, np.int8))

@@ -6,8 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from nsfwscan.models import probes
 from nsfwscan.models.classifier import OrtClassifier
 from nsfwscan.models.manifest import PUBLISHED, WeightForm
 from nsfwscan.models.provider import Provider
@@ -35,8 +34,7 @@ def measure(model: InstalledModel) -> Speed:
     """Run a model for about a second on the processor. Raises `ModelError`."""
     classifier = OrtClassifier(model, threads=1, provider=Provider.CPU, warn=lambda _: None)
     geometry = model.manifest.input.geometry
-    shape = (geometry.crop_height, geometry.crop_width, 3)
-    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8).tobytes()
+    pixels = probes.noise(geometry.crop_height * geometry.crop_width * 3, seed=0)
     taken: list[float] = []
     end = time.perf_counter() + _SECONDS
     while not taken or (time.perf_counter() < end and len(taken) < _MOST_RUNS):

@@ -14,7 +14,7 @@ import numpy as np
 from nsfwscan.models.classifier import as_published, to_input
 from nsfwscan.models.graphs import onnx_file
 from nsfwscan.models.manifest import MODEL_NAME, Rewriting, WeightForm
-from nsfwscan.models.probes import PROBES
+from nsfwscan.models.probes import PROBES, noise
 from nsfwscan.models.rewrite import DYNAMIC_VIT
 from nsfwscan.models.rewrite.fused_vit import build
 from nsfwscan.models.rewrite.published_vit import PublishedVit, recognise
@@ -100,4 +100,4 @@ def _test_pictures(geometry: Geometry) -> Iterator[NDArray[np.uint8]]:
         small = np.array(rows, np.uint8)
         yield small[np.arange(height) * edge // height][:, np.arange(width) * edge // width]
     for seed in _NOISE_SEEDS:
-        yield np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+        yield np.frombuffer(noise(height * width * 3, seed), np.uint8).reshape(height, width, 3)
