@@ -20,6 +20,7 @@ from published_vits import SMALL
 from benchmarks.exported_vit import Exported, export
 from nsfwscan.models import classifier, runtime
 from nsfwscan.models.classifier import OrtClassifier
+from nsfwscan.models.graphs import onnx_file
 from nsfwscan.models.manifest import MODEL_NAME, WeightForm, parse
 from nsfwscan.models.package import InstalledModel, as_published, open_package
 from nsfwscan.models.provider import Provider
@@ -263,6 +264,16 @@ def test_what_is_not_recognised_runs_as_it_is_and_says_why(tmp_path: Path) -> No
     assert "comes from" in new.manifest.rewriting.problem
     assert scores(new) == scores(old)
     assert store.prepared(new).manifest == new.manifest, "it is not tried again"
+
+
+def test_a_name_that_is_not_text_is_no_crash(graphs: dict[str, bytes], tmp_path: Path) -> None:
+    data = graphs["modern"].replace(b"pixel_values", b"pixel_\xff\xfe\xfdues")
+    with pytest.raises(ModelUnusable, match="not text"):
+        onnx_file.parse(data, "it")
+    store, old = installed(tmp_path, data)
+    new = store.prepared(old)
+    assert new.manifest.rewriting is not None
+    assert "not text" in new.manifest.rewriting.problem
 
 
 def test_a_damaged_rewriting_is_refused(graphs: dict[str, bytes], tmp_path: Path) -> None:

@@ -112,9 +112,16 @@ def parse(data: bytes, where: str) -> Graph:
         raise ModelUnusable(f"{where} is not an ONNX file: it has no graph")
     if model.functions or model.graph.sparse_initializer:
         raise ModelUnusable(f"{where} has functions or sparse weights")
-    weights = {one.name: _array(one, where) for one in model.graph.initializer}
+    try:
+        return _graph(model.graph, where)
+    except UnicodeDecodeError as error:
+        raise ModelUnusable(f"{where} has a name that is not text: {error}") from error
+
+
+def _graph(message: Any, where: str) -> Graph:
+    weights = {one.name: _array(one, where) for one in message.initializer}
     nodes = []
-    for node in model.graph.node:
+    for node in message.node:
         attributes = {one.name: _attribute(one, where) for one in node.attribute}
         if node.op_type == "Constant" and len(attributes) == 1 and node.output:
             weights[node.output[0]] = np.asarray(next(iter(attributes.values())))
@@ -129,8 +136,8 @@ def parse(data: bytes, where: str) -> Graph:
                 node.name or next(iter(node.output), ""),
             )
         )
-    inputs = [_value(one, where) for one in model.graph.input if one.name not in weights]
-    outputs = [_value(one, where) for one in model.graph.output]
+    inputs = [_value(one, where) for one in message.input if one.name not in weights]
+    outputs = [_value(one, where) for one in message.output]
     return Graph(tuple(nodes), weights, tuple(inputs), tuple(outputs))
 
 

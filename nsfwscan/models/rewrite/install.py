@@ -67,11 +67,8 @@ def convert_file(path: str, spec: InputSpec, conversion: Conversion) -> Artefact
         plan = parse_plan(text.read())
     with open_bytes(path) as stream:
         given = stream.read()
-    try:
-        graph = onnx_file.parse(given, os.path.basename(path))
-        data = onnx_file.to_bytes(convolutions.convert(graph, spec, plan))
-    except UnicodeError as error:
-        raise ModelUnusable(f"the graph has a name that is not text: {error}") from error
+    graph = onnx_file.parse(given, os.path.basename(path))
+    data = onnx_file.to_bytes(convolutions.convert(graph, spec, plan))
     found = Artefact(hashlib.sha256(data).hexdigest(), len(data))
     if found.sha256 != conversion.sha256:
         raise ModelUnusable(
