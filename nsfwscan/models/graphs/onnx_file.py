@@ -15,7 +15,7 @@ from nsfwscan.models.graphs.messages import Model
 from nsfwscan.values.errors import ModelUnusable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 WEIGHTS_NAME = "weights.bin"
 """The file with the weights, beside the graph."""
@@ -112,13 +112,9 @@ def parse(data: bytes, where: str) -> Graph:
         raise ModelUnusable(f"{where} is not an ONNX file: it has no graph")
     if model.functions or model.graph.sparse_initializer:
         raise ModelUnusable(f"{where} has functions or sparse weights")
-    try:
-        return _graph(model.graph, where)
-    except UnicodeDecodeError as error:
-        raise ModelUnusable(f"{where} has a name that is not text: {error}") from error
-
-
-def _graph(message: Any, where: str) -> Graph:
+    message = model.graph
+    if not all(isinstance(one, str) for one in _names(message)):  # protobuf gives bytes instead
+        raise ModelUnusable(f"{where} has a name that is not text")
     weights = {one.name: _array(one, where) for one in message.initializer}
     nodes = []
     for node in message.node:
@@ -139,6 +135,17 @@ def _graph(message: Any, where: str) -> Graph:
     inputs = [_value(one, where) for one in message.input if one.name not in weights]
     outputs = [_value(one, where) for one in message.output]
     return Graph(tuple(nodes), weights, tuple(inputs), tuple(outputs))
+
+
+def _names(message: Any) -> Iterator[object]:
+    """Yield every name in a graph."""
+    for node in message.node:
+        yield from (*node.input, *node.output, node.name, node.op_type, node.domain)
+        yield from (one.name for one in node.attribute)
+    yield from (one.name for one in message.initializer)
+    for value in (*message.input, *message.output):
+        yield value.name
+        yield from (one.dim_param for one in value.type.tensor_type.shape.dim)
 
 
 def _model(graph: Graph) -> Any:
