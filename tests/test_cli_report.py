@@ -90,6 +90,18 @@ def test_a_report_has_what_the_scan_found(call: Call, pictures: Path, target: Pa
     assert len(data_of(made)["copies"]) == 1
 
 
+def test_a_report_of_pictures_that_were_scanned_just_after_they_were_written_has_their_verdicts(
+    call: Call, pictures: Path, target: Path, paint: Paint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_key, "_RACY_NS", 10**12)  # so their times prove nothing
+    call("scan", pictures)
+    paint(pictures / "a" / "orange.png", GREEN)
+    assert call("report", pictures, "-o", target).code == 0
+    assert states(target.read_bytes()) == {
+        "red.png": "n", "copy of red.png": "n", "orange.png": "u", "green.png": "s", "cut.png": "f"
+    }  # fmt: skip
+
+
 def test_a_scan_writes_the_same_report(call: Call, pictures: Path, target: Path) -> None:
     done = call("scan", "-f", "html", "-o", target, pictures)
     assert done.code == 1

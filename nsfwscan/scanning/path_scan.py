@@ -99,9 +99,13 @@ class PathScan:
         return self._large if large else nullcontext()
 
     def _locate(self, path: str, content: Content, began_ns: int, loose: int) -> None:
-        """Store what is at `path`, if a later change will show in its stat."""
+        """Store what is at `path`, and its stat if a later change will show in that."""
         key = content.key
-        if key is not None and loose != UNKNOWN and not is_racy(key, began_ns, loose):
+        if key is None:
+            return
+        if loose == UNKNOWN or is_racy(key, began_ns, loose):
+            self._cache.locate_untrusted(path, content.sha256)
+        else:
             key = key._replace(inode=loose) if loose else key
             self._cache.locate(FileRow(path, key, content.sha256))
 

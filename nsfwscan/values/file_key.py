@@ -59,6 +59,10 @@ class FileKey(NamedTuple):
         return _pack(*self)
 
 
+NEVER = FileKey(0, 0, 0, 0)
+"""The key of no file. A path that is stored with it is read again by whoever comes across it."""
+
+
 def pack_key(found: os.stat_result) -> bytes:
     """Return `FileKey.of(found).pack()` without building a key: a re-scan does this per file."""
     try:
