@@ -233,7 +233,9 @@ def test_a_score_does_not_depend_on_the_company(tmp_path: Path) -> None:
 def test_the_reading_is_of_the_least_safe_view(tmp_path: Path) -> None:
     loaded = load(tmp_path, graph(), describe())
     reading = loaded.read(pixels(_BLUE, _RED, _BLUE), 3)
-    assert reading == Reading(loaded.classify(pixels(_RED), 1)[0], view=1)
+    (scores,) = loaded.classify(pixels(_RED), 1)
+    assert reading == Reading(scores, view=1, outputs=reading.outputs)
+    assert to_scores(reading.outputs, loaded.manifest) == scores
     assert loaded.read(pixels(_RED, _RED), 2).view == 0
 
 
