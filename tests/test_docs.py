@@ -255,7 +255,6 @@ _NOT_RUN = {
         "needs a release; see test_shipping.py",
     r"python -m benchmarks": "measures for minutes; see benchmarks/README.md",
     r"nsfwscan review": "serves a page until it is closed; see test_cli_review.py",
-    r".*\| xargs -0 feh": "needs a picture viewer",
     r"curl": "needs a server that runs; see test_serve.py",
 }  # fmt: skip
 """Examples that cannot run on any machine without network, and why."""
