@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 import resource
+import shlex
 import shutil
 import signal
 import sys
@@ -20,6 +23,7 @@ from shell import Call, start
 from tiny_model import GREEN, ORANGE, RED
 
 from nsfwscan.cache.cache import Cache
+from nsfwscan.cli.shared import page_file
 from nsfwscan.report.html import page
 from nsfwscan.values import file_key
 
@@ -276,6 +280,31 @@ def test_the_name_of_a_folder_is_no_markup(
 # What can go wrong
 
 
+def test_the_scan_that_it_suggests_is_about_the_same_files_and_the_same_model(
+    call: Call, pictures: Path, target: Path, tiny: Path
+) -> None:
+    call("scan", pictures)
+    (pictures / "red.png").rename(pictures / ".red.png")
+    options = [f"--model {tiny}", "--flag-at 0.7", "--include '*.png'", "--hidden"]
+    done = call("report", *shlex.split(" ".join(options)), pictures, "-o", target, "--large")
+    suggested = done.err.partition("scan the rest:")[2].split("\n")[0]
+    for option in options:
+        assert option in suggested
+    assert not {"-o", "--large"}.intersection(shlex.split(suggested))
+    assert call(*shlex.split(suggested)[1:]).code == 1
+    done = call("report", *shlex.split(" ".join(options)), pictures, "-o", target)
+    assert "scan the rest" not in done.err
+
+
+def test_only_a_page_in_a_file_can_be_opened_later(
+    call: Call, pictures: Path, target: Path
+) -> None:
+    call("scan", pictures)
+    assert "open it" in call("report", pictures, "-o", target).err
+    for command in ("report", "scan -f html"):
+        assert "open it" not in call(*command.split(), pictures, "-o", os.devnull).err
+
+
 def test_a_missing_folder_does_not_stop_the_others(
     call: Call, pictures: Path, target: Path, tmp_path: Path
 ) -> None:
@@ -306,6 +335,28 @@ def test_only_a_report_is_overwritten(
     for _ in range(2):
         assert call(*words, pictures, "-o", target).code in {0, 1}
     assert not list(target.parent.glob("*.part"))
+
+
+def test_a_file_that_cannot_be_read_is_not_taken_for_a_report(
+    call: Call, pictures: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target.write_bytes(b"a letter")
+    monkeypatch.setattr(page_file, "open_bytes", _refuse)
+    done = call("report", pictures, "-o", target)
+    assert done.code == 2
+    assert "exists and is not a report, so it is not overwritten" in done.err
+    assert target.read_bytes() == b"a letter"
+
+
+def _refuse(path: str) -> None:
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+
+def test_a_suggested_file_is_one_word_of_a_shell(call: Call, tmp_path: Path) -> None:
+    folder = tmp_path / "it's here"
+    folder.mkdir()
+    suggested = call("report", "-o", folder).err.partition("name a file: ")[2]
+    assert shlex.split(suggested) == ["-o", str(folder / "report.html")]
 
 
 def test_a_report_goes_to_standard_output_but_not_to_a_terminal(

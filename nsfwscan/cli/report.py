@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nsfwscan.cache.cache import Cache
+from nsfwscan.cli.scan_next import scan_command
 from nsfwscan.cli.scan_run import destination, reachable
 from nsfwscan.cli.shared.codes import NOT_DONE, OK, WRONG_COMMAND
 from nsfwscan.cli.shared.flags import WalkFlags
@@ -22,8 +23,7 @@ from nsfwscan.cli.shared.options import (
     ReviewAt,
     model_names,
 )
-from nsfwscan.cli.shared.page_file import check_page_file, page_address
-from nsfwscan.cli.shared.shell_words import quoted
+from nsfwscan.cli.shared.page_file import check_page_file, suggest_page
 from nsfwscan.cli.shared.talk import STARTED, Talk
 from nsfwscan.cli.shared.thumbnails import ThumbnailMaker
 from nsfwscan.judge import RulingBook
@@ -118,6 +118,7 @@ KnownModel = Annotated[
 
 @grouped
 def report(
+    context: typer.Context,
     folders: Annotated[
         list[str] | None,
         typer.Argument(
@@ -182,10 +183,9 @@ def report(
         talk.say(line)
     if written.output != "-":
         talk.say(f"Wrote {readable(written.output)}, {size(len(page))}.")
-        talk.say("")
-        talk.command("open it", page_address(written.output))
+        suggest_page(written.output, talk)
     if found.unscanned:
-        talk.command("scan the rest", f"nsfwscan scan {quoted(roots) if roots else 'PATH'}")
+        talk.command("scan the rest", scan_command(context, roots))
     raise typer.Exit(WRONG_COMMAND if len(roots) < len(given) else OK)
 
 
