@@ -233,6 +233,28 @@ def test_content_that_no_model_in_question_has_scored_is_not_scanned_yet(
     assert set(sparse(target.read_bytes(), "reason").values()) == {"no-score"}
 
 
+def test_pictures_that_are_scanned_just_after_they_are_written_are_in_the_report(
+    call: Call, pictures: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_key, "_RACY_NS", 3_600_000_000_000)
+    call("scan", pictures)
+    assert "n" in states(scan_report := report_of(call, pictures, target)).values()
+    assert set(sparse(scan_report, "reason").values()) == {"truncated"}
+    (pictures / "a" / "green.png").write_bytes((pictures / "red.png").read_bytes())
+    (pictures / "a" / "orange.png").unlink()
+    (pictures / "a" / "orange.png").mkdir()
+    changed = report_of(call, pictures, target)
+    assert states(changed)["green.png"] == "u"
+    assert states(changed)["red.png"] == "n"
+    assert "orange.png" not in states(changed)
+
+
+def report_of(call: Call, pictures: Path, target: Path) -> bytes:
+    """Return the report of a folder."""
+    assert call("report", pictures, "-o", target).code == 0
+    return target.read_bytes()
+
+
 def test_paths_are_whole_wherever_the_command_runs(
     call: Call, pictures: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -142,7 +142,7 @@ def report(
     other thresholds would change. It needs no network, and nothing leaves it.
 
     No picture is scored: names, sizes and dates of the files are compared with the cache. What is
-    new or has changed is listed as not scanned yet. Only pictures that get a thumbnail are opened.
+    new or has changed is listed as not scanned yet.
 
     Exits with 5, and writes nothing, if the report would be too large.
 

@@ -1,8 +1,10 @@
-"""What earlier scans found out about the files that are there now. Opens no file, runs no model.
+"""What earlier scans found out about the files that are there now. Runs no model.
 
 In: listings, and the models whose scores count. Out: for each file the result that a scan would
 give from the cache, or why the cache has none. A file that is gone, or is another one by now, does
 not get the verdict of the file that was there: names, sizes and times are compared as in a scan.
+Content is only read, and compared, where these say nothing: of files that were written moments
+before they were scanned, or that are on a volume which cannot be told from others.
 """
 
 from __future__ import annotations
@@ -16,10 +18,11 @@ from nsfwscan.judge import Judge
 from nsfwscan.media.decode.decoded import DECODER_VERSION
 from nsfwscan.media.discover import discover_some, join
 from nsfwscan.models.select import AUTO
+from nsfwscan.scanning.examine import identify
 from nsfwscan.scanning.scan_cache import absolute_folder, is_current
 from nsfwscan.scanning.session import Settings, policy_of
-from nsfwscan.values.errors import ModelNotFound
-from nsfwscan.values.file_key import FileKey
+from nsfwscan.values.errors import DecodeError, ModelNotFound
+from nsfwscan.values.file_key import NEVER, FileKey
 from nsfwscan.values.outcome import Scorer
 from nsfwscan.values.results import (
     Failed,
@@ -100,7 +103,7 @@ def _known(listing: Listing, cache: Cache, opinions: Sequence[Opinion]) -> Itera
         if not FileKey.unpack(key).size:
             yield Recalled(Failed(path, FailReason.EMPTY, "the file is empty"), 0)
             continue
-        if first is None or not is_current(first, key, listing, now):
+        if first is None or not (is_current(first, key, listing, now) or _is_still(path, first)):
             why = WhyUnscanned.NEW if first is None else WhyUnscanned.CHANGED
             yield Recalled(Unscanned(path, why), 0)
             continue
@@ -112,6 +115,16 @@ def _known(listing: Listing, cache: Cache, opinions: Sequence[Opinion]) -> Itera
                 break
         else:
             yield Recalled(Unscanned(path, WhyUnscanned.NO_SCORE, first.sha256), 0)
+
+
+def _is_still(path: str, hit: Known) -> bool:
+    """Return True if a file has the content that was read, and only reading it again tells."""
+    if hit.key != NEVER:
+        return False
+    try:
+        return identify(path).sha256 == hit.sha256
+    except DecodeError:
+        return False
 
 
 def _result(path: str, hit: Known, judge: Judge, cache: Cache) -> Scanned | Failed:

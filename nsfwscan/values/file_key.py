@@ -59,6 +59,10 @@ class FileKey(NamedTuple):
         return _pack(*self)
 
 
+NEVER = FileKey(0, 0, 0, 0)
+"""No picture has this key: a file located with it is read again by all who come across it."""
+
+
 def pack_key(found: os.stat_result) -> bytes:
     """Return `FileKey.of(found).pack()` without building a key: a re-scan does this per file."""
     try:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from nsfwscan.cache.rows import FileRow
 from nsfwscan.values.errors import CacheError
-from nsfwscan.values.file_key import FileKey
+from nsfwscan.values.file_key import NEVER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from nsfwscan.watch.conditions import Conditions
     from nsfwscan.watch.inventory import Inventory
 
-NEVER = FileKey(0, 0, 0, 0)
-"""No file looks like this: a file located with it is read again by all who come across it."""
 _LOCATE_S = 1.0
 """How much of what was told `kill -9` may take away; each time costs an fsync."""
 _ARRANGED = 10

@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from nsfwscan.media.discover import join
 from nsfwscan.values.changes import Change, Event
-from nsfwscan.values.file_key import pack_key
+from nsfwscan.values.file_key import NEVER, pack_key
 from nsfwscan.values.results import FailReason, Skipped
 from nsfwscan.watch.absent import Absent
-from nsfwscan.watch.cache_sync import NEVER
 from nsfwscan.watch.inventory import NO_DIGEST, NO_PICTURE, Inventory, Tracked
 from nsfwscan.watch.places import is_below, is_there
 from nsfwscan.watch.settle import Settling, is_unfinished, still_s
