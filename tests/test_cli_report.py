@@ -327,6 +327,33 @@ def test_only_a_page_in_a_file_can_be_opened_later(
         assert "open it" not in call(*command.split(), pictures, "-o", os.devnull).err
 
 
+def test_it_counts_in_the_words_of_a_scan(
+    call: Call, pictures: Path, target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = call("report", pictures, "-o", target)
+    assert done.err.startswith("5 pictures are new or changed: not scanned yet.\n")
+    (pictures / "closed").mkdir()
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: scandir(_unless_closed(path)))
+    call("scan", pictures)
+    call("deny", pictures / "a" / "green.png")
+    counted = (
+        "3 flagged, 1 to review, 0 safe, 1 without a verdict.\n1 folder could not be opened.\n"
+        "1 of these has a ruling: 0 allowed, 1 denied.\n"
+    )
+    assert counted in call("scan", pictures).err
+    assert counted in call("report", pictures, "-o", target).err
+    (tmp_path / "empty").mkdir()
+    done = call("report", tmp_path / "empty", "-o", target)
+    assert done.err.startswith("No pictures were found (")
+
+
+def _unless_closed(path: Any) -> Any:
+    if os.path.basename(os.fsdecode(path)) == "closed":
+        _refuse(path)
+    return path
+
+
 def test_a_missing_folder_does_not_stop_the_others(
     call: Call, pictures: Path, target: Path, tmp_path: Path
 ) -> None:

@@ -240,18 +240,17 @@ class _Found:
         return Report(
             self._rows,
             models,
-            Summary(
-                self._tally,
-                self._views[0].manifest,
-                self._views[0].judge.policy,
-                time.monotonic() - STARTED,
-                interrupted=False,
-            ),
+            self._summary,
             roots,
             self._look,
             time.time(),
             count(self._away, "folder") if self._away else "",
         )
+
+    @property
+    def _summary(self) -> Summary:
+        main, seconds = self._views[0], time.monotonic() - STARTED
+        return Summary(self._tally, main.manifest, main.judge.policy, seconds, interrupted=False)
 
     @property
     def unscanned(self) -> int:
@@ -260,9 +259,8 @@ class _Found:
 
     def lines(self) -> Iterator[str]:
         """Yield what to say at the end."""
-        tally = self._tally
-        text = f"{tally.nsfw:,} flagged, {tally.review:,} to review, {tally.safe:,} safe"
-        yield f"{text}, {tally.failed:,} without a verdict." if tally.failed else f"{text}."
+        if len(self._rows) > self.unscanned or not self.unscanned:
+            yield from self._summary.found()
         if self.unscanned:
             are = "is" if self.unscanned == 1 else "are"
             yield f"{count(self.unscanned, 'picture')} {are} new or changed: not scanned yet."
