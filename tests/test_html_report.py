@@ -207,6 +207,15 @@ def test_a_report_without_paths_says_nothing_by_which_to_find_a_picture() -> Non
     assert len(thumbnails_of(made)) == 1
 
 
+def test_a_report_without_paths_says_which_pictures_are_partial(
+    browser: Browser, show: Show
+) -> None:
+    rows = [row("/p/whole.jpg", 0.9), row("/p/half.jpg", 0.9, detail="the rest of /p/half.jpg")]
+    show(rows, PageLook(paths=False))
+    assert browser.texts("#rows .why") == ["partial", ""]
+    assert "half" not in str(data_of(page(rows, PageLook(paths=False))))
+
+
 ORDERS = {
     "verdict": ["nine.jpg", "eight.jpg", "below.jpg", "half.jpg", "cut.jpg", "new.jpg"]
     + ["allowed.jpg", "partial.jpg", "low.jpg", "zero.jpg"],

@@ -112,7 +112,7 @@ class Table {
         if (reason) return [reason, WORDS.get(reason) ?? detail];
         if (this.value("near", row)) return ["decided by a person", "for a similar picture"];
         if (this.value("by", row)) return ["decided by a person", ""];
-        return detail ? ["partial", detail] : ["", ""];
+        return this.sparse.detail.has(row) ? ["partial", detail] : ["", ""];
     }
 
     /** Return the numbers of all rows in an order; rows that are equal stay in the order of paths. */
