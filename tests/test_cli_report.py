@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 import resource
+import shlex
 import shutil
 import signal
 import sys
@@ -20,6 +23,7 @@ from shell import Call, start
 from tiny_model import GREEN, ORANGE, RED
 
 from nsfwscan.cache.cache import Cache
+from nsfwscan.cli.shared import page_file
 from nsfwscan.report.html import page
 from nsfwscan.values import file_key
 
@@ -88,18 +92,6 @@ def test_a_report_has_what_the_scan_found(call: Call, pictures: Path, target: Pa
     for one in ("1 camera raw file", "1 video", "1 other file"):
         assert f"<li>{one}</li>" in text(made)
     assert len(data_of(made)["copies"]) == 1
-
-
-def test_a_report_of_pictures_that_were_scanned_just_after_they_were_written_has_their_verdicts(
-    call: Call, pictures: Path, target: Path, paint: Paint, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(file_key, "_RACY_NS", 10**12)  # so their times prove nothing
-    call("scan", pictures)
-    paint(pictures / "a" / "orange.png", GREEN)
-    assert call("report", pictures, "-o", target).code == 0
-    assert states(target.read_bytes()) == {
-        "red.png": "n", "copy of red.png": "n", "orange.png": "u", "green.png": "s", "cut.png": "f"
-    }  # fmt: skip
 
 
 def test_a_scan_writes_the_same_report(call: Call, pictures: Path, target: Path) -> None:
@@ -241,6 +233,28 @@ def test_content_that_no_model_in_question_has_scored_is_not_scanned_yet(
     assert set(sparse(target.read_bytes(), "reason").values()) == {"no-score"}
 
 
+def test_pictures_that_are_scanned_just_after_they_are_written_are_in_the_report(
+    call: Call, pictures: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_key, "_RACY_NS", 3_600_000_000_000)
+    call("scan", pictures)
+    assert "n" in states(scan_report := report_of(call, pictures, target)).values()
+    assert set(sparse(scan_report, "reason").values()) == {"truncated"}
+    (pictures / "a" / "green.png").write_bytes((pictures / "red.png").read_bytes())
+    (pictures / "a" / "orange.png").unlink()
+    (pictures / "a" / "orange.png").mkdir()
+    changed = report_of(call, pictures, target)
+    assert states(changed)["green.png"] == "u"
+    assert states(changed)["red.png"] == "n"
+    assert "orange.png" not in states(changed)
+
+
+def report_of(call: Call, pictures: Path, target: Path) -> bytes:
+    """Return the report of a folder."""
+    assert call("report", pictures, "-o", target).code == 0
+    return target.read_bytes()
+
+
 def test_paths_are_whole_wherever_the_command_runs(
     call: Call, pictures: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -288,6 +302,58 @@ def test_the_name_of_a_folder_is_no_markup(
 # What can go wrong
 
 
+def test_the_scan_that_it_suggests_is_about_the_same_files_and_the_same_model(
+    call: Call, pictures: Path, target: Path, tiny: Path
+) -> None:
+    call("scan", pictures)
+    (pictures / "red.png").rename(pictures / ".red.png")
+    options = [f"--model {tiny}", "--flag-at 0.7", "--include '*.png'", "--hidden"]
+    done = call("report", *shlex.split(" ".join(options)), pictures, "-o", target, "--large")
+    suggested = done.err.partition("scan the rest:")[2].split("\n")[0]
+    for option in options:
+        assert option in suggested
+    assert not {"-o", "--large"}.intersection(shlex.split(suggested))
+    assert call(*shlex.split(suggested)[1:]).code == 1
+    done = call("report", *shlex.split(" ".join(options)), pictures, "-o", target)
+    assert "scan the rest" not in done.err
+
+
+def test_only_a_page_in_a_file_can_be_opened_later(
+    call: Call, pictures: Path, target: Path
+) -> None:
+    call("scan", pictures)
+    assert "open it" in call("report", pictures, "-o", target).err
+    for command in ("report", "scan -f html"):
+        assert "open it" not in call(*command.split(), pictures, "-o", os.devnull).err
+
+
+def test_it_counts_in_the_words_of_a_scan(
+    call: Call, pictures: Path, target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = call("report", pictures, "-o", target)
+    assert done.err.startswith("5 pictures are new or changed: not scanned yet.\n")
+    (pictures / "closed").mkdir()
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: scandir(_unless_closed(path)))
+    call("scan", pictures)
+    call("deny", pictures / "a" / "green.png")
+    counted = (
+        "3 flagged, 1 to review, 0 safe, 1 without a verdict.\n1 folder could not be opened.\n"
+        "1 of these has a ruling: 0 allowed, 1 denied.\n"
+    )
+    assert counted in call("scan", pictures).err
+    assert counted in call("report", pictures, "-o", target).err
+    (tmp_path / "empty").mkdir()
+    done = call("report", tmp_path / "empty", "-o", target)
+    assert done.err.startswith("No pictures were found (")
+
+
+def _unless_closed(path: Any) -> Any:
+    if os.path.basename(os.fsdecode(path)) == "closed":
+        _refuse(path)
+    return path
+
+
 def test_a_missing_folder_does_not_stop_the_others(
     call: Call, pictures: Path, target: Path, tmp_path: Path
 ) -> None:
@@ -318,6 +384,28 @@ def test_only_a_report_is_overwritten(
     for _ in range(2):
         assert call(*words, pictures, "-o", target).code in {0, 1}
     assert not list(target.parent.glob("*.part"))
+
+
+def test_a_file_that_cannot_be_read_is_not_taken_for_a_report(
+    call: Call, pictures: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target.write_bytes(b"a letter")
+    monkeypatch.setattr(page_file, "open_bytes", _refuse)
+    done = call("report", pictures, "-o", target)
+    assert done.code == 2
+    assert "exists and is not a report, so it is not overwritten" in done.err
+    assert target.read_bytes() == b"a letter"
+
+
+def _refuse(path: str) -> None:
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+
+def test_a_suggested_file_is_one_word_of_a_shell(call: Call, tmp_path: Path) -> None:
+    folder = tmp_path / "it's here"
+    folder.mkdir()
+    suggested = call("report", "-o", folder).err.partition("name a file: ")[2]
+    assert shlex.split(suggested) == ["-o", str(folder / "report.html")]
 
 
 def test_a_report_goes_to_standard_output_but_not_to_a_terminal(

@@ -652,20 +652,26 @@ def test_output_keeps_what_was_there_when_the_scan_cannot_run(
 
 
 @pytest.mark.parametrize(
-    ("output", "why", "code"),
+    ("output", "why", "hint", "code"),
     [
-        ("nowhere/result", "No such file or directory", 2),
-        ("pictures", "Is a directory", 2),
-        ("/dev/full", "No space left on device", 6),
+        ("nowhere/result", "No such file or directory", "check the path: its folder", 2),
+        ("pictures", "Is a directory", "check the path", 2),
+        ("/dev/full", "No space left on device", "check the free disk space", 6),
     ],
 )
 def test_output_that_cannot_be_written(
-    call: Call, pictures: Path, monkeypatch: pytest.MonkeyPatch, output: str, why: str, code: int
+    call: Call,
+    pictures: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    output: str,
+    why: str,
+    hint: str,
+    code: int,
 ) -> None:
     monkeypatch.chdir(pictures.parent)
     done = call("scan", "-o", output, pictures)
     assert (done.code, done.out) == (code, "")
-    assert f"nsfwscan: cannot write {output}: {why}\n  check the free disk space" in done.err
+    assert f"nsfwscan: cannot write {output}: {why}\n  {hint}" in done.err
 
 
 def test_output_to_a_device_leaves_the_device(nsfwscan: RunProcess, pictures: Path) -> None:

@@ -207,6 +207,15 @@ def test_a_report_without_paths_says_nothing_by_which_to_find_a_picture() -> Non
     assert len(thumbnails_of(made)) == 1
 
 
+def test_a_report_without_paths_says_which_pictures_are_partial(
+    browser: Browser, show: Show
+) -> None:
+    rows = [row("/p/whole.jpg", 0.9), row("/p/half.jpg", 0.9, detail="the rest of /p/half.jpg")]
+    show(rows, PageLook(paths=False))
+    assert browser.texts("#rows .why") == ["partial", ""]
+    assert "half" not in str(data_of(page(rows, PageLook(paths=False))))
+
+
 ORDERS = {
     "verdict": ["nine.jpg", "eight.jpg", "below.jpg", "half.jpg", "cut.jpg", "new.jpg"]
     + ["allowed.jpg", "partial.jpg", "low.jpg", "zero.jpg"],
@@ -271,6 +280,25 @@ def test_rows_are_filtered_in_every_way(browser: Browser, show: Show) -> None:
     assert names(browser) == ["nine.jpg", "eight.jpg"]
     browser.one("#folder").click()
     assert len(names(browser)) == 10
+
+
+def test_filters_are_dropped_by_a_click_where_there_is_no_keyboard(
+    browser: Browser, show: Show
+) -> None:
+    show(some())
+    assert not browser.one("#all").is_displayed()
+    browser.one("#search").send_keys("nine")
+    browser.one('.tile[data-state="r"]').click()
+    assert names(browser) == []
+    browser.one("#all").click()
+    assert len(names(browser)) == 10
+    assert not browser.one("#all").is_displayed()
+
+
+def test_only_a_separator_ends_the_name_of_a_folder(browser: Browser, show: Show) -> None:
+    """A line break in a name is shown with a backslash, which is no separator here."""
+    show([row(f"/pictures/new\\n{name}/a.jpg") for name in ("one", "two")])
+    assert browser.texts(".row .name .quiet") == ["new\\none", "new\\ntwo"]
 
 
 def test_scores_are_cut_and_never_rounded_up_to_a_threshold(browser: Browser, show: Show) -> None:
@@ -417,7 +445,7 @@ def test_axe_finds_no_serious_fault(browser: Browser, show: Show, media: dict[st
     browser.press("?")
     assert browser.faults() == []
     browser.press(Keys.ESCAPE, Keys.ESCAPE, "/", "nothing")
-    assert browser.texts(".empty") == ["No picture passes these filters. Press 0 to show all."]
+    assert browser.texts(".empty") == ["No picture passes these filters."]
     assert browser.faults() == []
 
 

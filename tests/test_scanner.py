@@ -30,7 +30,7 @@ from nsfwscan.scanning import scanner
 from nsfwscan.scanning.examine import Content, identify
 from nsfwscan.scanning.scanner import ScanOptions
 from nsfwscan.values.errors import ModelError, ModelUnusable, NsfwscanError, ResourcesExhausted
-from nsfwscan.values.file_key import NEVER
+from nsfwscan.values.file_key import UNTRUSTED
 from nsfwscan.values.outcome import Scored, Scorer
 from nsfwscan.values.results import (
     Decision,
@@ -527,7 +527,7 @@ def test_a_file_that_is_written_while_it_is_scanned_leaves_no_wrong_row(
         ending.set()
         writer.join()
     known = cache.folder(str(tmp_path / "tree"), SCORER).get("a.jpg")
-    assert known is None or known.key == NEVER
+    assert known is None or known.key == UNTRUSTED
     (result,) = scan_fakes.scanner(cache).scan([str(tmp_path / "tree")])
     assert isinstance(result, Scanned)
     assert result.scores.unsafe == path.read_bytes()[0] / 255

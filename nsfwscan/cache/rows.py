@@ -41,7 +41,7 @@ class Known(NamedTuple):
 
 
 class FileRow(NamedTuple):
-    """(path, stat) -> digest. Written only if the stat can be trusted later."""
+    """(path, stat) -> digest. The stat is `NEVER` if it cannot be trusted later."""
 
     path: str
     key: FileKey

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nsfwscan.cache.cache import Cache
+from nsfwscan.cli.scan_next import scan_command
 from nsfwscan.cli.scan_run import destination, reachable
 from nsfwscan.cli.shared.codes import NOT_DONE, OK, WRONG_COMMAND
 from nsfwscan.cli.shared.flags import WalkFlags
@@ -22,8 +23,7 @@ from nsfwscan.cli.shared.options import (
     ReviewAt,
     model_names,
 )
-from nsfwscan.cli.shared.page_file import check_page_file, page_address
-from nsfwscan.cli.shared.shell_words import quoted
+from nsfwscan.cli.shared.page_file import check_page_file, suggest_page
 from nsfwscan.cli.shared.talk import STARTED, Talk
 from nsfwscan.cli.shared.thumbnails import ThumbnailMaker
 from nsfwscan.judge import RulingBook
@@ -118,6 +118,7 @@ KnownModel = Annotated[
 
 @grouped
 def report(
+    context: typer.Context,
     folders: Annotated[
         list[str] | None,
         typer.Argument(
@@ -141,7 +142,7 @@ def report(
     other thresholds would change. It needs no network, and nothing leaves it.
 
     No picture is scored: names, sizes and dates of the files are compared with the cache. What is
-    new or has changed is listed as not scanned yet. Only pictures that get a thumbnail are opened.
+    new or has changed is listed as not scanned yet.
 
     Exits with 5, and writes nothing, if the report would be too large.
 
@@ -182,10 +183,9 @@ def report(
         talk.say(line)
     if written.output != "-":
         talk.say(f"Wrote {readable(written.output)}, {size(len(page))}.")
-        talk.say("")
-        talk.command("open it", page_address(written.output))
+        suggest_page(written.output, talk)
     if found.unscanned:
-        talk.command("scan the rest", f"nsfwscan scan {quoted(roots) if roots else 'PATH'}")
+        talk.command("scan the rest", scan_command(context, roots))
     raise typer.Exit(WRONG_COMMAND if len(roots) < len(given) else OK)
 
 
@@ -240,18 +240,17 @@ class _Found:
         return Report(
             self._rows,
             models,
-            Summary(
-                self._tally,
-                self._views[0].manifest,
-                self._views[0].judge.policy,
-                time.monotonic() - STARTED,
-                interrupted=False,
-            ),
+            self._summary,
             roots,
             self._look,
             time.time(),
             count(self._away, "folder") if self._away else "",
         )
+
+    @property
+    def _summary(self) -> Summary:
+        main, seconds = self._views[0], time.monotonic() - STARTED
+        return Summary(self._tally, main.manifest, main.judge.policy, seconds, interrupted=False)
 
     @property
     def unscanned(self) -> int:
@@ -260,9 +259,8 @@ class _Found:
 
     def lines(self) -> Iterator[str]:
         """Yield what to say at the end."""
-        tally = self._tally
-        text = f"{tally.nsfw:,} flagged, {tally.review:,} to review, {tally.safe:,} safe"
-        yield f"{text}, {tally.failed:,} without a verdict." if tally.failed else f"{text}."
+        if len(self._rows) > self.unscanned or not self.unscanned:
+            yield from self._summary.found()
         if self.unscanned:
             are = "is" if self.unscanned == 1 else "are"
             yield f"{count(self.unscanned, 'picture')} {are} new or changed: not scanned yet."

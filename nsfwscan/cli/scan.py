@@ -27,7 +27,7 @@ from nsfwscan.cli.shared.options import (
     QuarantineFolder,
     Quiet,
 )
-from nsfwscan.cli.shared.page_file import check_page_file, page_address
+from nsfwscan.cli.shared.page_file import check_page_file, suggest_page
 from nsfwscan.cli.shared.path_list import PathList
 from nsfwscan.cli.shared.talk import Talk
 from nsfwscan.cli.shared.thumbnails import ThumbnailMaker
@@ -230,9 +230,8 @@ def scan(
             if not number:
                 talk.say("")
             talk.command(purpose, command)
-    if written.output_format is Format.HTML and written.output != "-":
-        talk.say("")
-        talk.command("open it", page_address(written.output))
+    if written.output_format is Format.HTML:
+        suggest_page(written.output, talk)
     missing = len(given) - len(roots)
     raise typer.Exit(exit_code(summary, missing=missing, exit_zero=written.exit_zero))
 

@@ -24,6 +24,10 @@ _LONG = 200
 _ANY = "PATH"
 _JUDGING = ("model", "flag_at", "review_at")
 """Parameters that decide which pictures are flagged."""
+_SCANNING = frozenset(
+    "model include exclude hidden any_name symlinks one_file_system max_size".split()
+).union(_JUDGING)
+"""Parameters that a scan and other commands share, and that decide what it scans, and how."""
 _OUTPUT = frozenset(
     "output_format output only quiet exit_zero rescan retry_failed no_cache dry_run".split()
 )
@@ -58,6 +62,11 @@ def next_steps(
             yield move, _command(context, "scan --action quarantine", paths)
         one = quoted([summary.flagged_path]) if summary.flagged_path else "PICTURE"
         yield ("correct it" if tally.nsfw == 1 else "correct one"), f"nsfwscan allow {one}"
+
+
+def scan_command(context: typer.Context, roots: Sequence[str]) -> str:
+    """Return the command that scans what another command, that of `context`, was about."""
+    return _command(context, "scan", _paths(roots), only=_SCANNING)
 
 
 def _paths(roots: Sequence[str]) -> str:

@@ -182,6 +182,7 @@ def _suggest(results: Sequence[ScanResult], talk: Talk) -> None:
     if len(results) != 1 or not isinstance(result := results[0], Scanned):
         return
     path = quoted([result.path])
+    talk.gap()
     if result.verdict.ruling is not None and result.verdict.near is None:
         talk.command("undo the ruling", f"nsfwscan rulings forget {path}")
     elif result.verdict.decision is Decision.SAFE:

@@ -83,7 +83,7 @@ class Summary:
     def lines(self) -> list[str]:
         """Return the lines that end a scan on a terminal, each about one thing."""
         lines = [self._interruption()] if self.interrupted else []
-        lines += self._found()
+        lines += self.found()
         not_scanned = ", ".join(not_opened(self.tally))
         if not_scanned:
             lines.append(f"Not scanned: {not_scanned}.")
@@ -103,7 +103,8 @@ class Summary:
             rest = f"{count(self.not_reached, 'file')} not reached"
         return f"Interrupted: {rest}. What was scored is kept."
 
-    def _found(self) -> Iterator[str]:
+    def found(self) -> Iterator[str]:
+        """Yield how many pictures have which verdict, and what to know about these numbers."""
         tally = self.tally
         folders = tally.walk.unreadable_folders
         failed = tally.failed - folders

@@ -21,7 +21,7 @@ from nsfwscan.media.sniff import HEAD_BYTES, sniff
 from nsfwscan.media.volumes import RELIABLE, UNKNOWN
 from nsfwscan.scanning.examine import ALL, FACTS, Content, Read, identify
 from nsfwscan.values.errors import DecodeError
-from nsfwscan.values.file_key import is_racy
+from nsfwscan.values.file_key import UNTRUSTED, is_racy
 from nsfwscan.values.outcome import Outcome, Scored
 from nsfwscan.values.results import Failed, Origin, Skipped, SkipReason
 
@@ -60,14 +60,16 @@ class PathScan:
         engine: Engine,
         *,
         walk: WalkOptions,
+        locate_young: bool = True,
         read: Read = identify,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
-        """`read` reads a path. `clock` returns nanoseconds since the epoch."""
+        """`locate_young` is as in `ScanOptions`. `read` reads a path. `clock` gives epoch ns."""
         self._cache = cache
         self._engine = engine
         self._follow = walk.symlinks is Symlinks.FOLLOW
         self._max_bytes = walk.max_bytes
+        self._locate_young = locate_young
         self._read, self._clock = read, clock
         self._large = threading.Lock()
 
@@ -99,15 +101,17 @@ class PathScan:
         return self._large if large else nullcontext()
 
     def _locate(self, path: str, content: Content, began_ns: int, loose: int) -> None:
-        """Store what is at `path`, and its stat if a later change will show in that."""
+        """Store what is at `path`; without its stat if that may not show a later change."""
         key = content.key
         if key is None:
             return
-        if loose == UNKNOWN or is_racy(key, began_ns, loose):
-            self._cache.locate_untrusted(path, content.sha256)
-        else:
+        if loose != UNKNOWN and not is_racy(key, began_ns, loose):
             key = key._replace(inode=loose) if loose else key
-            self._cache.locate(FileRow(path, key, content.sha256))
+        elif self._locate_young:
+            key = UNTRUSTED
+        else:
+            return
+        self._cache.locate(FileRow(path, key, content.sha256))
 
     def _outcome(self, path: str, content: Content) -> Done:
         """Have the content scored, unless it has been or is being scored."""

@@ -3,8 +3,8 @@
 In: listings, and the models whose scores count. Out: for each file the result that a scan would
 give from the cache, or why the cache has none. A file that is gone, or is another one by now, does
 not get the verdict of the file that was there: names, sizes and times are compared as in a scan.
-Only files that were scanned just after they were written are read, because their times prove
-nothing.
+Content is only read, and compared, where these say nothing: of files that were written moments
+before they were scanned, or that are on a volume which cannot be told from others.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from nsfwscan.scanning.examine import identify
 from nsfwscan.scanning.scan_cache import absolute_folder, is_current
 from nsfwscan.scanning.session import Settings, policy_of
 from nsfwscan.values.errors import DecodeError, ModelNotFound
-from nsfwscan.values.file_key import NEVER, FileKey
+from nsfwscan.values.file_key import NEVER, UNTRUSTED, FileKey
 from nsfwscan.values.outcome import Scorer
 from nsfwscan.values.results import (
     Failed,
@@ -103,9 +103,7 @@ def _known(listing: Listing, cache: Cache, opinions: Sequence[Opinion]) -> Itera
         if not FileKey.unpack(key).size:
             yield Recalled(Failed(path, FailReason.EMPTY, "the file is empty"), 0)
             continue
-        if first is None or not (
-            _is_as_read(first, path) if first.key == NEVER else is_current(first, key, listing, now)
-        ):
+        if first is None or not (is_current(first, key, listing, now) or _is_still(path, first)):
             why = WhyUnscanned.NEW if first is None else WhyUnscanned.CHANGED
             yield Recalled(Unscanned(path, why), 0)
             continue
@@ -119,8 +117,10 @@ def _known(listing: Listing, cache: Cache, opinions: Sequence[Opinion]) -> Itera
             yield Recalled(Unscanned(path, WhyUnscanned.NO_SCORE, first.sha256), 0)
 
 
-def _is_as_read(hit: Known, path: str) -> bool:
-    """Return True if a file whose stat proves nothing still has the content that was scanned."""
+def _is_still(path: str, hit: Known) -> bool:
+    """Return True if a file has the content that was read, and only reading it again tells."""
+    if hit.key not in {NEVER, UNTRUSTED}:
+        return False
     try:
         return identify(path).sha256 == hit.sha256
     except DecodeError:

@@ -17,7 +17,6 @@ from nsfwscan.cache.rows import FactRow, FileRow, OutcomeRow
 from nsfwscan.media.volumes import UNKNOWN as UNKNOWN_VOLUME
 from nsfwscan.values.errors import CacheError
 from nsfwscan.values.facts import NO_FACTS
-from nsfwscan.values.file_key import NEVER
 from nsfwscan.values.outcome import Outcome, Scorer, Unscorable
 from nsfwscan.values.results import FailReason, Origin
 
@@ -222,14 +221,6 @@ class ScanCache:
         row = row._replace(path=os.path.join(absolute_folder(folder), name))
         with self._lock:
             self._files.append(row)
-
-    def locate_untrusted(self, path: str, sha256: bytes) -> None:
-        """Store what a path held when it was read, so that a report or a review knows of it.
-
-        Every scan reads it again. A watcher does the same itself, once it has reported the file.
-        """
-        if self._arrange:
-            self.locate(FileRow(path, NEVER, sha256))
 
     def save_when_due(self) -> None:
         """Save if a batch is full or a second has passed."""

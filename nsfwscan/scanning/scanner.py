@@ -74,6 +74,9 @@ class ScanOptions:
     """At the end, write the snapshots that make the next scan of the changed folders fast. A caller
     that scans a few files of a large folder every second should do this later, with
     `Cache.snapshot`."""
+    locate_young: bool = True
+    """Let the cache also know where pictures are that were written moments before they were read,
+    although each must be read again to be recognised. Not for a caller that locates them itself."""
 
 
 class Scanner:
@@ -117,7 +120,14 @@ class Scanner:
             warn=warn,
         )
         self._engine = engine
-        self._path_scan = PathScan(self._cache, engine, walk=options.walk, read=read, clock=clock)
+        self._path_scan = PathScan(
+            self._cache,
+            engine,
+            walk=options.walk,
+            locate_young=options.locate_young,
+            read=read,
+            clock=clock,
+        )
         self._workers = workers or ThreadWorkers(engine.jobs)
         self._stopping = False
 

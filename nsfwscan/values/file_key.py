@@ -60,7 +60,10 @@ class FileKey(NamedTuple):
 
 
 NEVER = FileKey(0, 0, 0, 0)
-"""The key of no file. A path that is stored with it is read again by whoever comes across it."""
+"""No picture has this key: a file located with it is read again by all who come across it."""
+UNTRUSTED = NEVER._replace(inode=1)
+"""The same, for a file that a scan has read moments after it was written: unlike one with `NEVER`,
+no watcher has reported it."""
 
 
 def pack_key(found: os.stat_result) -> bytes:

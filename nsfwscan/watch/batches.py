@@ -94,7 +94,7 @@ class Batches:
     ) -> None:
         """With `once` a batch that cannot be scanned is not tried later: `stop` is asked for."""
         self._session = session
-        self._options = replace(options, arrange=False, count_known_safe=False)
+        self._options = replace(options, arrange=False, count_known_safe=False, locate_young=False)
         self._tracker, self._judging, self._ledger = tracker, judging, ledger
         self._conditions, self._owed = conditions, owed
         self._pace, self._stop, self._once = pace, stop, once

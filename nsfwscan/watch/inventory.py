@@ -14,7 +14,7 @@ from bisect import bisect_left
 from typing import TYPE_CHECKING, NamedTuple
 
 from nsfwscan.cache.rows import SHA256_BYTES
-from nsfwscan.values.file_key import KEY_BYTES
+from nsfwscan.values.file_key import KEY_BYTES, UNTRUSTED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from nsfwscan.cache.folder_view import FolderView
     from nsfwscan.media.discover import Listing
 
+_UNTRUSTED = UNTRUSTED.pack()
 NO_DIGEST = bytes(SHA256_BYTES)
 """Stands for the content of a file that could not be read."""
 NO_PICTURE = b"\xff" * SHA256_BYTES
@@ -53,13 +54,17 @@ class Inventory:
         return self._count
 
     def load(self, folder: str, view: FolderView) -> None:
-        """Take over what the library knows of a folder, except what this scorer has not seen."""
+        """Take over what the library knows of a folder, except what this scorer has not seen.
+
+        Files that only a scan has seen, just after they were written, are left out, too.
+        """
         known = _Folder()
         rows = zip(view.names, view.unsafe, strict=True)
         keep = [
             at
             for at, (name, unsafe) in enumerate(rows)
-            if not math.isnan(unsafe) or view[name].outcome is not None
+            if (not math.isnan(unsafe) or view[name].outcome is not None)
+            and not view.stats.startswith(_UNTRUSTED, KEY_BYTES * at)
         ]
         if len(keep) == len(view.names):
             known.names, known.stats, known.digests = view.names, view.stats, view.digests

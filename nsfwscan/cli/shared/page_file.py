@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from nsfwscan.cli.shared.shell_words import quoted
 from nsfwscan.system.reading import open_bytes
 from nsfwscan.values.errors import UsageError
+
+if TYPE_CHECKING:
+    from nsfwscan.cli.shared.talk import Talk
 
 MARK = b'<meta name="generator" content="nsfwscan '
 """Stands near the beginning of each page; `shell.html` has it."""
@@ -24,15 +29,18 @@ def check_page_file(output: str) -> None:
         return
     if os.path.isdir(output):
         raise UsageError(
-            f"{output} is a folder", hint=f"name a file: -o {os.path.join(output, 'report.html')}"
+            f"{output} is a folder",
+            hint=f"name a file: -o {quoted([os.path.join(output, 'report.html')])}",
         )
     try:
         if not os.path.isfile(output) or not os.path.getsize(output):
             return
         with open_bytes(output) as file:
             head = file.read(_HEAD_BYTES)
-    except OSError:  # writing will say what is wrong
+    except FileNotFoundError:  # just now
         return
+    except OSError:  # it may be anything
+        head = b""
     if MARK not in head:
         raise UsageError(
             f"{output} exists and is not a report, so it is not overwritten",
@@ -40,6 +48,8 @@ def check_page_file(output: str) -> None:
         )
 
 
-def page_address(output: str) -> str:
-    """Return the address of a page in the file `output`, for a browser."""
-    return Path(os.path.realpath(output)).as_uri()
+def suggest_page(output: str, talk: Talk) -> None:
+    """Say how to open the page in the file `output`, unless it went to a pipe or a device."""
+    if output != "-" and os.path.isfile(output):
+        talk.say("")
+        talk.command("open it", Path(os.path.realpath(output)).as_uri())

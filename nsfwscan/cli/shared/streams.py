@@ -78,11 +78,12 @@ class _TalkFile(io.FileIO):
 
 def unwritable(called: str, error: OSError) -> NsfwscanError:
     """Return the error for results that cannot be written to the file named `called`."""
-    wrong_path = isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError)
-    return (UsageError if wrong_path else NsfwscanError)(
-        f"cannot write {readable(called)}: {error.strerror or error}",
-        hint="check the free disk space, and that you may write there",
-    )
+    problem = f"cannot write {readable(called)}: {error.strerror or error}"
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return UsageError(problem, hint="check the path: its folder has to exist")
+    if isinstance(error, IsADirectoryError):
+        return UsageError(problem, hint="check the path, and name a file")
+    return NsfwscanError(problem, hint="check the free disk space, and that you may write there")
 
 
 def never_wait_for_stderr() -> None:

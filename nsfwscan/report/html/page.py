@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import time
 import zlib
 from dataclasses import dataclass
@@ -128,6 +129,7 @@ class Report:
         document: dict[str, Json] = {
             "version": VERSION,
             "scale": SCALE,
+            "separator": os.sep,
             "models": [
                 {
                     "name": one.name,

@@ -41,15 +41,15 @@ function shownScore(score) {
     return score < 0 ? "-" : (Math.floor(score / 1000) / 1000).toFixed(3);
 }
 
-/** Return paths of folders without what all of them begin with. */
-function shortened(folders) {
-    const parts = folders.map((folder) => folder.split(/(?<=[\\/])/));
+/** Return paths of folders without the folders that all of them begin with. */
+function shortened(folders, separator) {
+    const parts = folders.map((folder) => folder.split(separator));
     let same = parts.length ? Math.min(...parts.map((one) => one.length)) : 0;
     for (const one of parts) {
-        while (same && one.slice(0, same).join("") !== parts[0].slice(0, same).join("")) same--;
+        while (same && one.slice(0, same).some((part, index) => part !== parts[0][index])) same--;
     }
     if (parts.length) same = Math.min(same, ...parts.map((one) => one.length - 1));
-    return parts.map((one) => one.slice(same).join(""));
+    return parts.map((one) => one.slice(same).join(separator));
 }
 
 /** The rows as columns, and what can be asked of them. */
@@ -59,7 +59,7 @@ class Table {
         this.count = data.count;
         this.names = data.count ? data.names.split("\n") : [];
         this.folders = data.folders;
-        this.shortFolders = shortened(data.folders);
+        this.shortFolders = shortened(data.folders, data.separator);
         this.folder = new Uint32Array(data.count);
         let row = 0;
         data.folderRows.forEach((rows, folder) => {
@@ -93,8 +93,8 @@ class Table {
     }
 
     path(row) {
-        const folder = this.folders[this.folder[row]];
-        return folder + (folder && !/[\\/]$/.test(folder) ? "/" : "") + this.names[row];
+        const folder = this.folders[this.folder[row]], {separator} = this.data;
+        return folder + (folder && !folder.endsWith(separator) ? separator : "") + this.names[row];
     }
 
     /** Return the address of a row's thumbnail, or null. */
@@ -112,7 +112,7 @@ class Table {
         if (reason) return [reason, WORDS.get(reason) ?? detail];
         if (this.value("near", row)) return ["decided by a person", "for a similar picture"];
         if (this.value("by", row)) return ["decided by a person", ""];
-        return detail ? ["partial", detail] : ["", ""];
+        return this.sparse.detail.has(row) ? ["partial", detail] : ["", ""];
     }
 
     /** Return the numbers of all rows in an order; rows that are equal stay in the order of paths. */
@@ -178,7 +178,7 @@ class Table {
             this.folders, (folder) => folder.toLowerCase().includes(word)));
         return (row) => words.every((word, index) =>
             folders[index][this.folder[row]] || this.lower[row].includes(word)
-            || (word.includes("/") && this.path(row).toLowerCase().includes(word)));
+            || (word.includes(this.data.separator) && this.path(row).toLowerCase().includes(word)));
     }
 }
 
@@ -339,7 +339,7 @@ function emptyElement() {
     made.setAttribute("role", "row");
     made.setAttribute("aria-rowindex", 2);
     made.append(cell("", table.count
-        ? "No picture passes these filters. Press 0 to show all." : "There are no pictures."));
+        ? "No picture passes these filters." : "There are no pictures."));
     return made;
 }
 
@@ -429,6 +429,8 @@ function drawControls() {
     at("folder").hidden = view.folder < 0;
     if (view.folder >= 0) at("folder").textContent = `✕ ${table.shortFolders[view.folder] || "no folder"}`;
     at("moved").hidden = !view.moved;
+    at("all").hidden = !(view.states.size || view.query || view.score || view.reason || view.model
+        || view.folder >= 0 || view.moved);
     at("moved").textContent = "✕ Changed by the thresholds";
     at("copies").setAttribute("aria-pressed", view.grouped);
     at("search").value = view.query;
@@ -703,6 +705,7 @@ function listen() {
     on("model", "change", () => { view.model = at("model").value; update(); });
     on("copies", "click", () => { view.grouped = !view.grouped; update(); });
     on("folder", "click", () => { view.folder = -1; update(); });
+    on("all", "click", () => { showAll(); at("grid").focus(); });
     on("moved", "click", () => { view.moved = false; update(); });
     on("close", "click", () => { hideDetails(); at("grid").focus(); });
     on("keys", "click", () => at("help").showModal());
