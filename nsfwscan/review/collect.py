@@ -237,8 +237,8 @@ def _find_alike(found: ReviewSet, folders: Sequence[_SeenFolder], policy: Policy
         every = [(away, digest) for away, one in some for digest in contents[one]]
         first = heapq.nsmallest(MOST_ALIKE + 1, every)
         for picture in pictures[bits]:
-            others = [digest for _, digest in first if digest != picture.sha256][:MOST_ALIKE]
-            picture.alike = [one for one in map(found.find, others) if one is not None]
+            names = [digest for _, digest in first if digest != picture.sha256][:MOST_ALIKE]
+            picture.alike = [one for one in map(found.find, names) if one is not None]
             picture.more_alike = max(0, len(every) - 1 - len(picture.alike))
 
 

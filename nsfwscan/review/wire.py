@@ -39,7 +39,7 @@ def done(review: Review, step: ReviewStep) -> dict[str, Any]:
     return {
         **_told(review, step),
         "rulings": {} if moved else dict.fromkeys(names, step.kind),
-        "quarantined": dict.fromkeys(names, True) if moved else {},
+        "quarantined": {one.hex(): one not in step.staying for one in step.contents if moved},
     }
 
 
