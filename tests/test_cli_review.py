@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 import webbrowser
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from unittest import mock
 
@@ -307,6 +308,26 @@ def test_an_unforeseen_error_exits_with_its_own_code(world: World) -> None:
         _, said = process.communicate(timeout=20)
         assert process.returncode == INTERNAL
         assert "Decided about 1 picture" in said.decode()  # the first one, which is stored
+
+
+def test_a_stranger_with_hundreds_of_connections_keeps_nobody_out(world: World) -> None:
+    (sha256,) = world.many(1)
+    few = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200))"
+    with reviewing(before=few) as (process, client), ExitStack() as stack:
+        client.show(sha256)
+        with client.present():
+            for number in range(400):
+                address = ("127.0.0.1", client.address.port)
+                stranger = stack.enter_context(socket.create_connection(address))
+                if number % 2:
+                    with suppress(OSError):
+                        stranger.sendall(b"GET /")  # and never the rest
+            assert client.post("decide", sha256, ruling="denied").json["done"] == "denied"
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=20)
+        assert process.returncode == OK
+    assert "Traceback" not in said.decode()
 
 
 def test_nothing_is_left_running(world: World) -> None:
