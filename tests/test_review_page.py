@@ -380,6 +380,21 @@ def test_a_picture_is_revealed_by_click_or_key_and_never_by_hovering(world: Worl
     assert page.browser.run(f"return {blurs}")[0] is False
 
 
+def test_zooming_in_reveals_nothing(world: World, opened) -> None:
+    world.photograph("a.jpg")
+    page = opened()
+    blurred = """
+        const image = document.querySelector("#image");
+        const [, pixels] = getComputedStyle(image).filter.match(/blur\\((\\d+)px/);
+        return pixels / image.getBoundingClientRect().width;"""
+    before = page.browser.run(blurred)
+    page.press("z")
+    page.browser.wait("document.querySelector('#image').naturalWidth > 1280")
+    assert page.browser.run(blurred) >= before
+    page.press("b")
+    assert page.browser.run("return getComputedStyle(image).filter") == "none"
+
+
 def test_copies_and_look_alikes_are_handled_together(world: World, opened) -> None:
     whole = world.add("a.png", bits=BITS, seed=1)
     world.add("copy of a.png", bits=BITS, seed=1)

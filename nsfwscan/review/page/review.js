@@ -346,7 +346,8 @@ async function post(path, body) {
             // Sent to the end even if the page is closed. Twice is once: `request` tells.
             const answer = await ask(path, {method: "POST", body, keepalive: true});
             if (answer.headers.get("content-type")?.includes("json")) return await answer.json();
-            return {refused: await answer.text()};
+            // A server that ends before the deed does says 500, and the deed may be done.
+            return answer.status === 500 ? null : {refused: await answer.text()};
         } catch {
             if (!left) return null;
             await new Promise((go_on) => setTimeout(go_on, PAUSE_MS));
