@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+import webbrowser
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from unittest import mock
 
@@ -103,25 +105,66 @@ def test_it_ends_when_the_page_is_closed(world: World) -> None:
     assert said.decode().splitlines()[-1] == "Nothing was decided."
 
 
-def test_it_opens_the_browser_and_prints_the_address_only_if_it_cannot(
-    world: World, call: Call
+@pytest.mark.parametrize(
+    ("browser", "opens"),
+    [
+        (webbrowser.BackgroundBrowser("xdg-open"), True),
+        (webbrowser.GenericBrowser("/usr/bin/w3m"), False),  # it would take over the terminal
+        (None, False),
+    ],
+)
+def test_it_opens_a_browser_with_windows_and_prints_the_address(
+    world: World, call: Call, browser: webbrowser.BaseBrowser | None, opens: bool
 ) -> None:
     world.many(2)
-    for can_open in (True, False):
-        opened: list[str] = []
+    opened: list[str] = []
 
-        def open_it(address: str, opened: list[str] = opened, can: bool = can_open) -> bool:
-            opened.append(address)
-            threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
-            return can
+    def get() -> webbrowser.BaseBrowser:
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+        if browser is None:
+            raise webbrowser.Error
+        return browser
 
-        with mock.patch("webbrowser.open", open_it):
-            done = call("review")
-        (address,) = opened
-        assert done.code == OK
-        assert address.startswith("http://127.0.0.1:")
-        assert (address in done.out) is not can_open
-        assert "2 pictures to decide about." in done.err
+    with (
+        mock.patch("webbrowser.get", get),
+        mock.patch("webbrowser.open", side_effect=opened.append),
+    ):
+        done = call("review")
+    assert done.code == OK
+    assert done.out.startswith("http://127.0.0.1:")
+    assert opened == [done.out.strip()] * opens
+    assert ("The page opens in your browser" in done.err) is opens
+
+
+def test_the_page_is_served_before_the_browser_has_started(world: World) -> None:
+    world.many(1)
+    before = "import time, webbrowser; webbrowser.get = lambda: None; "
+    before += "webbrowser.open = lambda _: time.sleep(30)"
+    process = start("review", before=before)
+    try:
+        assert process.stdout is not None
+        client = Client(process.stdout.readline().decode().strip())
+        assert client.enter().status == 303
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=20)
+        assert process.returncode == OK
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_it_ends_with_its_terminal_as_with_ctrl_c(world: World) -> None:
+    digests = world.many(2)
+    with reviewing() as (process, client):
+        for sha256 in digests:
+            client.show(sha256)
+            client.post("decide", sha256, ruling="denied")
+        client.post("undo")
+        process.stderr.close()
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(20) == OK
+    assert list(world.ruled()) == [digests[0].hex()]
+    assert "p1.png" not in Path(locations.rulings_file()).read_text()
 
 
 def test_a_kill_loses_at_most_the_decision_under_way(world: World) -> None:
@@ -255,13 +298,36 @@ def test_something_that_could_not_be_stored_shows_in_the_exit_code(world: World)
 
 
 def test_an_unforeseen_error_exits_with_its_own_code(world: World) -> None:
-    (sha256,) = world.many(1)
-    broken = "from nsfwscan.review.desk import Desk; Desk.decide = lambda *_: 1 / 0"
+    first, sha256 = world.many(2)
+    broken = "from nsfwscan.review.desk import Desk; Desk.quarantine = lambda *_: 1 / 0"
     with reviewing(before=broken) as (process, client):
+        client.show(first)
         client.show(sha256)
-        assert client.post("decide", sha256, ruling="denied").status == 500
-        process.communicate(timeout=20)
+        client.post("decide", first, ruling="denied")
+        assert client.post("quarantine", sha256).status == 500
+        _, said = process.communicate(timeout=20)
         assert process.returncode == INTERNAL
+        assert "Decided about 1 picture" in said.decode()  # the first one, which is stored
+
+
+def test_a_stranger_with_hundreds_of_connections_keeps_nobody_out(world: World) -> None:
+    (sha256,) = world.many(1)
+    few = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200))"
+    with reviewing(before=few) as (process, client), ExitStack() as stack:
+        client.show(sha256)
+        with client.present():
+            for number in range(400):
+                address = ("127.0.0.1", client.address.port)
+                stranger = stack.enter_context(socket.create_connection(address))
+                if number % 2:
+                    with suppress(OSError):
+                        stranger.sendall(b"GET /")  # and never the rest
+            assert client.post("decide", sha256, ruling="denied").json["done"] == "denied"
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=20)
+        assert process.returncode == OK
+    assert "Traceback" not in said.decode()
 
 
 def test_nothing_is_left_running(world: World) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import time
 from array import array
 from pathlib import Path
 
@@ -117,16 +118,28 @@ def test_pictures_on_which_models_disagree_are_borderline(world: World) -> None:
     assert (said.model, said.score, said.decision) == ("second-1", 0.9, Decision.NSFW)
 
 
+def test_a_burst_of_a_thousand_alike_is_no_work_for_minutes(world: World) -> None:
+    names = [f"{index}.png" for index in range(1000)]
+    digests = [world.picture(name) for name in names]
+    world.remember(*names, bits=BITS)
+    before = time.process_time()
+    found = world.review().pictures.pictures
+    assert time.process_time() - before < 20  # comparing each with each took a minute
+    for one in found.values():
+        assert one.more_alike + len(one.alike) == 999
+        assert {other.sha256 for other in one.alike} < {*digests} - {one.sha256}
+
+
 def test_looking_alike_is_what_the_distance_says() -> None:
     chance = random.Random(5)
     known = [chance.getrandbits(64) for _ in range(60)]
     asked = array("Q", (one ^ _flips(chance, chance.randrange(12)) for one in known * 5))
     for within in (0, 1, 6, 12):
-        alike = Alike(((bits, bits.to_bytes(8)) for bits in known), within)
+        alike = Alike(known, within)
         touched = dict(alike.touched(asked))
         for index, bits in enumerate(asked):
             near = {other for _, other in alike.near(bits)}
-            wanted = {one.to_bytes(8) for one in known if likeness.distance(one, bits) <= within}
+            wanted = {one for one in known if likeness.distance(one, bits) <= within}
             assert near == wanted
             assert index in touched or not wanted
 

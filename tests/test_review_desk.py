@@ -12,10 +12,16 @@ from unittest import mock
 import pytest
 from review_world import BITS, World
 
+from nsfwscan.actions import tag
+from nsfwscan.actions.quarantine.entries import Reason
 from nsfwscan.actions.quarantine.restore import Restorer
+from nsfwscan.actions.verified_file import VerifiedFile
 from nsfwscan.judge.ruled import Likeness, Ruled
+from nsfwscan.review.collect import ReviewPicture
 from nsfwscan.review.desk import Desk, Refusal, ReviewStep
+from nsfwscan.review.moving import Move, Mover
 from nsfwscan.review.review import Made, Review
+from nsfwscan.review.wire import done
 from nsfwscan.system import locations
 from nsfwscan.values.errors import NsfwscanError, RulingsError
 from nsfwscan.values.results import Ruling
@@ -249,6 +255,73 @@ def test_a_denial_after_a_restore_counts_as_the_later_word(world: World) -> None
     before = len(journal())
     decide(desk, sha256, NOT_SAFE)  # denied before the restore, so it is said again
     assert len(journal()) == before + 1
+
+
+def test_safe_removes_the_tags_of_this_picture_and_of_no_other(world: World) -> None:
+    kept, replaced = world.add("kept.png"), world.add("replaced.png")
+    desk = reviewed(world).desk
+    other = world.picture("replaced.png")
+    sidecars = []
+    for picture, sha256 in (("kept.png", kept), ("replaced.png", other)):
+        path = str(world.folder / picture)
+        with VerifiedFile(path, sha256) as file:
+            _, target, _ = tag.write_sidecar(file, Reason("nsfw", 0.9, "tiny"))
+        sidecars.append(target)
+    for sha256 in (kept, replaced):
+        decide(desk, sha256, SAFE)
+    assert [os.path.exists(one) for one in sidecars] == [False, True]
+
+
+def test_what_failed_counts_until_it_is_done(world: World) -> None:
+    sha256 = world.add("a.png")
+    desk = reviewed(world).desk
+    full = mock.patch.object(type(world.book), "add", side_effect=RulingsError("full"))
+    with full, pytest.raises(RulingsError):
+        decide(desk, sha256, SAFE)
+    assert desk.failures == 1
+    decide(desk, sha256, SAFE)
+    assert desk.failures == 0
+    with full, pytest.raises(RulingsError):
+        desk.undo(name())
+    assert desk.failures == 1
+    desk.undo(name())
+    assert desk.failures == 0
+
+
+def test_a_copy_that_stays_is_a_failure_and_still_to_be_handled(world: World) -> None:
+    sha256 = world.add("a.png", seed=1)
+    world.add("copy.png", seed=1)
+    review = reviewed(world)
+    rename = os.rename
+    stuck = str(world.folder / "copy.png")
+
+    def move(mover: Mover, picture: ReviewPicture) -> tuple[list[Move], list[str]]:
+        rename(stuck, f"{stuck}-aside")
+        try:
+            moves, _ = whole(mover, picture)
+        finally:
+            rename(f"{stuck}-aside", stuck)
+        return moves, [f"{stuck} was not moved: its folder is read-only"]
+
+    whole = Mover.move
+    with mock.patch.object(Mover, "move", move):
+        step = review.desk.quarantine(name(), sha256)
+    assert done(review, step)["quarantined"] == {sha256.hex(): False}
+    assert (review.desk.failures, review.in_quarantine(), review.open_number()) == (1, [], 1)
+    review.desk.quarantine(name(), sha256)
+    assert (review.desk.failures, review.in_quarantine()) == (0, [sha256])
+
+
+def test_a_picture_that_came_back_from_quarantine_is_to_be_handled_again(world: World) -> None:
+    sha256 = world.add("a.png", seed=1)
+    review = reviewed(world)
+    review.desk.quarantine(name(), sha256)
+    assert (review.in_quarantine(), review.open_number()) == ([sha256], 0)
+    world.picture("a.png", seed=2)  # another picture, which is not it
+    assert (review.in_quarantine(), review.open_number()) == ([sha256], 0)
+    held = review._lookup.in_quarantine()[sha256][0]
+    shutil.copy(held, world.folder / "a.png")
+    assert (review.in_quarantine(), review.open_number()) == ([], 1)
 
 
 # The end

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from browsing import Browser, Keys, open_browser
@@ -24,6 +25,7 @@ from sizes import AT_FULL_SIZE, trials
 
 from nsfwscan.media.decode.pool import DecodePool
 from nsfwscan.review.collect import OtherModel
+from nsfwscan.review.desk import Desk, ReviewStep
 from nsfwscan.values.outcome import Scorer
 
 READY = (
@@ -378,6 +380,21 @@ def test_a_picture_is_revealed_by_click_or_key_and_never_by_hovering(world: Worl
     assert page.browser.run(f"return {blurs}")[0] is False
 
 
+def test_zooming_in_reveals_nothing(world: World, opened) -> None:
+    world.photograph("a.jpg")
+    page = opened()
+    blurred = """
+        const image = document.querySelector("#image");
+        const [, pixels] = getComputedStyle(image).filter.match(/blur\\((\\d+)px/);
+        return pixels / image.getBoundingClientRect().width;"""
+    before = page.browser.run(blurred)
+    page.press("z")
+    page.browser.wait("document.querySelector('#image').naturalWidth > 1280")
+    assert page.browser.run(blurred) >= before
+    page.press("b")
+    assert page.browser.run("return getComputedStyle(image).filter") == "none"
+
+
 def test_copies_and_look_alikes_are_handled_together(world: World, opened) -> None:
     whole = world.add("a.png", bits=BITS, seed=1)
     world.add("copy of a.png", bits=BITS, seed=1)
@@ -614,6 +631,54 @@ def test_a_page_whose_review_has_ended_says_so(world: World, opened) -> None:
     page.browser.press("x")
     page.browser.console()  # the failed requests
     assert len(world.ruled()) == 1
+
+
+def test_a_decision_that_gets_no_answer_is_not_shown_as_made(world: World, opened) -> None:
+    world.many(3)
+    page = opened()
+    page.browser.run(
+        "window.whole = fetch; window.fetch = (path, options) => "
+        "options.method === 'POST' ? Promise.reject(new TypeError()) : whole(path, options)"
+    )
+    page.press("x")
+    page.settle()
+    assert (page.name, page.counts()[3]) == ("p0.png", 0)
+    assert "does not answer" in page.message
+    page.browser.run("window.fetch = whole")
+    page.press("x")
+    page.settle()
+    assert (page.name, page.counts()[3]) == ("p1.png", 1)
+    page.browser.run("window.fetch = () => Promise.reject(new TypeError())")
+    page.browser.press("x")
+    page.thread.server.stop()
+    page.thread.end()
+    page.settle()
+    page.browser.wait("document.body.classList.contains('over')")
+    page.browser.console()  # the failed requests
+    assert "except perhaps the last step" in page.browser.one("#card-text").text
+    assert len(world.ruled()) == 1
+
+
+def test_the_page_asks_before_it_is_closed_while_something_is_not_stored_yet(
+    world: World, opened
+) -> None:
+    world.many(3)
+    page = opened()
+    leaves = "return dispatchEvent(new Event('beforeunload', {cancelable: true}))"
+    assert page.browser.run(leaves)
+    waits = threading.Event()
+    decide = Desk.decide
+
+    def slow(desk: Desk, *given: Any) -> ReviewStep:
+        waits.wait(20)
+        return decide(desk, *given)
+
+    with mock.patch.object(Desk, "decide", slow):
+        page.press("x")
+        assert not page.browser.run(leaves)
+        waits.set()
+        page.settle()
+    assert page.browser.run(leaves)
 
 
 def test_a_second_browser_sees_nothing(

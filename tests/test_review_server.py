@@ -304,6 +304,22 @@ def test_the_folder_of_a_picture_opens(client: Client, world: World, sha256: byt
     assert str(world.folder) in answer.json["hint"]
 
 
+def test_a_folder_whose_name_is_no_text_ends_nothing(
+    world: World, pool: DecodePool, tmp_path: Path
+) -> None:
+    world.folder = tmp_path / os.fsdecode(b"\xff")
+    sha256 = world.add("a.png")
+    with serving(world.review(pool, world.folder)) as server:
+        client = Client(server.address)
+        client.enter()
+        for command in ("true", "/no/such"):
+            with mock.patch.object(file_manager, "command_for", return_value=[command]):
+                assert r"/\xff" in client.post("folder", sha256).body.decode().replace("\\\\", "\\")
+        (world.folder / "a.png").unlink()
+        assert client.show(sha256).status == 410
+        assert client.post("quarantine", sha256).status == 409
+
+
 # Its end
 
 

@@ -111,6 +111,16 @@ def remove_sidecar(path: str) -> str:
     return f"left in place: {target}, which belongs to another program"
 
 
+def has_marks(path: str) -> bool:
+    """Return True if `remove_marks` may find something to remove."""
+    if os.path.lexists(f"{path}.xmp"):
+        return True
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            return any(name.startswith("user.nsfwscan.") for name in os.listxattr(path))
+    return False
+
+
 def remove_marks(path: str) -> str:
     """Remove our sidecar and attributes of a picture that a person allowed; return a problem."""
     remove_sidecar(path)

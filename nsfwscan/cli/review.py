@@ -59,7 +59,7 @@ def review(
         typer.Option(
             "--no-browser",
             rich_help_panel=OUTPUT_PANEL,
-            help="Print the address of the page, and do not open it in the browser.",
+            help="Only print the address of the page, and do not open it in the browser.",
         ),
     ] = False,
     model: Annotated[
@@ -102,9 +102,12 @@ def review(
             talk.say(_nothing(made))
             return
         stack.enter_context(pool)
-        _serve(made, talk, browser=not no_browser)
-        made.desk.close()
-    _tell(made.made(), talk)
+        server = _server(made)
+        try:
+            _serve(made, server, talk, browser=not no_browser)
+            made.desk.close()
+        finally:
+            _tell(made.made(), talk)  # also after an error: what was decided is stored
     raise typer.Exit(FAILED if made.desk.failures else OK)
 
 
@@ -214,36 +217,44 @@ def _nothing(made: Review) -> str:
     return text
 
 
-def _serve(made: Review, talk: Talk, *, browser: bool) -> None:
-    """Serve the page until it is closed, or until Ctrl-C or SIGTERM."""
+def _server(made: Review) -> ReviewServer:
     from nsfwscan.review.review import ReviewServer
 
     try:
-        server = ReviewServer(made)
+        return ReviewServer(made)
     except OSError as error:
         raise NsfwscanError(f"the page cannot be served: {error.strerror or error}") from error
+
+
+def _serve(made: Review, server: ReviewServer, talk: Talk, *, browser: bool) -> None:
+    """Serve the page until it is closed, or until Ctrl-C, SIGTERM, or the end of the terminal."""
 
     def stop(number: int, _frame: FrameType | None) -> None:
         if number == signal.SIGINT and not talk.quiet:
             whisper(b"\n")  # the line shows ^C
         server.stop()
 
-    with interrupts.answered(stop, "SIGINT", "SIGTERM"):
+    hang_up = [] if interrupts.is_ignored("SIGHUP") else ["SIGHUP"]
+    with interrupts.answered(stop, "SIGINT", "SIGTERM", *hang_up):
         _announce(made, server, talk, browser=browser)
         server.run()
 
 
 def _announce(made: Review, server: ReviewServer, talk: Talk, *, browser: bool) -> None:
-    import webbrowser
+    from nsfwscan.review.browser import is_there, open_soon
 
     number = made.open_number()
     before = len(made.pictures.pictures) - number
     text = f"{count(number, 'picture')} to decide about" + (f", {before:,} decided" * bool(before))
-    if browser and webbrowser.open(server.address):
-        talk.say(f"{text}. The page opens in your browser.")
+    if browser and is_there():
+        talk.say(
+            f"{text}. The page opens in your browser. If it does not, open this address there; "
+            "it works once:"
+        )
+        open_soon(server.address)
     else:
-        typer.echo(server.address)
-        talk.say(f"{text}. Open this address in a browser of this computer; it works once.")
+        talk.say(f"{text}. Open this address in a browser of this computer; it works once:")
+    typer.echo(server.address)
     talk.say("Close the page to finish, or press Ctrl-C here. Decisions are stored at once.")
 
 

@@ -20,26 +20,21 @@ _BITS = 64
 class Alike:
     """Likenesses to compare with."""
 
-    def __init__(
-        self, pictures: Iterable[tuple[int, bytes]], within: int = likeness.DEFAULT_WITHIN
-    ) -> None:
-        """`pictures` are likenesses, each with what it is the likeness of.
-
-        Pictures look alike if their likenesses differ in at most `within` bits.
-        """
+    def __init__(self, likenesses: Iterable[int], within: int = likeness.DEFAULT_WITHIN) -> None:
+        """Pictures look alike if their likenesses differ in at most `within` bits."""
         self._within = within
         width = _BITS // (within + 1)
         self._mask = (1 << width) - 1
-        self._bands: dict[int, dict[int, list[tuple[int, bytes]]]] = {
+        self._bands: dict[int, dict[int, list[int]]] = {
             band * width: {} for band in range(within + 1)
         }
-        """For each band, its first bit, and the pictures by the value of their bits there."""
-        for one in pictures:
+        """For each band, its first bit, and the likenesses by the value of their bits there."""
+        for one in set(likenesses):
             for shift, table in self._bands.items():
-                table.setdefault(one[0] >> shift & self._mask, []).append(one)
+                table.setdefault(one >> shift & self._mask, []).append(one)
 
     def touched(self, likenesses: array[int]) -> list[tuple[int, int]]:
-        """Return (index, likeness) of those that may look like one of the pictures."""
+        """Return (index, likeness) of those that may be near one of these."""
         found: dict[int, int] = {}
         for shift, table in self._bands.items():
             mask = self._mask
@@ -50,12 +45,12 @@ class Alike:
             )
         return [one for one in sorted(found.items()) if likeness.is_comparable(one[1])]
 
-    def near(self, bits: int) -> list[tuple[int, bytes]]:
-        """Return (distance in bits, picture) of the pictures that look like this one."""
+    def near(self, bits: int) -> list[tuple[int, int]]:
+        """Return (distance in bits, likeness) of those that are near this one."""
         found = {
-            (away, what)
+            (away, other)
             for shift, table in self._bands.items()
-            for other, what in table.get(bits >> shift & self._mask, ())
+            for other in table.get(bits >> shift & self._mask, ())
             if (away := likeness.distance(bits, other)) <= self._within
         }
         return sorted(found)

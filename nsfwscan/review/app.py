@@ -35,6 +35,7 @@ from nsfwscan.review.wire import document, done, undone
 from nsfwscan.system.reading import open_bytes
 from nsfwscan.values.errors import DecodeError, NsfwscanError
 from nsfwscan.values.results import Ruling
+from nsfwscan.values.text import readable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -54,6 +55,14 @@ _FILES = {
     "/review.svg": ("review.svg", "image/svg+xml"),
 }
 _MOST_BODY_BYTES = 1 << 16
+
+
+class _Json(JSONResponse):
+    """JSON in ASCII: a path that is not valid UTF-8 can be sent in any text, such as an error's."""
+
+    def render(self, content: object) -> bytes:
+        """Return the body."""
+        return json.dumps(content, separators=(",", ":")).encode("ascii")
 
 
 class _Unwanted(Exception):
@@ -160,7 +169,7 @@ class _Api:
 
     async def pictures(self, _request: Request) -> Response:
         """Return everything there is to go through."""
-        return JSONResponse(await run_in_threadpool(document, self._review))
+        return _Json(await run_in_threadpool(document, self._review))
 
     async def picture(self, request: Request) -> Response:
         """Return a picture in one of the sizes."""
@@ -172,11 +181,11 @@ class _Api:
         try:
             made = await run_in_threadpool(self._review.gallery.get, picture, size)
         except Gone as gone:
-            return JSONResponse({"gone": str(gone)}, 410)
+            return _Json({"gone": readable(str(gone))}, 410)
         except DecodeError as error:
-            return JSONResponse({"gone": f"It cannot be shown: {error.detail}"}, 422)
+            return _Json({"gone": readable(f"It cannot be shown: {error.detail}")}, 422)
         except NsfwscanError as error:  # for lack of memory, say; the next one may be shown
-            return JSONResponse({"gone": f"It cannot be shown: {error}"}, 503)
+            return _Json({"gone": readable(f"It cannot be shown: {error}")}, 503)
         return Response(made.data, media_type=made.media_type)
 
     async def decide(self, request: Request) -> Response:
@@ -218,7 +227,7 @@ class _Api:
         """Show a picture's folder in the file manager."""
         given = await _given(request)
         picture = self._known(given.get("id"))
-        return await self._done(lambda: {"done": self._review.show_folder(picture)})
+        return await self._done(lambda: {"done": readable(self._review.show_folder(picture))})
 
     def _known(self, name: object) -> ReviewPicture:
         picture = self._review.pictures.find(_digest(name))
@@ -228,11 +237,11 @@ class _Api:
 
     async def _done(self, deed: Callable[[], Mapping[str, Any]]) -> Response:
         try:
-            return JSONResponse(await run_in_threadpool(deed))
+            return _Json(await run_in_threadpool(deed))
         except (Refusal, Gone) as refusal:
-            return JSONResponse({"refused": str(refusal)}, 409)
+            return _Json({"refused": readable(str(refusal))}, 409)
         except NsfwscanError as error:
-            return JSONResponse({"refused": str(error), "hint": error.hint}, 409)
+            return _Json({"refused": readable(str(error)), "hint": readable(error.hint)}, 409)
 
 
 async def _given(request: Request) -> dict[str, Any]:

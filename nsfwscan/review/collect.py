@@ -8,6 +8,7 @@ with all places where it is known to be, and the pictures that look like it. Fai
 
 from __future__ import annotations
 
+import heapq
 import math
 import os
 import struct
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from nsfwscan.judge import Judge, Policy
     from nsfwscan.values.outcome import Scorer
 
+MOST_ALIKE = 24
+"""Pictures that look alike and are shown, and so handled, with one picture."""
 _DIGESTS = struct.Struct(f"{SHA256_BYTES}s")
 
 
@@ -66,7 +69,9 @@ class ReviewPicture:
     others: list[OtherView] = field(default_factory=list)
     """What other models say, if they know it."""
     alike: list[ReviewPicture] = field(default_factory=list)
-    """Pictures that look like it, the most similar first."""
+    """Pictures that look like it, the most similar first, at most `MOST_ALIKE`."""
+    more_alike: int = 0
+    """How many more do."""
 
     @property
     def is_disputed(self) -> bool:
@@ -198,26 +203,43 @@ def _disputed(
 
 
 def _find_alike(found: ReviewSet, folders: Sequence[_SeenFolder], policy: Policy) -> None:
-    """Fill in which pictures look alike, and take in companions."""
-    alike = Alike(
-        (one.bits, one.sha256)
-        for one in found.pictures.values()
-        if likeness.is_comparable(one.bits)
-    )
-    near: dict[bytes, list[tuple[int, bytes]]] = {}
+    """Fill in which pictures look alike, and take in companions.
+
+    Pictures are compared by distinct likenesses: thousands may share one, such as a burst's.
+    """
+    pictures: dict[int, list[ReviewPicture]] = {}
+    for picture in found.pictures.values():
+        if likeness.is_comparable(picture.bits):
+            pictures.setdefault(picture.bits, []).append(picture)
+    alike = Alike(pictures)
+    near: dict[int, list[tuple[int, int]]] = {bits: [] for bits in pictures}
+    """By likeness of such a picture, (distance in bits, likeness) of those near it."""
+    contents: dict[int, set[bytes]] = {}
+    """By likeness, the contents that have it, if it is near such a picture."""
+    far: set[int] = set()
     for folder in folders:
         column = likeness.unpack_all(folder.view.column(LIKENESS))
         for index, bits in alike.touched(column):
-            digest = folder.view.digests[SHA256_BYTES * index : SHA256_BYTES * (index + 1)]
-            others = [(away, one) for away, one in alike.near(bits) if one != digest]
-            if not others or _companion(found, folder, index, digest, bits, policy) is None:
+            if bits in far:
                 continue
-            for away, one in others:
-                if (away, digest) not in near.setdefault(one, []):
-                    near[one].append((away, digest))
-    for sha256, some in near.items():
-        known = (found.find(digest) for _, digest in sorted(some))
-        found.pictures[sha256].alike = [one for one in known if one is not None]
+            if bits not in contents:
+                others = alike.near(bits)
+                if not others:
+                    far.add(bits)
+                    continue
+                contents[bits] = set()
+                for away, one in others:
+                    near[one].append((away, bits))
+            digest = folder.view.digests[SHA256_BYTES * index : SHA256_BYTES * (index + 1)]
+            if _companion(found, folder, index, digest, bits, policy) is not None:
+                contents[bits].add(digest)
+    for bits, some in near.items():
+        every = [(away, digest) for away, one in some for digest in contents[one]]
+        first = heapq.nsmallest(MOST_ALIKE + 1, every)
+        for picture in pictures[bits]:
+            names = [digest for _, digest in first if digest != picture.sha256][:MOST_ALIKE]
+            picture.alike = [one for one in map(found.find, names) if one is not None]
+            picture.more_alike = max(0, len(every) - 1 - len(picture.alike))
 
 
 def _companion(

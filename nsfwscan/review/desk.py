@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from nsfwscan.judge import RulingBook
     from nsfwscan.judge.ruled import Entry, Ruled
     from nsfwscan.review.collect import ReviewPicture, ReviewSet
+    from nsfwscan.review.lookup import Lookup
     from nsfwscan.review.moving import Move, Mover
 
 
@@ -56,6 +57,8 @@ class ReviewStep:
     before: dict[bytes, Ruled | None] = field(default_factory=dict)
     """The rulings that held before, for those that changed."""
     moves: list[Move] = field(default_factory=list)
+    staying: set[bytes] = field(default_factory=set)
+    """The contents of which a copy could not be moved."""
     problems: list[str] = field(default_factory=list)
     """What could not be done, in sentences for the user."""
 
@@ -76,6 +79,7 @@ class Desk:
         book: RulingBook,
         quarantines: Quarantines,
         mover: Mover,
+        lookup: Lookup,
         *,
         was_shown: WasShown,
         warn: Callable[[str], None],
@@ -84,6 +88,7 @@ class Desk:
         self._book = book
         self._quarantines = quarantines
         self._mover = mover
+        self._lookup = lookup
         self._was_shown = was_shown
         self._warn = warn
         self._lock = threading.Lock()
@@ -91,8 +96,13 @@ class Desk:
         """By the request's id: one that is sent twice is carried out once."""
         self.steps: list[ReviewStep] = []
         self.undone = 0
-        self.failures = 0
-        """How many deeds could not be carried out."""
+        self._failed: set[tuple[str, bytes]] = set()
+        """What could not be stored or moved: the deed, and the picture that was on the screen."""
+
+    @property
+    def failures(self) -> int:
+        """How many deeds could not be carried out, nor at a later try."""
+        return len(self._failed)
 
     def rulings(self) -> dict[bytes, Ruling]:
         """Return the rulings in force about the pictures of this review."""
@@ -119,9 +129,10 @@ class Desk:
             step.before = {one.sha256: before.by_content(one.sha256) for one in new}
             if ruling is Ruling.ALLOWED:
                 step.problems += self._untag([wanted[0], *free])
+            self._note("decide", sha256, failed=False)
             return step
 
-        return self._do(request, carry_out)
+        return self._do(request, "decide", sha256, carry_out)
 
     def quarantine(self, request: str, sha256: bytes, also: Iterable[bytes] = ()) -> ReviewStep:
         """Move a picture to quarantine, from every place, and those in `also`."""
@@ -135,11 +146,14 @@ class Desk:
                 step.problems += problems
                 if moves:
                     step.contents.append(one.sha256)
+                if problems and self._lookup.holding(one):
+                    step.staying.add(one.sha256)
+            self._note("quarantine", sha256, failed=bool(step.staying))
             if not step.moves:
                 raise Refusal("; ".join(step.problems) or "There is nothing to move.")
             return step
 
-        return self._do(request, carry_out)
+        return self._do(request, "quarantine", sha256, carry_out)
 
     def undo(self, request: str) -> ReviewStep | None:
         """Take back the last step that is not undone yet; return it, or None if there is none.
@@ -152,22 +166,30 @@ class Desk:
             if not self.steps:
                 return None
             step = self.steps[-1]
+            self._note("undo", step.sha256, failed=True)
             if step.kind is StepKind.QUARANTINED:
                 step.problems = self._mover.move_back(step.moves)
             else:
                 step.problems = []
                 self._book.add(_former(step.before))
+            self._note("undo", step.sha256, failed=False)
             self.steps.pop()
             self.undone += 1
             self._answers[request] = step
             return step
 
     def close(self) -> None:
-        """Remove from the rulings' file what was taken back, paths included."""
-        if self.undone:
-            self._book.forget(())
+        """Remove from the rulings' file what was taken back, paths included.
 
-    def _do(self, request: str, carry_out: Callable[[], ReviewStep]) -> ReviewStep:
+        Waits for a deed that is under way, such as a move between disks.
+        """
+        with self._lock:
+            if self.undone:
+                self._book.forget(())
+
+    def _do(
+        self, request: str, deed: str, sha256: bytes, carry_out: Callable[[], ReviewStep]
+    ) -> ReviewStep:
         with self._lock:
             known = self._answers.get(request)
             if known is not None:
@@ -175,11 +197,17 @@ class Desk:
             try:
                 step = carry_out()
             except NsfwscanError:
-                self.failures += 1
+                self._note(deed, sha256, failed=True)
                 raise
             self.steps.append(step)
             self._answers[request] = step
             return step
+
+    def _note(self, deed: str, sha256: bytes, *, failed: bool) -> None:
+        if failed:
+            self._failed.add((deed, sha256))
+        else:
+            self._failed.discard((deed, sha256))
 
     def _checked(self, sha256: bytes, also: Iterable[bytes]) -> list[ReviewPicture]:
         """Return the picture and those of `also` that look like it. Raises `Refusal`."""
@@ -197,9 +225,17 @@ class Desk:
         return [picture, *alike]
 
     def _untag(self, pictures: Iterable[ReviewPicture]) -> list[str]:
-        """Remove the tags that an earlier scan gave to pictures that are safe now."""
-        places = (path for one in pictures for path in one.places if os.path.lexists(path))
-        return [why for path in places if (why := tag.remove_marks(os.path.realpath(path)))]
+        """Remove the tags that an earlier scan gave to pictures that are safe now.
+
+        Another picture that has taken the place of one of them meanwhile keeps its own.
+        """
+        places = (
+            path
+            for one in pictures
+            for path in map(os.path.realpath, self._lookup.known(one))
+            if tag.has_marks(path) and self._lookup.holds(path, one.sha256)
+        )
+        return [why for path in places if (why := tag.remove_marks(path))]
 
 
 def _former(before: dict[bytes, Ruled | None]) -> list[Entry]:

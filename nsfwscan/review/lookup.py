@@ -71,6 +71,17 @@ class Lookup:
         paths = dict.fromkeys(self._places(picture))
         return [path for path in paths if os.path.lexists(path)]
 
+    def holding(self, picture: ReviewPicture) -> list[str]:
+        """Return the places, outside quarantines, whose file was read now and has this content."""
+        return [path for path in self.known(picture) if self.holds(path, picture.sha256)]
+
+    def holds(self, path: str, sha256: bytes) -> bool:
+        """Return True if the file can be read and has this content."""
+        try:
+            return identify(path).sha256 == sha256
+        except DecodeError:
+            return False
+
     def _places(self, picture: ReviewPicture) -> Iterator[str]:
         """Yield the places known at the start, then those that the cache knows now."""
         yield from picture.places

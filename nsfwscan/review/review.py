@@ -85,8 +85,12 @@ class Review:
         )
 
     def in_quarantine(self) -> list[bytes]:
-        """Return the contents of this review that are in a quarantine now."""
-        return [one for one in self._lookup.in_quarantine() if self.pictures.find(one)]
+        """Return the contents of this review that are in a quarantine now, and nowhere else.
+
+        One that came back to a folder, or of which a copy stayed there, is still to be handled.
+        """
+        held = map(self.pictures.find, self._lookup.in_quarantine())
+        return [one.sha256 for one in held if one is not None and not self._lookup.holding(one)]
 
     def made(self) -> Made:
         """Return what was done and not undone: contents with a ruling, and files moved."""
@@ -129,7 +133,7 @@ def prepare(
         rulings=lambda: book.current(warn),
         warn=warn,
     )
-    desk = Desk(pictures, book, quarantines, mover, was_shown=gallery.was_shown, warn=warn)
+    desk = Desk(pictures, book, quarantines, mover, lookup, was_shown=gallery.was_shown, warn=warn)
     return Review(
         pictures,
         model=manifest.package,

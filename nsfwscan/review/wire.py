@@ -13,9 +13,6 @@ if TYPE_CHECKING:
     from nsfwscan.review.desk import ReviewStep
     from nsfwscan.review.review import Review
 
-MOST_ALIKE = 24
-"""Pictures that look alike and are shown, and so handled, with one picture."""
-
 
 def document(review: Review) -> dict[str, Any]:
     """Return everything there is to go through, in the order of `ReviewSet.pictures`."""
@@ -42,7 +39,7 @@ def done(review: Review, step: ReviewStep) -> dict[str, Any]:
     return {
         **_told(review, step),
         "rulings": {} if moved else dict.fromkeys(names, step.kind),
-        "quarantined": dict.fromkeys(names, True) if moved else {},
+        "quarantined": {one.hex(): one not in step.staying for one in step.contents if moved},
     }
 
 
@@ -94,6 +91,6 @@ def _picture(one: ReviewPicture) -> dict[str, Any]:
             [readable(os.path.dirname(path)), readable(os.path.basename(path))]
             for path in one.places
         ],
-        "alike": [other.sha256.hex() for other in one.alike[:MOST_ALIKE]],
-        "moreAlike": max(0, len(one.alike) - MOST_ALIKE),
+        "alike": [other.sha256.hex() for other in one.alike],
+        "moreAlike": one.more_alike,
     }

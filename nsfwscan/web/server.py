@@ -11,8 +11,10 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Iterator, MutableMapping
 
     from nsfwscan.web.guard import Application, Receive, Send
@@ -20,6 +22,11 @@ if TYPE_CHECKING:
 LOOPBACK = "127.0.0.1"
 _LEAVING_S = 2
 """Seconds for answers under way when the server stops."""
+_MOST_CONNECTIONS = 32
+"""A browser opens six. Any program of this computer may connect, and must not use up the
+descriptors: then nothing could be stored, either."""
+_AT_ONCE = 8
+"""Connections accepted in one turn of the event loop; it takes some turns to abort others."""
 
 
 def loopback_socket(port: int = 0) -> socket.socket:
@@ -40,10 +47,41 @@ def loopback_socket(port: int = 0) -> socket.socket:
 class _Silent(uvicorn.Server):
     """A server that leaves signals to the command."""
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to accept connections; those beyond a turn's wait and are not refused."""
+        await super().startup(sockets)
+        for one in sockets or ():
+            one.listen()
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Handle no signal: uvicorn's own handlers would raise them again at the end."""
         yield
+
+
+class _Connection(H11Protocol):
+    """A connection that makes room for a newer one when it is idle and there are too many."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no answer is under way, as at first."""
+        cycle: Any = self.cycle  # None until the first request, which its type does not say
+        return cycle is None or cycle.response_complete
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a new connection, and abort the one that has been idle for longest."""
+        super().connection_made(transport)
+        known: dict[_Connection, None] = self.app_state.setdefault("connections", {})
+        known[self] = None  # the oldest first
+        if len(known) > _MOST_CONNECTIONS:
+            oldest = next(one for one in known if one.is_idle)
+            del known[oldest]  # it is only lost at a later turn of the loop
+            oldest.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        self.app_state["connections"].pop(self, None)
+        super().connection_lost(exc)
 
 
 class LocalServer:
@@ -56,7 +94,8 @@ class LocalServer:
         config = uvicorn.Config(
             self._answer,
             loop="asyncio",
-            http="h11",
+            http=_Connection,
+            backlog=_AT_ONCE,
             ws="none",
             lifespan="off",
             interface="asgi3",

@@ -13,7 +13,7 @@ const key = takeKey();
 let data, pictures = new Map(), order = [], at = 0;
 let filter = "open", shown = null, turn = 0, over = false, settling = 0;
 let rulings = new Map(), quarantined = new Set(), steps = 0;
-let sending = Promise.resolve(), waiting = 0;
+let sending = Promise.resolve(), waiting = 0, lost = 0;
 const loads = new Map();
 
 function takeKey() {
@@ -288,7 +288,7 @@ function go(to, isHeld = false) {
     clearTimeout(settling);
     const one = current();
     if (!one) {
-        end();
+        atEnd();
         return;
     }
     card(null);
@@ -299,7 +299,7 @@ function go(to, isHeld = false) {
     else show();
 }
 
-function end() {
+function atEnd() {
     prefetch();
     const left = data.pictures.filter((one) => inFilter.open(one)).length;
     if (!order.length) {
@@ -326,13 +326,12 @@ function send(path, body, then) {
     wait(1);
     // One after the other: undo must not overtake what it undoes.
     sending = sending.then(async () => {
-        try {
-            then(await post(path, text));
-        } catch (error) {
-            say(error.message, true);
-        }
+        const answer = await post(path, text);
+        lost = answer ? 0 : lost + (path !== "folder");
+        if (over) end();
+        else then(answer ?? {refused: "`nsfwscan review` does not answer. Try again."});
         wait(-1);
-        tally();
+        if (!over) tally();
     });
 }
 
@@ -347,9 +346,10 @@ async function post(path, body) {
             // Sent to the end even if the page is closed. Twice is once: `request` tells.
             const answer = await ask(path, {method: "POST", body, keepalive: true});
             if (answer.headers.get("content-type")?.includes("json")) return await answer.json();
-            return {refused: await answer.text()};
+            // A server that ends before the deed does says 500, and the deed may be done.
+            return answer.status === 500 ? null : {refused: await answer.text()};
         } catch {
-            if (!left) throw new Error("This was not stored: `nsfwscan review` has ended.");
+            if (!left) return null;
             await new Promise((go_on) => setTimeout(go_on, PAUSE_MS));
         }
     }
@@ -522,6 +522,9 @@ function listen() {
     $("filters").addEventListener("input", () => choose());
     $("filters").addEventListener("submit", (event) => event.preventDefault());
     $("keys").addEventListener("close", toPicture);
+    addEventListener("beforeunload", (event) => {
+        if (waiting) event.preventDefault();  // what waits behind a long move would not be sent
+    });
 }
 
 // While this request is open, the command knows that the page is.
@@ -537,10 +540,15 @@ async function stay() {
             await new Promise((go_on) => setTimeout(go_on, PAUSE_MS));
         }
     }
+    end();
+}
+
+function end() {
     over = true;
     turn++;
     document.body.classList.add("over", "empty");
-    card("The review has ended", "What you decided is stored. You can close this page.");
+    const except = lost ? `, except perhaps the last ${lost === 1 ? "step" : `${lost} steps`}` : "";
+    card("The review has ended", `What you decided is stored${except}. You can close this page.`);
     say("");
 }
 
