@@ -1,0 +1,50 @@
+"""Requests that are meant to harm the server, or that nobody would send on purpose."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Iterator
+
+import pytest
+import scan_fakes
+from serving import SAFE, Serving, serving
+
+JSON_ROUTES = ("/", "/v1/moderations", "/api/v1/vision/nsfw")
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serving]:
+    scan_fakes.install_pool(monkeypatch)
+    with serving() as server:
+        yield server
+
+
+@pytest.mark.parametrize("path", JSON_ROUTES)
+@pytest.mark.parametrize("value", [b"[]", b"{}", b"1"])
+def test_json_of_very_many_values_is_refused_before_it_is_parsed(
+    server: Serving, path: str, value: bytes
+) -> None:
+    body = b'{"inputs": [' + b",".join([value] * 2_000_000) + b"]}"
+    began = time.thread_time()
+    found = server.post(path, content=body)
+    assert found.status_code == 400, found.text
+    assert "more than 10,000 values" in found.text
+    assert time.thread_time() - began < 5
+
+
+@pytest.mark.parametrize("value", ["{}", "[]", "0", "false", '"tanh"', '["softmax"]', "1e999"])
+def test_a_function_that_is_none_is_refused(server: Serving, value: str) -> None:
+    inputs = base64.b64encode(SAFE).decode()
+    body = f'{{"inputs": "{inputs}", "parameters": {{"function_to_apply": {value}}}}}'
+    found = server.post("/", content=body.encode())
+    assert found.status_code == 400
+    assert "function_to_apply is one of" in found.json()["error"]
+
+
+@pytest.mark.parametrize("space", [" ", "\n", "\r\n", "\t"])
+def test_base64_may_have_white_space_anywhere(server: Serving, space: str) -> None:
+    spaced = space.join(base64.b64encode(SAFE).decode())
+    url = f"data:image/png;base64,{spaced}"
+    document = {"input": [{"type": "image_url", "image_url": {"url": url}}]}
+    assert server.post("/v1/moderations", json=document).status_code == 200
