@@ -56,15 +56,20 @@ def too_large(limit: int) -> RequestRefused:
     return RequestRefused(413, "too-large", f"the body has more than {limit:,} bytes")
 
 
+def refuse_announced(request: Request, limit: int) -> None:
+    """Raise `RequestRefused` (413) if a request says that its body has more than `limit` bytes."""
+    announced = request.headers.get("content-length", "")
+    if announced.isdigit() and int(announced) > limit:
+        raise too_large(limit)
+
+
 async def read_body(request: Request, limit: int, deadline: float) -> bytes:
     """Return the body, at most `limit` bytes, which must have come by `deadline` (`monotonic`).
 
     A length that is announced too long is refused before anything is read. Raises `RequestRefused`
     (413, 408), `Overloaded` if all bodies together take too much memory, and `ClientDisconnect`.
     """
-    announced = request.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > limit:
-        raise too_large(limit)
+    refuse_announced(request, limit)
     loan: Loan | None = getattr(request.state, "loan", None)
     body = bytearray()
     try:
@@ -93,4 +98,12 @@ def json_of(body: bytes) -> Any:
         raise ValueError("the JSON is nested too deeply") from None
 
 
-__all__ = ["ClientDisconnect", "Loan", "Memory", "json_of", "read_body", "too_large"]
+__all__ = [
+    "ClientDisconnect",
+    "Loan",
+    "Memory",
+    "json_of",
+    "read_body",
+    "refuse_announced",
+    "too_large",
+]

@@ -7,6 +7,7 @@ form, and counts. So a protocol's module holds only the translation.
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import re
 import time
@@ -33,6 +34,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("nsfwscan.serve")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
+
+
+class PathsJson(JSONResponse):
+    """JSON that may name files. As on the command line, surrogates stand for what is no UTF-8."""
+
+    def render(self, content: object) -> bytes:
+        """Return ASCII: UTF-8 has no surrogates."""
+        return json.dumps(content, allow_nan=False).encode("ascii")
 
 
 class Endpoints:
