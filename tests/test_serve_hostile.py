@@ -48,3 +48,14 @@ def test_base64_may_have_white_space_anywhere(server: Serving, space: str) -> No
     url = f"data:image/png;base64,{spaced}"
     document = {"input": [{"type": "image_url", "image_url": {"url": url}}]}
     assert server.post("/v1/moderations", json=document).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/scan", "/v1/detect-images"])
+def test_an_error_is_a_sentence_and_not_what_python_says(server: Serving, path: str) -> None:
+    head = b'--b\r\nContent-Disposition: form-data; name="a"; filename="\xff"\r\n\r\n'
+    body = head + SAFE + b"\r\n--b--\r\n"
+    found = server.post(
+        path, content=body, headers={"Content-Type": "multipart/form-data; boundary=b"}
+    )
+    assert found.status_code == 400
+    assert "Error" not in found.text

@@ -85,7 +85,9 @@ class FormReader:
             )
             raise RequestRefused(413, "too-many-parts", said) from None
         except (multipart.MultipartError, ValueError, LookupError) as error:
-            said = f"the multipart body is malformed: {error}"
+            # Some have the error that led to it as a second argument, as Python writes it.
+            why = error.args[0] if isinstance(error, multipart.MultipartError) else error
+            said = f"the multipart body is malformed: {why}"
             raise RequestRefused(400, "bad-multipart", said) from None
 
 
