@@ -222,7 +222,7 @@ def _tokens(path: str | None) -> Tokens:
     """Return the tokens of a file and of the environment variable."""
     from nsfwscan.serve.tokens import parse
 
-    lines = []
+    lines: list[str] = []
     if path is not None:
         try:
             with open_text(os.path.expanduser(path)) as file:
@@ -230,10 +230,15 @@ def _tokens(path: str | None) -> Tokens:
         except (OSError, UnicodeDecodeError) as error:
             what = error.strerror if isinstance(error, OSError) else "it is not text"
             raise UsageError(f"the token file {readable(path)} cannot be read: {what}") from None
+        if not parse(lines, readable(path)):  # as if there were no file, everybody could ask
+            raise UsageError(
+                f"the token file {readable(path)} has no token",
+                hint="write a name and a token on a line, or leave --token-file out",
+            )
     # Never an option: other users see the arguments of a program. Nor does a child inherit it.
     if token := os.environ.pop(_TOKEN, ""):
         lines.append(f"{_TOKEN} {token}")
-    return parse(lines, path or _TOKEN)
+    return parse(lines, readable(path or _TOKEN))
 
 
 def _host(name: str) -> str:

@@ -174,9 +174,10 @@ def listen(host: str, port: int) -> list[socket.socket]:
     """Return sockets for an address. Raises `CannotListen` and `UsageError`."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
+        why = error.strerror or error if isinstance(error, OSError) else "it is no valid name"
         raise UsageError(
-            f"{host} is not an address of this computer: {error.strerror or error}",
+            f"{host} is not an address of this computer: {why}",
             hint="give --host a numeric address, such as 127.0.0.1",
         ) from None
     sockets: list[socket.socket] = []
@@ -202,7 +203,7 @@ def listen(host: str, port: int) -> list[socket.socket]:
 
 
 def passed_sockets() -> list[socket.socket]:
-    """Return the sockets that a service manager has opened, if any."""
+    """Return the sockets that a service manager has opened, if any. Raises `UsageError`."""
     try:
         meant, count = int(os.environ["LISTEN_PID"]), int(os.environ["LISTEN_FDS"])
     except (KeyError, ValueError):
@@ -211,9 +212,18 @@ def passed_sockets() -> list[socket.socket]:
         return []
     for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
         os.environ.pop(name, None)  # not meant for the decode processes
-    sockets = [socket.socket(fileno=_FIRST_FD + at) for at in range(count)]
-    for one in sockets:
-        os.set_inheritable(one.fileno(), False)
+    sockets = []
+    for at in range(_FIRST_FD, _FIRST_FD + count):
+        try:
+            one = socket.socket(fileno=at)
+        except OSError as error:
+            raise UsageError(
+                f"LISTEN_FDS says that descriptor {at} is a socket, and it is not: "
+                f"{error.strerror or error}",
+                hint="start the server by its .socket unit, or unset LISTEN_PID",
+            ) from None
+        sockets.append(one)
+        os.set_inheritable(at, False)
         one.setblocking(False)
     return sockets
 
