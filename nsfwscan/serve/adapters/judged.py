@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from nsfwscan.models.manifest import ModelManifest
+    from nsfwscan.serve.problems import Problem
     from nsfwscan.serve.service import ScoringService
 
 _LOG = logging.getLogger("nsfwscan.serve")
@@ -90,6 +91,14 @@ def answer_of(result: Scanned | Failed, manifest: ModelManifest) -> AdapterAnswe
         dict(zip(output.labels, result.scores.probabilities, strict=True)),
         frozenset(output.unsafe_labels),
     )
+
+
+def is_unjudged(problem: Problem) -> bool:
+    """Return True if a refusal may be about pictures, not about a program that asks wrongly.
+
+    What is too long is: limits are the operator's, and nobody else knows what the picture shows.
+    """
+    return problem.status in {408, 413, 429} or problem.status >= 500
 
 
 def retry_after(seconds: float) -> dict[str, str]:
