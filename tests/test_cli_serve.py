@@ -319,6 +319,18 @@ def test_there_are_no_more_connections_than_descriptors(monkeypatch: pytest.Monk
         assert server.within_descriptors(Limits()).connections == expected
 
 
+def test_a_server_without_its_extra_says_what_it_refuses(
+    call: Call, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "multipart", None)
+    monkeypatch.setattr(server, "run", lambda *_: None)
+    done = call("serve", "--port", "0")
+    assert done.code == 0
+    assert "Misskey" in done.err
+    assert "pip install 'nsfwscan[serve]'" in done.err
+    monkeypatch.undo()
+
+
 @pytest.mark.parametrize("host", ["no such name", "x..y", "a" * 80])
 def test_an_address_that_is_none_is_a_usage_error(host: str) -> None:
     with pytest.raises(UsageError):

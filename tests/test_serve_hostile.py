@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import base64
+import sys
 import time
+import types
 from collections.abc import Iterator
 
 import pytest
 import scan_fakes
 from serving import SAFE, Serving, serving
+
+from nsfwscan.serve import parts
 
 JSON_ROUTES = ("/", "/v1/moderations", "/api/v1/vision/nsfw")
 
@@ -59,3 +63,15 @@ def test_an_error_is_a_sentence_and_not_what_python_says(server: Serving, path: 
     )
     assert found.status_code == 400
     assert "Error" not in found.text
+
+
+@pytest.mark.parametrize("module", [None, types.ModuleType("multipart")])
+def test_without_the_library_or_with_one_of_the_same_name_forms_are_refused(
+    server: Serving, monkeypatch: pytest.MonkeyPatch, module: types.ModuleType | None
+) -> None:
+    monkeypatch.setitem(sys.modules, "multipart", module)
+    assert not parts.can_read()
+    found = server.post("/v1/scan", files={"a": ("a.png", SAFE)})
+    assert found.status_code == 501
+    assert "nsfwscan[serve]" in found.json()["error"]
+    assert server.post("/v1/scan", content=SAFE).status_code == 200

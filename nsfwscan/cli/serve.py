@@ -185,6 +185,7 @@ def serve(
     """
     from nsfwscan.cli.shared.streams import never_wait_for_stderr
     from nsfwscan.serve.opening import check
+    from nsfwscan.serve.parts import can_read
     from nsfwscan.serve.processes import run_many
     from nsfwscan.serve.server import listen, passed_sockets, reachable_from_elsewhere, run
     from nsfwscan.serve.settings import Limits, ServeSettings
@@ -210,6 +211,11 @@ def serve(
             raise UsageError(
                 "other computers could use this server, so it needs a token",
                 hint="give --token-file FILE, or set NSFWSCAN_TOKEN; or listen on 127.0.0.1",
+            )
+        if not can_read():
+            talk.say(
+                "Without the extra, forms (Misskey, uploads of jobs, many pictures at /v1/scan) "
+                "and /metrics are refused: pip install 'nsfwscan[serve]'"
             )
         never_wait_for_stderr()
         if workers == 1:
