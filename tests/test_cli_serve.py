@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import errno
 import json
 import os
 import re
@@ -24,6 +26,7 @@ from serving import wait_for
 from shell import Call
 
 from nsfwscan.serve import server
+from nsfwscan.serve.service import ScoringService
 from nsfwscan.serve.settings import Limits
 from nsfwscan.values.errors import UsageError
 
@@ -329,6 +332,34 @@ def test_a_server_without_its_extra_says_what_it_refuses(
     assert "Misskey" in done.err
     assert "pip install 'nsfwscan[serve]'" in done.err
     monkeypatch.undo()
+
+
+def test_a_server_that_cannot_start_does_not_end_as_if_it_had(
+    call: Call, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> None:
+        raise MemoryError("no room for threads")
+
+    monkeypatch.setattr(ScoringService, "start", fail)
+    done = call("serve", "--port", "0")
+    assert done.code == 70
+
+
+def test_a_server_without_room_for_connections_says_so_once(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    warnings: list[str] = []
+    handle = server.calm(warnings.append)
+    loop = asyncio.new_event_loop()
+    try:
+        for number in (errno.EMFILE, errno.ENFILE, errno.EMFILE):
+            error = OSError(number, os.strerror(number))
+            handle(loop, {"message": "socket.accept() out of system resource", "exception": error})
+    finally:
+        loop.close()
+    assert len(warnings) == 1
+    assert "ulimit -n" in warnings[0]
+    assert not capfd.readouterr().err
 
 
 @pytest.mark.parametrize("host", ["no such name", "x..y", "a" * 80])
