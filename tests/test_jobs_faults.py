@@ -286,3 +286,13 @@ def test_an_upload_that_is_announced_too_long_is_refused_before_it_is_sent(tmp_p
             )
             assert line.recv(1000).startswith(b"HTTP/1.1 413 ")
         assert not uploads(tmp_path / "jobs")
+
+
+def test_a_job_whose_folder_is_gone_before_it_is_listed_fails(tmp_path: Path) -> None:
+    store = JobStore(str(tmp_path / "jobs"))
+    job = store.add(folder=str(tmp_path / "gone"))
+    store.close()
+    with with_jobs(tmp_path / "jobs", folders=(str(tmp_path),)) as server:
+        found = ended(server, job)
+        assert found["state"] == "failed"
+        assert found["problem"] == "the folder is no longer there"

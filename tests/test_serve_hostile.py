@@ -10,9 +10,11 @@ from collections.abc import Iterator
 
 import pytest
 import scan_fakes
+from serve_clients import Misskey, old_photoprism
 from serving import SAFE, Serving, serving
 
-from nsfwscan.serve import parts
+from nsfwscan.serve import parts, tokens
+from nsfwscan.serve.settings import ServeSettings
 
 JSON_ROUTES = ("/", "/v1/moderations", "/api/v1/vision/nsfw")
 
@@ -75,3 +77,20 @@ def test_without_the_library_or_with_one_of_the_same_name_forms_are_refused(
     assert found.status_code == 501
     assert "nsfwscan[serve]" in found.json()["error"]
     assert server.post("/v1/scan", content=SAFE).status_code == 200
+
+
+@pytest.mark.parametrize("wrong", [{"Host": "nsfwscan:8470"}, {"Authorization": "Bearer wrong"}])
+def test_a_mistake_of_the_operator_makes_nothing_safe(wrong: dict[str, str]) -> None:
+    grants = tokens.parse(["site 0123456789abcdef"], "tokens")
+    headers = {"Authorization": "Bearer 0123456789abcdef"} | wrong
+    status = 421 if "Host" in wrong else 401
+    with serving(settings=ServeSettings(tokens=grants)) as server:
+        found = server.post("/v1/detect-images", files={"a": ("a.png", SAFE)}, headers=headers)
+        assert Misskey().read(found.status_code, found.json(), 1) == [(True, False)]
+        document = {"images": ["data:image/png;base64," + base64.b64encode(SAFE).decode()]}
+        found = server.post("/api/v1/vision/nsfw", json=document, headers=headers)
+        assert found.status_code == status
+        assert found.json()["result"]["nsfw"][0]["status"] == "unavailable"
+        assert old_photoprism(found.json(), 0.98)
+        for path in ("/validate", "/v1/moderations", "/", "/v1/scan", "/v1/jobs"):
+            assert server.post(path, content=SAFE, headers=headers).status_code == status

@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from nsfwscan.serve.problems import Problem, problem_of
+from nsfwscan.serve.problems import Problem, RequestRefused, problem_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     Formats = Callable[[Problem], Response]
 
 log = logging.getLogger("nsfwscan.serve")
+TURNED_AWAY = "nsfwscan.turned_away"
+"""Where a request's scope has the `Problem` for which it must not be answered, if any."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 
 
@@ -65,6 +67,7 @@ class Endpoints:
             memory: Memory = request.app.state.memory
             try:
                 with contextlib.ExitStack() as stack:
+                    _let_in(request)
                     caller = None
                     if not public:
                         caller = settings.tokens.caller(request.headers.get("authorization"))
@@ -85,6 +88,13 @@ class Endpoints:
             return response
 
         return Route(path, answer, methods=list(methods))
+
+
+def _let_in(request: Request) -> None:
+    """Raise `RequestRefused` if the request was turned away."""
+    problem: Problem | None = request.scope.get(TURNED_AWAY)
+    if problem is not None:
+        raise RequestRefused(problem.status, problem.code, problem.message)
 
 
 def _request_id(request: Request) -> str:

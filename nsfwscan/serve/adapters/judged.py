@@ -94,11 +94,12 @@ def answer_of(result: Scanned | Failed, manifest: ModelManifest) -> AdapterAnswe
 
 
 def is_unjudged(problem: Problem) -> bool:
-    """Return True if a refusal may be about pictures, not about a program that asks wrongly.
+    """Return True if a refusal leaves pictures unjudged that were asked about in the right form.
 
-    What is too long is: limits are the operator's, and nobody else knows what the picture shows.
+    A wrong token, a name that --allow-host lacks and a limit are mistakes of the operator, whom
+    silence would never tell about them.
     """
-    return problem.status in {408, 413, 429} or problem.status >= 500
+    return problem.status in {401, 403, 408, 413, 421, 429} or problem.status >= 500
 
 
 def retry_after(seconds: float) -> dict[str, str]:

@@ -59,8 +59,10 @@ def list_pictures(job: str, folder: str, most: int) -> tuple[list[JobPicture], l
     """Return the pictures in and below a folder, and what cannot be opened though it may be one.
 
     They are numbered from 0, the pictures first. Raises `RequestRefused` (413) if there are more
-    than `most`.
+    than `most`, and (404) if the folder is gone.
     """
+    if not os.path.isdir(folder):
+        raise RequestRefused(404, "no-such-folder", "the folder is no longer there")
     names: list[str] = []
     failed: list[Failed] = []
     for listing in discover([folder], WalkOptions(), WalkTally()):
