@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import errno
 import json
 import os
 import re
@@ -24,6 +26,7 @@ from serving import wait_for
 from shell import Call
 
 from nsfwscan.serve import server
+from nsfwscan.serve.service import ScoringService
 from nsfwscan.serve.settings import Limits
 from nsfwscan.values.errors import UsageError
 
@@ -287,6 +290,17 @@ def test_sockets_meant_for_another_process_are_left_alone(monkeypatch: pytest.Mo
     assert server.passed_sockets() == []
 
 
+def test_sockets_that_are_announced_and_missing_are_a_usage_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with (tmp_path / "no socket").open("w") as file:
+        monkeypatch.setattr(server, "_FIRST_FD", file.fileno())
+        monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+        monkeypatch.setenv("LISTEN_FDS", "1")
+        with pytest.raises(UsageError, match="is a socket, and it is not"):
+            server.passed_sockets()
+
+
 @pytest.mark.parametrize(
     ("host", "outside"), [("127.0.0.1", False), ("127.0.0.9", False), ("0.0.0.0", True)]
 )
@@ -308,9 +322,60 @@ def test_there_are_no_more_connections_than_descriptors(monkeypatch: pytest.Monk
         assert server.within_descriptors(Limits()).connections == expected
 
 
-def test_an_address_that_is_none_is_a_usage_error() -> None:
+def test_a_server_without_its_extra_says_what_it_refuses(
+    call: Call, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "multipart", None)
+    monkeypatch.setattr(server, "run", lambda *_: None)
+    done = call("serve", "--port", "0")
+    assert done.code == 0
+    assert "Misskey" in done.err
+    assert "pip install 'nsfwscan[serve]'" in done.err
+    monkeypatch.undo()
+
+
+def test_a_server_that_cannot_start_does_not_end_as_if_it_had(
+    call: Call, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> None:
+        raise MemoryError("no room for threads")
+
+    monkeypatch.setattr(ScoringService, "start", fail)
+    done = call("serve", "--port", "0")
+    assert done.code == 70
+
+
+def test_a_server_without_room_for_connections_says_so_once(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    warnings: list[str] = []
+    handle = server.calm(warnings.append)
+    loop = asyncio.new_event_loop()
+    try:
+        for number in (errno.EMFILE, errno.ENFILE, errno.EMFILE):
+            error = OSError(number, os.strerror(number))
+            handle(loop, {"message": "socket.accept() out of system resource", "exception": error})
+    finally:
+        loop.close()
+    assert len(warnings) == 1
+    assert "ulimit -n" in warnings[0]
+    assert not capfd.readouterr().err
+
+
+@pytest.mark.parametrize("host", ["no such name", "x..y", "a" * 80])
+def test_an_address_that_is_none_is_a_usage_error(host: str) -> None:
     with pytest.raises(UsageError):
-        server.listen("no such name", 0)
+        server.listen(host, 0)
+
+
+@pytest.mark.parametrize("content", ["", "\n\n", "# name token\n"])
+def test_a_token_file_without_a_token_lets_nobody_in(
+    call: Call, tiny: Path, tmp_path: Path, content: str
+) -> None:
+    (tmp_path / "tokens").write_text(content)
+    done = call("serve", "--port", "0", "--token-file", str(tmp_path / "tokens"))
+    assert done.code == 2
+    assert "has no token" in done.err
 
 
 def test_other_commands_do_not_load_the_server(nsfwscan: Run, tiny: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+import socket
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -252,3 +254,45 @@ def test_errors_of_sqlite_have_their_status() -> None:
         assert status_code >= 500
         assert word
         assert what
+
+
+def test_a_folder_whose_name_is_not_utf8_is_scanned_and_listed(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"pictures-\xff")
+    folder.mkdir()
+    (folder / "one.png").write_bytes(SAFE)
+    with with_jobs(tmp_path / "jobs", folders=(str(tmp_path),)) as server:
+        body = json.dumps({"folder": str(folder)})
+        made = server.post("/v1/jobs", content=body)
+        assert made.status_code == 202, made.text
+        assert made.json()["folder"] == str(folder)
+        assert ended(server, made.json()["id"])["counts"]["safe"] == 1
+        assert [one["folder"] for one in server.get("/v1/jobs").json()["jobs"]] == [str(folder)]
+
+
+@pytest.mark.parametrize("name", ["\ud800", "a\0b"])
+def test_a_name_that_no_folder_can_have_is_refused(tmp_path: Path, name: str) -> None:
+    with with_jobs(tmp_path / "jobs", folders=(str(tmp_path),)) as server:
+        found = server.post("/v1/jobs", content=json.dumps({"folder": f"{tmp_path}/{name}"}))
+        assert found.status_code == 400, found.text
+        assert found.json()["code"] == "bad-folder"
+
+
+def test_an_upload_that_is_announced_too_long_is_refused_before_it_is_sent(tmp_path: Path) -> None:
+    with with_jobs(tmp_path / "jobs", bytes_each=1000) as server:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as line:
+            line.sendall(
+                b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n"
+                b"Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 1001\r\n\r\n"
+            )
+            assert line.recv(1000).startswith(b"HTTP/1.1 413 ")
+        assert not uploads(tmp_path / "jobs")
+
+
+def test_a_job_whose_folder_is_gone_before_it_is_listed_fails(tmp_path: Path) -> None:
+    store = JobStore(str(tmp_path / "jobs"))
+    job = store.add(folder=str(tmp_path / "gone"))
+    store.close()
+    with with_jobs(tmp_path / "jobs", folders=(str(tmp_path),)) as server:
+        found = ended(server, job)
+        assert found["state"] == "failed"
+        assert found["problem"] == "the folder is no longer there"

@@ -574,6 +574,8 @@ def test_a_wrong_line_of_a_token_file_is_named_without_its_token(line: str) -> N
 def test_two_tokens_of_one_name_are_refused() -> None:
     with pytest.raises(UsageError, match="same name"):
         tokens.parse([f"a {TOKEN}", f"a {OTHER}"], "the file")
+    with pytest.raises(UsageError, match="one token two names"):
+        tokens.parse([f"a {TOKEN}", f"b {TOKEN}"], "the file")
 
 
 def test_what_is_not_here_is_said_in_json(server: Serving) -> None:

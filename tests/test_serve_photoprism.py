@@ -123,6 +123,11 @@ def test_a_request_that_is_turned_away_is_safe_to_no_version() -> None:
         assert found.status_code == 429
         assert photoprism(found.json(), 1) == ["unsafe"]
         assert old_photoprism(found.json(), 0.98)
+    with serving(settings=ServeSettings(limits=Limits(body_bytes=10))) as server:
+        found = server.post(URL, json=request(SAFE))
+        assert found.status_code == 413
+        assert photoprism(found.json(), 1) == ["unsafe"]
+        assert old_photoprism(found.json(), 0.98)
 
 
 @pytest.mark.parametrize("document", [{}, {"images": []}, {"images": "x"}, [], "x", None])

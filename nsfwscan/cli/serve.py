@@ -185,6 +185,7 @@ def serve(
     """
     from nsfwscan.cli.shared.streams import never_wait_for_stderr
     from nsfwscan.serve.opening import check
+    from nsfwscan.serve.parts import can_read
     from nsfwscan.serve.processes import run_many
     from nsfwscan.serve.server import listen, passed_sockets, reachable_from_elsewhere, run
     from nsfwscan.serve.settings import Limits, ServeSettings
@@ -211,6 +212,11 @@ def serve(
                 "other computers could use this server, so it needs a token",
                 hint="give --token-file FILE, or set NSFWSCAN_TOKEN; or listen on 127.0.0.1",
             )
+        if not can_read():
+            talk.say(
+                "Without the extra, forms (Misskey, uploads of jobs, many pictures at /v1/scan) "
+                "and /metrics are refused: pip install 'nsfwscan[serve]'"
+            )
         never_wait_for_stderr()
         if workers == 1:
             run(wanted, sockets, talk.say, talk.warn)
@@ -222,7 +228,7 @@ def _tokens(path: str | None) -> Tokens:
     """Return the tokens of a file and of the environment variable."""
     from nsfwscan.serve.tokens import parse
 
-    lines = []
+    lines: list[str] = []
     if path is not None:
         try:
             with open_text(os.path.expanduser(path)) as file:
@@ -230,10 +236,15 @@ def _tokens(path: str | None) -> Tokens:
         except (OSError, UnicodeDecodeError) as error:
             what = error.strerror if isinstance(error, OSError) else "it is not text"
             raise UsageError(f"the token file {readable(path)} cannot be read: {what}") from None
+        if not parse(lines, readable(path)):  # as if there were no file, everybody could ask
+            raise UsageError(
+                f"the token file {readable(path)} has no token",
+                hint="write a name and a token on a line, or leave --token-file out",
+            )
     # Never an option: other users see the arguments of a program. Nor does a child inherit it.
     if token := os.environ.pop(_TOKEN, ""):
         lines.append(f"{_TOKEN} {token}")
-    return parse(lines, path or _TOKEN)
+    return parse(lines, readable(path or _TOKEN))
 
 
 def _host(name: str) -> str:

@@ -47,7 +47,11 @@ def build_app(service: ScoringService, settings: ServeSettings) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         jobs = None if settings.jobs is None else Jobs(service, settings.jobs)
         app.state.jobs = jobs
-        service.start()
+        try:
+            service.start()
+        except Exception as error:
+            app.state.failure = error  # uvicorn keeps it to itself
+            raise
         try:
             async with jobs.running() if jobs else contextlib.nullcontext():
                 yield

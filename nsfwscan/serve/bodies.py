@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starlette.requests import ClientDisconnect
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from starlette.requests import Request
+
+_MOST_VALUES = 10_000
+"""In one JSON body. Each takes up to thirty times as much memory as it is long."""
 
 
 class Memory:
@@ -52,15 +56,20 @@ def too_large(limit: int) -> RequestRefused:
     return RequestRefused(413, "too-large", f"the body has more than {limit:,} bytes")
 
 
+def refuse_announced(request: Request, limit: int) -> None:
+    """Raise `RequestRefused` (413) if a request says that its body has more than `limit` bytes."""
+    announced = request.headers.get("content-length", "")
+    if announced.isdigit() and int(announced) > limit:
+        raise too_large(limit)
+
+
 async def read_body(request: Request, limit: int, deadline: float) -> bytes:
     """Return the body, at most `limit` bytes, which must have come by `deadline` (`monotonic`).
 
     A length that is announced too long is refused before anything is read. Raises `RequestRefused`
     (413, 408), `Overloaded` if all bodies together take too much memory, and `ClientDisconnect`.
     """
-    announced = request.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > limit:
-        raise too_large(limit)
+    refuse_announced(request, limit)
     loan: Loan | None = getattr(request.state, "loan", None)
     body = bytearray()
     try:
@@ -76,4 +85,25 @@ async def read_body(request: Request, limit: int, deadline: float) -> bytes:
     return bytes(body)
 
 
-__all__ = ["ClientDisconnect", "Loan", "Memory", "read_body", "too_large"]
+def json_of(body: bytes) -> Any:
+    """Return a body's JSON. Raises ValueError, and `RequestRefused` (400) for very many values.
+
+    Millions of them would take gigabytes, and stop everybody else for seconds.
+    """
+    if sum(map(body.count, (b",", b"[", b"{"))) > _MOST_VALUES:
+        raise RequestRefused(400, "bad-request", f"the JSON has more than {_MOST_VALUES:,} values")
+    try:
+        return json.loads(body)
+    except RecursionError:
+        raise ValueError("the JSON is nested too deeply") from None
+
+
+__all__ = [
+    "ClientDisconnect",
+    "Loan",
+    "Memory",
+    "json_of",
+    "read_body",
+    "refuse_announced",
+    "too_large",
+]

@@ -7,6 +7,7 @@ form, and counts. So a protocol's module holds only the translation.
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import re
 import time
@@ -17,7 +18,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from nsfwscan.serve.problems import Problem, problem_of
+from nsfwscan.serve.problems import Problem, RequestRefused, problem_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -32,7 +33,17 @@ if TYPE_CHECKING:
     Formats = Callable[[Problem], Response]
 
 log = logging.getLogger("nsfwscan.serve")
+TURNED_AWAY = "nsfwscan.turned_away"
+"""Where a request's scope has the `Problem` for which it must not be answered, if any."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
+
+
+class PathsJson(JSONResponse):
+    """JSON that may name files. As on the command line, surrogates stand for what is no UTF-8."""
+
+    def render(self, content: object) -> bytes:
+        """Return ASCII: UTF-8 has no surrogates."""
+        return json.dumps(content, allow_nan=False).encode("ascii")
 
 
 class Endpoints:
@@ -56,6 +67,7 @@ class Endpoints:
             memory: Memory = request.app.state.memory
             try:
                 with contextlib.ExitStack() as stack:
+                    _let_in(request)
                     caller = None
                     if not public:
                         caller = settings.tokens.caller(request.headers.get("authorization"))
@@ -76,6 +88,13 @@ class Endpoints:
             return response
 
         return Route(path, answer, methods=list(methods))
+
+
+def _let_in(request: Request) -> None:
+    """Raise `RequestRefused` if the request was turned away."""
+    problem: Problem | None = request.scope.get(TURNED_AWAY)
+    if problem is not None:
+        raise RequestRefused(problem.status, problem.code, problem.message)
 
 
 def _request_id(request: Request) -> str:

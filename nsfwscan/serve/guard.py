@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 
-from nsfwscan.serve.endpoint import plain_problem
+from nsfwscan.serve.endpoint import TURNED_AWAY, plain_problem
 from nsfwscan.serve.problems import Problem
 
 if TYPE_CHECKING:
@@ -36,9 +36,12 @@ class Doorkeeper:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] == "http" and (problem := self._problem(scope)):
-            await plain_problem(problem)(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
+            if scope["method"] != "POST":
+                await plain_problem(problem)(scope, receive, send)
+                return
+            # Some programs take any error for "safe": the route answers, in its protocol's form.
+            scope[TURNED_AWAY] = problem
+        await self._app(scope, receive, send)
 
     def _problem(self, scope: Scope) -> Problem | None:
         headers = Headers(scope=scope)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import math
 import time
 from dataclasses import replace
@@ -19,7 +18,7 @@ from starlette.responses import JSONResponse, Response
 
 from nsfwscan.models.manifest import OutputKind
 from nsfwscan.serve import openapi
-from nsfwscan.serve.bodies import read_body
+from nsfwscan.serve.bodies import json_of, read_body
 from nsfwscan.serve.endpoint import Endpoints, plain_problem
 from nsfwscan.serve.problems import NoVerdict, Problem, RequestRefused
 from nsfwscan.serve.service import Ask, Examined
@@ -170,7 +169,7 @@ def parse(body: bytes, query: Mapping[str, str]) -> Question:
         parameters |= {name: value for name, value in given.items() if value is not None}
         options = _table(document, "options")
     function = parameters.get("function_to_apply", "")
-    if function and function not in FUNCTIONS:
+    if function not in ("", *FUNCTIONS):
         raise _wrong(f"function_to_apply is one of {', '.join(FUNCTIONS)}")
     return Question(picture, _top_k(parameters.get("top_k", DEFAULT_TOP_K)), function, options)
 
@@ -239,8 +238,8 @@ def _best_first(one: tuple[float, str]) -> float:
 
 def _json(body: bytes) -> dict[str, Any]:
     try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
+        document = json_of(body)
+    except ValueError:
         raise _wrong("the body begins like JSON, but it is not valid JSON") from None
     if not isinstance(document, dict):
         raise _wrong("the body is JSON, but not an object with `inputs`")

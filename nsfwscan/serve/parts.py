@@ -32,6 +32,20 @@ class PartHead(NamedTuple):
     content_type: str
 
 
+def can_read() -> bool:
+    """Return True if the extra that reads multipart bodies is installed."""
+    return _library() is not None
+
+
+def _library() -> Any:
+    """Return the module `multipart`; None also if it is another library of that name."""
+    try:
+        import multipart
+    except ImportError:
+        return None
+    return multipart if hasattr(multipart, "PushMultipartParser") else None
+
+
 def is_multipart(content_type: str | None) -> bool:
     """Return True if a `Content-Type` header names a multipart form."""
     return (content_type or "").partition(";")[0].strip().lower() == "multipart/form-data"
@@ -45,11 +59,10 @@ class FormReader:
 
         This and all methods raise `RequestRefused`: 400 if malformed, 413 for too many parts.
         """
-        try:
-            import multipart
-        except ImportError:
+        multipart = _library()
+        if multipart is None:
             said = "multipart bodies need an extra: pip install 'nsfwscan[serve]'"
-            raise RequestRefused(501, "no-multipart", said) from None
+            raise RequestRefused(501, "no-multipart", said)
         self._multipart, self._most_parts = multipart, most_parts
         _, options = multipart.parse_options_header(content_type)
         boundary = options.get("boundary", "")
@@ -85,7 +98,9 @@ class FormReader:
             )
             raise RequestRefused(413, "too-many-parts", said) from None
         except (multipart.MultipartError, ValueError, LookupError) as error:
-            said = f"the multipart body is malformed: {error}"
+            # Some have the error that led to it as a second argument, as Python writes it.
+            why = error.args[0] if isinstance(error, multipart.MultipartError) else error
+            said = f"the multipart body is malformed: {why}"
             raise RequestRefused(400, "bad-multipart", said) from None
 
 

@@ -14,8 +14,9 @@ import os
 import signal
 import socket
 import sys
+import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
@@ -43,6 +44,10 @@ _SWITCH_S = 0.0005
 """With this, an overloaded server refuses in a few milliseconds, instead of in a hundred."""
 _OTHER_DESCRIPTORS = 200
 """Files, pipes and sockets besides connections: decode processes have two each."""
+
+
+_NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_SAY_AGAIN_S = 60.0
 
 
 class CannotListen(NsfwscanError):
@@ -111,13 +116,42 @@ def run(
 
     def listening() -> None:
         say_where(sockets, say)
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(calm(warn))
         if lifeline is not None:
-            loop = asyncio.get_running_loop()
             loop.add_reader(lifeline, server.handle_exit, signal.SIGTERM, None)
 
-    server = Listener(config_of(service, settings), service, settings.limits.stop_s, listening)
+    config = config_of(service, settings)
+    server = Listener(config, service, settings.limits.stop_s, listening)
     with interrupts.answered(server.handle_exit, *stop_signals()):
-        server.run(list(sockets))
+        try:
+            server.run(list(sockets))
+        except SystemExit as ended:  # how uvicorn says that the application did not start
+            if failure := getattr(getattr(config.app, "state", None), "failure", None):
+                raise failure from ended
+            raise
+
+
+def calm(warn: Say) -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:
+    """Return a handler of errors that says once a minute that connections cannot be accepted.
+
+    asyncio tries again on its own, and has a traceback for each of thousands of tries.
+    """
+    again_at = 0.0
+
+    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        nonlocal again_at
+        error = context.get("exception")
+        if not (isinstance(error, OSError) and error.errno in _NO_ROOM):
+            loop.default_exception_handler(context)
+        elif time.monotonic() >= again_at:
+            again_at = time.monotonic() + _SAY_AGAIN_S
+            warn(
+                f"connections wait, because the system has no room for them: {error.strerror}; "
+                "raise the limit of open files: `ulimit -n`, or LimitNOFILE= of a unit"
+            )
+
+    return handle
 
 
 def within_descriptors(limits: Limits) -> Limits:
@@ -174,9 +208,10 @@ def listen(host: str, port: int) -> list[socket.socket]:
     """Return sockets for an address. Raises `CannotListen` and `UsageError`."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
+        why = error.strerror or error if isinstance(error, OSError) else "it is no valid name"
         raise UsageError(
-            f"{host} is not an address of this computer: {error.strerror or error}",
+            f"{host} is not an address of this computer: {why}",
             hint="give --host a numeric address, such as 127.0.0.1",
         ) from None
     sockets: list[socket.socket] = []
@@ -202,7 +237,7 @@ def listen(host: str, port: int) -> list[socket.socket]:
 
 
 def passed_sockets() -> list[socket.socket]:
-    """Return the sockets that a service manager has opened, if any."""
+    """Return the sockets that a service manager has opened, if any. Raises `UsageError`."""
     try:
         meant, count = int(os.environ["LISTEN_PID"]), int(os.environ["LISTEN_FDS"])
     except (KeyError, ValueError):
@@ -211,9 +246,18 @@ def passed_sockets() -> list[socket.socket]:
         return []
     for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
         os.environ.pop(name, None)  # not meant for the decode processes
-    sockets = [socket.socket(fileno=_FIRST_FD + at) for at in range(count)]
-    for one in sockets:
-        os.set_inheritable(one.fileno(), False)
+    sockets = []
+    for at in range(_FIRST_FD, _FIRST_FD + count):
+        try:
+            one = socket.socket(fileno=at)
+        except OSError as error:
+            raise UsageError(
+                f"LISTEN_FDS says that descriptor {at} is a socket, and it is not: "
+                f"{error.strerror or error}",
+                hint="start the server by its .socket unit, or unset LISTEN_PID",
+            ) from None
+        sockets.append(one)
+        os.set_inheritable(at, False)
         one.setblocking(False)
     return sockets
 

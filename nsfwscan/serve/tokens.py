@@ -143,6 +143,10 @@ def parse(lines: Iterable[str], where: str) -> Tokens:
     names = [grant.name for grant in grants]
     if len(set(names)) < len(names):
         raise UsageError(f"{where} gives two tokens the same name", hint="names must differ")
+    if len({grant.sha256 for grant in grants}) < len(grants):
+        raise UsageError(
+            f"{where} gives one token two names", hint="each name needs a token of its own"
+        )
     return Tokens(tuple(grants))
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
-from nsfwscan.serve.bodies import read_body
+from nsfwscan.serve.bodies import json_of, read_body
 from nsfwscan.serve.problems import RequestRefused
 
 if TYPE_CHECKING:
@@ -20,10 +19,10 @@ async def whole_body(request: Request, limits: Limits) -> bytes:
 
 
 async def json_object(request: Request, limits: Limits) -> dict[str, Any]:
-    """Return the body, an object in JSON. Raises `RequestRefused` (400) if it is none."""
+    """Return the body, an object in JSON. Raises `RequestRefused`."""
     try:
-        document = json.loads(await whole_body(request, limits))
-    except (ValueError, RecursionError):
+        document = json_of(await whole_body(request, limits))
+    except ValueError:
         document = None
     if not isinstance(document, dict):
         raise RequestRefused(400, "bad-request", "the body is not an object in JSON")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+import string
 
 _WEB = re.compile(r"(?:https?|ftp|file):", re.IGNORECASE)
 _DATA = re.compile(r"data:[^,]{0,200}?;\s*base64\s*,", re.IGNORECASE)
@@ -34,6 +35,8 @@ def picture_in(text: str, *, bare: bool = False) -> bytes:
         raise NotInline("the picture is not a data URL in base64 (data:image/jpeg;base64,...)")
     encoded = text[head.end() :] if head else text
     try:
-        return base64.b64decode("".join(encoded.split()), validate=True)
+        # Not by split(): a list of millions of pieces takes thirty times their memory.
+        packed = encoded.encode("ascii").translate(None, string.whitespace.encode())
+        return base64.b64decode(packed, validate=True)
     except (binascii.Error, ValueError):
         raise NotInline("the base64 of the picture is invalid") from None

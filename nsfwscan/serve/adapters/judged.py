@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from nsfwscan.models.manifest import ModelManifest
+    from nsfwscan.serve.problems import Problem
     from nsfwscan.serve.service import ScoringService
 
 _LOG = logging.getLogger("nsfwscan.serve")
@@ -90,6 +91,15 @@ def answer_of(result: Scanned | Failed, manifest: ModelManifest) -> AdapterAnswe
         dict(zip(output.labels, result.scores.probabilities, strict=True)),
         frozenset(output.unsafe_labels),
     )
+
+
+def is_unjudged(problem: Problem) -> bool:
+    """Return True if a refusal leaves pictures unjudged that were asked about in the right form.
+
+    A wrong token, a name that --allow-host lacks and a limit are mistakes of the operator, whom
+    silence would never tell about them.
+    """
+    return problem.status in {401, 403, 408, 413, 421, 429} or problem.status >= 500
 
 
 def retry_after(seconds: float) -> dict[str, str]:

@@ -20,7 +20,13 @@ from starlette.responses import JSONResponse, Response
 
 from nsfwscan.serve import openapi
 from nsfwscan.serve.adapters.bodies import whole_body
-from nsfwscan.serve.adapters.judged import Cause, JudgedPicture, UnjudgedPicture, judge_all
+from nsfwscan.serve.adapters.judged import (
+    Cause,
+    JudgedPicture,
+    UnjudgedPicture,
+    is_unjudged,
+    judge_all,
+)
 from nsfwscan.serve.adapters.options import ClassNames
 from nsfwscan.serve.adapters.scale import CLASSES, HANAMISSKEY, MISSKEY, classes
 from nsfwscan.serve.endpoint import Endpoints
@@ -41,6 +47,8 @@ if TYPE_CHECKING:
 
 _PATIENCE_S = 50.0
 """Misskey waits 60 seconds by default."""
+_MANY = 1000
+"""More pictures than anybody sends at once."""
 
 
 class Code(StrEnum):
@@ -92,11 +100,10 @@ def routes(service: ScoringService, settings: ServeSettings) -> list[BaseRoute]:
         return JSONResponse(say(await judge_all(service, pictures, patience_s=_PATIENCE_S)))
 
     def refused(problem: Problem) -> Response:
-        if ours.flag_unjudged and (problem.status in {408, 429} or problem.status >= 500):
-            # Misskey reads as many items as it sent pictures, which nobody has counted yet.
-            return JSONResponse(
-                say([UnjudgedPicture(Cause.UNAVAILABLE, problem.message)] * limits.parts)
-            )
+        if ours.flag_unjudged and is_unjudged(problem):
+            # Misskey reads as many items as it sent pictures, which nobody has counted.
+            count = _MANY if problem.status == 413 else limits.parts
+            return JSONResponse(say([UnjudgedPicture(Cause.UNAVAILABLE, problem.message)] * count))
         code = _STATUSES.get(problem.status, Code.FAILED)
         return JSONResponse(refusal(code, problem.message), problem.status)
 

@@ -24,6 +24,7 @@ from nsfwscan.serve.adapters.judged import (
     Cause,
     JudgedPicture,
     UnjudgedPicture,
+    is_unjudged,
     judge_all,
     retry_after,
 )
@@ -73,7 +74,7 @@ def routes(service: ScoringService, settings: ServeSettings) -> list[BaseRoute]:
 
     def refused(problem: Problem) -> Response:
         unjudged = UnjudgedPicture(Cause.UNAVAILABLE, problem.message)
-        if flagged and (problem.status in {408, 429} or problem.status >= 500):
+        if flagged and is_unjudged(problem):
             # PhotoPrism asks about one image at a time; it takes a missing result for a safe one.
             said = answer("", [unjudged], None, flag_unjudged=True) | {"code": problem.status}
         else:

@@ -24,13 +24,20 @@ if TYPE_CHECKING:
 
 def allowed_folder(asked: str, allowed: Sequence[str]) -> str:
     """Return the folder that a client asks for. Raises `RequestRefused`: 400, 403 or 404."""
-    if not asked or "\0" in asked or not os.path.isabs(asked):
+    if not _may_name_a_file(asked) or not os.path.isabs(asked):
         raise RequestRefused(400, "bad-folder", "folder must be an absolute path")
     if not is_inside(asked, allowed):
         raise RequestRefused(403, "folder-not-allowed", "the server does not allow this folder")
     if not os.path.isdir(asked):
         raise RequestRefused(404, "no-such-folder", "there is no such folder")
     return os.path.normpath(asked)
+
+
+def _may_name_a_file(path: str) -> bool:
+    try:
+        return b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON may have
+        return False
 
 
 def is_inside(path: str, allowed: Sequence[str]) -> bool:
@@ -52,8 +59,10 @@ def list_pictures(job: str, folder: str, most: int) -> tuple[list[JobPicture], l
     """Return the pictures in and below a folder, and what cannot be opened though it may be one.
 
     They are numbered from 0, the pictures first. Raises `RequestRefused` (413) if there are more
-    than `most`.
+    than `most`, and (404) if the folder is gone.
     """
+    if not os.path.isdir(folder):
+        raise RequestRefused(404, "no-such-folder", "the folder is no longer there")
     names: list[str] = []
     failed: list[Failed] = []
     for listing in discover([folder], WalkOptions(), WalkTally()):

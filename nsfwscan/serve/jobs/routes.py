@@ -7,11 +7,11 @@ import json
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from nsfwscan.serve import openapi
-from nsfwscan.serve.bodies import read_body, too_large
-from nsfwscan.serve.endpoint import Endpoints
+from nsfwscan.serve.bodies import read_body, refuse_announced, too_large
+from nsfwscan.serve.endpoint import Endpoints, PathsJson
 from nsfwscan.serve.jobs.callbacks import allowed_callback
 from nsfwscan.serve.jobs.folders import allowed_folder
 from nsfwscan.serve.jobs.states import JobPicture
@@ -56,7 +56,7 @@ def routes(service: ScoringService, settings: ServeSettings) -> list[BaseRoute]:
     async def every(request: Request) -> Response:
         jobs = _jobs(request)
         found = await asyncio.to_thread(jobs.store.jobs, who(request))
-        return JSONResponse({"jobs": [one.record(jobs.settings.keep_s) for one in found]})
+        return PathsJson({"jobs": [one.record(jobs.settings.keep_s) for one in found]})
 
     async def one(request: Request) -> Response:
         return await status_of(_jobs(request), request.path_params["job"], who(request))
@@ -64,7 +64,7 @@ def routes(service: ScoringService, settings: ServeSettings) -> list[BaseRoute]:
     async def status_of(jobs: Jobs, job: str, owner: str, code: int = 200) -> Response:
         status = await asyncio.to_thread(jobs.store.status, job, owner)
         headers = {"Location": f"/v1/jobs/{job}"} if code == 202 else None
-        return JSONResponse(status.record(jobs.settings.keep_s), code, headers)
+        return PathsJson(status.record(jobs.settings.keep_s), code, headers)
 
     async def results(request: Request) -> Response:
         jobs, job = _jobs(request), request.path_params["job"]
@@ -248,6 +248,7 @@ class _Received(NamedTuple):
 async def _receive(request: Request, jobs: Jobs, job: str, upload: Upload, room: int) -> _Received:
     """Write the pictures of a multipart body to disk as they come."""
     settings, total = jobs.settings, 0
+    refuse_announced(request, settings.bytes_each)
     pictures: list[JobPicture] = []
     callback = ""
     held = bytearray()
