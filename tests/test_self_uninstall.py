@@ -617,8 +617,8 @@ def test_every_place_nsfwscan_names_is_looked_at(home: Path) -> None:
     # What came with the program goes with it; the units are the service manager's to remove.
     elsewhere = {"shipped_models_folder", "user_units_folder"}
     assert places - elsewhere == {
-        "config_file", "crash_file", "cache_file", "log_file", "models_folder", "owed_file",
-        "quarantines_file", "rulings_file", "state_folder", "status_file",
+        "config_file", "crash_file", "cache_file", "jobs_folder", "log_file", "models_folder",
+        "owed_file", "quarantines_file", "rulings_file", "state_folder", "status_file",
     }  # fmt: skip
 
 

@@ -147,8 +147,9 @@ def copy_into(source: str, target: str) -> Artefact:
 
 def seal(path: str) -> Artefact:
     """Sync a file to the disk, and return its size and checksum."""
-    with open(path, "r+b") as given:  # Windows syncs only what could be written
-        os.fsync(given.fileno())
+    with open(path, "ab") as file:  # Windows syncs only what could be written
+        os.fsync(file.fileno())
+    with open_bytes(path) as given:
         found = Sha256().take(_held(given))
     return Artefact(found.hexdigest(), found.bytes)
 

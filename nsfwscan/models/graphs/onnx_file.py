@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError
 
 from nsfwscan.models.graphs.graph import MICROSOFT, Array, Attribute, Graph, Node, Value
 from nsfwscan.models.graphs.messages import Model
+from nsfwscan.system.reading import open_bytes
 from nsfwscan.values.errors import ModelUnusable
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def to_bytes(graph: Graph) -> bytes:
 def read(path: str) -> Graph:
     """Read an ONNX file. Raises `ModelUnusable` if it is not one, as `parse` does."""
     try:
-        with open(path, "rb") as stream:
+        with open_bytes(path) as stream:
             data = stream.read()
     except OSError as error:
         raise ModelUnusable(f"{path} cannot be read: {error.strerror or error}") from error

@@ -20,6 +20,7 @@ from nsfwscan.models.rewrite.fused_vit import build
 from nsfwscan.models.rewrite.published_vit import PublishedVit, recognise
 from nsfwscan.models.rewrite.walk import NotRecognised
 from nsfwscan.models.runtime import OrtGraph, Runnable, exact_int8
+from nsfwscan.system.reading import open_bytes
 from nsfwscan.values.errors import ModelUnusable
 from nsfwscan.values.text import printable
 
@@ -72,7 +73,7 @@ def best_form() -> WeightForm:
 def _difference(model: InstalledModel, folder: str) -> str:
     """Return how the fast graph in `folder` differs on test pictures; empty if not at all."""
     spec, output = model.manifest.input, model.manifest.output.name
-    with open(os.path.join(folder, GRAPH_NAME), "rb") as stream:
+    with open_bytes(os.path.join(folder, GRAPH_NAME)) as stream:
         fast = Runnable(stream.read(), folder)
     graphs: list[OrtGraph] = []
     for graph in (as_published(model), fast):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Self
 from nsfwscan.serve.jobs.job_file import os_error
 from nsfwscan.serve.jobs.states import Spooled
 from nsfwscan.system.locations import make_private
+from nsfwscan.system.reading import open_bytes
 from nsfwscan.system.writing import sync_folder, write_all
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Spool:
 
     def read(self, job: str, where: Spooled) -> bytes:
         """Return the bytes of a picture. Raises OSError, also if they are not what was stored."""
-        with open(self._file(job), "rb", buffering=0) as file:
+        with open_bytes(self._file(job)) as file:
             file.seek(where.start)
             data = file.read(where.length)
         if hashlib.sha256(data).digest() != where.sha256:
