@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 SOURCES = (*photos.PACKAGED, "brick.png", "grass.png", "gravel.png")
-"""In scikit-image's `data/`; all are in the public domain or under CC0."""
+"""In scikit-image's `data/`. `skimage.data` says of each: in the public domain or under CC0."""
 COUNT = 300
 
 _EDGE = 256

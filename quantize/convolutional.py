@@ -4,19 +4,21 @@ In: a package whose graph is float, and pictures. Out: the candidates, as in `se
 plan that it was built by. The graphs are built by `nsfwscan.models.rewrite.convolutions`, which
 also builds them where a model is installed.
 
-The search has three steps. Ranges are measured at several clips, and the best is kept. Then, one at
-a time, the convolution of one pixel whose float form lowers the error most stays in float. At last
-single numbers of the plan, by which weights are stretched and ranges widened, are changed at
-random, and each change that lowers the error is kept: rounding errors of layers that follow each
-other may then cancel out. Errors are measured on the calibration pictures; the gate, on others.
+The search has three steps, after channels were evened out if a recipe says so. Ranges are measured
+at several clips, and the best is kept. Then, one at a time, the convolution of one pixel whose
+float form lowers the error most stays in float. At last single numbers of the plan, by which
+weights are stretched and ranges widened, are changed at random, and each change that lowers the
+error is kept: rounding errors of layers that follow each other may then cancel out. Errors are
+measured on the calibration pictures; the gate, on others.
 """
 
 from __future__ import annotations
 
 import os
 import random
+import tempfile
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -26,6 +28,7 @@ from nsfwscan.models.graphs.graph import Array, Value
 from nsfwscan.models.manifest import MODEL_NAME
 from nsfwscan.models.provider import Provider
 from nsfwscan.models.rewrite import conv_nodes, convolutions
+from nsfwscan.models.rewrite.evening import WHOLE, channel_groups, evened
 from nsfwscan.models.rewrite.plan import ConvPlan, Span
 from nsfwscan.values.errors import UsageError
 from quantize import verify
@@ -35,6 +38,7 @@ from quantize.session import OrtSession, on_all_cores, race
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from nsfwscan.models.graphs.graph import Graph
     from nsfwscan.models.manifest import ModelManifest
     from nsfwscan.models.package import InstalledModel
     from quantize.pictures import CalibrationPicture
@@ -48,6 +52,16 @@ _CLIPS = (0.0, 0.001, 0.003, 0.01)
 """Percent of an activation's values that are cut off at either end, for each picture; first 0."""
 _LIMITS = (0.15, 0.25, 0.4)
 """Shares of the largest value that the first convolution returns."""
+_LEAST = WHOLE // 4
+"""Smaller channels than this are evened out as if they were so large.
+
+Weights of the largest would otherwise fill the range of int8 alone.
+"""
+_EVEN_ROOM = 1.4
+"""How much wider ranges are than measured, once channels are evened out.
+
+What is cut off is lost for one channel at a time then, which moves scores more.
+"""
 _ROOM = 1.5
 """How much larger its values may be on other pictures."""
 _STRETCHES = (1.0, 1.02, 1.04, 1.07, 1.1)
@@ -57,6 +71,9 @@ _STRIDE = 7
 _TUNING = 120
 """Calibration pictures on which errors are measured: those with the highest scores."""
 _SEED = 1
+
+
+_Seen = TypeVar("_Seen")
 
 
 class _PlanError(NamedTuple):
@@ -91,7 +108,8 @@ class ConvSearch:
         telling = np.argsort(-scores, kind="stable")[:_TUNING]
         self._tuning = [evidence.calibration[one] for one in telling]
         self._wanted = scores[telling]
-        self._spans: dict[float, Mapping[str, Span]] = {}
+        self._even: Mapping[str, Sequence[int]] = {}
+        self._spans: dict[bool, dict[float, Mapping[str, Span]]] = {}
         self._unrefined: dict[ConvRecipe, _PlanError] = {}
 
     def run(self, recipes: Recipes, forced: str | None) -> TrialOutcome:
@@ -140,7 +158,7 @@ class ConvSearch:
         best = min(
             (
                 self._scored(self._plan_at(recipe, clip, limit))
-                for clip in _CLIPS
+                for clip in (_CLIPS[:1] if recipe.even else _CLIPS)
                 for limit in (_LIMITS if recipe.first_limit else (0.0,))
             ),
             key=lambda one: one.error,
@@ -161,7 +179,9 @@ class ConvSearch:
         return best
 
     def _plan_at(self, recipe: ConvRecipe, clip: float, limit: float) -> ConvPlan:
-        spans = self._span(clip)
+        spans = self._span(clip, recipe.even)
+        if recipe.even:
+            spans = {name: one.widened(_EVEN_ROOM) for name, one in spans.items()}
         first = next(iter(conv_nodes.convolutions(self._graph)))
         users = conv_nodes.Users(self._graph)
         node = next(one for one in self._graph.nodes if first in one.outputs)
@@ -170,18 +190,21 @@ class ConvSearch:
         if limit:  # the second half takes what is rare
             spans = {**spans, result: self._span(0.0)[result].widened(_ROOM)}
         kept: frozenset[str] = frozenset()
-        if limit:
+        if limit or recipe.first_float:
             pooled = [result, *(o for u in users.users(result) for o in u.outputs)]
             kept = frozenset(
                 one.outputs[0]
                 for one in self._graph.nodes
                 if one.op == "Conv" and one.inputs[0] in pooled
             )
+        if recipe.first_float:
+            kept |= {first}
         return ConvPlan(
             spans,
             keep_float=kept,
             integer_sums=frozenset(conv_nodes.sums(self._graph)[: recipe.integer_sums]),
             first_limit=limit * high,
+            sizes=self._even if recipe.even else {},
         )
 
     def _refined(self, best: _PlanError, trials: int) -> _PlanError:
@@ -234,26 +257,51 @@ class ConvSearch:
 
     # Calibration
 
-    def _span(self, clip: float) -> Mapping[str, Span]:
-        if not self._spans:
-            self._spans = self._calibrated()
-        return self._spans[clip]
+    def _span(self, clip: float, even: bool = False) -> Mapping[str, Span]:
+        if even not in self._spans:
+            if even:
+                self._even = self._sizes()
+            self._spans[even] = self._calibrated(evened(self._graph, self._even))
+        return self._spans[even][clip]
 
-    def _calibrated(self) -> dict[float, Mapping[str, Span]]:
-        """Return the spans at each clip: the widest of all pictures."""
-        names = conv_nodes.observed(self._graph)
-        inputs = {node.inputs[0] for node in self._graph.nodes if node.op == "Conv"}
+    def _sizes(self) -> dict[str, list[int]]:
+        """Return the sizes of the channels that are to be evened out: the largest values."""
+        groups = {
+            name: tuple(dict.fromkeys(node.inputs[0] for node in group.takers))
+            for name, group in channel_groups(self._graph).items()
+            if name
+            != conv_nodes.convolutions(self._graph)[0]  # `first_limit` and `first_float` are for it
+        }
+        names = sorted({one for taken in groups.values() for one in taken})
+        peaks = self._watched(self._graph, names, lambda value: value.max(axis=(0, 2, 3)))
+        most = {name: np.max([one[at] for one in peaks], axis=0) for at, name in enumerate(names)}
+        sizes = {}
+        for name, taken in groups.items():
+            shares = [most[one] / max(float(most[one].max()), 1e-12) for one in taken]
+            steps = np.rint(WHOLE * np.max(shares, axis=0)).astype(int)
+            sizes[name] = np.maximum(steps, _LEAST).tolist()
+        return sizes
+
+    def _watched(
+        self, graph: Graph, names: Sequence[str], look: Callable[[Array], _Seen]
+    ) -> list[list[_Seen]]:
+        """Return what `look` returns for values of the float graph on each calibration picture."""
         outputs = tuple(Value(name, np.dtype(np.float32), None) for name in names)
-        folder = os.path.join(self._scratch, "observed")
-        os.makedirs(folder)
-        onnx_file.write(replace(self._graph, outputs=outputs).pruned(), folder)
-        session = OrtSession(folder)
-        spec = self._float.manifest.input
+        with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
+            onnx_file.write(replace(graph, outputs=outputs).pruned(), folder)
+            session = OrtSession(folder)
+            spec = self._float.manifest.input
 
-        def look(picture: CalibrationPicture) -> list[_ActivationRange]:
-            return [_look(one) for one in session.run(to_input(picture.pixels, spec), names)]
+            def seen(picture: CalibrationPicture) -> list[_Seen]:
+                return [look(one) for one in session.run(to_input(picture.pixels, spec), names)]
 
-        seen = on_all_cores(look, self._evidence.calibration)
+            return on_all_cores(seen, self._evidence.calibration)
+
+    def _calibrated(self, graph: Graph) -> dict[float, Mapping[str, Span]]:
+        """Return the spans at each clip: the widest of all pictures."""
+        names = conv_nodes.observed(graph)
+        inputs = {node.inputs[0] for node in graph.nodes if node.op == "Conv"}
+        seen = self._watched(graph, names, _look)
         planes = [number for number, one in enumerate(seen[0]) if len(one.means)]
         found: dict[float, Mapping[str, Span]] = {}
         for at, clip in enumerate(_CLIPS):

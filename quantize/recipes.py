@@ -82,6 +82,10 @@ class ConvRecipe:
     """So many sums of a residual stream, from the pixels on, are integers; the others are float."""
     first_limit: bool = False
     """Whether small values that the first convolution returns have smaller steps."""
+    first_float: bool = False
+    """Whether the first convolution, and those that take what it returns, stay in float."""
+    even: bool = False
+    """Whether channels are evened out first; see `nsfwscan.models.rewrite.evening`."""
     most_float: int = 0
     """At most this many convolutions stay in float."""
     worth: float = 1.0

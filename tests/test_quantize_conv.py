@@ -19,7 +19,7 @@ from nsfwscan.models.graphs import onnx_file
 from nsfwscan.models.graphs.graph import Array, Graph, Value
 from nsfwscan.models.manifest import DType
 from nsfwscan.models.package import open_package
-from nsfwscan.models.rewrite import conv_nodes, convolutions, rounding
+from nsfwscan.models.rewrite import conv_nodes, convolutions, evening, rounding
 from nsfwscan.models.rewrite.plan import ConvPlan, Span, parse_plan
 from nsfwscan.models.runtime import OrtGraph, Runnable
 from nsfwscan.values.errors import ModelUnusable
@@ -96,6 +96,53 @@ def test_what_stays_in_float_is_closer(net: tuple[Graph, Mapping[str, Any]]) -> 
         assert np.abs(one - two).max() < limit
 
 
+def test_the_first_convolution_may_stay_in_float(net: tuple[Graph, Mapping[str, Any]]) -> None:
+    graph, given = net
+    first = conv_nodes.convolutions(graph)[0]
+    plan = plan_of(graph, given, keep_float=frozenset([first]))
+    converted = convolutions.convert(graph, small_nets.spec(given), plan)
+    assert [node.op for node in converted.nodes].count("Conv") == 1
+    one, two = both(graph, given, converted)
+    assert np.abs(one - two).max() < 0.06
+
+
+def test_a_network_with_evened_channels_is_the_same_network(
+    net: tuple[Graph, Mapping[str, Any]],
+) -> None:
+    graph, given = net
+    choose = np.random.default_rng(4)
+    sizes = {
+        name: choose.integers(16, evening.WHOLE, len(graph.weights[group.makers[0].inputs[1]]))
+        for name, group in evening.channel_groups(graph).items()
+    }
+    assert sizes
+    changed = evening.evened(graph, sizes)
+    feeds = [to_input(one, small_nets.spec(given)) for one in small_nets.pictures(6, seed=9)]
+    name = graph.inputs[0].name
+    one, two = (
+        np.array([session(each).run(["outputs"], {name: feed})[0] for feed in feeds])
+        for each in (graph, changed)
+    )
+    assert np.abs(one - two).max() < 1e-4
+    values = {one for group in evening.channel_groups(graph).values() for one in group.values}
+    assert not values & {graph.inputs[0].name, "outputs"}
+
+
+@pytest.mark.parametrize("wrong", ["another group", "too few", "zero"])
+def test_sizes_that_do_not_fit_are_refused(wrong: str) -> None:
+    graph, given = small_nets.residual(), small_nets.BGR
+    name, group = next(iter(evening.channel_groups(graph).items()))
+    sizes = [evening.WHOLE] * len(graph.weights[group.makers[0].inputs[1]])
+    given_sizes = {
+        "another group": {"no such value": sizes},
+        "too few": {name: sizes[:-1]},
+        "zero": {name: [0, *sizes[1:]]},
+    }
+    plan = plan_of(graph, given, sizes=given_sizes[wrong])
+    with pytest.raises(ModelUnusable, match="the plan does not fit the graph"):
+        convolutions.convert(graph, small_nets.spec(given), plan)
+
+
 def test_no_two_products_overflow_16_bits(net: tuple[Graph, Mapping[str, Any]]) -> None:
     graph, given = net
     plan = plan_of(graph, given)
@@ -159,7 +206,7 @@ def test_a_plan_for_another_network_is_refused() -> None:
     with pytest.raises(ModelUnusable, match="plan does not fit"):
         convolutions.convert(small_nets.mobile(), spec, plan)
     with pytest.raises(ValueError, match="not static-conv"):
-        parse_plan(plan.dump().replace("static-conv/1", "static-conv/0"))
+        parse_plan(plan.dump().replace("static-conv/2", "static-conv/0"))
 
 
 def test_a_network_without_convolutions_is_refused() -> None:
@@ -179,8 +226,13 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("recipe", ["conv-float-sums", "conv-even-float-first"])
 def test_a_float_package_is_built_installed_and_scanned_as_int8(
-    tmp_path: Path, photographs: Path, nsfwscan: Any, capsys: pytest.CaptureFixture[str]
+    recipe: str,
+    tmp_path: Path,
+    photographs: Path,
+    nsfwscan: Any,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     given = small_nets.write_package(tmp_path / "given", small_nets.residual(), small_nets.BGR)
     target = tmp_path / "built"
@@ -189,12 +241,12 @@ def test_a_float_package_is_built_installed_and_scanned_as_int8(
     for at, pixels in enumerate(small_nets.pictures(6, seed=11)):
         Image.fromarray(pixels).save(held_out / f"{at}.png")
     arguments = [str(given), "-o", str(target), "--pictures", str(photographs)]
-    arguments += ["--held-out", str(held_out), "--recipe", "conv-float-sums", "--accept-worse"]
+    arguments += ["--held-out", str(held_out), "--recipe", recipe, "--accept-worse"]
     assert main(arguments) == 0, capsys.readouterr().err
     built = open_package(str(target))
     assert built.manifest.package == "small-1-int8"
     assert built.manifest.input.dtype is DType.UINT8
-    assert built.manifest.recipe == "conv-float-sums"
+    assert built.manifest.recipe == recipe
     assert built.manifest.agreement["pictures"] == 6
     assert built.manifest.agreement["max_difference"] < 0.06
     assert built.manifest.fingerprint != open_package(str(given)).manifest.fingerprint

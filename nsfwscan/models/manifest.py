@@ -24,6 +24,8 @@ SCHEMA = "nsfwscan-model/1"
 MANIFEST_NAME = "manifest.json"
 MODEL_NAME = "model.onnx"
 LICENCE_NAME = "LICENSE"
+CONVOLUTIONAL = "conv"
+"""How the names of recipes for convolutional networks begin."""
 PUBLISHED = "published"
 """The recipe of a graph that was published by others."""
 MAX_MANIFEST_BYTES = 1 << 20

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from nsfwscan.models.manifest import InputSpec
     from nsfwscan.models.rewrite.plan import ConvPlan
 
-_FLOAT = 1  # TensorProto.DataType
-_TO_LAST, _TO_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
+FLOAT = 1  # TensorProto.DataType
+TO_LAST, TO_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
 
 
 class Integers(NamedTuple):
@@ -51,6 +51,8 @@ class ConvForms:
         self._halves: dict[str, Halves] = {}
         self._last: dict[str, str] = {}
         """Float values that exist channels-last, by their name in the float graph."""
+        self._turnable: set[str] = set()
+        """Values of convolutions in float that exist as given, and may be turned."""
         self._as_given = set(graph.weights)
         """Values that exist as in the float graph."""
 
@@ -64,7 +66,7 @@ class ConvForms:
         if (
             node.op != "Transpose"
             or node.inputs[0] != pixels
-            or node.attributes.get("perm") != _TO_FIRST
+            or node.attributes.get("perm") != TO_FIRST
             or self._spec.layout is not Layout.NHWC
         ):
             return False
@@ -79,7 +81,7 @@ class ConvForms:
         if name == self._graph.inputs[0].name and self._spec.layout is Layout.NHWC:
             self._b.node("Identity", (last,), name)
         else:
-            self._b.transpose(last, name, *_TO_FIRST)
+            self._b.transpose(last, name, *TO_FIRST)
         self._as_given.add(name)
 
     def _float_last(self, name: str) -> str:
@@ -93,7 +95,7 @@ class ConvForms:
             elif name == self._graph.inputs[0].name:
                 made = self._prepared()
             else:
-                made = self._b.transpose(name, made, *_TO_LAST)
+                made = self._b.transpose(name, made, *TO_LAST)
             self._last[name] = made
         return self._last[name]
 
@@ -116,7 +118,7 @@ class ConvForms:
     def _prepared(self) -> str:
         """Compute what the float graph takes from the pixels."""
         spec = self._spec
-        made = self._b.node("Cast", (PIXELS,), f"{PIXELS}#float", {"to": _FLOAT})
+        made = self._b.node("Cast", (PIXELS,), f"{PIXELS}#float", {"to": FLOAT})
         if spec.channel_order is ChannelOrder.BGR:
             turned = self._b.constant(f"{PIXELS}.bgr", np.array([2, 1, 0]))
             made = self._b.node("Gather", (made, turned), f"{PIXELS}#turned", {"axis": 3})

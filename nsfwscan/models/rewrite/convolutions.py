@@ -22,7 +22,7 @@ import numpy as np
 from nsfwscan.models.graphs.graph import MICROSOFT, Array, Graph, Value
 from nsfwscan.models.manifest import ChannelOrder, Layout
 from nsfwscan.models.rewrite import rounding
-from nsfwscan.models.rewrite.conv_forms import ConvForms, Halves, Integers
+from nsfwscan.models.rewrite.conv_forms import FLOAT, TO_FIRST, ConvForms, Halves, Integers
 from nsfwscan.models.rewrite.conv_nodes import (
     as_columns,
     as_sums,
@@ -35,6 +35,7 @@ from nsfwscan.models.rewrite.conv_nodes import (
     one_picture,
     pair,
 )
+from nsfwscan.models.rewrite.evening import evened
 from nsfwscan.models.rewrite.install import PIXELS
 from nsfwscan.models.rewrite.plan import STEPS
 from nsfwscan.values.errors import ModelUnusable
@@ -60,7 +61,7 @@ def convert(graph: Graph, spec: InputSpec, plan: ConvPlan) -> Graph:
     if not convolutions(graph):
         raise ModelUnusable("the graph has no convolutions that could be converted")
     try:
-        return _ConvRewrite(graph, spec, plan).run()
+        return _ConvRewrite(evened(graph, plan.sizes), spec, plan).run()
     except KeyError as error:
         raise ModelUnusable(f"the plan does not fit the graph: it lacks {error}") from error
     except (IndexError, TypeError, ValueError) as error:  # such as shapes that do not fit
@@ -239,7 +240,14 @@ class _ConvRewrite(ConvForms):
 
     def _float_product(self, node: Node, result: str, *, has_relu: bool) -> bool:
         weight = self._graph.weights[node.inputs[1]]
+        if border := self._border(node):
+            self._first_float(node, border)
+            if has_relu:
+                self._b.node("Relu", (node.outputs[0],), result)
+            self._as_given.add(result)
+            return True
         if not is_product(node, weight) or not self._is_last(node.inputs[0]):
+            self._turnable.add(result)
             return False
         name = node.outputs[0]
         source = self._thinned(self._float_last(node.inputs[0]), node)
@@ -251,6 +259,29 @@ class _ConvRewrite(ConvForms):
         return True
 
     # The first convolution
+
+    def _first_float(self, node: Node, border: tuple[int, ...]) -> None:
+        """Emit the first convolution in float, with mean and scale in its weights and bias."""
+        weight = self._on_pixels(self._graph.weights[node.inputs[1]]).astype(np.float64)
+        name = node.outputs[0]
+        lost = (weight * np.array(border)[None, :, None, None]).sum(axis=(1, 2, 3))
+        bias = (self._bias(node, len(weight)) - lost).astype(np.float32)
+        framed = self._framed(node, np.array(border, np.uint8))
+        made = self._b.node("Cast", (framed,), f"{name}#framed", {"to": FLOAT})
+        planes = self._b.transpose(made, f"{name}#planes", *TO_FIRST)
+        inputs = (
+            planes,
+            self._b.constant(f"{name}#weight", weight.astype(np.float32)),
+            self._b.constant(f"{name}#bias", bias),
+        )
+        attributes = {**conv_attributes(node, weight), "pads": (0, 0, 0, 0)}
+        self._b.node("Conv", inputs, name, attributes)
+
+    def _on_pixels(self, weight: Array) -> Array:
+        """Return the first convolution's weights for the pixels themselves, less the border."""
+        factors = np.float32(self._spec.scale) / np.asarray(self._spec.std, np.float32)
+        scaled: Array = weight * factors[None, :, None, None]
+        return scaled[:, ::-1] if self._spec.channel_order is ChannelOrder.BGR else scaled
 
     def _border(self, node: Node) -> tuple[int, ...]:
         """Return the pixel (RGB) that the float graph takes for zero; empty if it is none.
@@ -274,12 +305,7 @@ class _ConvRewrite(ConvForms):
 
     def _first(self, node: Node, result: str, border: tuple[int, ...], *, has_relu: bool) -> None:
         """Emit the first convolution, on the pixels themselves with a border around them."""
-        spec = self._spec
-        weight = self._graph.weights[node.inputs[1]]
-        factors = np.float32(spec.scale) / np.asarray(spec.std, np.float32)
-        weight = weight * factors[None, :, None, None]
-        if spec.channel_order is ChannelOrder.BGR:
-            weight = weight[:, ::-1]
+        weight = self._on_pixels(self._graph.weights[node.inputs[1]])
         bias = self._bias(node, len(weight))
         largest = np.abs(bias) + self._plan.first_limit
         scale = self._stretched(node, rounding.spread_scale(as_sums(weight)))
@@ -377,7 +403,10 @@ class _ConvRewrite(ConvForms):
         if node.op not in _ELEMENTWISE or node.domain or not inputs:
             return False
         constants = {name: self._turned(name) for name in node.inputs if name not in inputs}
-        if None in constants.values() or not all(self._is_last(name) for name in inputs):
+        last = [self._is_last(name) for name in inputs]
+        if None in constants.values() or not any(last):
+            return False
+        if not all(self._is_last(name) or name in self._turnable for name in inputs):
             return False
         names = [
             constants[one] if one in constants else self._float_last(one) for one in node.inputs

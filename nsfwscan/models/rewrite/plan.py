@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-STATIC_CONV = "static-conv/1"
+STATIC_CONV = "static-conv/2"
 """The name of this way of rewriting. A new number for every change that changes a graph."""
 STEPS = 255
 
@@ -55,6 +55,8 @@ class ConvPlan:
     """Up to here, what the first convolution returns has small steps; 0 for steps of one size."""
     stretch: Mapping[str, float] = field(default_factory=dict)
     """By how much the scales of a convolution's weights are enlarged; 1 for those not named."""
+    sizes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    """Of channels that are evened out first; see `evening`. Spans are of what results."""
 
     def dump(self) -> str:
         """Return the plan as JSON, from which `parse_plan` returns an equal one."""
@@ -64,6 +66,7 @@ class ConvPlan:
             "first_limit": self.first_limit,
             "keep_float": sorted(self.keep_float),
             "stretch": dict(sorted(self.stretch.items())),
+            "sizes": {name: list(one) for name, one in sorted(self.sizes.items())},
             "spans": {
                 name: [one.low, one.high, list(one.means)]
                 for name, one in sorted(self.spans.items())
@@ -87,4 +90,5 @@ def parse_plan(text: str) -> ConvPlan:
         integer_sums=frozenset(document["integer_sums"]),
         first_limit=document["first_limit"],
         stretch=document["stretch"],
+        sizes=document["sizes"],
     )
