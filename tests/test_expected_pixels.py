@@ -46,7 +46,8 @@ def _expected() -> list[tuple[str, float]]:
 @pytest.fixture(scope="module")
 def scorer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[accuracy.Scorer]:
     store = ModelStore(str(tmp_path_factory.mktemp("models")))
-    scorer = accuracy.Scorer(store.pull(catalogue.load()["opennsfw"]).folder)
+    package = store.pull(catalogue.load()["opennsfw"]).folder
+    scorer = accuracy.Scorer(package, package)
     yield scorer
     scorer.close()
 

@@ -372,9 +372,14 @@ def test_an_unforeseen_error_ends_the_server_and_is_raised(review: Review) -> No
 
 
 def test_the_port_is_free_again(review: Review) -> None:
+    before = _sockets()
     with serving(review) as server:
         Client(server.address).enter()
-    assert not [one for one in os.listdir("/proc/self/fd") if "socket" in _target(one)]
+    assert not _sockets() - before
+
+
+def _sockets() -> set[str]:
+    return {name for one in os.listdir("/proc/self/fd") if "socket" in (name := _target(one))}
 
 
 def _target(number: str) -> str:

@@ -317,19 +317,22 @@ def show(name: Name) -> None:
         typer.echo(json.dumps(_described(entry), indent=2, ensure_ascii=False))
         return
     document = json.loads(model.manifest.dump())
-    document["here"] = _here(model)
+    problem: ModelError | None = None
+    try:
+        document["here"] = _here(model)
+    except ModelError as error:
+        document["here"], problem = None, error
     typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    if problem is not None:  # the manifest can be shown all the same
+        raise problem
 
 
 def _here(model: InstalledModel) -> dict[str, object]:
-    """Return how a model runs on this computer."""
+    """Return how a model runs on this computer. Raises `ModelError`."""
     load_runtime()
     from nsfwscan.models.speed import measure
 
-    try:
-        speed = measure(model)
-    except ModelError as error:
-        return {"runs": None, "problem": str(error)}
+    speed = measure(model)
     return {
         "runs": speed.runs,
         "pictures_a_second": round(speed.pictures_a_second, 1),

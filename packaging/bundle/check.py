@@ -40,6 +40,11 @@ MAY_BE_MISSING = {
     ),
     "GNOME's library, which send2trash uses where a desktop has it for the system's Python": r"gi",
     "another transport of httpx": r"h2(\..*)?|trio(\..*)?",
+    "another implementation of protobuf": (
+        r"google\.protobuf\.(enable_deterministic_proto_serialization|pyext\._message|"
+        r"internal\._api_implementation)"
+    ),
+    "an optional extra of prometheus-client": r"snappy",
     "an optional extra of uvicorn, Starlette or anyio that nothing here uses": (
         r"(websockets|wsproto|httptools|zttp|gunicorn|watchfiles|a2wsgi|dotenv|uvloop|zuvloop|"
         r"winloop|exceptiongroup|sniffio|curio|outcome|_pytest|multipart|python_multipart|itsdangerous|"
