@@ -17,6 +17,7 @@ from nsfwscan.cache.rows import FactRow, FileRow, OutcomeRow
 from nsfwscan.media.volumes import UNKNOWN as UNKNOWN_VOLUME
 from nsfwscan.values.errors import CacheError
 from nsfwscan.values.facts import NO_FACTS
+from nsfwscan.values.file_key import UNTRUSTED
 from nsfwscan.values.outcome import Outcome, Scorer, Unscorable
 from nsfwscan.values.results import FailReason, Origin
 
@@ -240,7 +241,10 @@ class ScanCache:
                 try:
                     self._writable.write(self._files, self._outcomes, facts)
                 except CacheError as error:
-                    self._stop_writing(error)
+                    # A file whose stat proves nothing is read again in any case: nothing is lost.
+                    located = any(row.key != UNTRUSTED for row in self._files)
+                    if located or self._outcomes or self._facts:
+                        self._stop_writing(error)
                 else:
                     saved = True
                     for row in self._outcomes:
