@@ -818,7 +818,8 @@ def test_nothing_is_scored_during_a_pause(
 def test_stop_finishes_the_picture_in_hand(root: Path, cache: Cache, pool: FakePool) -> None:
     gate = pool.gates[b"slow"] = threading.Event()
     picture(root / "a.jpg", b"slow")
-    for at in range(50):
+    for at in range(50):  # all wait, or a fast worker might be through before the watcher is told
+        pool.gates[b"%d" % at] = gate
         picture(root / f"b{at}.jpg", b"%d" % at)
     with watching(root, cache=cache) as running:
         assert pool.waiting.wait(20)
