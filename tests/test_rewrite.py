@@ -18,7 +18,7 @@ from onnxruntime.quantization import QuantType
 from published_vits import SMALL
 
 from benchmarks.exported_vit import Exported, export
-from nsfwscan.models import classifier, runtime
+from nsfwscan.models import classifier, runtime, speed
 from nsfwscan.models.classifier import OrtClassifier
 from nsfwscan.models.graphs import onnx_file
 from nsfwscan.models.manifest import MODEL_NAME, WeightForm, parse
@@ -256,14 +256,29 @@ class _Mutation:
         node.input[0], node.input[1] = node.input[1], node.input[0]
 
 
-def test_what_is_not_recognised_runs_as_it_is_and_says_why(tmp_path: Path) -> None:
+def test_what_was_not_quantized_dynamically_is_no_case_for_this(tmp_path: Path) -> None:
     data = published_vits.identity(48)
     store, old = installed(tmp_path, data)
     new = store.prepared(old)
     assert new.manifest.rewriting is not None
-    assert "comes from" in new.manifest.rewriting.problem
+    assert (new.manifest.rewriting.graph, new.manifest.rewriting.problem) == ("", "")
+    assert speed.measure(new).faster == "", "nobody is told about what does not concern the model"
     assert scores(new) == scores(old)
     assert store.prepared(new).manifest == new.manifest, "it is not tried again"
+
+
+def test_what_is_not_recognised_runs_as_it_is_and_says_why(
+    graphs: dict[str, bytes], tmp_path: Path
+) -> None:
+    def other(model: Any) -> None:
+        next(node for node in model.graph.node if node.op_type == "Softmax").op_type = "LogSoftmax"
+
+    store, old = installed(tmp_path, published_vits.change(graphs["modern"], other))
+    new = store.prepared(old)
+    assert new.manifest.rewriting is not None
+    assert "comes from LogSoftmax" in new.manifest.rewriting.problem
+    assert "could not be made faster" in speed.measure(new).faster
+    assert scores(new) == scores(old)
 
 
 def test_a_name_that_is_not_text_is_no_crash(graphs: dict[str, bytes], tmp_path: Path) -> None:

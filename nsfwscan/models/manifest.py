@@ -159,7 +159,7 @@ class Rewriting:
     """File name in the package."""
     weights: str = ""
     problem: str = ""
-    """Why the published graph runs as it is."""
+    """Why the published graph runs as it is; empty if it is not of a kind that can be rewritten."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,4 +67,6 @@ def _faster(model: InstalledModel, form: str) -> str:
         return "the next scan with it tries to build a faster graph from the published one"
     if rewriting.graph:
         return "its fast graph is for another processor; the next scan builds one for this"
-    return f"the published graph was not rewritten: {rewriting.problem}"
+    if not rewriting.problem:
+        return ""
+    return f"the published graph could not be made faster: {rewriting.problem}"

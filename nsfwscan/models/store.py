@@ -241,8 +241,10 @@ class ModelStore:
             try:
                 vit = derive.network(model)
             except NotRecognised as error:
-                rewriting = derive.failed(str(error))
+                vit, rewriting = None, derive.failed(str(error))
             else:
+                rewriting = derive.nothing_to_do()
+            if vit is not None:
                 self.say(f"Preparing {published.name} for this processor, once.")
                 rewriting = derive.derive(model, vit, staging)
             files = {

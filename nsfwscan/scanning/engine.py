@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 from nsfwscan.media.decode.pool import DecodePool
 from nsfwscan.scanning.examine import ALL, Finding, Source, Wanted, examine
-from nsfwscan.scanning.thumbnails import thumbnail_of
+from nsfwscan.scanning.thumbnails import MakesThumbnails, thumbnail_of
 from nsfwscan.system import cores
 from nsfwscan.values.errors import NsfwscanError
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nsfwscan.media.decode.decoded import Decoded
-    from nsfwscan.media.decode.thumbnail import Thumbnail, ThumbnailForm
+    from nsfwscan.media.decode.thumbnail import ThumbnailForm
     from nsfwscan.models.classifier import Classifier
     from nsfwscan.scanning.thumbnails import ContentThumbnail
     from nsfwscan.values.geometry import Geometry
 
 
-class Pool(Protocol):
+class Pool(MakesThumbnails, Protocol):
     """What an engine needs of a `DecodePool`; see there."""
 
     disowned: bool
@@ -38,17 +38,6 @@ class Pool(Protocol):
 
     def decode(self, data: bytes, geometry: Geometry) -> Decoded:
         """Decode one picture file, or raise `DecodeError`."""
-
-    def thumbnail(
-        self,
-        data: bytes,
-        longest: int,
-        *,
-        pixelated: bool = False,
-        frame: int = 0,
-        form: ThumbnailForm | None = None,
-    ) -> Thumbnail:
-        """Make a small copy of one picture file, or raise `DecodeError`."""
 
     def abandon(self) -> None:
         """Kill the decode processes, from a signal handler."""

@@ -84,7 +84,7 @@ class AdapterFlags:
 
 @dataclass(frozen=True, slots=True)
 class JobFlags:
-    """Jobs: many pictures, scored while nobody waits."""
+    """Jobs: many pictures, scored in the background."""
 
     no_jobs: Annotated[
         bool,

@@ -36,12 +36,17 @@ GRAPH_NAME, WEIGHTS_NAME = "fast.onnx", "fast.bin"
 _NOISE_SEEDS = (1, 2)
 
 
-def network(model: InstalledModel) -> PublishedVit:
-    """Return what is recognised in a package's graph. Raises `NotRecognised`."""
+def network(model: InstalledModel) -> PublishedVit | None:
+    """Return what is recognised in a package's graph; None if it was not quantized dynamically.
+
+    Raises `NotRecognised`.
+    """
     try:
         graph = onnx_file.parse(model.read_artefact(MODEL_NAME), MODEL_NAME)
     except ModelUnusable as error:
         raise NotRecognised(str(error)) from error
+    if not any(node.op == "MatMulInteger" for node in graph.nodes):
+        return None
     return recognise(graph, model.manifest.input.geometry)
 
 
@@ -58,6 +63,11 @@ def derive(model: InstalledModel, vit: PublishedVit, folder: str) -> Rewriting:
     for name in (GRAPH_NAME, WEIGHTS_NAME):
         os.unlink(os.path.join(folder, name))
     return failed(problem)
+
+
+def nothing_to_do() -> Rewriting:
+    """Return the record of a model for which this way of rewriting is not meant."""
+    return Rewriting(DYNAMIC_VIT)
 
 
 def failed(problem: str) -> Rewriting:
