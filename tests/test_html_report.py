@@ -333,7 +333,7 @@ def test_moving_a_threshold_says_what_it_would_change_and_shows_it(
     assert said()[0] == f"{flagged} → {flagged + more} (+{more})"
     assert said()[1] == f"{review} → {review - more} (-{more})"
     assert said()[2] == str(safe)
-    assert browser.texts("svg .threshold text") == ["review 0.5", "nsfw 0.65"]
+    assert browser.texts("svg .threshold text") == ["nsfw 0.65", "review 0.5"]
     browser.one("#show-moved").click()
     assert browser.one("#count").text == f"{more} of {len(rows) + 1} pictures"
     browser.one("#reset").click()
@@ -382,7 +382,7 @@ def test_scores_of_another_model_are_told_apart(browser: Browser, show: Show) ->
     assert names(browser) == ["b.jpg"]
     browser.press(Keys.ARROW_DOWN)
     browser.one("#scores-model option[value='1']").click()
-    assert browser.texts("svg .threshold text") == ["review 0.2", "nsfw 0.4"]
+    assert browser.texts("svg .threshold text") == ["nsfw 0.4", "review 0.2"]
 
 
 def test_a_clear_picture_is_revealed_by_a_key_or_click_and_never_by_pointing(

@@ -539,7 +539,8 @@ function drawTrial() {
         bar.classList.toggle("nsfw", middle >= tried[1]);
         bar.classList.toggle("review", middle >= tried[0] && middle < tried[1]);
     }
-    ["review", "nsfw"].forEach((label, which) => {
+    // The lower one last: its label may lie across the line of the other.
+    [["nsfw", 1], ["review", 0]].forEach(([label, which]) => {
         const x = (tried[which] / scale) * 400, group = shape("g", "threshold", {});
         const left = which ? x > 320 : x > 90, y = which ? 10 : 24;
         group.append(shape("line", "at", {x1: x, x2: x, y1: y - 9, y2: 140}));
