@@ -4,16 +4,18 @@ In: a package whose graph is float, and pictures. Out: the candidates, as in `se
 plan that it was built by. The graphs are built by `nsfwscan.models.rewrite.convolutions`, which
 also builds them where a model is installed.
 
-The search has three steps, after channels were evened out if a recipe says so. Ranges are measured
-at several clips, and the best is kept. Then, one at a time, the convolution of one pixel whose
-float form lowers the error most stays in float. At last single numbers of the plan, by which
-weights are stretched and ranges widened, are changed at random, and each change that lowers the
-error is kept: rounding errors of layers that follow each other may then cancel out. Errors are
-measured on the calibration pictures; the gate, on others.
+The search takes the steps that a recipe asks for. Channels are evened out. It is chosen how each
+weight is rounded (`second_order`). Ranges are measured at several clips or widths, and the best is
+kept. Then, one at a time, the convolution of one pixel whose float form lowers the error most stays
+in float, and the sum that gains most by it gets a step of its own for each picture. At last single
+numbers of the plan, by which weights are stretched and ranges widened, are changed at random, and
+each change that lowers the error is kept: rounding errors of layers that follow each other may then
+cancel out. Errors are measured on the calibration pictures; the gate, on others.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import tempfile
@@ -30,15 +32,16 @@ from nsfwscan.models.provider import Provider
 from nsfwscan.models.rewrite import conv_nodes, convolutions
 from nsfwscan.models.rewrite.evening import WHOLE, channel_groups, evened
 from nsfwscan.models.rewrite.plan import ConvPlan, Span
+from nsfwscan.system import cores
 from nsfwscan.values.errors import UsageError
-from quantize import verify
+from quantize import second_order, verify
 from quantize.search import Candidate, TrialOutcome
 from quantize.session import OrtSession, on_all_cores, race
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from nsfwscan.models.graphs.graph import Graph
+    from nsfwscan.models.graphs.graph import Graph, Node
     from nsfwscan.models.manifest import ModelManifest
     from nsfwscan.models.package import InstalledModel
     from quantize.pictures import CalibrationPicture
@@ -57,11 +60,8 @@ _LEAST = WHOLE // 4
 
 Weights of the largest would otherwise fill the range of int8 alone.
 """
-_EVEN_ROOM = 1.4
-"""How much wider ranges are than measured, once channels are evened out.
-
-What is cut off is lost for one channel at a time then, which moves scores more.
-"""
+_EVEN_ROOMS = (0.8, 0.9, 1.0, 1.2, 1.4)
+"""How much wider ranges are than measured, once channels are evened out."""
 _ROOM = 1.5
 """How much larger its values may be on other pictures."""
 _STRETCHES = (1.0, 1.02, 1.04, 1.07, 1.1)
@@ -155,14 +155,16 @@ class ConvSearch:
 
     def _measured(self, recipe: ConvRecipe) -> _PlanError:
         """Return the best plan by measured ranges and layers in float."""
-        best = min(
-            (
-                self._scored(self._plan_at(recipe, clip, limit))
-                for clip in (_CLIPS[:1] if recipe.even else _CLIPS)
-                for limit in (_LIMITS if recipe.first_limit else (0.0,))
-            ),
-            key=lambda one: one.error,
-        )
+        plans = [
+            self._plan_at(recipe, clip, limit, room)
+            for clip in (_CLIPS[:1] if recipe.even else _CLIPS)
+            for limit in (_LIMITS if recipe.first_limit else (0.0,))
+            for room in (_EVEN_ROOMS if recipe.even else (1.0,))
+        ]
+        if recipe.second_order:
+            farther = self._rounding(plans[0])
+            plans = [replace(one, farther=farther) for one in plans]
+        best = min(map(self._scored, plans), key=lambda one: one.error)
         self._say(f"{recipe.name}: error {best.error:.4f} with everything in INT8")
         for _ in range(recipe.most_float):
             trials = [
@@ -176,12 +178,22 @@ class ConvSearch:
             (added,) = found.plan.keep_float - best.plan.keep_float
             best = found
             self._say(f"{recipe.name}: error {best.error:.4f} with {added} in float")
+        for _ in range(recipe.per_picture):
+            trials = [
+                self._scored(replace(best.plan, per_picture=best.plan.per_picture | {name}))
+                for name in conv_nodes.sums_for_products(self._graph)
+                if name not in best.plan.per_picture
+            ]
+            found = min(trials, key=lambda one: one.error, default=best)
+            if found.error >= best.error:
+                break
+            (added,) = found.plan.per_picture - best.plan.per_picture
+            best = found
+            self._say(f"{recipe.name}: error {best.error:.4f} with a step per picture for {added}")
         return best
 
-    def _plan_at(self, recipe: ConvRecipe, clip: float, limit: float) -> ConvPlan:
-        spans = self._span(clip, recipe.even)
-        if recipe.even:
-            spans = {name: one.widened(_EVEN_ROOM) for name, one in spans.items()}
+    def _plan_at(self, recipe: ConvRecipe, clip: float, limit: float, room: float) -> ConvPlan:
+        spans = {name: one.widened(room) for name, one in self._span(clip, recipe.even).items()}
         first = next(iter(conv_nodes.convolutions(self._graph)))
         users = conv_nodes.Users(self._graph)
         node = next(one for one in self._graph.nodes if first in one.outputs)
@@ -213,7 +225,7 @@ class ConvSearch:
         measured = best.plan.spans
         for _ in range(trials):
             plan, name = best.plan, choose.choice(layers + sorted(measured))
-            if name in layers and choose.random() < 0.5:
+            if name in layers and not plan.farther and choose.random() < 0.5:
                 stretch = {**plan.stretch, name: choose.choice(_STRETCHES)}
                 plan = replace(plan, stretch=stretch)
             elif name in measured:
@@ -282,20 +294,56 @@ class ConvSearch:
             sizes[name] = np.maximum(steps, _LEAST).tolist()
         return sizes
 
+    def _rounding(self, plan: ConvPlan) -> dict[str, bytes]:
+        """Choose how weights are rounded, by what convolutions take on calibration pictures."""
+        graph = evened(self._graph, plan.sizes)
+        moments: dict[str, second_order.Moments] = {}
+        taken: dict[str, list[str]] = {}
+        for node in graph.nodes:
+            if node.outputs[0] in conv_nodes.convolutions(graph) and second_order.applies(node):
+                weight = graph.weights[node.inputs[1]]
+                moments[node.outputs[0]] = second_order.Moments(node, weight)
+                taken.setdefault(node.inputs[0], []).append(node.outputs[0])
+        choose = np.random.default_rng(_SEED)
+        with self._observer(graph, list(taken), cores.available()) as observe:
+            for picture in self._evidence.calibration:
+                for name, value in zip(taken, observe(picture), strict=True):
+                    for one in taken[name]:
+                        moments[one].add(value, choose)
+        farther: dict[str, bytes] = {}
+
+        def rounder(node: Node, weight: Array, scale: Array) -> bytes:
+            name = node.outputs[0]
+            if name not in moments:
+                return bytes((weight.size + 7) // 8)
+            farther[name] = second_order.choose_rounding(weight, scale, moments[name].matrix())
+            return farther[name]
+
+        convolutions.convert(self._graph, self._float.manifest.input, plan, rounder)
+        return farther
+
     def _watched(
         self, graph: Graph, names: Sequence[str], look: Callable[[Array], _Seen]
     ) -> list[list[_Seen]]:
         """Return what `look` returns for values of the float graph on each calibration picture."""
+        with self._observer(graph, names, 1) as observe:
+
+            def seen(picture: CalibrationPicture) -> list[_Seen]:
+                return [look(one) for one in observe(picture)]
+
+            return on_all_cores(seen, self._evidence.calibration)
+
+    @contextlib.contextmanager
+    def _observer(
+        self, graph: Graph, names: Sequence[str], threads: int
+    ) -> Iterator[Callable[[CalibrationPicture], list[Array]]]:
+        """Return a function that returns values of the float graph for a picture."""
         outputs = tuple(Value(name, np.dtype(np.float32), None) for name in names)
         with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
             onnx_file.write(replace(graph, outputs=outputs).pruned(), folder)
-            session = OrtSession(folder)
+            session = OrtSession(folder, threads=threads)
             spec = self._float.manifest.input
-
-            def seen(picture: CalibrationPicture) -> list[_Seen]:
-                return [look(one) for one in session.run(to_input(picture.pixels, spec), names)]
-
-            return on_all_cores(seen, self._evidence.calibration)
+            yield lambda picture: session.run(to_input(picture.pixels, spec), names)
 
     def _calibrated(self, graph: Graph) -> dict[float, Mapping[str, Span]]:
         """Return the spans at each clip: the widest of all pictures."""

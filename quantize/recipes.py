@@ -90,6 +90,10 @@ class ConvRecipe:
     """At most this many convolutions stay in float."""
     worth: float = 1.0
     """One stays in float only if the error is then lower than this share of what it was."""
+    second_order: bool = False
+    """Whether it is chosen for each weight to which neighbour it is rounded; see `second_order`."""
+    per_picture: int = 0
+    """At most so many sums of a residual stream have a step of their own for each picture."""
     trials: int = 0
     """Random changes to try at the end."""
     candidate: bool = True

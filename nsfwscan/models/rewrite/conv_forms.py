@@ -101,7 +101,13 @@ class ConvForms:
 
     def _uint8(self, name: str) -> Integers:
         """Return a value as integers, channels-last."""
-        if name not in self._integers:
+        if name not in self._integers and name in self._plan.per_picture:
+            made = Integers(f"{name}#uint8", f"{name}#scale", f"{name}#zero")
+            self._b.nodes.append(
+                Node("DynamicQuantizeLinear", (self._float_last(name),), made, {}, "", made.name)
+            )
+            self._integers[name] = made
+        elif name not in self._integers:
             made = Integers(f"{name}#uint8", *self._step(name))
             source = self._float_last(name)
             self._b.node(

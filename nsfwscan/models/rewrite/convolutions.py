@@ -15,7 +15,7 @@ convolution if it can be: then its input is exact, too.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -41,6 +41,8 @@ from nsfwscan.models.rewrite.plan import STEPS
 from nsfwscan.values.errors import ModelUnusable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from nsfwscan.models.graphs.graph import Node
     from nsfwscan.models.manifest import InputSpec
     from nsfwscan.models.rewrite.plan import ConvPlan
@@ -51,17 +53,21 @@ _ELEMENTWISE = frozenset(
 """Operators that give the same in any layout, apart from the shape of their constants."""
 _MOST_BIAS = 1 << 30
 
+Rounder: TypeAlias = "Callable[[Node, Array, Array], bytes]"
+"""From a convolution, its weights and scales: which are rounded to the farther neighbour."""
 
-def convert(graph: Graph, spec: InputSpec, plan: ConvPlan) -> Graph:
+
+def convert(graph: Graph, spec: InputSpec, plan: ConvPlan, rounder: Rounder | None = None) -> Graph:
     """Return the INT8 graph of the float `graph`, whose input `spec` describes.
 
-    It takes `PIXELS`, (1, height, width, 3) uint8 RGB, and returns what `graph` returns. Raises
+    It takes `PIXELS`, (1, height, width, 3) uint8 RGB, and returns what `graph` returns. `rounder`
+    says how weights are rounded, in place of `plan.farther`. Raises
     `ModelUnusable` for a graph without convolutions or a plan for another one.
     """
     if not convolutions(graph):
         raise ModelUnusable("the graph has no convolutions that could be converted")
     try:
-        return _ConvRewrite(evened(graph, plan.sizes), spec, plan).run()
+        return _ConvRewrite(evened(graph, plan.sizes), spec, plan, rounder).run()
     except KeyError as error:
         raise ModelUnusable(f"the plan does not fit the graph: it lacks {error}") from error
     except (IndexError, TypeError, ValueError) as error:  # such as shapes that do not fit
@@ -81,6 +87,12 @@ class _Kernel(NamedTuple):
 
 class _ConvRewrite(ConvForms):
     """One pass over the nodes."""
+
+    def __init__(
+        self, graph: Graph, spec: InputSpec, plan: ConvPlan, rounder: Rounder | None
+    ) -> None:
+        super().__init__(graph, spec, plan)
+        self._rounder = rounder
 
     def run(self) -> Graph:
         done: set[str] = set()
@@ -134,13 +146,17 @@ class _ConvRewrite(ConvForms):
         weight = self._graph.weights[node.inputs[1]]
         span = self._plan.spans[node.inputs[0]]
         # What a MaxPool returns has the steps of what it took.
-        unit = float(self._b.weights[source.scale])
+        varies = node.inputs[0] in self._plan.per_picture
+        unit = float(span.scale if varies else self._b.weights[source.scale])
         kernel = self._kernel(node, unit)
         means = np.rint(np.array(span.means) * (float(span.scale) / unit))
         means = means.reshape(groups_of(node), -1)
         lost = rounding.shift(weight, kernel.rounded, kernel.scale, means)
         step = kernel.scale.astype(np.float64) * unit
-        if is_product(node, weight) and not self._returns_integers(result):
+        product = is_product(node, weight)
+        if varies and not product:
+            raise ValueError(f"{name} is no matrix product, so the step of what it takes is fixed")
+        if product and (varies or not self._returns_integers(result)):
             columns = self._b.constant(f"{name}#int8", as_columns(kernel.rounded))
             scale = self._b.constant(f"{name}#weight_scale", kernel.scale)
             bias = (kernel.bias + lost * step).astype(np.float32)
@@ -150,19 +166,27 @@ class _ConvRewrite(ConvForms):
             bias_name = self._b.constant(f"{name}#bias", bias)
             self._b.node("MatMulIntegerToFloat", (*inputs, bias_name), made, {}, MICROSOFT)
             self._last[result] = (
-                self._b.node("Relu", (made,), f"{result}#last") if has_relu else made
+                self._b.node("Relu", (made,), f"{result}#last")
+                if has_relu and not self._is_cut(result)
+                else made
             )
             return
         self._integer_conv(node, result, source, kernel, np.rint(kernel.bias / step + lost))
 
     def _kernel(self, node: Node, unit: float) -> _Kernel:
         weight = self._graph.weights[node.inputs[1]]
-        scale = rounding.pair_scale(as_sums(weight))
-        scale = self._stretched(node, scale)
+        farther = self._plan.farther.get(node.outputs[0])
+        nearest = farther is None and self._rounder is None
+        least = rounding.pair_scale if nearest else rounding.spread_scale
+        scale = self._stretched(node, least(as_sums(weight)))
         bias = self._bias(node, len(weight))
         # A channel with almost no weights must leave room for its bias in 32 bits.
         scale = np.maximum(scale, (np.abs(bias) / (unit * _MOST_BIAS)).astype(np.float32))
-        return _Kernel(rounding.round_nearest(weight, scale), scale, bias)
+        if self._rounder is not None:
+            farther = self._rounder(node, weight, scale)
+        if farther is None:
+            return _Kernel(rounding.round_nearest(weight, scale), scale, bias)
+        return _Kernel(rounding.round_chosen(weight, scale, farther), scale, bias)
 
     def _stretched(self, node: Node, scale: Array) -> Array:
         factor = self._plan.stretch.get(node.outputs[0], 1.0)
@@ -223,6 +247,11 @@ class _ConvRewrite(ConvForms):
             for user in users
         )
 
+    def _is_cut(self, result: str) -> bool:
+        """Return True if a value becomes integers whose smallest is zero: a ReLU for nothing."""
+        varies = result in self._plan.per_picture
+        return not varies and self._returns_integers(result) and self._plan.spans[result].low >= 0
+
     def _thinned(self, integers: str, node: Node) -> str:
         """Leave out the pixels that a convolution of one pixel steps over."""
         down, across = pair(node.attributes.get("strides", (1, 1)))
@@ -246,7 +275,7 @@ class _ConvRewrite(ConvForms):
                 self._b.node("Relu", (node.outputs[0],), result)
             self._as_given.add(result)
             return True
-        if not is_product(node, weight) or not self._is_last(node.inputs[0]):
+        if not is_product(node, weight):
             self._turnable.add(result)
             return False
         name = node.outputs[0]
@@ -261,21 +290,21 @@ class _ConvRewrite(ConvForms):
     # The first convolution
 
     def _first_float(self, node: Node, border: tuple[int, ...]) -> None:
-        """Emit the first convolution in float, with mean and scale in its weights and bias."""
-        weight = self._on_pixels(self._graph.weights[node.inputs[1]]).astype(np.float64)
+        """Emit the first convolution in float; mean and scale are in its weights and border."""
+        weight = self._on_pixels(self._graph.weights[node.inputs[1]])
         name = node.outputs[0]
-        lost = (weight * np.array(border)[None, :, None, None]).sum(axis=(1, 2, 3))
-        bias = (self._bias(node, len(weight)) - lost).astype(np.float32)
-        framed = self._framed(node, np.array(border, np.uint8))
-        made = self._b.node("Cast", (framed,), f"{name}#framed", {"to": FLOAT})
-        planes = self._b.transpose(made, f"{name}#planes", *TO_FIRST)
-        inputs = (
-            planes,
-            self._b.constant(f"{name}#weight", weight.astype(np.float32)),
-            self._b.constant(f"{name}#bias", bias),
+        planes = self._b.transpose(PIXELS, f"{name}#planes", *TO_FIRST)
+        made = self._b.node("Cast", (planes,), f"{name}#pixels", {"to": FLOAT})
+        zero = np.array(border, np.float32).reshape(1, 3, 1, 1)
+        made = self._b.node(
+            "Sub", (made, self._b.constant(f"{name}#zero", zero)), f"{name}#shifted"
         )
-        attributes = {**conv_attributes(node, weight), "pads": (0, 0, 0, 0)}
-        self._b.node("Conv", inputs, name, attributes)
+        inputs = (
+            made,
+            self._b.constant(f"{name}#weight", weight.astype(np.float32)),
+            self._b.constant(f"{name}#bias", self._bias(node, len(weight)).astype(np.float32)),
+        )
+        self._b.node("Conv", inputs, name, conv_attributes(node, weight))
 
     def _on_pixels(self, weight: Array) -> Array:
         """Return the first convolution's weights for the pixels themselves, less the border."""
@@ -413,8 +442,7 @@ class _ConvRewrite(ConvForms):
         ]
         made = f"{node.outputs[0]}#last"
         self._b.node(node.op, tuple(map(str, names)), made, node.attributes)
-        # Becoming integers, whose smallest is zero, does what the ReLU would.
-        if has_relu and not (self._returns_integers(result) and self._plan.spans[result].low >= 0):
+        if has_relu and not self._is_cut(result):
             made = self._b.node("Relu", (made,), f"{result}#last")
         self._last[result] = made
         return True

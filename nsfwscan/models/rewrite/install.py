@@ -7,13 +7,14 @@ a conversion is exact (see `rounding`), so it gives the same bytes everywhere.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nsfwscan.models.manifest import Artefact, ChannelOrder, DType, InputSpec, Layout, ModelManifest
-from nsfwscan.system.reading import open_bytes, open_text
+from nsfwscan.system.reading import open_bytes
 from nsfwscan.values.errors import ModelUnusable
 
 if TYPE_CHECKING:
@@ -63,8 +64,8 @@ def convert_file(path: str, spec: InputSpec, conversion: Conversion) -> Artefact
     from nsfwscan.models.rewrite import convolutions
     from nsfwscan.models.rewrite.plan import parse_plan
 
-    with open_text(os.path.join(_HERE, "plans", conversion.plan)) as text:
-        plan = parse_plan(text.read())
+    with open_bytes(os.path.join(_HERE, "plans", conversion.plan)) as packed:
+        plan = parse_plan(gzip.decompress(packed.read()).decode())
     with open_bytes(path) as stream:
         given = stream.read()
     graph = onnx_file.parse(given, os.path.basename(path))

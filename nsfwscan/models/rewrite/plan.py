@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,7 +12,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-STATIC_CONV = "static-conv/2"
+STATIC_CONV = "static-conv/3"
 """The name of this way of rewriting. A new number for every change that changes a graph."""
 STEPS = 255
 
@@ -49,6 +50,8 @@ class ConvPlan:
     """By the name of the value in the float graph."""
     keep_float: frozenset[str] = frozenset()
     """Convolutions that stay in float, by the name of what they return."""
+    per_picture: frozenset[str] = frozenset()
+    """Sums of a residual stream whose step is found anew for each picture, by name."""
     integer_sums: frozenset[str] = frozenset()
     """Sums of a residual stream that are rounded to integers, by name. The others are float."""
     first_limit: float = 0.0
@@ -57,6 +60,11 @@ class ConvPlan:
     """By how much the scales of a convolution's weights are enlarged; 1 for those not named."""
     sizes: Mapping[str, Sequence[int]] = field(default_factory=dict)
     """Of channels that are evened out first; see `evening`. Spans are of what results."""
+    farther: Mapping[str, bytes] = field(default_factory=dict)
+    """Which weights of a convolution are rounded to the farther of their two neighbours.
+
+    A bit for each weight, in their order, eight in a byte. Others are rounded to the nearest.
+    """
 
     def dump(self) -> str:
         """Return the plan as JSON, from which `parse_plan` returns an equal one."""
@@ -65,8 +73,12 @@ class ConvPlan:
             "integer_sums": sorted(self.integer_sums),
             "first_limit": self.first_limit,
             "keep_float": sorted(self.keep_float),
+            "per_picture": sorted(self.per_picture),
             "stretch": dict(sorted(self.stretch.items())),
             "sizes": {name: list(one) for name, one in sorted(self.sizes.items())},
+            "farther": {
+                name: base64.b64encode(one).decode() for name, one in sorted(self.farther.items())
+            },
             "spans": {
                 name: [one.low, one.high, list(one.means)]
                 for name, one in sorted(self.spans.items())
@@ -87,8 +99,12 @@ def parse_plan(text: str) -> ConvPlan:
             for name, (low, high, means) in document["spans"].items()
         },
         keep_float=frozenset(document["keep_float"]),
+        per_picture=frozenset(document["per_picture"]),
         integer_sums=frozenset(document["integer_sums"]),
         first_limit=document["first_limit"],
         stretch=document["stretch"],
         sizes=document["sizes"],
+        farther={
+            name: base64.b64decode(one, validate=True) for name, one in document["farther"].items()
+        },
     )

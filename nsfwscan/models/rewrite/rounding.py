@@ -23,7 +23,7 @@ MAX_PAIR = 128
 
 _SCALES = 64
 _CARRIED = 2
-"""By how much `round_spread` may exceed a pair: each of two weights moves by less than 1."""
+"""By how much `round_spread` and `round_chosen` may exceed a pair: each weight moves by less than 1."""
 
 
 def pair_scale(weight: Array, limit: float = MAX_PAIR) -> Array:
@@ -47,6 +47,23 @@ def round_nearest(kernel: Array, scale: Array) -> Array:
     """Round (out, in, height, width) weights to int8, by one scale for each output."""
     steps = kernel / scale[:, None, None, None]
     rounded: Array = np.clip(np.rint(steps), -MAX_INT8, MAX_INT8).astype(np.int8)
+    return rounded
+
+
+def round_chosen(kernel: Array, scale: Array, farther: bytes) -> Array:
+    """Round like `round_nearest`, but some weights to the farther of their two neighbours.
+
+    `farther` has a bit for each weight, eight in a byte. `scale` must be at least `spread_scale`'s.
+    Raises ValueError if there are not as many bits as weights.
+    """
+    if len(farther) != (kernel.size + 7) // 8:
+        raise ValueError(f"{len(farther)} bytes say how {kernel.size} weights are rounded")
+    bits = np.unpackbits(np.frombuffer(farther, np.uint8), count=kernel.size)
+    steps = kernel / scale[:, None, None, None]
+    nearest = np.rint(steps)
+    other = nearest + np.where(steps >= nearest, 1, -1)
+    chosen = np.where(bits.reshape(kernel.shape) == 1, other, nearest)
+    rounded: Array = np.clip(chosen, -MAX_INT8, MAX_INT8).astype(np.int8)
     return rounded
 
 
@@ -95,7 +112,7 @@ def _carry(steps: Array) -> tuple[Array, Array]:
 
 
 def spread_scale(weight: Array) -> Array:
-    """Return `pair_scale` with room for what `round_spread` carries over."""
+    """Return `pair_scale` with room for weights that are not rounded to the nearest number."""
     return pair_scale(weight, MAX_PAIR - _CARRIED)
 
 
