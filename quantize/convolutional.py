@@ -5,17 +5,18 @@ plan that it was built by. The graphs are built by `nsfwscan.models.rewrite.conv
 also builds them where a model is installed.
 
 The search takes the steps that a recipe asks for. Channels are evened out. It is chosen how each
-weight is rounded (`second_order`). Ranges are measured at several clips or widths, and the best is
+weight is rounded (`second_order`). Ranges are measured, at several clips, and the best is
 kept. Then, one at a time, the convolution of one pixel whose float form lowers the error most stays
-in float, and the sum that gains most by it gets a step of its own for each picture. At last single
-numbers of the plan, by which weights are stretched and ranges widened, are changed at random, and
-each change that lowers the error is kept: rounding errors of layers that follow each other may then
-cancel out. Errors are measured on the calibration pictures; the gate, on others.
+in float. At last single numbers of the plan, by which weights are stretched and ranges widened, are
+changed at random, and each change that lowers the error is kept: rounding errors of layers that
+follow each other may then cancel out. Errors are measured on the calibration pictures; the gate, on
+others.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import random
 import tempfile
@@ -53,22 +54,22 @@ PLAN_NAME = "plan.json"
 
 _CLIPS = (0.0, 0.001, 0.003, 0.01)
 """Percent of an activation's values that are cut off at either end, for each picture; first 0."""
-_LIMITS = (0.15, 0.25, 0.4)
-"""Shares of the largest value that the first convolution returns."""
 _LEAST = WHOLE // 4
 """Smaller channels than this are evened out as if they were so large.
 
 Weights of the largest would otherwise fill the range of int8 alone.
 """
-_EVEN_ROOMS = (0.8, 0.9, 1.0, 1.2, 1.4)
-"""How much wider ranges are than measured, once channels are evened out."""
-_ROOM = 1.5
-"""How much larger its values may be on other pictures."""
+_ROOMS = (0.8, 0.9, 1.0, 1.2, 1.4)
+_SUM_ROOMS = (0.8, 1.0, 1.2)
+"""How much wider ranges are than measured, once channels are evened out; those of sums.
+
+The largest values of all pictures are rare: to cut them off may cost less than larger steps.
+"""
 _STRETCHES = (1.0, 1.02, 1.04, 1.07, 1.1)
 _WIDTHS = (0.8, 0.9, 1.0, 1.1, 1.25)
 _ROUNDS = 15
 _STRIDE = 7
-_TUNING = 120
+_TUNING = 400
 """Calibration pictures on which errors are measured: those with the highest scores."""
 _SEED = 1
 
@@ -155,11 +156,11 @@ class ConvSearch:
 
     def _measured(self, recipe: ConvRecipe) -> _PlanError:
         """Return the best plan by measured ranges and layers in float."""
+        rooms = list(itertools.product(_ROOMS, _SUM_ROOMS)) if recipe.even else [(1.0, 1.0)]
         plans = [
-            self._plan_at(recipe, clip, limit, room)
+            self._plan_at(recipe, clip, *room)
             for clip in (_CLIPS[:1] if recipe.even else _CLIPS)
-            for limit in (_LIMITS if recipe.first_limit else (0.0,))
-            for room in (_EVEN_ROOMS if recipe.even else (1.0,))
+            for room in rooms
         ]
         if recipe.second_order:
             farther = self._rounding(plans[0])
@@ -178,44 +179,31 @@ class ConvSearch:
             (added,) = found.plan.keep_float - best.plan.keep_float
             best = found
             self._say(f"{recipe.name}: error {best.error:.4f} with {added} in float")
-        for _ in range(recipe.per_picture):
-            trials = [
-                self._scored(replace(best.plan, per_picture=best.plan.per_picture | {name}))
-                for name in conv_nodes.sums_for_products(self._graph)
-                if name not in best.plan.per_picture
-            ]
-            found = min(trials, key=lambda one: one.error, default=best)
-            if found.error >= best.error:
-                break
-            (added,) = found.plan.per_picture - best.plan.per_picture
-            best = found
-            self._say(f"{recipe.name}: error {best.error:.4f} with a step per picture for {added}")
         return best
 
-    def _plan_at(self, recipe: ConvRecipe, clip: float, limit: float, room: float) -> ConvPlan:
-        spans = {name: one.widened(room) for name, one in self._span(clip, recipe.even).items()}
-        first = next(iter(conv_nodes.convolutions(self._graph)))
-        users = conv_nodes.Users(self._graph)
-        node = next(one for one in self._graph.nodes if first in one.outputs)
-        result = users.after_relu(node)
-        high = self._span(0.0)[result].high
-        if limit:  # the second half takes what is rare
-            spans = {**spans, result: self._span(0.0)[result].widened(_ROOM)}
+    def _plan_at(self, recipe: ConvRecipe, clip: float, room: float, sum_room: float) -> ConvPlan:
+        sums = conv_nodes.sums(self._graph)
+        spans = {
+            name: one.widened(sum_room if name in sums else room)
+            for name, one in self._span(clip, recipe.even).items()
+        }
         kept: frozenset[str] = frozenset()
-        if limit or recipe.first_float:
+        if recipe.first_float:
+            first = next(iter(conv_nodes.convolutions(self._graph)))
+            users = conv_nodes.Users(self._graph)
+            node = next(one for one in self._graph.nodes if first in one.outputs)
+            result = users.after_relu(node)
             pooled = [result, *(o for u in users.users(result) for o in u.outputs)]
             kept = frozenset(
                 one.outputs[0]
                 for one in self._graph.nodes
                 if one.op == "Conv" and one.inputs[0] in pooled
             )
-        if recipe.first_float:
             kept |= {first}
         return ConvPlan(
             spans,
             keep_float=kept,
-            integer_sums=frozenset(conv_nodes.sums(self._graph)[: recipe.integer_sums]),
-            first_limit=limit * high,
+            integer_sums=frozenset(sums[: recipe.integer_sums]),
             sizes=self._even if recipe.even else {},
         )
 
@@ -281,8 +269,7 @@ class ConvSearch:
         groups = {
             name: tuple(dict.fromkeys(node.inputs[0] for node in group.takers))
             for name, group in channel_groups(self._graph).items()
-            if name
-            != conv_nodes.convolutions(self._graph)[0]  # `first_limit` and `first_float` are for it
+            if name != conv_nodes.convolutions(self._graph)[0]  # `first_float` is for it
         }
         names = sorted({one for taken in groups.values() for one in taken})
         peaks = self._watched(self._graph, names, lambda value: value.max(axis=(0, 2, 3)))

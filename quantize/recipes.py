@@ -80,8 +80,6 @@ class ConvRecipe:
     name: str
     integer_sums: int
     """So many sums of a residual stream, from the pixels on, are integers; the others are float."""
-    first_limit: bool = False
-    """Whether small values that the first convolution returns have smaller steps."""
     first_float: bool = False
     """Whether the first convolution, and those that take what it returns, stay in float."""
     even: bool = False
@@ -92,8 +90,6 @@ class ConvRecipe:
     """One stays in float only if the error is then lower than this share of what it was."""
     second_order: bool = False
     """Whether it is chosen for each weight to which neighbour it is rounded; see `second_order`."""
-    per_picture: int = 0
-    """At most so many sums of a residual stream have a step of their own for each picture."""
     trials: int = 0
     """Random changes to try at the end."""
     candidate: bool = True

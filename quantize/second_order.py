@@ -1,12 +1,12 @@
 """Chooses for each weight of a convolution to which of its two neighbours it is rounded.
 
-Rounding to the nearest is best for a weight alone, not for the sum over all inputs: errors of inputs
-that are large together should cancel out. So weights are rounded one after the other, and what the
-rounding of one changes in the result is taken up by those that follow, as the second moments of the
-inputs say (Frantar et al., "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained
-Transformers", 2022). Then single weights are turned to their other neighbour while that lowers the
-error. Unlike there, no weight moves further than to a neighbour: a bit for each is all that a plan
-must hold.
+Rounding to the nearest is best for a weight alone, not for a sum over all inputs: the errors of
+inputs that are large together should cancel out. So weights are rounded one after the other, and
+what the rounding of one changes in the result is taken up by those that follow, as the second
+moments of the inputs say (Frantar et al., "GPTQ: Accurate Post-Training Quantization for Generative
+Pre-trained Transformers", 2022). Then single weights are turned to their other neighbour while that
+lowers the error. Unlike there, no weight moves further than to a neighbour: a plan holds no more
+than a bit for each.
 """
 
 from __future__ import annotations

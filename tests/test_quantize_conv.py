@@ -16,13 +16,14 @@ from PIL import Image
 
 from nsfwscan.models.classifier import OrtClassifier, to_input
 from nsfwscan.models.graphs import onnx_file
-from nsfwscan.models.graphs.graph import Array, Graph, Value
+from nsfwscan.models.graphs.graph import Array, Graph, Node, Value
 from nsfwscan.models.manifest import DType
 from nsfwscan.models.package import open_package
 from nsfwscan.models.rewrite import conv_nodes, convolutions, evening, rounding
 from nsfwscan.models.rewrite.plan import ConvPlan, Span, parse_plan
 from nsfwscan.models.runtime import OrtGraph, Runnable
 from nsfwscan.values.errors import ModelUnusable
+from quantize import second_order
 from quantize.__main__ import main
 
 NETS: dict[str, tuple[Callable[[], Graph], Mapping[str, Any]]] = {
@@ -68,14 +69,20 @@ def both(graph: Graph, given: Mapping[str, Any], converted: Graph) -> tuple[Arra
     return np.array(one), np.array(two)
 
 
-@pytest.mark.parametrize("form", ["float sums", "integer sums", "two halves"])
+def rounded_farther(graph: Graph, bits: int) -> dict[str, bytes]:
+    """Say of each weight but those of the first convolution how it is rounded: a byte for eight."""
+    _first, *others = (node for node in graph.nodes if node.op == "Conv")
+    sizes = {node.outputs[0]: graph.weights[node.inputs[1]].size for node in others}
+    return {name: bytes([bits] * ((size + 7) // 8)) for name, size in sizes.items()}
+
+
+@pytest.mark.parametrize("form", ["float sums", "integer sums"])
 def test_scores_stay_close_to_those_of_the_float_network(
     net: tuple[Graph, Mapping[str, Any]], form: str
 ) -> None:
     graph, given = net
     integers = conv_nodes.sums(graph) if form == "integer sums" else []
-    first_limit = 1.0 if form == "two halves" else 0.0
-    plan = plan_of(graph, given, integer_sums=frozenset(integers), first_limit=first_limit)
+    plan = plan_of(graph, given, integer_sums=frozenset(integers))
     converted = convolutions.convert(graph, small_nets.spec(given), plan)
     one, two = both(graph, given, converted)
     assert np.ptp(one) > 0.2  # otherwise nothing could differ
@@ -143,9 +150,14 @@ def test_sizes_that_do_not_fit_are_refused(wrong: str) -> None:
         convolutions.convert(graph, small_nets.spec(given), plan)
 
 
-def test_no_two_products_overflow_16_bits(net: tuple[Graph, Mapping[str, Any]]) -> None:
+@pytest.mark.parametrize("bits", [None, 0, 0b10110010, 0xFF])
+def test_no_two_products_overflow_16_bits(
+    net: tuple[Graph, Mapping[str, Any]], bits: int | None
+) -> None:
+    """However weights are rounded."""
     graph, given = net
-    plan = plan_of(graph, given)
+    farther = {} if bits is None else rounded_farther(graph, bits)
+    plan = plan_of(graph, given, farther=farther)
     converted = convolutions.convert(graph, small_nets.spec(given), plan)
     found = 0
     for name, value in converted.weights.items():
@@ -160,6 +172,53 @@ def test_no_two_products_overflow_16_bits(net: tuple[Graph, Mapping[str, Any]]) 
         assert positive.max() <= 32767, name
         assert negative.min() >= -32768, name
     assert found == len(conv_nodes.convolutions(graph))
+
+
+def test_each_weight_is_rounded_to_the_neighbour_that_its_bit_says() -> None:
+    kernel = np.array([0.4, 0.6, -0.4, -0.6, 2.0, 1.5, -1.2, 0, 3.7], np.float32).reshape(
+        1, 1, 3, 3
+    )
+    one = np.ones(1, np.float32)
+    near = [0, 1, 0, -1, 2, 2, -1, 0, 4]
+    far = [1, 0, -1, 0, 3, 1, -2, 1, 3]
+    for bits, wanted in (((0, 0), near), ((0xFF, 0xFF), far), ((0b11000000, 0x80), None)):
+        found = rounding.round_chosen(kernel, one, bytes(bits)).reshape(-1).tolist()
+        assert found == (wanted or [*far[:2], *near[2:8], far[8]])
+    for wrong in (b"", b"1", b"123"):
+        with pytest.raises(ValueError, match="9 weights"):
+            rounding.round_chosen(kernel, one, wrong)
+
+
+def test_rounding_by_second_moments_changes_a_sum_less_than_rounding_to_the_nearest() -> None:
+    choose = np.random.default_rng(3)
+    node = Node("Conv", ("x", "w"), ("y",), {"pads": (1, 1, 1, 1)})
+    weight = choose.normal(0, 1, (16, 12, 3, 3)).astype(np.float32)
+    mixed = choose.normal(0, 1, (12, 3))
+
+    def shown(count: int) -> list[Array]:
+        """Values whose channels depend on three numbers, as those of networks depend on few."""
+        few = choose.normal(1, 1, (count, 3, 10, 10))
+        values = np.maximum(np.einsum("cf,nfyx->ncyx", mixed, few), 0)
+        return list(values[:, np.newaxis].astype(np.float32))
+
+    moments = second_order.Moments(node, weight)
+    for value in shown(80):
+        moments.add(value, choose)
+    scale = rounding.spread_scale(conv_nodes.as_sums(weight)) * np.float32(8)
+    farther = second_order.choose_rounding(weight, scale, moments.matrix())
+    others = np.concatenate(shown(40))
+    others = np.lib.stride_tricks.sliding_window_view(others, (3, 3), axis=(2, 3))
+    errors = []
+    for rounded in (
+        rounding.round_nearest(weight, scale),
+        rounding.round_chosen(weight, scale, farther),
+    ):
+        assert np.abs(rounded - weight / scale[:, None, None, None]).max() < 1
+        lost = rounded * scale[:, None, None, None] - weight
+        change = np.einsum("oiyx,niabyx->noab", lost, others)
+        change -= change.mean(axis=(0, 2, 3), keepdims=True)  # the plan's means make up for it
+        errors.append(float(np.sqrt((change**2).mean())))
+    assert errors[1] < 0.6 * errors[0]
 
 
 def test_rounding_spreads_its_errors_over_a_plane() -> None:
@@ -190,7 +249,13 @@ def test_a_channel_of_zeros_with_a_large_bias_is_converted() -> None:
 def test_a_conversion_gives_equal_bytes_from_a_plan_that_was_written() -> None:
     graph, given = small_nets.residual(), small_nets.BGR
     kept = frozenset({"block0.skip"})
-    plan = plan_of(graph, given, keep_float=kept, stretch={"block1.b": 1.05})
+    plan = plan_of(
+        graph,
+        given,
+        keep_float=kept,
+        stretch={"block1.b": 1.05},
+        farther=rounded_farther(graph, 0b01100001),
+    )
     again = parse_plan(plan.dump())
     assert again == plan
     spec = small_nets.spec(given)

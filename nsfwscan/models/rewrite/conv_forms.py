@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from nsfwscan.models.graphs.graph import MICROSOFT, Attribute, Builder, Graph, Node
+from nsfwscan.models.graphs.graph import MICROSOFT, Builder, Graph, Node
 from nsfwscan.models.manifest import ChannelOrder, Layout
 from nsfwscan.models.rewrite.conv_nodes import Users
 from nsfwscan.models.rewrite.install import PIXELS
@@ -27,16 +27,6 @@ class Integers(NamedTuple):
     zero: str
 
 
-class Halves(NamedTuple):
-    """A channels-last value as two halves of uint8, side by side in one value of that name.
-
-    The first is the value up to a limit, in small steps; the second what exceeds it.
-    """
-
-    name: str
-    scales: tuple[np.float32, np.float32]
-
-
 class ConvForms:
     """A value may exist in several forms, each made when needed."""
 
@@ -48,7 +38,6 @@ class ConvForms:
         self._b = Builder()
         self._b.weights.update(graph.weights)
         self._integers: dict[str, Integers] = {}
-        self._halves: dict[str, Halves] = {}
         self._last: dict[str, str] = {}
         """Float values that exist channels-last, by their name in the float graph."""
         self._turnable: set[str] = set()
@@ -57,7 +46,7 @@ class ConvForms:
         """Values that exist as in the float graph."""
 
     def _is_last(self, name: str) -> bool:
-        made = name in self._last or name in self._integers or name in self._halves
+        made = name in self._last or name in self._integers
         return made or name == self._graph.inputs[0].name
 
     def _is_turn(self, node: Node) -> bool:
@@ -88,9 +77,7 @@ class ConvForms:
         """Return the name of a value as float, channels-last."""
         if name not in self._last:
             made = f"{name}#last"
-            if name in self._halves:
-                made = self._joined(name)
-            elif name in self._integers:
+            if name in self._integers:
                 made = self._b.node("DequantizeLinear", self._integers[name], made, {}, MICROSOFT)
             elif name == self._graph.inputs[0].name:
                 made = self._prepared()
@@ -101,13 +88,7 @@ class ConvForms:
 
     def _uint8(self, name: str) -> Integers:
         """Return a value as integers, channels-last."""
-        if name not in self._integers and name in self._plan.per_picture:
-            made = Integers(f"{name}#uint8", f"{name}#scale", f"{name}#zero")
-            self._b.nodes.append(
-                Node("DynamicQuantizeLinear", (self._float_last(name),), made, {}, "", made.name)
-            )
-            self._integers[name] = made
-        elif name not in self._integers:
+        if name not in self._integers:
             made = Integers(f"{name}#uint8", *self._step(name))
             source = self._float_last(name)
             self._b.node(
@@ -138,17 +119,3 @@ class ConvForms:
                 number = self._b.constant(f"{PIXELS}#{op}.by", value)
                 made = self._b.node(op, (made, number), f"{PIXELS}#{op}")
         return made
-
-    def _joined(self, name: str) -> str:
-        """Return the float value whose halves are known."""
-        halves = self._halves[name]
-        parts = (f"{name}#small", f"{name}#large")
-        attributes: dict[str, Attribute] = {"axis": 3, "num_outputs": 2}
-        self._b.nodes.append(Node("Split", (halves.name,), parts, attributes, "", f"{name}#split"))
-        zero = self._b.constant(f"{name}#no_zero", np.asarray(np.uint8(0)))
-        made = []
-        for part, scale in zip(parts, halves.scales, strict=True):
-            step = self._b.constant(f"{part}_step", np.asarray(scale))
-            inputs = (part, step, zero)
-            made.append(self._b.node("DequantizeLinear", inputs, f"{part}_float", {}, MICROSOFT))
-        return self._b.node("Add", (made[0], made[1]), f"{name}#last")

@@ -38,17 +38,6 @@ def sums(graph: Graph) -> list[str]:
     ]
 
 
-def sums_for_products(graph: Graph) -> list[str]:
-    """Return those of `sums` that no convolution takes but matrix products, at least one."""
-    net = Users(graph)
-    found = []
-    for name in sums(graph):
-        takers = [node for node in net.users(name) if node.op == "Conv"]
-        if takers and {node.outputs[0] for node in takers} <= set(products(graph)):
-            found.append(name)
-    return found
-
-
 def observed(graph: Graph) -> list[str]:
     """Return the names of the values whose `Span` a plan must have."""
     net = Users(graph)

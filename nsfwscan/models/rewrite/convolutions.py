@@ -22,7 +22,7 @@ import numpy as np
 from nsfwscan.models.graphs.graph import MICROSOFT, Array, Graph, Value
 from nsfwscan.models.manifest import ChannelOrder, Layout
 from nsfwscan.models.rewrite import rounding
-from nsfwscan.models.rewrite.conv_forms import FLOAT, TO_FIRST, ConvForms, Halves, Integers
+from nsfwscan.models.rewrite.conv_forms import FLOAT, TO_FIRST, ConvForms, Integers
 from nsfwscan.models.rewrite.conv_nodes import (
     as_columns,
     as_sums,
@@ -126,8 +126,7 @@ class _ConvRewrite(ConvForms):
                 return self._float_product(node, result, has_relu=has_relu)
             self._conv(node, result, has_relu=has_relu)
             return True
-        small = source in self._integers or source in self._halves
-        if node.op == "MaxPool" and small and len(node.outputs) == 1:
+        if node.op == "MaxPool" and source in self._integers and len(node.outputs) == 1:
             return self._max_pool(node)
         if node.op == "BatchNormalization" and self._is_last(source):
             return self._batch_norm(node)
@@ -140,23 +139,19 @@ class _ConvRewrite(ConvForms):
     def _conv(self, node: Node, result: str, *, has_relu: bool) -> None:
         name = node.outputs[0]
         if border := self._border(node):
-            self._first(node, result, border, has_relu=has_relu)
+            self._first(node, result, border)
             return
         source = self._uint8(node.inputs[0])
         weight = self._graph.weights[node.inputs[1]]
         span = self._plan.spans[node.inputs[0]]
         # What a MaxPool returns has the steps of what it took.
-        varies = node.inputs[0] in self._plan.per_picture
-        unit = float(span.scale if varies else self._b.weights[source.scale])
+        unit = float(self._b.weights[source.scale])
         kernel = self._kernel(node, unit)
         means = np.rint(np.array(span.means) * (float(span.scale) / unit))
         means = means.reshape(groups_of(node), -1)
         lost = rounding.shift(weight, kernel.rounded, kernel.scale, means)
         step = kernel.scale.astype(np.float64) * unit
-        product = is_product(node, weight)
-        if varies and not product:
-            raise ValueError(f"{name} is no matrix product, so the step of what it takes is fixed")
-        if product and (varies or not self._returns_integers(result)):
+        if is_product(node, weight) and not self._returns_integers(result):
             columns = self._b.constant(f"{name}#int8", as_columns(kernel.rounded))
             scale = self._b.constant(f"{name}#weight_scale", kernel.scale)
             bias = (kernel.bias + lost * step).astype(np.float32)
@@ -166,9 +161,7 @@ class _ConvRewrite(ConvForms):
             bias_name = self._b.constant(f"{name}#bias", bias)
             self._b.node("MatMulIntegerToFloat", (*inputs, bias_name), made, {}, MICROSOFT)
             self._last[result] = (
-                self._b.node("Relu", (made,), f"{result}#last")
-                if has_relu and not self._is_cut(result)
-                else made
+                self._b.node("Relu", (made,), f"{result}#last") if has_relu else made
             )
             return
         self._integer_conv(node, result, source, kernel, np.rint(kernel.bias / step + lost))
@@ -246,11 +239,6 @@ class _ConvRewrite(ConvForms):
             or (user.op == "Add" and self._net.after_relu(user) in self._plan.integer_sums)
             for user in users
         )
-
-    def _is_cut(self, result: str) -> bool:
-        """Return True if a value becomes integers whose smallest is zero: a ReLU for nothing."""
-        varies = result in self._plan.per_picture
-        return not varies and self._returns_integers(result) and self._plan.spans[result].low >= 0
 
     def _thinned(self, integers: str, node: Node) -> str:
         """Leave out the pixels that a convolution of one pixel steps over."""
@@ -332,13 +320,12 @@ class _ConvRewrite(ConvForms):
             numbers.reverse()
         return tuple(round(one) for one in numbers)
 
-    def _first(self, node: Node, result: str, border: tuple[int, ...], *, has_relu: bool) -> None:
+    def _first(self, node: Node, result: str, border: tuple[int, ...]) -> None:
         """Emit the first convolution, on the pixels themselves with a border around them."""
         weight = self._on_pixels(self._graph.weights[node.inputs[1]])
         bias = self._bias(node, len(weight))
-        largest = np.abs(bias) + self._plan.first_limit
         scale = self._stretched(node, rounding.spread_scale(as_sums(weight)))
-        scale = np.maximum(scale, (largest / _MOST_BIAS).astype(np.float32))
+        scale = np.maximum(scale, (np.abs(bias) / _MOST_BIAS).astype(np.float32))
         rounded, scale = rounding.round_spread(weight, scale)
         zero = (rounded.astype(np.int64) * np.array(border)[None, :, None, None]).sum(
             axis=(1, 2, 3)
@@ -350,23 +337,7 @@ class _ConvRewrite(ConvForms):
             self._b.constant(f"{PIXELS}#zero", np.asarray(np.uint8(0))),
         )
         steps = np.rint(bias / scale.astype(np.float64)) - zero
-        limit = self._plan.first_limit
-        if not limit or not has_relu:
-            self._integer_conv(node, result, source, kernel, steps)
-            return
-        # The same products twice: uint8 that saturates at the limit, and what exceeds it.
-        small = np.float32(limit / STEPS)
-        large = np.float32(max(self._plan.spans[result].high - limit, limit) / STEPS)
-        beyond = np.rint((bias - limit) / scale.astype(np.float64)) - zero
-        twice = _Kernel(
-            np.concatenate([kernel.rounded, kernel.rounded]),
-            np.concatenate([scale, scale * (small / large)]).astype(np.float32),
-            bias,
-        )
-        made = self._emit_conv(
-            node, result, source, twice, np.concatenate([steps, beyond]), (small, np.uint8(0))
-        )
-        self._halves[result] = Halves(made.name, (small, large))
+        self._integer_conv(node, result, source, kernel, steps)
 
     def _framed(self, node: Node, pixel: Array) -> str:
         """Surround the pixels with the border that the convolution pads with."""
@@ -394,14 +365,9 @@ class _ConvRewrite(ConvForms):
         if node.attributes.get("storage_order", 0) or "kernel_shape" not in node.attributes:
             return False
         source, made = node.inputs[0], f"{node.outputs[0]}#uint8"
-        if source in self._halves:  # the largest of both halves are halves of the largest
-            halves, made = self._halves[source], f"{node.outputs[0]}#uint8_halves"
-            self._b.node("NhwcMaxPool", (halves.name,), made, node.attributes, MICROSOFT)
-            self._halves[node.outputs[0]] = halves._replace(name=made)
-        else:
-            integers = self._integers[source]
-            self._b.node("NhwcMaxPool", (integers.name,), made, node.attributes, MICROSOFT)
-            self._integers[node.outputs[0]] = integers._replace(name=made)
+        integers = self._integers[source]
+        self._b.node("NhwcMaxPool", (integers.name,), made, node.attributes, MICROSOFT)
+        self._integers[node.outputs[0]] = integers._replace(name=made)
         return True
 
     def _batch_norm(self, node: Node) -> bool:
@@ -442,7 +408,8 @@ class _ConvRewrite(ConvForms):
         ]
         made = f"{node.outputs[0]}#last"
         self._b.node(node.op, tuple(map(str, names)), made, node.attributes)
-        if has_relu and not self._is_cut(result):
+        # Becoming integers, whose smallest is zero, does what the ReLU would.
+        if has_relu and not (self._returns_integers(result) and self._plan.spans[result].low >= 0):
             made = self._b.node("Relu", (made,), f"{result}#last")
         self._last[result] = made
         return True

@@ -50,12 +50,8 @@ class ConvPlan:
     """By the name of the value in the float graph."""
     keep_float: frozenset[str] = frozenset()
     """Convolutions that stay in float, by the name of what they return."""
-    per_picture: frozenset[str] = frozenset()
-    """Sums of a residual stream whose step is found anew for each picture, by name."""
     integer_sums: frozenset[str] = frozenset()
     """Sums of a residual stream that are rounded to integers, by name. The others are float."""
-    first_limit: float = 0.0
-    """Up to here, what the first convolution returns has small steps; 0 for steps of one size."""
     stretch: Mapping[str, float] = field(default_factory=dict)
     """By how much the scales of a convolution's weights are enlarged; 1 for those not named."""
     sizes: Mapping[str, Sequence[int]] = field(default_factory=dict)
@@ -71,9 +67,7 @@ class ConvPlan:
         document = {
             "way": STATIC_CONV,
             "integer_sums": sorted(self.integer_sums),
-            "first_limit": self.first_limit,
             "keep_float": sorted(self.keep_float),
-            "per_picture": sorted(self.per_picture),
             "stretch": dict(sorted(self.stretch.items())),
             "sizes": {name: list(one) for name, one in sorted(self.sizes.items())},
             "farther": {
@@ -99,9 +93,7 @@ def parse_plan(text: str) -> ConvPlan:
             for name, (low, high, means) in document["spans"].items()
         },
         keep_float=frozenset(document["keep_float"]),
-        per_picture=frozenset(document["per_picture"]),
         integer_sums=frozenset(document["integer_sums"]),
-        first_limit=document["first_limit"],
         stretch=document["stretch"],
         sizes=document["sizes"],
         farther={

@@ -23,7 +23,7 @@ MAX_PAIR = 128
 
 _SCALES = 64
 _CARRIED = 2
-"""By how much `round_spread` and `round_chosen` may exceed a pair: each weight moves by less than 1."""
+"""By how much two weights may exceed a pair that are not rounded to the nearest number."""
 
 
 def pair_scale(weight: Array, limit: float = MAX_PAIR) -> Array:
