@@ -382,7 +382,7 @@ def test_other_commands_do_not_load_the_server(nsfwscan: Run, tiny: Path) -> Non
     program = (
         "import sys; from nsfwscan.cli.main import main; main(sys.argv[1:]);"
         "print([one for one in sys.modules if one.split('.')[0] in "
-        "('starlette', 'uvicorn', 'h11', 'anyio', 'multipart', 'prometheus_client')])"
+        "('starlette', 'uvicorn', 'h11', 'httptools', 'anyio', 'multipart', 'prometheus_client')])"
     )
     for arguments in (["--version"], ["serve", "--port", "x"], ["scan", "."], ["--help"]):
         done = subprocess.run(

@@ -69,14 +69,7 @@ def build_app(service: ScoringService, settings: ServeSettings) -> Starlette:
         middleware=[
             Middleware(Departures, most_drained=settings.limits.body_bytes),
             Middleware(Doorkeeper, hosts=settings.hosts, origins=settings.origins),
-            # So that the pages that may ask may also read the answers.
-            Middleware(
-                CORSMiddleware,
-                allow_origins=sorted(settings.origins),
-                allow_methods=["GET", "POST", "DELETE"],
-                allow_headers=["Authorization", "Content-Type", "X-Use-Cache", "X-Wait-For-Model"],
-                expose_headers=["Retry-After", "Link", "X-Job-State", "X-Next-After"],
-            ),
+            *([_readable_by(settings.origins)] if settings.origins else []),
         ],
         exception_handlers={HTTPException: _no_route, Exception: _bug},
         lifespan=lifespan,
@@ -84,6 +77,17 @@ def build_app(service: ScoringService, settings: ServeSettings) -> Starlette:
     app.router.redirect_slashes = False  # a POST that is redirected loses its body
     app.state.memory = Memory(settings.limits.memory_bytes)
     return app
+
+
+def _readable_by(origins: frozenset[str]) -> Middleware:
+    """Return what lets the pages that may ask also read the answers."""
+    return Middleware(
+        CORSMiddleware,
+        allow_origins=sorted(origins),
+        allow_methods=["GET", "POST", "DELETE"],
+        allow_headers=["Authorization", "Content-Type", "X-Use-Cache", "X-Wait-For-Model"],
+        expose_headers=["Retry-After", "Link", "X-Job-State", "X-Next-After"],
+    )
 
 
 def _no_route(request: Request, error: Exception) -> Response:

@@ -108,7 +108,7 @@ class Metrics:
 
     def dropped(self, count: int) -> None:
         """Count pictures whose client has gone, or whose deadline has passed."""
-        if self.available:
+        if self.available and count:
             self._of["dropped"].inc(count)
 
     def waiting(self, count: int) -> None:
