@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from PIL import Image
 
 from benchmarks import measure, tiny
-from benchmarks.serve_load import Served, request
+from benchmarks.serve_load import Served
+from benchmarks.serve_requests import request
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
