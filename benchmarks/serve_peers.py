@@ -4,16 +4,19 @@
 
 All serve one ViT-B/16-224 with random weights, which is made in WORKDIR, as are the environments
 of the peers. Ours runs it in INT8, as `quantize` builds it, and once more in float; the peers run
-it in float, in torch. In each round all take their turns, one running at a time, and the engine
-without a server as well. What sends is the same for all, and uses the same cores.
+it in float, in torch. All are started, and for each number of connections all take their turns, one
+at a time, and the engine without a server as well: what else the machine does slows all of them
+alike. What sends is the same for all, and uses the same cores.
 """
 
 from __future__ import annotations
 
 import argparse
 import base64
+import contextlib
 import dataclasses
 import json
+import math
 import os
 import shutil
 import socket
@@ -227,76 +230,63 @@ class Row(NamedTuple):
     memory_mb: float
 
 
-def measured(one: Contender, count: int) -> dict[int, Row]:
-    """Start a server, measure it over each number of connections, and stop it."""
-    server = one.begin()
-    rows = {}
-    try:
-        if len(ask(server.port, one.requests, 4, 2).latencies(200)) < 4:
-            raise SystemExit(f"{one.name} does not answer")
-        for concurrency in CONCURRENCIES:
-            before = _core_seconds(server.process.pid)
-            load = ask(server.port, one.requests, max(count, concurrency), concurrency)
-            used = _core_seconds(server.process.pid) - before
-            load.core_ms = used / max(1, len(load.latencies(200))) * 1000
-            rows[concurrency] = Row(load, _memory_mb(server.process.pid))
-            measure.note(f"{one.name}, {concurrency}: {load.rate:.1f} pictures a second")
-    finally:
-        server.stop()
-    return rows
-
-
-def bare_rates(package: str, paths: Sequence[str], home: str, count: int) -> tuple[float, float]:
-    """Return pictures a second of the engine alone, and its core milliseconds for one."""
-    bare = Bare(package, paths, home)
-    load = bare.ask(len(os.sched_getaffinity(0)), count)
-    bare.stop()
-    return load.rate, load.core_ms
+def measured(
+    server: Served | _Peer, requests: Sequence[bytes], count: int, concurrency: int
+) -> Row:
+    """Return what comes of `count` requests, or as many as connections if that is more."""
+    before = _core_seconds(server.process.pid)
+    load = ask(server.port, requests, max(count, concurrency), concurrency)
+    used = _core_seconds(server.process.pid) - before
+    load.core_ms = used / max(1, len(load.latencies(200))) * 1000
+    return Row(load, _memory_mb(server.process.pid))
 
 
 def report(work: str, paths: Sequence[str], rounds: int, count: int) -> str:
     """Measure, and lay out what was measured."""
-    machine = measure.machine()
-    with tempfile.TemporaryDirectory() as home:
+    machine, cores = measure.machine(), len(os.sched_getaffinity(0))
+    rows: dict[tuple[int, str], list[Row]] = {}
+    with tempfile.TemporaryDirectory() as home, contextlib.ExitStack() as stack:
         every = contenders(work, paths, home)
-        _, int8, plain = prepare(work, paths)
-        found: dict[str, list[dict[int, Row]]] = {one.name: [] for one in every}
-        alone: dict[str, list[tuple[float, float]]] = {"INT8": [], "float": []}
-        for _ in range(rounds):
-            for name, package in (("INT8", int8), ("float", plain)):
-                alone[name].append(bare_rates(package, paths, home, count))
-            for one in every:
-                found[one.name].append(measured(one, count))
+        _, *packages = prepare(work, paths)
+        lanes = [Bare(package, paths, home) for package in packages]
+        for bare in lanes:
+            stack.callback(bare.stop)
+        servers = []
+        for one in every:
+            servers.append(one.begin())
+            stack.callback(servers[-1].stop)
+            if len(ask(servers[-1].port, one.requests, 4, 2).latencies(200)) < 4:
+                raise SystemExit(f"{one.name} does not answer")
+        for concurrency in CONCURRENCIES * rounds:
+            for kind, bare in zip(("INT8", "float"), lanes, strict=True):
+                row = Row(bare.ask(min(cores, concurrency), count), math.nan)
+                rows.setdefault((concurrency, f"bare lanes, {kind}"), []).append(row)
+            for one, server in zip(every, servers, strict=True):
+                row = measured(server, one.requests, count, concurrency)
+                rows.setdefault((concurrency, one.name), []).append(row)
+                told = f"{one.name}: {row.load.rate:.1f} a second, {row.load.core_ms:.0f} core ms"
+                measure.note(f"{concurrency}, {told}")
     table = [
-        [
-            f"bare lanes, {name}",
-            "-",
-            *(f"{median(list(one)):.1f}" for one in zip(*rates, strict=True)),
-        ]
-        + ["-"] * 4
-        for name, rates in alone.items()
+        [str(concurrency), name, *_figures(some)] for (concurrency, name), some in rows.items()
     ]
-    for name, taken in found.items():
-        for concurrency in CONCURRENCIES:
-            rows = [one[concurrency] for one in taken]
-            times = [one for row in rows for one in row.load.latencies(200)]
-            answers = sum(len(row.load.answers) + row.load.lost for row in rows)
-            table.append(
-                [
-                    name,
-                    str(concurrency),
-                    f"{median([row.load.rate for row in rows]):.1f}",
-                    f"{median([row.load.core_ms for row in rows]):.1f}",
-                    *(f"{percentile(times, share) * 1000:.0f}" for share in (50, 99)),
-                    str(answers - len(times)),
-                    f"{median([row.memory_mb for row in rows]):.0f}",
-                ]
-            )
     header = [
-        *("server", "connections", "pictures a second", "core ms", "p50 ms", "p99 ms"),
+        *("connections", "server", "pictures a second", "core ms", "p50 ms", "p99 ms"),
         *("refused or lost", "MB"),
     ]
     return "\n".join([machine, "", measure.table(header, table)])
+
+
+def _figures(rows: Sequence[Row]) -> list[str]:
+    times = [one for row in rows for one in row.load.latencies(200)]
+    answers = sum(len(row.load.answers) + row.load.lost for row in rows)
+    memory = median([row.memory_mb for row in rows])
+    return [
+        f"{median([row.load.rate for row in rows]):.1f}",
+        f"{median([row.load.core_ms for row in rows]):.0f}",
+        *(f"{percentile(times, share) * 1000:.0f}" for share in (50, 99)),
+        str(answers - len(times)),
+        "-" if math.isnan(memory) else f"{memory:.0f}",
+    ]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
