@@ -2,8 +2,8 @@
 
 In: a `JobStore`. Out: results in it. As many pictures are in hand as the service has lanes, taken
 from the jobs in turns, so that a small job does not wait for a large one. A kill costs scoring
-those in hand again, and nothing else. Of several processes the one that holds the lock runs the
-jobs; when it ends, another takes over.
+those in hand again, and as many whose results were about to be stored. Of several processes the
+one that holds the lock runs the jobs; when it ends, another takes over.
 
 If the job file cannot be written, results wait in memory and no new picture is taken.
 """
@@ -135,9 +135,12 @@ class JobRunner:
                         await asyncio.wait_for(self._woken.wait(), _LOOK_S)
 
     async def _room(self) -> None:
-        """Wait while results cannot be written: more would fill the memory."""
+        """Wait while as many results as there are lanes are not stored: a kill would lose them.
+
+        Lanes go on while a transaction is written, and wait if the disk is slower than they are.
+        """
         async with self._saved:
-            await self._saved.wait_for(lambda: len(self._results) < 4 * _REFILL)
+            await self._saved.wait_for(lambda: self._busy + len(self._results) < 2 * self._in_hand)
 
     async def _refill(self) -> bool:
         """Fetch pictures of every job that runs; return True if there are any."""
@@ -195,11 +198,11 @@ class JobRunner:
             self._busy += 1
             try:
                 result = await self._scoring.result(picture)
+                if result is not None:
+                    self._results.append(result)
             finally:
                 self._busy -= 1
             async with self._saved:
-                if result is not None:
-                    self._results.append(result)
                 self._saved.notify_all()
 
     # Storing results
