@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import time
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,8 @@ _TIDY_S = 60.0
 _REFILL = 64
 """Pictures to fetch from the store at a time. A cancellation is noticed at the latest then."""
 _STOP_S = 5.0
+_CLOCK_SET_S = 300.0
+"""The system's clock was set if it has moved by more; a few tidyings of `_TIDY_S` are less."""
 
 
 class JobRunner:
@@ -249,9 +252,12 @@ class JobRunner:
 
     async def _tidy(self) -> None:
         """Expire jobs, delete what they left, and tell those who want to be told."""
-        settings = self._settings
+        settings, ahead = self._settings, wall_ahead()
         while True:
             try:
+                if abs(moved := wall_ahead() - ahead) > _CLOCK_SET_S:
+                    await asyncio.to_thread(self._store.clock_was_set, moved)
+                    ahead += moved
                 gone = await asyncio.to_thread(
                     self._store.expire, settings.keep_s, settings.give_up_s
                 )
@@ -266,3 +272,9 @@ class JobRunner:
                 self._warn("jobs cannot be tidied up", error)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._untidy.wait(), _TIDY_S)
+
+
+def wall_ahead() -> float:
+    """Return by how many seconds the system's clock is ahead of one that nobody can set."""
+    boot = getattr(time, "CLOCK_BOOTTIME", None)  # as `monotonic`, and it counts sleep
+    return time.time() - (time.monotonic() if boot is None else time.clock_gettime(boot))
