@@ -30,7 +30,7 @@ _FUNCTIONS = {
     OutputKind.INDEPENDENT_LOGITS: ["softmax", "sigmoid", "none"],
     OutputKind.PROBABILITIES: ["softmax"],
 }
-_WHY = "no picture can be scored; ask with a token to learn why"
+_WHY = "only clients with a token are told why"
 
 
 def routes(service: ScoringService, settings: ServeSettings) -> list[BaseRoute]:
@@ -74,7 +74,8 @@ def _health(service: ScoringService, reason: str = "") -> Response:
         return JSONResponse({"status": "ok", "model": service.manifest.package})
     if state.phase is Phase.LOADING:
         reason = "the model is being loaded"
-    body = {"status": state.phase.value, "error": reason or state.reason}
+    reason = reason or "; ".join(filter(None, (state.reason, state.hint)))
+    body = {"status": state.phase.value, "error": reason}
     return JSONResponse(body, 503, {"Retry-After": str(max(1, round(state.retry_after)))})
 
 
