@@ -43,7 +43,7 @@ _PAUSE_S = 1.0
 """Before a process that ended is started again."""
 _LOOK_S = 0.2
 _END_S = 14.0
-"""After this long a process that was told to stop hangs, and is killed; service managers wait 15."""
+"""After this long a process that was told to stop hangs, and is killed. systemd's unit waits 15."""
 _BUG = 70
 
 
