@@ -39,6 +39,7 @@ _LOOK_S = 1.0
 _TIDY_S = 60.0
 _REFILL = 64
 """Pictures to fetch from the store at a time. A cancellation is noticed at the latest then."""
+_MOST_RESULTS = 256
 _STOP_S = 5.0
 _CLOCK_SET_S = 300.0
 """The system's clock was set if it has moved by more; a few tidyings of `_TIDY_S` are less."""
@@ -138,12 +139,20 @@ class JobRunner:
                         await asyncio.wait_for(self._woken.wait(), _LOOK_S)
 
     async def _room(self) -> None:
-        """Wait while as many results as there are lanes are not stored: a kill would lose them.
+        """Wait while too many results are not stored.
 
-        Lanes go on while a transaction is written, and wait if the disk is slower than they are.
+        A kill would lose them: of those that took scoring there are no more than lanes, besides
+        the pictures in hand. So lanes go on while a transaction is written, and wait if the disk
+        is slower than they are. And all results together must not fill the memory.
         """
+
+        def room() -> bool:
+            costly = sum(result.scored for result in self._results)
+            most = 2 * self._in_hand
+            return self._busy + costly < most and len(self._results) < _MOST_RESULTS
+
         async with self._saved:
-            await self._saved.wait_for(lambda: self._busy + len(self._results) < 2 * self._in_hand)
+            await self._saved.wait_for(room)
 
     async def _refill(self) -> bool:
         """Fetch pictures of every job that runs; return True if there are any."""
