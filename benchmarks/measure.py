@@ -96,7 +96,7 @@ def peak_memory_mb(command: Sequence[str], env: Mapping[str, str], expect: Seque
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env)
     peak = float("nan") if not os.path.isdir("/proc/self") else 0.0
     while child.poll() is None:
-        peak = max(peak, sum(map(_pss_mb, _family(child.pid))))
+        peak = max(peak, sum(map(pss_mb, family(child.pid))))
         time.sleep(_MEMORY_EVERY_S)
     if child.returncode not in expect:
         sys.exit(f"{command} ended with {child.returncode}")
@@ -153,20 +153,20 @@ def _steady_rate(times: Sequence[float]) -> float:
 
 def memory_mb(pid: int) -> float:
     """Return the memory of a process and its children; what they share counts once."""
-    return sum(map(_pss_mb, _family(pid)))
+    return sum(map(pss_mb, family(pid)))
 
 
 def core_seconds(pid: int) -> float:
     """Return the processor time, user and system, that a process and its children have used."""
     ticks = 0
-    for one in _family(pid):
+    for one in family(pid):
         with contextlib.suppress(OSError), open(f"/proc/{one}/stat", encoding="ascii") as file:
             fields = file.read().rpartition(")")[2].split()
             ticks += int(fields[11]) + int(fields[12])
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def _family(pid: int) -> list[int]:
+def family(pid: int) -> list[int]:
     """Return `pid` and all its descendants that run a program of their own."""
     found = [pid]
     for one in found:
@@ -186,9 +186,11 @@ def _program(pid: int) -> bytes:
         return file.read()
 
 
-def _pss_mb(pid: int) -> float:
+def pss_mb(pid: int, which: str = "Pss") -> float:
+    """Return the memory of a process, and its part of what it shares; `which` is a line's name."""
     try:
         with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
-            return next((int(line.split()[1]) / 1e3 for line in file if line[:4] == "Pss:"), 0.0)
+            sizes = (line.split()[1] for line in file if line.startswith(f"{which}:"))
+            return int(next(sizes, 0)) / 1e3
     except OSError:
         return 0.0

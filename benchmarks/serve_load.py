@@ -20,12 +20,22 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from benchmarks import measure, photos
 from benchmarks.measure import median
 from benchmarks.scan import installed_opennsfw
+from benchmarks.serve_requests import (
+    Answer,
+    Load,
+    ask,
+    counted,
+    leave,
+    overload,
+    request,
+    slow_clients,
+)
 from benchmarks.watch_latency import percentile
 
 if TYPE_CHECKING:
@@ -33,35 +43,6 @@ if TYPE_CHECKING:
 
 CONCURRENCIES = (1, 8, 64, 256)
 _WARM_UP = 8
-
-
-class Answer(NamedTuple):
-    """One answer: its status, when it came and how long it took, and the best score."""
-
-    status: int
-    seconds: float
-    body: bytes
-
-
-@dataclass(slots=True)
-class Load:
-    """What came of a number of requests."""
-
-    answers: list[Answer] = field(default_factory=list)
-    seconds: float = 0.0
-    lost: int = 0
-    """Requests without an answer."""
-    core_ms: float = 0.0
-    """Processor time for each, in all processes of the server."""
-
-    def latencies(self, *statuses: int) -> list[float]:
-        """Return the seconds of the answers with one of these statuses."""
-        return [one.seconds for one in self.answers if one.status in statuses]
-
-    @property
-    def rate(self) -> float:
-        """Pictures scored a second."""
-        return len(self.latencies(200)) / self.seconds
 
 
 class Served:
@@ -149,121 +130,6 @@ def answer_bare(package: str, paths: Sequence[str]) -> None:
             print(json.dumps({"each": each, "seconds": seconds}), flush=True)
 
 
-def request(data: bytes, path: str = "/") -> bytes:
-    """Return a request with a picture as its body."""
-    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n\r\n"
-    return head.encode() + data
-
-
-async def _answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
-    head = await reader.readuntil(b"\r\n\r\n")
-    length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
-    body = await reader.readexactly(int(length[1]) if length else 0)
-    return int(head[9:12]), body
-
-
-async def ask(port: int, pictures: Sequence[bytes], count: int, concurrency: int) -> Load:
-    """Send `count` pictures over `concurrency` connections, each again once it is answered."""
-    load, left = Load(), iter(range(count))
-
-    async def client() -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
-        for number in left:
-            begun = time.perf_counter()
-            try:
-                writer.write(request(pictures[number % len(pictures)]))
-                status, body = await _answer(reader)
-            except (OSError, asyncio.IncompleteReadError):
-                load.lost += 1
-                reader, writer = await asyncio.open_connection("127.0.0.1", port)
-                continue
-            load.answers.append(Answer(status, time.perf_counter() - begun, body))
-        writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
-
-    begun = time.perf_counter()
-    await asyncio.gather(*(client() for _ in range(min(concurrency, count))))
-    load.seconds = time.perf_counter() - begun
-    return load
-
-
-async def overload(port: int, picture: bytes, rate: float, seconds: float) -> Load:
-    """Send a picture `rate` times a second over new connections, whatever has been answered."""
-    load, begun = Load(), time.perf_counter()
-
-    async def one() -> None:
-        try:
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            asked = time.perf_counter()
-            writer.write(request(picture))
-            status, body = await _answer(reader)
-            load.answers.append(Answer(status, time.perf_counter() - asked, body))
-            writer.close()
-        except (OSError, asyncio.IncompleteReadError):
-            load.lost += 1
-
-    asked = []
-    for number in range(int(rate * seconds)):
-        await asyncio.sleep(begun + number / rate - time.perf_counter())
-        asked.append(asyncio.ensure_future(one()))
-    await asyncio.gather(*asked)
-    load.seconds = time.perf_counter() - begun
-    return load
-
-
-async def slow_clients(
-    port: int, pictures: Sequence[bytes], count: int, crowd: int
-) -> tuple[float, Load]:
-    """Hold `crowd` slow connections.
-
-    Returns the seconds until all are closed, and what came of honest requests meanwhile.
-    """
-    starts = (
-        b"",
-        b"POST / HT",
-        b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999\r\n\r\nabc",
-    )
-    begun = time.perf_counter()
-
-    async def slow(number: int) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(starts[number % len(starts)])
-        with contextlib.suppress(OSError):
-            while True:
-                if number % 2:
-                    writer.write(b"x")
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(0.5):
-                        if not await reader.read(1000):
-                            break
-        writer.close()
-
-    slowly = [asyncio.ensure_future(slow(number)) for number in range(crowd)]
-    await asyncio.sleep(0.5)
-    honest = await ask(port, pictures, count, 2)
-    await asyncio.gather(*slowly)
-    return time.perf_counter() - begun, honest
-
-
-async def leave(port: int, pictures: Sequence[bytes], count: int) -> None:
-    """Send `count` pictures but for their last byte, and hang up."""
-    for number in range(count):
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(request(pictures[number % len(pictures)])[:-1])
-        writer.close()
-
-
-async def counted(port: int) -> float:
-    """Return how many pictures the server has scored."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
-    _, body = await _answer(reader)
-    writer.close()
-    found = re.findall(rb"^nsfwscan_examine_seconds_count (\S+)", body, re.MULTILINE)
-    return float(found[0]) if found else 0.0
-
-
 def expected(package: str, paths: Sequence[str], home: str) -> dict[str, float]:
     """Return the score of each file by the command line, on one core as a lane has."""
     command = measure.nsfwscan("scan", "--model", package, "--format", "jsonl", "--exit-zero")
@@ -318,9 +184,10 @@ def report(package: str, paths: Sequence[str], sizes: Sizes) -> str:
     """Measure, and lay out what was measured."""
     rounds, count = sizes.rounds, sizes.count
     pictures, cores = [_read(path) for path in paths], len(os.sched_getaffinity(0))
+    requests = [*map(request, pictures)]
     with tempfile.TemporaryDirectory() as home, _both(package, paths, home) as (served, bare):
         scores = list(expected(package, paths, home).values())
-        asyncio.run(ask(served.port, pictures, _WARM_UP, 1))
+        ask(served.port, requests, _WARM_UP, 1)
         alone: list[Load] = []
         lanes: list[Load] = []
         over: dict[int, list[Load]] = {one: [] for one in CONCURRENCIES}
@@ -331,9 +198,9 @@ def report(package: str, paths: Sequence[str], sizes: Sizes) -> str:
                 lanes.append(bare.ask(cores, count))
                 loads = over[concurrency]
                 before = measure.core_seconds(served.process.pid)
-                loads.append(asyncio.run(ask(served.port, pictures, count, concurrency)))
+                loads.append(ask(served.port, requests, count, concurrency))
                 used = measure.core_seconds(served.process.pid) - before
-                loads[-1].core_ms = used / count * 1000
+                loads[-1].core_ms = used / len(loads[-1].latencies(200)) * 1000
                 memory[concurrency] = served.memory_mb
         rows = []
         for concurrency, loads in over.items():
@@ -349,6 +216,7 @@ def report(package: str, paths: Sequence[str], sizes: Sizes) -> str:
                     f"{median(shares):.0%}",
                     f"{median([load.core_ms for load in loads]):.1f}",
                     f"{median([load.core_ms for load in beside]):.1f}",
+                    f"{median([load.sender_ms for load in loads]):.2f}",
                     _ms(times, 50),
                     _ms(times, 99),
                     str(sum(_different(load, scores) for load in loads)),
@@ -367,6 +235,7 @@ def report(package: str, paths: Sequence[str], sizes: Sizes) -> str:
         }
         header = [
             *("connections", "pictures a second", "of the bare lanes", "core ms", "bare core ms"),
+            "sender's core ms",
             *("p50 ms", "p99 ms"),
             *("other scores", "refused or lost", "MB"),
         ]
@@ -383,8 +252,9 @@ def _extremes(served: Served, pictures: Sequence[bytes], sizes: Sizes) -> list[s
     """Overload the server, be slow, hang up; return what came of it."""
     count, overload_s, crowd = sizes.count, sizes.overload_s, sizes.crowd
     said = []
+    requests = [*map(request, pictures)]
     small = min(pictures, key=len)
-    alone = asyncio.run(ask(served.port, [small], count, 8))
+    alone = ask(served.port, [request(small)], count, 8)
     flood = asyncio.run(overload(served.port, small, 10 * alone.rate, overload_s))
     refused = flood.latencies(429)
     said.append(
@@ -392,7 +262,7 @@ def _extremes(served: Served, pictures: Sequence[bytes], sizes: Sizes) -> list[s
         f"scored, {len(refused)} refused, {flood.lost} lost; refused after "
         f"{_ms(refused, 50)} ms (p50), {_ms(refused, 99)} ms (p99)."
     )
-    before = asyncio.run(ask(served.port, pictures, count, 2))
+    before = ask(served.port, requests, count, 2)
     closed_s, honest = asyncio.run(slow_clients(served.port, pictures, count, crowd))
     ratio = percentile(honest.latencies(200), 99) / percentile(before.latencies(200), 99)
     said.append(
@@ -402,10 +272,10 @@ def _extremes(served: Served, pictures: Sequence[bytes], sizes: Sizes) -> list[s
     asyncio.run(
         leave(served.port, pictures, 2 * crowd)
     )  # what buffers take stays with the C library
-    asyncio.run(ask(served.port, pictures, 1, 1))
+    ask(served.port, requests, 1, 1)
     scored, memory = asyncio.run(counted(served.port)), served.memory_mb
     asyncio.run(leave(served.port, pictures, 2 * crowd))
-    asyncio.run(ask(served.port, pictures, 1, 1))
+    ask(served.port, requests, 1, 1)
     more = asyncio.run(counted(served.port)) - scored - 1
     said.append(
         f"{2 * crowd:,} clients that hung up, a second time: {more:.0f} pictures scored for them; "

@@ -105,6 +105,15 @@ def own_users() -> list[str]:
     return _unshared(ways, "true", "this machine allows no user namespaces")
 
 
+def own_network() -> list[str]:
+    """Return what to put before a command so that it is root of a network of its own."""
+    ways: list[list[str]] = [["--user", "--map-root-user", "--net"]]
+    if os.geteuid() == 0:
+        ways.insert(0, ["--net"])
+    trial = "ip link add wire type veth peer name nobody"
+    return _unshared(ways, trial, "this machine allows no network of one's own")
+
+
 def _unshared(ways: list[list[str]], trial: str, otherwise: str) -> list[str]:
     unshare = tool("unshare", "util-linux")
     for way in ways:

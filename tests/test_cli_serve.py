@@ -75,12 +75,13 @@ class Started:
 
 @contextlib.contextmanager
 def started(
-    tmp_path: Path, *arguments: str, env: dict[str, str] | None = None
+    tmp_path: Path, *arguments: str, env: dict[str, str] | None = None, before: str = ""
 ) -> Iterator[Started]:
     said = tmp_path / f"said-{time.monotonic_ns()}"
     with said.open("wb") as file:
         process = shell.start(
             *("serve", "--port", "0", *arguments),
+            before=before,
             stdout=file,
             stderr=file,
             stdin=subprocess.DEVNULL,
@@ -151,15 +152,34 @@ def test_several_processes_count_together_and_replace_one_that_dies(
         assert server.stop() == 0
 
 
-def test_processes_do_not_outlive_their_parent(tiny: Path, tmp_path: Path) -> None:
+def test_processes_and_their_counters_do_not_outlive_their_parent(
+    tiny: Path, tmp_path: Path
+) -> None:
     if not Path("/proc/self/task").exists():
         pytest.skip("this system has no /proc")
-    with started(tmp_path, "--workers", "2") as server:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    with started(tmp_path, "--workers", "2", env={"TMPDIR": str(temporary)}) as server:
         url = server.url
         server.wait_until_ready()
+        assert list(temporary.glob("nsfwscan-counters-*")) != []
         server.process.kill()
         server.process.wait()
         wait_for(lambda: not is_listening(url))
+        wait_for(lambda: not list(temporary.glob("nsfwscan-counters-*")))
+
+
+def test_a_process_that_hangs_does_not_keep_the_server_from_ending(
+    tiny: Path, tmp_path: Path
+) -> None:
+    if not Path("/proc/self/task").exists():
+        pytest.skip("this system has no /proc")
+    soon = "from nsfwscan.serve import processes; processes._END_S = 1.0"
+    with started(tmp_path, "--workers", "2", before=soon) as server:
+        server.wait_until_ready()
+        children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
+        os.kill(int(children.read_text().split()[0]), signal.SIGSTOP)
+        assert server.stop() == 0
 
 
 def is_listening(url: str) -> bool:
@@ -382,7 +402,7 @@ def test_other_commands_do_not_load_the_server(nsfwscan: Run, tiny: Path) -> Non
     program = (
         "import sys; from nsfwscan.cli.main import main; main(sys.argv[1:]);"
         "print([one for one in sys.modules if one.split('.')[0] in "
-        "('starlette', 'uvicorn', 'h11', 'anyio', 'multipart', 'prometheus_client')])"
+        "('starlette', 'uvicorn', 'h11', 'httptools', 'anyio', 'multipart', 'prometheus_client')])"
     )
     for arguments in (["--version"], ["serve", "--port", "x"], ["scan", "."], ["--help"]):
         done = subprocess.run(

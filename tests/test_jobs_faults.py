@@ -7,12 +7,14 @@ import json
 import os
 import socket
 import sqlite3
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 import scan_fakes
 from serving import NSFW, SAFE, Serving, wait_for
+from starlette.applications import Starlette
 from test_jobs import ended, hand_over, many, results, status, uploads, with_jobs
 
 from nsfwscan.serve.jobs import job_file, runner, spool
@@ -113,14 +115,36 @@ def test_results_wait_in_memory_while_the_disk_is_full_and_nothing_is_scored_twi
     with monkeypatch.context() as patch:
         patch.setattr(JobFile, "write", full)
         job = hand_over(server, many(40))
-        wait_for(lambda: len(pool.decoded) >= 40)
         wait_for(lambda: len(tries) >= 2)
+        # Two for each of two lanes: that many a kill would cost.
+        assert len(pool.decoded) == 4
         assert status(server, job)["done"] == 0
         single_requests_go_on(server)
-        singles = len(pool.decoded) - 40
+        singles = len(pool.decoded) - 4
     assert ended(server, job)["done"] == 40
     assert len(pool.decoded) - singles == 40
     assert sorted(row["number"] for row in results(server, job)) == list(range(40))
+
+
+def test_results_that_cost_no_scoring_do_not_wait_for_the_disk(
+    server: Serving, pool: scan_fakes.FakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save, held = JobStore.save, threading.Event()
+
+    def slow(self: JobStore, results: Iterable[PictureResult]) -> set[str]:
+        assert held.wait(20)
+        return save(self, results)
+
+    monkeypatch.setattr(JobStore, "save", slow)
+    app = server.listener.config.app
+    assert isinstance(app, Starlette)
+    try:
+        job = hand_over(server, [SAFE] * 40)
+        wait_for(lambda: len(app.state.jobs.runner._results) == 40)
+    finally:
+        held.set()
+    assert ended(server, job)["done"] == 40
+    assert pool.decoded == [SAFE]
 
 
 def test_a_job_file_that_is_full_says_so(tmp_path: Path) -> None:

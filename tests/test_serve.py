@@ -555,6 +555,25 @@ def test_a_token_is_asked_for_and_its_limits_hold(pool: scan_fakes.FakePool) -> 
         assert server.post("/", content=NSFW, headers=two).status_code == 200
 
 
+def test_who_has_no_token_learns_no_path_of_the_machine(pool: scan_fakes.FakePool) -> None:
+    def load() -> scan_fakes.FakeClassifier:
+        raise ModelUnusable("/home/ann/models/tiny-1 cannot be read")
+
+    known = tokens.parse([f"one {TOKEN}"], "a test")
+    settings = ServeSettings(tokens=known)
+    with serving(fake_session(load=load), settings, ready=False) as server:
+        server.wait_for(lambda: bool(server.warnings))
+        for path in ("/health", "/", "/info", "/metrics", "/v1/jobs", "/nothing"):
+            for method in ("GET", "POST"):
+                for wrong in ({}, {"Authorization": f"Bearer {TOKEN}x"}):
+                    assert "ann" not in server.request(method, path, headers=wrong).text
+        found = server.get("/health")
+        assert found.status_code == 503
+        assert found.json()["status"] == "unavailable"
+        right = {"Authorization": f"Bearer {TOKEN}"}
+        assert "/home/ann" in server.get("/health", headers=right).json()["error"]
+
+
 def test_without_tokens_any_authorization_is_accepted(server: Serving) -> None:
     headers = {"Authorization": "Bearer hf_something"}
     assert server.post("/", content=NSFW, headers=headers).status_code == 200

@@ -141,6 +141,17 @@ def hostile(folder: Path) -> list[Path]:
     return paths
 
 
+def corpus(folder: Path) -> list[Path]:
+    """Copy files of the corpora, if there are any, by names that a scan takes; return the paths."""
+    paths = [path for path in sorted(Path(CORPORA).rglob("*")) if path.is_file()]
+    paths = [path for path in paths if 0 < path.stat().st_size < 32 << 20]
+    paths = random.Random(3).sample(paths, min(len(paths), sizes.trials(40, len(paths))))
+    named = [folder / f"{at}.png" for at in range(len(paths))]
+    for path, name in zip(paths, named, strict=True):
+        shutil.copy(path, name)
+    return named
+
+
 def by_the_command_line(paths: list[Path], models: dict[str, str]) -> dict[str, dict[str, Any]]:
     """Return the record of each file, by its content."""
     command = [sys.executable, "-m", "nsfwscan", "scan", "--format", "jsonl", "--no-cache"]
@@ -188,13 +199,7 @@ def test_the_corpora_get_the_same_records_as_on_the_command_line(
 ) -> None:
     if not os.path.isdir(CORPORA):
         pytest.skip(f"no corpora at {CORPORA}")
-    paths = [path for path in sorted(Path(CORPORA).rglob("*")) if path.is_file()]
-    paths = [path for path in paths if 0 < path.stat().st_size < 32 << 20]
-    paths = random.Random(3).sample(paths, min(len(paths), sizes.trials(40, len(paths))))
-    named = [tmp_path / f"{at}.png" for at in range(len(paths))]  # so that a scan takes them all
-    for path, name in zip(paths, named, strict=True):
-        shutil.copy(path, name)
-    assert_the_same_over_http(server, named, models)
+    assert_the_same_over_http(server, corpus(tmp_path), models)
 
 
 def test_no_connection_is_opened(folder: Path, models: dict[str, str], tmp_path: Path) -> None:

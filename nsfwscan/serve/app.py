@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Match, Route
 
@@ -23,13 +24,13 @@ from nsfwscan.serve.endpoint import Endpoints, plain_problem
 from nsfwscan.serve.guard import Departures, Doorkeeper
 from nsfwscan.serve.jobs import routes as job_routes
 from nsfwscan.serve.jobs.jobs import Jobs
-from nsfwscan.serve.problems import Problem, problem_of
+from nsfwscan.serve.problems import Problem
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from starlette.requests import Request
     from starlette.responses import Response
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from nsfwscan.serve.service import ScoringService
     from nsfwscan.serve.settings import ServeSettings
@@ -38,6 +39,23 @@ PROTOCOLS = (
     hugging_face, v1, status_pages, misskey, photoprism, pict_rs, openai_moderations, job_routes
 )  # fmt: skip
 """Each has `routes(service, settings)`, and `PATHS`, which describes them."""
+
+
+class _Application(Starlette):
+    """Starlette without its two layers that catch errors, which `Endpoints` answers itself."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Return what answers: the middleware, and then the routes."""
+        app: ASGIApp = self._routed
+        for kind, arguments, options in reversed(self.user_middleware):
+            app = kind(app, *arguments, **options)
+        return app
+
+    async def _routed(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self.router(scope, receive, send)
+        except HTTPException as error:
+            await _no_route(Request(scope), error)(scope, receive, send)
 
 
 def build_app(service: ScoringService, settings: ServeSettings) -> Starlette:
@@ -61,7 +79,7 @@ def build_app(service: ScoringService, settings: ServeSettings) -> Starlette:
     async def described(_request: Request) -> Response:
         return JSONResponse(openapi.document([module.PATHS for module in PROTOCOLS]))
 
-    app = Starlette(
+    app = _Application(
         routes=[
             *(route for module in PROTOCOLS for route in module.routes(service, settings)),
             Endpoints(service, settings).route("/openapi.json", described, ["GET"], public=True),
@@ -69,16 +87,8 @@ def build_app(service: ScoringService, settings: ServeSettings) -> Starlette:
         middleware=[
             Middleware(Departures, most_drained=settings.limits.body_bytes),
             Middleware(Doorkeeper, hosts=settings.hosts, origins=settings.origins),
-            # So that the pages that may ask may also read the answers.
-            Middleware(
-                CORSMiddleware,
-                allow_origins=sorted(settings.origins),
-                allow_methods=["GET", "POST", "DELETE"],
-                allow_headers=["Authorization", "Content-Type", "X-Use-Cache", "X-Wait-For-Model"],
-                expose_headers=["Retry-After", "Link", "X-Job-State", "X-Next-After"],
-            ),
+            *([_readable_by(settings.origins)] if settings.origins else []),
         ],
-        exception_handlers={HTTPException: _no_route, Exception: _bug},
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False  # a POST that is redirected loses its body
@@ -86,8 +96,19 @@ def build_app(service: ScoringService, settings: ServeSettings) -> Starlette:
     return app
 
 
-def _no_route(request: Request, error: Exception) -> Response:
-    status = error.status_code if isinstance(error, HTTPException) else 500
+def _readable_by(origins: frozenset[str]) -> Middleware:
+    """Return what lets the pages that may ask also read the answers."""
+    return Middleware(
+        CORSMiddleware,
+        allow_origins=sorted(origins),
+        allow_methods=["GET", "POST", "DELETE"],
+        allow_headers=["Authorization", "Content-Type", "X-Use-Cache", "X-Wait-For-Model"],
+        expose_headers=["Retry-After", "Link", "X-Job-State", "X-Next-After"],
+    )
+
+
+def _no_route(request: Request, error: HTTPException) -> Response:
+    status = error.status_code
     said = {
         404: f"there is no {request.url.path} here; /openapi.json lists what there is",
         405: f"{request.url.path} does not take {request.method}",
@@ -106,7 +127,3 @@ def _methods_at(request: Request) -> set[str]:
         if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
             found |= route.methods or set()
     return found
-
-
-def _bug(_request: Request, error: Exception) -> Response:
-    return plain_problem(problem_of(error))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -63,26 +61,24 @@ def refuse_announced(request: Request, limit: int) -> None:
         raise too_large(limit)
 
 
-async def read_body(request: Request, limit: int, deadline: float) -> bytes:
-    """Return the body, at most `limit` bytes, which must have come by `deadline` (`monotonic`).
+async def read_body(request: Request, limit: int) -> bytes:
+    """Return the body, at most `limit` bytes. Its `connection` knows how long it may take.
 
     A length that is announced too long is refused before anything is read. Raises `RequestRefused`
-    (413, 408), `Overloaded` if all bodies together take too much memory, and `ClientDisconnect`.
+    (413), `Overloaded` if all bodies together take too much memory, and `ClientDisconnect`.
     """
     refuse_announced(request, limit)
     loan: Loan | None = getattr(request.state, "loan", None)
-    body = bytearray()
-    try:
-        async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
-            async for chunk in request.stream():
-                if len(body) + len(chunk) > limit:
-                    raise too_large(limit)
-                if loan is not None:
-                    loan.take(len(chunk))
-                body += chunk
-    except TimeoutError:
-        raise RequestRefused(408, "too-slow", "the body did not arrive in time") from None
-    return bytes(body)
+    chunks: list[bytes] = []
+    length = 0
+    async for chunk in request.stream():
+        length += len(chunk)
+        if length > limit:
+            raise too_large(limit)
+        if loan is not None:
+            loan.take(len(chunk))
+        chunks.append(chunk)
+    return b"".join(chunks)
 
 
 def json_of(body: bytes) -> Any:

@@ -6,15 +6,14 @@ form, and counts. So a protocol's module holds only the translation.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import re
+import secrets
 import time
-import uuid
 from typing import TYPE_CHECKING
 
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -23,7 +22,7 @@ from nsfwscan.serve.problems import Problem, RequestRefused, problem_of
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from starlette.requests import Request
+    from starlette.types import Receive, Scope, Send
 
     from nsfwscan.serve.bodies import Memory
     from nsfwscan.serve.service import ScoringService
@@ -60,34 +59,51 @@ class Endpoints:
         self, path: str, handler: Handler, methods: Sequence[str], *, public: bool = False
     ) -> Route:
         """Return a route; a `public` one needs no token."""
-        service, settings, formats = self._service, self._settings, self._formats
 
         async def answer(request: Request) -> Response:
             request.state.began = time.monotonic()
-            memory: Memory = request.app.state.memory
             try:
-                with contextlib.ExitStack() as stack:
-                    _let_in(request)
-                    caller = None
-                    if not public:
-                        caller = settings.tokens.caller(request.headers.get("authorization"))
-                    if caller is not None:
-                        stack.enter_context(caller.admitted())
-                    request.state.loan = stack.enter_context(memory.lent())
-                    response = await handler(request)
+                response = await self._admitted(request, handler, public=public)
             except ClientDisconnect:
                 response = Response(status_code=499)  # nobody reads it
             except Exception as error:
                 problem = problem_of(error)
                 if problem.code == "internal":
                     log.exception("%s %s failed", request.method, path)
-                response = formats(problem)
+                response = self._formats(problem)
                 response.headers.update(problem.headers)
-            response.headers["X-Request-Id"] = _request_id(request)
-            service.metrics.request(path, response.status_code)
+            response.raw_headers.append((b"x-request-id", _request_id(request).encode()))
+            self._service.metrics.request(path, response.status_code)
             return response
 
-        return Route(path, answer, methods=list(methods))
+        return Route(path, _Answering(answer), methods=list(methods))
+
+    async def _admitted(self, request: Request, handler: Handler, *, public: bool) -> Response:
+        """Answer a request if it may be asked. Raises what `problem_of` knows."""
+        _let_in(request)
+        caller = None
+        if not public:
+            caller = self._settings.tokens.caller(request.headers.get("authorization"))
+        memory: Memory = request.app.state.memory
+        with memory.lent() as request.state.loan:
+            if caller is None:
+                return await handler(request)
+            with caller.admitted():
+                return await handler(request)
+
+
+class _Answering:
+    """An ASGI application that a handler of requests is.
+
+    Starlette's own for functions catches errors, which a handler of `Endpoints` answers itself.
+    """
+
+    def __init__(self, answer: Handler) -> None:
+        self._answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self._answer(Request(scope, receive))
+        await response(scope, receive, send)
 
 
 def _let_in(request: Request) -> None:
@@ -100,7 +116,7 @@ def _let_in(request: Request) -> None:
 def _request_id(request: Request) -> str:
     """Return the client's id for a request if it is harmless, else a new one."""
     given = request.headers.get("x-request-id", "")
-    return given if _REQUEST_ID.match(given) else uuid.uuid4().hex
+    return given if _REQUEST_ID.match(given) else secrets.token_hex(16)
 
 
 def plain_problem(problem: Problem) -> JSONResponse:

@@ -12,13 +12,14 @@ import ipaddress
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers
-
+from nsfwscan.serve.connection import CONNECTION
 from nsfwscan.serve.endpoint import TURNED_AWAY, plain_problem
 from nsfwscan.serve.problems import Problem
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from nsfwscan.serve.connection import GuardedConnection
 
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 _DRAIN_S = 2.0
@@ -44,17 +45,22 @@ class Doorkeeper:
         await self._app(scope, receive, send)
 
     def _problem(self, scope: Scope) -> Problem | None:
-        headers = Headers(scope=scope)
-        hosts = headers.getlist("host")
+        hosts: list[str] = []
+        origins: list[str] = []
+        site = b""
+        for name, value in scope["headers"]:
+            if name == b"host":
+                hosts.append(value.decode("latin-1"))
+            elif name == b"origin":
+                origins.append(value.decode("latin-1"))
+            elif name == b"sec-fetch-site":
+                site = site or value
         if len(hosts) != 1 or not self._is_ours(hosts[0]):
             said = "this server is not called that; add the name with --allow-host"
             return Problem(421, "foreign-host", said)
-        origins = headers.getlist("origin")
         foreign = any(not self._may_ask(origin, hosts[0]) for origin in origins)
         if foreign or (
-            not origins
-            and scope["method"] not in _READS
-            and headers.get("sec-fetch-site") in {"cross-site", "same-site"}
+            not origins and scope["method"] not in _READS and site in {b"cross-site", b"same-site"}
         ):
             return Problem(403, "foreign-origin", "pages of another origin may not ask")
         return None
@@ -80,7 +86,11 @@ class Doorkeeper:
 
 
 class Departures:
-    """Cancels the work for a client that leaves, and reads on what it may not finish sending."""
+    """Cancels the work for a client that leaves, and reads on what it may not finish sending.
+
+    The connection says that a client has left (`connection`): to await that here would take a task
+    for each request.
+    """
 
     def __init__(self, app: ASGIApp, *, most_drained: int) -> None:
         """`most_drained` bytes of a refused body are read and dropped."""
@@ -91,56 +101,45 @@ class Departures:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        connection: GuardedConnection = scope[CONNECTION]
         body = _Body(receive, expects=b"100-continue" in dict(scope["headers"]).get(b"expect", b""))
 
         async def answer(message: Message) -> None:
-            if message["type"] == "http.response.start" and message["status"] >= 400:
-                # A connection closed with unread bytes is reset, and the answer lost with it.
-                await body.drain(self._most_drained)
+            if message["type"] == "http.response.start":
+                if message["status"] >= 400:
+                    # A connection closed with unread bytes is reset, and the answer lost with it.
+                    await body.drain(self._most_drained)
+            elif not message.get("more_body", False):
+                connection.working = None  # what is left to do, it may do
             await send(message)
-            if message["type"] == "http.response.body" and not message.get("more_body", False):
-                body.answered = True
 
-        work = asyncio.ensure_future(self._app(scope, body.receive, answer))
-        leaving = asyncio.ensure_future(body.left())
+        connection.working = task = asyncio.current_task()
         try:
-            await asyncio.wait({work, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if body.answered or work.done():  # what is left to do, it may do
-                await work
-            else:
-                work.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await work
+            await self._app(scope, body.receive, answer)
+        except asyncio.CancelledError:
+            if connection.working is task and connection.has_left:
+                return
+            raise  # the server stops
         finally:
-            leaving.cancel()
-            if not work.done():  # this task was cancelled, because the server stops
-                work.cancel()
+            if connection.working is task:
+                connection.working = None
 
 
 class _Body:
-    """A request's body, and whether its client is still there."""
+    """A request's body, and whether all of it has come."""
 
     def __init__(self, receive: Receive, *, expects: bool) -> None:
         self._receive = receive
         self._expects = expects
         """Whether the client waits to be asked for the body."""
-        self.answered = False
-        """Whether the client has the whole answer."""
-        self._whole = asyncio.Event()
-        self._gone = asyncio.Event()
+        self._whole = False
 
     async def receive(self) -> Message:
         """Return the next part, or that the client has left."""
-        if self._whole.is_set():
-            await self._gone.wait()
-            return {"type": "http.disconnect"}
         self._expects = False
         message = await self._receive()
-        if message["type"] == "http.disconnect":
-            self._gone.set()
-            self._whole.set()
-        elif not message.get("more_body", False):
-            self._whole.set()
+        if not message.get("more_body", False):
+            self._whole = True
         return message
 
     async def drain(self, most: int) -> None:
@@ -149,12 +148,5 @@ class _Body:
             return  # it will not be sent
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_DRAIN_S):
-                while not self._whole.is_set() and most > 0:
+                while not self._whole and most > 0:
                     most -= len((await self.receive()).get("body", b""))
-
-    async def left(self) -> None:
-        """Return when the client has left, after it has sent everything."""
-        await self._whole.wait()
-        if not self._gone.is_set():
-            await self._receive()  # nothing else can come
-            self._gone.set()

@@ -58,8 +58,8 @@ def routes(service: ScoringService, settings: ServeSettings) -> list[BaseRoute]:
 
     async def classify(request: Request) -> Response:
         began: float = request.state.began
-        body = await read_body(request, limit, began + settings.limits.body_s)
-        question = parse(body, request.query_params)
+        body = await read_body(request, limit)
+        question = parse(body, request.query_params if request.scope["query_string"] else {})
         ask = Ask(
             use_cache=not question.function and _wants(request, question, "use_cache"),
             patience=None if _wants(request, question, "wait_for_model") else 0.0,

@@ -39,6 +39,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self._of: dict[str, Any] = {}
+        self._labelled: dict[tuple[str, ...], Any] = {}
         try:
             import prometheus_client as prometheus
         except ImportError:
@@ -84,17 +85,24 @@ class Metrics:
     def request(self, route: str, status: int) -> None:
         """Count a request."""
         if self.available:
-            self._of["requests"].labels(route, str(status)).inc()
+            self._counter("requests", route, str(status)).inc()
 
     def answered(self, result: Scanned | Failed, queued_s: float, examined_s: float) -> None:
         """Count a picture with a result, which may be that it has no verdict."""
         if not self.available:
             return
         word = result.decision if isinstance(result, Scanned) else result.reason
-        self._of["pictures"].labels(word.value, result.origin.value).inc()
+        self._counter("pictures", word.value, result.origin.value).inc()
         self._of["queue_seconds"].observe(queued_s)
         if examined_s:
             self._of["examine_seconds"].observe(examined_s)
+
+    def _counter(self, *key: str) -> Any:
+        """Return a counter by its name and the values of its labels, which are few."""
+        found = self._labelled.get(key)
+        if found is None:
+            found = self._labelled[key] = self._of[key[0]].labels(*key[1:])
+        return found
 
     def refused(self, count: int) -> None:
         """Count pictures that were refused."""
@@ -108,7 +116,7 @@ class Metrics:
 
     def dropped(self, count: int) -> None:
         """Count pictures whose client has gone, or whose deadline has passed."""
-        if self.available:
+        if self.available and count:
             self._of["dropped"].inc(count)
 
     def waiting(self, count: int) -> None:

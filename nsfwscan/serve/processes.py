@@ -8,7 +8,9 @@ on. Processes share the sockets, the cache file and the counters; each has its o
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
 _PAUSE_S = 1.0
 """Before a process that ended is started again."""
 _LOOK_S = 0.2
+_END_S = 14.0
+"""After this long a process that was told to stop hangs, and is killed. systemd's unit waits 15."""
 _BUG = 70
 
 
@@ -54,7 +58,8 @@ def run_many(
     classifier = _preloaded(settings, warn)
     with tempfile.TemporaryDirectory(prefix="nsfwscan-counters-") as folder:
         metrics.share(folder)
-        parent = _Parent(count, replace(settings, scan=scan), sockets, classifier, say, warn)
+        settings = replace(settings, scan=scan)
+        parent = _Parent(count, settings, sockets, classifier, say, warn, folder)
         with interrupts.answered(parent.stop, *stop_signals()):
             parent.live()
 
@@ -70,12 +75,15 @@ class _Parent:
         classifier: Classifier | None,
         say: Say,
         warn: Say,
+        counters: str,
     ) -> None:
         self._count, self._settings, self._sockets = count, settings, sockets
-        self._classifier = classifier
+        self._classifier, self._counters = classifier, counters
         self._say, self._warn = say, warn
+        self._own = os.getpid()
         self._children: set[int] = set()
         self._signalled = 0
+        self._end_at = math.inf
         # The children read its end: it closes when this process ends, however it does.
         self._lifeline, self._held = os.pipe()
 
@@ -94,6 +102,8 @@ class _Parent:
                 sd_notify.ready()
             time.sleep(_LOOK_S)
             self._bury()
+            if time.monotonic() >= self._end_at:
+                self._pass_on(signal.SIGKILL)
         for one in (self._lifeline, self._held):
             os.close(one)
 
@@ -101,11 +111,15 @@ class _Parent:
         """Tell the processes to stop; a second Ctrl-C ends them at once."""
         if not self._signalled:
             sd_notify.stopping()
+            self._end_at = time.monotonic() + _END_S
         self._signalled += 1
         at_once = self._signalled > 1 and number == signal.SIGINT
+        self._pass_on(signal.SIGKILL if at_once else signal.SIGTERM)
+
+    def _pass_on(self, number: int) -> None:
         for child in self._children:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(child, signal.SIGKILL if at_once else signal.SIGTERM)
+                os.kill(child, number)
 
     def _start_one(self) -> None:
         sys.stdout.flush()
@@ -131,6 +145,8 @@ class _Parent:
         except BaseException:  # noqa: BLE001  a child must never go on as a parent
             traceback.print_exc()
         finally:
+            if os.getppid() != self._own:  # it was killed, and removes nothing any more
+                shutil.rmtree(self._counters, ignore_errors=True)
             sys.stderr.flush()
             os._exit(code)
 

@@ -197,7 +197,6 @@ def config_of(service: ScoringService, settings: ServeSettings) -> uvicorn.Confi
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        h11_max_incomplete_event_size=limits.header_bytes,
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=int(limits.stop_s + _CANCEL_S),
         backlog=_BACKLOG,

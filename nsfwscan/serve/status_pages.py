@@ -30,18 +30,23 @@ _FUNCTIONS = {
     OutputKind.INDEPENDENT_LOGITS: ["softmax", "sigmoid", "none"],
     OutputKind.PROBABILITIES: ["softmax"],
 }
+_WHY = "only clients with a token are told why"
 
 
 def routes(service: ScoringService, settings: ServeSettings) -> list[BaseRoute]:
     """Return the routes."""
 
-    async def health(_request: Request) -> Response:
+    async def health(request: Request) -> Response:
+        try:
+            settings.tokens.caller(request.headers.get("authorization"))
+        except RequestRefused:
+            return _health(service, _WHY)  # the reason may name a path of this machine
         return _health(service)
 
     async def front(request: Request) -> Response:
         if "text/html" in request.headers.get("accept", ""):
             return _page()
-        return _health(service)
+        return await health(request)
 
     async def info(_request: Request) -> Response:
         return JSONResponse(_info(service, settings))
@@ -62,11 +67,15 @@ def routes(service: ScoringService, settings: ServeSettings) -> list[BaseRoute]:
     ]
 
 
-def _health(service: ScoringService) -> Response:
+def _health(service: ScoringService, reason: str = "") -> Response:
+    """Return whether pictures can be scored; if not, why, or `reason` instead."""
     state = service.state
     if state.phase is Phase.READY:
         return JSONResponse({"status": "ok", "model": service.manifest.package})
-    body = {"status": state.phase.value, "error": state.reason or "the model is being loaded"}
+    if state.phase is Phase.LOADING:
+        reason = "the model is being loaded"
+    reason = reason or "; ".join(filter(None, (state.reason, state.hint)))
+    body = {"status": state.phase.value, "error": reason}
     return JSONResponse(body, 503, {"Retry-After": str(max(1, round(state.retry_after)))})
 
 

@@ -32,7 +32,7 @@ def routes(service: ScoringService, settings: ServeSettings) -> list[BaseRoute]:
     limits = settings.limits
 
     async def scan(request: Request) -> Response:
-        body = await read_body(request, limits.body_bytes, request.state.began + limits.body_s)
+        body = await read_body(request, limits.body_bytes)
         pictures = _pictures(body, request.headers.get("content-type"), limits.parts)
         answers = await service.answer([one.data for one in pictures], _ask(request))
         recorder = Recorder(service.manifest)

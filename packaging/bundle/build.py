@@ -131,7 +131,7 @@ def _environment(scratch: str) -> str:
     folder = os.path.join(scratch, "venv")
     _run([sys.executable, "-m", "venv", folder])
     python = os.path.join(folder, "Scripts" if os.name == "nt" else "bin", "python")
-    _run([python, "-m", "pip", "install", "-q", f"{CHECKOUT}[heic]", "pyinstaller>=6.10"])
+    _run([python, "-m", "pip", "install", "-q", f"{CHECKOUT}[heic,serve]", "pyinstaller>=6.10"])
     return python
 
 

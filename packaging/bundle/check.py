@@ -46,7 +46,7 @@ MAY_BE_MISSING = {
     ),
     "an optional extra of prometheus-client": r"snappy",
     "an optional extra of uvicorn, Starlette or anyio that nothing here uses": (
-        r"(websockets|wsproto|httptools|zttp|gunicorn|watchfiles|a2wsgi|dotenv|uvloop|zuvloop|"
+        r"(websockets|wsproto|zttp|gunicorn|watchfiles|a2wsgi|dotenv|uvloop|zuvloop|"
         r"winloop|exceptiongroup|sniffio|curio|outcome|_pytest|multipart|python_multipart|itsdangerous|"
         r"concurrent\.interpreters|_interpreters|_interpqueues|pathlib\.types)(\..*)?"
     ),

@@ -12,6 +12,7 @@ import http.client
 import json
 import os
 import queue
+import re
 import signal
 import sys
 import tempfile
@@ -275,6 +276,39 @@ def _review(bundle: Driven) -> str:
     return f"{len(pictures)} pictures on a page"
 
 
+def _serve(bundle: Driven) -> str:
+    if not bundle.knows("serve"):
+        return "left out: no such command"
+    folder = _pictures(bundle)
+    child = bundle.start("serve", "--port", "0", "--offline", "--no-cache", "--no-jobs")
+    lines = _Lines(child)
+    try:
+        _until(lambda: "Listening on" in lines.complaint(), "the server does not listen")
+        found = re.search(r"http://\S+:\d+", lines.complaint())
+        wanted(found is not None, f"no address: {lines.complaint()}")
+        where = urllib.parse.urlsplit(found[0] if found else "")
+        _until(lambda: _ask(where, "/health").status == 200, "the server has no model")
+        form = b""
+        for name in sorted(os.listdir(folder)):
+            with open(os.path.join(folder, name), "rb") as file:
+                head = f'--x\r\nContent-Disposition: form-data; name="{name}"; filename="a"\r\n\r\n'
+                form += head.encode() + file.read() + b"\r\n"
+        kind = {"Content-Type": "multipart/form-data; boundary=x"}
+        answer = _send(where, "POST", "/v1/scan", form + b"--x--\r\n", kind)
+        wanted(answer.status == 200, f"a form is answered with {answer}")
+        count = len(json.loads(answer.body)["results"])
+        for path in ("/", "/metrics", "/openapi.json"):
+            wanted(_ask(where, path, Accept="text/html").status == 200, f"no {path}")
+        child.terminate()
+        code = child.wait(_PATIENCE_S)
+        wanted(code == 0 or os.name == "nt", f"the server ended with {code}: {lines.complaint()}")
+    finally:
+        child.kill()
+        child.wait()
+        lines.close()
+    return f"{count} pictures in a form"
+
+
 class _Answer(NamedTuple):
     status: int
     headers: http.client.HTTPMessage
@@ -282,9 +316,19 @@ class _Answer(NamedTuple):
 
 
 def _ask(where: urllib.parse.SplitResult, path: str, **headers: str) -> _Answer:
+    return _send(where, "GET", path, None, headers)
+
+
+def _send(
+    where: urllib.parse.SplitResult,
+    method: str,
+    path: str,
+    body: bytes | None,
+    headers: dict[str, str],
+) -> _Answer:
     connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=_PATIENCE_S)
     try:
-        connection.request("GET", path, headers=headers)
+        connection.request(method, path, body, headers)
         answer = connection.getresponse()
         return _Answer(answer.status, answer.headers, answer.read())
     finally:
@@ -385,6 +429,7 @@ STEPS: dict[str, Callable[[Driven], str]] = {
     "watch": _watch,
     "quarantine": _quarantine,
     "review": _review,
+    "serve": _serve,
     "service": _service,
 }
 """Name of a step to what it does; it returns what to say beside ok."""

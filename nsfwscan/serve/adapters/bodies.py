@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 async def whole_body(request: Request, limits: Limits) -> bytes:
     """Return the body. Raises as `read_body` does."""
-    return await read_body(request, limits.body_bytes, request.state.began + limits.body_s)
+    return await read_body(request, limits.body_bytes)
 
 
 async def json_object(request: Request, limits: Limits) -> dict[str, Any]:

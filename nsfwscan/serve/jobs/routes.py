@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from starlette.responses import Response
@@ -49,7 +48,7 @@ def routes(service: ScoringService, settings: ServeSettings) -> list[BaseRoute]:
         if is_multipart(request.headers.get("content-type")):
             job = await _upload(request, jobs, who(request), room)
         else:
-            job = await _scan_folder(request, jobs, who(request), settings.limits.body_s)
+            job = await _scan_folder(request, jobs, who(request))
         jobs.runner.wake()
         return await status_of(jobs, job, who(request), 202)
 
@@ -204,8 +203,8 @@ def _number(request: Request, name: str, default: int, least: int, most: int) ->
     return int(text)
 
 
-async def _scan_folder(request: Request, jobs: Jobs, owner: str, body_s: float) -> str:
-    body = await read_body(request, _MOST_JSON, time.monotonic() + body_s)
+async def _scan_folder(request: Request, jobs: Jobs, owner: str) -> str:
+    body = await read_body(request, _MOST_JSON)
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):

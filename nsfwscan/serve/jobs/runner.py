@@ -2,8 +2,8 @@
 
 In: a `JobStore`. Out: results in it. As many pictures are in hand as the service has lanes, taken
 from the jobs in turns, so that a small job does not wait for a large one. A kill costs scoring
-those in hand again, and nothing else. Of several processes the one that holds the lock runs the
-jobs; when it ends, another takes over.
+those in hand again, and as many whose results were about to be stored. Of several processes the
+one that holds the lock runs the jobs; when it ends, another takes over.
 
 If the job file cannot be written, results wait in memory and no new picture is taken.
 """
@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import time
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -38,7 +39,10 @@ _LOOK_S = 1.0
 _TIDY_S = 60.0
 _REFILL = 64
 """Pictures to fetch from the store at a time. A cancellation is noticed at the latest then."""
+_MOST_RESULTS = 256
 _STOP_S = 5.0
+_CLOCK_SET_S = 300.0
+"""The system's clock was set if it has moved by more; a few tidyings of `_TIDY_S` are less."""
 
 
 class JobRunner:
@@ -135,9 +139,20 @@ class JobRunner:
                         await asyncio.wait_for(self._woken.wait(), _LOOK_S)
 
     async def _room(self) -> None:
-        """Wait while results cannot be written: more would fill the memory."""
+        """Wait while too many results are not stored.
+
+        A kill would lose them: of those that took scoring there are no more than lanes, besides
+        the pictures in hand. So lanes go on while a transaction is written, and wait if the disk
+        is slower than they are. And all results together must not fill the memory.
+        """
+
+        def room() -> bool:
+            costly = sum(result.scored for result in self._results)
+            most = 2 * self._in_hand
+            return self._busy + costly < most and len(self._results) < _MOST_RESULTS
+
         async with self._saved:
-            await self._saved.wait_for(lambda: len(self._results) < 4 * _REFILL)
+            await self._saved.wait_for(room)
 
     async def _refill(self) -> bool:
         """Fetch pictures of every job that runs; return True if there are any."""
@@ -195,11 +210,11 @@ class JobRunner:
             self._busy += 1
             try:
                 result = await self._scoring.result(picture)
+                if result is not None:
+                    self._results.append(result)
             finally:
                 self._busy -= 1
             async with self._saved:
-                if result is not None:
-                    self._results.append(result)
                 self._saved.notify_all()
 
     # Storing results
@@ -246,9 +261,12 @@ class JobRunner:
 
     async def _tidy(self) -> None:
         """Expire jobs, delete what they left, and tell those who want to be told."""
-        settings = self._settings
+        settings, ahead = self._settings, wall_ahead()
         while True:
             try:
+                if abs(moved := wall_ahead() - ahead) > _CLOCK_SET_S:
+                    await asyncio.to_thread(self._store.clock_was_set, moved)
+                    ahead += moved
                 gone = await asyncio.to_thread(
                     self._store.expire, settings.keep_s, settings.give_up_s
                 )
@@ -263,3 +281,9 @@ class JobRunner:
                 self._warn("jobs cannot be tidied up", error)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._untidy.wait(), _TIDY_S)
+
+
+def wall_ahead() -> float:
+    """Return by how many seconds the system's clock is ahead of one that nobody can set."""
+    boot = getattr(time, "CLOCK_BOOTTIME", None)  # as `monotonic`, and it counts sleep
+    return time.time() - (time.monotonic() if boot is None else time.clock_gettime(boot))

@@ -113,7 +113,7 @@ class JobScoring:
         scored = replace(scored, path=picture.name)
         kind = FAILED_PICTURE if scored.decision is None else scored.decision.value
         record = json.dumps(Recorder(self._service.manifest).record(scored), allow_nan=False)
-        return PictureResult(picture.job, picture.number, kind, record, sha256)
+        return PictureResult(picture.job, picture.number, kind, record, sha256, scored=bool(sha256))
 
     def _copied(self, picture: JobPicture, kind: str, record: str, sha256: bytes) -> PictureResult:
         """Return the result of another picture with the same bytes as this one's."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 FOLDER, ENDING = "uploads", ".pictures"
 _ABANDONED_S = 3600.0
-"""A file that no job owns may belong to an upload that is under way, for as long as this."""
+"""A file that no job owns may belong to an upload to another process, for as long as this."""
 
 
 class Spool:
@@ -36,6 +36,8 @@ class Spool:
         self.folder = os.path.join(home, FOLDER)
         self.receiving = 0
         """Bytes of uploads that are under way in this process."""
+        self.under_way: set[str] = set()
+        """Their paths."""
 
     def receive(self, job: str) -> Upload:
         """Begin an upload. Raises `JobFileError`."""
@@ -65,7 +67,8 @@ class Spool:
             for entry in entries:
                 job = entry.name.removesuffix(ENDING)
                 idle = time.time() - entry.stat(follow_symlinks=False).st_mtime
-                if job in ended or (job not in running and idle > _ABANDONED_S):
+                unknown = job not in running and entry.path not in self.under_way
+                if job in ended or (unknown and idle > _ABANDONED_S):
                     self.remove(job)
 
     def _file(self, job: str) -> str:
@@ -130,9 +133,11 @@ class Upload:
         self._kept = False
 
     def __enter__(self) -> Self:
+        self._spool.under_way.add(self._path)
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._spool.under_way.discard(self._path)
         self._spool.receiving -= self._counted
         with self._lock:
             os.close(self._file)

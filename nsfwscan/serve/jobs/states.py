@@ -106,6 +106,8 @@ class PictureResult(NamedTuple):
     """Its record as JSON."""
     sha256: bytes = b""
     """Its content; empty if it could not be read."""
+    scored: bool = False
+    """Whether it was decoded and scored, so that losing the result costs that again."""
 
 
 class ResultPage(NamedTuple):

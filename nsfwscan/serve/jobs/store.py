@@ -205,6 +205,24 @@ class JobStore:
 
         return self._file.write(work)
 
+    def clock_was_set(self, by_s: float) -> None:
+        """Move the times of all jobs, because the system's clock was moved by so many seconds.
+
+        Otherwise a computer that learns the time after its start, from the network, would forget
+        every result and give up every job.
+        """
+
+        def work(db: sqlite3.Connection) -> None:
+            # Of what was noted since, nothing is so old, or lies in the future.
+            since = "<= :now - :by" if by_s > 0 else "> :now"
+            for column in ("created_at", "ended_at", "callback_at"):
+                db.execute(
+                    f"UPDATE job SET {column} = {column} + :by WHERE {column} {since}",  # noqa: S608  our own words
+                    {"now": self._now(), "by": by_s},
+                )
+
+        self._file.write(work)
+
     def status(self, job: str, owner: str = "") -> JobStatus:
         """Return how far a job is. Raises `NoSuchJob` if there is none of this owner."""
 
