@@ -12,7 +12,7 @@ import pytest
 import small_nets
 from test_quantize_conv import plan_of
 
-from nsfwscan.models import catalogue, select
+from nsfwscan.models import catalogue, select, speed
 from nsfwscan.models.catalogue import Conversion
 from nsfwscan.models.classifier import OrtClassifier
 from nsfwscan.models.graphs import onnx_file
@@ -118,6 +118,19 @@ def test_the_int8_form_is_preferred_to_an_installed_float_one(tmp_path: Path) ->
     store.add(str(built))
     assert store.find("small").manifest.package == "small-1-int8"
     assert store.find("small-1").manifest == published
+
+
+def test_whoever_has_the_float_opennsfw_is_told_how_to_get_the_int8_one(tmp_path: Path) -> None:
+    given = small_nets.write_package(tmp_path / "given", small_nets.residual(), small_nets.BGR)
+    assert "pull" not in speed.measure(open_package(str(given))).faster
+    described = open_package(str(given)).manifest
+    (given / "manifest.json").write_text(replace(described, name="opennsfw").dump())
+    told = speed.measure(open_package(str(given))).faster
+    assert told == "`nsfwscan models pull opennsfw` installs its INT8 form"
+    (given / "manifest.json").write_text(
+        replace(described, name="opennsfw", recipe="conv-even-float-first").dump()
+    )
+    assert speed.measure(open_package(str(given))).faster == ""
 
 
 def test_an_installed_float_opennsfw_has_the_thresholds_of_this_release() -> None:

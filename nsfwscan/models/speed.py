@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nsfwscan.models import probes
+from nsfwscan.models import catalogue, probes
 from nsfwscan.models.classifier import OrtClassifier
 from nsfwscan.models.manifest import PUBLISHED, WeightForm
 from nsfwscan.models.provider import Provider
@@ -63,6 +63,9 @@ def _faster(model: InstalledModel, form: str) -> str:
     rewriting = manifest.rewriting
     if form or manifest.recipe != PUBLISHED:
         return ""
+    known = catalogue.load().get(manifest.name)
+    if known is not None and known.conversion is not None:  # an earlier version installed float
+        return f"`nsfwscan models pull {manifest.name}` installs its INT8 form"
     if rewriting is None:
         return "the next scan with it tries to build a faster graph from the published one"
     if rewriting.graph:
