@@ -41,7 +41,7 @@ class GuardedConnection(HttpToolsProtocol):
     limits: Limits
     """This and `sweep` are set by `guarded`."""
     sweep: asyncio.TimerHandle | None
-    """When all connections are looked at next; None if there are none."""
+    """The timer of the next check of all connections; None while there are none."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -54,7 +54,7 @@ class GuardedConnection(HttpToolsProtocol):
         self._received = 0
         """Bytes since then."""
         self._refusal = ""
-        """Why a request is refused that is no proper one."""
+        """Why the request is refused; empty if it is not."""
         self._sending: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -68,7 +68,7 @@ class GuardedConnection(HttpToolsProtocol):
             self._sweep_later()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Cancel what nobody waits for any more."""
+        """Cancel work that no client is waiting for."""
         super().connection_lost(exc)
         self.has_left, self._waits_since = True, 0.0
         self.resume_writing()
@@ -100,7 +100,7 @@ class GuardedConnection(HttpToolsProtocol):
         elif len(self.pipeline) >= _MOST_PIPELINED:
             self._refusal = "too many requests were sent before their answers"
         elif self.parser.get_method() == b"CONNECT":
-            self._refusal = "this is no proxy"
+            self._refusal = "this server is not a proxy"
         if self._refusal:
             raise ValueError(self._refusal)
         if self.parser.should_upgrade():

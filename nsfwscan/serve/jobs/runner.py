@@ -141,9 +141,9 @@ class JobRunner:
     async def _room(self) -> None:
         """Wait while too many results are not stored.
 
-        A kill would lose them: of those that took scoring there are no more than lanes, besides
-        the pictures in hand. So lanes go on while a transaction is written, and wait if the disk
-        is slower than they are. And all results together must not fill the memory.
+        A kill loses results that are not stored. Those that took scoring are limited to one for
+        each lane, besides the pictures being scored: lanes keep working while a transaction is
+        written, and wait only if the disk is slower. The total is limited to save memory.
         """
 
         def room() -> bool:
@@ -284,6 +284,6 @@ class JobRunner:
 
 
 def wall_ahead() -> float:
-    """Return by how many seconds the system's clock is ahead of one that nobody can set."""
+    """Return how many seconds the wall clock is ahead of the boot clock, which cannot be set."""
     boot = getattr(time, "CLOCK_BOOTTIME", None)  # as `monotonic`, and it counts sleep
     return time.time() - (time.monotonic() if boot is None else time.clock_gettime(boot))
